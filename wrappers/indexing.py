@@ -1,0 +1,87 @@
+"""What every indexer takes and gives, whichever program does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wrappers.peaks import PeakList
+
+__all__ = ["Indexer", "Indexing", "Lattice", "Pattern"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """One frame as an indexer sees it: its peaks, and where the detector stood.
+
+    Attributes
+    ----------
+    peaks : PeakList
+    photon_energy : float
+        In eV.
+    camera_length : float
+        Mean over the panels of ``clen`` + ``coffset``, in metres, as tried.
+    shift_x, shift_y : float
+        Further shift of the detector, in metres.
+    """
+
+    peaks: PeakList
+    photon_energy: float
+    camera_length: float
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """One crystal lattice found in a frame.
+
+    Attributes
+    ----------
+    reciprocal : float64 array (3, 3)
+        Rows are a*, b*, c* in 1/Å in CrystFEL's laboratory frame (z along the beam).
+    """
+
+    reciprocal: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Indexing:
+    """An indexer's answer for one frame.
+
+    Attributes
+    ----------
+    lattices : tuple of Lattice
+        Empty where nothing was found.
+    failure : str
+        Why there is no answer at all (the program died, ran out of time …), or "".
+    """
+
+    lattices: tuple[Lattice, ...] = ()
+    failure: str = ""
+
+    @property
+    def indexed(self) -> bool:
+        """Whether at least one lattice was found."""
+        return bool(self.lattices)
+
+
+class Indexer(Protocol):
+    """Finds lattices of a known cell in lists of peaks.
+
+    An indexer is built for one geometry and one cell. It must give the same answer for the
+    same pattern, whatever else is in the batch.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name and version, as recorded in the provenance."""
+        ...
+
+    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+        """Index each pattern; the answers come in the patterns' order."""
+        ...

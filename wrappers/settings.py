@@ -1,0 +1,122 @@
+"""The settings that a session tunes: one point of the search space."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from wrappers.errors import InputError
+
+__all__ = ["CRYSTFEL_DEFAULTS", "PEAK_FIELDS", "Settings"]
+
+PEAK_FIELDS = (
+    "min_snr",
+    "threshold",
+    "min_pix_count",
+    "max_pix_count",
+    "local_bg_radius",
+    "min_res",
+    "max_res",
+)
+"""The fields that decide which peaks are found; the others decide what is made of them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Peak-finding and geometry settings, with CrystFEL's names and units.
+
+    Parameters
+    ----------
+    min_snr : float
+        Smallest signal-to-noise ratio of a peak's summed intensity; also the width, in
+        standard deviations, at which the radial background is clipped.
+    threshold : float
+        Smallest pixel value of a peak, in the data's own units (ADU).
+    min_pix_count, max_pix_count : int
+        Smallest and largest number of pixels of a peak, inclusive.
+    local_bg_radius : int
+        Size of the local background region, in pixels.
+    min_res, max_res : float
+        Peaks are sought between these distances from the beam, in pixels; a ``max_res`` of 0
+        means no limit.
+    min_peaks : int
+        A frame with fewer peaks is no hit and is not indexed.
+    clen : float or None
+        Camera length in metres: the geometry's ``clen`` plus ``coffset``, averaged over the
+        panels and, where it is a header value, its median over the run. None takes the
+        geometry's.
+    shift_x, shift_y : float
+        Shift of the whole detector in metres, added to the geometry's own, with CrystFEL's
+        sign (``detector_shift_x``, ``detector_shift_y``).
+
+    Raises
+    ------
+    InputError
+        If a value is not finite or not possible. CrystFEL itself takes a negative
+        ``min_snr`` or ``clen`` without a word.
+    """
+
+    min_snr: float = 5.0
+    threshold: float = 800.0
+    min_pix_count: int = 2
+    max_pix_count: int = 200
+    local_bg_radius: int = 3
+    min_res: float = 0.0
+    max_res: float = 0.0
+    min_peaks: int = 10
+    clen: float | None = None
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "clen" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise InputError(f"{field.name} is {value!r}, but must be a number")
+            if not math.isfinite(value):
+                raise InputError(f"{field.name} is {value}, but must be finite")
+            if field.type == "int" and value != int(value):
+                raise InputError(f"{field.name} is {value}, but must be a whole number")
+            convert = int if field.type == "int" else float
+            object.__setattr__(self, field.name, convert(value))
+        _require(self.min_snr > 0, f"min_snr is {self.min_snr}, but must be above 0")
+        _require(self.min_pix_count >= 1, "min_pix_count must be at least 1")
+        _require(
+            self.max_pix_count >= self.min_pix_count,
+            f"max_pix_count ({self.max_pix_count}) is below min_pix_count "
+            f"({self.min_pix_count}), so no peak could ever be found",
+        )
+        _require(self.local_bg_radius >= 1, "local_bg_radius must be at least 1 pixel")
+        _require(self.min_res >= 0 and self.max_res >= 0, "min_res and max_res must not be negative")
+        _require(
+            self.max_res == 0 or self.max_res > self.min_res,
+            f"max_res ({self.max_res:g} px) is not beyond min_res ({self.min_res:g} px), "
+            "so no pixel is left to search (0 means no limit)",
+        )
+        _require(self.min_peaks >= 0, "min_peaks must not be negative")
+        _require(self.clen is None or self.clen > 0, f"clen is {self.clen} m, but must be above 0")
+
+    def replace(self, **changes: float | None) -> Settings:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Return the fields as a plain dictionary, in their order."""
+        return dataclasses.asdict(self)
+
+    @property
+    def peak_key(self) -> tuple[float, ...]:
+        """What decides the peaks of a frame: equal keys give equal peak lists."""
+        return tuple(getattr(self, name) for name in PEAK_FIELDS)
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise InputError(sentence)
+
+
+CRYSTFEL_DEFAULTS = Settings(min_peaks=0)
+"""What ``indexamajig --peaks=peakfinder8`` does when told nothing else (0.12 and later)."""
