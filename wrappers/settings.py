@@ -90,7 +90,9 @@ class Settings:
             f"({self.min_pix_count}), so no peak could ever be found",
         )
         _require(self.local_bg_radius >= 1, "local_bg_radius must be at least 1 pixel")
-        _require(self.min_res >= 0 and self.max_res >= 0, "min_res and max_res must not be negative")
+        _require(
+            self.min_res >= 0 and self.max_res >= 0, "min_res and max_res must not be negative"
+        )
         _require(
             self.max_res == 0 or self.max_res > self.min_res,
             f"max_res ({self.max_res:g} px) is not beyond min_res ({self.min_res:g} px), "
