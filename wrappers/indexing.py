@@ -82,6 +82,14 @@ class Indexer(Protocol):
         """Name and version, as recorded in the provenance."""
         ...
 
+    @property
+    def parallel(self) -> bool:
+        """Whether it uses several cores by itself, so that it is called with all frames at once.
+
+        Any other indexer is pickled to worker processes.
+        """
+        ...
+
     def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
         """Index each pattern; the answers come in the patterns' order."""
         ...

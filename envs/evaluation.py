@@ -1,0 +1,160 @@
+"""What one settings gives on one sample of frames."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import Any, Protocol
+
+from wrappers.settings import Settings
+
+__all__ = ["Evaluation", "Evaluator", "FrameOutcome", "wilson_interval"]
+
+
+def wilson_interval(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the interval of a rate of which `k` in `n` were seen (Wilson 1927).
+
+    Parameters
+    ----------
+    k, n : int
+        Successes and trials.
+    z : float
+        Half-width in standard deviations; 1.96 gives 95 %.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    rate = k / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    # The exact ends are 0 and 1 there; rounding must not make them anything else.
+    return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
+
+
+@dataclass(frozen=True)
+class FrameOutcome:
+    """What became of one frame.
+
+    Attributes
+    ----------
+    frame : int
+        Index in the run.
+    n_peaks : int
+    hit : bool
+        Whether it had the peaks that the settings ask for.
+    n_lattices : int
+        Lattices found by the indexer.
+    failure : str
+        Why there is no answer (frame unreadable, indexer died …), or "".
+    """
+
+    frame: int
+    n_peaks: int
+    hit: bool
+    n_lattices: int
+    failure: str = ""
+
+    @property
+    def indexed(self) -> bool:
+        """Whether at least one lattice was found."""
+        return self.n_lattices > 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of one settings on one sample of frames.
+
+    Attributes
+    ----------
+    settings : Settings
+    outcomes : tuple of FrameOutcome
+        One a frame of the sample; a frame without an answer counts as not indexed.
+    n_decoys, n_decoys_indexed : int
+        Peak lists with scrambled azimuths that were indexed too, and how many of them the
+        indexer accepted: each of those is a false lattice.
+    explained : float
+        Share of the indexed frames' peaks that their lattices explain; NaN without any.
+    residual : float
+        Median over the indexed frames of the root-mean-square distance between found and
+        predicted spots, in pixels; NaN without any.
+    scale_deviation : float
+        Median over the indexed frames of the refined cells' size against the reference
+        cell's, minus 1; NaN without any. A camera length 1 % too short makes it about -0.01.
+    camera_length, camera_length_se : float
+        Camera length that the indexed frames ask for and its standard error, in metres; NaN
+        with too few of them.
+    seconds : float
+        Wall time.
+    """
+
+    settings: Settings
+    outcomes: tuple[FrameOutcome, ...]
+    n_decoys: int = 0
+    n_decoys_indexed: int = 0
+    explained: float = float("nan")
+    residual: float = float("nan")
+    scale_deviation: float = float("nan")
+    camera_length: float = float("nan")
+    camera_length_se: float = float("nan")
+    seconds: float = 0.0
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames in the sample."""
+        return len(self.outcomes)
+
+    @property
+    def n_hits(self) -> int:
+        """Number of frames with enough peaks."""
+        return sum(outcome.hit for outcome in self.outcomes)
+
+    @property
+    def n_indexed(self) -> int:
+        """Number of frames with at least one lattice."""
+        return sum(outcome.indexed for outcome in self.outcomes)
+
+    @property
+    def n_failed(self) -> int:
+        """Number of frames without an answer."""
+        return sum(bool(outcome.failure) for outcome in self.outcomes)
+
+    @property
+    def rate(self) -> float:
+        """Indexing rate: indexed frames / all frames."""
+        return self.n_indexed / self.n_frames if self.outcomes else 0.0
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """95 % Wilson interval of the rate."""
+        return wilson_interval(self.n_indexed, self.n_frames)
+
+    @property
+    def false_rate(self) -> float:
+        """Estimated share of all frames that are indexed by chance alone; NaN without decoys."""
+        if not self.n_frames:
+            return float("nan")
+        if not self.n_decoys:
+            return 0.0 if not self.n_hits else float("nan")
+        return self.n_decoys_indexed / self.n_decoys * self.n_hits / self.n_frames
+
+    @property
+    def indexed_frames(self) -> frozenset[int]:
+        """Indices in the run of the indexed frames."""
+        return frozenset(outcome.frame for outcome in self.outcomes if outcome.indexed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields as plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Evaluation:
+        """Rebuild an evaluation from `as_dict`'s plain values."""
+        outcomes = tuple(FrameOutcome(**outcome) for outcome in fields["outcomes"])
+        return cls(**{**fields, "settings": Settings(**fields["settings"]), "outcomes": outcomes})
+
+
+class Evaluator(Protocol):
+    """Measures settings on one fixed sample of frames."""
+
+    def evaluate(self, settings: Settings) -> Evaluation:
+        """Return what the settings give."""
+        ...

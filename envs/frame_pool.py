@@ -1,0 +1,143 @@
+"""Worker processes that hold the frames of a sample."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Self
+
+from wrappers.errors import InputError
+from wrappers.frames import Run
+from wrappers.geometry import Geometry
+from wrappers.indexing import Indexer, Indexing, Pattern
+from wrappers.peakfinder8 import PeakFinder
+from wrappers.settings import Settings
+
+__all__ = ["FramePool", "batches"]
+
+FRAMES_PER_BATCH = 50
+"""Frames a process gets at once where a whole run is worked through."""
+
+
+def batches(n_frames: int, jobs: int) -> Iterator[range]:
+    """Return ranges of frames to hand to a pool one after the other, to bound its memory."""
+    size = FRAMES_PER_BATCH * jobs
+    for first in range(0, n_frames, size):
+        yield range(first, min(first + size, n_frames))
+
+
+class FramePool:
+    """Finds peaks and indexes in several processes.
+
+    Each worker is a pool of its own with one process, so that a frame always goes to the
+    process that read it before.
+
+    Parameters
+    ----------
+    run : Run
+    geometry : Geometry
+    indexer : Indexer or None
+        Runs in the workers unless it uses the cores by itself; None where only peaks are
+        wanted.
+    jobs : int
+        Worker processes; with 1 everything runs in this process.
+    """
+
+    def __init__(self, run: Run, geometry: Geometry, indexer: Indexer | None, jobs: int) -> None:
+        self._indexer = indexer
+        self._local: _Worker | None = None
+        self._workers: list[ProcessPoolExecutor] = []
+        if jobs == 1:
+            self._local = _Worker(run, geometry, indexer)
+            return
+        # Forking would copy the threads' locks of HDF5 and Numba in whatever state they are.
+        context = multiprocessing.get_context("forkserver")
+        self._workers = [
+            ProcessPoolExecutor(1, context, _start_worker, (run, geometry, indexer))
+            for _ in range(jobs)
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in self._workers:
+            worker.shutdown(cancel_futures=True)
+        self._workers = []
+
+    def search(self, frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
+        """Return the peaks of each frame as a pattern, or why the frame cannot be read."""
+        if self._local is not None:
+            return self._local.search(frames, settings)
+        shares = self._share(frames)
+        futures = [
+            worker.submit(_search, share, settings)
+            for worker, share in zip(self._workers, shares, strict=True)
+        ]
+        found = {frame: result for future in futures for frame, result in future.result().items()}
+        return {frame: found[frame] for frame in frames}
+
+    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+        """Index the patterns, in order."""
+        if self._indexer is None:
+            raise ValueError("this pool was made without an indexer")
+        if self._local is not None or self._indexer.parallel:
+            return self._indexer.index(patterns)
+        shares = self._share(range(len(patterns)))
+        futures = [
+            worker.submit(_index, [patterns[i] for i in share])
+            for worker, share in zip(self._workers, shares, strict=True)
+        ]
+        answers: dict[int, Indexing] = {}
+        for share, future in zip(shares, futures, strict=True):
+            answers.update(zip(share, future.result(), strict=True))
+        return [answers[i] for i in range(len(patterns))]
+
+    def _share(self, items: Sequence[int]) -> list[list[int]]:
+        n = len(self._workers)
+        return [list(items[worker::n]) for worker in range(n)]
+
+
+class _Worker:
+    """What one process holds."""
+
+    def __init__(self, run: Run, geometry: Geometry, indexer: Indexer | None) -> None:
+        self._run, self._finder, self.indexer = run, PeakFinder(geometry), indexer
+
+    def search(self, frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
+        return {frame: self._search_one(frame, settings) for frame in frames}
+
+    def _search_one(self, index: int, settings: Settings) -> Pattern | str:
+        try:
+            frame = self._run[index]
+        except InputError as error:
+            return str(error)
+        peaks = self._finder.find(frame, settings)
+        return Pattern(
+            peaks, frame.photon_energy, frame.camera_length, frame.shift_x, frame.shift_y
+        )
+
+
+_worker: _Worker
+
+
+def _start_worker(run: Run, geometry: Geometry, indexer: Indexer | None) -> None:
+    global _worker
+    # Ctrl-C reaches the whole process group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker = _Worker(run, geometry, indexer)
+
+
+def _search(frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
+    return _worker.search(frames, settings)
+
+
+def _index(patterns: Sequence[Pattern]) -> list[Indexing]:
+    assert _worker.indexer is not None, "FramePool.index checks it"
+    return _worker.indexer.index(patterns)

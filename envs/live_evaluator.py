@@ -1,0 +1,238 @@
+"""Evaluations on real frames: peak finding and indexing, as CrystFEL would."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from envs.evaluation import Evaluation, FrameOutcome
+from envs.frame_pool import FramePool
+from wrappers.cell import Cell
+from wrappers.decoys import make_decoy
+from wrappers.errors import InputError
+from wrappers.frames import Run
+from wrappers.geometry import Geometry
+from wrappers.geometry_refinement import GeometryEstimate, estimate_geometry
+from wrappers.indexing import Indexer, Indexing, Pattern
+from wrappers.settings import Settings
+
+__all__ = ["LiveEvaluator", "background_level", "sample_frames"]
+
+REMEMBERED_SEARCHES = 32
+"""Peak searches of the whole sample kept in memory; a list of a frame takes some kilobytes."""
+
+
+class LiveEvaluator:
+    """Evaluates settings on real frames: finds the peaks, indexes the hits.
+
+    Peaks are found by worker processes that keep their frames; what depends on neither the
+    changed settings nor the changed peaks is not done again. A frame whose peak list and
+    geometry were seen before is never indexed twice.
+
+    Parameters
+    ----------
+    run : Run
+    geometry : Geometry
+    cell : Cell
+    indexer : Indexer
+    frames : sequence of int
+        The sample: indices in the run.
+    jobs : int
+        Worker processes; with 1 everything runs in this process.
+    max_decoys : int
+        Hits per evaluation whose scrambled peak lists are indexed too.
+
+    Notes
+    -----
+    Close it, or use it as a context manager, to end the worker processes.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        geometry: Geometry,
+        cell: Cell,
+        indexer: Indexer,
+        frames: Sequence[int],
+        *,
+        jobs: int = 1,
+        max_decoys: int = 50,
+    ) -> None:
+        self._run, self._geometry, self._cell = run, geometry, cell
+        self._frames = tuple(frames)
+        self._max_decoys = max_decoys
+        self._pool = FramePool(run, geometry, indexer, jobs)
+        self._searches: OrderedDict[object, dict[int, Pattern | str]] = OrderedDict()
+        self._answers: dict[bytes, Indexing] = {}
+
+    def __enter__(self) -> LiveEvaluator:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._pool.close()
+
+    def evaluate(self, settings: Settings) -> Evaluation:
+        """Return what the settings give on the sample.
+
+        Raises
+        ------
+        ProgramError
+            If the indexer cannot be run at all.
+        """
+        return self.inspect(settings)[0]
+
+    def inspect(
+        self, settings: Settings, frames: Sequence[int] | None = None
+    ) -> tuple[Evaluation, dict[int, Pattern], dict[int, Indexing]]:
+        """Return the evaluation with the peaks (by frame) and the lattices (by hit) behind it.
+
+        Other `frames` than the sample's may be asked for.
+        """
+        started = time.perf_counter()
+        frames = self._frames if frames is None else tuple(frames)
+        found = self._search(settings, frames)
+        patterns = {
+            frame: self._placed(pattern, settings)
+            for frame, pattern in found.items()
+            if isinstance(pattern, Pattern)
+        }
+        hits = {
+            frame: pattern
+            for frame, pattern in patterns.items()
+            if len(pattern.peaks) >= settings.min_peaks
+        }
+        answers = dict(zip(hits, self._index(list(hits.values())), strict=True))
+        chosen = self._decoy_frames(hits)
+        decoys = self._index([make_decoy(hits[i], self._geometry, seed=i) for i in chosen])
+        estimate = estimate_geometry(
+            [hits[frame] for frame in hits if answers[frame].indexed],
+            [answers[frame].lattices[0] for frame in hits if answers[frame].indexed],
+            self._geometry,
+            self._cell,
+        )
+        evaluation = Evaluation(
+            settings=settings,
+            outcomes=tuple(_outcome(i, found[i], answers.get(i)) for i in frames),
+            n_decoys=len(decoys),
+            n_decoys_indexed=sum(answer.indexed for answer in decoys),
+            **_diagnostics(estimate, settings, self._run.nominal_clen),
+            seconds=time.perf_counter() - started,
+        )
+        return evaluation, patterns, answers
+
+    def _search(self, settings: Settings, frames: tuple[int, ...]) -> dict[int, Pattern | str]:
+        """Return each frame's peaks with the geometry's own clen, or why there are none."""
+        key = (settings.peak_key, frames)
+        if key in self._searches:
+            self._searches.move_to_end(key)
+            return self._searches[key]
+        found = self._pool.search(frames, settings)
+        self._searches[key] = found
+        if len(self._searches) > REMEMBERED_SEARCHES:
+            self._searches.popitem(last=False)
+        return found
+
+    def _placed(self, pattern: Pattern, settings: Settings) -> Pattern:
+        nominal = self._run.nominal_clen
+        offset = 0.0 if settings.clen is None else settings.clen - nominal
+        return replace(
+            pattern,
+            camera_length=pattern.camera_length + offset,
+            shift_x=pattern.shift_x + settings.shift_x,
+            shift_y=pattern.shift_y + settings.shift_y,
+        )
+
+    def _index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+        keys = [_digest(pattern) for pattern in patterns]
+        new = {key: p for key, p in zip(keys, patterns, strict=True) if key not in self._answers}
+        answers = dict(zip(new, self._pool.index(list(new.values())), strict=True))
+        # What failed may go better next time.
+        self._answers.update({k: a for k, a in answers.items() if not a.failure})
+        return [answers[key] if key in answers else self._answers[key] for key in keys]
+
+    def _decoy_frames(self, hits: Mapping[int, Pattern]) -> list[int]:
+        """Return an even choice of the hits."""
+        frames = list(hits)
+        n = min(self._max_decoys, len(frames))
+        return [frames[i * len(frames) // n] for i in range(n)]
+
+
+def sample_frames(run: Run, n_frames: int | None, seed: int) -> tuple[list[int], list[int]]:
+    """Return a random sample of a run's frames and, of the same size where there are, others.
+
+    Parameters
+    ----------
+    run : Run
+    n_frames : int or None
+        Size of the sample; None takes every frame.
+    seed : int
+    """
+    order = np.random.default_rng(seed).permutation(len(run))
+    n = len(run) if n_frames is None else min(n_frames, len(run))
+    return sorted(order[:n].tolist()), sorted(order[n : 2 * n].tolist())
+
+
+def background_level(run: Run, frames: Sequence[int]) -> tuple[float, float]:
+    """Return the median and the 99.9th percentile of the usable pixels of some frames, in ADU.
+
+    Parameters
+    ----------
+    run : Run
+    frames : sequence of int
+        Up to five of them, evenly spread, are read.
+
+    Raises
+    ------
+    InputError
+        If none of them can be read, or all their pixels are masked.
+    """
+    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(5, len(frames))).astype(int)]
+    levels, problem = [], "all their pixels are masked"
+    for index in chosen:
+        try:
+            frame = run[index]
+        except InputError as error:
+            problem = str(error)
+            continue
+        values = frame.data[frame.mask]
+        if values.size:
+            levels.append(np.percentile(values, (50, 99.9)))
+    if not levels:
+        raise InputError(f"no frame of {run.name(chosen[0])[0]} can be used: {problem}")
+    median, bright = np.median(levels, axis=0)
+    return float(median), float(bright)
+
+
+def _outcome(frame: int, found: Pattern | str, answer: Indexing | None) -> FrameOutcome:
+    if isinstance(found, str):
+        return FrameOutcome(frame, 0, False, 0, found)
+    n_peaks = len(found.peaks)
+    if answer is None:
+        return FrameOutcome(frame, n_peaks, False, 0)
+    return FrameOutcome(frame, n_peaks, True, len(answer.lattices), answer.failure)
+
+
+def _diagnostics(
+    estimate: GeometryEstimate | None, settings: Settings, nominal_clen: float
+) -> dict[str, float]:
+    raise NotImplementedError
+
+
+def _digest(pattern: Pattern) -> bytes:
+    """Return a key that equal peaks in an equal geometry share."""
+    digest = hashlib.blake2b(digest_size=16)
+    peaks = pattern.peaks
+    for values in (peaks.fs, peaks.ss, peaks.intensity, peaks.panel):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    place = (pattern.camera_length, pattern.photon_energy, pattern.shift_x, pattern.shift_y)
+    digest.update(np.array(place).tobytes())
+    return digest.digest()

@@ -1,0 +1,205 @@
+"""The search space: tuned settings ↔ points of the unit cube."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wrappers.errors import InputError
+from wrappers.settings import Settings
+
+__all__ = ["DEFAULT_TUNED", "Parameter", "ParameterSpace", "make_space"]
+
+DEFAULT_TUNED = ("min_snr", "threshold", "min_pix_count", "clen")
+"""What a session tunes unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tuned setting and the range in which it is sought.
+
+    Attributes
+    ----------
+    name : str
+        A field of `Settings`.
+    low, high : float
+        The range, both ends included.
+    scale : {"linear", "log"}
+        How the unit interval is laid over the range.
+    integer : bool
+        Whether only whole numbers make sense.
+    digits : int
+        Significant digits of a value; finer differences mean nothing.
+    unit : str
+        For people.
+    """
+
+    name: str
+    low: float
+    high: float
+    scale: Literal["linear", "log"] = "linear"
+    integer: bool = False
+    digits: int = 3
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise InputError(f"the range of {self.name}, {self.low} to {self.high}, is empty")
+        if self.scale == "log" and self.low <= 0:
+            raise InputError(f"{self.name} has a log scale, so its range must begin above 0")
+
+    def from_unit(self, unit: float) -> float:
+        """Return the value at a place in [0, 1]; places outside are clipped."""
+        unit = min(max(unit, 0.0), 1.0)
+        if self.scale == "log":
+            value = float(np.exp(np.log(self.low) + unit * np.log(self.high / self.low)))
+        else:
+            value = self.low + unit * (self.high - self.low)
+        return self.clip(value)
+
+    def to_unit(self, value: float) -> float:
+        """Return the place in [0, 1] of a value; values outside the range are clipped."""
+        value = self.clip(value)
+        if self.scale == "log":
+            return float(np.log(value / self.low) / np.log(self.high / self.low))
+        return (value - self.low) / (self.high - self.low)
+
+    def clip(self, value: float) -> float:
+        """Return the nearest value that the range allows, rounded."""
+        value = min(max(value, self.low), self.high)
+        rounded = round(value) if self.integer else float(f"{value:.{self.digits}g}")
+        # Rounding must not lead out of a range whose ends have more digits.
+        return float(min(max(rounded, self.low), self.high))
+
+
+@dataclass(frozen=True)
+class ParameterSpace:
+    """The tuned parameters and the settings that all others keep.
+
+    Attributes
+    ----------
+    parameters : tuple of Parameter
+        One dimension each, in order.
+    base : Settings
+        Where the search starts; fields that are not tuned stay as they are here.
+    """
+
+    parameters: tuple[Parameter, ...]
+    base: Settings
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tuned parameters, in order."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+    def decode(self, point: ArrayLike) -> Settings:
+        """Return the settings at a point (d,) of the unit cube, clipped and rounded."""
+        units = np.asarray(point, float).reshape(len(self))
+        return self.base.replace(
+            **{p.name: p.from_unit(float(u)) for p, u in zip(self.parameters, units, strict=True)}
+        )
+
+    def encode(self, settings: Settings) -> NDArray[np.float64]:
+        """Return the point (d,) of the unit cube nearest to the settings."""
+        values = self.values(settings)
+        return np.array([p.to_unit(values[p.name]) for p in self.parameters])
+
+    def values(self, settings: Settings) -> dict[str, float]:
+        """Return the tuned fields of the settings, clipped to their ranges."""
+        return {p.name: p.clip(float(getattr(settings, p.name))) for p in self.parameters}
+
+    def settings(self, values: Mapping[str, float]) -> Settings:
+        """Return the base settings with the tuned fields replaced."""
+        return self.base.replace(**{name: values[name] for name in self.names})
+
+    def fixed(self, **values: float) -> ParameterSpace:
+        """Return the space in which some parameters are no longer tuned but keep a value."""
+        return replace(
+            self,
+            parameters=tuple(p for p in self.parameters if p.name not in values),
+            base=self.base.replace(**values),
+        )
+
+
+def make_space(
+    tuned: Sequence[str],
+    *,
+    background: tuple[float, float],
+    camera_length: float,
+    pixel_size: float,
+    largest_radius: float,
+    clen_range: float = 0.05,
+) -> ParameterSpace:
+    """Return the space in which a session searches.
+
+    The ranges cover what beamlines use (`docs/settings.md`). The threshold's follows the
+    frames themselves rather than the geometry's ``adu_per_photon``, which real files often
+    have wrong: below the median background pixel a threshold does nothing, and above thirty
+    times the brightest thousandth of the background only the strongest spots are left.
+
+    Parameters
+    ----------
+    tuned : sequence of str
+        Fields of `Settings`.
+    background : (float, float)
+        Median and 99.9th percentile of the pixels of typical frames, in ADU.
+    camera_length : float
+        The geometry's, in metres; ``clen`` is sought within ± `clen_range` of it.
+    pixel_size : float
+        In metres; the detector shift is sought within ± 5 pixels.
+    largest_radius : float
+        Of any pixel, in pixels.
+
+    Raises
+    ------
+    InputError
+        If a name is not a setting that can be tuned.
+    """
+    median, bright = background
+    low = max(median, bright / 20, 1e-3)
+    high = max(30 * bright, 10 * low)
+    shift = 5 * pixel_size
+    known = {
+        p.name: p
+        for p in (
+            Parameter("min_snr", 3, 9),
+            Parameter("threshold", low, high, "log", unit="ADU"),
+            Parameter("min_pix_count", 1, 4, integer=True, unit="px"),
+            Parameter("max_pix_count", 5, 300, "log", integer=True, unit="px"),
+            Parameter("local_bg_radius", 2, 8, integer=True, unit="px"),
+            Parameter("min_res", 0, 0.15 * largest_radius, unit="px"),
+            Parameter("max_res", 0.3 * largest_radius, largest_radius, unit="px"),
+            Parameter("min_peaks", 6, 30, integer=True),
+            Parameter(
+                "clen",
+                camera_length * (1 - clen_range),
+                camera_length * (1 + clen_range),
+                digits=6,
+                unit="m",
+            ),
+            Parameter("shift_x", -shift, shift, unit="m"),
+            Parameter("shift_y", -shift, shift, unit="m"),
+        )
+    }
+    for name in tuned:
+        if name not in known:
+            raise InputError(f"{name!r} cannot be tuned; choose from {', '.join(known)}")
+    if len(set(tuned)) != len(tuned) or not tuned:
+        raise InputError("name each tuned parameter once, and at least one")
+    base = Settings(
+        min_snr=5,
+        threshold=known["threshold"].clip(bright),
+        min_pix_count=2,
+        max_pix_count=50,
+        local_bg_radius=3,
+        max_res=largest_radius if "max_res" in tuned else 0,
+        clen=camera_length,
+    )
+    return ParameterSpace(tuple(known[name] for name in tuned), base)

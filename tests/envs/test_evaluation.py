@@ -1,0 +1,48 @@
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from envs.evaluation import Evaluation, FrameOutcome, wilson_interval
+from wrappers.settings import Settings
+
+
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_is_scipys(counts):
+    k, n = counts
+    expected = binomtest(k, n).proportion_ci(method="wilson")
+    assert wilson_interval(k, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def evaluation(**changes: object) -> Evaluation:
+    outcomes = (
+        FrameOutcome(3, 40, True, 2),
+        FrameOutcome(5, 30, True, 0),
+        FrameOutcome(8, 2, False, 0),
+        FrameOutcome(9, 0, False, 0, "frame 9 cannot be read"),
+    )
+    return Evaluation(Settings(), outcomes, **changes)  # type: ignore[arg-type]
+
+
+def test_the_rate_counts_frames_not_lattices_and_unreadable_frames_too():
+    assert evaluation().rate == 1 / 4
+    assert evaluation().n_hits == 2
+    assert evaluation().n_failed == 1
+    assert evaluation().indexed_frames == {3}
+
+
+def test_the_false_rate_scales_the_decoys_up_to_all_hits():
+    assert evaluation(n_decoys=20, n_decoys_indexed=3).false_rate == pytest.approx(0.15 * 2 / 4)
+    assert math.isnan(evaluation().false_rate)
+
+
+def test_an_evaluation_survives_json():
+    before = evaluation(n_decoys=4, residual=1.25, camera_length=0.08)
+    after = Evaluation.from_dict(json.loads(json.dumps(before.as_dict())))
+    assert after.outcomes == before.outcomes
+    assert after.settings == before.settings
+    assert (after.residual, after.camera_length) == (1.25, 0.08)
+    assert math.isnan(after.scale_deviation)

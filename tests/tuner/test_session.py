@@ -1,0 +1,154 @@
+from pathlib import Path
+
+import pytest
+
+from envs.parameter_space import ParameterSpace
+from tuner.recommendation import read_recommendation, recommend, write_recommendation
+from tuner.session import Budget, asked_clen, best_trial, run_session
+from tuner.store import SessionStore
+from wrappers.errors import InputError
+from wrappers.settings import CRYSTFEL_DEFAULTS
+
+
+def run(directory: Path, evaluator, space: ParameterSpace, *, n: int = 20, **options):
+    if (directory / "session.json").exists():
+        store = SessionStore.open(directory)
+    else:
+        store = SessionStore.create(directory, {"data": "run.h5", "tuned": list(space.names)})
+    options = {"searcher": "gp", "seed": 1, "budget": Budget(n), **options}
+    return store, run_session(store, evaluator, space, **options)
+
+
+def test_a_session_beats_the_defaults_and_finds_the_camera_length(tmp_path, landscape, space):
+    _, outcome = run(tmp_path, landscape, space)
+    assert outcome is not None
+    assert outcome.best.settings.clen == pytest.approx(landscape.true_clen, rel=5e-4)
+    assert (
+        outcome.best.rate
+        > 0.95
+        * landscape.goodness(
+            outcome.best.settings.replace(min_snr=4.3, threshold=40, min_pix_count=2)
+        )
+        * 0.8
+    )
+    assert outcome.best.rate > outcome.baseline.rate
+    assert outcome.baseline.settings.replace(clen=None) == CRYSTFEL_DEFAULTS
+
+
+def test_the_budget_is_kept(tmp_path, landscape, space):
+    store, _ = run(tmp_path, landscape, space, n=9)
+    assert len([trial for trial in store.trials if trial.stage != "confirm"]) == 9
+    store, _ = run(tmp_path / "m", landscape, space, budget=Budget(minutes=1.05 / 60))
+    assert len([trial for trial in store.trials if trial.stage != "confirm"]) == 11
+
+
+def test_where_nothing_indexes_it_looks_for_the_camera_length(tmp_path, make_landscape, space):
+    far = make_landscape(true_clen=0.0784 * 1.045)
+    store, outcome = run(tmp_path, far, space)
+    assert "look" in [trial.stage for trial in store.trials]
+    assert outcome is not None
+    assert outcome.best.settings.clen == pytest.approx(far.true_clen, rel=5e-4)
+
+
+def test_a_camera_length_that_is_not_tuned_stays(tmp_path, landscape, space):
+    _, outcome = run(tmp_path, landscape, space.fixed(clen=0.0792))
+    assert outcome is not None
+    assert outcome.best.settings.clen == 0.0792
+
+
+def test_nothing_indexed_is_no_recommendation(tmp_path, make_landscape, space):
+    store, outcome = run(tmp_path, make_landscape(true_clen=0.2), space, n=14)
+    assert outcome is None
+    assert len(store.trials) == 14
+    assert best_trial(store.trials) is None
+    assert asked_clen(store.trials) is None
+
+
+def test_fresh_frames_judge_the_winner(tmp_path, landscape, make_landscape, space):
+    fresh = make_landscape(first=1000)
+    _, outcome = run(tmp_path, landscape, space, n=8, fresh=fresh)
+    assert outcome is not None and outcome.on_fresh_frames
+    assert {o.frame for o in outcome.best.outcomes} == set(range(1000, 1200))
+    assert {o.frame for o in outcome.baseline.outcomes} == set(range(1000, 1200))
+
+
+def test_an_interrupted_session_goes_on_where_it_stopped(tmp_path, make_landscape, space):
+    class Interrupted(make_landscape):
+        def evaluate(self, settings):
+            if len(self.calls) == 7:
+                raise KeyboardInterrupt
+            return super().evaluate(settings)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Interrupted(), space, n=12)
+    before = SessionStore.open(tmp_path).trials
+    assert len(before) == 7
+    store, outcome = run(tmp_path, make_landscape(), space, n=12)
+    assert outcome is not None
+    assert [trial.evaluation.settings for trial in store.trials[:7]] == [
+        trial.evaluation.settings for trial in before
+    ]
+    assert len([trial for trial in store.trials if trial.stage != "confirm"]) == 12
+    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + len(store.trials)
+
+
+def test_a_resumed_finished_session_measures_nothing_again(tmp_path, landscape, space):
+    _, outcome = run(tmp_path, landscape, space, n=8)
+    calls = len(landscape.calls)
+    _, same = run(tmp_path, landscape, space, n=8)
+    assert len(landscape.calls) == calls
+    assert same is not None and outcome is not None
+    assert same.best.settings == outcome.best.settings
+
+
+def test_a_half_written_line_is_dropped(tmp_path, landscape, space):
+    run(tmp_path, landscape, space, n=5)
+    log = tmp_path / "evaluations.jsonl"
+    n = len(log.read_text().splitlines())
+    log.write_text(log.read_text()[:-200])
+    assert len(SessionStore.open(tmp_path).trials) == n - 1
+    assert log.read_text().endswith("\n")
+
+
+def test_a_session_is_never_begun_over_another(tmp_path, landscape, space):
+    run(tmp_path, landscape, space, n=3)
+    with pytest.raises(InputError, match="holds a session already: add --resume"):
+        SessionStore.create(tmp_path, {})
+
+
+def test_damaged_session_files_are_told(tmp_path, landscape, space):
+    run(tmp_path, landscape, space, n=3)
+    log = tmp_path / "evaluations.jsonl"
+    log.write_text("{}\n" + log.read_text())
+    with pytest.raises(InputError, match="line 1 is damaged"):
+        SessionStore.open(tmp_path)
+    with pytest.raises(InputError, match="holds no session"):
+        SessionStore.open(tmp_path / "other")
+
+
+def test_the_recommendation_is_read_back_as_written(tmp_path, landscape, space):
+    _, outcome = run(tmp_path, landscape, space, n=8)
+    assert outcome is not None
+    written = recommend(outcome.best, outcome.baseline, {"searcher": "gp", "seed": 1})
+    write_recommendation(written, tmp_path / "recommended.toml")
+    read = read_recommendation(tmp_path)
+    assert read.settings == written.settings
+    assert read.evidence == written.evidence
+    assert read.evidence["indexing_rate"] == pytest.approx(outcome.best.rate)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("settings = [", "is not TOML"),
+        ("[evidence]\n", "no \\[settings\\] table"),
+        ("[settings]\nmin_srn = 4\n", "'min_srn' in \\[settings\\] is no setting"),
+        ("[settings]\nmin_snr = -4\n", "min_snr is -4"),
+        ("[settings]\nmin_snr = 'a'\n", "must be a number"),
+    ],
+)
+def test_a_bad_recommendation_is_told_in_one_sentence(tmp_path, text, sentence):
+    path = tmp_path / "recommended.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        read_recommendation(path)

@@ -1,0 +1,69 @@
+"""``sfx-tuner demo``: a small run simulated and tuned with the embedded parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tuner.cli.options import jobs_option, json_option, print_json, progress_bar, stderr
+from tuner.cli.tune import print_recommendation, print_trial
+from wrappers.errors import InputError
+
+__all__ = ["command"]
+
+FRAMES = 80
+EVALUATIONS = 16
+
+
+@click.command(short_help="Simulate a small run and tune it; no CrystFEL needed.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="New directory for the run and the session.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@jobs_option
+@json_option
+def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
+    """Simulate a small run whose camera length is 1.5 % off, and tune it.
+
+    \b
+    Example:
+      sfx-tuner demo -o demo
+    """
+    from envs.simulator import demo_experiment, simulate_run
+    from tuner.session import Budget
+    from tuner.tuning import Request, tune
+    from wrappers.fast_indexer import FastIndexer
+
+    experiment = demo_experiment(seed)
+    stderr.print(f"simulating {FRAMES} frames in {output / 'run'}", highlight=False)
+    with progress_bar("simulating", FRAMES) as show:
+        paths = simulate_run(
+            experiment, output / "run", FRAMES, progress=lambda done, total: show(done)
+        )
+    session = output / "session"
+    recommendation = tune(
+        Request(data=paths.data, geometry=paths.geometry, cell=paths.cell, seed=seed),
+        session,
+        FastIndexer,
+        budget=Budget(evaluations=EVALUATIONS),
+        jobs=jobs,
+        on_trial=print_trial,
+    )
+    if recommendation is None:
+        raise InputError(f"nothing was indexed with seed {seed}: try another")
+    clen = recommendation.settings.clen
+    if as_json:
+        print_json({**recommendation.as_dict(), "true_clen": experiment.clen})
+        return
+    print_recommendation(recommendation, session)
+    click.echo(
+        f"camera length: the geometry says {1e3 * experiment.written_clen:.3f} mm, recommended "
+        f"{1e3 * (clen or 0):.3f} mm, true {1e3 * experiment.clen:.3f} mm\n"
+        f"report:  {session / 'report.html'}"
+    )

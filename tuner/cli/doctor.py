@@ -1,0 +1,91 @@
+"""``sfx-tuner doctor``: what is installed, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import click
+
+from tuner.cli.options import json_option, print_json
+
+__all__ = ["command"]
+
+PACKAGES = ("numpy", "numba", "h5py", "hdf5plugin", "gymnasium", "stable-baselines3", "optuna")
+
+
+@click.command(short_help="Say what is installed, and what is missing.")
+@json_option
+def command(as_json: bool) -> None:
+    """Say what is installed, what is missing and how to get it.
+
+    \b
+    Example:
+      sfx-tuner doctor
+    """
+    found = examine()
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"sfx-tuner  {found['sfx_tuner']}, Python {found['python']}")
+    click.echo(f"cores      {found['cores']}")
+    for name, version in found["packages"].items():
+        click.echo(f"{name:18} {version or 'MISSING: run make install again'}")
+    filters = ", ".join(n for n, ok in found["hdf5_filters"].items() if ok) or "none"
+    click.echo(f"HDF5 filters       {filters}")
+    crystfel = found["crystfel"]
+    if crystfel is None:
+        click.echo(
+            "CrystFEL           not found: the embedded indexer is used. Install CrystFEL "
+            "(www.desy.de/~twhite/crystfel) and put indexamajig on PATH, or name it in "
+            "SFX_TUNER_INDEXAMAJIG."
+        )
+    elif "problem" in crystfel:
+        click.echo(f"CrystFEL           {crystfel['problem']}")
+    else:
+        click.echo(
+            f"CrystFEL           {crystfel['version']} at {crystfel['path']}; indexers "
+            f"{', '.join(crystfel['indexers'])}"
+        )
+
+
+def examine() -> dict[str, Any]:
+    """Return what is installed, as plain values."""
+    import h5py
+    import hdf5plugin
+
+    from wrappers.errors import ProgramError
+    from wrappers.indexamajig import find_indexamajig
+
+    crystfel: dict[str, Any] | None
+    try:
+        program = find_indexamajig()
+        crystfel = program and {
+            "path": program.path,
+            "version": program.version,
+            "indexers": list(program.indexers),
+        }
+    except ProgramError as error:
+        crystfel = {"problem": str(error)}
+    filters = {
+        "bitshuffle": hdf5plugin.BSHUF_ID,
+        "lz4": hdf5plugin.LZ4_ID,
+        "zstd": hdf5plugin.ZSTD_ID,
+    }
+    return {
+        "sfx_tuner": importlib.metadata.version("sfx-tuner"),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "hdf5_filters": {name: h5py.h5z.filter_avail(code) for name, code in filters.items()},
+        "crystfel": crystfel,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

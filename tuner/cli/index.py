@@ -1,0 +1,119 @@
+"""``sfx-tuner index``: peak finding and indexing of a run with given settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envs.evaluation import wilson_interval
+from envs.frame_pool import batches
+from envs.live_evaluator import LiveEvaluator
+from tuner.cli.options import (
+    cell_option,
+    choose_indexer,
+    data_argument,
+    geometry_option,
+    indexer_options,
+    jobs_option,
+    json_option,
+    open_run,
+    print_json,
+    progress_bar,
+    settings_from,
+    settings_options,
+)
+from wrappers.cell import Cell
+
+__all__ = ["command"]
+
+
+@click.command(short_help="Find peaks and index a run with given settings.")
+@data_argument
+@geometry_option
+@cell_option
+@settings_options
+@indexer_options
+@jobs_option
+@json_option
+def command(
+    data: Path,
+    geometry: Path,
+    cell: Path,
+    indexer: str,
+    timeout: float,
+    jobs: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Find peaks in every frame of a run and index the hits.
+
+    \b
+    Example:
+      sfx-tuner index run.h5 -g run.geom -p protein.cell --min-snr 4.5 --threshold 30
+    """
+    settings = settings_from(options)
+    run, read = open_run(data, geometry)
+    unit = Cell.read(cell)
+    chosen = choose_indexer(indexer, read, unit, jobs, timeout)
+    rows: list[dict[str, Any]] = []
+    decoys = decoys_indexed = 0
+    with (
+        LiveEvaluator(run, read, unit, chosen, range(len(run)), jobs=jobs) as evaluator,
+        progress_bar("indexing", len(run)) as show,
+    ):
+        for frames in batches(len(run), jobs):
+            evaluation, _, answers = evaluator.inspect(settings, frames)
+            decoys += evaluation.n_decoys
+            decoys_indexed += evaluation.n_decoys_indexed
+            for outcome in evaluation.outcomes:
+                file, event = run.name(outcome.frame)
+                answer = answers.get(outcome.frame)
+                rows.append(
+                    {
+                        "frame": outcome.frame,
+                        "file": str(file),
+                        "event": event,
+                        "n_peaks": outcome.n_peaks,
+                        "hit": outcome.hit,
+                        "indexed": outcome.indexed,
+                        "reciprocal_axes_per_angstrom": [
+                            lattice.reciprocal.tolist()
+                            for lattice in (answer.lattices if answer else ())
+                        ],
+                        "failure": outcome.failure,
+                    }
+                )
+            show(frames[-1] + 1)
+    n_hits = sum(row["hit"] for row in rows)
+    n_indexed = sum(row["indexed"] for row in rows)
+    low, high = wilson_interval(n_indexed, len(rows))
+    false_rate = decoys_indexed / decoys * n_hits / len(rows) if decoys else None
+    if as_json:
+        print_json(
+            {
+                "settings": settings.as_dict(),
+                "indexer": chosen.name,
+                "n_frames": len(rows),
+                "n_hits": n_hits,
+                "n_indexed": n_indexed,
+                "indexing_rate": n_indexed / len(rows),
+                "ci95": [low, high],
+                "n_decoys": decoys,
+                "n_decoys_indexed": decoys_indexed,
+                "false_rate": false_rate,
+                "frames": rows,
+            }
+        )
+        return
+    click.echo(f"{'frame':>6} {'event':>10} {'peaks':>6}  indexed")
+    for row in rows:
+        mark = "yes" if row["indexed"] else row["failure"] or ("no" if row["hit"] else "no hit")
+        click.echo(f"{row['frame']:6d} {row['event']:>10} {row['n_peaks']:6d}  {mark}")
+    click.echo(
+        f"indexing rate {n_indexed / len(rows):.1%} [{low:.1%}, {high:.1%}]: {n_indexed} of "
+        f"{len(rows)} frames, {n_hits} hits"
+    )
+    if decoys:
+        click.echo(f"decoys: {decoys_indexed} of {decoys} scrambled peak lists indexed")

@@ -1,0 +1,76 @@
+"""The group of commands, and how any of them ends.
+
+Exit codes: 0 success; 2 a mistake that the user can mend, told in one sentence; 130 stopped
+by Ctrl-C; 1 a fault of the program's own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from wrappers.errors import InputError, ProgramError
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "tune": "tuner.cli.tune",
+    "peaks": "tuner.cli.peaks",
+    "index": "tuner.cli.index",
+    "apply": "tuner.cli.apply",
+    "export": "tuner.cli.export",
+    "simulate": "tuner.cli.simulate",
+    "demo": "tuner.cli.demo",
+    "doctor": "tuner.cli.doctor",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command only when it is asked for: SciPy and Numba take seconds."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            (name, command.get_short_help_str(80))
+            for name in self.list_commands(ctx)
+            if (command := self.get_command(ctx, name)) is not None
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sfx-tuner")
+def cli() -> None:
+    """Find the settings that index most frames of a serial crystallography run.
+
+    \b
+    Example:
+      sfx-tuner tune run.h5 -g run.geom -p protein.cell -o session
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except (InputError, ProgramError) as error:
+        click.echo(f"sfx-tuner: {error}", err=True)
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("sfx-tuner: stopped", err=True)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,177 @@
+"""Options that several commands share, and what they are turned into."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from wrappers.cell import Cell
+from wrappers.errors import InputError
+from wrappers.frames import Run
+from wrappers.geometry import Geometry
+from wrappers.indexing import Indexer
+from wrappers.settings import Settings
+
+__all__ = [
+    "cell_option",
+    "choose_indexer",
+    "data_argument",
+    "geometry_option",
+    "indexer_options",
+    "jobs_option",
+    "json_option",
+    "open_run",
+    "print_json",
+    "progress_bar",
+    "settings_from",
+    "settings_options",
+    "stderr",
+]
+
+stderr = Console(stderr=True)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+existing = click.Path(path_type=Path)
+
+data_argument = click.argument("data", type=existing, metavar="DATA")
+geometry_option = click.option(
+    "-g", "--geometry", type=existing, required=True, help="CrystFEL geometry file (.geom)."
+)
+cell_option = click.option(
+    "-p", "--cell", type=existing, required=True, help="Unit cell: CrystFEL .cell or PDB."
+)
+jobs_option = click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=lambda: len(os.sched_getaffinity(0)),
+    show_default="all cores",
+    help="Processes to use.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+HELP = {
+    "min_snr": "Smallest signal-to-noise ratio of a peak.",
+    "threshold": "Smallest pixel value of a peak (ADU).",
+    "min_pix_count": "Fewest pixels of a peak.",
+    "max_pix_count": "Most pixels of a peak.",
+    "local_bg_radius": "Size of the local background (px).",
+    "min_res": "Seek peaks only beyond this radius (px).",
+    "max_res": "Seek peaks only within this radius (px; 0: no limit).",
+    "min_peaks": "Fewest peaks of a hit.",
+    "clen": "Camera length, coffset included (m).",
+    "shift_x": "Detector shift along x (m).",
+    "shift_y": "Detector shift along y (m).",
+}
+
+
+def settings_options(function: F) -> F:
+    """Add an option for every setting, and ``--settings`` for a whole set."""
+    for field in reversed(dataclasses.fields(Settings)):
+        kind = int if field.type == "int" else float
+        default = "the geometry's" if field.name == "clen" else f"{field.default:g}"
+        function = click.option(
+            f"--{field.name.replace('_', '-')}",
+            type=kind,
+            help=f"{HELP[field.name]}  [default: {default}]",
+        )(function)
+    return click.option(
+        "--settings",
+        type=existing,
+        help="A recommended.toml (or session directory) to take the settings from.",
+    )(function)
+
+
+def settings_from(options: dict[str, Any]) -> Settings:
+    """Return the settings that the options of `settings_options` name."""
+    from tuner.recommendation import read_recommendation
+
+    source = options.pop("settings", None)
+    base = read_recommendation(source).settings if source else Settings()
+    names = {field.name for field in dataclasses.fields(Settings)}
+    given = {name: value for name, value in options.items() if name in names and value is not None}
+    return base.replace(**given)
+
+
+def indexer_options(function: F) -> F:
+    """Add ``--indexer`` and ``--timeout``."""
+    function = click.option(
+        "--timeout",
+        type=click.FloatRange(min=1),
+        default=600,
+        show_default=True,
+        help="Longest time for one call of indexamajig (s).",
+    )(function)
+    return click.option(
+        "--indexer",
+        type=click.Choice(["auto", "fast", "crystfel"]),
+        default="auto",
+        show_default=True,
+        help="fast: the embedded indexer; auto: CrystFEL where it is installed.",
+    )(function)
+
+
+def choose_indexer(name: str, geometry: Geometry, cell: Cell, jobs: int, timeout: float) -> Indexer:
+    """Return the indexer of a name, and say which one ``auto`` took."""
+    from wrappers.crystfel import CrystfelIndexer, find_indexamajig
+    from wrappers.fast_indexer import FastIndexer
+
+    indexer: Indexer
+    if name == "crystfel" or (name == "auto" and find_indexamajig() is not None):
+        indexer = CrystfelIndexer(geometry, cell, jobs=jobs, timeout=timeout)
+    else:
+        indexer = FastIndexer(geometry, cell)
+    if name == "auto":
+        stderr.print(f"indexer: {indexer.name}", highlight=False)
+    return indexer
+
+
+def open_run(data: Path, geometry: Path) -> tuple[Run, Geometry]:
+    """Read the geometry and open the run."""
+    read = Geometry.read(geometry)
+    return Run.open(data, read), read
+
+
+@contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show progress on stderr; yields a function that takes how many are done."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def print_json(document: object) -> None:
+    """Print the one document of a ``--json`` run; NaN becomes null."""
+    click.echo(json.dumps(_plain(document), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def require_directory_for(path: Path) -> None:
+    """Raise InputError where a file could not be written, before the work is done."""
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"cannot write {path}: its directory does not exist, make it first")

@@ -1,0 +1,92 @@
+"""``sfx-tuner peaks``: a CXI list of the peaks in every frame."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from envs.frame_pool import FramePool, batches
+from tuner.cli.options import (
+    data_argument,
+    geometry_option,
+    jobs_option,
+    json_option,
+    open_run,
+    print_json,
+    progress_bar,
+    require_directory_for,
+    settings_from,
+    settings_options,
+    stderr,
+)
+from wrappers.cxi import CxiWriter
+from wrappers.indexing import Pattern
+
+__all__ = ["command"]
+
+
+@click.command(short_help="Find the peaks in every frame; write a CXI peak list.")
+@data_argument
+@geometry_option
+@settings_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="CXI file to write; CrystFEL reads it with --peaks=cxi.",
+)
+@jobs_option
+@json_option
+def command(
+    data: Path, geometry: Path, output: Path, jobs: int, as_json: bool, **options: Any
+) -> None:
+    """Find the peaks in every frame of a run.
+
+    \b
+    Example:
+      sfx-tuner peaks run.h5 -g run.geom --min-snr 4.5 --threshold 30 -o peaks.cxi
+    """
+    settings = settings_from(options)
+    require_directory_for(output)
+    run, read = open_run(data, geometry)
+    counts, unreadable = [], 0
+    with (
+        FramePool(run, read, None, jobs) as pool,
+        CxiWriter(output, attributes=settings.as_dict(), sources=True) as writer,
+        progress_bar("finding peaks", len(run)) as show,
+    ):
+        for frames in batches(len(run), jobs):
+            for index, found in pool.search(frames, settings).items():
+                if not isinstance(found, Pattern):
+                    stderr.print(f"left out: {found}", markup=False, highlight=False)
+                    unreadable += 1
+                    continue
+                file, event = run.name(index)
+                source = (os.path.abspath(file), event)
+                writer.append(found.peaks, found.photon_energy, found.camera_length, source=source)
+                counts.append(len(found.peaks))
+            show(frames[-1] + 1)
+    hits = sum(count >= settings.min_peaks for count in counts)
+    median = float(np.median(counts)) if counts else 0.0
+    if as_json:
+        print_json(
+            {
+                "settings": settings.as_dict(),
+                "n_frames": len(run),
+                "n_unreadable": unreadable,
+                "n_hits": hits,
+                "n_peaks": sum(counts),
+                "median_peaks": median,
+                "output": str(output),
+            }
+        )
+        return
+    click.echo(
+        f"{sum(counts)} peaks in {len(counts)} frames, {median:g} in the median frame; "
+        f"{hits} frames with at least {settings.min_peaks}\nwritten: {output}"
+    )

@@ -1,0 +1,146 @@
+"""The recommended settings with their evidence: ``recommended.toml``."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from envs.evaluation import Evaluation
+from tuner.statistics import paired_difference
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+from wrappers.settings import Settings
+
+__all__ = ["Recommendation", "read_recommendation", "recommend", "write_recommendation"]
+
+UNITS = {
+    "threshold": "ADU",
+    "min_pix_count": "pixels, inclusive",
+    "max_pix_count": "pixels, inclusive",
+    "local_bg_radius": "pixels",
+    "min_res": "pixels",
+    "max_res": "pixels; 0: no limit",
+    "clen": "m; clen + coffset, averaged over the panels",
+    "shift_x": "m, added to detector_shift_x",
+    "shift_y": "m, added to detector_shift_y",
+}
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What a session found, and how well it is known.
+
+    Attributes
+    ----------
+    settings : Settings
+    evidence, provenance : mapping
+        Plain values, as in the file.
+    """
+
+    settings: Settings
+    evidence: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the file's three tables as plain values."""
+        settings = {k: v for k, v in self.settings.as_dict().items() if v is not None}
+        return {
+            "settings": settings,
+            "evidence": dict(self.evidence),
+            "provenance": dict(self.provenance),
+        }
+
+
+def recommend(
+    best: Evaluation, baseline: Evaluation, provenance: Mapping[str, Any]
+) -> Recommendation:
+    """Return the recommendation of an evaluation's settings.
+
+    Parameters
+    ----------
+    best, baseline : Evaluation
+        Of the recommended settings and of CrystFEL's defaults, on the same frames.
+    provenance : mapping
+        Plain values.
+    """
+    gain = paired_difference(best, baseline)
+    evidence: dict[str, Any] = {
+        "n_frames": best.n_frames,
+        "n_hits": best.n_hits,
+        "n_indexed": best.n_indexed,
+        "n_failed": best.n_failed,
+        "indexing_rate": round(best.rate, 6),
+        "ci95": [round(end, 4) for end in best.ci95],
+        "false_rate": round(best.false_rate, 6),
+        "baseline_rate": round(baseline.rate, 6),
+        "gain": round(gain.difference, 6),
+        "gain_ci95": [round(end, 4) for end in gain.ci95],
+        "gain_p_value": float(f"{gain.p_value:.3g}"),
+        "clen_se": float(f"{best.camera_length_se:.3g}"),
+        "cell_scale_deviation": round(best.scale_deviation, 6),
+        "residual_px": round(best.residual, 4),
+    }
+    known = {key: value for key, value in evidence.items() if not _is_nan(value)}
+    return Recommendation(best.settings, known, provenance)
+
+
+def write_recommendation(recommendation: Recommendation, path: Path) -> None:
+    """Write ``recommended.toml``, atomically."""
+    document = tomlkit.document()
+    document.add(
+        tomlkit.comment("Written by sfx-tuner. Apply: sfx-tuner apply THIS_FILE DATA -o OUT")
+    )
+    for name, values in recommendation.as_dict().items():
+        table = tomlkit.table()
+        for key, value in values.items():
+            item = tomlkit.item(value)
+            if name == "settings" and key in UNITS:
+                item.comment(UNITS[key])
+            table.add(key, item)
+        document.add(name, table)
+    write_whole(path, tomlkit.dumps(document))
+
+
+def read_recommendation(path: Path) -> Recommendation:
+    """Read ``recommended.toml``, or that of a session directory.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is not TOML, or its settings are not settings.
+    """
+    if path.is_dir():
+        path = path / "recommended.toml"
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path} ({error.strerror}): name the recommended.toml of a finished "
+            "session, or its directory"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+    values = document.get("settings")
+    if not isinstance(values, dict):
+        raise InputError(f"{path} has no [settings] table, so there is nothing to apply")
+    known = {field.name for field in fields(Settings)}
+    for name in values:
+        if name not in known:
+            raise InputError(
+                f"{path}: {name!r} in [settings] is no setting; choose from {', '.join(known)}"
+            )
+    try:
+        settings = Settings(**values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Recommendation(settings, document.get("evidence", {}), document.get("provenance", {}))
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -1,0 +1,72 @@
+"""Honest comparisons: rates measured on the same frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+from scipy.stats import binomtest
+
+from envs.evaluation import Evaluation
+
+__all__ = ["PairedDifference", "paired_difference"]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How two settings compare on the frames that both were measured on.
+
+    Attributes
+    ----------
+    n_frames : int
+        Frames that both have.
+    gained, lost : int
+        Frames that only the first, only the second indexed.
+    difference : float
+        Rate of the first minus rate of the second.
+    ci95 : (float, float)
+        Its 95 % interval.
+    p_value : float
+        Exact two-sided McNemar test of no difference.
+    """
+
+    n_frames: int
+    gained: int
+    lost: int
+    difference: float
+    ci95: tuple[float, float]
+    p_value: float
+
+
+def paired_difference(first: Evaluation, second: Evaluation) -> PairedDifference:
+    """Compare two evaluations frame by frame.
+
+    The interval is the adjusted Wald interval for paired proportions of Agresti and Min,
+    Stat. Med. 24 (2005) 729, which adds half a frame to each cell of the two-by-two table;
+    the test is McNemar's, exact.
+
+    Raises
+    ------
+    ValueError
+        If the two have no frame in common.
+    """
+    a = {o.frame: o.indexed for o in first.outcomes}
+    b = {o.frame: o.indexed for o in second.outcomes}
+    shared = a.keys() & b.keys()
+    if not shared:
+        raise ValueError("the two evaluations have no frame in common")
+    gained = sum(a[frame] and not b[frame] for frame in shared)
+    lost = sum(b[frame] and not a[frame] for frame in shared)
+    n = len(shared)
+    up, down, total = gained + 0.5, lost + 0.5, n + 2
+    centre = (up - down) / total
+    half = 1.959964 * sqrt(up + down - (up - down) ** 2 / total) / total
+    p_value = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    return PairedDifference(
+        n_frames=n,
+        gained=gained,
+        lost=lost,
+        difference=(gained - lost) / n,
+        ci95=(max(centre - half, -1.0), min(centre + half, 1.0)),
+        p_value=float(p_value),
+    )

@@ -1,0 +1,188 @@
+"""The main job: from the files of a run to a recommendation."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from envs.live_evaluator import LiveEvaluator, background_level, sample_frames
+from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from tuner.fingerprint import fingerprint
+from tuner.recommendation import Recommendation, recommend, write_recommendation
+from tuner.report import write_report
+from tuner.session import Budget, run_session
+from tuner.store import SessionStore, Trial
+from wrappers.cell import Cell
+from wrappers.errors import InputError
+from wrappers.frames import Run
+from wrappers.geometry import Geometry
+from wrappers.indexing import Indexer
+
+__all__ = ["Request", "tune"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a session is asked to tune, and how.
+
+    Attributes
+    ----------
+    data, geometry, cell : Path
+    searcher : str
+        A name in `tuner.searchers.SEARCHERS`.
+    n_frames : int or None
+        Size of the tuning sample; None takes every frame.
+    tuned : tuple of str
+        The tuned settings.
+    clen_range : float
+        ``clen`` is sought within this fraction of the geometry's.
+    seed : int
+        Of the sample and of the searcher.
+    """
+
+    data: Path
+    geometry: Path
+    cell: Path
+    searcher: str = "gp"
+    n_frames: int | None = 200
+    tuned: tuple[str, ...] = DEFAULT_TUNED
+    clen_range: float = 0.05
+    seed: int = 0
+
+
+def tune(
+    request: Request,
+    directory: Path,
+    make_indexer: Callable[[Geometry, Cell], Indexer],
+    *,
+    budget: Budget,
+    jobs: int = 1,
+    resume: bool = False,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> Recommendation | None:
+    """Run or resume a session and write what it recommends.
+
+    Writes ``recommended.toml``, ``trials.csv``, ``report.html`` and the session's own files.
+
+    Parameters
+    ----------
+    request : Request
+    directory : Path
+        Of the session; new or empty unless `resume`.
+    make_indexer : callable
+        Takes the geometry and the cell.
+    budget : Budget
+    jobs : int
+        Processes.
+    resume : bool
+        Go on with the session in the directory, if there is one.
+    on_trial : callable
+        Called with each new trial.
+
+    Returns
+    -------
+    Recommendation or None
+        None if no settings indexed any frame.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or the session to resume was begun with other inputs.
+    ProgramError
+        If the indexer cannot be run.
+    """
+    geometry = Geometry.read(request.geometry)
+    cell = Cell.read(request.cell)
+    run = Run.open(request.data, geometry)
+    indexer = make_indexer(geometry, cell)
+    sample, others = sample_frames(run, request.n_frames, request.seed)
+    config = {
+        **{key: _plain(value) for key, value in asdict(request).items()},
+        "indexer": indexer.name,
+        "data_sha256": fingerprint(request.data),
+        "geometry_sha256": fingerprint(request.geometry),
+        "cell_sha256": fingerprint(request.cell),
+    }
+    store = _open_store(directory, config, resume)
+    space = _space(request, run, geometry, sample)
+
+    with ExitStack() as stack:
+
+        def evaluator(frames: list[int]) -> LiveEvaluator:
+            live = LiveEvaluator(run, geometry, cell, indexer, frames, jobs=jobs)
+            return stack.enter_context(live)
+
+        outcome = run_session(
+            store,
+            evaluator(sample),
+            space,
+            searcher=request.searcher,
+            budget=budget,
+            seed=request.seed,
+            fresh=evaluator(others) if len(others) == len(sample) else None,
+            on_trial=on_trial,
+        )
+    recommendation = None
+    if outcome is not None:
+        provenance = _provenance(store, run, outcome.on_fresh_frames, jobs)
+        recommendation = recommend(outcome.best, outcome.baseline, provenance)
+        write_recommendation(recommendation, directory / "recommended.toml")
+    write_report(store, recommendation, directory / "report.html")
+    return recommendation
+
+
+def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> SessionStore:
+    if not (resume and (directory / "session.json").exists()):
+        return SessionStore.create(directory, config)
+    store = SessionStore.open(directory)
+    for key, value in config.items():
+        if store.config.get(key) != value:
+            raise InputError(
+                f"{directory} was begun with {key} = {store.config.get(key)}, not {value}: "
+                "resume it with what it was begun with, or name another directory"
+            )
+    return store
+
+
+def _space(request: Request, run: Run, geometry: Geometry, sample: list[int]) -> ParameterSpace:
+    radii = geometry.radius_map()
+    return make_space(
+        request.tuned,
+        background=background_level(run, sample),
+        camera_length=run.nominal_clen,
+        pixel_size=1 / geometry.panels[0].res,
+        largest_radius=float(radii[geometry.static_mask()].max()),
+        clen_range=request.clen_range,
+    )
+
+
+def _provenance(store: SessionStore, run: Run, on_fresh_frames: bool, jobs: int) -> dict[str, Any]:
+    evaluations = [trial.evaluation for trial in store.trials]
+    return {
+        "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
+        "date": datetime.datetime.now(datetime.UTC).replace(microsecond=0),
+        "searcher": store.config["searcher"],
+        "seed": store.config["seed"],
+        "indexer": store.config["indexer"],
+        "evaluations": len(evaluations),
+        "frame_evaluations": sum(evaluation.n_frames for evaluation in evaluations),
+        "core_seconds": round(jobs * sum(evaluation.seconds for evaluation in evaluations), 1),
+        "measured_on_fresh_frames": on_fresh_frames,
+        "geometry_clen": run.nominal_clen,
+        **{
+            key: store.config[key]
+            for name in ("data", "geometry", "cell")
+            for key in (name, f"{name}_sha256")
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.resolve())
+    return list(value) if isinstance(value, tuple) else value
