@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from math import sqrt
 from typing import Any, Protocol
 
@@ -79,9 +80,10 @@ class Evaluation:
     scale_deviation : float
         Median over the indexed frames of the refined cells' size against the reference
         cell's, minus 1; NaN without any. A camera length 1 % too short makes it about -0.01.
-    camera_length, camera_length_se : float
-        Camera length that the indexed frames ask for and its standard error, in metres; NaN
-        with too few of them.
+    asked : mapping of str to (float, float)
+        What the indexed frames' own lattices say of ``clen``, ``shift_x`` and ``shift_y``: the
+        setting that fits them best and its standard error, in metres. Empty where too few
+        are indexed.
     seconds : float
         Wall time.
     """
@@ -93,8 +95,7 @@ class Evaluation:
     explained: float = float("nan")
     residual: float = float("nan")
     scale_deviation: float = float("nan")
-    camera_length: float = float("nan")
-    camera_length_se: float = float("nan")
+    asked: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -149,7 +150,9 @@ class Evaluation:
     def from_dict(cls, fields: dict[str, Any]) -> Evaluation:
         """Rebuild an evaluation from `as_dict`'s plain values."""
         outcomes = tuple(FrameOutcome(**outcome) for outcome in fields["outcomes"])
-        return cls(**{**fields, "settings": Settings(**fields["settings"]), "outcomes": outcomes})
+        asked = {name: (value, se) for name, (value, se) in fields["asked"].items()}
+        settings = Settings(**fields["settings"])
+        return cls(**{**fields, "settings": settings, "outcomes": outcomes, "asked": asked})
 
 
 class Evaluator(Protocol):

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -114,17 +115,14 @@ class LiveEvaluator:
         chosen = self._decoy_frames(hits)
         decoys = self._index([make_decoy(hits[i], self._geometry, seed=i) for i in chosen])
         estimate = estimate_geometry(
-            [hits[frame] for frame in hits if answers[frame].indexed],
-            [answers[frame].lattices[0] for frame in hits if answers[frame].indexed],
-            self._geometry,
-            self._cell,
+            list(hits.values()), [answers[frame] for frame in hits], self._geometry, self._cell
         )
         evaluation = Evaluation(
             settings=settings,
             outcomes=tuple(_outcome(i, found[i], answers.get(i)) for i in frames),
             n_decoys=len(decoys),
             n_decoys_indexed=sum(answer.indexed for answer in decoys),
-            **_diagnostics(estimate, settings, self._run.nominal_clen),
+            **self._diagnostics(estimate, settings),
             seconds=time.perf_counter() - started,
         )
         return evaluation, patterns, answers
@@ -158,6 +156,21 @@ class LiveEvaluator:
         # What failed may go better next time.
         self._answers.update({k: a for k, a in answers.items() if not a.failure})
         return [answers[key] if key in answers else self._answers[key] for key in keys]
+
+    def _diagnostics(self, estimate: GeometryEstimate | None, settings: Settings) -> dict[str, Any]:
+        if estimate is None:
+            return {}
+        tried = settings.clen or self._run.nominal_clen
+        return {
+            "explained": estimate.explained,
+            "residual": estimate.residual_px,
+            "scale_deviation": estimate.scale_deviation,
+            "asked": {
+                "clen": (tried + estimate.camera_length_change, estimate.camera_length_se),
+                "shift_x": (estimate.shift_x, estimate.shift_x_se),
+                "shift_y": (estimate.shift_y, estimate.shift_y_se),
+            },
+        }
 
     def _decoy_frames(self, hits: Mapping[int, Pattern]) -> list[int]:
         """Return an even choice of the hits."""
@@ -219,12 +232,6 @@ def _outcome(frame: int, found: Pattern | str, answer: Indexing | None) -> Frame
     if answer is None:
         return FrameOutcome(frame, n_peaks, False, 0)
     return FrameOutcome(frame, n_peaks, True, len(answer.lattices), answer.failure)
-
-
-def _diagnostics(
-    estimate: GeometryEstimate | None, settings: Settings, nominal_clen: float
-) -> dict[str, float]:
-    raise NotImplementedError
 
 
 def _digest(pattern: Pattern) -> bytes:

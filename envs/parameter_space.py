@@ -34,6 +34,8 @@ class Parameter:
         Whether only whole numbers make sense.
     digits : int
         Significant digits of a value; finer differences mean nothing.
+    resolution : float
+        Differences below this do not matter; known for the geometry, 0 where unknown.
     unit : str
         For people.
     """
@@ -44,6 +46,7 @@ class Parameter:
     scale: Literal["linear", "log"] = "linear"
     integer: bool = False
     digits: int = 3
+    resolution: float = 0.0
     unit: str = ""
 
     def __post_init__(self) -> None:
@@ -119,6 +122,9 @@ class ParameterSpace:
         """Return the base settings with the tuned fields replaced."""
         return self.base.replace(**{name: values[name] for name in self.names})
 
+    def __getitem__(self, name: str) -> Parameter:
+        return self.parameters[self.names.index(name)]
+
     def fixed(self, **values: float) -> ParameterSpace:
         """Return the space in which some parameters are no longer tuned but keep a value."""
         return replace(
@@ -139,7 +145,7 @@ def make_space(
 ) -> ParameterSpace:
     """Return the space in which a session searches.
 
-    The ranges cover what beamlines use (`docs/settings.md`). The threshold's follows the
+    The ranges cover what beamlines use. The threshold's follows the
     frames themselves rather than the geometry's ``adu_per_photon``, which real files often
     have wrong: below the median background pixel a threshold does nothing, and above thirty
     times the brightest thousandth of the background only the strongest spots are left.
@@ -182,10 +188,11 @@ def make_space(
                 camera_length * (1 - clen_range),
                 camera_length * (1 + clen_range),
                 digits=6,
+                resolution=0.0005 * camera_length,
                 unit="m",
             ),
-            Parameter("shift_x", -shift, shift, unit="m"),
-            Parameter("shift_y", -shift, shift, unit="m"),
+            Parameter("shift_x", -shift, shift, resolution=0.01 * shift, unit="m"),
+            Parameter("shift_y", -shift, shift, resolution=0.01 * shift, unit="m"),
         )
     }
     for name in tuned:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.fingerprint import fingerprint
-from tuner.recommendation import Recommendation
-from wrappers.errors import InputError
+from tuner.recommendation import Recommendation, clen_change, session_geometry
 from wrappers.files import write_whole
 from wrappers.geom_file import write_geometry
 from wrappers.settings import Settings
@@ -80,29 +78,13 @@ def export_geometry(recommendation: Recommendation, out: Path, source: Path | No
     Raises
     ------
     InputError
-        If that file is gone or is no longer the one of the session.
+        If that file is gone or is no longer the one of the session, or cannot be changed.
     """
-    settings, provenance = recommendation.settings, recommendation.provenance
-    if settings.clen is None:
-        raise InputError("the recommendation has no clen, so the geometry stays as it is")
-    path = source or Path(str(provenance.get("geometry", "")))
-    if not path.is_file():
-        raise InputError(f"the session's geometry file {path} is not there: name it with -g")
-    if source is None and fingerprint(path) != provenance.get("geometry_sha256"):
-        raise InputError(
-            f"{path} is no longer the file that the session was run with: name the right one "
-            "with -g"
-        )
-    nominal = provenance.get("geometry_clen")
-    if not isinstance(nominal, float):
-        raise InputError(
-            "the recommendation does not say from which camera length it started "
-            "(geometry_clen in [provenance]): run the session again"
-        )
+    settings = recommendation.settings
     write_geometry(
-        path,
+        session_geometry(recommendation, source),
         out,
-        clen_change=settings.clen - nominal,
+        clen_change=clen_change(recommendation),
         shift_x=settings.shift_x,
         shift_y=settings.shift_y,
     )

@@ -12,12 +12,21 @@ from typing import Any
 import tomlkit
 
 from envs.evaluation import Evaluation
+from tuner.fingerprint import fingerprint
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.settings import Settings
 
-__all__ = ["Recommendation", "read_recommendation", "recommend", "write_recommendation"]
+__all__ = [
+    "Recommendation",
+    "applied_settings",
+    "clen_change",
+    "read_recommendation",
+    "recommend",
+    "session_geometry",
+    "write_recommendation",
+]
 
 UNITS = {
     "threshold": "ADU",
@@ -82,7 +91,7 @@ def recommend(
         "gain": round(gain.difference, 6),
         "gain_ci95": [round(end, 4) for end in gain.ci95],
         "gain_p_value": float(f"{gain.p_value:.3g}"),
-        "clen_se": float(f"{best.camera_length_se:.3g}"),
+        **{f"{name}_se": float(f"{se:.3g}") for name, (_, se) in best.asked.items()},
         "cell_scale_deviation": round(best.scale_deviation, 6),
         "residual_px": round(best.residual, 4),
     }
@@ -140,6 +149,55 @@ def read_recommendation(path: Path) -> Recommendation:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return Recommendation(settings, document.get("evidence", {}), document.get("provenance", {}))
+
+
+def session_geometry(recommendation: Recommendation, source: Path | None = None) -> Path:
+    """Return `source`, or else the geometry file that the session was run with.
+
+    Raises
+    ------
+    InputError
+        If the session's file is gone, or is no longer what it was.
+    """
+    if source is not None:
+        return source
+    path = Path(str(recommendation.provenance.get("geometry", "")))
+    if not path.is_file():
+        raise InputError(f"the session's geometry file {path} is not there: name it with -g")
+    if fingerprint(path) != recommendation.provenance.get("geometry_sha256"):
+        raise InputError(
+            f"{path} is no longer the file that the session was run with: name the right one "
+            "with -g"
+        )
+    return path
+
+
+def clen_change(recommendation: Recommendation) -> float:
+    """Return by how much the recommendation changes the geometry's camera length, in metres.
+
+    Raises
+    ------
+    InputError
+        If the recommendation does not say from where it started.
+    """
+    if recommendation.settings.clen is None:
+        return 0.0
+    nominal = recommendation.provenance.get("geometry_clen")
+    if not isinstance(nominal, float):
+        raise InputError(
+            "the recommendation does not say from which camera length it started "
+            "(geometry_clen in [provenance]): run the session again"
+        )
+    return recommendation.settings.clen - nominal
+
+
+def applied_settings(recommendation: Recommendation, nominal_clen: float) -> Settings:
+    """Return the settings for another run of the same detector.
+
+    What a session found is a correction of the geometry's camera length; a detector that has
+    moved since, as its header says, keeps it.
+    """
+    return recommendation.settings.replace(clen=nominal_clen + clen_change(recommendation))
 
 
 def _is_nan(value: object) -> bool:

@@ -23,7 +23,7 @@ COLOURS = {
     "baseline": "#b3541e",
     "start": "#7a5195",
     "look": "#9a9a9a",
-    "clen": "#2a9d8f",
+    "geometry": "#2a9d8f",
     "search": "#27548a",
     "confirm": "#111111",
     "fresh": "#c2185b",

@@ -7,8 +7,10 @@ it stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from envs.evaluation import Evaluation, Evaluator
 from envs.parameter_space import ParameterSpace
@@ -16,25 +18,28 @@ from tuner.searchers import Searcher, make_searcher
 from tuner.store import SessionStore, Trial
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
-__all__ = ["Budget", "Outcome", "asked_clen", "best_trial", "corrected_rate", "run_session"]
+__all__ = ["Budget", "Outcome", "asked_geometry", "best_trial", "merit", "run_session"]
 
-CLEN_RELATIVE_SE = 0.003
-"""How well the cells must know the camera length before the search stops varying it."""
+GEOMETRY = ("clen", "shift_x", "shift_y")
+"""Settings that the indexed frames' lattices tell better than the rate, which is flat there."""
 
-CLEN_CLOSE = 0.0005
-"""The recommended camera length is within this, relatively, of the one asked for."""
+WELL_KNOWN = 6
+"""In resolutions of the parameter: a standard error that ends the search for it."""
 
-CLEN_WORTH_A_LOOK = 0.003
-"""A change of the camera length by more, relatively, is measured at once."""
+WORTH_A_LOOK = 6
+"""In resolutions of the parameter: a correction that is measured at once."""
 
-CLEN_MISLEADING = 0.015
-"""A rate measured this far from the true camera length says little about peak settings."""
+MISLEADING = 30
+"""In resolutions: a rate measured this far off says little about the peak settings."""
 
 COARSE_CLEN = (0.03, -0.03, 0.05, -0.05, 0.015, -0.015)
 """Relative offsets to look at where nothing indexes: an indexer accepts about ± 2 %."""
 
+PRICE_OF_A_VAIN_HIT = 0.05
+"""In indexed frames: twenty hits in vain outweigh one more indexed frame."""
+
 FEWEST_INDEXED = 3
-"""Indexed frames below which their cells are not asked for the camera length."""
+"""Indexed frames below which their lattices are not asked for the geometry."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,8 @@ def run_session(
     """Spend the budget; return what to recommend, or None if nothing was ever indexed.
 
     Every evaluation is in the store before the next begins, so an interruption loses only
-    the one under way. After the budget the winner is measured once more at the camera length
-    that the indexed frames ask for and, where there are fresh frames, it and the baseline on
+    the one under way. After the budget the winner is measured once more at the geometry that
+    the indexed frames ask for and, where there are fresh frames, it and the baseline on
     those: the best of many noisy rates flatters itself.
 
     Parameters
@@ -125,13 +130,13 @@ def run_session(
         on_trial(store.add(move[0], evaluator.evaluate(move[1])))
 
     tuning = tuning_trials(store.trials)
-    winner = best_trial(tuning)
+    winner = best_trial(tuning, space)
     if winner is None:
         return None
     best, baseline = winner.evaluation, tuning[0].evaluation
-    final = _at_asked_clen(best.settings, tuning, space)
-    if final != best.settings:
-        best = measure("confirm", final, evaluator)
+    asked = asked_geometry(tuning, space)
+    if not _near(best.settings, asked, space, resolutions=1):
+        best = measure("confirm", best.settings.replace(**asked), evaluator)
     if fresh is not None:
         baseline = measure("fresh", baseline.settings, fresh)
         best = measure("fresh", best.settings, fresh)
@@ -143,47 +148,56 @@ def tuning_trials(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.stage not in ("confirm", "fresh")]
 
 
-def corrected_rate(evaluation: Evaluation) -> float:
-    """Return the indexing rate less what chance alone would index, where that is known."""
-    false_rate = evaluation.false_rate
-    return evaluation.rate - (0.0 if math.isnan(false_rate) else false_rate)
+def merit(evaluation: Evaluation) -> float:
+    """Return what a session maximises.
+
+    It is the indexing rate, less what chance alone would index (by the decoys, where there
+    are any), less `PRICE_OF_A_VAIN_HIT` for each hit that is not indexed: such hits fill the
+    disk and take the indexer's time, 10 to 30 times as much as others with CrystFEL.
+    """
+    false_rate = 0.0 if math.isnan(evaluation.false_rate) else evaluation.false_rate
+    vain = (evaluation.n_hits - evaluation.n_indexed) / max(evaluation.n_frames, 1)
+    return evaluation.rate - false_rate - PRICE_OF_A_VAIN_HIT * vain
 
 
-def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """Return the trial with the highest corrected rate, or None if none indexed anything.
+def best_trial(trials: Sequence[Trial], space: ParameterSpace) -> Trial | None:
+    """Return the trial with the highest merit, or None if none indexed anything.
 
-    Among equals the one whose indexer had the fewest frames and peaks to work on wins: it
-    costs least, and its peaks are the surest.
+    Of several equal ones the medoid in the unit cube wins: the middle of a plateau is the
+    farthest from its cliffs.
     """
     indexed = [trial for trial in trials if trial.evaluation.n_indexed]
+    if not indexed:
+        return None
+    top = max(merit(trial.evaluation) for trial in indexed)
+    equal = [trial for trial in indexed if merit(trial.evaluation) > top - 1e-9]
+    points = np.array([space.encode(trial.evaluation.settings) for trial in equal])
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2).sum(axis=1)
+    return equal[int(np.argmin(distances))]
 
-    def merit(trial: Trial) -> tuple[float, int, int]:
-        evaluation = trial.evaluation
-        peaks = sum(outcome.n_peaks for outcome in evaluation.outcomes)
-        return corrected_rate(evaluation), -evaluation.n_hits, -peaks
 
-    return max(indexed, key=merit, default=None)
+def asked_geometry(trials: Sequence[Trial], space: ParameterSpace) -> dict[str, float]:
+    """Return the geometry that the indexed frames ask for, by name of the tuned setting.
 
-
-def asked_clen(trials: Sequence[Trial]) -> float | None:
-    """Return the camera length, in metres, that the indexed frames ask for.
-
-    It comes from the evaluation with most indexed frames, since the rate itself is flat over
-    ± 2 % and cannot tell. None until some evaluation knows it well enough.
+    It comes from the evaluation with most indexed frames. What no evaluation knows well
+    enough is left out.
     """
 
-    def known(evaluation: Evaluation) -> bool:
+    def knows(evaluation: Evaluation, name: str) -> bool:
         return (
             evaluation.n_indexed >= FEWEST_INDEXED
-            and evaluation.camera_length_se < CLEN_RELATIVE_SE * evaluation.camera_length
+            and name in evaluation.asked
+            and evaluation.asked[name][1] < WELL_KNOWN * space[name].resolution
         )
 
-    def trust(evaluation: Evaluation) -> tuple[int, float]:
-        tried = evaluation.settings.clen or math.inf
-        return evaluation.n_indexed, -abs(evaluation.camera_length - tried)
-
-    candidates = [trial.evaluation for trial in trials if known(trial.evaluation)]
-    return max(candidates, key=trust).camera_length if candidates else None
+    asked = {}
+    for name in GEOMETRY:
+        if name in space.names:
+            known = [t.evaluation for t in trials if knows(t.evaluation, name)]
+            if known:
+                best = max(known, key=lambda evaluation: evaluation.n_indexed)
+                asked[name] = space[name].clip(best.asked[name][0])
+    return asked
 
 
 def opening_move(trials: Sequence[Trial], space: ParameterSpace) -> tuple[str, Settings] | None:
@@ -191,7 +205,7 @@ def opening_move(trials: Sequence[Trial], space: ParameterSpace) -> tuple[str, S
 
     First CrystFEL's defaults, then the space's base settings; where nothing indexes, a
     coarse look over camera lengths and looser and stricter peaks; once frames index, the
-    best settings at the camera length that their cells ask for.
+    best settings at the geometry that their lattices ask for.
     """
     base = space.base
     if not trials:
@@ -200,16 +214,15 @@ def opening_move(trials: Sequence[Trial], space: ParameterSpace) -> tuple[str, S
         )
     if len(trials) == 1:
         return "start", base
-    best = best_trial(trials)
+    best = best_trial(trials, space)
     if best is None:
         tried = {trial.evaluation.settings for trial in trials}
         looks = (look for look in _coarse_looks(trials[1], space) if look not in tried)
         return next((("look", look) for look in looks), None)
-    asked = asked_clen(trials) if "clen" in space.names else None
-    tried_clens = [trial.evaluation.settings.clen for trial in trials]
-    if asked is None or any(_within(CLEN_WORTH_A_LOOK, clen, asked) for clen in tried_clens):
+    asked = asked_geometry(trials, space)
+    if any(_near(trial.evaluation.settings, asked, space, WORTH_A_LOOK) for trial in trials):
         return None
-    return "clen", _at_asked_clen(best.evaluation.settings, trials, space)
+    return "geometry", best.evaluation.settings.replace(**asked)
 
 
 def _coarse_looks(start: Trial, space: ParameterSpace) -> list[Settings]:
@@ -226,48 +239,47 @@ def _coarse_looks(start: Trial, space: ParameterSpace) -> list[Settings]:
     return geometry + peaks if enough_hits else peaks + geometry
 
 
-def _at_asked_clen(settings: Settings, trials: Sequence[Trial], space: ParameterSpace) -> Settings:
-    asked = asked_clen(trials) if "clen" in space.names else None
-    if asked is None or _within(CLEN_CLOSE, settings.clen, asked):
-        return settings
-    return settings.replace(clen=round(asked, 7))
-
-
-def _within(tolerance: float, clen: float | None, asked: float) -> bool:
-    return clen is not None and abs(clen - asked) < tolerance * asked
+def _near(
+    settings: Settings, asked: Mapping[str, float], space: ParameterSpace, resolutions: float
+) -> bool:
+    """Whether the settings' geometry is within so many resolutions of the one asked for."""
+    return all(
+        abs(getattr(settings, name) - value) <= resolutions * space[name].resolution
+        for name, value in asked.items()
+    )
 
 
 class _Search:
-    """A searcher that stops varying the camera length once the cells have told it."""
+    """A searcher that stops varying the geometry once the lattices have told it."""
 
     def __init__(self, name: str, space: ParameterSpace, seed: int) -> None:
         self._name, self._seed = name, seed
-        self._space = space
+        self._whole = self._space = space
         self._searcher: Searcher | None = None
         self._ingested = 0
 
     def move(self, trials: Sequence[Trial]) -> tuple[str, Settings] | None:
         """Return the searcher's next proposal, or None if nothing is left to vary."""
-        asked = asked_clen(trials)
-        clen_now_known = asked is not None and "clen" in self._space.names
-        if clen_now_known:
-            self._space = self._space.fixed(clen=round(asked or 0.0, 7))
-        if not self._space.parameters:
+        asked = asked_geometry(trials, self._whole)
+        space = self._whole.fixed(**asked)
+        if not space.parameters:
             return None
-        if self._searcher is None or clen_now_known:
+        if self._searcher is None or space.names != self._space.names:
             # The number of trials keeps a resumed search from repeating its random start.
-            self._searcher = make_searcher(self._name, self._space, self._seed + len(trials))
+            self._searcher = make_searcher(self._name, space, self._seed + len(trials))
             self._ingested = 0
+        self._space = space
         for trial in trials[self._ingested :]:
             self._ingest(self._searcher, trial.evaluation, asked)
         self._ingested = len(trials)
-        return "search", self._space.settings(self._searcher.suggest())
+        return "search", space.settings(self._searcher.suggest())
 
-    def _ingest(self, searcher: Searcher, evaluation: Evaluation, asked: float | None) -> None:
+    def _ingest(
+        self, searcher: Searcher, evaluation: Evaluation, asked: Mapping[str, float]
+    ) -> None:
         settings = evaluation.settings
-        misleading = asked is not None and not _within(CLEN_MISLEADING, settings.clen, asked)
         values = self._space.values(settings)
         # CrystFEL's defaults, say, differ from the base in more than the tuned parameters.
-        inside = self._space.settings(values).replace(clen=None) == settings.replace(clen=None)
-        if inside and not misleading:
-            searcher.ingest(values, corrected_rate(evaluation))
+        comparable = self._space.settings(values) == settings.replace(**asked)
+        if comparable and _near(settings, asked, self._whole, MISLEADING):
+            searcher.ingest(values, merit(evaluation))

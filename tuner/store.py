@@ -8,6 +8,7 @@ plain text: resuming runs no code that a file was made to carry.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Trial:
     number : int
         From 0, in order.
     stage : str
-        Why it was made: "baseline", "start", "look", "clen", "search" or "confirm".
+        Why it was made: "baseline", "start", "look", "geometry", "search", "confirm" or "fresh".
     evaluation : Evaluation
     """
 
@@ -157,7 +158,12 @@ def _row(trial: Trial) -> dict[str, Any]:
         "explained": evaluation.explained,
         "residual_px": evaluation.residual,
         "cell_scale_deviation": evaluation.scale_deviation,
-        "camera_length_asked": evaluation.camera_length,
-        "camera_length_se": evaluation.camera_length_se,
+        **{
+            f"{name}_{what}": number
+            for name in ("clen", "shift_x", "shift_y")
+            for what, number in zip(
+                ("asked", "se"), evaluation.asked.get(name, (math.nan, math.nan)), strict=True
+            )
+        },
         "seconds": evaluation.seconds,
     }

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from envs.live_evaluator import LiveEvaluator, background_level, sample_frames
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from tuner.fingerprint import fingerprint
@@ -156,7 +158,7 @@ def _space(request: Request, run: Run, geometry: Geometry, sample: list[int]) ->
         background=background_level(run, sample),
         camera_length=run.nominal_clen,
         pixel_size=1 / geometry.panels[0].res,
-        largest_radius=float(radii[geometry.static_mask()].max()),
+        largest_radius=float(radii[np.isfinite(radii)].max()),
         clen_range=request.clen_range,
     )
 
@@ -165,7 +167,7 @@ def _provenance(store: SessionStore, run: Run, on_fresh_frames: bool, jobs: int)
     evaluations = [trial.evaluation for trial in store.trials]
     return {
         "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
-        "date": datetime.datetime.now(datetime.UTC).replace(microsecond=0),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "searcher": store.config["searcher"],
         "seed": store.config["seed"],
         "indexer": store.config["indexer"],

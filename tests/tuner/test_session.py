@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from envs.evaluation import Evaluation, FrameOutcome
 from envs.parameter_space import ParameterSpace
 from tuner.recommendation import read_recommendation, recommend, write_recommendation
-from tuner.session import Budget, asked_clen, best_trial, run_session
-from tuner.store import SessionStore
+from tuner.session import Budget, asked_geometry, best_trial, run_session
+from tuner.store import SessionStore, Trial
 from wrappers.errors import InputError
 from wrappers.settings import CRYSTFEL_DEFAULTS
 
@@ -60,8 +61,18 @@ def test_nothing_indexed_is_no_recommendation(tmp_path, make_landscape, space):
     store, outcome = run(tmp_path, make_landscape(true_clen=0.2), space, n=14)
     assert outcome is None
     assert len(store.trials) == 14
-    assert best_trial(store.trials) is None
-    assert asked_clen(store.trials) is None
+    assert best_trial(store.trials, space) is None
+    assert asked_geometry(store.trials, space) == {}
+
+
+def test_of_equal_settings_the_middle_of_the_plateau_wins(space):
+    def trial(min_snr: float, k: int) -> Trial:
+        outcomes = tuple(FrameOutcome(i, 20, True, int(i < k)) for i in range(10))
+        return Trial(0, "search", Evaluation(space.base.replace(min_snr=min_snr), outcomes))
+
+    trials = [trial(3, 4), trial(4, 8), trial(6, 8), trial(7, 8), trial(9, 8), trial(5, 7)]
+    best = best_trial(trials, space)
+    assert best is not None and best.evaluation.settings.min_snr == 6
 
 
 def test_fresh_frames_judge_the_winner(tmp_path, landscape, make_landscape, space):

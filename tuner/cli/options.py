@@ -123,13 +123,16 @@ def indexer_options(function: F) -> F:
 
 def choose_indexer(name: str, geometry: Geometry, cell: Cell, jobs: int, timeout: float) -> Indexer:
     """Return the indexer of a name, and say which one ``auto`` took."""
-    from wrappers.crystfel import CrystfelIndexer, find_indexamajig
-    from wrappers.fast_indexer import FastIndexer
+    from wrappers.indexamajig import find_indexamajig
 
     indexer: Indexer
     if name == "crystfel" or (name == "auto" and find_indexamajig() is not None):
+        from wrappers.crystfel import CrystfelIndexer
+
         indexer = CrystfelIndexer(geometry, cell, jobs=jobs, timeout=timeout)
     else:
+        from wrappers.fast_indexer import FastIndexer
+
         indexer = FastIndexer(geometry, cell)
     if name == "auto":
         stderr.print(f"indexer: {indexer.name}", highlight=False)

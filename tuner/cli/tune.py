@@ -144,6 +144,8 @@ def print_trial(trial: Trial) -> None:
             "trial stage     min_snr threshold pixels     clen    hits indexed   rate     "
             "95 % interval  false   time",
             highlight=False,
+            markup=False,
+            soft_wrap=True,
             style="bold",
         )
     low, high = evaluation.ci95

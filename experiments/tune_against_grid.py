@@ -1,0 +1,165 @@
+"""Tune the CrystFEL-simulated lysozyme run, and compare with a grid on the same frames.
+
+The run is ``jf1m_lyso_60`` of the shared data: 60 frames simulated with CrystFEL's
+pattern_sim, with the true orientations beside them. One session, CrystFEL's defaults, and a
+5 × 3 × 5 grid over min_snr, min_pix_count and threshold are measured on the same frames with
+the same indexer; every lattice is checked against the truth.
+
+    python -m experiments.tune_against_grid ../shared/data/simulated [--indexer fast|crystfel]
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import click
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.evaluation import Evaluation
+from envs.live_evaluator import LiveEvaluator
+from tuner.cli.options import choose_indexer, print_json, progress_bar
+from tuner.cli.tune import print_trial
+from tuner.session import Budget
+from tuner.statistics import paired_difference
+from tuner.tuning import Request, tune
+from wrappers.cell import Cell
+from wrappers.frames import Run
+from wrappers.geometry import Geometry
+from wrappers.indexing import Lattice
+from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
+
+GRID = {
+    "min_snr": (3.5, 4.5, 5.5, 6.5, 8.0),
+    "min_pix_count": (1, 2, 3),
+    "threshold": (10.0, 30.0, 80.0, 200.0, 800.0),
+}
+"""What a careful user would scan: the values are those of `crystfel.md`'s tables."""
+
+LARGEST_MISORIENTATION = 2.0
+"""Degrees; half-way between two lattices of this cell lies far beyond."""
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+@click.option("--indexer", type=click.Choice(["fast", "crystfel"]), default="fast")
+@click.option("--evaluations", default=30, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool) -> None:
+    """Print the comparison for the run in FOLDER."""
+    jobs = len(os.sched_getaffinity(0))
+    request = Request(
+        data=folder / "jf1m_lyso_60.h5",
+        geometry=folder / "jf1m.geom",
+        cell=folder / "lyso.cell",
+        n_frames=None,
+        seed=seed,
+    )
+    geometry, cell = Geometry.read(request.geometry), Cell.read(request.cell)
+    chosen = choose_indexer(indexer, geometry, cell, jobs, timeout=600)
+    with tempfile.TemporaryDirectory() as directory:
+        recommendation = tune(
+            request,
+            Path(directory) / "session",
+            lambda *_: chosen,
+            budget=Budget(evaluations),
+            jobs=jobs,
+            on_trial=print_trial,
+        )
+    if recommendation is None:
+        raise SystemExit("nothing was indexed")
+    run = Run.open(request.data, geometry)
+    points = [
+        Settings(max_pix_count=50, **dict(zip(GRID, values, strict=True)))
+        for values in itertools.product(*GRID.values())
+    ]
+    truth = _truth(folder / "jf1m_lyso_60_truth.h5")
+    with LiveEvaluator(run, geometry, cell, chosen, range(len(run)), jobs=jobs) as evaluator:
+        defaults = evaluator.evaluate(CRYSTFEL_DEFAULTS)
+        recommended, _, answers = evaluator.inspect(recommendation.settings)
+        grid = []
+        with progress_bar("grid", len(points)) as show:
+            for number, point in enumerate(points):
+                grid.append(evaluator.evaluate(point))
+                show(number + 1)
+    best = max(grid, key=lambda evaluation: evaluation.rate)
+    wrong = [
+        frame
+        for frame, answer in answers.items()
+        if answer.indexed and not any(_agrees(x, truth.get(frame)) for x in answer.lattices)
+    ]
+    result = {
+        "indexer": chosen.name,
+        "recommended": _row(recommended),
+        "recommended_wrong_lattices": len(wrong),
+        "evaluations": recommendation.provenance["evaluations"],
+        "defaults": _row(defaults),
+        "best_of_grid": _row(best),
+        "grid_evaluations": len(grid),
+        "recommended_minus_defaults": _difference(recommended, defaults),
+        "recommended_minus_best_of_grid": _difference(recommended, best),
+        "crystal_frames": len(truth),
+    }
+    if as_json:
+        print_json(result)
+    else:
+        print(json.dumps(result, indent=2))
+
+
+def _truth(path: Path) -> dict[int, NDArray[np.float64]]:
+    """Return the true reciprocal bases (n, 3, 3), rows a*, b*, c* in 1/Å, by frame."""
+    with h5py.File(path) as file:
+        return {
+            int(name): np.asarray(group["astar_bstar_cstar_invnm"], float) / 10
+            for name, group in file["frame"].items()
+        }
+
+
+def _agrees(lattice: Lattice, truth: NDArray[np.float64] | None) -> bool:
+    """Whether a lattice is one of the true ones, up to a change of basis and a small angle."""
+    if truth is None:
+        return False
+    for basis in truth:
+        change = lattice.reciprocal @ np.linalg.inv(basis)
+        whole = np.rint(change)
+        if abs(round(np.linalg.det(whole))) != 1:
+            continue
+        # What is left of the change of basis is a rotation and a little strain.
+        u, _, vt = np.linalg.svd(np.linalg.solve(whole @ basis, lattice.reciprocal))
+        rotation = u @ vt
+        cosine = np.clip((np.trace(rotation) * np.linalg.det(rotation) - 1) / 2, -1, 1)
+        if np.degrees(np.arccos(cosine)) < LARGEST_MISORIENTATION:
+            return True
+    return False
+
+
+def _row(evaluation: Evaluation) -> dict[str, object]:
+    return {
+        "settings": evaluation.settings.as_dict(),
+        "n_indexed": evaluation.n_indexed,
+        "n_frames": evaluation.n_frames,
+        "rate": evaluation.rate,
+        "ci95": list(evaluation.ci95),
+        "false_rate": evaluation.false_rate,
+    }
+
+
+def _difference(first: Evaluation, second: Evaluation) -> dict[str, object]:
+    difference = paired_difference(first, second)
+    return {
+        "gained": difference.gained,
+        "lost": difference.lost,
+        "difference": difference.difference,
+        "ci95": list(difference.ci95),
+        "p_value": difference.p_value,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""The command line, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from envs.simulator import RunPaths, demo_experiment, simulate_run
+from tuner.cli import main
+from wrappers.geometry import Geometry
+
+FRAMES = 16
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory) -> RunPaths:
+    """A small run whose geometry is 1.5 % too short; read-only."""
+    return simulate_run(demo_experiment(seed=1), tmp_path_factory.mktemp("sim") / "run", FRAMES)
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch, tmp_path):
+    """Run a command in an empty folder; return its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SFX_TUNER_INDEXAMAJIG", raising=False)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sfx-tuner", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run
+
+
+def tune_arguments(paths: RunPaths, *extra: object) -> list[object]:
+    return [
+        *("tune", paths.data, "-g", paths.geometry, "-p", paths.cell),
+        *("-o", "session", "--indexer", "fast", "-j", 1, "--evaluations", 6, *extra),
+    ]
+
+
+def test_tune_apply_and_export(cli, simulated, tmp_path):
+    code, out, _ = cli(*tune_arguments(simulated, "--json"))
+    assert code == 0
+    result = json.loads(out)
+    assert result["settings"]["clen"] == pytest.approx(0.08, rel=0.003)
+    assert result["evidence"]["indexing_rate"] > result["evidence"]["baseline_rate"]
+    written = tomllib.loads((tmp_path / "session/recommended.toml").read_text())
+    assert written["settings"] == result["settings"]
+    assert written["provenance"]["frame_evaluations"] >= 6 * FRAMES
+    rows = (tmp_path / "session/trials.csv").read_text().splitlines()
+    assert len(rows) == 1 + written["provenance"]["evaluations"]
+    assert "<svg" in (tmp_path / "session/report.html").read_text()
+
+    code, out, _ = cli("apply", "session", simulated.data, "-o", "hits.cxi", "-j", 1, "--json")
+    assert code == 0
+    applied = json.loads(out)
+    with h5py.File("hits.cxi") as file:
+        n_peaks = file["entry_1/result_1/nPeaks"][:]
+        assert len(n_peaks) == applied["n_hits"] == len(file["entry_1/data_1/data"])
+        assert (n_peaks >= result["settings"]["min_peaks"]).all()
+
+    code, *_ = cli("export", "session", "--to", "geom", "-o", "tuned.geom")
+    assert code == 0
+    assert Geometry.read("tuned.geom").camera_length() == pytest.approx(
+        result["settings"]["clen"], abs=1e-7
+    )
+    code, *_ = cli("export", "session", "--to", "crystfel", "-o", "index.sh")
+    assert code == 0
+    script = (tmp_path / "index.sh").read_text()
+    assert f"--min-snr={result['settings']['min_snr']:g}" in script
+    assert os.access("index.sh", os.X_OK)
+    assert subprocess.run(["sh", "-n", "index.sh"], check=False).returncode == 0
+
+
+def test_peaks_and_index_agree(cli, simulated):
+    settings = ("--min-snr", 4.5, "--threshold", 30, "--max-pix-count", 50)
+    code, out, _ = cli(
+        "peaks", simulated.data, "-g", simulated.geometry, *settings, "-o", "p.cxi", "--json"
+    )
+    assert code == 0
+    found = json.loads(out)
+    code, out, _ = cli(
+        *("index", simulated.data, "-g", simulated.geometry, "-p", simulated.cell, *settings),
+        *("--clen", 0.08, "--indexer", "fast", "-j", 2, "--json"),
+    )
+    assert code == 0
+    indexed = json.loads(out)
+    assert indexed["n_hits"] == found["n_hits"]
+    assert sum(row["n_peaks"] for row in indexed["frames"]) == found["n_peaks"]
+    with h5py.File("p.cxi") as file:
+        assert file["entry_1/result_1/nPeaks"][:].tolist() == [
+            row["n_peaks"] for row in indexed["frames"]
+        ]
+    assert 0 < indexed["n_indexed"] <= indexed["n_hits"] < FRAMES
+
+
+def test_the_table_for_people(cli, simulated):
+    code, out, _ = cli(
+        *("index", simulated.data, "-g", simulated.geometry, "-p", simulated.cell),
+        *("--threshold", 30, "--clen", 0.08, "--indexer", "fast", "-j", 1),
+    )
+    assert code == 0
+    assert len(out.splitlines()) >= FRAMES + 2
+    assert "indexing rate" in out
+
+
+def test_every_command_has_help_with_an_example(cli):
+    code, out, _ = cli("--help")
+    assert code == 0
+    for name in ("tune", "peaks", "index", "apply", "export", "simulate", "demo", "doctor"):
+        assert f"\n  {name} " in out
+        code, text, _ = cli(name, "--help")
+        assert code == 0
+        assert f"sfx-tuner {name}" in text.split("Example:")[1]
+
+
+def test_doctor_says_what_is_missing(cli, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    code, out, _ = cli("doctor", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["crystfel"] is None
+    assert all(found["hdf5_filters"].values())
+
+
+def broken(simulated: RunPaths, how: str, folder: Path) -> RunPaths:
+    """Return a copy of the run with one thing wrong."""
+    copy = folder / "copy"
+    shutil.copytree(simulated.data.parent, copy)
+    paths = RunPaths(**{k: copy / Path(v).name for k, v in vars(simulated).items()})
+    geometry = paths.geometry.read_text()
+    match how:
+        case "missing":
+            paths.data.unlink()
+        case "truncated":
+            paths.data.write_bytes(paths.data.read_bytes()[:20000])
+        case "not HDF5":
+            paths.data.write_bytes(b"\x89HDF nonsense" * 100)
+        case "wrong data path":
+            paths.geometry.write_text(geometry.replace("/entry/data/data", "/entry/dat"))
+        case "panel outside":
+            paths.geometry.write_text(geometry.replace("m1/max_ss = 511", "m1/max_ss = 600"))
+        case "no clen":
+            lines = [x for x in geometry.splitlines() if not x.startswith("clen")]
+            paths.geometry.write_text("\n".join(lines))
+        case "negative clen":
+            paths.geometry.write_text(geometry.replace("clen = 0", "clen = -0"))
+        case "missing mask":
+            paths.mask.unlink()
+        case "no cell":
+            paths.cell.write_text("CrystFEL unit cell file version 1.0\n")
+        case "empty geometry":
+            paths.geometry.write_text("")
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ("missing", "run.h5 does not exist"),
+        ("truncated", "run.h5"),
+        ("not HDF5", "run.h5"),
+        ("wrong data path", "/entry/data/data"),
+        ("panel outside", "m1"),
+        ("no clen", "clen"),
+        ("negative clen", "camera length"),
+        ("missing mask", "mask.h5"),
+        ("no cell", "run.cell"),
+        ("empty geometry", "run.geom"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(cli, simulated, tmp_path, how, sentence):
+    paths = broken(simulated, how, tmp_path)
+    code, out, err = cli(*tune_arguments(paths))
+    assert code == 2
+    assert out == ""
+    assert err.startswith("sfx-tuner: ")
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def test_unreadable_frames_count_and_are_told(cli, simulated, tmp_path):
+    """A frame with a damaged chunk is lost, not the session."""
+    paths = broken(simulated, "", tmp_path)
+    with h5py.File(paths.data) as file:
+        chunk = file["entry/data/data"].id.get_chunk_info(3)
+    with paths.data.open("r+b") as stream:
+        stream.seek(chunk.byte_offset)
+        stream.write(b"\xff" * chunk.size)
+    code, out, _ = cli(
+        *("index", paths.data, "-g", paths.geometry, "-p", paths.cell, "--threshold", 30),
+        *("--clen", 0.08, "--indexer", "fast", "-j", 1, "--json"),
+    )
+    assert code == 0
+    result = json.loads(out)
+    assert result["n_frames"] == FRAMES
+    assert [row["frame"] for row in result["frames"] if row["failure"]] == [3]
+    assert result["n_indexed"] > 0
+
+
+def test_nan_and_negative_pixels(cli, simulated, tmp_path):
+    """Floating-point frames with NaN pixels and a negative pedestal index as before."""
+    paths = broken(simulated, "", tmp_path)
+    with h5py.File(paths.data, "r+") as file:
+        frames = file["entry/data/data"][:].astype(np.float32) - 500
+        frames[:, ::37, ::11] = np.nan
+        del file["entry/data/data"]
+        file["entry/data/data"] = frames
+    code, out, _ = cli(
+        *("index", paths.data, "-g", paths.geometry, "-p", paths.cell, "--threshold", -470),
+        *("--clen", 0.08, "--indexer", "fast", "-j", 1, "--json"),
+    )
+    assert code == 0
+    assert json.loads(out)["n_indexed"] > 0
+
+
+def test_frames_without_peaks(cli, simulated, tmp_path):
+    paths = broken(simulated, "", tmp_path)
+    with h5py.File(paths.data, "r+") as file:
+        file["entry/data/data"][:] = 0
+    code, _, err = cli(*tune_arguments(paths))
+    assert code == 2
+    assert "no settings indexed any frame" in err.splitlines()[-1]
+    assert (tmp_path / "session/trials.csv").exists()
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--tune", "min_snrr"], "'min_snrr' cannot be tuned"),
+        (["--searcher", "magic"], "'magic' is not one of"),
+        (["--evaluations", "0"], "--evaluations"),
+    ],
+)
+def test_bad_options_exit_2(cli, simulated, arguments, sentence):
+    code, _, err = cli(*tune_arguments(simulated, *arguments))
+    assert code == 2
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_settings_that_make_no_sense_exit_2(cli, simulated):
+    code, _, err = cli(
+        *("index", simulated.data, "-g", simulated.geometry, "-p", simulated.cell),
+        *("--min-snr", -3, "--indexer", "fast"),
+    )
+    assert code == 2
+    assert "min_snr is -3" in err
+
+
+def test_a_session_is_not_overwritten(cli, simulated):
+    assert cli(*tune_arguments(simulated))[0] == 0
+    code, _, err = cli(*tune_arguments(simulated))
+    assert code == 2
+    assert "holds a session already: add --resume" in err
+    code, _, err = cli(*tune_arguments(simulated, "--resume", "--seed", 3))
+    assert code == 2
+    assert "was begun with seed = 0, not 3" in err
+    assert cli(*tune_arguments(simulated, "--resume"))[0] == 0
+
+
+def test_ctrl_c_then_resume(simulated, tmp_path):
+    """Stopped by a signal in mid-run, a session loses nothing that was measured."""
+    command = [
+        *(str(Path(sys.executable).with_name("sfx-tuner")),),
+        *map(str, tune_arguments(simulated, "-j", 2, "--evaluations", 14)),
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "session/evaluations.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 2):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in err
+    assert "Traceback" not in err
+    before = log.read_text()
+    done = subprocess.run(
+        [*command, "--resume", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert log.read_text().startswith(before)
+    assert json.loads(done.stdout)["provenance"]["evaluations"] >= 14
+
+
+def test_indexamajig_absent_is_told(cli, simulated, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    code, _, err = cli(*tune_arguments(simulated, "--indexer", "crystfel"))
+    assert code == 2
+    assert "indexamajig" in err
+    assert len(err.strip().splitlines()) == 1
