@@ -1,1 +1,1 @@
-"""envs."""
+"""Search space, evaluations and Gymnasium environments; the simulator of experiments."""

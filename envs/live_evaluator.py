@@ -113,7 +113,9 @@ class LiveEvaluator:
         }
         answers = dict(zip(hits, self._index(list(hits.values())), strict=True))
         chosen = self._decoy_frames(hits)
-        decoys = self._index([make_decoy(hits[i], self._geometry, seed=i) for i in chosen])
+        decoys = self._index(
+            [make_decoy(hits[i], self._geometry, self._cell, seed=i) for i in chosen]
+        )
         estimate = estimate_geometry(
             list(hits.values()), [answers[frame] for frame in hits], self._geometry, self._cell
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -172,6 +173,7 @@ def make_space(
     low = max(median, bright / 20, 1e-3)
     high = max(30 * bright, 10 * low)
     shift = 5 * pixel_size
+    edge = math.ceil(largest_radius)
     known = {
         p.name: p
         for p in (
@@ -180,8 +182,8 @@ def make_space(
             Parameter("min_pix_count", 1, 4, integer=True, unit="px"),
             Parameter("max_pix_count", 5, 300, "log", integer=True, unit="px"),
             Parameter("local_bg_radius", 2, 8, integer=True, unit="px"),
-            Parameter("min_res", 0, 0.15 * largest_radius, unit="px"),
-            Parameter("max_res", 0.3 * largest_radius, largest_radius, unit="px"),
+            Parameter("min_res", 0, math.ceil(0.15 * largest_radius), integer=True, unit="px"),
+            Parameter("max_res", int(0.3 * largest_radius), edge, integer=True, unit="px"),
             Parameter("min_peaks", 6, 30, integer=True),
             Parameter(
                 "clen",
@@ -206,7 +208,7 @@ def make_space(
         min_pix_count=2,
         max_pix_count=50,
         local_bg_radius=3,
-        max_res=largest_radius if "max_res" in tuned else 0,
+        max_res=edge if "max_res" in tuned else 0,
         clen=camera_length,
     )
     return ParameterSpace(tuple(known[name] for name in tuned), base)

@@ -34,11 +34,9 @@ from wrappers.geometry import Geometry
 from wrappers.indexing import Lattice
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
-GRID = {
-    "min_snr": (3.5, 4.5, 5.5, 6.5, 8.0),
-    "min_pix_count": (1, 2, 3),
-    "threshold": (10.0, 30.0, 80.0, 200.0, 800.0),
-}
+MIN_SNR = (3.5, 4.5, 5.5, 6.5, 8.0)
+MIN_PIX_COUNT = (1, 2, 3)
+THRESHOLD = (10.0, 30.0, 80.0, 200.0, 800.0)
 """What a careful user would scan: the values are those of `crystfel.md`'s tables."""
 
 LARGEST_MISORIENTATION = 2.0
@@ -76,8 +74,8 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
         raise SystemExit("nothing was indexed")
     run = Run.open(request.data, geometry)
     points = [
-        Settings(max_pix_count=50, **dict(zip(GRID, values, strict=True)))
-        for values in itertools.product(*GRID.values())
+        Settings(min_snr=snr, min_pix_count=pixels, threshold=threshold, max_pix_count=50)
+        for snr, pixels, threshold in itertools.product(MIN_SNR, MIN_PIX_COUNT, THRESHOLD)
     ]
     truth = _truth(folder / "jf1m_lyso_60_truth.h5")
     with LiveEvaluator(run, geometry, cell, chosen, range(len(run)), jobs=jobs) as evaluator:
@@ -118,6 +116,7 @@ def _truth(path: Path) -> dict[int, NDArray[np.float64]]:
         return {
             int(name): np.asarray(group["astar_bstar_cstar_invnm"], float) / 10
             for name, group in file["frame"].items()
+            if "astar_bstar_cstar_invnm" in group
         }
 
 

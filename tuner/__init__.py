@@ -1,1 +1,1 @@
-"""tuner."""
+"""Sessions, searchers, statistics, recommendation and the command line."""

@@ -28,9 +28,9 @@ def crystfel_arguments(settings: Settings) -> list[str]:
         f"--min-pix-count={settings.min_pix_count}",
         f"--max-pix-count={settings.max_pix_count}",
         f"--local-bg-radius={settings.local_bg_radius}",
-        f"--min-res={settings.min_res:g}",
+        f"--min-res={settings.min_res}",
         # 0 means no limit only since 0.12; a limit beyond any detector does in every version.
-        f"--max-res={settings.max_res if settings.max_res else 100000:g}",
+        f"--max-res={settings.max_res or 100000}",
         f"--min-peaks={settings.min_peaks}",
     ]
 

@@ -37,9 +37,9 @@ class Settings:
         Smallest and largest number of pixels of a peak, inclusive.
     local_bg_radius : int
         Size of the local background region, in pixels.
-    min_res, max_res : float
+    min_res, max_res : int
         Peaks are sought between these distances from the beam, in pixels; a ``max_res`` of 0
-        means no limit.
+        means no limit. Whole numbers, because CrystFEL drops what follows the point.
     min_peaks : int
         A frame with fewer peaks is no hit and is not indexed.
     clen : float or None
@@ -62,8 +62,8 @@ class Settings:
     min_pix_count: int = 2
     max_pix_count: int = 200
     local_bg_radius: int = 3
-    min_res: float = 0.0
-    max_res: float = 0.0
+    min_res: int = 0
+    max_res: int = 0
     min_peaks: int = 10
     clen: float | None = None
     shift_x: float = 0.0
@@ -95,7 +95,7 @@ class Settings:
         )
         _require(
             self.max_res == 0 or self.max_res > self.min_res,
-            f"max_res ({self.max_res:g} px) is not beyond min_res ({self.min_res:g} px), "
+            f"max_res ({self.max_res} px) is not beyond min_res ({self.min_res} px), "
             "so no pixel is left to search (0 means no limit)",
         )
         _require(self.min_peaks >= 0, "min_peaks must not be negative")

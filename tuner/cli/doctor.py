@@ -62,11 +62,13 @@ def examine() -> dict[str, Any]:
     crystfel: dict[str, Any] | None
     try:
         program = find_indexamajig()
-        crystfel = program and {
-            "path": program.path,
-            "version": program.version,
-            "indexers": list(program.indexers),
-        }
+        crystfel = None
+        if program is not None:
+            crystfel = {
+                "path": program.path,
+                "version": program.version,
+                "indexers": list(program.indexers),
+            }
     except ProgramError as error:
         crystfel = {"problem": str(error)}
     filters = {

@@ -7,7 +7,10 @@ by Ctrl-C; 1 a fault of the program's own.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -60,8 +63,14 @@ def cli() -> None:
     """
 
 
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Run the command line."""
+    # Without this, being terminated would leave an indexamajig behind.
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(standalone_mode=False)
     except (InputError, ProgramError) as error:
