@@ -24,6 +24,7 @@ COLOURS = {
     "start": "#7a5195",
     "look": "#9a9a9a",
     "geometry": "#2a9d8f",
+    "portfolio": "#e0a030",
     "search": "#27548a",
     "confirm": "#111111",
     "fresh": "#c2185b",

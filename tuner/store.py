@@ -33,7 +33,8 @@ class Trial:
     number : int
         From 0, in order.
     stage : str
-        Why it was made: "baseline", "start", "look", "geometry", "search", "confirm" or "fresh".
+        Why it was made: "baseline", "start", "look", "geometry", "portfolio",
+        "search", "confirm" or "fresh".
     evaluation : Evaluation
     """
 

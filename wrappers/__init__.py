@@ -1,1 +1,1 @@
-"""wrappers."""
+"""Everything that touches frames and outside programs."""

@@ -1,0 +1,296 @@
+"""Kernels that fit a lattice of a known cell to the peaks of a still, and weigh it against chance.
+
+A peak is handled as the slopes x/z and y/z of its ray, because the two things that are usually
+wrong with a geometry are simple there: a wrong camera length stretches all slopes by one
+factor, a shifted detector adds a constant to them.
+
+All vectors are in the laboratory frame, z along the beam; ``k`` is 1/λ in 1/Å, scattering
+vectors are in 1/Å.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+__all__ = [
+    "apart",
+    "distances",
+    "inverse",
+    "refine",
+    "scattering_vectors",
+    "significance",
+    "slopes",
+]
+
+_LOOSE = {"contract", "reassoc", "nsz", "arcp"}
+"""Floating-point liberties that leave infinities and NaN alone."""
+
+
+@njit(cache=True, nogil=True)
+def inverse(m):
+    """Return the inverse of a 3 x 3 matrix."""
+    out = np.empty((3, 3))
+    for i in range(3):
+        i1, i2 = (i + 1) % 3, (i + 2) % 3
+        for j in range(3):
+            j1, j2 = (j + 1) % 3, (j + 2) % 3
+            out[j, i] = m[i1, j1] * m[i2, j2] - m[i1, j2] * m[i2, j1]
+    det = m[0, 0] * out[0, 0] + m[0, 1] * out[1, 0] + m[0, 2] * out[2, 0]
+    for i in range(9):
+        out[i // 3, i % 3] /= det
+    return out
+
+
+@njit(cache=True, nogil=True)
+def apart(q, radius):
+    """Return the indices of the vectors that are not within ``radius`` of one before them."""
+    kept = np.empty(len(q), np.int64)
+    n = 0
+    for i in range(len(q)):
+        new = True
+        for j in kept[:n]:
+            x, y, z = q[i, 0] - q[j, 0], q[i, 1] - q[j, 1], q[i, 2] - q[j, 2]
+            if x * x + y * y + z * z < radius * radius:
+                new = False
+                break
+        if new:
+            kept[n] = i
+            n += 1
+    return kept[:n]
+
+
+@njit(cache=True, nogil=True)
+def slopes(q, k):
+    """Return the slopes x/z and y/z (n, 2) of the diffracted rays of scattering vectors."""
+    t = np.empty((len(q), 2))
+    for i in range(len(q)):
+        t[i, 0] = q[i, 0] / (k + q[i, 2])
+        t[i, 1] = q[i, 1] / (k + q[i, 2])
+    return t
+
+
+@njit(cache=True, nogil=True)
+def scattering_vectors(t, k, stretch, shift_x, shift_y):
+    """Return q (n, 3) of rays whose slopes are scaled by 1 + stretch, then shifted."""
+    q = np.empty((len(t), 3))
+    for i in range(len(t)):
+        x = t[i, 0] * (1.0 + stretch) + shift_x
+        y = t[i, 1] * (1.0 + stretch) + shift_y
+        z = k / math.sqrt(1.0 + x * x + y * y)
+        q[i, 0] = x * z
+        q[i, 1] = y * z
+        q[i, 2] = z - k
+    return q
+
+
+@njit(cache=True, nogil=True, fastmath=_LOOSE)
+def distances(q, recip):
+    """Return each scattering vector's distance from the nearest lattice node but 000, in 1/Å."""
+    real = inverse(recip)
+    d = np.empty(len(q))
+    for i in range(len(q)):
+        zero = True
+        x, y, z = q[i, 0], q[i, 1], q[i, 2]
+        for a in range(3):
+            h = np.rint(q[i, 0] * real[0, a] + q[i, 1] * real[1, a] + q[i, 2] * real[2, a])
+            zero = zero and h == 0.0
+            x -= h * recip[a, 0]
+            y -= h * recip[a, 1]
+            z -= h * recip[a, 2]
+        d[i] = math.inf if zero else math.sqrt(x * x + y * y + z * z)
+    return d
+
+
+@njit(cache=True, nogil=True)
+def significance(d, q_rms, volume, n_rotations, n_modes):
+    """Return how little the distances of peaks from a lattice look like chance.
+
+    Among n peaks at random, the number within a distance d of a node is binomial with the
+    probability p = (4π/3) d³ × cell volume. The Chernoff bound of its tail, exp(−n D(m/n ‖ p))
+    with the relative entropy D, is smallest for some number m of nearest peaks (Berk and Jones'
+    statistic; as in a-contrario model selection the tolerance is not chosen beforehand). The
+    orientation was chosen, too, among 8π² / n_rotations × (q_rms/d)³ that differ at that
+    tolerance, and so was the geometry: a further factor (q_rms/d), and the cell's shape: a factor
+    (0.2 q_rms/d) for each way in which it was free to change.
+
+    Parameters
+    ----------
+    d : float64 array (n,)
+        In 1/Å.
+    q_rms : float
+        Root mean square length of the scattering vectors in 1/Å.
+    volume : float
+        Of the primitive cell, in Å³.
+    n_rotations : int
+        Order of the lattice's rotation group.
+    n_modes : int
+        Number of ways in which the cell's shape was refined.
+
+    Returns
+    -------
+    float
+        Minus the natural logarithm of the chance, as estimated so; -inf if nothing fits.
+    """
+    n = len(d)
+    d = np.sort(d)
+    best = -math.inf
+    for i in range(n):
+        p = 4.0 / 3.0 * math.pi * d[i] ** 3 * volume
+        share = (i + 1) / n
+        if p >= share or p > 0.3:
+            break
+        entropy = share * math.log(share / p)
+        if share < 1.0:
+            entropy += (1.0 - share) * math.log((1.0 - share) / (1.0 - p))
+        choices = 4.0 * math.log(max(1.0, q_rms / d[i]))
+        choices += n_modes * math.log(max(1.0, 0.2 * q_rms / d[i]))
+        best = max(best, n * entropy - choices)
+    return best - math.log(8.0 * math.pi**2 / n_rotations)
+
+
+@njit(cache=True, nogil=True, fastmath=_LOOSE)
+def refine(t, k, recip, geometry, modes, n_modes, tolerance, reach, priors, n_iterations):
+    """Refine the orientation, the rays' stretch and shift, and the cell's shape.
+
+    Gauss-Newton steps with Tukey's weights on the distances between peaks and nodes.
+
+    Parameters
+    ----------
+    t : float64 array (n, 2)
+        Slopes of the rays.
+    k : float
+    recip : float64 array (3, 3)
+        Rows a*, b*, c*; changed in place.
+    geometry : float64 array (3,)
+        Stretch and shifts of the slopes; changed in place.
+    modes : float64 array (m, 3, 3)
+        Ways in which the cell may change: ``recip`` grows by multiples of ``modes[j] @ recip``.
+    n_modes : int
+        Only this many of them are refined.
+    tolerance : tuple of 2 floats
+        Distance from its node beyond which a peak has no weight, in the first and in the last
+        iteration.
+    reach : tuple of 2 floats
+        Length of q beyond which a peak is left out, likewise.
+    priors : tuple of 3 floats
+        Weights of stretch, shift and each change of the cell being zero.
+    n_iterations : int
+    """
+    size = 6 + n_modes
+    jac = np.zeros((size, 3))
+    change = np.zeros(n_modes)
+    moves = np.empty((n_modes, 3, 3))
+    for it in range(n_iterations):
+        part = it / max(1, n_iterations - 1)
+        near = tolerance[0] + part * (tolerance[1] - tolerance[0])
+        far = (reach[0] + part * (reach[1] - reach[0])) ** 2 * (1.0 + 1e-9)
+        real = inverse(recip)
+        a = np.zeros((size, size))
+        b = np.zeros(size)
+        for j in range(n_modes):
+            for c in range(9):
+                row, column = c // 3, c % 3
+                moves[j, row, column] = (
+                    modes[j, row, 0] * recip[0, column]
+                    + modes[j, row, 1] * recip[1, column]
+                    + modes[j, row, 2] * recip[2, column]
+                )
+        for i in range(len(t)):
+            x = t[i, 0] * (1.0 + geometry[0]) + geometry[1]
+            y = t[i, 1] * (1.0 + geometry[0]) + geometry[2]
+            m = 1.0 / (1.0 + x * x + y * y)
+            z = k * math.sqrt(m)
+            q0, q1, q2 = x * z, y * z, z - k
+            if q0 * q0 + q1 * q1 + q2 * q2 > far:
+                continue
+            h0 = np.rint(q0 * real[0, 0] + q1 * real[1, 0] + q2 * real[2, 0])
+            h1 = np.rint(q0 * real[0, 1] + q1 * real[1, 1] + q2 * real[2, 1])
+            h2 = np.rint(q0 * real[0, 2] + q1 * real[1, 2] + q2 * real[2, 2])
+            g0 = h0 * recip[0, 0] + h1 * recip[1, 0] + h2 * recip[2, 0]
+            g1 = h0 * recip[0, 1] + h1 * recip[1, 1] + h2 * recip[2, 1]
+            g2 = h0 * recip[0, 2] + h1 * recip[1, 2] + h2 * recip[2, 2]
+            r0, r1, r2 = q0 - g0, q1 - g1, q2 - g2
+            w = 1.0 - (r0 * r0 + r1 * r1 + r2 * r2) / (near * near)
+            if w <= 0.0 or (h0 == 0.0 and h1 == 0.0 and h2 == 0.0):
+                continue
+            w *= w
+            # a turn moves the node by omega x g
+            jac[0, 1], jac[0, 2] = g2, -g1
+            jac[1, 0], jac[1, 2] = -g2, g0
+            jac[2, 0], jac[2, 1] = g1, -g0
+            # q moves with the slopes along the Ewald sphere
+            m *= z
+            jac[4, 0], jac[4, 1], jac[4, 2] = m * (1.0 + y * y), -m * x * y, -m * x
+            jac[5, 0], jac[5, 1], jac[5, 2] = -m * x * y, m * (1.0 + x * x), -m * y
+            for c in range(3):
+                jac[3, c] = t[i, 0] * jac[4, c] + t[i, 1] * jac[5, c]
+            for j in range(n_modes):
+                for c in range(3):
+                    jac[6 + j, c] = -(
+                        h0 * moves[j, 0, c] + h1 * moves[j, 1, c] + h2 * moves[j, 2, c]
+                    )
+            for u in range(size):
+                j0, j1, j2 = w * jac[u, 0], w * jac[u, 1], w * jac[u, 2]
+                b[u] -= j0 * r0 + j1 * r1 + j2 * r2
+                for v in range(u + 1):
+                    a[u, v] += j0 * jac[v, 0] + j1 * jac[v, 1] + j2 * jac[v, 2]
+        for u in range(3):
+            # holds the orientation where no peak does
+            a[u, u] += 1e-9
+            prior = priors[0] if u == 0 else priors[1]
+            a[3 + u, 3 + u] += prior
+            b[3 + u] -= prior * geometry[u]
+        for j in range(n_modes):
+            a[6 + j, 6 + j] += priors[2]
+            b[6 + j] -= priors[2] * change[j]
+        step = _solve(a, b)
+        for u in range(3):
+            geometry[u] += step[3 + u]
+        for j in range(n_modes):
+            change[j] += step[6 + j]
+            for c in range(9):
+                recip[c // 3, c % 3] += step[6 + j] * moves[j, c // 3, c % 3]
+        _rotate(recip, step[0], step[1], step[2])
+
+
+@njit(cache=True, nogil=True)
+def _solve(a, b):
+    """Solve a positive definite system in place (Cholesky)."""
+    n = len(b)
+    for i in range(n):
+        for j in range(i + 1):
+            total = a[i, j]
+            for m in range(j):
+                total -= a[i, m] * a[j, m]
+            if i == j:
+                a[i, i] = math.sqrt(max(total, 1e-30))
+            else:
+                a[i, j] = total / a[j, j]
+    for i in range(n):
+        for m in range(i):
+            b[i] -= a[i, m] * b[m]
+        b[i] /= a[i, i]
+    for i in range(n - 1, -1, -1):
+        for m in range(i + 1, n):
+            b[i] -= a[m, i] * b[m]
+        b[i] /= a[i, i]
+    return b
+
+
+@njit(cache=True, nogil=True)
+def _rotate(vectors, x, y, z):
+    """Rotate row vectors in place by the rotation vector (x, y, z)."""
+    angle = math.sqrt(x * x + y * y + z * z)
+    if angle < 1e-12:
+        return
+    c, s = math.cos(angle), math.sin(angle)
+    x, y, z = x / angle, y / angle, z / angle
+    for i in range(len(vectors)):
+        v0, v1, v2 = vectors[i, 0], vectors[i, 1], vectors[i, 2]
+        along = (x * v0 + y * v1 + z * v2) * (1.0 - c)
+        vectors[i, 0] = v0 * c + (y * v2 - z * v1) * s + x * along
+        vectors[i, 1] = v1 * c + (z * v0 - x * v2) * s + y * along
+        vectors[i, 2] = v2 * c + (x * v1 - y * v0) * s + z * along
