@@ -15,6 +15,7 @@ from tuner.store import SessionStore, Trial
 from wrappers.files import write_whole
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["write_report"]
@@ -30,6 +31,9 @@ COLOURS = {
     "fresh": "#c2185b",
 }
 
+WIDTHS = {"clen": 0.001, "shift_x": 1e-4, "shift_y": 1e-4}
+"""Narrowest axis of the settings that are in metres."""
+
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; }
@@ -39,6 +43,7 @@ svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
 th, td { padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
+th, td { white-space: nowrap; }
 pre { background: #f4f4f4; padding: 0.7rem; overflow-x: auto; }
 """
 
@@ -138,12 +143,22 @@ def _responses(trials: list[Trial], tuned: list[str]) -> Figure:
             axes.set_ylabel("indexing rate")
         if name == "threshold":
             axes.set_xscale("log")
+        if name in WIDTHS:
+            _widen(axes, WIDTHS[name])
     return figure
 
 
-def _rates(
-    axes: matplotlib.axes.Axes, x: list[float], trials: list[Trial], colour: str, label: str
-) -> None:
+def _widen(axes: Axes, width: float) -> None:
+    """Keep differences that do not matter from filling the axis."""
+    axes.ticklabel_format(axis="x", useOffset=False)
+    axes.locator_params(axis="x", nbins=3)
+    low, high = axes.get_xlim()
+    centre = (low + high) / 2
+    half = max(high - low, width) / 2
+    axes.set_xlim(centre - half, centre + half)
+
+
+def _rates(axes: Axes, x: list[float], trials: list[Trial], colour: str, label: str) -> None:
     rates = np.array([trial.evaluation.rate for trial in trials])
     ends = np.array([trial.evaluation.ci95 for trial in trials])
     axes.errorbar(
@@ -161,10 +176,12 @@ def _rates(
 
 
 def _table(store: SessionStore) -> str:
-    table = store.table().drop(columns=["min_res", "max_res", "ci95_low", "ci95_high"])
-    return str(
-        table.to_html(index=False, border=0, na_rep="", float_format=lambda value: f"{value:.4g}")
-    )
+    columns = ["trial", "stage", *store.config["tuned"], "n_hits", "n_indexed", "indexing_rate"]
+    columns += ["false_rate", "explained", "residual_px", "clen_asked", "seconds"]
+    table = store.table()[columns]
+    formats = {"seconds": "{:.1f}", "indexing_rate": "{:.3f}", "false_rate": "{:.3f}"}
+    formatters = {name: formats.get(name, "{:.6g}").format for name in columns[2:]}
+    return str(table.to_html(index=False, border=0, na_rep="", formatters=formatters))
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -198,7 +198,7 @@ def frames(draw, shape):
         "noise": lambda: np.rint(rng.normal(20, 4, shape)),
         "negative": lambda: np.rint(rng.normal(-30, 6, shape)),
     }[kind]().astype(float)
-    for _ in range(draw(st.integers(0, 12))):
+    for _ in range(draw(st.sampled_from([0, 3, 10, 25]))):
         ss, fs = rng.integers(0, shape[0]), rng.integers(0, shape[1])
         height, width = rng.integers(1, 4, 2)
         data[ss : ss + height, fs : fs + width] += rng.integers(1, draw(st.sampled_from([9, 90])))
@@ -217,8 +217,8 @@ def frames(draw, shape):
 def peak_settings(draw):
     low = draw(st.integers(1, 4))
     return Settings(
-        min_snr=draw(st.sampled_from([0.5, 1.0, 2.0, 2.5, 3.0, 5.0, 8.0])),
-        threshold=float(draw(st.integers(-5, 40))),
+        min_snr=draw(st.sampled_from([0.5, 1.0, 2.0, 2.0, 2.5, 3.0, 4.0, 6.0])),
+        threshold=draw(st.sampled_from([-40, 0, 0, 1, 2, 5, 10, 25])),
         min_pix_count=low,
         max_pix_count=low + draw(st.sampled_from([0, 2, 5, 500])),
         local_bg_radius=draw(st.integers(1, 6)),
@@ -240,12 +240,15 @@ def frame(data, mask) -> Frame:
     return Frame(data, mask, 9000.0, 0.1, "x.h5", "//0")
 
 
-@pytest.mark.parametrize("name", DETECTORS)
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+fixed_detectors = settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@settings(fixed_detectors, max_examples=100)
 @given(drawn=st.data())
-def test_first_look_and_prepared_frame_give_the_lists_of_the_reference(detectors, name, drawn):
+def test_the_first_look_gives_the_list_of_the_reference(detectors, name, drawn):
     detector = detectors[name]
     data, mask = drawn.draw(frames(detector.geometry.slab_shape))
     chosen = drawn.draw(peak_settings())
@@ -255,10 +258,19 @@ def test_first_look_and_prepared_frame_give_the_lists_of_the_reference(detectors
     np.testing.assert_allclose(
         as_rows(found), np.array(expected, float).reshape(-1, 7), rtol=1e-6, atol=1e-6
     )
-    prepared = PreparedFrame(detector.finder, frame(data, mask))
-    assert same(prepared.find(chosen, max_n_peaks), found)
-    # Nothing of one search may be left for the next.
-    assert same(detector.finder.find(frame(data, mask), chosen, max_n_peaks), found)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@settings(fixed_detectors, max_examples=100)
+@given(drawn=st.data())
+def test_a_prepared_frame_gives_the_lists_of_first_looks(detectors, name, drawn):
+    detector = detectors[name]
+    case = frame(*drawn.draw(frames(detector.geometry.slab_shape)))
+    prepared = PreparedFrame(detector.finder, case, drawn.draw(st.sampled_from([1.5, 2.0, 3.0])))
+    for chosen in drawn.draw(st.lists(peak_settings(), min_size=5, max_size=20)):
+        for max_n_peaks in (2048, 2):
+            found = detector.finder.find(case, chosen, max_n_peaks)
+            assert same(prepared.find(chosen, max_n_peaks), found)
 
 
 # --- particular cases ------------------------------------------------------------------------

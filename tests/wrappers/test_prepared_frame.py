@@ -69,8 +69,7 @@ def test_floats_give_the_same_peaks_but_for_the_last_digit_of_a_limit(real):
     assert all(same(prepared.find(settings), finder.find(frame, settings)) for settings in GRID)
 
 
-def test_most_rings_are_answered_from_their_tails(simulated, monkeypatch):
-    # The full path must be the exception: without it, the lists are the same for all that.
+def test_from_its_min_snr_on_no_first_look_is_taken(simulated, monkeypatch):
     run, finder = simulated
     frame = run[20]
     prepared = PreparedFrame(finder, frame)
