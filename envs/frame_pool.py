@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from typing import Self
 
 from wrappers.errors import InputError
@@ -13,6 +14,8 @@ from wrappers.frames import Run
 from wrappers.geometry import Geometry
 from wrappers.indexing import Indexer, Indexing, Pattern
 from wrappers.peakfinder8 import PeakFinder
+from wrappers.peaks import PeakList
+from wrappers.prepared_frame import PreparedFrame
 from wrappers.settings import Settings
 
 __all__ = ["FramePool", "batches"]
@@ -43,19 +46,29 @@ class FramePool:
         wanted.
     jobs : int
         Worker processes; with 1 everything runs in this process.
+    memory : int
+        Bytes that all processes together may take to keep frames ready for further settings;
+        frames beyond that are read anew each time. 0 where each frame is searched once.
     """
 
-    def __init__(self, run: Run, geometry: Geometry, indexer: Indexer | None, jobs: int) -> None:
+    def __init__(
+        self,
+        run: Run,
+        geometry: Geometry,
+        indexer: Indexer | None,
+        jobs: int,
+        memory: int = 0,
+    ) -> None:
         self._indexer = indexer
         self._local: _Worker | None = None
         self._workers: list[ProcessPoolExecutor] = []
         if jobs == 1:
-            self._local = _Worker(run, geometry, indexer)
+            self._local = _Worker(run, geometry, indexer, memory)
             return
         # Forking would copy the threads' locks of HDF5 and Numba in whatever state they are.
         context = multiprocessing.get_context("forkserver")
         self._workers = [
-            ProcessPoolExecutor(1, context, _start_worker, (run, geometry, indexer))
+            ProcessPoolExecutor(1, context, _start_worker, (run, geometry, indexer, memory / jobs))
             for _ in range(jobs)
         ]
 
@@ -107,31 +120,49 @@ class FramePool:
 class _Worker:
     """What one process holds."""
 
-    def __init__(self, run: Run, geometry: Geometry, indexer: Indexer | None) -> None:
+    def __init__(
+        self, run: Run, geometry: Geometry, indexer: Indexer | None, memory: float
+    ) -> None:
         self._run, self._finder, self.indexer = run, PeakFinder(geometry), indexer
+        self._room = memory
+        self._held: dict[int, tuple[PreparedFrame, Pattern]] = {}
 
     def search(self, frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
         return {frame: self._search_one(frame, settings) for frame in frames}
 
     def _search_one(self, index: int, settings: Settings) -> Pattern | str:
+        if index in self._held:
+            prepared, empty = self._held[index]
+            return replace(empty, peaks=prepared.find(settings))
         try:
             frame = self._run[index]
         except InputError as error:
             return str(error)
-        peaks = self._finder.find(frame, settings)
-        return Pattern(
-            peaks, frame.photon_energy, frame.camera_length, frame.shift_x, frame.shift_y
+        pattern = Pattern(
+            PeakList.empty(),
+            frame.photon_energy,
+            frame.camera_length,
+            frame.shift_x,
+            frame.shift_y,
         )
+        # A mask of the frame's own counts too; one shared by all frames costs nothing.
+        size = 1.5 * frame.data.nbytes + frame.mask.nbytes
+        if size > self._room:
+            return replace(pattern, peaks=self._finder.find(frame, settings))
+        self._room -= size
+        prepared = PreparedFrame(self._finder, frame)
+        self._held[index] = prepared, pattern
+        return replace(pattern, peaks=prepared.find(settings))
 
 
 _worker: _Worker
 
 
-def _start_worker(run: Run, geometry: Geometry, indexer: Indexer | None) -> None:
+def _start_worker(run: Run, geometry: Geometry, indexer: Indexer | None, memory: float) -> None:
     global _worker
     # Ctrl-C reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = _Worker(run, geometry, indexer)
+    _worker = _Worker(run, geometry, indexer, memory)
 
 
 def _search(frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:

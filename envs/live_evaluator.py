@@ -47,6 +47,8 @@ class LiveEvaluator:
         Worker processes; with 1 everything runs in this process.
     max_decoys : int
         Hits per evaluation whose scrambled peak lists are indexed too.
+    memory : int
+        Bytes that may be taken to keep frames ready for further settings.
 
     Notes
     -----
@@ -63,11 +65,12 @@ class LiveEvaluator:
         *,
         jobs: int = 1,
         max_decoys: int = 50,
+        memory: int = 2 << 30,
     ) -> None:
         self._run, self._geometry, self._cell = run, geometry, cell
         self._frames = tuple(frames)
         self._max_decoys = max_decoys
-        self._pool = FramePool(run, geometry, indexer, jobs)
+        self._pool = FramePool(run, geometry, indexer, jobs, memory)
         self._searches: OrderedDict[object, dict[int, Pattern | str]] = OrderedDict()
         self._answers: dict[bytes, Indexing] = {}
 

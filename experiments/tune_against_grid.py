@@ -11,10 +11,10 @@ the same indexer; every lattice is checked against the truth.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import h5py
@@ -78,7 +78,8 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
         for snr, pixels, threshold in itertools.product(MIN_SNR, MIN_PIX_COUNT, THRESHOLD)
     ]
     truth = _truth(folder / "jf1m_lyso_60_truth.h5")
-    with LiveEvaluator(run, geometry, cell, chosen, range(len(run)), jobs=jobs) as evaluator:
+    frames = range(len(run))
+    with LiveEvaluator(run, geometry, cell, chosen, frames, jobs=jobs, max_decoys=0) as evaluator:
         defaults = evaluator.evaluate(CRYSTFEL_DEFAULTS)
         recommended, _, answers = evaluator.inspect(recommendation.settings)
         grid = []
@@ -92,22 +93,40 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
         for frame, answer in answers.items()
         if answer.indexed and not any(_agrees(x, truth.get(frame)) for x in answer.lattices)
     ]
-    result = {
+    result: dict[str, Any] = {
         "indexer": chosen.name,
-        "recommended": _row(recommended),
+        "recommended": _row(recommended, recommendation.provenance["evaluations"]),
         "recommended_wrong_lattices": len(wrong),
-        "evaluations": recommendation.provenance["evaluations"],
-        "defaults": _row(defaults),
-        "best_of_grid": _row(best),
-        "grid_evaluations": len(grid),
+        "recommended_false_rate": recommendation.evidence["false_rate"],
+        "defaults": _row(defaults, 1),
+        "best_of_grid": _row(best, len(grid)),
         "recommended_minus_defaults": _difference(recommended, defaults),
         "recommended_minus_best_of_grid": _difference(recommended, best),
         "crystal_frames": len(truth),
     }
     if as_json:
         print_json(result)
-    else:
-        print(json.dumps(result, indent=2))
+        return
+    for name in ("defaults", "best_of_grid", "recommended"):
+        row = result[name]
+        low, high = row["ci95"]
+        print(
+            f"{name:13} {row['n_indexed']:3d} of {row['n_frames']} frames, {row['rate']:.1%} "
+            f"[{low:.1%}, {high:.1%}], {row['n_evaluations']} evaluations, "
+            f"min_snr {row['min_snr']:g} threshold {row['threshold']:g} "
+            f"min_pix_count {row['min_pix_count']}"
+        )
+    for name in ("defaults", "best_of_grid"):
+        row = result[f"recommended_minus_{name}"]
+        low, high = row["ci95"]
+        print(
+            f"recommended - {name}: {row['difference']:+.1%} [{low:+.1%}, {high:+.1%}], "
+            f"{row['gained']} frames gained, {row['lost']} lost, p = {row['p_value']:.2g}"
+        )
+    print(
+        f"{result['recommended_wrong_lattices']} of {result['recommended']['n_indexed']} "
+        f"indexed frames with a wrong orientation; {len(truth)} frames have a crystal"
+    )
 
 
 def _truth(path: Path) -> dict[int, NDArray[np.float64]]:
@@ -138,14 +157,14 @@ def _agrees(lattice: Lattice, truth: NDArray[np.float64] | None) -> bool:
     return False
 
 
-def _row(evaluation: Evaluation) -> dict[str, object]:
+def _row(evaluation: Evaluation, n_evaluations: int) -> dict[str, Any]:
     return {
-        "settings": evaluation.settings.as_dict(),
+        **evaluation.settings.as_dict(),
+        "n_evaluations": n_evaluations,
         "n_indexed": evaluation.n_indexed,
         "n_frames": evaluation.n_frames,
         "rate": evaluation.rate,
         "ci95": list(evaluation.ci95),
-        "false_rate": evaluation.false_rate,
     }
 
 

@@ -3,9 +3,9 @@
 The indexing rate is flat in the camera length over some per cent, so it cannot place it; the
 positions of the indexed peaks can. With the shape of the reference cell held fixed, each
 frame's peaks are fitted by least squares with the crystal's orientation, the camera length and
-the detector's shift. A spot is predicted where the ray **k** + **g** meets the
-detector, **k** being the incident wave vector and **g** the lattice node; how far the node lies off the Ewald sphere is a third
-residual, which holds the two tilts of the crystal that hardly move its spots.
+the detector's shift. A spot is predicted where the ray **k** + **g** meets the detector, **k**
+being the wave vector of the beam and **g** the lattice node; how far the node lies off the Ewald
+sphere is a third residual, which holds the two tilts of the crystal that hardly move its spots.
 
 The frames' answers are averaged with their information matrices as weights, from which the
 orientation is eliminated, so that a frame counts for just what it tells; frames that contradict
@@ -40,7 +40,9 @@ NEAR = 0.2
 _MIN_EXPLAINED = 6
 """Fewer peaks leave too little over for three angles and three lengths."""
 
-_ROUNDS = 8
+_ROUNDS = 12
+_SMALL_TURN, _SMALL_SHIFT = 1e-7, 2e-9
+"""Steps (radians; metres) that end a fit."""
 _TUKEY = 4.7
 _HUBER = 2.0
 
@@ -213,8 +215,9 @@ def fit_frame(
     peaks = pattern.peaks
     positions = geometry.lab_positions(peaks.fs, peaks.ss, peaks.panel, *tried)
     pixel = 1.0 / np.array([panel.res for panel in geometry.panels])[peaks.panel]
-    finite = np.isfinite(positions).all(axis=1)
-    q = _scattering_vectors(np.where(finite[:, None], positions, 1.0), k)
+    finite = np.isfinite(positions.sum(axis=1))
+    positions[~finite] = 1.0
+    q = _scattering_vectors(positions, k)
     axes = cell.primitive_axes
     # whole numbers on primitive axes leave out the centred cell's extinct nodes
     primitive = np.linalg.inv(axes).T @ lattice.reciprocal
@@ -231,8 +234,7 @@ def fit_frame(
             return None
         fit.run(nodes[explained], positions[explained] - _place(tried), pixel[explained])
         # again, with the peaks that the better geometry explains
-        moved = positions + _place(fit.geometry - tried)
-        q = _scattering_vectors(np.where(finite[:, None], moved, 1.0), k)
+        q = _scattering_vectors(positions + _place(fit.geometry - tried), k)
         nodes, distance = _nearest(q, fit.reciprocal)
         explained = np.flatnonzero(finite & (distance < near))
     if len(explained) < _MIN_EXPLAINED:
@@ -294,13 +296,15 @@ class _Fit:
                 normal += (part * (weight / scale**2)[:, None]).T @ part
                 gradient -= part.T @ (weight * value / scale**2)
             try:
-                step = np.linalg.solve(normal, gradient)
+                step: Floats = np.linalg.solve(normal, gradient).astype(np.float64)
             except np.linalg.LinAlgError:
                 self.sound = False
                 return
-            self.reciprocal = self.reciprocal @ _turn(step[:3]).T
+            self.reciprocal = np.asarray(self.reciprocal @ _turn(step[:3]).T, np.float64)
             self.geometry = self.geometry + step[3:]
             self.residual_px = math.sqrt(np.sum(weight * distance**2) / np.sum(weight))
+            if max(np.abs(step[:3])) < _SMALL_TURN and max(np.abs(step[3:])) < _SMALL_SHIFT:
+                break
         cross = normal[:3, 3:]
         self.information = normal[3:, 3:] - cross.T @ np.linalg.solve(normal[:3, :3], cross)
         # six parameters were taken from the residuals that the weights are scaled by

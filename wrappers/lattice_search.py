@@ -25,7 +25,7 @@ from wrappers.lattice_fit import distances, inverse, refine, scattering_vectors,
 
 __all__ = ["find_lattice", "search_orientations"]
 
-_MAX_PEAKS_ON_SPHERE = 4096
+_MAX_PEAKS_ON_SPHERE = 8192
 _N_FINAL = 6
 """Candidates that are refined to the end."""
 _N_KEPT = 8
@@ -63,8 +63,8 @@ def _directions(q, length, step, best):
     score = np.empty(_MAX_PEAKS_ON_SPHERE)
     where = np.empty((_MAX_PEAKS_ON_SPHERE, 3))
     n_peaks = 0
-    # two standard deviations of a sum at random
-    floor = 2.0 * math.sqrt(0.5 * len(q))
+    # in standard deviations of a sum at random
+    floor = 2.5 * math.sqrt(0.5 * len(q))
     for i in range(n_rings):
         theta = (i + 0.5) * 0.5 * math.pi / n_rings
         sin_t, cos_t = math.sin(theta), math.cos(theta)

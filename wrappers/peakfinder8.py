@@ -4,26 +4,58 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.frames import Frame
 from wrappers.geometry import Geometry
-from wrappers.peak_kernels import (
-    Search,
-    find_regions,
-    limits_and_bright_pixels,
-    sort_into_rings,
-)
+from wrappers.peak_regions import find_regions
 from wrappers.peaks import PeakList
 from wrappers.radial_layout import RadialLayout
+from wrappers.ring_limits import limits_and_bright_pixels, sort_into_rings
 from wrappers.settings import Settings
 
-__all__ = ["MAX_N_PEAKS", "PeakFinder", "native", "search_of"]
+__all__ = ["MAX_N_PEAKS", "PeakFinder", "Search", "native"]
 
 MAX_N_PEAKS = 2048
 """CrystFEL's own limit."""
+
+
+class Search(NamedTuple):
+    """The settings of a search, as in `wrappers.settings.Settings`; Numba takes named tuples.
+
+    Attributes
+    ----------
+    max_res : float
+        Infinite for no limit.
+    max_n_peaks : int
+        The first so many peaks are kept.
+    """
+
+    min_snr: float
+    threshold: float
+    min_pix_count: int
+    max_pix_count: int
+    local_bg_radius: int
+    min_res: float
+    max_res: float
+    max_n_peaks: int
+
+    @classmethod
+    def of(cls, settings: Settings, max_n_peaks: int) -> Search:
+        """Return the settings as the kernels take them, with fixed types."""
+        return cls(
+            settings.min_snr,
+            settings.threshold,
+            settings.min_pix_count,
+            settings.max_pix_count,
+            settings.local_bg_radius,
+            float(settings.min_res),
+            float(settings.max_res) or math.inf,
+            max_n_peaks,
+        )
 
 
 class PeakFinder:
@@ -76,7 +108,7 @@ class PeakFinder:
     ) -> PeakList:
         """Do as `find` for a slab (ss, fs) of any integer or float type and its usable pixels."""
         data = native(data)
-        search = search_of(settings, max_n_peaks)
+        search = Search.of(settings, max_n_peaks)
         values = self.ring_values(data, mask)
         mean, upper, bright = limits_and_bright_pixels(values, self.layout, search)
         return self.peaks_among(data, mask, search, mean, upper, bright)
@@ -112,20 +144,6 @@ class _Scratch(threading.local):
     def __init__(self, layout: RadialLayout) -> None:
         self.values = np.empty(len(layout.pixel) + 1, np.float32)
         self.bits = np.zeros(layout.radius.size // 64 + 2, np.uint64)
-
-
-def search_of(settings: Settings, max_n_peaks: int) -> Search:
-    """Return the settings as the kernels take them."""
-    return Search(
-        settings.min_snr,
-        settings.threshold,
-        settings.min_pix_count,
-        settings.max_pix_count,
-        settings.local_bg_radius,
-        float(settings.min_res),
-        float(settings.max_res) or math.inf,
-        max_n_peaks,
-    )
 
 
 def native(data: NDArray[np.generic]) -> NDArray[np.generic]:

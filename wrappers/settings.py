@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from wrappers.errors import InputError
 
@@ -74,7 +75,7 @@ class Settings:
             value = getattr(self, field.name)
             if field.name == "clen" and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if isinstance(value, bool) or not isinstance(value, Real):
                 raise InputError(f"{field.name} is {value!r}, but must be a number")
             if not math.isfinite(value):
                 raise InputError(f"{field.name} is {value}, but must be finite")

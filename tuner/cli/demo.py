@@ -47,14 +47,15 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
             experiment, output / "run", FRAMES, progress=lambda done, total: show(done)
         )
     session = output / "session"
-    recommendation = tune(
-        Request(data=paths.data, geometry=paths.geometry, cell=paths.cell, seed=seed),
-        session,
-        FastIndexer,
-        budget=Budget(evaluations=EVALUATIONS),
-        jobs=jobs,
-        on_trial=print_trial,
-    )
+    with stderr.status("evaluating settings"):
+        recommendation = tune(
+            Request(data=paths.data, geometry=paths.geometry, cell=paths.cell, seed=seed),
+            session,
+            FastIndexer,
+            budget=Budget(evaluations=EVALUATIONS),
+            jobs=jobs,
+            on_trial=print_trial,
+        )
     if recommendation is None:
         raise InputError(f"nothing was indexed with seed {seed}: try another")
     clen = recommendation.settings.clen

@@ -60,7 +60,7 @@ def command(
     rows: list[dict[str, Any]] = []
     decoys = decoys_indexed = 0
     with (
-        LiveEvaluator(run, read, unit, chosen, range(len(run)), jobs=jobs) as evaluator,
+        LiveEvaluator(run, read, unit, chosen, range(len(run)), jobs=jobs, memory=0) as evaluator,
         progress_bar("indexing", len(run)) as show,
     ):
         for frames in batches(len(run), jobs):

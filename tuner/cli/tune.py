@@ -112,15 +112,16 @@ def command(
     if evaluations is None and minutes is None:
         evaluations = 30
     try:
-        recommendation = tune(
-            request,
-            output,
-            lambda read, unit: choose_indexer(indexer, read, unit, jobs, timeout),
-            budget=Budget(evaluations, minutes),
-            jobs=jobs,
-            resume=resume,
-            on_trial=print_trial,
-        )
+        with stderr.status("evaluating settings; Ctrl-C stops, --resume goes on"):
+            recommendation = tune(
+                request,
+                output,
+                lambda read, unit: choose_indexer(indexer, read, unit, jobs, timeout),
+                budget=Budget(evaluations, minutes),
+                jobs=jobs,
+                resume=resume,
+                on_trial=print_trial,
+            )
     except KeyboardInterrupt:
         stderr.print(f"stopped; the same command with --resume goes on with {output}")
         raise
