@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from typing import Any, Protocol
 
@@ -84,8 +84,8 @@ class Evaluation:
         What the indexed frames' own lattices say of ``clen``, ``shift_x`` and ``shift_y``: the
         setting that fits them best and its standard error, in metres. Empty where too few
         are indexed.
-    seconds : float
-        Wall time.
+    seconds, core_seconds : float
+        Wall time, and processor time of all processes.
     """
 
     settings: Settings
@@ -97,6 +97,7 @@ class Evaluation:
     scale_deviation: float = float("nan")
     asked: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seconds: float = 0.0
+    core_seconds: float = 0.0
 
     @property
     def n_frames(self) -> int:
@@ -142,6 +143,10 @@ class Evaluation:
         """Indices in the run of the indexed frames."""
         return frozenset(outcome.frame for outcome in self.outcomes if outcome.indexed)
 
+    def with_cost(self, seconds: float, core_seconds: float) -> Evaluation:
+        """Return the same outcome at another cost."""
+        return replace(self, seconds=seconds, core_seconds=core_seconds)
+
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as plain values, for JSON."""
         return asdict(self)
@@ -156,8 +161,13 @@ class Evaluation:
 
 
 class Evaluator(Protocol):
-    """Measures settings on one fixed sample of frames."""
+    """Measures settings on one fixed sample of frames, always in the same order."""
 
-    def evaluate(self, settings: Settings) -> Evaluation:
-        """Return what the settings give."""
+    @property
+    def n_frames(self) -> int:
+        """Size of the sample."""
+        ...
+
+    def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
+        """Return what the settings give on the first `n_frames` frames, or on all."""
         ...

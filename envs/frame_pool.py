@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -49,6 +50,11 @@ class FramePool:
     memory : int
         Bytes that all processes together may take to keep frames ready for further settings;
         frames beyond that are read anew each time. 0 where each frame is searched once.
+
+    Attributes
+    ----------
+    core_seconds : float
+        Processor time that the worker processes have spent for answers so far.
     """
 
     def __init__(
@@ -59,9 +65,11 @@ class FramePool:
         jobs: int,
         memory: int = 0,
     ) -> None:
+        self.core_seconds = 0.0
         self._indexer = indexer
         self._local: _Worker | None = None
         self._workers: list[ProcessPoolExecutor] = []
+        self._home: dict[int, int] = {}
         if jobs == 1:
             self._local = _Worker(run, geometry, indexer, memory)
             return
@@ -88,12 +96,18 @@ class FramePool:
         """Return the peaks of each frame as a pattern, or why the frame cannot be read."""
         if self._local is not None:
             return self._local.search(frames, settings)
-        shares = self._share(frames)
+        shares: list[list[int]] = [[] for _ in self._workers]
+        for frame in frames:
+            shares[self._home.setdefault(frame, len(self._home) % len(shares))].append(frame)
         futures = [
             worker.submit(_search, share, settings)
             for worker, share in zip(self._workers, shares, strict=True)
         ]
-        found = {frame: result for future in futures for frame, result in future.result().items()}
+        found: dict[int, Pattern | str] = {}
+        for future in futures:
+            part, core_seconds = future.result()
+            found.update(part)
+            self.core_seconds += core_seconds
         return {frame: found[frame] for frame in frames}
 
     def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
@@ -102,19 +116,18 @@ class FramePool:
             raise ValueError("this pool was made without an indexer")
         if self._local is not None or self._indexer.parallel:
             return self._indexer.index(patterns)
-        shares = self._share(range(len(patterns)))
+        n = len(self._workers)
+        shares = [range(worker, len(patterns), n) for worker in range(n)]
         futures = [
             worker.submit(_index, [patterns[i] for i in share])
             for worker, share in zip(self._workers, shares, strict=True)
         ]
         answers: dict[int, Indexing] = {}
         for share, future in zip(shares, futures, strict=True):
-            answers.update(zip(share, future.result(), strict=True))
+            part, core_seconds = future.result()
+            answers.update(zip(share, part, strict=True))
+            self.core_seconds += core_seconds
         return [answers[i] for i in range(len(patterns))]
-
-    def _share(self, items: Sequence[int]) -> list[list[int]]:
-        n = len(self._workers)
-        return [list(items[worker::n]) for worker in range(n)]
 
 
 class _Worker:
@@ -165,10 +178,12 @@ def _start_worker(run: Run, geometry: Geometry, indexer: Indexer | None, memory:
     _worker = _Worker(run, geometry, indexer, memory)
 
 
-def _search(frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
-    return _worker.search(frames, settings)
+def _search(frames: Sequence[int], settings: Settings) -> tuple[dict[int, Pattern | str], float]:
+    started = time.process_time()
+    return _worker.search(frames, settings), time.process_time() - started
 
 
-def _index(patterns: Sequence[Pattern]) -> list[Indexing]:
+def _index(patterns: Sequence[Pattern]) -> tuple[list[Indexing], float]:
     assert _worker.indexer is not None, "FramePool.index checks it"
-    return _worker.indexer.index(patterns)
+    started = time.process_time()
+    return _worker.indexer.index(patterns), time.process_time() - started

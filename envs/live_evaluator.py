@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +43,7 @@ class LiveEvaluator:
     cell : Cell
     indexer : Indexer
     frames : sequence of int
-        The sample: indices in the run.
+        The sample: indices in the run, in random order.
     jobs : int
         Worker processes; with 1 everything runs in this process.
     max_decoys : int
@@ -71,7 +72,7 @@ class LiveEvaluator:
         self._frames = tuple(frames)
         self._max_decoys = max_decoys
         self._pool = FramePool(run, geometry, indexer, jobs, memory)
-        self._searches: OrderedDict[object, dict[int, Pattern | str]] = OrderedDict()
+        self._searches: OrderedDict[tuple[float, ...], dict[int, Pattern | str]] = OrderedDict()
         self._answers: dict[bytes, Indexing] = {}
 
     def __enter__(self) -> LiveEvaluator:
@@ -84,15 +85,20 @@ class LiveEvaluator:
         """End the worker processes."""
         self._pool.close()
 
-    def evaluate(self, settings: Settings) -> Evaluation:
-        """Return what the settings give on the sample.
+    @property
+    def n_frames(self) -> int:
+        """Size of the sample."""
+        return len(self._frames)
+
+    def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
+        """Return what the settings give on the first `n_frames` frames of the sample, or all.
 
         Raises
         ------
         ProgramError
             If the indexer cannot be run at all.
         """
-        return self.inspect(settings)[0]
+        return self.inspect(settings, self._frames[:n_frames])[0]
 
     def inspect(
         self, settings: Settings, frames: Sequence[int] | None = None
@@ -101,7 +107,7 @@ class LiveEvaluator:
 
         Other `frames` than the sample's may be asked for.
         """
-        started = time.perf_counter()
+        started, cores_before = time.perf_counter(), self._core_seconds()
         frames = self._frames if frames is None else tuple(frames)
         found = self._search(settings, frames)
         patterns = {
@@ -115,7 +121,8 @@ class LiveEvaluator:
             if len(pattern.peaks) >= settings.min_peaks
         }
         answers = dict(zip(hits, self._index(list(hits.values())), strict=True))
-        chosen = self._decoy_frames(hits)
+        # The first hits, not an even choice: further frames then add decoys and change none.
+        chosen = list(hits)[: self._max_decoys]
         decoys = self._index(
             [make_decoy(hits[i], self._geometry, self._cell, seed=i) for i in chosen]
         )
@@ -129,20 +136,27 @@ class LiveEvaluator:
             n_decoys_indexed=sum(answer.indexed for answer in decoys),
             **self._diagnostics(estimate, settings),
             seconds=time.perf_counter() - started,
+            core_seconds=self._core_seconds() - cores_before,
         )
         return evaluation, patterns, answers
 
+    def _core_seconds(self) -> float:
+        """Return the processor time of this process, its programs and the pool's workers."""
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        programs = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (
+            sum(usage.ru_utime + usage.ru_stime for usage in (own, programs))
+            + self._pool.core_seconds
+        )
+
     def _search(self, settings: Settings, frames: tuple[int, ...]) -> dict[int, Pattern | str]:
         """Return each frame's peaks with the geometry's own clen, or why there are none."""
-        key = (settings.peak_key, frames)
-        if key in self._searches:
-            self._searches.move_to_end(key)
-            return self._searches[key]
-        found = self._pool.search(frames, settings)
-        self._searches[key] = found
+        known = self._searches.setdefault(settings.peak_key, {})
+        self._searches.move_to_end(settings.peak_key)
         if len(self._searches) > REMEMBERED_SEARCHES:
             self._searches.popitem(last=False)
-        return found
+        known.update(self._pool.search([i for i in frames if i not in known], settings))
+        return {i: known[i] for i in frames}
 
     def _placed(self, pattern: Pattern, settings: Settings) -> Pattern:
         nominal = self._run.nominal_clen
@@ -177,15 +191,11 @@ class LiveEvaluator:
             },
         }
 
-    def _decoy_frames(self, hits: Mapping[int, Pattern]) -> list[int]:
-        """Return an even choice of the hits."""
-        frames = list(hits)
-        n = min(self._max_decoys, len(frames))
-        return [frames[i * len(frames) // n] for i in range(n)]
-
 
 def sample_frames(run: Run, n_frames: int | None, seed: int) -> tuple[list[int], list[int]]:
-    """Return a random sample of a run's frames and, of the same size where there are, others.
+    """Return a random sample of a run's frames and, as many where there are, others.
+
+    Both are in random order, so that the first frames of a sample are a sample themselves.
 
     Parameters
     ----------
@@ -196,7 +206,7 @@ def sample_frames(run: Run, n_frames: int | None, seed: int) -> tuple[list[int],
     """
     order = np.random.default_rng(seed).permutation(len(run))
     n = len(run) if n_frames is None else min(n_frames, len(run))
-    return sorted(order[:n].tolist()), sorted(order[n : 2 * n].tolist())
+    return order[:n].tolist(), order[n : 2 * n].tolist()
 
 
 def background_level(run: Run, frames: Sequence[int]) -> tuple[float, float]:

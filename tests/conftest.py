@@ -56,13 +56,18 @@ class KnownLandscape:
         )
         return geometry * peaks * (1.0 if settings.min_pix_count == 2 else 0.7)
 
-    def evaluate(self, settings: Settings) -> Evaluation:
+    @property
+    def n_frames(self) -> int:
+        return len(self.frames)
+
+    def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
         self.calls.append(settings)
-        difficulty = [(frame * 0.6180339887) % 1 / 0.8 for frame in self.frames]
+        frames = self.frames[:n_frames]
+        difficulty = [(frame * 0.6180339887) % 1 / 0.8 for frame in frames]
         goodness = self.goodness(settings)
         outcomes = tuple(
             FrameOutcome(frame, 50, True, int(hard < goodness))
-            for frame, hard in zip(self.frames, difficulty, strict=True)
+            for frame, hard in zip(frames, difficulty, strict=True)
         )
         n_indexed = sum(outcome.n_lattices for outcome in outcomes)
         known = n_indexed >= 3

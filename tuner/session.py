@@ -14,6 +14,7 @@ import numpy as np
 
 from envs.evaluation import Evaluation, Evaluator
 from envs.parameter_space import ParameterSpace
+from tuner.racing import Race
 from tuner.searchers import Searcher, make_searcher
 from tuner.store import SessionStore, Trial
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
@@ -89,6 +90,7 @@ def run_session(
     searcher: str,
     budget: Budget,
     seed: int,
+    race: Race = Race(),  # noqa: B008 (frozen)
     fresh: Evaluator | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Outcome | None:
@@ -111,6 +113,8 @@ def run_session(
     budget : Budget
     seed : int
         Of the searcher.
+    race : Race
+        Decides when a candidate is dropped before it has seen every frame.
     fresh : Evaluator, optional
         On frames that the tuning sample does not have.
     on_trial : callable
@@ -131,7 +135,10 @@ def run_session(
         move = opening_move(tuning, space) or search.move(tuning)
         if move is None:
             break
-        on_trial(store.add(move[0], evaluator.evaluate(move[1])))
+        best_so_far = best_trial(tuning, space)
+        incumbent = None if best_so_far is None else best_so_far.evaluation
+        evaluation = race.run(evaluator, move[1], incumbent)
+        on_trial(store.add(move[0], evaluation))
 
     tuning = tuning_trials(store.trials)
     winner = best_trial(tuning, space)
@@ -167,10 +174,16 @@ def merit(evaluation: Evaluation) -> float:
 def best_trial(trials: Sequence[Trial], space: ParameterSpace) -> Trial | None:
     """Return the trial with the highest merit, or None if none indexed anything.
 
-    Of several equal ones the medoid in the unit cube wins: the middle of a plateau is the
-    farthest from its cliffs.
+    Trials that were dropped before they had seen every frame do not count. Of several equal
+    ones the medoid in the unit cube wins: the middle of a plateau is the farthest from its
+    cliffs.
     """
-    indexed = [trial for trial in trials if trial.evaluation.n_indexed]
+    n_frames = max((trial.evaluation.n_frames for trial in trials), default=0)
+    indexed = [
+        trial
+        for trial in trials
+        if trial.evaluation.n_indexed and trial.evaluation.n_frames == n_frames
+    ]
     if not indexed:
         return None
     top = max(merit(trial.evaluation) for trial in indexed)

@@ -167,4 +167,5 @@ def _row(trial: Trial) -> dict[str, Any]:
             )
         },
         "seconds": evaluation.seconds,
+        "core_seconds": evaluation.core_seconds,
     }

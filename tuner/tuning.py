@@ -131,7 +131,7 @@ def tune(
         )
     recommendation = None
     if outcome is not None:
-        provenance = _provenance(store, run, outcome.on_fresh_frames, jobs)
+        provenance = _provenance(store, run, outcome.on_fresh_frames)
         recommendation = recommend(outcome.best, outcome.baseline, provenance)
         write_recommendation(recommendation, directory / "recommended.toml")
     write_report(store, recommendation, directory / "report.html")
@@ -163,7 +163,7 @@ def _space(request: Request, run: Run, geometry: Geometry, sample: list[int]) ->
     )
 
 
-def _provenance(store: SessionStore, run: Run, on_fresh_frames: bool, jobs: int) -> dict[str, Any]:
+def _provenance(store: SessionStore, run: Run, on_fresh_frames: bool) -> dict[str, Any]:
     evaluations = [trial.evaluation for trial in store.trials]
     return {
         "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
@@ -173,7 +173,7 @@ def _provenance(store: SessionStore, run: Run, on_fresh_frames: bool, jobs: int)
         "indexer": store.config["indexer"],
         "evaluations": len(evaluations),
         "frame_evaluations": sum(evaluation.n_frames for evaluation in evaluations),
-        "core_seconds": round(jobs * sum(evaluation.seconds for evaluation in evaluations), 1),
+        "core_seconds": round(sum(evaluation.core_seconds for evaluation in evaluations), 1),
         "measured_on_fresh_frames": on_fresh_frames,
         "geometry_clen": run.nominal_clen,
         **{

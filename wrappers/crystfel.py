@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
+
 from wrappers.cell import Cell
-from wrappers.cxi import CxiWriter
+from wrappers.crystfel_options import (
+    choose_method,
+    frugal_options,
+    peak_options,
+    require_program,
+    takes_no_images,
+)
+from wrappers.cxi import DATA, CxiWriter
 from wrappers.errors import InputError, ProgramError
 from wrappers.geom_file import slab_geometry_text, write_geometry
 from wrappers.geometry import Geometry
-from wrappers.indexamajig import CrystfelProgram, ProgramRun, find_indexamajig, run_indexamajig
+from wrappers.indexamajig import CrystfelProgram, ProgramRun, run_indexamajig
 from wrappers.indexing import Indexing, Lattice, Pattern
 from wrappers.settings import Settings
 from wrappers.stream import Chunk, Stream
 
 __all__ = ["CrystfelIndexer", "index_own_peaks"]
 
-NEEDED = ("--peaks=cxi", "--no-revalidate", "--no-image-data", "--no-mask-data")
-"""Peaks come from a file without images; without these options CrystFEL would reject them."""
+CLEN, PHOTON_ENERGY = "/LCLS/detector_1/EncoderValue", "/LCLS/photon_energy_eV"
+"""In millimetres and eV, which all versions take them for where no unit is given."""
 
-FRUGAL = (
-    "--cell-parameters-only",
-    "--no-peaks-in-stream",
-    "--no-refls-in-stream",
-    "--max-indexer-threads=1",
-)
-"""Nothing is integrated: only lattices are wanted."""
+GROUPS_KNOWN = (0, 11)
+"""Before that, a geometry with panel groups is refused; they only matter to its refinement."""
 
 
 class CrystfelIndexer:
@@ -47,10 +54,10 @@ class CrystfelIndexer:
     method : str, optional
         The value of ``--indexing``; by default the best that the program offers: xgandalf,
         else asdf, and so on.
+    effort : str, optional
+        One of `wrappers.crystfel_options.EFFORTS`.
     options : sequence of str, optional
-        The method's own options. xgandalf's are by default nearly the cheapest it has, which
-        were seen to index as many frames as its own defaults at a tenth of the cost, and a
-        tolerance that keeps the rate flat within 2 % of the true camera length.
+        The method's own options, instead of those of an effort.
     jobs : int, optional
         Processes; by default as many as there are cores to use.
     timeout : float, optional
@@ -70,28 +77,23 @@ class CrystfelIndexer:
         *,
         program: str | CrystfelProgram | None = None,
         method: str | None = None,
+        effort: str = "normal",
         options: Sequence[str] | None = None,
         jobs: int | None = None,
         timeout: float | None = None,
     ) -> None:
         self._geometry = geometry
         self._cell = cell
-        self._program = _require_program(program)
-        lacking = [option for option in NEEDED if not self._program.supported([option])]
-        if lacking:
-            raise ProgramError(
-                f"CrystFEL {self._program.version} at {self._program.path} is too old: it does "
-                f"not know {lacking[0]}; install 0.10 or later, or use the embedded indexer"
-            )
-        self._method = method or _best_method(self._program)
-        self._options = _method_options(self._method, cell) if options is None else list(options)
-        self._jobs = jobs or _cores()
+        self._program = require_program(program)
+        self._needed = peak_options(self._program)
+        self._method = choose_method(self._program, cell, method, effort=effort, options=options)
+        self._jobs = jobs or cores()
         self._timeout = timeout
 
     @property
     def name(self) -> str:
         """Program, version and method."""
-        return f"CrystFEL {self._program.version}, {self._method}"
+        return self._method.name
 
     @property
     def parallel(self) -> bool:
@@ -111,9 +113,7 @@ class CrystfelIndexer:
         ProgramError
             If the program did not do a single frame.
         """
-        for pattern in patterns:
-            _require_positive("camera length", pattern.camera_length, "m")
-            _require_positive("photon energy", pattern.photon_energy, "eV")
+        require_possible(patterns)
         answers = [Indexing() for _ in patterns]
         # The shift stands in the geometry file, so each one takes a call of its own.
         calls: dict[tuple[float, float], list[int]] = {}
@@ -127,21 +127,27 @@ class CrystfelIndexer:
         return answers
 
     def _call(self, patterns: list[Pattern], shift_x: float, shift_y: float) -> list[Indexing]:
+        moved = replace(
+            self._geometry,
+            shift_x=self._geometry.shift_x + shift_x,
+            shift_y=self._geometry.shift_y + shift_y,
+        )
+
         def prepare(folder: Path, geometry: Path) -> list[str]:
-            text = slab_geometry_text(
-                self._geometry, shift_x=f"{shift_x:.9f} m", shift_y=f"{shift_y:.9f} m"
-            )
-            geometry.write_text(text)
-            with CxiWriter(folder / "peaks.cxi") as writer:
+            file = folder / "peaks.cxi"
+            geometry.write_text(slab_geometry_text(moved, clen=CLEN, photon_energy=PHOTON_ENERGY))
+            with CxiWriter(file) as writer:
                 for pattern in patterns:
                     writer.append(pattern.peaks, pattern.photon_energy, pattern.camera_length)
-            return [f"{folder}/peaks.cxi //{event}" for event in range(len(patterns))]
+            if not takes_no_images(self._program):
+                _add_blank_images(file, len(patterns), moved.slab_shape)
+            return [f"{file} //{event}" for event in range(len(patterns))]
 
         chunks, run = _index(
             self._program,
             self._cell,
             prepare,
-            [*NEEDED, "--min-peaks=1", f"--indexing={self._method}", *self._options],
+            [*self._needed, "--min-peaks=1", *self._method.arguments],
             jobs=self._jobs,
             timeout=self._timeout,
             n_frames=len(patterns),
@@ -149,7 +155,7 @@ class CrystfelIndexer:
         by_event = {chunk.event: chunk for chunk in chunks}
         lost = Indexing(failure=_why_lost(run, len(patterns)))
         return [
-            _indexing(by_event[f"//{event}"]) if f"//{event}" in by_event else lost
+            indexing_of(by_event[f"//{event}"]) if f"//{event}" in by_event else lost
             for event in range(len(patterns))
         ]
 
@@ -194,8 +200,7 @@ def index_own_peaks(
     InputError
         If the geometry cannot be read.
     """
-    program = _require_program(program)
-    method = method or _best_method(program)
+    program = require_program(program)
     names = [(os.path.abspath(file), event) for file, event in frames]
 
     def prepare(folder: Path, geometry: Path) -> list[str]:
@@ -206,6 +211,10 @@ def index_own_peaks(
             shift_x=settings.shift_x,
             shift_y=settings.shift_y,
         )
+        if program.release < GROUPS_KNOWN:
+            text = geometry.read_text(errors="surrogateescape")
+            text = re.sub(r"^[ \t]*group\w*[ \t]*=.*$", "", text, flags=re.MULTILINE)
+            geometry.write_text(text, errors="surrogateescape")
         return [f"{file} {event}".rstrip() for file, event in names]
 
     search = [
@@ -219,8 +228,7 @@ def index_own_peaks(
         # No limit is written 0 from 0.12 on; a limit beyond any detector is none in all.
         f"--max-res={settings.max_res or 100_000:.0f}",
         f"--min-peaks={settings.min_peaks}",
-        f"--indexing={method}",
-        *_method_options(method, cell),
+        *choose_method(program, cell, method).arguments,
     ]
     chunks, _ = _index(
         program, cell, prepare, search, jobs=jobs, timeout=timeout, n_frames=len(names)
@@ -240,9 +248,8 @@ def _index(
     n_frames: int,
 ) -> tuple[list[Chunk], ProgramRun]:
     """Run the program on the frames that `prepare` lists; return what it finished."""
-    jobs = max(1, min(jobs or _cores(), n_frames))
-    if timeout is None:
-        timeout = 60.0 + 10.0 * n_frames / jobs
+    jobs = max(1, min(jobs or cores(), n_frames))
+    timeout = timeout or default_timeout(n_frames, jobs)
     with tempfile.TemporaryDirectory(prefix="sfx-tuner-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         lines = prepare(folder, folder / "tried.geom")
@@ -257,11 +264,10 @@ def _index(
             f"--temp-dir={folder}",
             "-j",
             str(jobs),
-            "--tolerance=5,5,5,1.5",
-            *program.supported(FRUGAL),
+            *frugal_options(program),
             *arguments,
         ]
-        run = run_indexamajig(command, folder=folder, timeout=timeout)
+        run = run_indexamajig(command, folder=folder, timeout=timeout, nudged=program.sleepy)
         stream = folder / "out.stream"
         chunks = list(Stream(stream)) if stream.exists() else []
     if not chunks and run.exit_code is not None and "was killed by signal" not in run.log:
@@ -272,7 +278,8 @@ def _index(
     return chunks, run
 
 
-def _indexing(chunk: Chunk) -> Indexing:
+def indexing_of(chunk: Chunk) -> Indexing:
+    """Return the lattices of a chunk."""
     return Indexing(tuple(Lattice(crystal.reciprocal) for crystal in chunk.crystals))
 
 
@@ -286,39 +293,11 @@ def _why_lost(run: ProgramRun, n_frames: int) -> str:
     return "indexamajig counts this frame as done, but it is not in its stream: is the disk full?"
 
 
-def _require_program(program: str | CrystfelProgram | None) -> CrystfelProgram:
-    if isinstance(program, CrystfelProgram):
-        return program
-    found = find_indexamajig(program)
-    if found is None:
-        raise ProgramError(
-            "CrystFEL's indexamajig is not on the PATH: install CrystFEL, set "
-            "SFX_TUNER_INDEXAMAJIG to it, or use the embedded indexer (--indexer fast)"
-        )
-    return found
-
-
-def _best_method(program: CrystfelProgram) -> str:
-    if not program.indexers:
-        raise ProgramError(
-            f"CrystFEL {program.version} at {program.path} offers no indexing method: install "
-            "one that it finds (xgandalf, say), or use the embedded indexer (--indexer fast)"
-        )
-    return program.indexers[0]
-
-
-def _method_options(method: str, cell: Cell) -> list[str]:
-    if method != "xgandalf":
-        return []
-    edges = (cell.a, cell.b, cell.c)
-    return [
-        "--xgandalf-sampling-pitch=1",
-        "--xgandalf-grad-desc-iterations=1",
-        "--xgandalf-tolerance=0.05",
-        # Its own limits, 30 and 250 Å, unless the cell lies outside.
-        f"--xgandalf-min-lattice-vector-length={min(30.0, 0.7 * min(edges)):g}",
-        f"--xgandalf-max-lattice-vector-length={max(250.0, 1.3 * max(edges)):g}",
-    ]
+def require_possible(patterns: Sequence[Pattern]) -> None:
+    """Raise InputError for values that CrystFEL would take without a word."""
+    for pattern in patterns:
+        _require_positive("camera length", pattern.camera_length, "m")
+        _require_positive("photon energy", pattern.photon_energy, "eV")
 
 
 def _require_positive(name: str, value: float, unit: str) -> None:
@@ -326,5 +305,17 @@ def _require_positive(name: str, value: float, unit: str) -> None:
         raise InputError(f"the {name} is {value:g} {unit}, but must be above 0")
 
 
-def _cores() -> int:
+def default_timeout(n_frames: int, jobs: int) -> float:
+    """Return a limit for one call, in seconds: a minute, and 10 s for each frame of a process."""
+    return 60.0 + 10.0 * n_frames / jobs
+
+
+def cores() -> int:
+    """Return how many cores there are to use."""
     return len(os.sched_getaffinity(0))
+
+
+def _add_blank_images(file: Path, n_frames: int, shape: tuple[int, int]) -> None:
+    """Give every event an image of zeros, which takes no space: HDF5 stores none of it."""
+    with h5py.File(file, "r+") as cxi:
+        cxi.create_dataset(DATA, (n_frames, *shape), np.uint8, chunks=(1, *shape))

@@ -1,29 +1,25 @@
 """Finding and running CrystFEL's ``indexamajig``.
 
-The program is run with a list of arguments (no shell), in a session of its own that is ended
-as a whole: by itself it leaves workers, temporary folders and shared memory behind when it is
-interrupted. Its exit code does not tell whether every frame was done.
+Its exit code does not tell whether every frame was done, and it does not tidy up behind itself:
+see `wrappers.supervision`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import hdf5plugin
-
 from wrappers.errors import ProgramError
 from wrappers.stream import Progress, read_progress
+from wrappers.supervision import Supervised
 
 __all__ = ["CrystfelProgram", "ProgramRun", "find_indexamajig", "run_indexamajig"]
 
@@ -31,6 +27,7 @@ VARIABLE = "SFX_TUNER_INDEXAMAJIG"
 PREFERENCE = ("xgandalf", "asdf", "mosflm", "taketwo", "pinkIndexer", "ffbidx", "dirax", "xds")
 """Indexing methods, best first, for peaks of a known cell (measured in docs/)."""
 PROBE_SECONDS = 60.0
+NUDGE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,16 @@ class CrystfelProgram:
     version: str
     indexers: tuple[str, ...]
     options: frozenset[str]
+
+    @property
+    def release(self) -> tuple[int, ...]:
+        """The version's numbers, (0, 12, 0) say; a development version counts as its last."""
+        return tuple(int(number) for number in re.findall(r"\d+", self.version.partition("-")[0]))
+
+    @property
+    def sleepy(self) -> bool:
+        """Whether its main loop needs `wrappers.supervision.Supervised.nudge`."""
+        return self.release >= (0, 12)
 
     def supported(self, arguments: Sequence[str]) -> list[str]:
         """Return the ``--option=value`` arguments that this version knows."""
@@ -226,7 +233,9 @@ def _probe_indexers(path: str) -> tuple[str, ...]:
     return tuple(sorted(set(found) & set(PREFERENCE), key=PREFERENCE.index))
 
 
-def run_indexamajig(command: Sequence[str], *, folder: Path, timeout: float) -> ProgramRun:
+def run_indexamajig(
+    command: Sequence[str], *, folder: Path, timeout: float, nudged: bool = False
+) -> ProgramRun:
     """Run a command in its own session and end every process of it afterwards.
 
     Parameters
@@ -237,6 +246,8 @@ def run_indexamajig(command: Sequence[str], *, folder: Path, timeout: float) -> 
         Its working directory; the log is written there as ``indexamajig.log``.
     timeout : float
         In seconds of wall time.
+    nudged : bool, optional
+        Whether it needs `Supervised.nudge`.
 
     Raises
     ------
@@ -245,43 +256,10 @@ def run_indexamajig(command: Sequence[str], *, folder: Path, timeout: float) -> 
     """
     log = folder / "indexamajig.log"
     started = time.monotonic()
-    with _running(command, folder, log) as process:
-        try:
-            exit_code: int | None = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            exit_code = None
+    with Supervised(command, folder=folder, log=log) as program:
+        exit_code = None
+        while exit_code is None and (left := started + timeout - time.monotonic()) > 0:
+            exit_code = program.wait(min(left, NUDGE_SECONDS) if nudged else left)
+            program.nudge()
     seconds = time.monotonic() - started
     return ProgramRun(exit_code, log.read_text(errors="replace"), seconds)
-
-
-@contextlib.contextmanager
-def _running(command: Sequence[str], folder: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as output:
-        try:
-            process = subprocess.Popen(
-                list(command),
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=_environment(),
-            )
-        except OSError as error:
-            raise ProgramError(f"{command[0]} cannot be started: {error.strerror}") from error
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        # Killed, it cannot remove its own shared memory and semaphore.
-        for left in (f"indexamajig.shm.{process.pid}", f"sem.indexamajig-q{process.pid}"):
-            Path("/dev/shm", left).unlink(missing_ok=True)
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment in which CrystFEL finds the filters of compressed files."""
-    own = os.environ.get("HDF5_PLUGIN_PATH")
-    plugins = os.pathsep.join(filter(None, (hdf5plugin.PLUGIN_PATH, own)))
-    return {**os.environ, "HDF5_PLUGIN_PATH": plugins}

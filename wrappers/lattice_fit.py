@@ -27,6 +27,8 @@ __all__ = [
 
 _LOOSE = {"contract", "reassoc", "nsz", "arcp"}
 """Floating-point liberties that leave infinities and NaN alone."""
+_SHIFTS = 3e-3
+"""Range of the detector shifts that the fit allows, in 1/Å."""
 
 
 @njit(cache=True, nogil=True)
@@ -113,8 +115,9 @@ def significance(d, q_rms, volume, n_rotations, n_modes):
     with the relative entropy D, is smallest for some number m of nearest peaks (Berk and Jones'
     statistic; as in a-contrario model selection the tolerance is not chosen beforehand). The
     orientation was chosen, too, among 8π² / n_rotations × (q_rms/d)³ that differ at that
-    tolerance, and so was the geometry: a further factor (q_rms/d), and the cell's shape: a factor
-    (0.2 q_rms/d) for each way in which it was free to change.
+    tolerance, and so was the geometry: a further factor (q_rms/d) for the camera length and
+    (0.003 1/Å / d)² for the shift; and the cell's shape: a factor (0.2 q_rms/d) for each way in
+    which it was free to change.
 
     Parameters
     ----------
@@ -147,6 +150,7 @@ def significance(d, q_rms, volume, n_rotations, n_modes):
             entropy += (1.0 - share) * math.log((1.0 - share) / (1.0 - p))
         choices = 4.0 * math.log(max(1.0, q_rms / d[i]))
         choices += n_modes * math.log(max(1.0, 0.2 * q_rms / d[i]))
+        choices += 2.0 * math.log(max(1.0, _SHIFTS / d[i]))
         best = max(best, n * entropy - choices)
     return best - math.log(8.0 * math.pi**2 / n_rotations)
 

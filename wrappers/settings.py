@@ -6,6 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 from wrappers.errors import InputError
 
@@ -72,17 +73,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+            value: Any = getattr(self, field.name)
             if field.name == "clen" and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, Real):
+            if not isinstance(value, Real) or isinstance(value, bool):
                 raise InputError(f"{field.name} is {value!r}, but must be a number")
-            if not math.isfinite(value):
+            number = float(value)
+            if not math.isfinite(number):
                 raise InputError(f"{field.name} is {value}, but must be finite")
-            if field.type == "int" and value != int(value):
+            if field.type == "int" and not number.is_integer():
                 raise InputError(f"{field.name} is {value}, but must be a whole number")
-            convert = int if field.type == "int" else float
-            object.__setattr__(self, field.name, convert(value))
+            plain = int(number) if field.type == "int" else number
+            object.__setattr__(self, field.name, plain)
         _require(self.min_snr > 0, f"min_snr is {self.min_snr}, but must be above 0")
         _require(self.min_pix_count >= 1, "min_pix_count must be at least 1")
         _require(
