@@ -1,7 +1,8 @@
 """The embedded indexer: known-cell indexing without an outside program.
 
-The search itself is in `wrappers.lattice_search`, the fit and the test against chance in
-`wrappers.lattice_fit`; here are what they need to know of the cell, and the choice of peaks.
+The search for orientations is in `wrappers.lattice_search`, the fit and the test against chance
+in `wrappers.lattice_fit`, the procedure in `wrappers.lattice_candidates`; here are what they need
+to know of the cell, and the choice of peaks.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from wrappers.cell import Cell
 from wrappers.errors import InputError
 from wrappers.geometry import Geometry
 from wrappers.indexing import Indexing, Lattice, Pattern
+from wrappers.lattice_candidates import find_lattice
 from wrappers.lattice_fit import apart, distances, scattering_vectors, slopes
-from wrappers.lattice_search import find_lattice
 from wrappers.panels import HC
 
 __all__ = ["FastIndexer", "FoundLattice", "LatticeFinder"]

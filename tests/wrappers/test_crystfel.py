@@ -328,7 +328,7 @@ def test_impossible_values_are_not_sent(stand_in, changes):
 
 
 def test_an_old_program_is_refused(stand_in):
-    with pytest.raises(ProgramError, match="too old: it does not know --no-image-data"):
+    with pytest.raises(ProgramError, match="cannot be given peaks: it does not know --no-image-data"):
         stand_in.indexer("old")
 
 
