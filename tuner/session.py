@@ -7,6 +7,7 @@ it stopped.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,18 +57,17 @@ class Budget:
     evaluations : int or None
         Evaluations on the tuning sample, the opening looks included.
     minutes : float or None
-        Time spent in evaluations, over all resumptions.
+        Wall time, over all resumptions.
     """
 
     evaluations: int | None = None
     minutes: float | None = None
 
-    def left(self, trials: Sequence[Trial]) -> bool:
-        """Whether there is any left after these trials."""
-        if self.evaluations is not None and len(trials) >= self.evaluations:
+    def left(self, evaluations: int, seconds: float) -> bool:
+        """Whether there is any left when so much has been spent."""
+        if self.evaluations is not None and evaluations >= self.evaluations:
             return False
-        spent = sum(trial.evaluation.seconds for trial in trials)
-        return self.minutes is None or spent < 60 * self.minutes
+        return self.minutes is None or seconds < 60 * self.minutes
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,11 @@ def run_session(
         on_trial(trial)
         return trial.evaluation
 
-    while budget.left(tuning := tuning_trials(store.trials)):
+    earlier = sum(trial.evaluation.seconds for trial in store.trials)
+    started = time.perf_counter()
+    while budget.left(
+        len(tuning := tuning_trials(store.trials)), earlier + time.perf_counter() - started
+    ):
         move = opening_move(tuning, space) or search.move(tuning)
         if move is None:
             break
