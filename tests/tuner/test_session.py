@@ -4,7 +4,6 @@ import pytest
 
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.parameter_space import ParameterSpace
-from tuner.racing import Race
 from tuner.recommendation import read_recommendation, recommend, write_recommendation
 from tuner.session import Budget, asked_geometry, best_trial, run_session
 from tuner.store import SessionStore, Trial
@@ -40,10 +39,15 @@ def test_a_session_beats_the_defaults_and_finds_the_camera_length(tmp_path, land
 def test_the_budget_is_kept(tmp_path, landscape, space):
     store, _ = run(tmp_path, landscape, space, n=9)
     assert len([trial for trial in store.trials if trial.stage != "confirm"]) == 9
-    store, _ = run(
-        tmp_path / "m", landscape, space, budget=Budget(minutes=1.05 / 60), race=Race(1000)
-    )
-    assert len([trial for trial in store.trials if trial.stage != "confirm"]) == 11
+
+
+def test_a_budget_of_minutes_ends_the_search(tmp_path, landscape, space):
+    store, outcome = run(tmp_path, landscape, space, budget=Budget(minutes=2 / 60))
+    spent = len(store.trials)
+    assert outcome is not None and spent > 2
+    # What was spent before counts when the session is resumed.
+    store, _ = run(tmp_path, landscape, space, budget=Budget(minutes=0.01 / 60))
+    assert len(store.trials) == spent
 
 
 def test_where_nothing_indexes_it_looks_for_the_camera_length(tmp_path, make_landscape, space):
