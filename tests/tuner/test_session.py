@@ -24,14 +24,7 @@ def test_a_session_beats_the_defaults_and_finds_the_camera_length(tmp_path, land
     _, outcome = run(tmp_path, landscape, space)
     assert outcome is not None
     assert outcome.best.settings.clen == pytest.approx(landscape.true_clen, rel=5e-4)
-    assert (
-        outcome.best.rate
-        > 0.95
-        * landscape.goodness(
-            outcome.best.settings.replace(min_snr=4.3, threshold=40, min_pix_count=2)
-        )
-        * 0.8
-    )
+    assert outcome.best.rate > 0.75  # 0.8 is the best there is
     assert outcome.best.rate > outcome.baseline.rate
     assert outcome.baseline.settings.replace(clen=None) == CRYSTFEL_DEFAULTS
 
