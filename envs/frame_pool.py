@@ -6,11 +6,12 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from typing import Self
+from typing import Self, TypeVar
 
-from wrappers.errors import InputError
+from wrappers.errors import InputError, ProgramError
 from wrappers.frames import Run
 from wrappers.geometry import Geometry
 from wrappers.indexing import Indexer, Indexing, Pattern
@@ -20,6 +21,8 @@ from wrappers.prepared_frame import PreparedFrame
 from wrappers.settings import Settings
 
 __all__ = ["FramePool", "batches"]
+
+T = TypeVar("T")
 
 FRAMES_PER_BATCH = 50
 """Frames a process gets at once where a whole run is worked through."""
@@ -105,7 +108,7 @@ class FramePool:
         ]
         found: dict[int, Pattern | str] = {}
         for future in futures:
-            part, core_seconds = future.result()
+            part, core_seconds = _result(future)
             found.update(part)
             self.core_seconds += core_seconds
         return {frame: found[frame] for frame in frames}
@@ -124,10 +127,19 @@ class FramePool:
         ]
         answers: dict[int, Indexing] = {}
         for share, future in zip(shares, futures, strict=True):
-            part, core_seconds = future.result()
+            part, core_seconds = _result(future)
             answers.update(zip(share, part, strict=True))
             self.core_seconds += core_seconds
         return [answers[i] for i in range(len(patterns))]
+
+
+def _result(future: Future[T]) -> T:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise ProgramError(
+            "a worker process was killed, for want of memory perhaps: use fewer jobs"
+        ) from error
 
 
 class _Worker:

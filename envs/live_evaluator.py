@@ -71,6 +71,9 @@ class LiveEvaluator:
         self._run, self._geometry, self._cell = run, geometry, cell
         self._frames = tuple(frames)
         self._max_decoys = max_decoys
+        jobs = max(1, min(jobs, len(self._frames)))
+        if jobs > 1:
+            _compile_kernels(run, geometry, indexer, self._frames)
         self._pool = FramePool(run, geometry, indexer, jobs, memory)
         self._searches: OrderedDict[tuple[float, ...], dict[int, Pattern | str]] = OrderedDict()
         self._answers: dict[bytes, Indexing] = {}
@@ -80,6 +83,11 @@ class LiveEvaluator:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def forget(self) -> None:
+        """Drop what is remembered of earlier evaluations, to bound the memory."""
+        self._searches.clear()
+        self._answers.clear()
 
     def close(self) -> None:
         """End the worker processes."""
@@ -101,11 +109,14 @@ class LiveEvaluator:
         return self.inspect(settings, self._frames[:n_frames])[0]
 
     def inspect(
-        self, settings: Settings, frames: Sequence[int] | None = None
+        self,
+        settings: Settings,
+        frames: Sequence[int] | None = None,
+        max_decoys: int | None = None,
     ) -> tuple[Evaluation, dict[int, Pattern], dict[int, Indexing]]:
         """Return the evaluation with the peaks (by frame) and the lattices (by hit) behind it.
 
-        Other `frames` than the sample's may be asked for.
+        Other `frames` than the sample's may be asked for, and another number of decoys.
         """
         started, cores_before = time.perf_counter(), self._core_seconds()
         frames = self._frames if frames is None else tuple(frames)
@@ -122,7 +133,7 @@ class LiveEvaluator:
         }
         answers = dict(zip(hits, self._index(list(hits.values())), strict=True))
         # The first hits, not an even choice: further frames then add decoys and change none.
-        chosen = list(hits)[: self._max_decoys]
+        chosen = list(hits)[: self._max_decoys if max_decoys is None else max_decoys]
         decoys = self._index(
             [make_decoy(hits[i], self._geometry, self._cell, seed=i) for i in chosen]
         )
@@ -238,6 +249,14 @@ def background_level(run: Run, frames: Sequence[int]) -> tuple[float, float]:
         raise InputError(f"no frame of {run.name(chosen[0])[0]} can be used: {problem}")
     median, bright = np.median(levels, axis=0)
     return float(median), float(bright)
+
+
+def _compile_kernels(run: Run, geometry: Geometry, indexer: Indexer, frames: Sequence[int]) -> None:
+    """Compile once, before many processes would do so at the same time; seconds if cached."""
+    with FramePool(run, geometry, indexer, jobs=1, memory=1 << 62) as pool:
+        found = next(iter(pool.search(frames[:1], Settings(threshold=0)).values()))
+        if isinstance(found, Pattern) and not indexer.parallel:
+            pool.index([found])
 
 
 def _outcome(frame: int, found: Pattern | str, answer: Indexing | None) -> FrameOutcome:

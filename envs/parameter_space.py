@@ -117,7 +117,10 @@ class ParameterSpace:
 
     def values(self, settings: Settings) -> dict[str, float]:
         """Return the tuned fields of the settings, clipped to their ranges."""
-        return {p.name: p.clip(float(getattr(settings, p.name))) for p in self.parameters}
+        values = {p.name: float(getattr(settings, p.name)) for p in self.parameters}
+        if values.get("max_res") == 0:
+            values["max_res"] = math.inf  # 0 means no limit
+        return {p.name: p.clip(values[p.name]) for p in self.parameters}
 
     def settings(self, values: Mapping[str, float]) -> Settings:
         """Return the base settings with the tuned fields replaced."""

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
 from envs.live_evaluator import LiveEvaluator
-from tuner.cli.options import choose_indexer, print_json, progress_bar
-from tuner.cli.tune import print_trial
+from envs.parameter_space import DEFAULT_TUNED
+from tuner.cli.options import print_json, progress_bar
+from tuner.cli.tune import trial_printer
+from tuner.indexers import make_indexer
 from tuner.racing import Race
 from tuner.session import Budget
 from tuner.statistics import paired_difference
@@ -61,7 +63,7 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
         seed=seed,
     )
     geometry, cell = Geometry.read(request.geometry), Cell.read(request.cell)
-    chosen = choose_indexer(indexer, geometry, cell, jobs, timeout=600)
+    chosen = make_indexer(indexer, geometry, cell, jobs=jobs, timeout=600)
     with tempfile.TemporaryDirectory() as directory:
         recommendation = tune(
             request,
@@ -69,7 +71,7 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
             lambda *_: chosen,
             budget=Budget(evaluations),
             jobs=jobs,
-            on_trial=print_trial,
+            on_trial=trial_printer(DEFAULT_TUNED),
         )
     if recommendation is None:
         raise SystemExit("nothing was indexed")

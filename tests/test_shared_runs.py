@@ -55,7 +55,6 @@ def session(request: Request, folder: Path, make_indexer, evaluations: int) -> R
     return recommendation
 
 
-@pytest.mark.slow
 def test_thermolysin_with_a_clen_2_percent_short(shared_data, tmp_path, make_indexer):
     original = shared_data / "frames/thermolysin_cspad.geom"
     true_clen = Geometry.read(original).camera_length()

@@ -1,4 +1,4 @@
-"""Telling which file was read."""
+"""Telling which files were read."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ __all__ = ["fingerprint"]
 WHOLE_FILE_LIMIT = 64 << 20
 
 
-def fingerprint(path: Path) -> str:
-    """Return the SHA-256 of a file, as ``sha256:…``.
+def fingerprint(*paths: Path) -> str:
+    """Return the SHA-256 of a file, or of several together, as ``sha256:…``.
 
     Of a file above 64 MiB only the first and last MiB and the size are taken, marked
     ``sha256-ends:…``, because a run may be hundreds of gigabytes.
     """
-    digest = hashlib.sha256()
+    different = list(dict.fromkeys(path.resolve() for path in paths))
+    if len(different) == 1:
+        return _of_one(different[0])
+    each = "\n".join(_of_one(path) for path in different)
+    return f"sha256-of-{len(different)}-files:{hashlib.sha256(each.encode()).hexdigest()}"
+
+
+def _of_one(path: Path) -> str:
     size = path.stat().st_size
     with path.open("rb") as stream:
         if size <= WHOLE_FILE_LIMIT:
-            digest = hashlib.file_digest(stream, "sha256")
-            return f"sha256:{digest.hexdigest()}"
-        digest.update(stream.read(1 << 20))
+            return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        digest = hashlib.sha256(stream.read(1 << 20))
         stream.seek(-(1 << 20), os.SEEK_END)
         digest.update(stream.read())
     digest.update(str(size).encode())

@@ -19,6 +19,7 @@ from wrappers.files import write_whole
 from wrappers.settings import Settings
 
 __all__ = [
+    "UNITS",
     "Recommendation",
     "applied_settings",
     "clen_change",
@@ -87,10 +88,11 @@ def recommend(
         "indexing_rate": round(best.rate, 6),
         "ci95": [round(end, 4) for end in best.ci95],
         "false_rate": round(best.false_rate, 6),
+        "n_decoys": best.n_decoys,
+        "n_decoys_indexed": best.n_decoys_indexed,
         "baseline_rate": round(baseline.rate, 6),
         "gain": round(gain.difference, 6),
         "gain_ci95": [round(end, 4) for end in gain.ci95],
-        "gain_p_value": float(f"{gain.p_value:.3g}"),
         **{f"{name}_se": float(f"{se:.3g}") for name, (_, se) in best.asked.items()},
         "cell_scale_deviation": round(best.scale_deviation, 6),
         "residual_px": round(best.residual, 4),

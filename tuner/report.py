@@ -93,17 +93,16 @@ def _recommendation(recommendation: Recommendation, directory: Path) -> list[str
         if recommendation.provenance.get("measured_on_fresh_frames")
         else "the frames of the search, which flatters the best of many sets a little"
     )
-    false = (
-        f" By chance alone about {evidence['false_rate']:.2%} of all frames would be."
-        if "false_rate" in evidence
-        else ""
+    decoys = (
+        f" Of {evidence['n_decoys']} scrambled peak lists {evidence['n_decoys_indexed']} were "
+        "indexed."
     )
     return [
         f"<p><b>{evidence['indexing_rate']:.1%}</b> of the frames are indexed "
         f"({evidence['n_indexed']} of {evidence['n_frames']}; 95&nbsp;% interval {low:.1%} to "
         f"{high:.1%}), measured on {where}. CrystFEL's defaults index "
         f"{evidence['baseline_rate']:.1%} of the same frames: a gain of {evidence['gain']:+.1%} "
-        f"({gain_low:+.1%} to {gain_high:+.1%}).{false}</p>",
+        f"({gain_low:+.1%} to {gain_high:+.1%}).{decoys}</p>",
         f"<table><tr><th>setting</th><th>recommended</th></tr>{rows}</table>",
         "<h2>How to apply</h2><pre>"
         + html.escape(

@@ -37,8 +37,8 @@ MISLEADING = 30
 COARSE_CLEN = (0.03, -0.03, 0.05, -0.05, 0.015, -0.015)
 """Relative offsets to look at where nothing indexes: an indexer accepts about ± 2 %."""
 
-PRICE_OF_A_VAIN_HIT = 0.05
-"""In indexed frames: twenty hits in vain outweigh one more indexed frame."""
+PRICE_OF_A_VAIN_HIT = 0.2
+"""In indexed frames: five hits in vain outweigh one more indexed frame."""
 
 PORTFOLIO = ((4.25, 0.3, 2), (4.0, 0.3, 3), (6.0, 0.3, 2))
 """Settings that are often good, tried before any searcher proposes: min_snr, threshold relative
@@ -123,9 +123,11 @@ def run_session(
     search = _Search(searcher, space, seed)
 
     def measure(stage: str, settings: Settings, by: Evaluator) -> Evaluation:
-        """Evaluate, unless an interrupted session did already."""
+        """Evaluate, unless that was done already."""
         for trial in store.trials:
-            if (trial.stage, trial.evaluation.settings) == (stage, settings):
+            same_frames = (trial.stage == "fresh") == (stage == "fresh")
+            whole = trial.evaluation.n_frames == by.n_frames
+            if same_frames and whole and trial.evaluation.settings == settings:
                 return trial.evaluation
         trial = store.add(stage, by.evaluate(settings))
         on_trial(trial)

@@ -82,7 +82,7 @@ def tune(
     jobs : int
         Processes.
     resume : bool
-        Go on with the session in the directory, if there is one.
+        Go on with the session in the directory.
     on_trial : callable
         Called with each new trial.
 
@@ -106,12 +106,13 @@ def tune(
     config = {
         **{key: _plain(value) for key, value in asdict(request).items()},
         "indexer": indexer.name,
-        "data_sha256": fingerprint(request.data),
+        "data_sha256": fingerprint(request.data, *run.files),
         "geometry_sha256": fingerprint(request.geometry),
         "cell_sha256": fingerprint(request.cell),
     }
-    store = _open_store(directory, config, resume)
+    # Everything that may be refused comes before the session is begun.
     space = _space(request, run, geometry, sample)
+    store = _open_store(directory, config, resume)
 
     with ExitStack() as stack:
 
@@ -139,7 +140,7 @@ def tune(
 
 
 def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> SessionStore:
-    if not (resume and (directory / "session.json").exists()):
+    if not resume:
         return SessionStore.create(directory, config)
     store = SessionStore.open(directory)
     for key, value in config.items():

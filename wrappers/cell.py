@@ -47,6 +47,10 @@ _PRIMITIVE = {
 R is rhombohedral axes, which are primitive; H is the obverse setting on hexagonal axes."""
 
 
+LONGEST_EDGE = 5000
+"""In Å; no crystal of a molecule comes near it."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """A unit cell.
@@ -82,8 +86,10 @@ class Cell:
 
     def __post_init__(self) -> None:
         edges, angles = (self.a, self.b, self.c), (self.al, self.be, self.ga)
-        if not all(0 < edge < math.inf for edge in edges):
-            raise InputError(f"the cell edges {edges} must be above 0 Å")
+        if not all(1 <= edge <= LONGEST_EDGE for edge in edges):
+            raise InputError(
+                f"the cell edges {edges} must lie between 1 and {LONGEST_EDGE} Å: check their unit"
+            )
         if not all(0 < angle < 180 for angle in angles) or not self._squared_volume_factor > 0:
             raise InputError(f"the cell angles {angles} (degrees) make no cell")
         if self.lattice_type not in _LATTICES:

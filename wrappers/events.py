@@ -72,7 +72,10 @@ def read_list(path: Path) -> list[tuple[str, str]]:
         If it cannot be read, is no text, names no file, or names a missing one.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as stream:
+            start = stream.read(1 << 16)
+            # A detector's raw file may be far larger than the memory.
+            text = "\0" if b"\0" in start else (start + stream.read()).decode("utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its name") from None
     except UnicodeDecodeError:

@@ -182,6 +182,11 @@ class Run:
         """Return a frame's file and event, as CrystFEL writes them."""
         return self._names[index]
 
+    @property
+    def files(self) -> list[Path]:
+        """The different files that the frames are named in."""
+        return [Path(file) for file in dict.fromkeys(file for file, _ in self._names)]
+
     def select(self, indices: Sequence[int]) -> Run:
         """Return a run of some of the frames, in the order given."""
         run = copy.copy(self)

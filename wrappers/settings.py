@@ -24,6 +24,11 @@ PEAK_FIELDS = (
 """The fields that decide which peaks are found; the others decide what is made of them."""
 
 
+MOST_PIXELS = 10**9
+CLEN_RANGE = (1e-3, 1e3)
+"""Camera lengths that a detector may have, in metres."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Peak-finding and geometry settings, with CrystFEL's names and units.
@@ -85,6 +90,11 @@ class Settings:
                 raise InputError(f"{field.name} is {value}, but must be a whole number")
             plain = int(number) if field.type == "int" else number
             object.__setattr__(self, field.name, plain)
+        _require(
+            max(self.max_pix_count, self.local_bg_radius, self.max_res, self.min_res)
+            <= MOST_PIXELS,
+            f"a number of pixels is above {MOST_PIXELS}, more than any panel has",
+        )
         _require(self.min_snr > 0, f"min_snr is {self.min_snr}, but must be above 0")
         _require(self.min_pix_count >= 1, "min_pix_count must be at least 1")
         _require(
@@ -102,7 +112,11 @@ class Settings:
             "so no pixel is left to search (0 means no limit)",
         )
         _require(self.min_peaks >= 0, "min_peaks must not be negative")
-        _require(self.clen is None or self.clen > 0, f"clen is {self.clen} m, but must be above 0")
+        _require(
+            self.clen is None or CLEN_RANGE[0] <= self.clen <= CLEN_RANGE[1],
+            f"clen is {self.clen} m, but must lie between {CLEN_RANGE[0]:g} and "
+            f"{CLEN_RANGE[1]:g} m",
+        )
 
     def replace(self, **changes: float | None) -> Settings:
         """Return a copy with some fields changed."""

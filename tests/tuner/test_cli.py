@@ -246,6 +246,13 @@ def test_frames_without_peaks(cli, simulated, tmp_path):
         (["--tune", "min_snrr"], "'min_snrr' cannot be tuned"),
         (["--searcher", "magic"], "'magic' is not one of"),
         (["--evaluations", "0"], "--evaluations"),
+        (["--minutes", "nan"], "--minutes"),
+        (["--minutes", "0"], "--minutes"),
+        (["--seed", "-1"], "--seed"),
+        (["--seed", "99999999999999999999"], "--seed"),
+        (["-j", "100000"], "--jobs"),
+        (["--tune", ""], "cannot be tuned"),
+        (["--resume"], "holds no session"),
     ],
 )
 def test_bad_options_exit_2(cli, simulated, arguments, sentence):
@@ -253,15 +260,27 @@ def test_bad_options_exit_2(cli, simulated, arguments, sentence):
     assert code == 2
     assert sentence in err
     assert "Traceback" not in err
+    # A mistake must not leave a session behind that the corrected command trips over.
+    assert not Path("session").exists()
 
 
-def test_settings_that_make_no_sense_exit_2(cli, simulated):
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--min-snr", -3, "min_snr is -3"),
+        ("--min-snr", "nan", "min_snr is nan"),
+        ("--clen", 1e-300, "clen is 1e-300"),
+        ("--max-pix-count", 99999999999999999999, "more than any panel has"),
+    ],
+)
+def test_settings_that_make_no_sense_exit_2(cli, simulated, option, value, sentence):
     code, _, err = cli(
         *("index", simulated.data, "-g", simulated.geometry, "-p", simulated.cell),
-        *("--min-snr", -3, "--indexer", "fast"),
+        *(option, value, "--indexer", "fast"),
     )
     assert code == 2
-    assert "min_snr is -3" in err
+    assert sentence in err
+    assert "Traceback" not in err
 
 
 def test_a_session_is_not_overwritten(cli, simulated):
@@ -282,13 +301,18 @@ def test_ctrl_c_then_resume(simulated, tmp_path):
         *map(str, tune_arguments(simulated, "-j", 2, "--evaluations", 14)),
     ]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     log = tmp_path / "session/evaluations.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 2):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "--resume" in err

@@ -48,6 +48,8 @@ def command(
     Example:
       sfx-tuner apply session run.h5 -o hits.cxi
     """
+    import hdf5plugin
+
     from wrappers.peakfinder8 import PeakFinder
     from wrappers.reduction import reduce_run
 
@@ -85,5 +87,8 @@ def command(
     click.echo(
         f"{reduction.n_hits} hits in {reduction.n_frames} frames{factor}; "
         f"{reduction.n_frames / seconds:.0f} frames/s\n"
-        f"written: {reduction.hits} and {reduction.geometry}"
+        f"written: {reduction.hits} and {reduction.geometry}\n"
+        "CrystFEL reads them with\n"
+        f"  HDF5_PLUGIN_PATH={hdf5plugin.PLUGIN_PATH} \\\n"
+        f"  indexamajig --peaks=cxi --no-revalidate -g {reduction.geometry} …"
     )

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import jobs_option, json_option, print_json, progress_bar, stderr
-from tuner.cli.tune import print_recommendation, print_trial
+from tuner.cli.options import (
+    jobs_option,
+    json_option,
+    print_json,
+    progress_bar,
+    seed_option,
+    stderr,
+)
+from tuner.cli.tune import print_recommendation, trial_printer
 from wrappers.errors import InputError
 
 __all__ = ["command"]
@@ -25,7 +32,7 @@ EVALUATIONS = 16
     show_default=True,
     help="New directory for the run and the session.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @jobs_option
 @json_option
 def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
@@ -35,6 +42,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     Example:
       sfx-tuner demo -o demo
     """
+    from envs.parameter_space import DEFAULT_TUNED
     from envs.simulator import demo_experiment, simulate_run
     from tuner.session import Budget
     from tuner.tuning import Request, tune
@@ -54,7 +62,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
             FastIndexer,
             budget=Budget(evaluations=EVALUATIONS),
             jobs=jobs,
-            on_trial=print_trial,
+            on_trial=trial_printer(DEFAULT_TUNED),
         )
     if recommendation is None:
         raise InputError(f"nothing was indexed with seed {seed}: try another")

@@ -12,7 +12,6 @@ from envs.frame_pool import batches
 from envs.live_evaluator import LiveEvaluator
 from tuner.cli.options import (
     cell_option,
-    choose_indexer,
     data_argument,
     geometry_option,
     indexer_options,
@@ -23,10 +22,14 @@ from tuner.cli.options import (
     progress_bar,
     settings_from,
     settings_options,
+    stderr,
 )
+from tuner.indexers import make_indexer
 from wrappers.cell import Cell
 
 __all__ = ["command"]
+
+MAX_DECOYS = 50
 
 
 @click.command(short_help="Find peaks and index a run with given settings.")
@@ -53,10 +56,11 @@ def command(
     Example:
       sfx-tuner index run.h5 -g run.geom -p protein.cell --min-snr 4.5 --threshold 30
     """
-    settings = settings_from(options)
     run, read = open_run(data, geometry)
+    settings = settings_from(options, run)
     unit = Cell.read(cell)
-    chosen = choose_indexer(indexer, read, unit, jobs, timeout)
+    chosen = make_indexer(indexer, read, unit, jobs=jobs, timeout=timeout)
+    stderr.print(f"indexer: {chosen.name}", highlight=False)
     rows: list[dict[str, Any]] = []
     decoys = decoys_indexed = 0
     with (
@@ -64,7 +68,8 @@ def command(
         progress_bar("indexing", len(run)) as show,
     ):
         for frames in batches(len(run), jobs):
-            evaluation, _, answers = evaluator.inspect(settings, frames)
+            evaluation, _, answers = evaluator.inspect(settings, frames, MAX_DECOYS - decoys)
+            evaluator.forget()
             decoys += evaluation.n_decoys
             decoys_indexed += evaluation.n_decoys_indexed
             for outcome in evaluation.outcomes:

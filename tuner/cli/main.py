@@ -71,6 +71,8 @@ def main() -> None:
     """Run the command line."""
     # Without this, being terminated would leave an indexamajig behind.
     signal.signal(signal.SIGTERM, _terminate)
+    # A shell in the background starts programs with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = cli.main(standalone_mode=False)
     except (InputError, ProgramError) as error:

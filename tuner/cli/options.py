@@ -14,16 +14,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from wrappers.cell import Cell
 from wrappers.errors import InputError
 from wrappers.frames import Run
 from wrappers.geometry import Geometry
-from wrappers.indexing import Indexer
 from wrappers.settings import Settings
 
 __all__ = [
     "cell_option",
-    "choose_indexer",
     "data_argument",
     "geometry_option",
     "indexer_options",
@@ -32,6 +29,8 @@ __all__ = [
     "open_run",
     "print_json",
     "progress_bar",
+    "require_directory_for",
+    "seed_option",
     "settings_from",
     "settings_options",
     "stderr",
@@ -53,10 +52,13 @@ cell_option = click.option(
 jobs_option = click.option(
     "-j",
     "--jobs",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1024),
     default=lambda: len(os.sched_getaffinity(0)),
     show_default="all cores",
     help="Processes to use.",
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
@@ -92,12 +94,14 @@ def settings_options(function: F) -> F:
     )(function)
 
 
-def settings_from(options: dict[str, Any]) -> Settings:
-    """Return the settings that the options of `settings_options` name."""
-    from tuner.recommendation import read_recommendation
+def settings_from(options: dict[str, Any], run: Run) -> Settings:
+    """Return the settings that the options of `settings_options` name, for a run."""
+    from tuner.recommendation import applied_settings, read_recommendation
 
     source = options.pop("settings", None)
-    base = read_recommendation(source).settings if source else Settings()
+    base = Settings()
+    if source is not None:
+        base = applied_settings(read_recommendation(source), run.nominal_clen)
     names = {field.name for field in dataclasses.fields(Settings)}
     given = {name: value for name, value in options.items() if name in names and value is not None}
     return base.replace(**given)
@@ -119,24 +123,6 @@ def indexer_options(function: F) -> F:
         show_default=True,
         help="fast: the embedded indexer; auto: CrystFEL where it is installed.",
     )(function)
-
-
-def choose_indexer(name: str, geometry: Geometry, cell: Cell, jobs: int, timeout: float) -> Indexer:
-    """Return the indexer of a name, and say which one ``auto`` took."""
-    from wrappers.indexamajig import find_indexamajig
-
-    indexer: Indexer
-    if name == "crystfel" or (name == "auto" and find_indexamajig() is not None):
-        from wrappers.crystfel import CrystfelIndexer
-
-        indexer = CrystfelIndexer(geometry, cell, jobs=jobs, timeout=timeout)
-    else:
-        from wrappers.fast_indexer import FastIndexer
-
-        indexer = FastIndexer(geometry, cell)
-    if name == "auto":
-        stderr.print(f"indexer: {indexer.name}", highlight=False)
-    return indexer
 
 
 def open_run(data: Path, geometry: Path) -> tuple[Run, Geometry]:

@@ -24,6 +24,8 @@ from tuner.cli.options import (
     stderr,
 )
 from wrappers.cxi import CxiWriter
+from wrappers.files import write_whole
+from wrappers.geom_file import slab_geometry_text
 from wrappers.indexing import Pattern
 
 __all__ = ["command"]
@@ -51,9 +53,10 @@ def command(
     Example:
       sfx-tuner peaks run.h5 -g run.geom --min-snr 4.5 --threshold 30 -o peaks.cxi
     """
-    settings = settings_from(options)
     require_directory_for(output)
     run, read = open_run(data, geometry)
+    settings = settings_from(options, run)
+    clen_change = 0.0 if settings.clen is None else settings.clen - run.nominal_clen
     counts, unreadable = [], 0
     with (
         FramePool(run, read, None, jobs) as pool,
@@ -68,9 +71,12 @@ def command(
                     continue
                 file, event = run.name(index)
                 source = (os.path.abspath(file), event)
-                writer.append(found.peaks, found.photon_energy, found.camera_length, source=source)
+                length = found.camera_length + clen_change
+                writer.append(found.peaks, found.photon_energy, length, source=source)
                 counts.append(len(found.peaks))
             show(frames[-1] + 1)
+    shifts = {f"shift_{axis}": f"{getattr(settings, f'shift_{axis}'):.9f} m" for axis in "xy"}
+    write_whole(output.with_suffix(".geom"), slab_geometry_text(read, **shifts))
     hits = sum(count >= settings.min_peaks for count in counts)
     median = float(np.median(counts)) if counts else 0.0
     if as_json:
@@ -83,10 +89,12 @@ def command(
                 "n_peaks": sum(counts),
                 "median_peaks": median,
                 "output": str(output),
+                "geometry": str(output.with_suffix(".geom")),
             }
         )
         return
     click.echo(
         f"{sum(counts)} peaks in {len(counts)} frames, {median:g} in the median frame; "
-        f"{hits} frames with at least {settings.min_peaks}\nwritten: {output}"
+        f"{hits} frames with at least {settings.min_peaks}\n"
+        f"written: {output}, and {output.with_suffix('.geom')} to read it with"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import json_option, print_json, progress_bar
+from tuner.cli.options import json_option, print_json, progress_bar, seed_option
 
 __all__ = ["command"]
 
@@ -23,7 +23,7 @@ __all__ = ["command"]
 )
 @click.option("--clen-error", type=float, help="Relative error of the geometry's camera length.")
 @click.option("--hit-fraction", type=click.FloatRange(0, 1), help="Share of frames with a crystal.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @json_option
 def command(
     output: Path,

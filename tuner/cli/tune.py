@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
+from rich.console import Console
 from rich.table import Table
 
+from envs.evaluation import wilson_interval
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import (
     cell_option,
-    choose_indexer,
     data_argument,
     geometry_option,
     indexer_options,
     jobs_option,
     json_option,
     print_json,
+    seed_option,
     stderr,
 )
-from tuner.recommendation import Recommendation
+from tuner.indexers import make_indexer
+from tuner.recommendation import UNITS, Recommendation
 from tuner.searchers import SEARCHERS
 from tuner.session import Budget
 from tuner.store import Trial
 from tuner.tuning import Request, tune
-from wrappers.errors import InputError
+from wrappers.cell import Cell
+from wrappers.errors import InputError, ProgramError
+from wrappers.geometry import Geometry
+from wrappers.indexing import Indexer
 
-__all__ = ["command", "print_recommendation", "print_trial"]
+__all__ = ["command", "print_recommendation", "trial_printer"]
 
 
 @click.command(short_help="Find the settings that index most frames.")
@@ -53,7 +61,7 @@ __all__ = ["command", "print_recommendation", "print_trial"]
 @click.option(
     "--evaluations", type=click.IntRange(min=2), help="Budget in evaluations.  [default: 30]"
 )
-@click.option("--minutes", type=click.FloatRange(min=0), help="Budget in minutes.")
+@click.option("--minutes", type=click.FloatRange(0, 1e5, min_open=True), help="Budget in minutes.")
 @click.option(
     "--tune",
     "tuned",
@@ -69,7 +77,7 @@ __all__ = ["command", "print_recommendation", "print_trial"]
     help="Seek clen within this fraction of the geometry's.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted session.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option
 @jobs_option
 @json_option
 def command(
@@ -93,7 +101,8 @@ def command(
     """Find the settings that index most frames of a run.
 
     Each evaluation finds peaks with one set of settings in the same random sample of frames
-    and indexes the hits. The session can be stopped with Ctrl-C and resumed.
+    and indexes the hits. The session can be stopped with Ctrl-C and resumed. When the budget
+    is spent, up to three more evaluations confirm the winner, on fresh frames where there are.
 
     \b
     Example:
@@ -109,22 +118,34 @@ def command(
         clen_range=clen_range,
         seed=seed,
     )
+    if minutes is not None and math.isnan(minutes):
+        raise InputError("--minutes is not a number: give a time such as 20")
     if evaluations is None and minutes is None:
         evaluations = 30
+
+    def chosen_indexer(read: Geometry, unit: Cell) -> Indexer:
+        chosen = make_indexer(indexer, read, unit, jobs=jobs, timeout=timeout)
+        stderr.print(f"indexer: {chosen.name}", highlight=False)
+        return chosen
+
     try:
-        with stderr.status("evaluating settings; Ctrl-C stops, --resume goes on"):
+        with stderr.status("evaluating settings (the first use compiles for half a minute)"):
             recommendation = tune(
                 request,
                 output,
-                lambda read, unit: choose_indexer(indexer, read, unit, jobs, timeout),
+                chosen_indexer,
                 budget=Budget(evaluations, minutes),
                 jobs=jobs,
                 resume=resume,
-                on_trial=print_trial,
+                on_trial=trial_printer(request.tuned),
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         stderr.print(f"stopped; the same command with --resume goes on with {output}")
         raise
+    except ProgramError as error:
+        raise ProgramError(
+            f"{error}; nothing measured is lost: the same command with --resume goes on"
+        ) from error
     if recommendation is None:
         raise InputError(
             f"no settings indexed any frame of {data}: look at the peaks and hits in "
@@ -136,52 +157,62 @@ def command(
         print_recommendation(recommendation, output)
 
 
-def print_trial(trial: Trial) -> None:
-    """Print one line about a trial, on stderr."""
-    evaluation = trial.evaluation
-    settings = evaluation.settings
-    if trial.number == 0:
+def trial_printer(tuned: Sequence[str]) -> Callable[[Trial], None]:
+    """Return a function that prints a line about a trial on stderr, a header before the first."""
+    widths = {name: max(len(name), 9) for name in tuned}
+    header = "trial stage     " + " ".join(f"{name:>{widths[name]}}" for name in tuned)
+    header += "  hits indexed frames   rate     95 % interval  false    time"
+    printed = False
+
+    def show(trial: Trial) -> None:
+        nonlocal printed
+        if not printed:
+            stderr.print(header, highlight=False, markup=False, soft_wrap=True, style="bold")
+            printed = True
+        evaluation = trial.evaluation
+        values = " ".join(
+            f"{getattr(evaluation.settings, name):{widths[name]}.6g}" for name in tuned
+        )
+        low, high = evaluation.ci95
+        failed = f"  {evaluation.n_failed} without an answer" if evaluation.n_failed else ""
         stderr.print(
-            "trial stage     min_snr threshold pixels     clen    hits indexed   rate     "
-            "95 % interval  false   time",
+            f"{trial.number:5d} {trial.stage:9s} {values} {evaluation.n_hits:5d} "
+            f"{evaluation.n_indexed:7d} {evaluation.n_frames:6d} {evaluation.rate:6.1%}  "
+            f"[{low:6.1%}, {high:6.1%}] {evaluation.false_rate:6.1%} "
+            f"{evaluation.seconds:6.1f}s{failed}",
             highlight=False,
             markup=False,
             soft_wrap=True,
-            style="bold",
         )
-    low, high = evaluation.ci95
-    failed = f"  {evaluation.n_failed} without an answer" if evaluation.n_failed else ""
-    stderr.print(
-        f"{trial.number:5d} {trial.stage:9s} {settings.min_snr:7.2f} {settings.threshold:9.5g} "
-        f"{settings.min_pix_count:2d}-{settings.max_pix_count:<3d} "
-        f"{1e3 * (settings.clen or float('nan')):8.3f}mm {evaluation.n_hits:5d} "
-        f"{evaluation.n_indexed:7d} {evaluation.rate:6.1%}  [{low:6.1%}, {high:6.1%}] "
-        f"{evaluation.false_rate:6.1%} {evaluation.seconds:5.1f}s{failed}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+
+    return show
 
 
 def print_recommendation(recommendation: Recommendation, directory: Path) -> None:
     """Print the recommended settings and what they gain, on stdout."""
     evidence = recommendation.evidence
-    table = Table("setting", "recommended", title="Recommended settings")
+    table = Table("setting", "recommended", "unit", title="Recommended settings")
     for name, value in recommendation.as_dict()["settings"].items():
-        table.add_row(name, f"{value:.6g}")
-    with_width = max(60, min(100, shutil.get_terminal_size().columns))
-    from rich.console import Console
-
-    console = Console(width=with_width, highlight=False)
+        error = evidence.get(f"{name}_se")
+        known = f" ± {error:.1g}" if error is not None else ""
+        table.add_row(name, f"{value:.6g}{known}", UNITS.get(name, "").split(";")[0].split(",")[0])
+    console = Console(width=max(70, min(100, shutil.get_terminal_size().columns)), highlight=False)
     console.print(table)
     low, high = evidence["ci95"]
     gain_low, gain_high = evidence["gain_ci95"]
+    fresh = recommendation.provenance.get("measured_on_fresh_frames")
+    where = "on frames that the search never saw" if fresh else "on the frames of the search"
     console.print(
         f"indexing rate {evidence['indexing_rate']:.1%} [{low:.1%}, {high:.1%}]: "
-        f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits\n"
+        f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
+        f"  measured {where}\n"
         f"CrystFEL's defaults {evidence['baseline_rate']:.1%} on the same frames: "
         f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]"
     )
-    if "false_rate" in evidence:
-        console.print(f"indexed by chance alone: about {evidence['false_rate']:.2%} of all frames")
+    n, k = evidence["n_decoys"], evidence["n_decoys_indexed"]
+    if n:
+        console.print(
+            f"decoys: {k} of {n} scrambled peak lists indexed, so chance indexes less than "
+            f"{wilson_interval(k, n)[1]:.0%} of the hits"
+        )
     console.print(f"written: {directory / 'recommended.toml'}")
