@@ -1,103 +1,136 @@
-"""The recommended settings in the words of other programs."""
+"""Writing the recommended settings for other programs."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tuner.exporters_formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
+from tuner.exporters_job import Export, Job
 from tuner.recommendation import Recommendation, clen_change, session_geometry
+from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.geom_file import write_geometry
-from wrappers.settings import Settings
+from wrappers.geom_file import energy, split_lines, statements, write_geometry
 
-__all__ = ["crystfel_arguments", "crystfel_script", "export_geometry"]
+__all__ = ["TARGETS", "Target", "write_export"]
 
 
-def crystfel_arguments(settings: Settings) -> list[str]:
-    """Return the options that make ``indexamajig`` find the same peaks.
+@dataclass(frozen=True)
+class Target:
+    """A program's file.
 
-    Every one is explicit, because CrystFEL's defaults changed between versions. The camera
-    length and the detector shift are not among them: they stand in the geometry file.
+    Attributes
+    ----------
+    render : callable
+        Returns the `Export` of a `Job`.
+    file : str
+        Its name where the user gives none.
+    needs_geometry : bool
+        Whether the tuned geometry file is written beside it.
+    has_versions : bool
+        Whether older releases read another form.
+    plain_energy : bool
+        Whether its reader of geometries stops at a photon energy with a unit.
+    executable : bool
     """
-    return [
-        "--peaks=peakfinder8",
-        f"--threshold={settings.threshold:g}",
-        f"--min-snr={settings.min_snr:g}",
-        f"--min-pix-count={settings.min_pix_count}",
-        f"--max-pix-count={settings.max_pix_count}",
-        f"--local-bg-radius={settings.local_bg_radius}",
-        f"--min-res={settings.min_res}",
-        # 0 means no limit only since 0.12; a limit beyond any detector does in every version.
-        f"--max-res={settings.max_res or 100000}",
-        f"--min-peaks={settings.min_peaks}",
-    ]
+
+    render: Callable[[Job], Export]
+    file: str
+    needs_geometry: bool = True
+    has_versions: bool = False
+    plain_energy: bool = False
+    executable: bool = False
 
 
-def crystfel_script(recommendation: Recommendation, geometry: Path) -> str:
-    """Return a shell script that indexes the run as recommended.
+TARGETS = {
+    "crystfel": Target(crystfel, "recommended.sh", executable=True),
+    "project": Target(project, "recommended.project"),
+    "geom": Target(geom, "recommended.geom"),
+    "xwiz": Target(xwiz, "recommended.xwiz.toml", has_versions=True),
+    "om": Target(om, "recommended.yaml", has_versions=True, plain_energy=True),
+    "cheetah": Target(cheetah, "recommended.ini", needs_geometry=False),
+    "json": Target(plain_json, "recommended.json", needs_geometry=False),
+}
+"""What can be written, by the name that the command line has for it."""
+
+
+def write_export(
+    recommendation: Recommendation,
+    target: Target,
+    path: Path,
+    *,
+    geometry: Path | None = None,
+    cell: Path | None = None,
+    old: bool = False,
+) -> tuple[list[Path], tuple[str, ...]]:
+    """Write a recommendation for another program.
 
     Parameters
     ----------
     recommendation : Recommendation
-    geometry : Path
-        The geometry file with the recommended camera length, as `export_geometry` writes it.
-    """
-    provenance = recommendation.provenance
-    data = str(provenance.get("data", "run.h5"))
-    cell = str(provenance.get("cell", "protein.cell"))
-    command = [
-        "indexamajig",
-        *("-i", "frames.lst", "-o", "indexed.stream", "-g", str(geometry), "-p", cell),
-        *crystfel_arguments(recommendation.settings),
-        "--indexing=xgandalf",
-        *("-j", "4"),
-    ]
-    lines = [
-        "#!/bin/sh",
-        f"# {_provenance_line(provenance)}",
-        f"printf '%s\\n' {shlex.quote(data)} > frames.lst",
-        " \\\n  ".join(shlex.quote(word) for word in command),
-    ]
-    return "\n".join(lines) + "\n"
+    target : Target
+        One of `TARGETS`.
+    path : Path
+        The file to write. A geometry file, where the target needs one, is written beside it.
+    geometry, cell : Path, optional
+        By default those that the session was run with.
+    old : bool
+        Write for releases before the format was changed.
 
-
-def export_geometry(recommendation: Recommendation, out: Path, source: Path | None = None) -> None:
-    """Write the session's geometry file with the recommended camera length and shift.
-
-    Every other line stays as it was.
-
-    Parameters
-    ----------
-    recommendation : Recommendation
-    out : Path
-    source : Path, optional
-        The geometry file; by default the one that the session was run with.
+    Returns
+    -------
+    files : list of Path
+    notes : tuple of str
+        What the target cannot hold, or holds in another way.
 
     Raises
     ------
     InputError
-        If that file is gone or is no longer the one of the session, or cannot be changed.
+        If the geometry or cell is gone or has changed, or a file would overwrite another.
     """
-    settings = recommendation.settings
+    if old and not target.has_versions:
+        raise InputError("this target has no older form: leave out --format-version old")
+    cell = cell or Path(str(recommendation.provenance.get("cell", "protein.cell")))
+    tuned = path if target.render is geom else path.with_suffix(".geom")
+    if target.needs_geometry:
+        if tuned == path and target.render is not geom:
+            raise InputError(f"{path} is where the geometry goes: choose another suffix with -o")
+        _write_tuned_geometry(recommendation, tuned, geometry)
+        if target.plain_energy:
+            _write_plain_energy(tuned)
+    export = target.render(Job(recommendation, tuned.absolute(), cell.absolute(), old))
+    write_whole(path, export.text)
+    if target.executable:
+        path.chmod(0o755)
+    return [path, tuned] if target.needs_geometry and tuned != path else [path], export.notes
+
+
+def _write_tuned_geometry(
+    recommendation: Recommendation, out: Path, source: Path | None = None
+) -> None:
+    """Write the session's geometry with the recommended camera length and shift."""
+    source = session_geometry(recommendation, source)
+    if out.resolve() == source.resolve():
+        raise InputError(
+            f"{out} is the geometry that was tuned, and it must stay as it was: choose another "
+            "name with -o"
+        )
     write_geometry(
-        session_geometry(recommendation, source),
+        source,
         out,
         clen_change=clen_change(recommendation),
-        shift_x=settings.shift_x,
-        shift_y=settings.shift_y,
+        shift_x=recommendation.settings.shift_x,
+        shift_y=recommendation.settings.shift_y,
     )
 
 
-def write_script(text: str, path: Path) -> None:
-    """Write an executable script."""
-    write_whole(path, text)
-    path.chmod(0o755)
-
-
-def _provenance_line(provenance: Mapping[str, Any]) -> str:
-    return (
-        f"written by {provenance.get('program', 'sfx-tuner')} from the session of "
-        f"{provenance.get('date', 'unknown date')}"
-    )
+def _write_plain_energy(path: Path) -> None:
+    """Write the photon energy without its unit, which is eV in every version of CrystFEL."""
+    lines = split_lines(path)
+    for statement in statements(list(lines), path):
+        if statement.key == "photon_energy" and not statement.value.startswith("/"):
+            line, end = lines[statement.line], statement.start + len(statement.value)
+            value = f"{energy(statement.key, statement.value):.12g}"
+            lines[statement.line] = line[: statement.start] + value + line[end:]
+    write_whole(path, "".join(lines))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from tuner.exporters import crystfel_script, export_geometry, write_script
+from tuner.cli.options import json_option, print_json, require_directory_for
+from tuner.exporters import TARGETS, write_export
+from tuner.exporters_job import crystfel_arguments
 from tuner.recommendation import read_recommendation
 
 __all__ = ["command"]
@@ -17,9 +19,17 @@ __all__ = ["command"]
 @click.option(
     "--to",
     "target",
-    type=click.Choice(["crystfel", "geom"]),
+    type=click.Choice(list(TARGETS)),
     required=True,
-    help="crystfel: a script and its geometry; geom: the geometry alone.",
+    help="crystfel: a script for indexamajig; project: for CrystFEL's graphical program; geom: "
+    "the geometry alone; xwiz: EXtra-Xwiz; om: OM (OnDA); cheetah: Cheetah; json: plain JSON.",
+)
+@click.option(
+    "--format-version",
+    type=click.Choice(["new", "old"]),
+    default="new",
+    show_default=True,
+    help="old: xwiz before September 2023 (block proc_coarse), om up to 23.x.",
 )
 @click.option(
     "-g",
@@ -28,28 +38,49 @@ __all__ = ["command"]
     help="Geometry file to change.  [default: the session's]",
 )
 @click.option(
+    "-p", "--cell", type=click.Path(path_type=Path), help="Unit cell.  [default: the session's]"
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="File to write.  [default: recommended.sh or recommended.geom]",
+    help="File to write; a geometry goes beside it.  [default: recommended.*]",
 )
-def command(recommended: Path, target: str, geometry: Path | None, output: Path | None) -> None:
+@json_option
+def command(
+    recommended: Path,
+    target: str,
+    format_version: str,
+    geometry: Path | None,
+    cell: Path | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
     """Write the recommended settings for another program.
 
-    RECOMMENDED is a recommended.toml or the directory of a session.
+    RECOMMENDED is a recommended.toml or the directory of a session. What the other program
+    cannot hold is said on stderr and in the file.
 
     \b
     Example:
-      sfx-tuner export session --to geom -o tuned.geom
+      sfx-tuner export session --to crystfel -o index.sh
     """
     recommendation = read_recommendation(recommended)
-    if target == "geom":
-        path = output or Path("recommended.geom")
-        export_geometry(recommendation, path, geometry)
-        click.echo(f"written: {path}")
+    path = output or Path(TARGETS[target].file)
+    require_directory_for(path)
+    files, notes = write_export(
+        recommendation,
+        TARGETS[target],
+        path,
+        geometry=geometry,
+        cell=cell,
+        old=format_version == "old",
+    )
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    if as_json:
+        print_json({"target": target, "files": files, "notes": notes})
         return
-    path = output or Path("recommended.sh")
-    tuned = path.with_suffix(".geom")
-    export_geometry(recommendation, tuned, geometry)
-    write_script(crystfel_script(recommendation, tuned.resolve()), path)
-    click.echo(f"written: {path} and {tuned}")
+    if target == "crystfel":
+        click.echo(" ".join(crystfel_arguments(recommendation.settings)))
+    click.echo(f"written: {' and '.join(map(str, files))}")

@@ -1,0 +1,144 @@
+"""What every export needs: the recommendation, where it comes from, CrystFEL's options for it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.recommendation import Recommendation
+from wrappers.cell import Cell
+from wrappers.crystfel_options import EFFORTS, choose_method
+from wrappers.indexamajig import CrystfelProgram
+from wrappers.settings import Settings
+
+__all__ = [
+    "NO_LIMIT",
+    "Export",
+    "Job",
+    "comments",
+    "crystfel_arguments",
+    "geometry_notes",
+    "indexing_arguments",
+    "limit_notes",
+    "version",
+]
+
+NO_LIMIT = 100_000
+"""Pixels, beyond any detector. CrystFEL takes 0 for no limit only since 0.12, others never."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a file is made of.
+
+    Attributes
+    ----------
+    recommendation : Recommendation
+    geometry : Path
+        The geometry file with the recommended camera length and shift.
+    cell : Path
+    old : bool
+        Whether to write for releases before a format was changed.
+    """
+
+    recommendation: Recommendation
+    geometry: Path
+    cell: Path
+    old: bool = False
+
+    @property
+    def settings(self) -> Settings:
+        """The recommended settings."""
+        return self.recommendation.settings
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file's text, and what it does not hold or holds in another way, a sentence each."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def crystfel_arguments(settings: Settings) -> list[str]:
+    """Return the options that make ``indexamajig`` find the same peaks.
+
+    Every one is explicit, because CrystFEL's defaults changed between versions. The camera
+    length and the detector shift are not among them: they stand in the geometry file.
+    """
+    return [
+        "--peaks=peakfinder8",
+        f"--threshold={settings.threshold!r}",
+        f"--min-snr={settings.min_snr!r}",
+        f"--min-pix-count={settings.min_pix_count}",
+        f"--max-pix-count={settings.max_pix_count}",
+        f"--local-bg-radius={settings.local_bg_radius}",
+        f"--min-res={settings.min_res}",
+        f"--max-res={settings.max_res or NO_LIMIT}",
+        f"--min-peaks={settings.min_peaks}",
+    ]
+
+
+def indexing_arguments(job: Job) -> tuple[list[str], list[str]]:
+    """Return CrystFEL's options for the session's indexing, the method first, and notes."""
+    indexer = str(job.recommendation.provenance.get("indexer", "an indexer not named"))
+    session = re.fullmatch(r"CrystFEL [^,]+, (\S+)(.*)", indexer)
+    method, *rest = ["xgandalf"] if session is None else [session[1], *session[2].split()]
+    options = [word for word in rest if word.startswith("--")]
+    effort = next((word for word in rest if word in EFFORTS), "normal")
+    # The choice of a named method depends on no program.
+    program = CrystfelProgram("indexamajig", "", (), frozenset())
+    chosen = choose_method(
+        program, Cell.read(job.cell), method, effort=effort, options=options or None
+    )
+    if session is not None:
+        return list(chosen.arguments), []
+    return list(chosen.arguments), [
+        f"indexing: the settings were tuned with {indexer}, not with CrystFEL; its xgandalf, which "
+        "is written, may index far fewer frames with them: tune with --indexer crystfel what "
+        "CrystFEL is to index"
+    ]
+
+
+def geometry_notes(job: Job) -> list[str]:
+    """Say that the camera length and the shift stand in the geometry file."""
+    settings = job.settings
+    clen = "as it was" if settings.clen is None else f"{settings.clen!r} m"
+    return [
+        f"clen ({clen}), shift_x ({settings.shift_x!r} m), shift_y ({settings.shift_y!r} m): they "
+        f"stand in the geometry file {job.geometry.name}"
+    ]
+
+
+def limit_notes(settings: Settings, name: str) -> list[str]:
+    """Say how a missing outer limit is written for a program of that name."""
+    if settings.max_res:
+        return []
+    return [f"max_res: 0 is no limit for sfx-tuner but not for {name}, so {NO_LIMIT} px is written"]
+
+
+def version() -> str:
+    """Return name and version of this program."""
+    return f"sfx-tuner {importlib.metadata.version('sfx-tuner')}"
+
+
+def comments(job: Job, what: str, notes: Sequence[str], mark: str) -> list[str]:
+    """Return comment lines: what this is, where it comes from, and the notes."""
+    provenance, evidence = job.recommendation.provenance, job.recommendation.evidence
+    measured = ("n_frames", "indexing_rate", "ci95", "false_rate", "baseline_rate")
+    sentences = [
+        f"{what}. Written by {version()}.",
+        *(f"evidence: {key} = {evidence[key]}" for key in measured if key in evidence),
+        *(f"provenance: {key} = {value}" for key, value in provenance.items()),
+        *(f"Note: {note}." for note in notes),
+    ]
+    # Wrapping also keeps a line break in the provenance from ending the comment.
+    return [
+        mark + line
+        for sentence in sentences
+        for line in textwrap.wrap(sentence, 95, break_long_words=False, break_on_hyphens=False)
+    ]
