@@ -93,7 +93,11 @@ def recommend(
         "baseline_rate": round(baseline.rate, 6),
         "gain": round(gain.difference, 6),
         "gain_ci95": [round(end, 4) for end in gain.ci95],
-        **{f"{name}_se": float(f"{se:.3g}") for name, (_, se) in best.asked.items()},
+        **{
+            f"{name}_se": float(f"{se:.3g}")
+            for name, (_, se) in best.asked.items()
+            if name in provenance.get("tuned", ())
+        },
         "cell_scale_deviation": round(best.scale_deviation, 6),
         "residual_px": round(best.residual, 4),
     }

@@ -202,8 +202,8 @@ def best_trial(trials: Sequence[Trial], space: ParameterSpace) -> Trial | None:
 def asked_geometry(trials: Sequence[Trial], space: ParameterSpace) -> dict[str, float]:
     """Return the geometry that the indexed frames ask for, by name of the tuned setting.
 
-    It comes from the evaluation with most indexed frames. What no evaluation knows well
-    enough is left out.
+    It comes from the best of the evaluations that know it well enough; what none knows is
+    left out.
     """
 
     def knows(evaluation: Evaluation, name: str) -> bool:
@@ -218,7 +218,7 @@ def asked_geometry(trials: Sequence[Trial], space: ParameterSpace) -> dict[str, 
         if name in space.names:
             known = [t.evaluation for t in trials if knows(t.evaluation, name)]
             if known:
-                best = max(known, key=lambda evaluation: evaluation.n_indexed)
+                best = max(known, key=merit)
                 asked[name] = space[name].clip(best.asked[name][0])
     return asked
 

@@ -170,6 +170,7 @@ def _provenance(store: SessionStore, run: Run, on_fresh_frames: bool) -> dict[st
         "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "searcher": store.config["searcher"],
+        "tuned": store.config["tuned"],
         "seed": store.config["seed"],
         "indexer": store.config["indexer"],
         "evaluations": len(evaluations),
