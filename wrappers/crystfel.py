@@ -25,10 +25,11 @@ from wrappers.cxi import DATA, CxiWriter
 from wrappers.errors import InputError, ProgramError
 from wrappers.geom_file import slab_geometry_text, write_geometry
 from wrappers.geometry import Geometry
-from wrappers.indexamajig import CrystfelProgram, ProgramRun, run_indexamajig
+from wrappers.indexamajig import CrystfelProgram, ProgramRun, deaths_allowed, run_indexamajig
 from wrappers.indexing import Indexing, Lattice, Pattern
 from wrappers.settings import Settings
 from wrappers.stream import Chunk, Stream
+from wrappers.supervision import temporary_files_needed
 
 __all__ = ["CrystfelIndexer", "index_own_peaks"]
 
@@ -217,6 +218,11 @@ def index_own_peaks(
             geometry.write_text(text, errors="surrogateescape")
         return [f"{file} {event}".rstrip() for file, event in names]
 
+    if not takes_no_images(program):
+        raise ProgramError(
+            f"CrystFEL {program.version} does not understand geometry files with units, so its "
+            "own peak search cannot be compared; install 0.10 or later for that check"
+        )
     search = [
         "--peaks=peakfinder8",
         f"--min-snr={settings.min_snr!r}",
@@ -250,7 +256,10 @@ def _index(
     """Run the program on the frames that `prepare` lists; return what it finished."""
     jobs = max(1, min(jobs or cores(), n_frames))
     timeout = timeout or default_timeout(n_frames, jobs)
-    with tempfile.TemporaryDirectory(prefix="sfx-tuner-", ignore_cleanup_errors=True) as name:
+    with (
+        temporary_files_needed(),
+        tempfile.TemporaryDirectory(prefix="sfx-tuner-", ignore_cleanup_errors=True) as name,
+    ):
         folder = Path(name)
         lines = prepare(folder, folder / "tried.geom")
         (folder / "frames.lst").write_text("".join(f"{line}\n" for line in lines))
@@ -267,10 +276,18 @@ def _index(
             *frugal_options(program),
             *arguments,
         ]
-        run = run_indexamajig(command, folder=folder, timeout=timeout, nudged=program.sleepy)
+        run = run_indexamajig(
+            command,
+            folder=folder,
+            timeout=timeout,
+            most_deaths=deaths_allowed(n_frames, jobs),
+            nudged=program.sleepy,
+        )
         stream = folder / "out.stream"
         chunks = list(Stream(stream)) if stream.exists() else []
-    if not chunks and run.exit_code is not None and "was killed by signal" not in run.log:
+    killed_by_frames = not run.restless and "was killed by signal" in run.log
+    out_of_time = run.exit_code is None and not run.restless
+    if not (chunks or killed_by_frames or out_of_time):
         raise ProgramError(
             f"{program.path} (CrystFEL {program.version}) {run.how_it_ended} and did none of "
             f"{n_frames} frames: {run.complaint}"

@@ -21,13 +21,21 @@ from wrappers.errors import ProgramError
 from wrappers.stream import Progress, read_progress
 from wrappers.supervision import Supervised
 
-__all__ = ["CrystfelProgram", "ProgramRun", "find_indexamajig", "run_indexamajig"]
+__all__ = [
+    "CrystfelProgram",
+    "ProgramRun",
+    "count_deaths",
+    "deaths_allowed",
+    "find_indexamajig",
+    "run_indexamajig",
+]
 
 VARIABLE = "SFX_TUNER_INDEXAMAJIG"
 PREFERENCE = ("xgandalf", "asdf", "mosflm", "taketwo", "pinkIndexer", "ffbidx", "dirax", "xds")
 """Indexing methods, best first, for peaks of a known cell (measured in docs/)."""
 PROBE_SECONDS = 60.0
 NUDGE_SECONDS = 0.02
+CHECK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,14 @@ class ProgramRun:
         All that it wrote to its standard output and error.
     seconds : float
         Wall time.
+    restless : bool
+        Whether it was ended because its workers died again and again.
     """
 
     exit_code: int | None
     log: str
     seconds: float
+    restless: bool = False
 
     @property
     def progress(self) -> Progress | None:
@@ -91,6 +102,8 @@ class ProgramRun:
     @property
     def how_it_ended(self) -> str:
         """What became of it, to follow "indexamajig"."""
+        if self.restless:
+            return "was ended because its workers kept dying"
         if self.exit_code is None:
             return f"was ended after its time limit of {self.seconds:.0f} s"
         if self.exit_code < 0:
@@ -233,8 +246,23 @@ def _probe_indexers(path: str) -> tuple[str, ...]:
     return tuple(sorted(set(found) & set(PREFERENCE), key=PREFERENCE.index))
 
 
+def count_deaths(log: Path) -> int:
+    """Return how many of its workers a program says were killed; it starts others for them."""
+    return log.read_bytes().count(b"was killed by signal")
+
+
+def deaths_allowed(n_frames: int, jobs: int) -> int:
+    """Return how many workers the frames can kill; if more die, they die as they start."""
+    return n_frames + 3 * jobs
+
+
 def run_indexamajig(
-    command: Sequence[str], *, folder: Path, timeout: float, nudged: bool = False
+    command: Sequence[str],
+    *,
+    folder: Path,
+    timeout: float,
+    most_deaths: int = 0,
+    nudged: bool = False,
 ) -> ProgramRun:
     """Run a command in its own session and end every process of it afterwards.
 
@@ -246,8 +274,10 @@ def run_indexamajig(
         Its working directory; the log is written there as ``indexamajig.log``.
     timeout : float
         In seconds of wall time.
+    most_deaths : int, optional
+        Deaths of workers after which it is ended.
     nudged : bool, optional
-        Whether it needs `Supervised.nudge`.
+        Whether it needs `wrappers.supervision.Supervised.nudge`.
 
     Raises
     ------
@@ -255,11 +285,15 @@ def run_indexamajig(
         If it cannot be started.
     """
     log = folder / "indexamajig.log"
-    started = time.monotonic()
+    step = NUDGE_SECONDS if nudged else CHECK_SECONDS
+    started = checked = now = time.monotonic()
+    exit_code, restless = None, False
     with Supervised(command, folder=folder, log=log) as program:
-        exit_code = None
-        while exit_code is None and (left := started + timeout - time.monotonic()) > 0:
-            exit_code = program.wait(min(left, NUDGE_SECONDS) if nudged else left)
-            program.nudge()
-    seconds = time.monotonic() - started
-    return ProgramRun(exit_code, log.read_text(errors="replace"), seconds)
+        while exit_code is None and not restless and now < started + timeout:
+            exit_code = program.wait(min(step, started + timeout - now))
+            if nudged:
+                program.nudge()
+            now = time.monotonic()
+            if now > checked + CHECK_SECONDS:
+                checked, restless = now, count_deaths(log) > most_deaths
+    return ProgramRun(exit_code, log.read_text(errors="replace"), now - started, restless)

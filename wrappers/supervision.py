@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,11 +21,11 @@ import hdf5plugin
 
 from wrappers.errors import ProgramError
 
-__all__ = ["Supervised"]
+__all__ = ["Supervised", "temporary_files_needed"]
 
 GUARD = """
 read -r line
-kill -KILL -- "-$1"
+kill -KILL "-$1"
 shift
 rm -rf -- "$@"
 """
@@ -110,6 +110,8 @@ class Supervised:
 
     def end(self) -> None:
         """Kill every process of the session that is left, and tidy up behind them."""
+        if self._guard.returncode is not None:
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -117,6 +119,24 @@ class Supervised:
             Path(left).unlink(missing_ok=True)
         self._guard.kill()
         self._guard.communicate()
+
+
+@contextlib.contextmanager
+def temporary_files_needed() -> Iterator[None]:
+    """Turn trouble with temporary files, such as a full disk, into a sentence.
+
+    Raises
+    ------
+    ProgramError
+        Instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ProgramError(
+            "the temporary files that CrystFEL needs cannot be written "
+            f"({error.strerror or error}): make room, or let TMPDIR name another folder"
+        ) from error
 
 
 def _environment() -> dict[str, str]:

@@ -26,6 +26,7 @@ from tuner.fingerprint import fingerprint
 from tuner.recommendation import Recommendation, write_recommendation
 from wrappers.cell import Cell
 from wrappers.crystfel import CrystfelIndexer
+from wrappers.crystfel_options import XGANDALF_EFFORTS
 from wrappers.errors import InputError
 from wrappers.frames import Run
 from wrappers.geometry import Geometry
@@ -320,7 +321,7 @@ def test_a_list_of_files_is_given_as_it_is(folder, tmp_path):
     ("indexer", "options"),
     [
         ("CrystFEL 0.12.0, xgandalf", ["--indexing=xgandalf", "--xgandalf-sampling-pitch=1"]),
-        ("CrystFEL 0.9.1, xgandalf thorough", ["--xgandalf-sampling-pitch=3"]),
+        ("CrystFEL 0.9.1, xgandalf thorough", list(XGANDALF_EFFORTS["thorough"])),
         ("CrystFEL 0.11.1, asdf", ["--indexing=asdf"]),
         ("CrystFEL 0.12.0, pinkIndexer --x=1", ["--indexing=pinkIndexer", "--x=1"]),
         ("fast 0.1.0", ["--indexing=xgandalf"]),

@@ -1,0 +1,228 @@
+"""Answers on disk: never asked twice, bounded, shared, and never in the way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from wrappers.cell import Cell
+from wrappers.errors import InputError
+from wrappers.geometry import Geometry
+from wrappers.indexing import Indexing, Lattice, Pattern
+from wrappers.indexing_cache import CachedIndexer
+from wrappers.peaks import PeakList
+
+GEOMETRY = """\
+photon_energy = 9300 eV
+clen = 0.1 m
+res = 10000
+data = /data
+dim0 = %
+dim1 = ss
+dim2 = fs
+p0/min_fs = 0
+p0/max_fs = 99
+p0/min_ss = 0
+p0/max_ss = 99
+p0/corner_x = -50
+p0/corner_y = -50
+p0/fs = x
+p0/ss = y
+"""
+CELL = Cell(79.0, 79.0, 38.0, 90.0, 90.0, 90.0, "tetragonal", "P", "c")
+
+
+@dataclass
+class Counting:
+    """Finds as many lattices as there are peaks beyond ten; fails at 13 peaks."""
+
+    name: str = "counting 1"
+    parallel: bool = False
+    asked: list[int] = field(default_factory=list)
+
+    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+        self.asked += [len(pattern.peaks) for pattern in patterns]
+        return [self.answer(pattern) for pattern in patterns]
+
+    def answer(self, pattern: Pattern) -> Indexing:
+        n = len(pattern.peaks)
+        if n == 13:
+            return Indexing(failure="unlucky")
+        basis = np.arange(9.0).reshape(3, 3) + pattern.camera_length
+        return Indexing(tuple(Lattice(basis + i) for i in range(max(0, n - 10))))
+
+
+def pattern(n: int, **place: float) -> Pattern:
+    one = np.ones(n)
+    peaks = PeakList(
+        one, np.arange(n) + 0.5, one, one, np.zeros(n, np.int32), one.astype(np.int32), one
+    )
+    return Pattern(peaks, **{"photon_energy": 9300.0, "camera_length": 0.1, **place})
+
+
+def plain(answers: Sequence[Indexing]) -> list[object]:
+    return [([x.reciprocal.tolist() for x in a.lattices], a.failure) for a in answers]
+
+
+@pytest.fixture
+def geometry(tmp_path) -> Geometry:
+    (tmp_path / "one.geom").write_text(GEOMETRY)
+    return Geometry.read(tmp_path / "one.geom")
+
+
+@given(
+    batches=st.lists(
+        st.lists(st.tuples(st.integers(0, 14), st.sampled_from([0.1, 0.2])), max_size=8),
+        max_size=5,
+    )
+)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_answers_are_the_indexers_own_and_nothing_is_asked_twice(
+    tmp_path_factory, geometry, batches
+):
+    folder = tmp_path_factory.mktemp("cache")
+    asked = []
+    for batch in batches:
+        # Each batch by a new object, as in a resumed session.
+        counting = Counting()
+        cached = CachedIndexer(counting, folder, geometry, CELL)
+        patterns = [pattern(n, camera_length=clen) for n, clen in batch]
+        assert plain(cached.index(patterns)) == plain(Counting().index(patterns))
+        assert (cached.n_asked, cached.n_new) == (len(batch), len(counting.asked))
+        asked += [n for n in counting.asked if n != 13]
+    distinct = {item for batch in batches for item in batch if item[0] != 13}
+    assert sorted(asked) == sorted(n for n, _ in distinct)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"photon_energy": 9301.0},
+        {"camera_length": 0.1000001},
+        {"shift_x": 1e-9},
+        {"shift_y": -1e-9},
+    ],
+)
+def test_another_place_is_another_question(tmp_path, geometry, changes):
+    counting = Counting()
+    CachedIndexer(counting, tmp_path, geometry, CELL).index([pattern(12), pattern(12, **changes)])
+    assert counting.asked == [12, 12]
+
+
+@pytest.mark.parametrize("column", ["fs", "ss", "intensity", "panel"])
+def test_other_peaks_are_another_question(tmp_path, geometry, column):
+    counting = Counting()
+    first = pattern(12)
+    values = getattr(first.peaks, column).copy()
+    values[3] += 1
+    second = replace(first, peaks=replace(first.peaks, **{column: values}))
+    CachedIndexer(counting, tmp_path, geometry, CELL).index([first, second])
+    assert counting.asked == [12, 12]
+
+
+def test_another_context_is_another_question(tmp_path, geometry):
+    (tmp_path / "two.geom").write_text(GEOMETRY.replace("-50", "-51"))
+    (tmp_path / "three.geom").write_text("; the same panels\n" + GEOMETRY)
+    contexts = [
+        (Counting(), geometry, CELL),
+        (Counting("counting 2"), geometry, CELL),
+        (Counting(), Geometry.read(tmp_path / "two.geom"), CELL),
+        (Counting(), geometry, replace(CELL, a=79.1, b=79.1)),
+    ]
+    for _ in range(2):
+        for counting, other, cell in contexts:
+            CachedIndexer(counting, tmp_path, other, cell).index([pattern(12)])
+    assert [counting.asked for counting, *_ in contexts] == [[12]] * 4
+    same = Counting()
+    CachedIndexer(same, tmp_path, Geometry.read(tmp_path / "three.geom"), CELL).index([pattern(12)])
+    assert same.asked == []
+
+
+def test_the_oldest_are_dropped(tmp_path, geometry):
+    counting = Counting()
+    cached = CachedIndexer(counting, tmp_path, geometry, CELL, max_bytes=200_000)
+    for step in range(80):
+        cached.index([pattern(16, camera_length=0.1 + step + i * 1e-3) for i in range(20)])
+    assert (tmp_path / "indexed.sqlite").stat().st_size < 260_000
+    n_asked = len(counting.asked)
+    cached.index([pattern(16, camera_length=79.1)])
+    assert len(counting.asked) == n_asked
+    cached.index([pattern(16, camera_length=0.1)])
+    assert len(counting.asked) == n_asked + 1
+
+
+@pytest.mark.parametrize("damage", [b"not a database" * 100, b"", None])
+def test_a_damaged_file_costs_no_answers(tmp_path, geometry, damage):
+    cached = CachedIndexer(Counting(), tmp_path, geometry, CELL)
+    patterns = [pattern(n) for n in range(9, 15)]
+    expected = plain(Counting().index(patterns))
+    assert plain(cached.index(patterns)) == expected
+    file = tmp_path / "indexed.sqlite"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:4096] + b"\x55" * (len(whole) - 4096) if damage is None else damage)
+    for _ in range(3):
+        assert plain(cached.index(patterns)) == expected
+    counting = Counting()
+    CachedIndexer(counting, tmp_path, geometry, CELL).index(patterns)
+    assert counting.asked == [13]
+
+
+def test_a_locked_or_full_file_costs_no_answers(tmp_path, geometry, monkeypatch):
+    monkeypatch.setattr("wrappers.indexing_cache.LOCK_SECONDS", 0.1)
+    cached = CachedIndexer(Counting(), tmp_path, geometry, CELL)
+    cached.index([pattern(12)])
+    other = sqlite3.connect(tmp_path / "indexed.sqlite")
+    other.execute("BEGIN EXCLUSIVE")
+    assert plain(cached.index([pattern(11)])) == plain(Counting().index([pattern(11)]))
+    other.close()
+    assert plain(cached.index([pattern(11)])) == plain(Counting().index([pattern(11)]))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, geometry):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"the folder .*cache for indexed patterns cannot be made"):
+        CachedIndexer(Counting(), tmp_path / "file" / "cache", geometry, CELL)
+
+
+def index_many(cached: CachedIndexer, first: int, forever: bool) -> None:
+    step = 0
+    while forever or step < 30:
+        places = [0.1 + (first + step * 7 + i) % 150 * 1e-3 for i in range(10)]
+        patterns = [pattern(12, camera_length=place) for place in places]
+        assert plain(cached.index(patterns)) == plain(Counting().index(patterns))
+        step += 1
+
+
+def test_several_processes_share_it_and_one_is_killed(tmp_path, geometry):
+    cached = CachedIndexer(Counting(), tmp_path / "cache", geometry, CELL)
+    context = multiprocessing.get_context("fork")
+    copy = pickle.loads(pickle.dumps(cached))
+    users = [context.Process(target=index_many, args=(copy, 40 * i, False)) for i in range(2)]
+    victim = context.Process(target=index_many, args=(copy, 7, True))
+    for process in (*users, victim):
+        process.start()
+    time.sleep(0.3)
+    os.kill(victim.pid, signal.SIGKILL)
+    for process in (*users, victim):
+        process.join(60)
+    assert [process.exitcode for process in users] == [0, 0]
+    with sqlite3.connect(tmp_path / "cache" / "indexed.sqlite") as file:
+        assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    counting = Counting()
+    CachedIndexer(counting, tmp_path / "cache", geometry, CELL).index(
+        [pattern(12, camera_length=0.1 + i * 1e-3) for i in range(5)]
+    )
+    assert counting.asked == []

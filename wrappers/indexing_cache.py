@@ -1,0 +1,188 @@
+"""Answers of an indexer kept on disk, so that no pattern is ever indexed twice.
+
+One SQLite file holds them. Every batch is one transaction, so a session that is killed loses
+at most the batch under way, and several processes can share the file. It uses SQLite's
+rollback journal, not its write-ahead log: that one needs memory shared by all its users, which
+the network file systems of a beamline do not have, and a transaction a batch is no burden.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from wrappers.cell import Cell
+from wrappers.errors import InputError
+from wrappers.geom_file import slab_geometry_text
+from wrappers.geometry import Geometry
+from wrappers.indexing import Indexer, Indexing, Lattice, Pattern
+
+__all__ = ["CachedIndexer"]
+
+FILE = "indexed.sqlite"
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, lattices BLOB NOT NULL
+)
+"""
+DROP_OLDEST = """
+DELETE FROM answers WHERE id IN (
+    SELECT id FROM answers ORDER BY id
+    LIMIT (SELECT CAST(1 + ? * COUNT(*) AS INTEGER) FROM answers)
+)
+"""
+LOCK_SECONDS = 60.0
+KEYS_PER_QUESTION = 500
+DROPPED_AT_ONCE = 0.25
+"""Share of the answers dropped when there is no more room: the oldest ones."""
+
+
+class CachedIndexer:
+    """An indexer that asks another only for what it has not been asked before.
+
+    Equal are patterns with the same peaks, photon energy, camera length and shift; answers are
+    shared by all who use the same folder, geometry, cell and indexer (by its name, which tells
+    version and options). Failures are not kept. Trouble with the file, such as a full disk,
+    costs time but no answers.
+
+    Parameters
+    ----------
+    indexer : Indexer
+    folder : path
+        Made where it does not exist.
+    geometry : Geometry
+    cell : Cell
+        Those that the indexer was made for.
+    max_bytes : int, optional
+        Size that the file does not much exceed; an answer takes some 100 bytes.
+
+    Attributes
+    ----------
+    n_asked, n_new : int
+        Patterns asked for so far, and those that the other indexer was asked for.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        indexer: Indexer,
+        folder: str | os.PathLike[str],
+        geometry: Geometry,
+        cell: Cell,
+        *,
+        max_bytes: int = 256 << 20,
+    ) -> None:
+        self._indexer = indexer
+        self._path = Path(folder) / FILE
+        self._max_bytes = max_bytes
+        texts = (indexer.name, slab_geometry_text(geometry), repr(cell))
+        self._context = hashlib.blake2b("\0".join(texts).encode(), digest_size=16).digest()
+        self.n_asked = self.n_new = 0
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"the folder {folder} for indexed patterns cannot be made: {error.strerror}"
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """The other indexer's."""
+        return self._indexer.name
+
+    @property
+    def parallel(self) -> bool:
+        """Whether the other indexer uses several cores by itself."""
+        return self._indexer.parallel
+
+    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+        """Index each pattern, or look it up; the answers come in the patterns' order."""
+        keys = [self._key(pattern) for pattern in patterns]
+        distinct = dict(zip(keys, patterns, strict=True))
+        answers = self._find(list(distinct))
+        new = {key: pattern for key, pattern in distinct.items() if key not in answers}
+        self.n_asked += len(patterns)
+        self.n_new += len(new)
+        if new:
+            found = dict(zip(new, self._indexer.index(list(new.values())), strict=True))
+            self._keep({key: answer for key, answer in found.items() if not answer.failure})
+            answers |= found
+        return [answers[key] for key in keys]
+
+    def _key(self, pattern: Pattern) -> bytes:
+        digest = hashlib.blake2b(self._context, digest_size=16)
+        peaks = pattern.peaks
+        for values in (peaks.fs, peaks.ss, peaks.intensity):
+            digest.update(np.ascontiguousarray(values, np.float64).tobytes())
+        digest.update(np.ascontiguousarray(peaks.panel, np.int32).tobytes())
+        place = (pattern.photon_energy, pattern.camera_length, pattern.shift_x, pattern.shift_y)
+        digest.update(np.array(place, np.float64).tobytes())
+        return digest.digest()
+
+    def _find(self, keys: Sequence[bytes]) -> dict[bytes, Indexing]:
+        found = {}
+
+        def look_up(file: sqlite3.Connection) -> None:
+            for first in range(0, len(keys), KEYS_PER_QUESTION):
+                some = keys[first : first + KEYS_PER_QUESTION]
+                question = ",".join("?" * len(some))
+                rows = file.execute(
+                    f"SELECT key, lattices FROM answers WHERE key IN ({question})", some
+                )
+                found.update({key: _unpack(lattices) for key, lattices in rows})
+
+        self._with_file(look_up)
+        return found
+
+    def _keep(self, answers: dict[bytes, Indexing]) -> None:
+        rows = [(key, _pack(answer)) for key, answer in answers.items()]
+
+        def write(file: sqlite3.Connection) -> None:
+            if _used_bytes(file) > self._max_bytes:
+                file.execute(DROP_OLDEST, [DROPPED_AT_ONCE])
+            file.executemany("INSERT OR IGNORE INTO answers (key, lattices) VALUES (?, ?)", rows)
+
+        self._with_file(write)
+
+    def _with_file(self, action: Callable[[sqlite3.Connection], None]) -> None:
+        """Do something in one transaction, or go without where the file cannot be used."""
+        try:
+            # Opened each time: a connection cannot be taken to another process or thread.
+            with closing(sqlite3.connect(self._path, timeout=LOCK_SECONDS)) as file, file:
+                file.execute(SCHEMA)
+                action(file)
+        except sqlite3.OperationalError:
+            pass  # full, locked, read-only …
+        except sqlite3.DatabaseError:
+            # It is damaged, or no database at all.
+            for damaged in (self._path, Path(f"{self._path}-journal")):
+                damaged.unlink(missing_ok=True)
+
+
+def _used_bytes(file: sqlite3.Connection) -> int:
+    page, pages, free = (
+        file.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_size", "page_count", "freelist_count")
+    )
+    return page * (pages - free)
+
+
+def _pack(answer: Indexing) -> bytes:
+    return b"".join(
+        np.ascontiguousarray(lattice.reciprocal, "<f8").tobytes() for lattice in answer.lattices
+    )
+
+
+def _unpack(lattices: bytes) -> Indexing:
+    bases = np.frombuffer(lattices, "<f8").astype(np.float64).reshape(-1, 3, 3)
+    return Indexing(tuple(Lattice(basis) for basis in bases))
