@@ -12,10 +12,10 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["PEAK_COLUMNS", "find_regions"]
+__all__ = ["PEAK_COLUMNS", "find_peaks", "join_pixels"]
 
 PEAK_COLUMNS = ("fs", "ss", "intensity", "snr", "panel", "n_pixels", "max_value")
-"""The columns of what `find_regions` returns."""
+"""The columns of what `find_peaks` returns."""
 
 FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 NO_SIGMA = 0.01
@@ -23,19 +23,25 @@ ONE = np.uint64(1)
 
 
 @njit(cache=True, nogil=True)
-def find_regions(data, mask, layout, search, mean, upper, bright, bits):
+def find_peaks(data, mask, radius, width, panels, max_adu, slope, search, limits, bright, bits):
     """Join bright pixels to regions and return those that are peaks.
 
     Parameters
     ----------
-    data : array (ss, fs)
-    mask : bool array (ss, fs)
-    layout : wrappers.radial_layout.RadialLayout
-    search : wrappers.peakfinder8.Search
-    mean, upper : float32 array (n_rings,)
+    data, mask, radius : array (n_pixels,)
+        The flat slab, its usable pixels, and their radii.
+    width : int
+        Of the slab.
+    panels, max_adu, slope
+        As in `wrappers.radial_layout.RadialLayout`.
+    search : tuple
+        min_snr, min_pix_count, max_pix_count, local_bg_radius, min_res, max_res (infinite for
+        no limit), max_n_peaks.
+    limits : tuple
+        mean and upper, float32 arrays (n_rings,).
     bright : int32 array
-        Flat indices of the pixels above their limits, in any order.
-    bits : uint64 array (data.size // 64 + 2,)
+        Flat indices p of the pixels above their limits, and ~p for those just on them.
+    bits : uint64 array (n_pixels // 64 + 2, 2)
         Scratch of zeros, which is zero again at the end.
 
     Returns
@@ -43,33 +49,116 @@ def find_regions(data, mask, layout, search, mean, upper, bright, bits):
     float64 array (n_peaks, 7)
         With `PEAK_COLUMNS`, ordered by panel and raster.
     """
-    width = data.shape[1]
-    # A pixel's bit is set while it is bright and not yet taken.
+    min_snr, min_pix_count, max_pix_count, local_bg_radius, min_res, max_res, max_n_peaks = search
+    mean = limits[0]
+    # A pixel's bit is set here while it is bright and not yet taken ...
+    free = bits[:, 0]
+    # ... and here where it is too bright for a background.
+    closed = bits[:, 1]
     for p in bright:
-        bits[p >> 6] |= ONE << np.uint64(p & 63)
-    peaks = np.empty((min(search.max_n_peaks, len(bright) // search.min_pix_count), 7))
+        if p >= 0:
+            free[p >> 6] |= ONE << np.uint64(p & 63)
+        else:
+            p = ~p
+        closed[p >> 6] |= ONE << np.uint64(p & 63)
+    reach = 2 * local_bg_radius
+    disc = _half_widths(reach)
+    values = np.empty(2 * reach * (2 * reach + 32), np.float32)
+    peaks = np.empty((min(max_n_peaks, len(bright) // min_pix_count), 7))
     n_peaks = 0
     region = np.empty((2, len(bright)), np.int64)
-    for index in range(len(layout.panels)):
-        panel = layout.panels[index]
-        for ss in range(panel[0] + 1, panel[1]):
-            p = ss * width + panel[2] + 1
-            stop = ss * width + panel[3]
+    for index in range(len(panels)):
+        panel = panels[index]
+        for row in range(panel[0] + 1, panel[1]):
+            p = row * width + panel[2] + 1
+            stop = row * width + panel[3]
             while n_peaks < len(peaks):
-                p = _next_set(bits, p, stop)
+                p = _next_set(free, p, stop)
                 if p == stop:
                     break
-                n = _fill(bits, ss, p - ss * width, panel, width, region)
-                if search.min_pix_count <= n <= search.max_pix_count:
-                    pixels = region[:, :n]
-                    peak = peaks[n_peaks]
-                    n_peaks += _measure(
-                        data, mask, layout, search, mean, upper, pixels, index, peak
+                n = _fill(free, row, p - row * width, panel, width, region)
+                if n < min_pix_count or n > max_pix_count:
+                    continue
+                pixels = region[:, :n]
+                ss, fs = _rounded_centroid(data, radius, width, mean, pixels, panel)
+                # No pixel of the background is further from the beam, or nearer, than this.
+                margin = slope * 2 * reach
+                r = radius[ss * width + fs]
+                if min_res < r - margin and r + margin < max_res:
+                    m = _open_disc(data, mask, width, panel, ss, fs, disc, closed, values)
+                else:
+                    between = (min_res, max_res)
+                    m = _clear_disc(
+                        data, mask, width, panel, ss, fs, disc, closed, values, radius, between
                     )
-    for p in bright:  # those left over: on the rims, or beyond max_n_peaks
-        bits[p >> 6] = 0
-    unsaturated = peaks[:n_peaks, 6] <= layout.max_adu[peaks[:n_peaks, 4].astype(np.int64)]
+                local, sigma, top = _background(values[:m])
+                if sigma < 0:
+                    local, sigma = np.float64(mean[int(np.rint(r))]), NO_SIGMA
+                if sigma == 0:  # a background without noise: CrystFEL refuses these, too
+                    continue
+                peak = peaks[n_peaks]
+                _integrate(data, width, pixels, panel, local, peak)
+                snr, largest = peak[2] / sigma, peak[6]
+                peak[3], peak[4], peak[5] = snr, index, n
+                on_panel = (
+                    panel[2] <= peak[0] <= panel[3] + 1 and panel[0] <= peak[1] <= panel[1] + 1
+                )
+                n_peaks += snr >= min_snr and largest >= top - local and on_panel
+    for p in bright:
+        p = max(p, ~p)
+        free[p >> 6] = 0  # those left over: on the rims, or beyond max_n_peaks
+        closed[p >> 6] = 0
+    unsaturated = peaks[:n_peaks, 6] <= max_adu[peaks[:n_peaks, 4].astype(np.int64)]
     return peaks[:n_peaks][unsaturated]
+
+
+@njit(cache=True, nogil=True)
+def join_pixels(bright, width, panels, min_pix_count, max_pix_count, bits):
+    """Join bright pixels to regions, without looking at their values.
+
+    Parameters
+    ----------
+    bright : int32 array
+        Flat indices, in any order.
+    width, panels, bits
+        As for `find_peaks`.
+
+    Returns
+    -------
+    start : int64 array (n_regions + 1,)
+    pixel : int64 array
+        Flat indices of the pixels of the regions of permitted size; region *i* has
+        ``pixel[start[i]:start[i + 1]]``. Regions are in the order of panels and raster.
+    panel : int64 array (n_regions,)
+    """
+    free = bits[:, 0]
+    for p in bright:
+        free[p >> 6] |= ONE << np.uint64(p & 63)
+    most = len(bright) // min_pix_count
+    start, owner = np.zeros(most + 1, np.int64), np.empty(most, np.int64)
+    pixel = np.empty(len(bright), np.int64)
+    region = np.empty((2, len(bright)), np.int64)
+    n_regions = 0
+    for index in range(len(panels)):
+        panel = panels[index]
+        for row in range(panel[0] + 1, panel[1]):
+            p = row * width + panel[2] + 1
+            stop = row * width + panel[3]
+            while True:
+                p = _next_set(free, p, stop)
+                if p == stop:
+                    break
+                n = _fill(free, row, p - row * width, panel, width, region)
+                if min_pix_count <= n <= max_pix_count:
+                    first = start[n_regions]
+                    for k in range(n):
+                        pixel[first + k] = region[0, k] * width + region[1, k]
+                    owner[n_regions] = index
+                    n_regions += 1
+                    start[n_regions] = first + n
+    for p in bright:
+        free[p >> 6] = 0
+    return start[: n_regions + 1], pixel[: start[n_regions]], owner[:n_regions]
 
 
 @njit(cache=True, nogil=True)
@@ -118,34 +207,84 @@ def _bits_from(bits, p):
 
 
 @njit(cache=True, nogil=True)
-def _measure(data, mask, layout, search, mean, upper, pixels, index, peak):
-    """Write the peak that a region is into a row of the table; return whether it is one."""
-    panel = layout.panels[index]
-    ss, fs = _rounded_centroid(data, layout, mean, pixels, panel)
-    local, sigma, top = _background(data, mask, layout, search, mean, upper, ss, fs, panel)
-    if sigma == 0:  # a background without noise: CrystFEL refuses these, too
-        return False
-    _integrate(data, pixels, panel, local, peak)
-    snr, largest = peak[2] / sigma, peak[6]
-    peak[3], peak[4], peak[5] = snr, index, pixels.shape[1]
-    on_panel = panel[2] <= peak[0] <= panel[3] + 1 and panel[0] <= peak[1] <= panel[1] + 1
-    return snr >= search.min_snr and largest >= top - local and on_panel
-
-
-@njit(cache=True, nogil=True)
-def _rounded_centroid(data, layout, mean, pixels, panel):
+def _rounded_centroid(data, radius, width, mean, pixels, panel):
     """Return the pixel (ss, fs) nearest to the centre of the excess over the ring's mean."""
     weights = sum_ss = sum_fs = np.float32(0)
     for k in range(pixels.shape[1]):
         ss, fs = pixels[0, k], pixels[1, k]
-        ring = int(np.rint(layout.radius[ss, fs]))
-        weight = np.float32(abs(np.float32(data[ss, fs]) - mean[ring]))
+        p = ss * width + fs
+        weight = np.float32(abs(np.float32(data[p]) - mean[int(np.rint(radius[p]))]))
         weights = np.float32(weights + weight)
         sum_ss = np.float32(sum_ss + np.float32(weight * np.float32(ss - panel[0])))
         sum_fs = np.float32(sum_fs + np.float32(weight * np.float32(fs - panel[2])))
     centre_ss = np.rint(np.float32(sum_ss / weights))
     centre_fs = np.rint(np.float32(sum_fs / weights))
     return int(centre_ss) + panel[0], int(centre_fs) + panel[2]
+
+
+@njit(cache=True, nogil=True)
+def _half_widths(reach):
+    """Return how far the rows of a disc, from -reach to reach - 1, reach to either side."""
+    half = np.empty(2 * reach, np.int64)
+    for k in range(2 * reach):
+        half[k] = int(math.sqrt(reach**2 - (k - reach) ** 2))
+    return half
+
+
+@njit(cache=True, nogil=True)
+def _open_disc(data, mask, width, panel, centre_ss, centre_fs, disc, closed, values):
+    """Collect the pixels around a centre that may be background, others as NaN.
+
+    Parameters
+    ----------
+    disc : int64 array
+        Of `_half_widths`.
+    values : float32 array
+        Written.
+
+    Returns
+    -------
+    int
+        So many values were written. None of them is taken by a region or above its limit.
+    """
+    reach = len(disc) // 2
+    lanes = 16 if 2 * reach <= 16 else 32
+    n = 0
+    for ss in range(max(centre_ss - reach, panel[0]), min(centre_ss + reach, panel[1] + 1)):
+        half = disc[ss - centre_ss + reach]
+        first = max(centre_fs - half, panel[2])
+        stop = min(centre_fs + min(half + 1, reach), panel[3] + 1)
+        for begin in range(first, stop, lanes):
+            p = ss * width + begin
+            usable = np.uint32(~_bits_from(closed, p) & np.uint64((1 << min(stop - begin, 32)) - 1))
+            # Whole rows of lanes, of views: so the compiler makes vectors of them.
+            row, row_mask, row_values = data[p : p + lanes], mask[p : p + lanes], values[n:]
+            for k in range(len(row)):
+                good = row_mask[k] & ((usable >> np.uint32(k) & np.uint32(1)) != 0)
+                value = np.float32(row[k])
+                row_values[k] = value if good else np.float32(np.nan)
+            n += len(row)
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _clear_disc(
+    data, mask, width, panel, centre_ss, centre_fs, disc, closed, values, radius, between
+):
+    """Do as `_open_disc` with only the pixels strictly between two radii."""
+    reach = len(disc) // 2
+    n = 0
+    for ss in range(max(centre_ss - reach, panel[0]), min(centre_ss + reach, panel[1] + 1)):
+        half = disc[ss - centre_ss + reach]
+        first = max(centre_fs - half, panel[2])
+        stop = min(centre_fs + min(half + 1, reach), panel[3] + 1)
+        for fs in range(first, stop):
+            p = ss * width + fs
+            good = mask[p] and between[0] < radius[p] < between[1]
+            if good and not _bits_from(closed, p) & ONE:
+                values[n] = np.float32(data[p])
+                n += 1
+    return n
 
 
 @njit(cache=True, nogil=True)
@@ -156,49 +295,37 @@ def _mean_and_variance(n, total, squares):
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
-def _background(data, mask, layout, search, mean, upper, centre_ss, centre_fs, panel):
-    """Return mean, standard deviation and largest of the background pixels around a centre."""
-    reach = 2 * search.local_bg_radius
+def _background(values):
+    """Return mean, standard deviation and largest (or 0) of the finite values.
+
+    Where there are none, the standard deviation is -1.
+    """
     n = 0
     total = 0.0
     squares = 0.0
-    top = 0.0
-    for ss in range(max(centre_ss - reach, panel[0]), min(centre_ss + reach, panel[1] + 1)):
-        half = int(math.sqrt(reach**2 - (ss - centre_ss) ** 2))
-        first = max(centre_fs - half, panel[2])
-        stop = min(centre_fs + min(half + 1, reach), panel[3] + 1)
-        row_data, row_mask = data[ss, first:stop], mask[ss, first:stop]
-        row_radius = layout.radius[ss, first:stop]
-        for k in range(len(row_data)):
-            value, r = np.float32(row_data[k]), row_radius[k]
-            # Without branches, for speed. Below the limit implies not taken by any region.
-            used = (
-                row_mask[k]
-                & (r > search.min_res)
-                & (r < search.max_res)
-                & (value < upper[np.uint32(np.rint(r))])
-                & (value >= -FLOAT_MAX)
-            )
-            wide = np.float64(value) if used else 0.0
-            n += used
-            total += wide
-            squares += wide * wide
-            top = max(top, wide)
+    top = np.float32(0)
+    for k in range(len(values)):
+        used = abs(values[k]) <= FLOAT_MAX
+        value = values[k] if used else np.float32(0)
+        wide = np.float64(value)
+        n += used
+        total += wide
+        squares += wide * wide
+        top = max(top, value)
     if n == 0:
-        ring = int(np.rint(layout.radius[centre_ss, centre_fs]))
-        return np.float64(mean[ring]), NO_SIGMA, top
+        return 0.0, -1.0, np.float64(top)
     local, variance = _mean_and_variance(n, total, squares)
-    return local, math.sqrt(variance) if variance >= 0 else NO_SIGMA, top
+    return local, math.sqrt(variance) if variance >= 0 else NO_SIGMA, np.float64(top)
 
 
 @njit(cache=True, nogil=True)
-def _integrate(data, pixels, panel, local, peak):
+def _integrate(data, width, pixels, panel, local, peak):
     """Write centroid, intensity and largest pixel over the local background into `peak`."""
     total = sum_ss = sum_fs = 0.0
     largest = -math.inf
     for k in range(pixels.shape[1]):
         ss, fs = pixels[0, k], pixels[1, k]
-        value = np.float64(np.float32(data[ss, fs]))
+        value = np.float64(np.float32(data[ss * width + fs]))
         total += value
         sum_ss += value * (ss - panel[0])
         sum_fs += value * (fs - panel[2])

@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.frames import Frame
 from wrappers.geometry import Geometry
-from wrappers.peak_regions import find_regions
+from wrappers.kernel_arguments import MAX_N_PEAKS, clipping, flat, radii
+from wrappers.peak_regions import find_peaks
 from wrappers.peaks import PeakList
+from wrappers.prepared_frame import PreparedFrame
 from wrappers.radial_layout import RadialLayout
-from wrappers.ring_limits import limits_and_bright_pixels, sort_into_rings
+from wrappers.ring_limits import limits_and_bright_pixels
+from wrappers.ring_order import sort_into_rings
 from wrappers.settings import Settings
 
-__all__ = ["MAX_N_PEAKS", "PeakFinder", "Search", "native"]
-
-MAX_N_PEAKS = 2048
-"""CrystFEL's own limit."""
-
-
-class Search(NamedTuple):
-    """The settings of a search, as in `wrappers.settings.Settings`; Numba takes named tuples.
-
-    Attributes
-    ----------
-    max_res : float
-        Infinite for no limit.
-    max_n_peaks : int
-        The first so many peaks are kept.
-    """
-
-    min_snr: float
-    threshold: float
-    min_pix_count: int
-    max_pix_count: int
-    local_bg_radius: int
-    min_res: float
-    max_res: float
-    max_n_peaks: int
-
-    @classmethod
-    def of(cls, settings: Settings, max_n_peaks: int) -> Search:
-        """Return the settings as the kernels take them, with fixed types."""
-        return cls(
-            settings.min_snr,
-            settings.threshold,
-            settings.min_pix_count,
-            settings.max_pix_count,
-            settings.local_bg_radius,
-            float(settings.min_res),
-            float(settings.max_res) or math.inf,
-            max_n_peaks,
-        )
+__all__ = ["MAX_N_PEAKS", "PeakFinder"]
 
 
 class PeakFinder:
@@ -99,6 +62,10 @@ class PeakFinder:
         """
         return self.find_in_arrays(frame.data, frame.mask, settings, max_n_peaks)
 
+    def prepare(self, frame: Frame, min_snr: float = 2.0) -> PreparedFrame:
+        """Make a frame ready for many settings; see `wrappers.prepared_frame.PreparedFrame`."""
+        return PreparedFrame(self, frame, min_snr)
+
     def find_in_arrays(
         self,
         data: NDArray[np.generic],
@@ -107,31 +74,59 @@ class PeakFinder:
         max_n_peaks: int = MAX_N_PEAKS,
     ) -> PeakList:
         """Do as `find` for a slab (ss, fs) of any integer or float type and its usable pixels."""
-        data = native(data)
-        search = Search.of(settings, max_n_peaks)
-        values = self.ring_values(data, mask)
-        mean, upper, bright = limits_and_bright_pixels(values, self.layout, search)
-        return self.peaks_among(data, mask, search, mean, upper, bright)
+        data, mask = flat(data), flat(mask)
+        values, bright = self.ring_values(data, mask), self.bright
+        mean, upper, n = limits_and_bright_pixels(values, self.rings, clipping(settings), bright)
+        return self.peaks_among(data, mask, settings, max_n_peaks, (mean, upper), bright[:n])
 
     def ring_values(
         self, data: NDArray[np.generic], mask: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        """Return the pixels in ring order, in memory that this thread's next call overwrites."""
+        """Return a flat frame in ring order, in memory that this thread's next call overwrites."""
         sort_into_rings(data, mask, self.layout.place, self._scratch.values)
         return self._scratch.values
+
+    @property
+    def rings(self) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int32]]:
+        """The rings as the kernels of `wrappers.ring_limits` take them."""
+        return self.layout.radius.reshape(-1), self.layout.start, self.layout.pixel
+
+    @property
+    def bright(self) -> NDArray[np.int32]:
+        """Memory for the bright pixels of a search, one for each thread."""
+        return self._scratch.bright
 
     def peaks_among(
         self,
         data: NDArray[np.generic],
         mask: NDArray[np.bool_],
-        search: Search,
-        mean: NDArray[np.float32],
-        upper: NDArray[np.float32],
+        settings: Settings,
+        max_n_peaks: int,
+        limits: tuple[NDArray[np.float32], NDArray[np.float32]],
         bright: NDArray[np.int32],
     ) -> PeakList:
-        """Return the peaks among the pixels (flat indices) above their rings' upper limits."""
-        table = find_regions(
-            data, mask, self.layout, search, mean, upper, bright, self._scratch.bits
+        """Return the peaks of a flat frame, given what `wrappers.ring_limits` finds."""
+        layout = self.layout
+        search = (
+            settings.min_snr,
+            settings.min_pix_count,
+            settings.max_pix_count,
+            settings.local_bg_radius,
+            *radii(settings),
+            max_n_peaks,
+        )
+        table = find_peaks(
+            data,
+            mask,
+            layout.radius.reshape(-1),
+            layout.radius.shape[1],
+            layout.panels,
+            layout.max_adu,
+            layout.slope,
+            search,
+            limits,
+            bright,
+            self._scratch.bits,
         )
         fs, ss, intensity, snr, panel, n_pixels, max_value = table.T.copy()
         integers = panel.astype(np.int32), n_pixels.astype(np.int32)
@@ -143,13 +138,5 @@ class _Scratch(threading.local):
 
     def __init__(self, layout: RadialLayout) -> None:
         self.values = np.empty(len(layout.pixel) + 1, np.float32)
-        self.bits = np.zeros(layout.radius.size // 64 + 2, np.uint64)
-
-
-def native(data: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return an array of a type that the kernels take; nearly always the same array."""
-    if data.dtype == np.float16:
-        return data.astype(np.float32)
-    if not data.dtype.isnative:
-        return data.astype(data.dtype.newbyteorder("="))
-    return np.asarray(data)
+        self.bright = np.empty(len(layout.pixel), np.int32)
+        self.bits = np.zeros((layout.radius.size // 64 + 2, 2), np.uint64)

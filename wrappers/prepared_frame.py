@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from wrappers.frames import Frame
-from wrappers.peakfinder8 import MAX_N_PEAKS, PeakFinder, Search, native
+from wrappers.kernel_arguments import MAX_N_PEAKS, clipping, flat
 from wrappers.peaks import PeakList
 from wrappers.ring_limits import keep_tails, limits_from_tails
 from wrappers.settings import Settings
+
+if TYPE_CHECKING:
+    from wrappers.peakfinder8 import PeakFinder
 
 __all__ = ["PreparedFrame"]
 
@@ -36,10 +41,9 @@ class PreparedFrame:
     def __init__(self, finder: PeakFinder, frame: Frame, min_snr: float = 2.0) -> None:
         self._finder = finder
         self._min_snr = min_snr
-        self._data = native(frame.data)
-        self._mask = frame.mask
+        self._data, self._mask = flat(frame.data), flat(frame.mask)
         largest_ring = np.diff(finder.layout.start).max(initial=0)
-        self._rings = keep_tails(
+        self._tails = keep_tails(
             finder.ring_values(self._data, self._mask),
             finder.layout.start,
             min_snr,
@@ -51,15 +55,17 @@ class PreparedFrame:
     @property
     def nbytes(self) -> int:
         """Memory in bytes beyond the frame and the finder."""
-        everything, core, window, faint, bright, place = self._rings
+        everything, core, window, faint, bright, place = self._tails
         return sum(array.nbytes for array in (everything, core, window, *faint, *bright, place))
 
     def find(self, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
         """Return what ``finder.find(frame, settings, max_n_peaks)`` does."""
         if settings.min_snr < self._min_snr:
             return self._finder.find_in_arrays(self._data, self._mask, settings, max_n_peaks)
-        search = Search.of(settings, max_n_peaks)
-        mean, upper, bright = limits_from_tails(
-            self._rings, self._data, self._mask, self._finder.layout, search
+        bright = self._finder.bright
+        mean, upper, n = limits_from_tails(
+            self._tails, self._data, self._mask, self._finder.rings, clipping(settings), bright
         )
-        return self._finder.peaks_among(self._data, self._mask, search, mean, upper, bright)
+        return self._finder.peaks_among(
+            self._data, self._mask, settings, max_n_peaks, (mean, upper), bright[:n]
+        )

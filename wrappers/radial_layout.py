@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -15,11 +15,12 @@ from wrappers.panels import Panel
 __all__ = ["RadialLayout"]
 
 
-class RadialLayout(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class RadialLayout:
     """The pixels of a geometry, sorted into rings of equal distance from the beam.
 
     A ring holds the pixels of equal rounded radius (to nearest, ties to even), in the order of
-    the raster. It is a named tuple because Numba takes those as arguments.
+    the raster.
 
     Attributes
     ----------
@@ -29,17 +30,20 @@ class RadialLayout(NamedTuple):
         First and last ss, first and last fs of each panel in the slab, inclusive.
     max_adu : float64 array (n_panels,)
         Saturation; infinite where saturated peaks are used.
+    slope : float
+        Largest difference of radius between pixels of a panel that share an edge.
     start : int64 array (n_rings + 1,)
         Ring *r* has the places ``start[r]`` to ``start[r + 1]`` in the ring order.
     pixel : int32 array (n,)
         Flat index in the slab of the pixel at each place.
-    place : int32 array (ss, fs)
-        Place of each pixel; n for pixels outside the panels.
+    place : int32 array (n_pixels,)
+        Place of each pixel of the flat slab; n for pixels outside the panels.
     """
 
     radius: NDArray[np.float32]
     panels: NDArray[np.int64]
     max_adu: NDArray[np.float64]
+    slope: float
     start: NDArray[np.int64]
     pixel: NDArray[np.int32]
     place: NDArray[np.int32]
@@ -51,11 +55,15 @@ class RadialLayout(NamedTuple):
         """Sort the pixels of `panels` into the rings of a radius map (float32, slab)."""
         radius = np.ascontiguousarray(radius, np.float32)
         corners = np.empty((len(panels), 4), np.int64)
+        slope = 0.0
         for index, panel in enumerate(panels):
             rows, columns = panel.rectangle
             corners[index] = rows.start, rows.stop - 1, columns.start, columns.stop - 1
+            for axis in (0, 1):
+                steps = np.abs(np.diff(radius[panel.rectangle], axis=axis))
+                slope = max(slope, float(steps.max(initial=0.0)))
         max_adu = np.array([math.inf if use_saturated else panel.max_adu for panel in panels])
-        return cls(radius, corners, max_adu, *_sort_by_ring(radius))
+        return cls(radius, corners, max_adu, slope, *_sort_by_ring(radius))
 
 
 @njit(cache=True, nogil=True)
@@ -72,13 +80,12 @@ def _sort_by_ring(radius):
             start[int(np.rint(radius[ss, fs])) + 1] += 1
     start = np.cumsum(start)
     free = start.copy()
-    n = start[n_rings]
-    pixel = np.empty(n, np.int32)
-    place = np.full(radius.shape, n, np.int32)
+    pixel = np.empty(start[n_rings], np.int32)
+    place = np.full(radius.size, start[n_rings], np.int32)
     for ss, fs in np.ndindex(radius.shape):
         if radius[ss, fs] < np.inf:
             ring = int(np.rint(radius[ss, fs]))
             pixel[free[ring]] = ss * width + fs
-            place[ss, fs] = free[ring]
+            place[ss * width + fs] = free[ring]
             free[ring] += 1
     return start, pixel, place

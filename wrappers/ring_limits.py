@@ -14,26 +14,18 @@ summed up once, only the tails are kept, sorted outwards with running sums, and 
 clipping becomes a short walk along them. The pixels above a limit are then an end piece of the
 bright tail.
 
-Both are in one module because Numba's cache does not notice changes in other files.
+All kernels take flat arrays and plain tuples, and both ways are in one module: Numba's cache
+notices neither changes in other files nor classes that are gone.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-__all__ = [
-    "Rings",
-    "Tail",
-    "keep_tails",
-    "limits_and_bright_pixels",
-    "limits_from_tails",
-    "sort_into_rings",
-]
+__all__ = ["keep_tails", "limits_and_bright_pixels", "limits_from_tails"]
 
 N_PASSES = 5
 """How often the radial statistics are taken, each time without the last time's outliers."""
@@ -47,69 +39,63 @@ BLOCK = 32
 """Running sums are kept for each so many values of a tail."""
 
 
-class Tail(NamedTuple):
-    """The values on one side of the rings' cores, ring by ring, sorted outwards.
-
-    Attributes
-    ----------
-    values : array (n,)
-    start : int64 array (n_rings + 1,)
-        Where each ring's values begin.
-    sums : float64 array (n_blocks, 2)
-        Sum and sum of squares of a ring's values before each `BLOCK` of them.
-    first_sum : int64 array (n_rings,)
-        Each ring's first row of `sums`.
-    """
-
-    values: NDArray[np.generic]
-    start: NDArray[np.int64]
-    sums: NDArray[np.float64]
-    first_sum: NDArray[np.int64]
-
-
-class Rings(NamedTuple):
-    """What is kept of a frame's values.
-
-    Attributes
-    ----------
-    everything, core : float64 array (n_rings, 3)
-        Number, sum and sum of squares of all values, and of those in the core.
-    window : float32 array (n_rings, 2)
-        The core lies strictly between these.
-    faint, bright : Tail
-    place : unsigned array (n,)
-        Place within its ring of each value of the bright tail.
-    """
-
-    everything: NDArray[np.float64]
-    core: NDArray[np.float64]
-    window: NDArray[np.float32]
-    faint: Tail
-    bright: Tail
-    place: NDArray[np.unsignedinteger]
-
-
 @njit(cache=True, nogil=True)
-def sort_into_rings(data, mask, place, values):
-    """Write each usable pixel's value, as float32, to its place in the ring order.
-
-    Unusable pixels become NaN there, which no comparison lets through.
+def limits_and_bright_pixels(values, rings, clipping, bright):
+    """Find each ring's limits, and the pixels at or above them.
 
     Parameters
     ----------
-    data : array (ss, fs)
-        Any integer or float type.
-    mask : bool array (ss, fs)
-        True where usable.
-    place : int32 array (ss, fs)
-        As in `wrappers.radial_layout.RadialLayout`.
     values : float32 array (n + 1,)
-        Written; the last one belongs to all pixels without a ring.
+        Of `wrappers.ring_order.sort_into_rings`; those at unsuitable radii are overwritten by NaN.
+    rings : tuple
+        `radius` (flat), `start` and `pixel` of a `wrappers.radial_layout.RadialLayout`.
+    clipping : tuple of float
+        min_snr, threshold, min_res and max_res (infinite for no limit).
+    bright : int32 array
+        Written; as long as `pixel`.
+
+    Returns
+    -------
+    mean, upper : float32 array (n_rings,)
+    n_bright : int
+        So many flat indices were written, ring by ring: p where the pixel is above its ring's
+        upper limit, ~p where it is just on the limit.
     """
-    for ss in range(data.shape[0]):
-        for fs in range(data.shape[1]):
-            value = np.float32(data[ss, fs])
-            values[place[ss, fs]] = value if mask[ss, fs] else np.float32(np.nan)
+    radius, start, pixel = rings
+    min_snr, threshold, min_res, max_res = clipping
+    n_rings = len(start) - 1
+    mean = np.zeros(n_rings, np.float32)
+    upper = np.full(n_rings, INFINITE, np.float32)
+    n_bright = 0
+    for ring in range(n_rings):
+        inside = _ring_inside(ring, min_res, max_res)
+        if inside == OUTSIDE:
+            continue
+        pixels = pixel[start[ring] : start[ring + 1]]
+        ring_values = values[start[ring] : start[ring + 1]]
+        if inside == PARTLY:
+            _drop_radii(ring_values, pixels, radius, min_res, max_res)
+        mean[ring], upper[ring] = _clip_ring(ring_values, min_snr, threshold)
+        n_bright = _collect_bright(ring_values, pixels, upper[ring], bright, n_bright)
+    return mean, upper, n_bright
+
+
+@njit(cache=True, nogil=True)
+def _ring_inside(ring, min_res, max_res):
+    """Whether a ring lies between min_res and max_res: `OUTSIDE`, `PARTLY` or `WHOLLY`."""
+    if ring + 0.5 < min_res or ring - 0.5 > max_res:
+        return OUTSIDE
+    if ring - 0.5 <= min_res or ring + 0.5 >= max_res:
+        return PARTLY
+    return WHOLLY
+
+
+@njit(cache=True, nogil=True)
+def _drop_radii(values, pixels, radius, min_res, max_res):
+    """Overwrite the values of pixels that are not strictly between the radii by NaN."""
+    for k in range(len(values)):
+        if not (min_res < radius[pixels[k]] < max_res):
+            values[k] = np.nan
 
 
 # Sums over integers are exact in any order, so the compiler may reorder them into vectors
@@ -167,86 +153,60 @@ def _clip_ring(values, min_snr, threshold):
 
 
 @njit(cache=True, nogil=True)
-def limits_and_bright_pixels(values, layout, search):
-    """Find each ring's limits, and the pixels above them.
-
-    Parameters
-    ----------
-    values : float32 array (n + 1,)
-        Of `sort_into_rings`; those at unsuitable radii are overwritten by NaN.
-    layout : wrappers.radial_layout.RadialLayout
-    search : wrappers.peakfinder8.Search
-
-    Returns
-    -------
-    mean, upper : float32 array (n_rings,)
-    bright : int32 array
-        Flat indices of the pixels above their ring's upper limit, ring by ring.
-    """
-    n_rings = len(layout.start) - 1
-    mean = np.zeros(n_rings, np.float32)
-    upper = np.full(n_rings, INFINITE, np.float32)
-    bright = np.empty(len(layout.pixel), np.int32)
-    n_bright = 0
-    for ring in range(n_rings):
-        inside = _ring_inside(ring, search)
-        if inside == OUTSIDE:
-            continue
-        pixels = layout.pixel[layout.start[ring] : layout.start[ring + 1]]
-        ring_values = values[layout.start[ring] : layout.start[ring + 1]]
-        if inside == PARTLY:
-            _drop_radii(ring_values, pixels, layout.radius, search)
-        mean[ring], upper[ring] = _clip_ring(ring_values, search.min_snr, search.threshold)
-        n_bright = _collect_bright(ring_values, pixels, upper[ring], bright, n_bright)
-    return mean, upper, bright[:n_bright]
-
-
-@njit(cache=True, nogil=True)
-def _ring_inside(ring, search):
-    """Whether a ring lies between min_res and max_res: `OUTSIDE`, `PARTLY` or `WHOLLY`."""
-    if ring + 0.5 < search.min_res or ring - 0.5 > search.max_res:
-        return OUTSIDE
-    if ring - 0.5 <= search.min_res or ring + 0.5 >= search.max_res:
-        return PARTLY
-    return WHOLLY
-
-
-@njit(cache=True, nogil=True)
-def _drop_radii(values, pixels, radius, search):
-    """Overwrite the values of pixels that are not strictly between the radii by NaN."""
-    for k in range(len(values)):
-        r = radius[pixels[k] // radius.shape[1], pixels[k] % radius.shape[1]]
-        if not (search.min_res < r < search.max_res):
-            values[k] = np.nan
-
-
-@njit(cache=True, nogil=True)
 def _collect_bright(values, pixels, upper, bright, n_bright):
-    """Append the pixels above the upper limit to `bright`; return their new number."""
+    """Append the pixels at or above the upper limit to `bright`; return their new number."""
     step = 32  # a count over so many has no branches and is done in vectors
     for begin in range(0, len(values), step):
         end = min(begin + step, len(values))
-        n_above = 0
+        n_found = 0
         for k in range(begin, end):
-            n_above += values[k] > upper
-        if n_above:
+            n_found += values[k] >= upper
+        if n_found:
             for k in range(begin, end):
-                if upper < values[k] <= FLOAT_MAX:
-                    bright[n_bright] = pixels[k]
+                if upper <= values[k] <= FLOAT_MAX:
+                    bright[n_bright] = pixels[k] if values[k] > upper else ~pixels[k]
                     n_bright += 1
     return n_bright
 
 
 @njit(cache=True, nogil=True)
 def keep_tails(values, start, min_snr, kept, places):
-    """Return the `Rings`, values and places in the types of two empty arrays."""
+    """Reduce a frame to the tails of its rings' values.
+
+    Parameters
+    ----------
+    values : float32 array (n + 1,)
+        Of `wrappers.ring_order.sort_into_rings`.
+    start : int64 array (n_rings + 1,)
+        As in `wrappers.radial_layout.RadialLayout`.
+    min_snr : float
+        The smallest that the tails are to suffice for.
+    kept, places : empty array
+        In the types in which the tails' values and their places are kept.
+
+    Returns
+    -------
+    everything, core : float64 array (n_rings, 3)
+        Number, sum and sum of squares of all values of a ring, and of those in its core.
+    window : float32 array (n_rings, 2)
+        The core lies strictly between these.
+    faint, bright : tuple
+        The values on either side of the cores:
+        `values`, array (n,), ring by ring, each ring's sorted outwards;
+        `start`, int64 array (n_rings + 1,), where each ring's values begin;
+        `sums`, float64 array (n_blocks, 2), sum and sum of squares of a ring's values before
+        each `BLOCK` of them;
+        `first_sum`, int64 array (n_rings,), each ring's first row of `sums`.
+    place : unsigned array (n,)
+        Place within its ring of each value of the bright tail.
+    """
     n_rings = len(start) - 1
     everything = np.zeros((n_rings, 3))
     core = np.zeros((n_rings, 3))
     window = np.zeros((n_rings, 2), np.float32)
-    faint = np.empty(len(values), np.float32)
-    bright = np.empty(len(values), np.float32)
-    place = np.empty(len(values), np.uint32)
+    faint = np.empty(start[n_rings], np.float32)
+    bright = np.empty(start[n_rings], np.float32)
+    place = np.empty(start[n_rings], np.uint32)
     faint_start = np.zeros(n_rings + 1, np.int64)
     bright_start = np.zeros(n_rings + 1, np.int64)
     n_faint = n_bright = 0
@@ -273,7 +233,7 @@ def keep_tails(values, start, min_snr, kept, places):
         new[:] = new[outwards]
         new_places = place[bright_start[ring] : n_bright]
         new_places[:] = new_places[outwards]
-    return Rings(
+    return (
         everything,
         core,
         window,
@@ -299,7 +259,7 @@ def _core_window(values, min_snr):
 
 @njit(cache=True, nogil=True)
 def _tail(values, start):
-    """Return a `Tail` with its running sums."""
+    """Return a tail with its running sums."""
     n_rings = len(start) - 1
     first_sum = np.zeros(n_rings + 1, np.int64)
     for ring in range(n_rings):
@@ -314,86 +274,85 @@ def _tail(values, start):
                 sums[row, 0] += np.float64(value)
                 sums[row, 1] += np.float64(value) ** 2
             k += BLOCK
-    return Tail(values, start, sums, first_sum[:n_rings])
+    return values, start, sums, first_sum[:n_rings]
 
 
 @njit(cache=True, nogil=True)
-def limits_from_tails(rings, data, mask, layout, search):
-    """Do as `limits_and_bright_pixels`, from the tails where they suffice."""
-    n_rings = len(layout.start) - 1
+def limits_from_tails(tails, data, mask, rings, clipping, found):
+    """Do as `limits_and_bright_pixels`, from what `keep_tails` returned where that suffices.
+
+    The flat frame is read, and pixels are written to `found`, as there.
+    """
+    radius, start, pixel = rings
+    min_snr, threshold, min_res, max_res = clipping
+    bright_values, bright_start, _, _ = tails[4]
+    place = tails[5]
+    n_rings = len(start) - 1
     mean = np.zeros(n_rings, np.float32)
-    upper = np.full(n_rings, np.float32(np.inf), np.float32)
-    found = np.empty(len(layout.pixel), np.int32)
+    upper = np.full(n_rings, INFINITE, np.float32)
     n_found = 0
     for ring in range(n_rings):
-        inside = _ring_inside(ring, search)
+        inside = _ring_inside(ring, min_res, max_res)
         if inside == OUTSIDE:
             continue
-        pixels = layout.pixel[layout.start[ring] : layout.start[ring + 1]]
+        pixels = pixel[start[ring] : start[ring + 1]]
         known = False
         if inside == WHOLLY:
-            known, mean[ring], upper[ring], n_below = _clip_tails(rings, ring, search)
+            known, mean[ring], upper[ring], first = _clip_tails(tails, ring, min_snr, threshold)
         if known:
-            for k in range(rings.bright.start[ring] + n_below, rings.bright.start[ring + 1]):
-                found[n_found] = pixels[rings.place[k]]
+            for k in range(first, bright_start[ring + 1]):
+                p = pixels[place[k]]
+                found[n_found] = p if bright_values[k] > upper[ring] else ~p
                 n_found += 1
         else:
-            values = _values_at(data, mask, pixels)
-            _drop_radii(values, pixels, layout.radius, search)
-            mean[ring], upper[ring] = _clip_ring(values, search.min_snr, search.threshold)
+            values = np.empty(len(pixels), np.float32)
+            for k in range(len(pixels)):
+                p = pixels[k]
+                values[k] = np.float32(data[p]) if mask[p] else np.float32(np.nan)
+            _drop_radii(values, pixels, radius, min_res, max_res)
+            mean[ring], upper[ring] = _clip_ring(values, min_snr, threshold)
             n_found = _collect_bright(values, pixels, upper[ring], found, n_found)
-    return mean, upper, found[:n_found]
+    return mean, upper, n_found
 
 
 @njit(cache=True, nogil=True)
-def _clip_tails(rings, ring, search):
-    """Do as `clip_ring` for one ring.
+def _clip_tails(tails, ring, min_snr, threshold):
+    """Do as `_clip_ring` for one ring.
 
     Returns
     -------
     known : bool
         False where a limit cuts into the core, so that the rest means nothing.
     mean, upper : float32
-    n_below : int
-        Number of values of the bright tail that are not above the upper limit.
+    first : int
+        The first value of the bright tail that is not below the upper limit.
     """
-    core_lower, core_upper = rings.window[ring, 0], rings.window[ring, 1]
-    faint = rings.faint.values[rings.faint.start[ring] : rings.faint.start[ring + 1]]
-    bright = rings.bright.values[rings.bright.start[ring] : rings.bright.start[ring + 1]]
+    everything, core, window, faint_tail, bright_tail, _ = tails
+    core_lower, core_upper = window[ring, 0], window[ring, 1]
+    faint = faint_tail[0][faint_tail[1][ring] : faint_tail[1][ring + 1]]
+    bright = bright_tail[0][bright_tail[1][ring] : bright_tail[1][ring + 1]]
     n_faint, n_bright = len(faint), len(bright)
-    mean, lower, upper = _window_of(rings.everything[ring], 0, 0.0, 0.0, search)
+    n, total, squares = everything[ring, 0], everything[ring, 1], everything[ring, 2]
+    mean, lower, upper = _next_window(n, total, squares, min_snr, threshold)
+    summed = False
     for _ in range(N_PASSES - 1):
         if lower > core_lower or upper < core_upper:
             return False, mean, upper, 0
-        n_faint = _walk(faint, n_faint, lower, True)
-        n_bright = _walk(bright, n_bright, upper, False)
-        faint_total, faint_squares = _tail_sums(rings.faint, ring, n_faint)
-        bright_total, bright_squares = _tail_sums(rings.bright, ring, n_bright)
-        mean, new_lower, new_upper = _window_of(
-            rings.core[ring],
-            n_faint + n_bright,
-            faint_total + bright_total,
-            faint_squares + bright_squares,
-            search,
-        )
-        if new_lower == lower and new_upper == upper:
+        new_faint = _walk(faint, n_faint, lower, True)
+        new_bright = _walk(bright, n_bright, upper, False)
+        if summed and new_faint == n_faint and new_bright == n_bright:
             break
-        lower, upper = new_lower, new_upper
+        n_faint, n_bright, summed = new_faint, new_bright, True
+        faint_total, faint_squares = _tail_sums(faint_tail, ring, n_faint)
+        bright_total, bright_squares = _tail_sums(bright_tail, ring, n_bright)
+        n = core[ring, 0] + (n_faint + n_bright)
+        total = core[ring, 1] + (faint_total + bright_total)
+        squares = core[ring, 2] + (faint_squares + bright_squares)
+        mean, lower, upper = _next_window(n, total, squares, min_snr, threshold)
     if upper < core_upper:
         return False, mean, upper, 0
-    while n_bright < len(bright) and bright[n_bright] <= upper:
-        n_bright += 1
-    while n_bright > 0 and bright[n_bright - 1] > upper:
-        n_bright -= 1
-    return True, mean, upper, n_bright
-
-
-@njit(cache=True, nogil=True)
-def _window_of(sums, n, total, squares, search):
-    """Return the limits from a row of sums and what is to be added to it."""
-    return _next_window(
-        sums[0] + n, sums[1] + total, sums[2] + squares, search.min_snr, search.threshold
-    )
+    n_bright = _walk(bright, n_bright, upper, False)
+    return True, mean, upper, bright_tail[1][ring] + n_bright
 
 
 @njit(cache=True, nogil=True)
@@ -415,21 +374,12 @@ def _walk(values, n, limit, descending):
 @njit(cache=True, nogil=True)
 def _tail_sums(tail, ring, n):
     """Return sum and sum of squares of the first `n` values of a ring's tail."""
+    values, start, sums, first_sum = tail
     n_blocks = n // BLOCK
-    row = tail.first_sum[ring] + n_blocks
-    total, squares = tail.sums[row, 0], tail.sums[row, 1]
-    for k in range(tail.start[ring] + n_blocks * BLOCK, tail.start[ring] + n):
-        value = np.float64(tail.values[k])
+    row = first_sum[ring] + n_blocks
+    total, squares = sums[row, 0], sums[row, 1]
+    for k in range(start[ring] + n_blocks * BLOCK, start[ring] + n):
+        value = np.float64(values[k])
         total += value
         squares += value * value
     return total, squares
-
-
-@njit(cache=True, nogil=True)
-def _values_at(data, mask, pixels):
-    """Return the values of pixels as `sort_into_rings` does."""
-    values = np.empty(len(pixels), np.float32)
-    for k in range(len(pixels)):
-        ss, fs = pixels[k] // data.shape[1], pixels[k] % data.shape[1]
-        values[k] = np.float32(data[ss, fs]) if mask[ss, fs] else np.nan
-    return values
