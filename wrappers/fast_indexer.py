@@ -1,8 +1,8 @@
 """The embedded indexer: known-cell indexing without an outside program.
 
-The search for orientations is in `wrappers.lattice_search`, the fit and the test against chance
-in `wrappers.lattice_fit`, the procedure in `wrappers.lattice_candidates`; here are what they need
-to know of the cell, and the choice of peaks.
+The search for orientations is in `wrappers.lattice_search`, the fit in `wrappers.lattice_fit`, the
+test against chance in `wrappers.lattice_chance`, the procedure in `wrappers.lattice_candidates`;
+here are what they need to know of the cell, and the choice of peaks.
 """
 
 from __future__ import annotations
@@ -46,14 +46,6 @@ _STRETCH = 0.02  # of the camera length
 _SHIFT = 1.5e-3  # of the beam's position, in 1/Å
 _SHAPE = 0.01  # of the cell's shape, while searching
 _STRAIN = 0.01  # of each edge and angle, in the cell that is returned
-
-_CHANCE_SCALE = 1.2
-"""The estimated chance of a lattice, to the power 1/1.2, is the share of false ones.
-
-The search takes the best of many correlated candidates, so the estimate is not exact. The scale
-was measured on 6,000 real lists with scrambled azimuths and on 7,000 random lists of 8 to 500
-peaks, for cells from cubic to triclinic: at a false_accept of 1 %, 0.3 % of the scrambled lists
-got a lattice, and of no cell's random lists more than about 1.5 %."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +110,7 @@ class LatticeFinder:
         if not 0.0 <= tolerance <= 0.1:
             raise InputError(f"tolerance is {tolerance}, but must lie between 0 and 0.1")
         self._max_lattices = max_lattices
-        self._threshold = -_CHANCE_SCALE * math.log(false_accept)
+        self._threshold = -math.log(false_accept)
         steps = _STRETCH_STEP * np.arange(1, int(tolerance / _STRETCH_STEP) + 1)
         self._stretches = np.array([0.0, *np.column_stack((steps, -steps)).ravel()])
         primitive = _reduced(cell.primitive_axes @ cell.real)
@@ -156,6 +148,7 @@ class LatticeFinder:
         length = np.linalg.norm(q, axis=1)
         strength = -length if strength is None else np.asarray(strength, float)
         free = np.isfinite(length) & np.isfinite(strength) & (length > 0.6 * self._shortest)
+        free &= q[:, 2] > -wavenumber  # a detector before the sample sees nothing else
         rays = slopes(q, wavenumber)
         priors = (
             (_NOISE / _STRETCH) ** 2,

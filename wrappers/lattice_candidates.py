@@ -12,7 +12,8 @@ import math
 import numpy as np
 from numba import njit
 
-from wrappers.lattice_fit import distances, inverse, refine, scattering_vectors, significance
+from wrappers.lattice_chance import chance_shares, significance
+from wrappers.lattice_fit import distances, inverse, refine, scattering_vectors
 from wrappers.lattice_search import search_orientations
 
 __all__ = ["find_lattice"]
@@ -70,11 +71,12 @@ def _keep(value, recip, geometry, n, top, recips, geometries):
 
 
 @njit(cache=True, nogil=True)
-def _improve(t, k, lattice, modes, tolerance, reach, priors, n_iterations, n, start, kept):
+def _improve(t, k, lattice, modes, tolerance, reach, priors, n_iterations, n, start, kept, doubt):
     """Refine ``n`` candidates and keep the most significant, best first; return how many.
 
     ``start`` and ``kept`` are tuples of values, reciprocal bases and geometries. A cell that is
-    free to change must earn its freedom.
+    free to change must earn its freedom. From the value ``doubt`` on it is asked whether the
+    peaks could be near this lattice's nodes by chance.
     """
     _, recips, geometries = start
     volume, short, n_rotations = lattice
@@ -84,13 +86,18 @@ def _improve(t, k, lattice, modes, tolerance, reach, priors, n_iterations, n, st
         total += 2.0 * k * k * (1.0 - 1.0 / math.sqrt(1.0 + t[i, 0] ** 2 + t[i, 1] ** 2))
     rms = math.sqrt(total / len(t))
     n_kept = np.int64(0)
+    nothing = np.empty(0)
     for i in range(n):
         recip, geometry = recips[i], geometries[i]
         for free in range(2 if len(modes) else 1):
             n_modes = free * len(modes)
             refine(t, k, recip, geometry, modes, n_modes, near, reach, priors, n_iterations)
             q = scattering_vectors(t, k, geometry[0], geometry[1], geometry[2])
-            value = significance(distances(q, recip), rms, volume, n_rotations, n_modes)
+            d = distances(q, recip)
+            value = significance(d, nothing, rms, volume, n_rotations, n_modes)
+            if value >= doubt:
+                shares = chance_shares(t, k, recip, geometry, volume)
+                value = significance(d, shares, rms, volume, n_rotations, n_modes)
             if value > -math.inf:
                 n_kept = _keep(value, recip, geometry, n_kept, kept[0], kept[1], kept[2])
     return n_kept
@@ -194,6 +201,7 @@ def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, 
                 n,
                 start,
                 kept,
+                math.inf,
             )
             for i in range(n):
                 _copy(kept[1][i], kept[2][i], gathered[1][n_gathered], gathered[2][n_gathered])
@@ -211,6 +219,7 @@ def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, 
             n_gathered,
             gathered,
             kept,
+            math.inf,
         )
         n = _improve(
             t,
@@ -224,6 +233,7 @@ def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, 
             min(n, _N_FINAL),
             kept,
             final,
+            accept,
         )
         for i in range(n):
             value = final[0][i]

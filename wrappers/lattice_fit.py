@@ -1,4 +1,4 @@
-"""Kernels that fit a lattice of a known cell to the peaks of a still, and weigh it against chance.
+"""Kernels that fit a lattice of a known cell to the peaks of a still.
 
 A peak is handled as the slopes x/z and y/z of its ray, because the two things that are usually
 wrong with a geometry are simple there: a wrong camera length stretches all slopes by one
@@ -15,20 +15,10 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = [
-    "apart",
-    "distances",
-    "inverse",
-    "refine",
-    "scattering_vectors",
-    "significance",
-    "slopes",
-]
+__all__ = ["apart", "distances", "inverse", "refine", "scattering_vectors", "slopes"]
 
 _LOOSE = {"contract", "reassoc", "nsz", "arcp"}
 """Floating-point liberties that leave infinities and NaN alone."""
-_SHIFTS = 3e-3
-"""Range of the detector shifts that the fit allows, in 1/Å."""
 
 
 @njit(cache=True, nogil=True)
@@ -64,7 +54,7 @@ def apart(q, radius):
     return kept[:n]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def slopes(q, k):
     """Return the slopes x/z and y/z (n, 2) of the diffracted rays of scattering vectors."""
     t = np.empty((len(q), 2))
@@ -104,55 +94,6 @@ def distances(q, recip):
             z -= h * recip[a, 2]
         d[i] = math.inf if zero else math.sqrt(x * x + y * y + z * z)
     return d
-
-
-@njit(cache=True, nogil=True)
-def significance(d, q_rms, volume, n_rotations, n_modes):
-    """Return how little the distances of peaks from a lattice look like chance.
-
-    Among n peaks at random, the number within a distance d of a node is binomial with the
-    probability p = (4π/3) d³ × cell volume. The Chernoff bound of its tail, exp(−n D(m/n ‖ p))
-    with the relative entropy D, is smallest for some number m of nearest peaks (Berk and Jones'
-    statistic; as in a-contrario model selection the tolerance is not chosen beforehand). The
-    orientation was chosen, too, among 8π² / n_rotations × (q_rms/d)³ that differ at that
-    tolerance, and so was the geometry: a further factor (q_rms/d) for the camera length and
-    (0.003 1/Å / d)² for the shift; and the cell's shape: a factor (0.2 q_rms/d) for each way in
-    which it was free to change.
-
-    Parameters
-    ----------
-    d : float64 array (n,)
-        In 1/Å.
-    q_rms : float
-        Root mean square length of the scattering vectors in 1/Å.
-    volume : float
-        Of the primitive cell, in Å³.
-    n_rotations : int
-        Order of the lattice's rotation group.
-    n_modes : int
-        Number of ways in which the cell's shape was refined.
-
-    Returns
-    -------
-    float
-        Minus the natural logarithm of the chance, as estimated so; -inf if nothing fits.
-    """
-    n = len(d)
-    d = np.sort(d)
-    best = -math.inf
-    for i in range(n):
-        p = 4.0 / 3.0 * math.pi * d[i] ** 3 * volume
-        share = (i + 1) / n
-        if p >= share or p > 0.3:
-            break
-        entropy = share * math.log(share / p)
-        if share < 1.0:
-            entropy += (1.0 - share) * math.log((1.0 - share) / (1.0 - p))
-        choices = 4.0 * math.log(max(1.0, q_rms / d[i]))
-        choices += n_modes * math.log(max(1.0, 0.2 * q_rms / d[i]))
-        choices += 2.0 * math.log(max(1.0, _SHIFTS / d[i]))
-        best = max(best, n * entropy - choices)
-    return best - math.log(8.0 * math.pi**2 / n_rotations)
 
 
 @njit(cache=True, nogil=True, fastmath=_LOOSE)
