@@ -300,7 +300,7 @@ def draw(
     figure.tight_layout()
     figure.savefig(path, dpi=90)
     with Image.open(path) as picture:  # few colours, a fifth of the size
-        small = picture.convert("RGB").quantize(48)
+        small = picture.convert("RGB").quantize(48, Image.Quantize.MAXCOVERAGE)
     small.save(path, optimize=True)
 
 

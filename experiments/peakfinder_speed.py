@@ -1,7 +1,7 @@
 """How fast the peak finder is, beside cfelpyutils' compiled peakfinder8 and CrystFEL itself.
 
 Frames of 1, 4 and 16 Mpx are made up: modules of 512 x 1024 pixels with gaps between them, a
-background of single photons with a water ring, readout noise, 400 Bragg spots, and a few masked
+background of single photons with a water ring, readout noise, 200 Bragg spots, and a few masked
 and a few hot pixels, in 16-bit integers. All programs search the same frames in this process on
 one core, in turn, each several times; the quickest run counts, in processor time, which does not
 count the time that other programs take. A copy of the frame as float32, the mask and the radius
@@ -45,7 +45,7 @@ from wrappers.settings import Settings
 DETECTORS = {1: (2, 1), 4: (8, 1), 16: (32, 4)}
 """Number of modules, and of their columns, by size in Mpx."""
 HEIGHT, WIDTH = 512, 1024
-N_SPOTS = 400
+N_SPOTS = 200
 
 USUAL = Settings(min_snr=5, threshold=30, min_pix_count=2, max_pix_count=50, min_res=30)
 OTHERS = {

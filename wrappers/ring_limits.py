@@ -155,18 +155,23 @@ def _clip_ring(values, min_snr, threshold):
 @njit(cache=True, nogil=True)
 def _collect_bright(values, pixels, upper, bright, n_bright):
     """Append the pixels at or above the upper limit to `bright`; return their new number."""
-    step = 32  # a count over so many has no branches and is done in vectors
+    step = 64
     for begin in range(0, len(values), step):
-        end = min(begin + step, len(values))
-        n_found = 0
-        for k in range(begin, end):
-            n_found += values[k] >= upper
-        if n_found:
-            for k in range(begin, end):
+        if _count_from(values[begin : begin + step], upper):
+            for k in range(begin, min(begin + step, len(values))):
                 if upper <= values[k] <= FLOAT_MAX:
                     bright[n_bright] = pixels[k] if values[k] > upper else ~pixels[k]
                     n_bright += 1
     return n_bright
+
+
+@njit(cache=True, nogil=True)
+def _count_from(values, limit):
+    """Return how many values are not below a limit: without branches, so in vectors."""
+    n = 0
+    for k in range(len(values)):
+        n += values[k] >= limit
+    return n
 
 
 @njit(cache=True, nogil=True)
