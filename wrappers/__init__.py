@@ -3,12 +3,15 @@
 ========================= ==================================================================
 detector and crystal      `geometry`, `panels`, `geom_parser`, `geom_file`, `masks`, `cell`
 frames                    `frames`, `events`, `hdf5`, `cxi`
-peaks                     `settings`, `peaks`, `peakfinder8`, `prepared_frame`
-                          (kernels: `radial_layout`, `ring_limits`, `peak_regions`)
-indexing                  `indexing` (the protocol), `decoys`, `geometry_refinement`
+peaks                     `settings`, `peaks`, `peakfinder8`, `prepared_frame`, `peak_batch`,
+                          `robust_peaks` (kernels: `radial_layout`, `ring_order`,
+                          `ring_limits`, `peak_regions`, `robust_statistics`)
+indexing                  `indexing` (the protocol), `indexing_cache`, `decoys`,
+                          `geometry_refinement`
 embedded indexer          `fast_indexer` (kernels: `lattice_search`, `lattice_fit`,
-                          `lattice_candidates`)
-CrystFEL                  `crystfel`, `indexamajig`, `stream`
+                          `lattice_candidates`, `lattice_chance`)
+CrystFEL                  `crystfel`, `persistent_crystfel`, `crystfel_server`,
+                          `crystfel_options`, `indexamajig`, `supervision`, `stream`
 reduction core            `reduction`
 ========================= ==================================================================
 """
