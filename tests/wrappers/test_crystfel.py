@@ -360,10 +360,10 @@ def test_nothing_outlives_us(stand_in, end, fault):
     else:
         time.sleep(0.3)
         getattr(user, end)()
-        user.wait(10)
+        user.wait(60)
     assert stand_in.worker_is_gone
     folder = Path(stand_in.calls[0].split()[0])
-    for _ in range(100):
+    for _ in range(1500):
         if not folder.exists():
             break
         time.sleep(0.02)
