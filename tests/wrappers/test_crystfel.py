@@ -99,7 +99,7 @@ class StandIn:
     @property
     def worker_is_gone(self) -> bool:
         worker = int((self.folder / "calls.worker").read_text())
-        for _ in range(50):
+        for _ in range(1500):
             try:
                 state = Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()[0]
             except FileNotFoundError:
