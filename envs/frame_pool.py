@@ -11,13 +11,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Self, TypeVar
 
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.frames import Run
-from wrappers.geometry import Geometry
+from wrappers.frames.run import Run
 from wrappers.indexing import Indexer, Indexing, Pattern
-from wrappers.peakfinder8 import PeakFinder
+from wrappers.peakfinding.peakfinder8 import PeakFinder
+from wrappers.peakfinding.prepared_frame import PreparedFrame
 from wrappers.peaks import PeakList
-from wrappers.prepared_frame import PreparedFrame
 from wrappers.settings import Settings
 
 __all__ = ["FramePool", "batches"]

@@ -15,12 +15,12 @@ import numpy as np
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.frame_pool import FramePool
 from wrappers.cell import Cell
-from wrappers.decoys import make_decoy
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames import Run
-from wrappers.geometry import Geometry
-from wrappers.geometry_refinement import GeometryEstimate, estimate_geometry
+from wrappers.frames.run import Run
 from wrappers.indexing import Indexer, Indexing, Pattern
+from wrappers.lattices.decoys import make_decoy
+from wrappers.lattices.geometry_refinement import GeometryEstimate, estimate_geometry
 from wrappers.settings import Settings
 
 __all__ = ["LiveEvaluator", "background_level", "sample_frames"]

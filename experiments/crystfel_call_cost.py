@@ -3,7 +3,7 @@
 The peaks of the shared run ``jf1m_lyso_60`` are found once; then batches of its hits are indexed
 in three ways, each call at another camera length so that no batch equals another: by files, as
 the program is by itself (its main loop sleeps half a second at a time); by files, woken up (see
-`wrappers.supervision.Supervised.nudge`); and by a program that stays. Seconds are wall time of
+`wrappers.crystfel.supervision`); and by a program that stays. Seconds are wall time of
 one evaluation's indexing, the shortest of several calls, because whatever else the machine does
 only adds to it. The first call of the program that stays, which starts it, stands apart.
 
@@ -22,13 +22,13 @@ import click
 
 from tuner.cli.options import print_json
 from wrappers.cell import Cell
-from wrappers.crystfel import CrystfelIndexer
-from wrappers.crystfel_options import EFFORTS, require_program
-from wrappers.frames import Run
-from wrappers.geometry import Geometry
+from wrappers.crystfel.indexer import CrystfelIndexer
+from wrappers.crystfel.options import EFFORTS, require_program
+from wrappers.crystfel.persistent import PersistentCrystfelIndexer
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.run import Run
 from wrappers.indexing import Indexer, Pattern
-from wrappers.peakfinder8 import PeakFinder
-from wrappers.persistent_crystfel import PersistentCrystfelIndexer
+from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.settings import Settings
 
 SETTINGS = Settings(min_snr=4.25, threshold=30, min_pix_count=2, max_pix_count=50, min_res=30)

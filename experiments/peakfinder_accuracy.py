@@ -35,14 +35,14 @@ from scipy.spatial import cKDTree
 
 from tuner.cli.options import print_json, stderr
 from wrappers.cell import Cell
-from wrappers.fast_indexer import FastIndexer
-from wrappers.frames import Frame, Run
-from wrappers.geometry import Geometry
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.run import Frame, Run
 from wrappers.indexing import Pattern
-from wrappers.peak_batch import Finder, find_all
-from wrappers.peakfinder8 import PeakFinder
+from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.peakfinding.peak_batch import Finder, find_all
+from wrappers.peakfinding.peakfinder8 import PeakFinder
+from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.peaks import PeakList
-from wrappers.robust_peaks import RobustPeakFinder
 from wrappers.settings import Settings
 
 USUAL = Settings(min_snr=5, threshold=30, min_pix_count=2, max_pix_count=50, min_res=30)

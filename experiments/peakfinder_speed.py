@@ -34,11 +34,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tuner.cli.options import print_json, stderr
-from wrappers.frames import Frame
-from wrappers.geometry import Geometry
-from wrappers.indexamajig import find_indexamajig
-from wrappers.peak_batch import search_frames
-from wrappers.peakfinder8 import MAX_N_PEAKS, PeakFinder
+from wrappers.crystfel.indexamajig import find_indexamajig
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.run import Frame
+from wrappers.peakfinding.peak_batch import search_frames
+from wrappers.peakfinding.peakfinder8 import MAX_N_PEAKS, PeakFinder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 

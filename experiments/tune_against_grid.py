@@ -32,8 +32,8 @@ from tuner.session import Budget
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
-from wrappers.frames import Run
-from wrappers.geometry import Geometry
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.run import Run
 from wrappers.indexing import Lattice
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 

@@ -12,9 +12,9 @@ from tuner.recommendation import Recommendation
 from tuner.session import Budget
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
-from wrappers.frames import Run
-from wrappers.geom_file import write_geometry
-from wrappers.geometry import Geometry
+from wrappers.detector.geom_file import write_geometry
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.run import Run
 from wrappers.indexing import Indexer
 from wrappers.settings import Settings
 
@@ -22,13 +22,13 @@ from wrappers.settings import Settings
 @pytest.fixture(params=["fast", pytest.param("crystfel", marks=pytest.mark.crystfel)])
 def make_indexer(request):
     if request.param == "fast":
-        from wrappers.fast_indexer import FastIndexer
+        from wrappers.lattices.fast_indexer import FastIndexer
 
         return FastIndexer
     program = request.getfixturevalue("indexamajig")
 
     def make(geometry: Geometry, cell: Cell) -> Indexer:
-        from wrappers.crystfel import CrystfelIndexer
+        from wrappers.crystfel.indexer import CrystfelIndexer
 
         return CrystfelIndexer(geometry, cell, program=program, jobs=2, timeout=300)
 

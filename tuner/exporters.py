@@ -9,9 +9,9 @@ from pathlib import Path
 from tuner.exporters_formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
 from tuner.exporters_job import Export, Job
 from tuner.recommendation import Recommendation, clen_change, session_geometry
+from wrappers.detector.geom_file import energy, split_lines, statements, write_geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.geom_file import energy, split_lines, statements, write_geometry
 
 __all__ = ["TARGETS", "Target", "write_export"]
 

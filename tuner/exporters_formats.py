@@ -28,7 +28,7 @@ from tuner.exporters_job import (
     version,
 )
 from tuner.recommendation import UNITS, clen_change
-from wrappers.geometry import Geometry
+from wrappers.detector.geometry import Geometry
 
 __all__ = ["cheetah", "crystfel", "geom", "om", "plain_json", "project", "xwiz"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tuner.recommendation import Recommendation
 from wrappers.cell import Cell
-from wrappers.crystfel_options import EFFORTS, choose_method
-from wrappers.indexamajig import CrystfelProgram
+from wrappers.crystfel.indexamajig import CrystfelProgram
+from wrappers.crystfel.options import EFFORTS, choose_method
 from wrappers.settings import Settings
 
 __all__ = [

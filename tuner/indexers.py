@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from wrappers.cell import Cell
-from wrappers.geometry import Geometry
-from wrappers.indexamajig import find_indexamajig
+from wrappers.crystfel.indexamajig import find_indexamajig
+from wrappers.detector.geometry import Geometry
 from wrappers.indexing import Indexer
 
 __all__ = ["INDEXERS", "make_indexer"]
@@ -35,9 +35,9 @@ def make_indexer(
     """
     # Imported when needed: one waits for an outside program, the other for Numba.
     if name == "crystfel" or (name == "auto" and find_indexamajig() is not None):
-        from wrappers.crystfel import CrystfelIndexer
+        from wrappers.crystfel.indexer import CrystfelIndexer
 
         return CrystfelIndexer(geometry, cell, jobs=jobs, timeout=timeout)
-    from wrappers.fast_indexer import FastIndexer
+    from wrappers.lattices.fast_indexer import FastIndexer
 
     return FastIndexer(geometry, cell)

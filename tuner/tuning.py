@@ -20,9 +20,9 @@ from tuner.report import write_report
 from tuner.session import Budget, run_session
 from tuner.store import SessionStore, Trial
 from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames import Run
-from wrappers.geometry import Geometry
+from wrappers.frames.run import Run
 from wrappers.indexing import Indexer
 
 __all__ = ["Request", "tune"]

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from wrappers.cell import Cell
+from wrappers.detector.geom_file import slab_geometry_text
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.geom_file import slab_geometry_text
-from wrappers.geometry import Geometry
 from wrappers.indexing import Indexer, Indexing, Lattice, Pattern
 
 __all__ = ["CachedIndexer"]

@@ -13,13 +13,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from wrappers.cxi import MASK, CxiWriter
+from wrappers.detector.geom_file import slab_geometry_text
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.files import write_whole
-from wrappers.frames import Frame, Run
-from wrappers.geom_file import slab_geometry_text
-from wrappers.geometry import Geometry
-from wrappers.peakfinder8 import PeakFinder
+from wrappers.frames.cxi import MASK, CxiWriter
+from wrappers.frames.run import Frame, Run
+from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 

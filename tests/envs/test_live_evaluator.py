@@ -9,11 +9,11 @@ import pytest
 from envs.live_evaluator import LiveEvaluator, background_level, sample_frames
 from envs.simulator import RunPaths, demo_experiment, simulate_run
 from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.fast_indexer import FastIndexer
-from wrappers.frames import Run
-from wrappers.geometry import Geometry
+from wrappers.frames.run import Run
 from wrappers.indexing import Indexing, Pattern
+from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.settings import Settings
 
 FRAMES = 14

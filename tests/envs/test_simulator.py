@@ -14,13 +14,13 @@ from envs.experiment import SMALL_DETECTOR, Beam, Crystals, Detector, Experiment
 from envs.rendering import static_mask
 from envs.simulator import RunPaths, read_truth, render_frame, simulate_run
 from wrappers.cell import Cell
-from wrappers.crystfel import CrystfelIndexer, index_own_peaks
+from wrappers.crystfel.indexer import CrystfelIndexer, index_own_peaks
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.fast_indexer import FastIndexer
-from wrappers.frames import Run
-from wrappers.geometry import Geometry
+from wrappers.frames.run import Run
 from wrappers.indexing import Indexing, Pattern
-from wrappers.peakfinder8 import PeakFinder
+from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 

@@ -18,7 +18,7 @@ import pytest
 
 from envs.simulator import RunPaths, demo_experiment, simulate_run
 from tuner.cli import main
-from wrappers.geometry import Geometry
+from wrappers.detector.geometry import Geometry
 
 FRAMES = 16
 

@@ -25,13 +25,13 @@ from tuner.exporters import TARGETS, write_export
 from tuner.fingerprint import fingerprint
 from tuner.recommendation import Recommendation, write_recommendation
 from wrappers.cell import Cell
-from wrappers.crystfel import CrystfelIndexer
-from wrappers.crystfel_options import XGANDALF_EFFORTS
+from wrappers.crystfel.indexer import CrystfelIndexer
+from wrappers.crystfel.options import XGANDALF_EFFORTS
+from wrappers.crystfel.stream import read_progress
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames import Run
-from wrappers.geometry import Geometry
+from wrappers.frames.run import Run
 from wrappers.settings import PEAK_FIELDS, Settings
-from wrappers.stream import read_progress
 
 EPIX = """\
 clen = 0.0788 m

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.geometry import Geometry
 from wrappers.indexing import Indexing, Lattice, Pattern
 from wrappers.indexing_cache import CachedIndexer
 from wrappers.peaks import PeakList

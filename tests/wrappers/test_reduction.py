@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from wrappers.cell import Cell
-from wrappers.crystfel import index_own_peaks
-from wrappers.cxi import CxiPeaks
+from wrappers.crystfel.indexamajig import run_indexamajig
+from wrappers.crystfel.indexer import index_own_peaks
+from wrappers.crystfel.stream import Stream
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.frames import Run
-from wrappers.geometry import Geometry
-from wrappers.indexamajig import run_indexamajig
-from wrappers.peakfinder8 import PeakFinder
+from wrappers.frames.cxi import CxiPeaks
+from wrappers.frames.run import Run
+from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.reduction import reduce_run
 from wrappers.settings import Settings
-from wrappers.stream import Stream
 
 # Two panels on an axis of their own: the hits must come out in the slab layout.
 GEOMETRY = """\

@@ -50,7 +50,7 @@ def command(
     """
     import hdf5plugin
 
-    from wrappers.peakfinder8 import PeakFinder
+    from wrappers.peakfinding.peakfinder8 import PeakFinder
     from wrappers.reduction import reduce_run
 
     recommendation = read_recommendation(recommended)

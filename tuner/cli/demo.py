@@ -46,7 +46,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     from envs.simulator import demo_experiment, simulate_run
     from tuner.session import Budget
     from tuner.tuning import Request, tune
-    from wrappers.fast_indexer import FastIndexer
+    from wrappers.lattices.fast_indexer import FastIndexer
 
     experiment = demo_experiment(seed)
     stderr.print(f"simulating {FRAMES} frames in {output / 'run'}", highlight=False)

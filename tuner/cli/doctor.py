@@ -56,8 +56,8 @@ def examine() -> dict[str, Any]:
     import h5py
     import hdf5plugin
 
+    from wrappers.crystfel.indexamajig import find_indexamajig
     from wrappers.errors import ProgramError
-    from wrappers.indexamajig import find_indexamajig
 
     crystfel: dict[str, Any] | None
     try:

@@ -14,9 +14,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames import Run
-from wrappers.geometry import Geometry
+from wrappers.frames.run import Run
 from wrappers.settings import Settings
 
 __all__ = [

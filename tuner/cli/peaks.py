@@ -23,9 +23,9 @@ from tuner.cli.options import (
     settings_options,
     stderr,
 )
-from wrappers.cxi import CxiWriter
+from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.files import write_whole
-from wrappers.geom_file import slab_geometry_text
+from wrappers.frames.cxi import CxiWriter
 from wrappers.indexing import Pattern
 
 __all__ = ["command"]

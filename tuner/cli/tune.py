@@ -31,8 +31,8 @@ from tuner.session import Budget
 from tuner.store import Trial
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.geometry import Geometry
 from wrappers.indexing import Indexer
 
 __all__ = ["command", "print_recommendation", "trial_printer"]

@@ -1,0 +1,87 @@
+"""The prepared frame against the first look; random small frames are in test_peakfinder8."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.run import Run
+from wrappers.peakfinding.peakfinder8 import PeakFinder
+from wrappers.peakfinding.prepared_frame import PreparedFrame
+from wrappers.settings import Settings
+
+
+def same(first, second):
+    pairs = zip(dataclasses.astuple(first), dataclasses.astuple(second), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.fixture(scope="module")
+def simulated(shared_data):
+    geometry = Geometry.read(shared_data / "simulated" / "jf1m.geom")
+    return Run.open(shared_data / "simulated" / "jf1m_lyso_60.h5", geometry), PeakFinder(geometry)
+
+
+@pytest.fixture(scope="module")
+def real(shared_data):
+    geometry = Geometry.read(shared_data / "frames" / "thermolysin_cspad.geom")
+    path = shared_data / "frames" / "thermolysin_cspad_4.h5"
+    return Run.open(path, geometry), PeakFinder(geometry)
+
+
+GRID = [
+    Settings(
+        min_snr=min_snr,
+        threshold=threshold,
+        min_pix_count=1 + i % 3,
+        max_pix_count=(4, 20, 200)[i % 3],
+        local_bg_radius=1 + i % 7,
+        min_res=(0, 30, 101)[i % 3],
+        max_res=(0, 300, 499)[(i // 2) % 3],
+    )
+    for i, (min_snr, threshold) in enumerate(
+        itertools.product([1.5, 2, 2.3, 3, 4.25, 5, 8], [-1000, 0, 30, 100, 400])
+    )
+]
+
+
+@pytest.mark.parametrize("source,chosen", [("simulated", [0, 20, 41]), ("real", [0, 3])])
+def test_any_settings_give_the_first_looks_peaks(source, chosen, request):
+    run, finder = request.getfixturevalue(source)
+    for index in chosen:
+        frame = run[index]
+        prepared = PreparedFrame(finder, frame)
+        for settings in GRID:
+            assert same(prepared.find(settings), finder.find(frame, settings)), settings
+            assert same(prepared.find(settings, 50), finder.find(frame, settings, 50)), settings
+
+
+def test_floats_give_the_same_peaks_but_for_the_last_digit_of_a_limit(real):
+    run, finder = real
+    frame = run[1]
+    gain = np.random.default_rng(0).normal(1, 0.05, frame.data.shape)
+    frame = dataclasses.replace(frame, data=(frame.data * gain).astype(np.float32))
+    prepared = PreparedFrame(finder, frame)
+    assert all(same(prepared.find(settings), finder.find(frame, settings)) for settings in GRID)
+
+
+def test_from_its_min_snr_on_no_first_look_is_taken(simulated, monkeypatch):
+    run, finder = simulated
+    frame = run[20]
+    prepared = PreparedFrame(finder, frame)
+    expected = [finder.find(frame, settings) for settings in GRID]
+    monkeypatch.setattr(PeakFinder, "find_in_arrays", None)
+    for settings, peaks in zip(GRID, expected, strict=True):
+        if settings.min_snr >= 2:
+            assert same(prepared.find(settings), peaks)
+
+
+@pytest.mark.parametrize("min_snr,fraction", [(2.0, 0.3), (3.0, 0.1)])
+def test_a_prepared_frame_is_small(simulated, min_snr, fraction):
+    run, finder = simulated
+    frame = run[30]
+    assert PreparedFrame(finder, frame, min_snr).nbytes < fraction * frame.data.nbytes

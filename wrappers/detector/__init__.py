@@ -1,0 +1,1 @@
+"""The detector: CrystFEL geometry files, panels, pixel positions and masks."""

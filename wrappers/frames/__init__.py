@@ -1,0 +1,1 @@
+"""Frames and the files they come in: runs, events, HDF5 and CXI."""

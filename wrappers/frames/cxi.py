@@ -1,0 +1,389 @@
+"""CXI files: peak lists with or without the frames that they belong to.
+
+The layout is that of Cheetah and OM, which CrystFEL reads with ``--peaks=cxi``
+(`nPeaks`, `peakXPosRaw`, `peakYPosRaw` and `peakTotalIntensity` are all it looks at). In a CXI
+file the first pixel's centre is at 0; in a `PeakList`, as in CrystFEL, it is at 0.5.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
+
+from wrappers.errors import InputError
+from wrappers.peaks import PeakList
+
+if TYPE_CHECKING:
+    from wrappers.detector.geometry import Geometry
+
+__all__ = ["CxiPeaks", "CxiWriter"]
+
+DATA = "/entry_1/data_1/data"
+MASK = "/entry_1/data_1/mask"
+PEAKS = "/entry_1/result_1"
+PHOTON_ENERGY = "/LCLS/photon_energy_eV"
+CAMERA_LENGTH = "/LCLS/detector_1/EncoderValue"
+SOURCE_FILE, SOURCE_EVENT = f"{PEAKS}/sourceFile", f"{PEAKS}/sourceEvent"
+COLUMNS = {
+    "peakXPosRaw": np.float32,
+    "peakYPosRaw": np.float32,
+    "peakTotalIntensity": np.float32,
+    "peakSNR": np.float32,
+    "peakMaximumValue": np.float32,
+    "peakNPixels": np.int32,
+}
+PACKED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+"""For lists and masks: the only filter that every HDF5 reader has."""
+REQUIRED = ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity")
+HALF_PIXEL = 0.5
+BUFFERED_FRAMES = 64
+
+
+class _Disk(io.FileIO):
+    """A file for HDF5 to write to that remembers its first failure instead of raising it.
+
+    HDF5 leaves a file half closed when the disk is full, and crashes the process later. Here it
+    never learns of it: whoever owns the file looks at `error` and drops it.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view) and self.error is None:
+            try:
+                done += super().write(view[done:])
+            except OSError as error:
+                self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+
+class CxiWriter:
+    """Writes peak lists frame by frame; the file appears when all is well.
+
+    It is written under a temporary name in the same folder and renamed by `close`; if the
+    ``with`` block is left by an exception, nothing remains of it and an older file of that
+    name stays as it was. At most 64 frames' peak lists are held in memory.
+
+    Parameters
+    ----------
+    path : path
+    attributes : mapping, optional
+        Written as attributes of ``/entry_1/result_1``; None values are left out.
+    sources : bool, optional
+        Whether the file says which file and event each frame came from.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be created.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        attributes: Mapping[str, object] | None = None,
+        sources: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._n = 0
+        self._width = 0
+        self._pending: list[tuple[PeakList, float, float, tuple[str, str]]] = []
+        try:
+            self._disk = _Disk(self._part, "w+")
+        except OSError as error:
+            raise self._failure(error) from error
+        self._file = h5py.File(self._disk, "w")
+        self._images: tuple[h5py.Dataset, h5py.Dataset] | None = None
+        self._create_lists(dict(attributes or {}), sources)
+
+    def __len__(self) -> int:
+        return self._n + len(self._pending)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def append(
+        self,
+        peaks: PeakList,
+        photon_energy: float,
+        camera_length: float,
+        *,
+        source: tuple[str, str] = ("", ""),
+        image: tuple[NDArray[np.generic], NDArray[np.bool_]] | None = None,
+    ) -> None:
+        """Add one frame.
+
+        Parameters
+        ----------
+        peaks : PeakList
+        photon_energy : float
+            In eV.
+        camera_length : float
+            In metres (the file has it in millimetres).
+        source : (str, str), optional
+            File and event that the frame came from.
+        image : (array (ss, fs), bool array (ss, fs)), optional
+            The frame itself and its mask (True is usable; the file has 0 for that, 1 for bad).
+            Either all frames have one or none has.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written, for want of space say.
+        """
+        if image is not None:
+            self._write_image(*image)
+        self._pending.append((peaks, photon_energy, camera_length, source))
+        if len(self._pending) == BUFFERED_FRAMES:
+            self._flush()
+        self._check_disk()
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        try:
+            self._flush()
+            self._file.close()
+            self._disk.close()
+            self._check_disk()
+            os.replace(self._part, self.path)
+        except OSError as error:
+            raise self._failure(error) from error
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Drop what was written; after `close` there is nothing to drop."""
+        self._pending.clear()
+        self._file.close()
+        self._disk.close()
+        self._part.unlink(missing_ok=True)
+
+    def _check_disk(self) -> None:
+        if self._disk.error is not None:
+            raise self._failure(self._disk.error)
+
+    def _failure(self, error: OSError) -> InputError:
+        return InputError(f"{self.path} cannot be written: {error.strerror or error}")
+
+    def _create_lists(self, attributes: dict[str, object], sources: bool) -> None:
+        def column(name: str, dtype: object) -> h5py.Dataset:
+            return self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(1024,))
+
+        self._file["cxi_version"] = 140
+        self._tables = {
+            name: self._file.create_dataset(
+                f"{PEAKS}/{name}",
+                (0, 0),
+                dtype,
+                maxshape=(None, None),
+                chunks=(BUFFERED_FRAMES, 64),
+                **PACKED,
+            )
+            for name, dtype in COLUMNS.items()
+        }
+        self._n_peaks = column(f"{PEAKS}/nPeaks", np.int32)
+        self._photon_energy = column(PHOTON_ENERGY, np.float64)
+        self._camera_length = column(CAMERA_LENGTH, np.float64)
+        names = (SOURCE_FILE, SOURCE_EVENT) if sources else ()
+        self._sources = [column(name, h5py.string_dtype()) for name in names]
+        for name, value in attributes.items():
+            if value is not None:
+                self._file[PEAKS].attrs[name] = value
+
+    def _write_image(self, data: NDArray[np.generic], mask: NDArray[np.bool_]) -> None:
+        if self._images is None:
+            self._images = (
+                self._create_images(DATA, data.shape, data.dtype),
+                self._create_images(MASK, mask.shape, np.dtype(np.uint8)),
+            )
+        row = len(self)
+        for dataset, values in zip(self._images, (data, ~mask), strict=True):
+            dataset.resize(row + 1, axis=0)
+            dataset[row] = values
+
+    def _create_images(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> h5py.Dataset:
+        return self._file.create_dataset(
+            name,
+            (0, *shape),
+            dtype,
+            maxshape=(None, *shape),
+            chunks=(1, *shape),
+            **hdf5plugin.Bitshuffle(cname="lz4"),
+        )
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        lists = [peaks for peaks, *_ in self._pending]
+        rows = slice(self._n, self._n + len(lists))
+        self._width = max(self._width, *(len(peaks) for peaks in lists))
+        for name, table in self._tables.items():
+            block = np.zeros((len(lists), self._width), COLUMNS[name])
+            for line, peaks in zip(block, lists, strict=True):
+                line[: len(peaks)] = _column(peaks, name)
+            table.resize((rows.stop, self._width))
+            table[rows] = block
+        _, energies, lengths, sources = zip(*self._pending, strict=True)
+        _extend(self._n_peaks, rows, [len(peaks) for peaks in lists])
+        _extend(self._photon_energy, rows, energies)
+        _extend(self._camera_length, rows, np.asarray(lengths) * 1e3)
+        for dataset, values in zip(self._sources, zip(*sources, strict=True), strict=False):
+            _extend(dataset, rows, values)
+        self._n = rows.stop
+        self._pending.clear()
+
+
+class CxiPeaks:
+    """The peak lists of a CXI file, read one at a time.
+
+    Parameters
+    ----------
+    path : path
+        As written by `CxiWriter`, OM, Cheetah or Psocake.
+    geometry : Geometry
+        Tells on which panel a peak lies; the positions must be those of its slab.
+
+    Attributes
+    ----------
+    photon_energy : float64 array (n,) or None
+        In eV.
+    camera_length : float64 array (n,) or None
+        In metres: the encoder's value, which need not be a camera length in a file that
+        another program wrote.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds no peak lists; on reading a list, if it is
+        damaged or a peak of it lies on no panel.
+    """
+
+    def __init__(self, path: str | PathLike[str], geometry: Geometry) -> None:
+        self.path = Path(path)
+        self._panels = [
+            (panel.slab_fs, panel.slab_ss, panel.width, panel.height) for panel in geometry.panels
+        ]
+        try:
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read as HDF5: {error}") from error
+        missing = [n for n in ("nPeaks", *REQUIRED) if f"{PEAKS}/{n}" not in self._file]
+        if missing:
+            raise InputError(
+                f"{self.path} holds no CXI peak lists: {PEAKS}/{missing[0]} is missing"
+            )
+        self._n_peaks = self._file[f"{PEAKS}/nPeaks"][:]
+        self.photon_energy = self._per_frame(PHOTON_ENERGY, 1.0)
+        self.camera_length = self._per_frame(CAMERA_LENGTH, 1e-3)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._n_peaks)
+
+    def __getitem__(self, index: int) -> PeakList:
+        n = int(self._n_peaks[index])
+        row = range(len(self))[index]
+        try:
+            columns = {
+                name: self._file[f"{PEAKS}/{name}"][row, :n]
+                if f"{PEAKS}/{name}" in self._file
+                else np.zeros(n)
+                for name in COLUMNS
+            }
+        except OSError as error:
+            raise InputError(f"peak list {row} of {self.path} is damaged: {error}") from error
+        fs = columns["peakXPosRaw"].astype(float) + HALF_PIXEL
+        ss = columns["peakYPosRaw"].astype(float) + HALF_PIXEL
+        return PeakList(
+            fs=fs,
+            ss=ss,
+            intensity=columns["peakTotalIntensity"].astype(float),
+            snr=columns["peakSNR"].astype(float),
+            panel=self._panel_of(fs, ss, row),
+            n_pixels=columns["peakNPixels"].astype(np.int32),
+            max_value=columns["peakMaximumValue"].astype(float),
+        )
+
+    def source(self, index: int) -> tuple[str, str] | None:
+        """Return the file and event that a frame came from, where the file says it."""
+        if SOURCE_FILE not in self._file:
+            return None
+        file, event = (self._file[name].asstr()[index] for name in (SOURCE_FILE, SOURCE_EVENT))
+        return file, event
+
+    def _per_frame(self, name: str, unit: float) -> NDArray[np.float64] | None:
+        return self._file[name][:] * unit if name in self._file else None
+
+    def _panel_of(
+        self, fs: NDArray[np.float64], ss: NDArray[np.float64], row: int
+    ) -> NDArray[np.int32]:
+        panel = np.full(len(fs), -1, np.int32)
+        for number, (left, bottom, width, height) in enumerate(self._panels):
+            inside = (fs >= left) & (fs < left + width) & (ss >= bottom) & (ss < bottom + height)
+            panel[inside] = number
+        if (panel < 0).any():
+            raise InputError(
+                f"peak list {row} of {self.path} has peaks that lie on no panel of the geometry, "
+                "so it belongs to another detector"
+            )
+        return panel
+
+
+def _column(peaks: PeakList, name: str) -> NDArray:
+    match name:
+        case "peakXPosRaw":
+            return peaks.fs - HALF_PIXEL
+        case "peakYPosRaw":
+            return peaks.ss - HALF_PIXEL
+        case "peakTotalIntensity":
+            return peaks.intensity
+        case "peakSNR":
+            return peaks.snr
+        case "peakMaximumValue":
+            return peaks.max_value
+        case _:
+            return peaks.n_pixels
+
+
+def _extend(dataset: h5py.Dataset, rows: slice, values: object) -> None:
+    dataset.resize((rows.stop,))
+    dataset[rows] = values

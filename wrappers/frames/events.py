@@ -1,0 +1,177 @@
+"""CrystFEL's events: which frames a file or a list holds, and what each is called.
+
+An event is ``names//numbers``: the names that stand for the ``%`` of the data path, and the
+indices that stand for the ``%`` of the dimensions, each joined by slashes. The fourth frame of a
+file with all frames in one array is ``//3``; the only frame of a file is ``//``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+
+from wrappers.detector.geometry import Geometry
+from wrappers.detector.panels import Block
+from wrappers.errors import InputError
+from wrappers.frames.hdf5 import HDF5Files, reading
+
+__all__ = ["fill_path", "find_events", "linked_path", "read_list", "split_event"]
+
+_EVENT = re.compile(r"((?:[^/]+(?:/[^/]+)*)?)//((?:\d{1,18}(?:/\d{1,18})*)?)")
+_LINKED = re.compile(r"data_\d+")
+
+
+def split_event(event: str) -> tuple[list[str], list[int]]:
+    """Return an event's names and numbers.
+
+    Raises
+    ------
+    InputError
+        If it is no event.
+    """
+    match = _EVENT.fullmatch(event)
+    if not match:
+        raise InputError(f"the event {event!r} is not of the form //3 or name//3: correct it")
+    names = [name for name in match[1].split("/") if name]
+    return names, [int(number) for number in match[2].split("/") if number]
+
+
+def fill_path(pattern: str, names: list[str]) -> str:
+    """Put the names of an event into the ``%`` of a path, which may have fewer."""
+    remaining = iter(names)
+    return re.sub("%", lambda match: next(remaining, "%"), pattern)
+
+
+def linked_path(pattern: str, names: list[str]) -> str:
+    """Return the data set of an event: `fill_path`, or a linked data set of an NXmx master.
+
+    Where a geometry's path has no ``%``, a name stands for the last part of the path: the event
+    ``data_000002//3`` of ``/entry/data/data`` is in ``/entry/data/data_000002``.
+    """
+    if names and "%" not in pattern:
+        return f"{pattern.rpartition('/')[0]}/{names[0]}"
+    return fill_path(pattern, names)
+
+
+def read_list(path: Path) -> list[tuple[str, str]]:
+    """Read a CrystFEL list: lines ``file`` or ``file //event``.
+
+    Returns
+    -------
+    list of (file, event)
+        Absolute names; the event is "" for all events of the file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is no text, names no file, or names a missing one.
+    """
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(1 << 16)
+            # A detector's raw file may be far larger than the memory.
+            text = "\0" if b"\0" in start else (start + stream.read()).decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its name") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError(f"{path} is neither an HDF5 file nor a list of files: check its name")
+    found: list[tuple[str, str]] = []
+    resolved: dict[str, str] = {}
+    for i, line in enumerate(text.splitlines()):
+        line = line.strip()
+        if not line or line.startswith((";", "#")):
+            continue
+        # As in CrystFEL, a last word without '//' belongs to the file's name.
+        name, _, event = line.rpartition(" ")
+        if not name or "//" not in event or event.startswith("///"):
+            name, event = line, ""
+        name = name.rstrip()
+        if name not in resolved:
+            candidates = [Path(name).absolute(), path.parent.absolute() / name]
+            existing = [candidate for candidate in candidates if candidate.exists()]
+            if not existing:
+                raise InputError(
+                    f"{path}, line {i + 1}: {name} does not exist, neither from the working "
+                    "directory nor beside the list: correct the name"
+                )
+            resolved[name] = os.path.normpath(existing[0])
+        found.append((resolved[name], event))
+    if not found:
+        raise InputError(f"{path} names no file: write one on each line")
+    return found
+
+
+def find_events(files: HDF5Files, path: str, geometry: Geometry) -> list[str]:
+    """Return all events of a file, in CrystFEL's order.
+
+    Where the geometry's data path is missing, but linked data sets ``data_000001`` … stand in its
+    place, as in an NXmx master file, the events are those of each of them in turn.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged or does not hold what the geometry says.
+    """
+    block = geometry.blocks[0]
+    if "%" not in block.data and "%" not in block.dims:
+        return ["//"]
+    with reading(path, block.data):
+        found = _find_names(files, path, block)
+    events = []
+    for names in found:
+        dataset = files.dataset(path, linked_path(block.data, names), "data")
+        if dataset.ndim != len(block.dims):
+            raise InputError(wrong_dimensions(dataset, path, block))
+        sizes = [n for n, dim in zip(dataset.shape, block.dims, strict=True) if dim == "%"]
+        prefix = "/".join(names) + "//"
+        events += [
+            prefix + "/".join(map(str, numbers))
+            for numbers in itertools.product(*(range(n) for n in sizes))
+        ]
+    return events
+
+
+def wrong_dimensions(dataset: h5py.Dataset, path: str, block: Block) -> str:
+    """Say that a data set does not have the dimensions that the geometry gives."""
+    shape = " x ".join(map(str, dataset.shape))
+    return (
+        f"{dataset.name} in {path} has {dataset.ndim} dimensions ({shape}), but the geometry's "
+        f"dim0, dim1 … give {len(block.dims)}: set them, '%' for the frame number"
+    )
+
+
+def _find_names(files: HDF5Files, path: str, block: Block) -> list[list[str]]:
+    if "%" in block.data:
+        parts = [part for part in block.data.split("/") if part]
+        return list(_expand(files.file(path), parts))
+    if files.get(path, block.data) is None:
+        parent = files.get(path, block.data.rpartition("/")[0] or "/")
+        if isinstance(parent, h5py.Group):
+            linked = sorted(name for name in parent if _LINKED.fullmatch(name))
+            if linked:
+                return [[name] for name in linked]
+    return [[]]
+
+
+def _expand(group: h5py.Group, parts: list[str]) -> Iterator[list[str]]:
+    """Yield the names that stand for each ``%`` of a path, wherever the path leads to an array."""
+    part, *rest = parts
+    for name in sorted(group) if part == "%" else [part]:
+        try:
+            item = group[name]
+        except KeyError:
+            continue
+        here = [name] if part == "%" else []
+        if not rest:
+            if isinstance(item, h5py.Dataset):
+                yield here
+        elif isinstance(item, h5py.Group):
+            for names in _expand(item, rest):
+                yield here + names

@@ -1,0 +1,167 @@
+"""Kernels that weigh a lattice against chance.
+
+As everywhere in the indexer, peaks are slopes of rays (see `lattice_fit`), ``k`` is 1/λ
+in 1/Å, and distances in reciprocal space are in 1/Å.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from wrappers.lattices.lattice_fit import distances, scattering_vectors
+
+__all__ = ["chance_shares", "significance"]
+
+_SHIFTS = 3e-3
+"""Range of the detector shifts that the fit allows, in 1/Å."""
+_LARGEST_SHARE = 0.3
+"""Nodes' surroundings are not looked at beyond this share of reciprocal space."""
+_MOVED_PEAKS = 2000
+"""Peaks that a sample of chance holds, about."""
+_FARTHEST = 2.5
+"""How far they move at most, in edges of the mean reciprocal cell."""
+_NEAREST = 0.2
+"""Share of that which they move at least along a line: without moving all peaks fit."""
+_MANY = 64
+"""Only in longer lists peaks crowd on lines so much that it matters."""
+_FEW = 20
+"""Fewer peaks of the sample say nothing of how many to expect."""
+
+
+@njit(cache=True, nogil=True)
+def _move(t, way, x, y, moved):
+    """Displace rays by x and y (way 0), by x or y alone (1, 2), or along their rings by x (3)."""
+    for i in range(len(t)):
+        if way == 3:
+            angle = min(math.pi, x / (math.sqrt(t[i, 0] ** 2 + t[i, 1] ** 2) + 1e-9))
+            c, s = math.cos(angle), math.sin(angle)
+            moved[i, 0] = t[i, 0] * c - t[i, 1] * s
+            moved[i, 1] = t[i, 0] * s + t[i, 1] * c
+        else:
+            moved[i, 0] = t[i, 0] + (x if way != 2 else 0.0)
+            moved[i, 1] = t[i, 1] + (y if way != 1 else 0.0)
+
+
+@njit(cache=True, nogil=True)
+def chance_shares(t, k, recip, geometry, volume):
+    """Return how many peaks would be near the nodes if they were where they are by chance.
+
+    The mean over all orientations is the share of reciprocal space that is near a node. But
+    where peaks crowd in a small part of the Ewald sphere (a hot panel, an ice ring, the rows
+    from which a list was cut short), a search finds orientations with more nodes just there, and
+    then all these peaks profit. So the whole pattern is displaced by up to some reciprocal cell
+    edges: along its rings, along the detector's two axes, and across, each of which keeps
+    another kind of crowd together. The largest of the shares counts. Nothing is random.
+
+    Real lattices have rows of nodes, too, which displacements along a line find again, so their
+    evidence suffers from those; few peaks cannot spare it, and need them less.
+
+    Parameters
+    ----------
+    t : float64 array (n, 2)
+        Slopes of the rays.
+    k : float
+    recip : float64 array (3, 3)
+        Rows a*, b*, c*.
+    geometry : float64 array (3,)
+        Stretch and shifts of the slopes.
+    volume : float
+        Of the primitive cell, in Å³.
+
+    Returns
+    -------
+    float64 array (m,)
+        The share of peaks within the distance from a node at which a share i / m × 0.3 of
+        reciprocal space is as near.
+    """
+    n_bins = 512
+    n = len(t)
+    n_moves = 1 + _MOVED_PEAKS // n
+    reach = _FARTHEST / k / np.cbrt(volume)
+    shares = np.linspace(0.0, _LARGEST_SHARE, n_bins + 1)
+    to_bin = 4.0 / 3.0 * math.pi * volume / _LARGEST_SHARE * n_bins
+    moved = np.empty_like(t)
+    for way in range(4 if n > _MANY else 1):
+        count = np.zeros(n_bins + 1)
+        for i in range(n_moves):
+            # multiples of the plastic number's inverse powers spread evenly over a square
+            x = 2.0 * ((i + 1) * 0.7548776662466927 % 1.0) - 1.0
+            y = 2.0 * ((i + 1) * 0.5698402909980532 % 1.0) - 1.0
+            if way > 0:
+                x = math.copysign(_NEAREST + (1.0 - _NEAREST) * abs(x), x)
+            _move(t, way, reach * x, reach * (x if way == 2 else y), moved)
+            q = scattering_vectors(moved, k, geometry[0], geometry[1], geometry[2])
+            for d in distances(q, recip):
+                place = d**3 * to_bin
+                if place < n_bins:
+                    count[int(place) + 1] += 1.0
+        first, total = n_bins, 0.0
+        for i in range(1, n_bins + 1):
+            total += count[i]
+            count[i] = total / (n * n_moves)
+            if total >= _FEW:
+                first = min(first, i)
+        for i in range(1, n_bins + 1):
+            share = count[i] if i >= first else count[first] * i / first
+            shares[i] = max(shares[i], share)
+    return shares
+
+
+@njit(cache=True, nogil=True)
+def significance(d, shares, q_rms, volume, n_rotations, n_modes):
+    """Return how little the distances of peaks from a lattice look like chance.
+
+    Among n peaks at random, the number within a distance d of a node is binomial with the
+    probability p = (4π/3) d³ × cell volume, or what `chance_shares` says instead. The Chernoff
+    bound of its tail, exp(−n D(m/n ‖ p)) with the relative entropy D, is smallest for some number
+    m of nearest peaks (Berk and Jones' statistic; as in a-contrario model selection the tolerance
+    is not chosen beforehand). The orientation was chosen, too, among
+    8π² / n_rotations × (q_rms/d)³ that differ at that tolerance, and so was the geometry: a
+    further factor (q_rms/d) for the camera length and (0.003 1/Å / d)² for the shift; and the
+    cell's shape: a factor (0.2 q_rms/d) for each way in which it was free to change.
+
+    Parameters
+    ----------
+    d : float64 array (n,)
+        In 1/Å.
+    shares : float64 array (m,)
+        See `chance_shares`; empty to do without.
+    q_rms : float
+        Root mean square length of the scattering vectors in 1/Å.
+    volume : float
+        Of the primitive cell, in Å³.
+    n_rotations : int
+        Order of the lattice's rotation group.
+    n_modes : int
+        Number of ways in which the cell's shape was refined.
+
+    Returns
+    -------
+    float
+        Minus the natural logarithm of the chance, as estimated so; -inf if nothing fits.
+    """
+    n = len(d)
+    d = np.sort(d)
+    best = -math.inf
+    for i in range(n):
+        p = 4.0 / 3.0 * math.pi * d[i] ** 3 * volume
+        share = (i + 1) / n
+        if p > _LARGEST_SHARE:
+            break
+        if len(shares):
+            place = p / _LARGEST_SHARE * (len(shares) - 1)
+            below = min(int(place), len(shares) - 2)
+            p = shares[below] + (place - below) * (shares[below + 1] - shares[below])
+        if p >= share:
+            break
+        entropy = share * math.log(share / p)
+        if share < 1.0:
+            entropy += (1.0 - share) * math.log((1.0 - share) / (1.0 - p))
+        choices = 4.0 * math.log(max(1.0, q_rms / d[i]))
+        choices += n_modes * math.log(max(1.0, 0.2 * q_rms / d[i]))
+        choices += 2.0 * math.log(max(1.0, _SHIFTS / d[i]))
+        best = max(best, n * entropy - choices)
+    return best - math.log(8.0 * math.pi**2 / n_rotations)

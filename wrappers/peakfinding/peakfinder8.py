@@ -1,0 +1,142 @@
+"""The peak finder: what ``indexamajig --peaks=peakfinder8`` finds, in this process."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.run import Frame
+from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, clipping, flat, radii
+from wrappers.peakfinding.peak_regions import find_peaks
+from wrappers.peakfinding.prepared_frame import PreparedFrame
+from wrappers.peakfinding.radial_layout import RadialLayout
+from wrappers.peakfinding.ring_limits import limits_and_bright_pixels
+from wrappers.peakfinding.ring_order import sort_into_rings
+from wrappers.peaks import PeakList
+from wrappers.settings import Settings
+
+__all__ = ["MAX_N_PEAKS", "PeakFinder"]
+
+
+class PeakFinder:
+    """Finds the peaks of frames of one geometry, as CrystFEL's peakfinder8 does.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Neither its clen nor its beam energy matters here.
+    use_saturated : bool
+        Whether peaks above a panel's ``max_adu`` are kept. They are by default, as in
+        ``indexamajig``, which drops them for ``--no-use-saturated``.
+
+    Attributes
+    ----------
+    layout : RadialLayout
+
+    Notes
+    -----
+    Algorithm: Barty et al., J. Appl. Cryst. 47 (2014) 1118, with CrystFEL's float32 radii and
+    its rules for mask, limits and order. Sums are in double precision, so a peak in some
+    ten thousand that sits on a limit may differ from CrystFEL's float32 sums.
+
+    Several threads may use one finder at once; the kernels release the GIL.
+    """
+
+    def __init__(self, geometry: Geometry, use_saturated: bool = True) -> None:
+        self._arguments = (geometry, use_saturated)
+        self.layout = RadialLayout.build(geometry.radius_map(), geometry.panels, use_saturated)
+        self._scratch = _Scratch(self.layout)
+
+    def __reduce__(self) -> tuple[type[PeakFinder], tuple[Geometry, bool]]:
+        # The layout is quicker built than pickled.
+        return PeakFinder, self._arguments
+
+    def find(self, frame: Frame, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
+        """Return the peaks of a frame, in the order of panels and raster.
+
+        Only the peak settings count (`wrappers.settings.PEAK_FIELDS`). Where there are more
+        than `max_n_peaks`, the first ones win, as in CrystFEL.
+        """
+        return self.find_in_arrays(frame.data, frame.mask, settings, max_n_peaks)
+
+    def prepare(self, frame: Frame, min_snr: float = 2.0) -> PreparedFrame:
+        """Make a frame ready for many settings; see `prepared_frame.PreparedFrame`."""
+        return PreparedFrame(self, frame, min_snr)
+
+    def find_in_arrays(
+        self,
+        data: NDArray[np.generic],
+        mask: NDArray[np.bool_],
+        settings: Settings,
+        max_n_peaks: int = MAX_N_PEAKS,
+    ) -> PeakList:
+        """Do as `find` for a slab (ss, fs) of any integer or float type and its usable pixels."""
+        data, mask = flat(data), flat(mask)
+        values, bright = self.ring_values(data, mask), self.bright
+        mean, upper, n = limits_and_bright_pixels(values, self.rings, clipping(settings), bright)
+        return self.peaks_among(data, mask, settings, max_n_peaks, (mean, upper), bright[:n])
+
+    def ring_values(
+        self, data: NDArray[np.generic], mask: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return a flat frame in ring order, in memory that this thread's next call overwrites."""
+        sort_into_rings(data, mask, self.layout.place, self._scratch.values)
+        return self._scratch.values
+
+    @property
+    def rings(self) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int32]]:
+        """The rings as the kernels of `ring_limits` take them."""
+        return self.layout.radius.reshape(-1), self.layout.start, self.layout.pixel
+
+    @property
+    def bright(self) -> NDArray[np.int32]:
+        """Memory for the bright pixels of a search, one for each thread."""
+        return self._scratch.bright
+
+    def peaks_among(
+        self,
+        data: NDArray[np.generic],
+        mask: NDArray[np.bool_],
+        settings: Settings,
+        max_n_peaks: int,
+        limits: tuple[NDArray[np.float32], NDArray[np.float32]],
+        bright: NDArray[np.int32],
+    ) -> PeakList:
+        """Return the peaks of a flat frame, given what `ring_limits` finds."""
+        layout = self.layout
+        search = (
+            settings.min_snr,
+            settings.min_pix_count,
+            settings.max_pix_count,
+            settings.local_bg_radius,
+            *radii(settings),
+            max_n_peaks,
+        )
+        table = find_peaks(
+            data,
+            mask,
+            layout.radius.reshape(-1),
+            layout.radius.shape[1],
+            layout.panels,
+            layout.max_adu,
+            layout.slope,
+            search,
+            limits,
+            bright,
+            self._scratch.bits,
+        )
+        fs, ss, intensity, snr, panel, n_pixels, max_value = table.T.copy()
+        integers = panel.astype(np.int32), n_pixels.astype(np.int32)
+        return PeakList(fs, ss, intensity, snr, *integers, max_value)
+
+
+class _Scratch(threading.local):
+    """Memory that each thread uses again and again."""
+
+    def __init__(self, layout: RadialLayout) -> None:
+        self.values = np.empty(len(layout.pixel) + 1, np.float32)
+        self.bright = np.empty(len(layout.pixel), np.int32)
+        self.bits = np.zeros((layout.radius.size // 64 + 2, 2), np.uint64)

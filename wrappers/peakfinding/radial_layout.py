@@ -1,0 +1,91 @@
+"""Where each pixel of the slab lies: the rings around the beam, and the panels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from wrappers.detector.panels import Panel
+
+__all__ = ["RadialLayout"]
+
+
+@dataclass(frozen=True, eq=False)
+class RadialLayout:
+    """The pixels of a geometry, sorted into rings of equal distance from the beam.
+
+    A ring holds the pixels of equal rounded radius (to nearest, ties to even), in the order of
+    the raster.
+
+    Attributes
+    ----------
+    radius : float32 array (ss, fs)
+        Distance from the beam in pixels; infinite outside the panels.
+    panels : int64 array (n_panels, 4)
+        First and last ss, first and last fs of each panel in the slab, inclusive.
+    max_adu : float64 array (n_panels,)
+        Saturation; infinite where saturated peaks are used.
+    slope : float
+        Largest difference of radius between pixels of a panel that share an edge.
+    start : int64 array (n_rings + 1,)
+        Ring *r* has the places ``start[r]`` to ``start[r + 1]`` in the ring order.
+    pixel : int32 array (n,)
+        Flat index in the slab of the pixel at each place.
+    place : int32 array (n_pixels,)
+        Place of each pixel of the flat slab; n for pixels outside the panels.
+    """
+
+    radius: NDArray[np.float32]
+    panels: NDArray[np.int64]
+    max_adu: NDArray[np.float64]
+    slope: float
+    start: NDArray[np.int64]
+    pixel: NDArray[np.int32]
+    place: NDArray[np.int32]
+
+    @classmethod
+    def build(
+        cls, radius: NDArray[np.float32], panels: Sequence[Panel], use_saturated: bool = True
+    ) -> RadialLayout:
+        """Sort the pixels of `panels` into the rings of a radius map (float32, slab)."""
+        radius = np.ascontiguousarray(radius, np.float32)
+        corners = np.empty((len(panels), 4), np.int64)
+        slope = 0.0
+        for index, panel in enumerate(panels):
+            rows, columns = panel.rectangle
+            corners[index] = rows.start, rows.stop - 1, columns.start, columns.stop - 1
+            for axis in (0, 1):
+                steps = np.abs(np.diff(radius[panel.rectangle], axis=axis))
+                slope = max(slope, float(steps.max(initial=0.0)))
+        max_adu = np.array([math.inf if use_saturated else panel.max_adu for panel in panels])
+        return cls(radius, corners, max_adu, slope, *_sort_by_ring(radius))
+
+
+@njit(cache=True, nogil=True)
+def _sort_by_ring(radius):
+    """Return start, pixel and place of a `RadialLayout`."""
+    width = radius.shape[1]
+    n_rings = 0
+    for ss, fs in np.ndindex(radius.shape):
+        if radius[ss, fs] < np.inf:
+            n_rings = max(n_rings, int(np.rint(radius[ss, fs])) + 1)
+    start = np.zeros(n_rings + 1, np.int64)
+    for ss, fs in np.ndindex(radius.shape):
+        if radius[ss, fs] < np.inf:
+            start[int(np.rint(radius[ss, fs])) + 1] += 1
+    start = np.cumsum(start)
+    free = start.copy()
+    pixel = np.empty(start[n_rings], np.int32)
+    place = np.full(radius.size, start[n_rings], np.int32)
+    for ss, fs in np.ndindex(radius.shape):
+        if radius[ss, fs] < np.inf:
+            ring = int(np.rint(radius[ss, fs]))
+            pixel[free[ring]] = ss * width + fs
+            place[ss * width + fs] = free[ring]
+            free[ring] += 1
+    return start, pixel, place
