@@ -86,6 +86,8 @@ class Evaluation:
         are indexed.
     seconds, core_seconds : float
         Wall time, and processor time of all processes.
+    failure : str
+        Why nothing could be measured at all, and then there are no outcomes; or "".
     """
 
     settings: Settings
@@ -98,6 +100,7 @@ class Evaluation:
     asked: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seconds: float = 0.0
     core_seconds: float = 0.0
+    failure: str = ""
 
     @property
     def n_frames(self) -> int:
@@ -126,8 +129,14 @@ class Evaluation:
 
     @property
     def ci95(self) -> tuple[float, float]:
-        """95 % Wilson interval of the rate."""
-        return wilson_interval(self.n_indexed, self.n_frames)
+        """95 % Wilson interval of the rate.
+
+        Frames without an answer may be either: its lower end takes them for not indexed, its
+        upper end for indexed.
+        """
+        low, _ = wilson_interval(self.n_indexed, self.n_frames)
+        _, high = wilson_interval(self.n_indexed + self.n_failed, self.n_frames)
+        return low, high
 
     @property
     def false_rate(self) -> float:

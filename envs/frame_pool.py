@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import signal
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from typing import Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from wrappers.detector.geometry import Geometry
+from wrappers.detector.settings_mask import SettingsMask
 from wrappers.errors import InputError, ProgramError
-from wrappers.frames.run import Run
+from wrappers.frames.run import Frame, Run
 from wrappers.indexing import Indexer, Indexing, Pattern
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.prepared_frame import PreparedFrame
 from wrappers.peaks import PeakList
+from wrappers.processor_time import processor_seconds
 from wrappers.settings import Settings
 
-__all__ = ["FramePool", "batches"]
-
-T = TypeVar("T")
+__all__ = ["KILLED", "FramePool", "FrameWorker", "Pool", "batches"]
 
 FRAMES_PER_BATCH = 50
 """Frames a process gets at once where a whole run is worked through."""
+
+MOST_DEATHS = 3
+"""Worker processes that one call may lose before it gives up."""
+
+KILLED = "the process that worked on this frame was killed, for want of memory perhaps"
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Pool(Protocol):
+    """Processes that find peaks in the frames of a sample and index them."""
+
+    def search(self, frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
+        """Return the peaks of each frame as a pattern, or why there are none."""
+        ...
+
+    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+        """Index the patterns, in order."""
+        ...
+
+    def core_seconds(self) -> float:
+        """Return the processor time spent so far, here and by all processes at work."""
+        ...
+
+    def close(self) -> None:
+        """End the processes."""
+        ...
 
 
 def batches(n_frames: int, jobs: int) -> Iterator[range]:
@@ -39,7 +67,8 @@ class FramePool:
     """Finds peaks and indexes in several processes.
 
     Each worker is a pool of its own with one process, so that a frame always goes to the
-    process that read it before.
+    process that read it before. A worker that dies is replaced, and its frames are done again
+    one by one; only what kills the new one too goes without an answer.
 
     Parameters
     ----------
@@ -53,11 +82,6 @@ class FramePool:
     memory : int
         Bytes that all processes together may take to keep frames ready for further settings;
         frames beyond that are read anew each time. 0 where each frame is searched once.
-
-    Attributes
-    ----------
-    core_seconds : float
-        Processor time that the worker processes have spent for answers so far.
     """
 
     def __init__(
@@ -68,20 +92,15 @@ class FramePool:
         jobs: int,
         memory: int = 0,
     ) -> None:
-        self.core_seconds = 0.0
         self._indexer = indexer
-        self._local: _Worker | None = None
+        self._local: FrameWorker | None = None
         self._workers: list[ProcessPoolExecutor] = []
         self._home: dict[int, int] = {}
         if jobs == 1:
-            self._local = _Worker(run, geometry, indexer, memory)
+            self._local = FrameWorker(run, geometry, indexer, memory)
             return
-        # Forking would copy the threads' locks of HDF5 and Numba in whatever state they are.
-        context = multiprocessing.get_context("forkserver")
-        self._workers = [
-            ProcessPoolExecutor(1, context, _start_worker, (run, geometry, indexer, memory / jobs))
-            for _ in range(jobs)
-        ]
+        self._start_arguments = (run, geometry, indexer, memory / jobs)
+        self._workers = [self._start() for _ in range(jobs)]
 
     def __enter__(self) -> Self:
         return self
@@ -89,113 +108,192 @@ class FramePool:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _start(self) -> ProcessPoolExecutor:
+        # Forking would copy the threads' locks of HDF5 and Numba in whatever state they are.
+        context = multiprocessing.get_context("forkserver")
+        return ProcessPoolExecutor(1, context, _start_worker, self._start_arguments)
+
     def close(self) -> None:
         """End the processes."""
         for worker in self._workers:
             worker.shutdown(cancel_futures=True)
         self._workers = []
 
+    def core_seconds(self) -> float:
+        """Return the processor time of this process and all that it has started."""
+        return processor_seconds()
+
     def search(self, frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
-        """Return the peaks of each frame as a pattern, or why the frame cannot be read."""
+        """Return the peaks of each frame as a pattern, or why there are none.
+
+        Raises
+        ------
+        ProgramError
+            If the workers die again and again.
+        """
         if self._local is not None:
-            return self._local.search(frames, settings)
+            return dict(zip(frames, self._local.search(frames, settings), strict=True))
         shares: list[list[int]] = [[] for _ in self._workers]
         for frame in frames:
             shares[self._home.setdefault(frame, len(self._home) % len(shares))].append(frame)
-        futures = [
-            worker.submit(_search, share, settings)
-            for worker, share in zip(self._workers, shares, strict=True)
-        ]
         found: dict[int, Pattern | str] = {}
-        for future in futures:
-            part, core_seconds = _result(future)
-            found.update(part)
-            self.core_seconds += core_seconds
+        for share, answers in zip(shares, self._spread(_search, shares, settings), strict=True):
+            found.update(
+                (frame, KILLED if answer is None else answer)
+                for frame, answer in zip(share, answers, strict=True)
+            )
         return {frame: found[frame] for frame in frames}
 
     def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
-        """Index the patterns, in order."""
-        if self._indexer is None:
-            raise ValueError("this pool was made without an indexer")
-        if self._local is not None or self._indexer.parallel:
+        """Index the patterns, in order.
+
+        Raises
+        ------
+        ProgramError
+            If the indexer cannot be run at all, or the workers die again and again.
+        """
+        if self._local is not None:
+            return self._local.index(patterns)
+        if self._indexer is not None and self._indexer.parallel:
             return self._indexer.index(patterns)
         n = len(self._workers)
-        shares = [range(worker, len(patterns), n) for worker in range(n)]
+        answers = [Indexing(failure=KILLED)] * len(patterns)
+        shares = [patterns[first::n] for first in range(n)]
+        for first, share in enumerate(self._spread(_index, shares)):
+            for number, answer in zip(range(first, len(patterns), n), share, strict=True):
+                if answer is not None:
+                    answers[number] = answer
+        return answers
+
+    def _spread(
+        self, task: Callable[..., list[R]], shares: Sequence[Sequence[T]], *arguments: Any
+    ) -> list[list[R | None]]:
+        """Give each worker its share; None stands for what killed its worker twice."""
         futures = [
-            worker.submit(_index, [patterns[i] for i in share])
-            for worker, share in zip(self._workers, shares, strict=True)
+            self._submit(number, task, share, *arguments) for number, share in enumerate(shares)
         ]
-        answers: dict[int, Indexing] = {}
-        for share, future in zip(shares, futures, strict=True):
-            part, core_seconds = _result(future)
-            answers.update(zip(share, part, strict=True))
-            self.core_seconds += core_seconds
-        return [answers[i] for i in range(len(patterns))]
+        deaths = 0
+        results: list[list[R | None]] = []
+        for number, (share, future) in enumerate(zip(shares, futures, strict=True)):
+            whole = _result(future)
+            if whole is not None:
+                results.append([*whole])
+                continue
+            one_by_one: list[R | None] = []
+            for item in share:
+                single = _result(self._submit(number, task, [item], *arguments))
+                one_by_one.append(None if single is None else single[0])
+                deaths += single is None
+                if deaths == MOST_DEATHS:
+                    raise ProgramError(
+                        "the worker processes are killed again and again, for want of memory "
+                        "perhaps: use fewer jobs (-j)"
+                    )
+            results.append(one_by_one)
+        return results
+
+    def _submit(
+        self, number: int, task: Callable[..., list[R]], share: Sequence[T], *arguments: Any
+    ) -> Future[list[R]]:
+        """Hand a share to a worker, or to its successor if it has died."""
+        try:
+            return self._workers[number].submit(task, share, *arguments)
+        except BrokenProcessPool:
+            self._workers[number] = self._start()
+            return self._workers[number].submit(task, share, *arguments)
 
 
-def _result(future: Future[T]) -> T:
+def _result(future: Future[T]) -> T | None:
+    """Return a future's result, or None if its process was killed."""
     try:
         return future.result()
-    except BrokenProcessPool as error:
-        raise ProgramError(
-            "a worker process was killed, for want of memory perhaps: use fewer jobs"
-        ) from error
+    except BrokenProcessPool:
+        return None
 
 
-class _Worker:
+class FrameWorker:
     """What one process holds."""
 
     def __init__(
         self, run: Run, geometry: Geometry, indexer: Indexer | None, memory: float
     ) -> None:
-        self._run, self._finder, self.indexer = run, PeakFinder(geometry), indexer
+        self._run, self._finder, self._indexer = run, PeakFinder(geometry), indexer
+        self._mask = SettingsMask(geometry, run.bad_pixels)
         self._room = memory
-        self._held: dict[int, tuple[PreparedFrame, Pattern]] = {}
+        self._held: dict[int, _HeldFrame] = {}
 
-    def search(self, frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
-        return {frame: self._search_one(frame, settings) for frame in frames}
+    def search(self, frames: Sequence[int], settings: Settings) -> list[Pattern | str]:
+        """Return the peaks of each frame as a pattern, or why it cannot be read."""
+        return [self._search_one(frame, settings) for frame in frames]
+
+    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+        """Index the patterns, in order."""
+        if self._indexer is None:
+            raise ValueError("this pool was made without an indexer")
+        return self._indexer.index(patterns)
 
     def _search_one(self, index: int, settings: Settings) -> Pattern | str:
-        if index in self._held:
-            prepared, empty = self._held[index]
-            return replace(empty, peaks=prepared.find(settings))
-        try:
-            frame = self._run[index]
-        except InputError as error:
-            return str(error)
-        pattern = Pattern(
-            PeakList.empty(),
+        held = self._held.get(index)
+        if held is None:
+            try:
+                frame = self._run[index]
+            except InputError as error:
+                return str(error)
+            held = _HeldFrame(frame)
+            # A mask of the frame's own counts too; one shared by all frames costs nothing.
+            size = 1.5 * frame.data.nbytes + frame.mask.nbytes
+            if size <= self._room:
+                self._room -= size
+                self._held[index] = held
+        frame = held.frame
+        return Pattern(
+            held.find(self._finder, self._mask, settings),
             frame.photon_energy,
             frame.camera_length,
             frame.shift_x,
             frame.shift_y,
         )
-        # A mask of the frame's own counts too; one shared by all frames costs nothing.
-        size = 1.5 * frame.data.nbytes + frame.mask.nbytes
-        if size > self._room:
-            return replace(pattern, peaks=self._finder.find(frame, settings))
-        self._room -= size
-        prepared = PreparedFrame(self._finder, frame)
-        self._held[index] = prepared, pattern
-        return replace(pattern, peaks=prepared.find(settings))
 
 
-_worker: _Worker
+class _HeldFrame:
+    """A frame in memory, made ready for further settings where that pays.
+
+    What is made ready holds for one mask only. It costs three searches, so it is done when a
+    mask is asked for twice in a row: a session that tunes the mask asks for another each time.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self._mask_key: tuple[float, ...] | None = None
+        self._prepared: PreparedFrame | None = None
+
+    def find(self, finder: PeakFinder, mask: SettingsMask, settings: Settings) -> PeakList:
+        """Return the frame's peaks, with the settings' own mask on top of its own."""
+        asked_again = settings.mask_key == self._mask_key
+        if asked_again and self._prepared is not None:
+            return self._prepared.find(settings)
+        masked = replace(self.frame, mask=mask.on(self.frame.mask, settings))
+        self._mask_key, self._prepared = settings.mask_key, None
+        if not asked_again:
+            return finder.find(masked, settings)
+        self._prepared = PreparedFrame(finder, masked)
+        return self._prepared.find(settings)
 
 
-def _start_worker(run: Run, geometry: Geometry, indexer: Indexer | None, memory: float) -> None:
-    global _worker
+_make_worker: Callable[[], FrameWorker]
+
+
+def _start_worker(*arguments: Any) -> None:
+    global _make_worker
     # Ctrl-C reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = _Worker(run, geometry, indexer, memory)
+    # Made by the first task, whose caller then hears what went wrong.
+    _make_worker = functools.cache(functools.partial(FrameWorker, *arguments))
 
 
-def _search(frames: Sequence[int], settings: Settings) -> tuple[dict[int, Pattern | str], float]:
-    started = time.process_time()
-    return _worker.search(frames, settings), time.process_time() - started
+def _search(frames: Sequence[int], settings: Settings) -> list[Pattern | str]:
+    return _make_worker().search(frames, settings)
 
 
-def _index(patterns: Sequence[Pattern]) -> tuple[list[Indexing], float]:
-    assert _worker.indexer is not None, "FramePool.index checks it"
-    started = time.process_time()
-    return _worker.indexer.index(patterns), time.process_time() - started
+def _index(patterns: Sequence[Pattern]) -> list[Indexing]:
+    return _make_worker().index(patterns)

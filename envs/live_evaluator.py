@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import resource
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from envs.evaluation import Evaluation, FrameOutcome
-from envs.frame_pool import FramePool
+from envs.frame_pool import FramePool, Pool
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
 from wrappers.indexing import Indexer, Indexing, Pattern
+from wrappers.indexing_cache import CachedIndexer
 from wrappers.lattices.decoys import make_decoy
 from wrappers.lattices.geometry_refinement import GeometryEstimate, estimate_geometry
 from wrappers.settings import Settings
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["LiveEvaluator", "background_level", "sample_frames"]
 
@@ -49,7 +53,11 @@ class LiveEvaluator:
     max_decoys : int
         Hits per evaluation whose scrambled peak lists are indexed too.
     memory : int
-        Bytes that may be taken to keep frames ready for further settings.
+        Bytes that may be taken, by each machine, to keep frames ready for further settings.
+    cache : path, optional
+        Folder in which lattices are kept, for further evaluators of the same run.
+    cluster : distributed.Client, optional
+        Its workers do the work instead of processes of this machine.
 
     Notes
     -----
@@ -67,14 +75,16 @@ class LiveEvaluator:
         jobs: int = 1,
         max_decoys: int = 50,
         memory: int = 2 << 30,
+        cache: str | os.PathLike[str] | None = None,
+        cluster: Client | None = None,
     ) -> None:
         self._run, self._geometry, self._cell = run, geometry, cell
         self._frames = tuple(frames)
         self._max_decoys = max_decoys
-        jobs = max(1, min(jobs, len(self._frames)))
-        if jobs > 1:
-            _compile_kernels(run, geometry, indexer, self._frames)
-        self._pool = FramePool(run, geometry, indexer, jobs, memory)
+        self._pool = _make_pool(run, geometry, indexer, self._frames, jobs, memory, cluster)
+        self._indexer: Indexer = _PooledIndexer(indexer, self._pool)
+        if cache is not None:
+            self._indexer = CachedIndexer(self._indexer, cache, geometry, cell)
         self._searches: OrderedDict[tuple[float, ...], dict[int, Pattern | str]] = OrderedDict()
         self._answers: dict[bytes, Indexing] = {}
 
@@ -118,7 +128,7 @@ class LiveEvaluator:
 
         Other `frames` than the sample's may be asked for, and another number of decoys.
         """
-        started, cores_before = time.perf_counter(), self._core_seconds()
+        started, cores_before = time.perf_counter(), self._pool.core_seconds()
         frames = self._frames if frames is None else tuple(frames)
         found = self._search(settings, frames)
         patterns = {
@@ -147,23 +157,15 @@ class LiveEvaluator:
             n_decoys_indexed=sum(answer.indexed for answer in decoys),
             **self._diagnostics(estimate, settings),
             seconds=time.perf_counter() - started,
-            core_seconds=self._core_seconds() - cores_before,
+            core_seconds=self._pool.core_seconds() - cores_before,
         )
         return evaluation, patterns, answers
 
-    def _core_seconds(self) -> float:
-        """Return the processor time of this process, its programs and the pool's workers."""
-        own = resource.getrusage(resource.RUSAGE_SELF)
-        programs = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return (
-            sum(usage.ru_utime + usage.ru_stime for usage in (own, programs))
-            + self._pool.core_seconds
-        )
-
     def _search(self, settings: Settings, frames: tuple[int, ...]) -> dict[int, Pattern | str]:
         """Return each frame's peaks with the geometry's own clen, or why there are none."""
-        known = self._searches.setdefault(settings.peak_key, {})
-        self._searches.move_to_end(settings.peak_key)
+        key = (*settings.peak_key, *settings.mask_key)
+        known = self._searches.setdefault(key, {})
+        self._searches.move_to_end(key)
         if len(self._searches) > REMEMBERED_SEARCHES:
             self._searches.popitem(last=False)
         known.update(self._pool.search([i for i in frames if i not in known], settings))
@@ -182,7 +184,7 @@ class LiveEvaluator:
     def _index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
         keys = [_digest(pattern) for pattern in patterns]
         new = {key: p for key, p in zip(keys, patterns, strict=True) if key not in self._answers}
-        answers = dict(zip(new, self._pool.index(list(new.values())), strict=True))
+        answers = dict(zip(new, self._indexer.index(list(new.values())), strict=True))
         # What failed may go better next time.
         self._answers.update({k: a for k, a in answers.items() if not a.failure})
         return [answers[key] if key in answers else self._answers[key] for key in keys]
@@ -201,6 +203,37 @@ class LiveEvaluator:
                 "shift_y": (estimate.shift_y, estimate.shift_y_se),
             },
         }
+
+
+class _PooledIndexer:
+    """An indexer that does its work in a pool."""
+
+    parallel = True
+
+    def __init__(self, indexer: Indexer, pool: Pool) -> None:
+        self.name = indexer.name
+        self.index = pool.index
+        self.close = pool.close
+
+
+def _make_pool(
+    run: Run,
+    geometry: Geometry,
+    indexer: Indexer,
+    frames: Sequence[int],
+    jobs: int,
+    memory: int,
+    cluster: Client | None,
+) -> Pool:
+    if cluster is not None:
+        # Imported when needed: it is an extra.
+        from envs.cluster_pool import ClusterPool
+
+        return ClusterPool(cluster, run, geometry, indexer, memory)
+    jobs = max(1, min(jobs, len(frames)))
+    if jobs > 1:
+        _compile_kernels(run, geometry, indexer, frames)
+    return FramePool(run, geometry, indexer, jobs, memory)
 
 
 def sample_frames(run: Run, n_frames: int | None, seed: int) -> tuple[list[int], list[int]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from envs.live_evaluator import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import print_json, progress_bar
 from tuner.cli.tune import trial_printer
-from tuner.indexers import make_indexer
+from tuner.indexers import IndexerChoice, make_indexer
 from tuner.racing import Race
 from tuner.session import Budget
 from tuner.statistics import paired_difference
@@ -61,14 +62,14 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
         cell=folder / "lyso.cell",
         n_frames=None,
         seed=seed,
+        indexer=IndexerChoice(indexer),
     )
     geometry, cell = Geometry.read(request.geometry), Cell.read(request.cell)
-    chosen = make_indexer(indexer, geometry, cell, jobs=jobs, timeout=600)
+    chosen = make_indexer(request.indexer, geometry, cell, jobs=jobs)
     with tempfile.TemporaryDirectory() as directory:
         recommendation = tune(
             request,
             Path(directory) / "session",
-            lambda *_: chosen,
             budget=Budget(evaluations),
             jobs=jobs,
             on_trial=trial_printer(DEFAULT_TUNED),
@@ -82,7 +83,10 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
     ]
     truth = _truth(folder / "jf1m_lyso_60_truth.h5")
     frames = range(len(run))
-    with LiveEvaluator(run, geometry, cell, chosen, frames, jobs=jobs, max_decoys=0) as evaluator:
+    with (
+        closing(chosen),
+        LiveEvaluator(run, geometry, cell, chosen, frames, jobs=jobs, max_decoys=0) as evaluator,
+    ):
         defaults = evaluator.evaluate(CRYSTFEL_DEFAULTS)
         recommended, _, answers = evaluator.inspect(recommendation.settings)
         best = defaults

@@ -9,7 +9,11 @@ from pathlib import Path
 from tuner.exporters_formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
 from tuner.exporters_job import Export, Job
 from tuner.recommendation import Recommendation, clen_change, session_geometry
+from wrappers.detector.bad_pixels import BadPixelMap
 from wrappers.detector.geom_file import energy, split_lines, statements, write_geometry
+from wrappers.detector.geometry import Geometry
+from wrappers.detector.mask_file import geometry_lines, write_mask
+from wrappers.detector.settings_mask import SettingsMask, needs_map
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 
@@ -28,6 +32,8 @@ class Target:
         Its name where the user gives none.
     needs_geometry : bool
         Whether the tuned geometry file is written beside it.
+    takes_mask : bool
+        Whether it applies the masks that the geometry names.
     has_versions : bool
         Whether older releases read another form.
     plain_energy : bool
@@ -38,6 +44,7 @@ class Target:
     render: Callable[[Job], Export]
     file: str
     needs_geometry: bool = True
+    takes_mask: bool = True
     has_versions: bool = False
     plain_energy: bool = False
     executable: bool = False
@@ -48,9 +55,9 @@ TARGETS = {
     "project": Target(project, "recommended.project"),
     "geom": Target(geom, "recommended.geom"),
     "xwiz": Target(xwiz, "recommended.xwiz.toml", has_versions=True),
-    "om": Target(om, "recommended.yaml", has_versions=True, plain_energy=True),
-    "cheetah": Target(cheetah, "recommended.ini", needs_geometry=False),
-    "json": Target(plain_json, "recommended.json", needs_geometry=False),
+    "om": Target(om, "recommended.yaml", takes_mask=False, has_versions=True, plain_energy=True),
+    "cheetah": Target(cheetah, "recommended.ini", needs_geometry=False, takes_mask=False),
+    "json": Target(plain_json, "recommended.json", needs_geometry=False, takes_mask=False),
 }
 """What can be written, by the name that the command line has for it."""
 
@@ -72,7 +79,8 @@ def write_export(
     target : Target
         One of `TARGETS`.
     path : Path
-        The file to write. A geometry file, where the target needs one, is written beside it.
+        The file to write. A geometry file, where the target needs one, is written beside it, and
+        a mask file, where the settings mask pixels.
     geometry, cell : Path, optional
         By default those that the session was run with.
     old : bool
@@ -93,35 +101,58 @@ def write_export(
         raise InputError("this target has no older form: leave out --format-version old")
     cell = cell or Path(str(recommendation.provenance.get("cell", "protein.cell")))
     tuned = path if target.render is geom else path.with_suffix(".geom")
+    mask = None
     if target.needs_geometry:
         if tuned == path and target.render is not geom:
             raise InputError(f"{path} is where the geometry goes: choose another suffix with -o")
-        _write_tuned_geometry(recommendation, tuned, geometry)
+        source = session_geometry(recommendation, geometry)
+        if target.takes_mask:
+            mask = _write_mask(recommendation, tuned.with_suffix(".mask.h5"), source)
+        _write_tuned_geometry(recommendation, tuned, source, mask)
         if target.plain_energy:
             _write_plain_energy(tuned)
-    export = target.render(Job(recommendation, tuned.absolute(), cell.absolute(), old))
+    export = target.render(Job(recommendation, tuned.absolute(), cell.absolute(), old, mask))
     write_whole(path, export.text)
     if target.executable:
         path.chmod(0o755)
-    return [path, tuned] if target.needs_geometry and tuned != path else [path], export.notes
+    further = [tuned] if target.needs_geometry and tuned != path else []
+    return [path, *further, *([mask] if mask else [])], export.notes
+
+
+def _write_mask(recommendation: Recommendation, out: Path, geometry: Path) -> Path | None:
+    """Write the settings' own mask, where they have one and the session's map is still there."""
+    settings = recommendation.settings
+    if not any(settings.mask_key):
+        return None
+    read = Geometry.read(geometry)
+    found = None
+    if needs_map(settings):
+        stored = Path(str(recommendation.provenance.get("bad_pixels", "")))
+        if not stored.is_file():
+            return None
+        found = BadPixelMap.load(stored, read)
+    write_mask(out, read, SettingsMask(read, found).bits(settings))
+    return out
 
 
 def _write_tuned_geometry(
-    recommendation: Recommendation, out: Path, source: Path | None = None
+    recommendation: Recommendation, out: Path, source: Path, mask: Path | None
 ) -> None:
-    """Write the session's geometry with the recommended camera length and shift."""
-    source = session_geometry(recommendation, source)
+    """Write the session's geometry with the recommended camera length, shift and mask."""
     if out.resolve() == source.resolve():
         raise InputError(
             f"{out} is the geometry that was tuned, and it must stay as it was: choose another "
             "name with -o"
         )
+    top, bottom = geometry_lines(mask, Geometry.read(source)) if mask else ([], [])
     write_geometry(
         source,
         out,
         clen_change=clen_change(recommendation),
         shift_x=recommendation.settings.shift_x,
         shift_y=recommendation.settings.shift_y,
+        top=top,
+        bottom=bottom,
     )
 
 

@@ -25,6 +25,7 @@ from tuner.exporters_job import (
     geometry_notes,
     indexing_arguments,
     limit_notes,
+    mask_notes,
     version,
 )
 from tuner.recommendation import UNITS, clen_change
@@ -48,6 +49,7 @@ def crystfel(job: Job) -> Export:
     indexing, indexing_notes = indexing_arguments(job)
     notes = (
         *geometry_notes(job),
+        *mask_notes(job),
         *limit_notes(job.settings, "CrystFEL before 0.12"),
         *indexing_notes,
     )
@@ -85,6 +87,7 @@ def project(job: Job) -> Export:
     lost = [o for o in options if not o.startswith("--tolerance")]
     notes = (
         *geometry_notes(job),
+        *mask_notes(job),
         *limit_notes(settings, "CrystFEL before 0.12"),
         *indexing_notes,
         *([f"a project has no place for {' '.join(lost)}"] if lost else []),
@@ -126,6 +129,7 @@ def geom(job: Job) -> Export:
     notes = (
         "a geometry file holds the camera length and the detector shift only; the peak settings "
         f"({' '.join(crystfel_arguments(job.settings))}) are options of indexamajig",
+        *mask_notes(job),
     )
     text = job.geometry.read_bytes().decode("utf-8", "surrogateescape")
     newline = "\r\n" if "\r\n" in text else "\n"
@@ -142,6 +146,7 @@ def xwiz(job: Job) -> Export:
     (method, *options), indexing_notes = indexing_arguments(job)
     notes = (
         *geometry_notes(job),
+        *mask_notes(job),
         f"min_res: EXtra-Xwiz has no such key, so {settings.min_res} px stands in extra_options",
         *limit_notes(settings, "CrystFEL before 0.12"),
         "resolution, integration_radii, n_cores and peaks_hdf5_path were not tuned: they are those "
@@ -195,6 +200,7 @@ def om(job: Job) -> Export:
     settings = job.settings
     notes = [
         *geometry_notes(job),
+        *mask_notes(job, "turn it into OM's map, which has 1 for good pixels"),
         "camera length: OM takes it from its data source and adds the geometry's coffset; it "
         "finds peaks by pixel radius, so a wrong one only shows in its resolutions",
         f"min_peaks: OM wants more peaks than min_num_peaks_for_hit, so {settings.min_peaks} is "
@@ -253,6 +259,7 @@ def cheetah(job: Job) -> Export:
         "rounds the sum with the encoder to 0.01 mm and needs it for resolutions in Å only",
         f"shift_x = {settings.shift_x!r} m, shift_y = {settings.shift_y!r} m: Cheetah's own "
         "geometry file (HDF5) would have to be moved",
+        *mask_notes(job, "turn it into Cheetah's own map"),
         *limit_notes(settings, "Cheetah"),
         "bad pixels: Cheetah reads none from a CrystFEL geometry; keep your badpixelmap and "
         "peakmask",

@@ -13,7 +13,7 @@ from tuner.recommendation import Recommendation
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import CrystfelProgram
 from wrappers.crystfel.options import EFFORTS, choose_method
-from wrappers.settings import Settings
+from wrappers.settings import MASK_FIELDS, Settings
 
 __all__ = [
     "NO_LIMIT",
@@ -24,6 +24,7 @@ __all__ = [
     "geometry_notes",
     "indexing_arguments",
     "limit_notes",
+    "mask_notes",
     "version",
 ]
 
@@ -43,12 +44,15 @@ class Job:
     cell : Path
     old : bool
         Whether to write for releases before a format was changed.
+    mask : Path or None
+        The mask file that the geometry names for the settings' own mask.
     """
 
     recommendation: Recommendation
     geometry: Path
     cell: Path
     old: bool = False
+    mask: Path | None = None
 
     @property
     def settings(self) -> Settings:
@@ -119,6 +123,21 @@ def limit_notes(settings: Settings, name: str) -> list[str]:
     if settings.max_res:
         return []
     return [f"max_res: 0 is no limit for sfx-tuner but not for {name}, so {NO_LIMIT} px is written"]
+
+
+def mask_notes(job: Job, mend: str = "add its lines to the geometry") -> list[str]:
+    """Say where the pixels are that the settings mask; `mend` is what to do with a mask file."""
+    masking = [f"{name} ({getattr(job.settings, name):g})" for name in MASK_FIELDS]
+    if not any(job.settings.mask_key):
+        return []
+    if job.mask is not None:
+        return [f"{', '.join(masking)}: they stand as pixels in the mask file {job.mask.name}"]
+    hot, noisy, dead, edge = job.settings.mask_key
+    return [
+        f"{', '.join(masking)} are NOT held: make a mask with sfx-tuner mask DATA -g GEOMETRY "
+        f"--hot-sigma {hot:g} --noisy-sigma {noisy:g} --dead-sigma {dead:g} --edge {edge:g} "
+        f"-o mask.h5, and {mend}"
+    ]
 
 
 def version() -> str:

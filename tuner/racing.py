@@ -1,16 +1,24 @@
-"""Dropping a losing candidate before it has cost its share."""
+"""Dropping a losing candidate before it has cost its share, and stopping when one has won."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from scipy.stats import binom
 
 from envs.evaluation import Evaluation, Evaluator
+from tuner.statistics import upper_limit
+from tuner.store import Trial
 from wrappers.settings import Settings
 
-__all__ = ["Race"]
+__all__ = ["Race", "separated"]
+
+INDIFFERENCE = 0.03
+"""A difference of indexing rates, in all frames, that nobody would spend beamtime on."""
+
+FRUITLESS = 8
+"""Proposals of the searcher without a new winner before a session may end early."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +72,31 @@ class Race:
         while 4 * end <= 3 * n_frames:
             yield end
             end *= 2
+
+
+def separated(winner: Trial, trials: Sequence[Trial], error_rate: float = 0.05) -> bool:
+    """Whether no candidate tried so far is likely to be much better than the winner.
+
+    The searcher's last `FRUITLESS` proposals must have brought no new winner. Every other
+    candidate must either have lost its race or be better by less than `INDIFFERENCE`: one-sided
+    upper limits of the paired differences, at `error_rate` / number of candidates. A winner that
+    is worse than one of them by the indifference or more is then declared with a probability of
+    at most `error_rate` (verified by simulation in the tests).
+
+    Parameters
+    ----------
+    winner : Trial
+        Measured on every frame.
+    trials : sequence of Trial
+        All of the search, in order.
+    error_rate : float
+    """
+    others = [t.evaluation for t in trials if t is not winner and not t.evaluation.failure]
+    proposals = [trial for trial in trials if trial.stage == "search"]
+    if sum(trial.number > winner.number for trial in proposals) < FRUITLESS:
+        return False
+    best = winner.evaluation
+    finalists = [other for other in others if other.n_frames == best.n_frames]
+    return all(
+        upper_limit(other, best, error_rate / len(finalists)) < INDIFFERENCE for other in finalists
+    )

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomlkit
@@ -39,6 +40,10 @@ UNITS = {
     "clen": "m; clen + coffset, averaged over the panels",
     "shift_x": "m, added to detector_shift_x",
     "shift_y": "m, added to detector_shift_y",
+    "mask_hot_sigma": "robust σ; 0: off",
+    "mask_noisy_sigma": "robust σ; 0: off",
+    "mask_dead_sigma": "robust σ; 0: off",
+    "mask_edge": "pixels",
 }
 
 
@@ -68,7 +73,10 @@ class Recommendation:
 
 
 def recommend(
-    best: Evaluation, baseline: Evaluation, provenance: Mapping[str, Any]
+    best: Evaluation,
+    baseline: Evaluation,
+    provenance: Mapping[str, Any],
+    checks: Mapping[str, Any] = MappingProxyType({}),
 ) -> Recommendation:
     """Return the recommendation of an evaluation's settings.
 
@@ -78,6 +86,8 @@ def recommend(
         Of the recommended settings and of CrystFEL's defaults, on the same frames.
     provenance : mapping
         Plain values.
+    checks : mapping
+        Further evidence, plain values.
     """
     gain = paired_difference(best, baseline)
     evidence: dict[str, Any] = {
@@ -100,6 +110,7 @@ def recommend(
         },
         "cell_scale_deviation": round(best.scale_deviation, 6),
         "residual_px": round(best.residual, 4),
+        **checks,
     }
     known = {key: value for key, value in evidence.items() if not _is_nan(value)}
     return Recommendation(best.settings, known, provenance)

@@ -18,9 +18,10 @@ import torch
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial, TrialState, create_trial
 
+from envs.evaluation import Evaluation
 from envs.parameter_space import Parameter, ParameterSpace
 
-__all__ = ["SEARCHERS", "GridSearcher", "OptunaSearcher", "Searcher", "make_searcher"]
+__all__ = ["AGENTS", "SEARCHERS", "GridSearcher", "OptunaSearcher", "Searcher", "make_searcher"]
 
 Values = Mapping[str, float]
 
@@ -32,8 +33,11 @@ class Searcher(Protocol):
         """Return the values to try next, by name."""
         ...
 
-    def ingest(self, values: Values, rate: float) -> None:
-        """Learn that the values, which need not be the last suggestion, gave the rate."""
+    def ingest(self, values: Values, rate: float, evaluation: Evaluation | None = None) -> None:
+        """Learn that the values, which need not be the last suggestion, gave the rate.
+
+        The agent looks at the whole evaluation; the others need only the rate.
+        """
         ...
 
 
@@ -67,7 +71,7 @@ class OptunaSearcher:
                 self._pending = self._study.ask(self._distributions)
         return self._executable(self._pending)
 
-    def ingest(self, values: Values, rate: float) -> None:
+    def ingest(self, values: Values, rate: float, evaluation: Evaluation | None = None) -> None:
         """Tell the sampler what was measured."""
         params = {
             name: int(values[name]) if isinstance(distribution, IntDistribution) else values[name]
@@ -121,7 +125,7 @@ class GridSearcher:
             self._pending = next(self._next)
         return dict(self._pending)
 
-    def ingest(self, values: Values, rate: float) -> None:
+    def ingest(self, values: Values, rate: float, evaluation: Evaluation | None = None) -> None:
         """Go on; a grid learns nothing."""
         if self._pending == dict(values):
             self._pending = None
@@ -175,7 +179,29 @@ def _grid(space: ParameterSpace, seed: int) -> Searcher:
     return GridSearcher(space, points, seed)
 
 
+def _ppo(space: ParameterSpace, seed: int, budget: int | None = None) -> Searcher:
+    return _agent(space, seed, budget, hands_over=True)
+
+
+def _ppo_only(space: ParameterSpace, seed: int, budget: int | None = None) -> Searcher:
+    return _agent(space, seed, budget, hands_over=False)
+
+
+def _agent(space: ParameterSpace, seed: int, budget: int | None, hands_over: bool) -> Searcher:
+    from tuner.agent import AgentSearcher
+    from tuner.policy import Policy
+
+    return AgentSearcher(
+        space,
+        Policy.load(),
+        budget=budget,
+        make_gp=(lambda rest: _gp(rest, seed)) if hands_over else None,
+    )
+
+
 SEARCHERS: dict[str, Callable[[ParameterSpace, int], Searcher]] = {
+    "ppo": _ppo,
+    "ppo-only": _ppo_only,
     "gp": _gp,
     "tpe": _tpe,
     "cmaes": _cmaes,
@@ -184,7 +210,13 @@ SEARCHERS: dict[str, Callable[[ParameterSpace, int], Searcher]] = {
 }
 
 
-def make_searcher(name: str, space: ParameterSpace, seed: int) -> Searcher:
+AGENTS = {"ppo": _ppo, "ppo-only": _ppo_only}
+"""Those of `SEARCHERS` that look at whole evaluations and reckon with the budget."""
+
+
+def make_searcher(
+    name: str, space: ParameterSpace, seed: int, budget: int | None = None
+) -> Searcher:
     """Return the searcher of a name in `SEARCHERS`.
 
     Parameters
@@ -193,6 +225,8 @@ def make_searcher(name: str, space: ParameterSpace, seed: int) -> Searcher:
     space : ParameterSpace
     seed : int
         Equal seeds give equal suggestions.
+    budget : int, optional
+        Evaluations of the whole session; the agent reckons with it.
 
     Raises
     ------
@@ -201,4 +235,6 @@ def make_searcher(name: str, space: ParameterSpace, seed: int) -> Searcher:
     """
     if name not in SEARCHERS:
         raise ValueError(f"no searcher is called {name!r}; choose from {', '.join(SEARCHERS)}")
+    if name in AGENTS:
+        return AGENTS[name](space, seed, budget)
     return SEARCHERS[name](space, seed)

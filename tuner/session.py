@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from envs.evaluation import Evaluation, Evaluator
 from envs.parameter_space import ParameterSpace
-from tuner.racing import Race
-from tuner.searchers import Searcher, make_searcher
+from tuner.racing import Race, separated
+from tuner.searchers import AGENTS, Searcher, make_searcher
 from tuner.store import SessionStore, Trial
+from wrappers.errors import ProgramError
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
 __all__ = ["Budget", "Outcome", "asked_geometry", "best_trial", "merit", "run_session"]
@@ -43,6 +45,9 @@ PRICE_OF_A_VAIN_HIT = 0.2
 PORTFOLIO = ((4.25, 0.3, 2), (4.0, 0.3, 3), (6.0, 0.3, 2))
 """Settings that are often good, tried before any searcher proposes: min_snr, threshold relative
 to the base settings', min_pix_count. They are the ridge of CrystFEL's rates on a simulated run."""
+
+FAILURES_TO_END = 2
+"""Evaluations in a row that fail as a whole before a session ends."""
 
 FEWEST_INDEXED = 3
 """Indexed frames below which their lattices are not asked for the geometry."""
@@ -74,12 +79,19 @@ class Budget:
 class Outcome:
     """The recommended settings and CrystFEL's defaults, measured on the same frames.
 
-    ``on_fresh_frames`` tells whether those were kept out of the search.
+    Attributes
+    ----------
+    best, baseline : Evaluation
+    on_fresh_frames : bool
+        Whether those were kept out of the search.
+    ended_by_failure : str
+        What kept the session from going on with its budget, or "".
     """
 
     best: Evaluation
     baseline: Evaluation
     on_fresh_frames: bool
+    ended_by_failure: str = ""
 
 
 def run_session(
@@ -92,6 +104,7 @@ def run_session(
     seed: int,
     race: Race = Race(),  # noqa: B008 (frozen)
     fresh: Evaluator | None = None,
+    stop_early: bool = False,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Outcome | None:
     """Spend the budget; return what to recommend, or None if nothing was ever indexed.
@@ -100,6 +113,9 @@ def run_session(
     the one under way. After the budget the winner is measured once more at the geometry that
     the indexed frames ask for and, where there are fresh frames, it and the baseline on
     those: the best of many noisy rates flatters itself.
+
+    An evaluation that fails as a whole is tried once more, then recorded as failed. After two
+    of those in a row the session ends with what it has.
 
     Parameters
     ----------
@@ -117,10 +133,22 @@ def run_session(
         Decides when a candidate is dropped before it has seen every frame.
     fresh : Evaluator, optional
         On frames that the tuning sample does not have.
+    stop_early : bool
+        End before the budget is spent, once the winner is `racing.separated` from the rest.
     on_trial : callable
         Called with each new trial.
+
+    Raises
+    ------
+    ProgramError
+        If the indexer cannot be run, and nothing indexed was measured before.
     """
-    search = _Search(searcher, space, seed)
+    agent = searcher in AGENTS
+    search = (
+        _AgentSearch(searcher, space, seed, budget.evaluations)
+        if agent
+        else _Search(searcher, space, seed)
+    )
 
     def measure(stage: str, settings: Settings, by: Evaluator) -> Evaluation:
         """Evaluate, unless that was done already."""
@@ -135,19 +163,34 @@ def run_session(
 
     earlier = sum(trial.evaluation.seconds for trial in store.trials)
     started = time.perf_counter()
+    failures = 0
     while budget.left(
         len(tuning := tuning_trials(store.trials)), earlier + time.perf_counter() - started
     ):
-        move = opening_move(tuning, space) or search.move(tuning)
+        winner = best_trial(tuning, space)
+        incumbent = None if winner is None else winner.evaluation
+        if stop_early and winner is not None and separated(winner, tuning):
+            break
+        # The agent needs no looks around, but what it gains is told against the baseline.
+        opening = None if agent and tuning else opening_move(tuning, space)
+        move = opening or search.move(tuning)
         if move is None:
             break
-        best_so_far = best_trial(tuning, space)
-        incumbent = None if best_so_far is None else best_so_far.evaluation
-        evaluation = race.run(evaluator, move[1], incumbent)
-        on_trial(store.add(move[0], evaluation))
+        evaluation = _attempt(lambda: race.run(evaluator, move[1], incumbent), move[1])  # noqa: B023
+        failures = failures + 1 if evaluation.failure else 0
+        if evaluation.failure and not tuning:
+            raise ProgramError(evaluation.failure)
+        on_trial(store.add(move[0], evaluation, "" if opening else search.reason))
+        if failures == FAILURES_TO_END:
+            break
 
     tuning = tuning_trials(store.trials)
     winner = best_trial(tuning, space)
+    if failures == FAILURES_TO_END:
+        reason = tuning[-1].evaluation.failure
+        if winner is None:
+            raise ProgramError(reason)
+        return Outcome(winner.evaluation, tuning[0].evaluation, False, reason)
     if winner is None:
         return None
     best, baseline = winner.evaluation, tuning[0].evaluation
@@ -158,6 +201,16 @@ def run_session(
         baseline = measure("fresh", baseline.settings, fresh)
         best = measure("fresh", best.settings, fresh)
     return Outcome(best, baseline, fresh is not None)
+
+
+def _attempt(measure: Callable[[], Evaluation], settings: Settings) -> Evaluation:
+    """Measure, a second time if need be; what fails twice is an outcome, too."""
+    with suppress(ProgramError):
+        return measure()
+    try:
+        return measure()
+    except ProgramError as error:
+        return Evaluation(settings, (), failure=str(error))
 
 
 def tuning_trials(trials: Sequence[Trial]) -> list[Trial]:
@@ -295,6 +348,8 @@ def _near(
 class _Search:
     """A searcher that stops varying the geometry once the lattices have told it."""
 
+    reason = ""
+
     def __init__(self, name: str, space: ParameterSpace, seed: int) -> None:
         self._name, self._seed = name, seed
         self._whole = self._space = space
@@ -326,3 +381,27 @@ class _Search:
         comparable = self._space.settings(values) == settings.replace(**asked)
         if comparable and _near(settings, asked, self._whole, MISLEADING):
             searcher.ingest(values, merit(evaluation))
+
+
+class _AgentSearch:
+    """The agent, who sees every evaluation of the whole space and says why it moves."""
+
+    def __init__(self, name: str, space: ParameterSpace, seed: int, budget: int | None) -> None:
+        self._space = space
+        self._searcher = make_searcher(name, space, seed, budget)
+        self._ingested = 0
+        self.reason = ""
+
+    def move(self, trials: Sequence[Trial]) -> tuple[str, Settings] | None:
+        """Return the agent's next proposal, at the geometry that the lattices ask for."""
+        asked = asked_geometry(trials, self._space)
+        for trial in trials[self._ingested :]:
+            settings = trial.evaluation.settings
+            values = self._space.values(settings)
+            # CrystFEL's defaults differ from the base in more than the tuned parameters.
+            if self._space.settings(values) == settings:
+                self._searcher.ingest(values, merit(trial.evaluation), trial.evaluation)
+        self._ingested = len(trials)
+        proposed = self._space.settings(self._searcher.suggest())
+        self.reason = getattr(self._searcher, "reason", "")
+        return "search", proposed.replace(**asked)

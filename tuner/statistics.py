@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from envs.evaluation import Evaluation
 
-__all__ = ["PairedDifference", "paired_difference"]
+__all__ = ["PairedDifference", "paired_difference", "upper_limit"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,34 @@ def paired_difference(first: Evaluation, second: Evaluation) -> PairedDifference
     ValueError
         If the two have no frame in common.
     """
+    gained, lost, n = _discordant(first, second)
+    p_value = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    return PairedDifference(
+        n_frames=n,
+        gained=gained,
+        lost=lost,
+        difference=(gained - lost) / n,
+        ci95=_interval(gained, lost, n, 1.959964),
+        p_value=float(p_value),
+    )
+
+
+def upper_limit(first: Evaluation, second: Evaluation, error_rate: float) -> float:
+    """Return how much higher the first one's rate may be, on the frames of both.
+
+    It is the upper end of the interval of `paired_difference` at another level: the true
+    difference lies above it with a probability of `error_rate`.
+
+    Raises
+    ------
+    ValueError
+        If the two have no frame in common.
+    """
+    return _interval(*_discordant(first, second), float(norm.isf(error_rate)))[1]
+
+
+def _discordant(first: Evaluation, second: Evaluation) -> tuple[int, int, int]:
+    """Return how many frames only the first, only the second indexed, and how many both have."""
     a = {o.frame: o.indexed for o in first.outcomes}
     b = {o.frame: o.indexed for o in second.outcomes}
     shared = a.keys() & b.keys()
@@ -57,16 +85,11 @@ def paired_difference(first: Evaluation, second: Evaluation) -> PairedDifference
         raise ValueError("the two evaluations have no frame in common")
     gained = sum(a[frame] and not b[frame] for frame in shared)
     lost = sum(b[frame] and not a[frame] for frame in shared)
-    n = len(shared)
+    return gained, lost, len(shared)
+
+
+def _interval(gained: int, lost: int, n: int, z: float) -> tuple[float, float]:
     up, down, total = gained + 0.5, lost + 0.5, n + 2
     centre = (up - down) / total
-    half = 1.959964 * sqrt(up + down - (up - down) ** 2 / total) / total
-    p_value = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    return PairedDifference(
-        n_frames=n,
-        gained=gained,
-        lost=lost,
-        difference=(gained - lost) / n,
-        ci95=(max(centre - half, -1.0), min(centre + half, 1.0)),
-        p_value=float(p_value),
-    )
+    half = z * sqrt(up + down - (up - down) ** 2 / total) / total
+    return max(centre - half, -1.0), min(centre + half, 1.0)

@@ -36,11 +36,14 @@ class Trial:
         Why it was made: "baseline", "start", "look", "geometry", "portfolio",
         "search", "confirm" or "fresh".
     evaluation : Evaluation
+    reason : str
+        Why these settings, in words, where the searcher can say it.
     """
 
     number: int
     stage: str
     evaluation: Evaluation
+    reason: str = ""
 
 
 class SessionStore:
@@ -114,6 +117,7 @@ class SessionStore:
                         int(fields["number"]),
                         str(fields["stage"]),
                         Evaluation.from_dict(fields["evaluation"]),
+                        str(fields.get("reason", "")),
                     )
                 )
             except (ValueError, KeyError, TypeError) as error:
@@ -122,12 +126,11 @@ class SessionStore:
             write_whole(log, "".join(complete))
         return cls(directory, config, trials)
 
-    def add(self, stage: str, evaluation: Evaluation) -> Trial:
+    def add(self, stage: str, evaluation: Evaluation, reason: str = "") -> Trial:
         """Record one more evaluation; it is on disk when this returns."""
-        trial = Trial(len(self.trials), stage, evaluation)
-        line = json.dumps(
-            {"number": trial.number, "stage": stage, "evaluation": evaluation.as_dict()}
-        )
+        trial = Trial(len(self.trials), stage, evaluation, reason)
+        fields = {"number": trial.number, "stage": stage, "evaluation": evaluation.as_dict()}
+        line = json.dumps(fields | ({"reason": reason} if reason else {}))
         with (self.directory / "evaluations.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
             stream.flush()
@@ -168,4 +171,6 @@ def _row(trial: Trial) -> dict[str, Any]:
         },
         "seconds": evaluation.seconds,
         "core_seconds": evaluation.core_seconds,
+        "failure": evaluation.failure,
+        "reason": trial.reason,
     }

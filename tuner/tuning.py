@@ -5,27 +5,44 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from envs.live_evaluator import LiveEvaluator, background_level, sample_frames
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import fingerprint
+from tuner.indexers import IndexerChoice, make_indexer
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
-from tuner.session import Budget, run_session
+from tuner.session import Budget, Outcome, run_session
 from tuner.store import SessionStore, Trial
 from wrappers.cell import Cell
+from wrappers.detector.bad_pixels import BadPixelMap, find_bad_pixels
 from wrappers.detector.geometry import Geometry
+from wrappers.detector.settings_mask import needs_map
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
-from wrappers.indexing import Indexer
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["Request", "tune"]
+
+BAD_PIXELS = "bad_pixels.h5"
+"""In a session's directory: the map that its settings' masks are made of."""
+
+HOW = ("indexer", "stop_early")
+"""Fields of a request that a resumed session may change; the indexer's name it may not."""
+
+DECOYS = 50
+DEAR_DECOYS = 20
+"""With CrystFEL a decoy costs several times as much as a crystal: xgandalf tries it again and
+again (thaumatin: 15 crystals take 6 core-seconds, their decoys 18)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,9 @@ class Request:
         ``clen`` is sought within this fraction of the geometry's.
     seed : int
         Of the sample and of the searcher.
+    indexer : IndexerChoice
+    stop_early : bool
+        End before the budget is spent, once the winner is separated.
     """
 
     data: Path
@@ -55,16 +75,19 @@ class Request:
     tuned: tuple[str, ...] = DEFAULT_TUNED
     clen_range: float = 0.05
     seed: int = 0
+    indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
+    stop_early: bool = False
 
 
 def tune(
     request: Request,
     directory: Path,
-    make_indexer: Callable[[Geometry, Cell], Indexer],
     *,
     budget: Budget,
     jobs: int = 1,
+    cluster: Client | None = None,
     resume: bool = False,
+    on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Recommendation | None:
     """Run or resume a session and write what it recommends.
@@ -76,13 +99,15 @@ def tune(
     request : Request
     directory : Path
         Of the session; new or empty unless `resume`.
-    make_indexer : callable
-        Takes the geometry and the cell.
     budget : Budget
     jobs : int
-        Processes.
+        Processes of this machine.
+    cluster : distributed.Client, optional
+        Its workers evaluate instead.
     resume : bool
         Go on with the session in the directory.
+    on_indexer : callable
+        Called with the indexer's name and version before the first evaluation.
     on_trial : callable
         Called with each new trial.
 
@@ -101,10 +126,11 @@ def tune(
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
     run = Run.open(request.data, geometry)
-    indexer = make_indexer(geometry, cell)
+    indexer = make_indexer(request.indexer, geometry, cell, jobs=1 if cluster else jobs)
+    on_indexer(indexer.name)
     sample, others = sample_frames(run, request.n_frames, request.seed)
     config = {
-        **{key: _plain(value) for key, value in asdict(request).items()},
+        **{key: _plain(value) for key, value in asdict(request).items() if key not in HOW},
         "indexer": indexer.name,
         "data_sha256": fingerprint(request.data, *run.files),
         "geometry_sha256": fingerprint(request.geometry),
@@ -112,31 +138,59 @@ def tune(
     }
     # Everything that may be refused comes before the session is begun.
     space = _space(request, run, geometry, sample)
+    if needs_map(space.base):
+        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume))
     store = _open_store(directory, config, resume)
+    if run.bad_pixels is not None:
+        run.bad_pixels.save(directory / BAD_PIXELS)
 
     with ExitStack() as stack:
+        stack.enter_context(closing(indexer))
 
-        def evaluator(frames: list[int]) -> LiveEvaluator:
-            live = LiveEvaluator(run, geometry, cell, indexer, frames, jobs=jobs)
+        def evaluator(frames: list[int], max_decoys: int = DECOYS) -> LiveEvaluator:
+            live = LiveEvaluator(
+                run,
+                geometry,
+                cell,
+                indexer,
+                frames,
+                jobs=jobs,
+                max_decoys=max_decoys,
+                cache=directory / "indexed",
+                cluster=cluster,
+            )
             return stack.enter_context(live)
 
         outcome = run_session(
             store,
-            evaluator(sample),
+            evaluator(sample, DEAR_DECOYS if request.indexer.crystfel else DECOYS),
             space,
             searcher=request.searcher,
             budget=budget,
             seed=request.seed,
             fresh=evaluator(others) if len(others) == len(sample) else None,
+            stop_early=request.stop_early,
             on_trial=on_trial,
         )
     recommendation = None
     if outcome is not None:
-        provenance = _provenance(store, run, outcome.on_fresh_frames)
-        recommendation = recommend(outcome.best, outcome.baseline, provenance)
+        checks = {}
+        if request.indexer.crystfel and not outcome.ended_by_failure:
+            checks["crystfel_own_search"] = check_own_search(
+                outcome.best, run, request.geometry, cell, request.indexer, jobs=jobs
+            )
+        provenance = _provenance(store, run, outcome)
+        recommendation = recommend(outcome.best, outcome.baseline, provenance, checks)
         write_recommendation(recommendation, directory / "recommended.toml")
     write_report(store, recommendation, directory / "report.html")
     return recommendation
+
+
+def _bad_pixels(run: Run, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
+    """Return the session's map of bad pixels, made of its sample when it begins."""
+    if resume and path.exists():
+        return BadPixelMap.load(path, run.geometry)
+    return find_bad_pixels(run, sample)
 
 
 def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> SessionStore:
@@ -164,7 +218,7 @@ def _space(request: Request, run: Run, geometry: Geometry, sample: list[int]) ->
     )
 
 
-def _provenance(store: SessionStore, run: Run, on_fresh_frames: bool) -> dict[str, Any]:
+def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, Any]:
     evaluations = [trial.evaluation for trial in store.trials]
     return {
         "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
@@ -176,8 +230,10 @@ def _provenance(store: SessionStore, run: Run, on_fresh_frames: bool) -> dict[st
         "evaluations": len(evaluations),
         "frame_evaluations": sum(evaluation.n_frames for evaluation in evaluations),
         "core_seconds": round(sum(evaluation.core_seconds for evaluation in evaluations), 1),
-        "measured_on_fresh_frames": on_fresh_frames,
+        "measured_on_fresh_frames": outcome.on_fresh_frames,
+        **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
         "geometry_clen": run.nominal_clen,
+        **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
         **{
             key: store.config[key]
             for name in ("data", "geometry", "cell")

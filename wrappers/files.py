@@ -10,8 +10,8 @@ from wrappers.errors import InputError
 __all__ = ["write_whole"]
 
 
-def write_whole(target: Path, text: str) -> None:
-    """Write a text file by way of a temporary one beside it.
+def write_whole(target: Path, content: str | bytes) -> None:
+    """Write a file by way of a temporary one beside it.
 
     Raises
     ------
@@ -20,7 +20,9 @@ def write_whole(target: Path, text: str) -> None:
     """
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(text.encode("utf-8", "surrogateescape"))
+        if isinstance(content, str):
+            content = content.encode("utf-8", "surrogateescape")
+        part.write_bytes(content)
         os.replace(part, target)
     except OSError as error:
         raise InputError(

@@ -93,3 +93,7 @@ class Indexer(Protocol):
     def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
         """Index each pattern; the answers come in the patterns' order."""
         ...
+
+    def close(self) -> None:
+        """End whatever runs for it; the next call would start it again."""
+        ...

@@ -119,6 +119,10 @@ class CachedIndexer:
             answers |= found
         return [answers[key] for key in keys]
 
+    def close(self) -> None:
+        """Close the other indexer; the file needs no closing."""
+        self._indexer.close()
+
     def _key(self, pattern: Pattern) -> bytes:
         digest = hashlib.blake2b(self._context, digest_size=16)
         peaks = pattern.peaks

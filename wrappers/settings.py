@@ -10,7 +10,7 @@ from typing import Any
 
 from wrappers.errors import InputError
 
-__all__ = ["CRYSTFEL_DEFAULTS", "PEAK_FIELDS", "Settings"]
+__all__ = ["CRYSTFEL_DEFAULTS", "MASK_FIELDS", "PEAK_FIELDS", "Settings"]
 
 PEAK_FIELDS = (
     "min_snr",
@@ -21,8 +21,10 @@ PEAK_FIELDS = (
     "min_res",
     "max_res",
 )
-"""The fields that decide which peaks are found; the others decide what is made of them."""
+"""The fields that decide which peaks a peak finder finds in given pixels."""
 
+MASK_FIELDS = ("mask_hot_sigma", "mask_noisy_sigma", "mask_dead_sigma", "mask_edge")
+"""The fields that decide which pixels it is given, beyond what the geometry masks."""
 
 MOST_PIXELS = 10**9
 CLEN_RANGE = (1e-3, 1e3)
@@ -56,6 +58,12 @@ class Settings:
     shift_x, shift_y : float
         Shift of the whole detector in metres, added to the geometry's own, with CrystFEL's
         sign (``detector_shift_x``, ``detector_shift_y``).
+    mask_hot_sigma, mask_noisy_sigma, mask_dead_sigma : float
+        Mask pixels that are this many robust standard deviations brighter, more restless, or
+        fainter, quieter and less responsive than their neighbours (`wrappers.detector.bad_pixels`);
+        0 leaves them. They come on top of the geometry's own masks.
+    mask_edge : int
+        Width of the strip that is masked along each panel's rim, in pixels.
 
     Raises
     ------
@@ -75,6 +83,10 @@ class Settings:
     clen: float | None = None
     shift_x: float = 0.0
     shift_y: float = 0.0
+    mask_hot_sigma: float = 0.0
+    mask_noisy_sigma: float = 0.0
+    mask_dead_sigma: float = 0.0
+    mask_edge: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -91,7 +103,13 @@ class Settings:
             plain = int(number) if field.type == "int" else number
             object.__setattr__(self, field.name, plain)
         _require(
-            max(self.max_pix_count, self.local_bg_radius, self.max_res, self.min_res)
+            max(
+                self.max_pix_count,
+                self.local_bg_radius,
+                self.max_res,
+                self.min_res,
+                self.mask_edge,
+            )
             <= MOST_PIXELS,
             f"a number of pixels is above {MOST_PIXELS}, more than any panel has",
         )
@@ -117,6 +135,8 @@ class Settings:
             f"clen is {self.clen} m, but must lie between {CLEN_RANGE[0]:g} and "
             f"{CLEN_RANGE[1]:g} m",
         )
+        for name in MASK_FIELDS:
+            _require(getattr(self, name) >= 0, f"{name} must not be negative (0 masks nothing)")
 
     def replace(self, **changes: float | None) -> Settings:
         """Return a copy with some fields changed."""
@@ -128,8 +148,13 @@ class Settings:
 
     @property
     def peak_key(self) -> tuple[float, ...]:
-        """What decides the peaks of a frame: equal keys give equal peak lists."""
+        """What decides the peaks of a masked frame: equal keys give equal peak lists."""
         return tuple(getattr(self, name) for name in PEAK_FIELDS)
+
+    @property
+    def mask_key(self) -> tuple[float, ...]:
+        """What decides which pixels are masked beyond the geometry's masks; all 0 for none."""
+        return tuple(getattr(self, name) for name in MASK_FIELDS)
 
 
 def _require(condition: bool, sentence: str) -> None:

@@ -46,3 +46,16 @@ def test_an_evaluation_survives_json():
     assert after.settings == before.settings
     assert (after.residual, after.asked) == (1.25, {"clen": (0.08, 1e-5)})
     assert math.isnan(after.scale_deviation)
+
+
+def test_frames_without_an_answer_widen_the_interval_upwards():
+    def outcomes(failed: int) -> tuple[FrameOutcome, ...]:
+        return tuple(
+            FrameOutcome(i, 20, True, int(i < 40), "out of time" if i >= 100 - failed else "")
+            for i in range(100)
+        )
+
+    whole, partly = (Evaluation(Settings(), outcomes(failed)) for failed in (0, 30))
+    assert partly.rate == whole.rate
+    assert partly.ci95[0] == whole.ci95[0]
+    assert partly.ci95[1] == wilson_interval(70, 100)[1]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from envs.evaluation import Evaluation, FrameOutcome
-from tuner.racing import Race
+from tuner.racing import FRUITLESS, INDIFFERENCE, Race, separated
+from tuner.store import Trial
 from wrappers.settings import Settings
 
 SETTINGS = Settings()
@@ -66,3 +67,30 @@ def test_without_an_incumbent_there_is_one_look():
     candidate = Coins(np.zeros(100))
     assert Race().run(candidate, SETTINGS, None).n_frames == 100
     assert candidate.looks == 1
+
+
+def test_a_winner_is_seldom_declared_where_another_is_better():
+    rng, repeats, wrong = np.random.default_rng(7), 400, 0
+    for _ in range(repeats):
+        # The best by chance of eight settings; one of them is better by the indifference.
+        n, common = 200, rng.random(200)
+        truth = [0.4] * 7 + [0.4 + INDIFFERENCE]
+        own = rng.random((8, n))
+        same = rng.random((8, n)) < 0.7
+        indexed = [np.where(s, common, o) < p for s, o, p in zip(same, own, truth, strict=True)]
+        trials = [Trial(i, "search", Coins(x).evaluate(SETTINGS)) for i, x in enumerate(indexed)]
+        winner = max(trials, key=lambda trial: trial.evaluation.rate)
+        later = [
+            Trial(8 + i, "search", Coins(np.zeros(25)).evaluate(SETTINGS)) for i in range(FRUITLESS)
+        ]
+        wrong += winner.number < 7 and separated(winner, trials + later)
+    assert wrong / repeats < 0.05
+
+
+def test_a_clear_winner_is_separated_once_the_search_has_looked_on():
+    good, bad = np.arange(200) < 120, np.arange(200) < 60
+    trials = [Trial(0, "start", Coins(bad).evaluate(SETTINGS))]
+    winner = Trial(1, "search", Coins(good).evaluate(SETTINGS))
+    later = [Trial(2 + i, "search", Coins(bad).evaluate(SETTINGS, 25)) for i in range(FRUITLESS)]
+    assert not separated(winner, [*trials, winner, *later[:-1]])
+    assert separated(winner, [*trials, winner, *later])

@@ -7,7 +7,7 @@ from envs.parameter_space import ParameterSpace
 from tuner.recommendation import read_recommendation, recommend, write_recommendation
 from tuner.session import Budget, asked_geometry, best_trial, run_session
 from tuner.store import SessionStore, Trial
-from wrappers.errors import InputError
+from wrappers.errors import InputError, ProgramError
 from wrappers.settings import CRYSTFEL_DEFAULTS
 
 
@@ -135,6 +135,65 @@ def test_damaged_session_files_are_told(tmp_path, landscape, space):
         SessionStore.open(tmp_path)
     with pytest.raises(InputError, match="holds no session"):
         SessionStore.open(tmp_path / "other")
+
+
+class Breaking:
+    """A landscape whose indexer breaks at some calls, counted from 0."""
+
+    def __init__(self, landscape, broken) -> None:
+        self.landscape, self.broken, self.n_calls = landscape, broken, 0
+
+    @property
+    def n_frames(self) -> int:
+        return self.landscape.n_frames
+
+    def evaluate(self, settings, n_frames=None):
+        self.n_calls += 1
+        if self.n_calls - 1 in self.broken:
+            raise ProgramError("indexamajig is gone")
+        return self.landscape.evaluate(settings, n_frames)
+
+
+def test_an_evaluation_that_fails_once_is_made_again(tmp_path, landscape, space):
+    store, outcome = run(tmp_path, Breaking(landscape, {0, 6}), space, n=8)
+    assert outcome is not None and not outcome.ended_by_failure
+    assert not any(trial.evaluation.failure for trial in store.trials)
+
+
+def test_an_evaluation_that_fails_twice_is_recorded_and_the_session_goes_on(
+    tmp_path, landscape, space
+):
+    store, outcome = run(tmp_path, Breaking(landscape, {6, 7}), space, n=12)
+    assert outcome is not None and not outcome.ended_by_failure
+    assert [t.evaluation.failure for t in store.trials if t.evaluation.failure] == [
+        "indexamajig is gone"
+    ]
+    assert outcome.best.rate > 0.6
+    assert "indexamajig is gone" in (tmp_path / "trials.csv").read_text()
+
+
+def test_a_session_whose_indexer_is_gone_ends_with_what_it_has_and_can_go_on(
+    tmp_path, landscape, space
+):
+    store, outcome = run(tmp_path, Breaking(landscape, range(8, 1000)), space, n=30)
+    assert outcome is not None
+    assert outcome.ended_by_failure == "indexamajig is gone"
+    assert outcome.best.n_indexed > 0
+    assert len(store.trials) < 12
+    store, outcome = run(tmp_path, landscape, space, n=15)
+    assert outcome is not None and not outcome.ended_by_failure
+    assert len([t for t in store.trials if t.stage not in ("confirm", "fresh")]) == 15
+
+
+def test_an_indexer_that_never_works_is_an_error(tmp_path, landscape, space):
+    with pytest.raises(ProgramError, match="indexamajig is gone"):
+        run(tmp_path, Breaking(landscape, range(1000)), space, n=30)
+
+
+def test_a_session_may_stop_before_its_budget_is_spent(tmp_path, landscape, space):
+    store, outcome = run(tmp_path, landscape, space, n=60, stop_early=True)
+    assert outcome is not None and outcome.best.rate > 0.75
+    assert len(store.trials) < 40
 
 
 def test_the_recommendation_is_read_back_as_written(tmp_path, landscape, space):

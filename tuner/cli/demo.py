@@ -44,9 +44,9 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     """
     from envs.parameter_space import DEFAULT_TUNED
     from envs.simulator import demo_experiment, simulate_run
+    from tuner.indexers import IndexerChoice
     from tuner.session import Budget
     from tuner.tuning import Request, tune
-    from wrappers.lattices.fast_indexer import FastIndexer
 
     experiment = demo_experiment(seed)
     stderr.print(f"simulating {FRAMES} frames in {output / 'run'}", highlight=False)
@@ -57,9 +57,14 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     session = output / "session"
     with stderr.status("evaluating settings"):
         recommendation = tune(
-            Request(data=paths.data, geometry=paths.geometry, cell=paths.cell, seed=seed),
+            Request(
+                data=paths.data,
+                geometry=paths.geometry,
+                cell=paths.cell,
+                seed=seed,
+                indexer=IndexerChoice("fast"),
+            ),
             session,
-            FastIndexer,
             budget=Budget(evaluations=EVALUATIONS),
             jobs=jobs,
             on_trial=trial_printer(DEFAULT_TUNED),

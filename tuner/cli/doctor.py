@@ -49,6 +49,11 @@ def command(as_json: bool) -> None:
             f"CrystFEL           {crystfel['version']} at {crystfel['path']}; indexers "
             f"{', '.join(crystfel['indexers'])}"
         )
+        if not crystfel["stays_between_calls"]:
+            click.echo(
+                "                   is started for each evaluation: CrystFEL 0.12 with ZMQ, and "
+                "pip install 'sfx-tuner[crystfel]', save that second"
+            )
 
 
 def examine() -> dict[str, Any]:
@@ -57,6 +62,7 @@ def examine() -> dict[str, Any]:
     import hdf5plugin
 
     from wrappers.crystfel.indexamajig import find_indexamajig
+    from wrappers.crystfel.server import can_serve
     from wrappers.errors import ProgramError
 
     crystfel: dict[str, Any] | None
@@ -68,6 +74,7 @@ def examine() -> dict[str, Any]:
                 "path": program.path,
                 "version": program.version,
                 "indexers": list(program.indexers),
+                "stays_between_calls": can_serve(program),
             }
     except ProgramError as error:
         crystfel = {"problem": str(error)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ from tuner.cli.options import (
     cell_option,
     data_argument,
     geometry_option,
+    indexer_choice,
     indexer_options,
     jobs_option,
     json_option,
+    mask_option,
     open_run,
     print_json,
     progress_bar,
     settings_from,
     settings_options,
     stderr,
+    with_bad_pixels,
 )
 from tuner.indexers import make_indexer
 from wrappers.cell import Cell
@@ -37,6 +41,7 @@ MAX_DECOYS = 50
 @geometry_option
 @cell_option
 @settings_options
+@mask_option
 @indexer_options
 @jobs_option
 @json_option
@@ -44,8 +49,7 @@ def command(
     data: Path,
     geometry: Path,
     cell: Path,
-    indexer: str,
-    timeout: float,
+    mask: Path | None,
     jobs: int,
     as_json: bool,
     **options: Any,
@@ -56,14 +60,17 @@ def command(
     Example:
       sfx-tuner index run.h5 -g run.geom -p protein.cell --min-snr 4.5 --threshold 30
     """
+    choice = indexer_choice(options)
     run, read = open_run(data, geometry)
     settings = settings_from(options, run)
+    run = with_bad_pixels(run, settings, mask)
     unit = Cell.read(cell)
-    chosen = make_indexer(indexer, read, unit, jobs=jobs, timeout=timeout)
+    chosen = make_indexer(choice, read, unit, jobs=jobs)
     stderr.print(f"indexer: {chosen.name}", highlight=False)
     rows: list[dict[str, Any]] = []
     decoys = decoys_indexed = 0
     with (
+        closing(chosen),
         LiveEvaluator(run, read, unit, chosen, range(len(run)), jobs=jobs, memory=0) as evaluator,
         progress_bar("indexing", len(run)) as show,
     ):

@@ -22,9 +22,12 @@ COMMANDS = {
     "tune": "tuner.cli.tune",
     "peaks": "tuner.cli.peaks",
     "index": "tuner.cli.index",
+    "mask": "tuner.cli.mask",
     "apply": "tuner.cli.apply",
     "export": "tuner.cli.export",
     "simulate": "tuner.cli.simulate",
+    "train": "tuner.cli.train",
+    "compare": "tuner.cli.compare",
     "demo": "tuner.cli.demo",
     "doctor": "tuner.cli.doctor",
 }

@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tuner.indexers import IndexerChoice
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
@@ -23,9 +24,11 @@ __all__ = [
     "cell_option",
     "data_argument",
     "geometry_option",
+    "indexer_choice",
     "indexer_options",
     "jobs_option",
     "json_option",
+    "mask_option",
     "open_run",
     "print_json",
     "progress_bar",
@@ -34,6 +37,7 @@ __all__ = [
     "settings_from",
     "settings_options",
     "stderr",
+    "with_bad_pixels",
 ]
 
 stderr = Console(stderr=True)
@@ -60,6 +64,11 @@ jobs_option = click.option(
 seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True
 )
+mask_option = click.option(
+    "--mask",
+    type=existing,
+    help="A file of sfx-tuner mask, for settings with a mask_*_sigma.  [default: from the data]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 HELP = {
@@ -74,6 +83,10 @@ HELP = {
     "clen": "Camera length, coffset included (m).",
     "shift_x": "Detector shift along x (m).",
     "shift_y": "Detector shift along y (m).",
+    "mask_hot_sigma": "Mask pixels this much too bright (robust σ; 0: none).",
+    "mask_noisy_sigma": "Mask pixels this much too restless (robust σ; 0: none).",
+    "mask_dead_sigma": "Mask pixels this much too faint or still (robust σ; 0: none).",
+    "mask_edge": "Mask this many pixels along each panel's rim.",
 }
 
 
@@ -108,27 +121,68 @@ def settings_from(options: dict[str, Any], run: Run) -> Settings:
 
 
 def indexer_options(function: F) -> F:
-    """Add ``--indexer`` and ``--timeout``."""
-    function = click.option(
-        "--timeout",
-        type=click.FloatRange(min=1),
-        default=600,
-        show_default=True,
-        help="Longest time for one call of indexamajig (s).",
-    )(function)
-    return click.option(
-        "--indexer",
-        type=click.Choice(["auto", "fast", "crystfel"]),
-        default="auto",
-        show_default=True,
-        help="fast: the embedded indexer; auto: CrystFEL where it is installed.",
-    )(function)
+    """Add ``--indexer``, ``--method``, ``--effort`` and ``--timeout``; see `indexer_choice`."""
+    options = (
+        click.option(
+            "--indexer",
+            type=click.Choice(["auto", "fast", "crystfel"]),
+            default="auto",
+            show_default=True,
+            help="fast: the embedded indexer; auto: CrystFEL where it is installed.",
+        ),
+        click.option(
+            "--method",
+            help="CrystFEL's indexing method, such as asdf.  [default: the best installed]",
+        ),
+        click.option(
+            "--effort",
+            type=click.Choice(["cheap", "normal", "thorough"]),
+            default="normal",
+            show_default=True,
+            help="How hard xgandalf tries.",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=1),
+            help="Longest time for one evaluation's indexing with CrystFEL (s); what is done by "
+            "then counts, the rest widens the interval.  [default: by the number of frames]",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def indexer_choice(options: dict[str, Any]) -> IndexerChoice:
+    """Take the values of `indexer_options` out of a command's options."""
+    return IndexerChoice(
+        name=options.pop("indexer"),
+        method=options.pop("method"),
+        effort=options.pop("effort"),
+        timeout=options.pop("timeout"),
+    )
 
 
 def open_run(data: Path, geometry: Path) -> tuple[Run, Geometry]:
     """Read the geometry and open the run."""
     read = Geometry.read(geometry)
     return Run.open(data, read), read
+
+
+def with_bad_pixels(run: Run, settings: Settings, mask: Path | None) -> Run:
+    """Return the run with a map of its bad pixels, where the settings need one.
+
+    The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.
+    """
+    from wrappers.detector.bad_pixels import BadPixelMap, find_bad_pixels, spread_frames
+    from wrappers.detector.settings_mask import needs_map
+
+    if mask is not None:
+        return run.with_bad_pixels(BadPixelMap.load(mask, run.geometry))
+    if not needs_map(settings):
+        return run
+    with progress_bar("looking for bad pixels", 2 * len(spread_frames(len(run)))) as show:
+        return run.with_bad_pixels(find_bad_pixels(run, progress=show))
 
 
 @contextmanager

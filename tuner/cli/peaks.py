@@ -15,6 +15,7 @@ from tuner.cli.options import (
     geometry_option,
     jobs_option,
     json_option,
+    mask_option,
     open_run,
     print_json,
     progress_bar,
@@ -22,6 +23,7 @@ from tuner.cli.options import (
     settings_from,
     settings_options,
     stderr,
+    with_bad_pixels,
 )
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.files import write_whole
@@ -35,6 +37,7 @@ __all__ = ["command"]
 @data_argument
 @geometry_option
 @settings_options
+@mask_option
 @click.option(
     "-o",
     "--output",
@@ -45,7 +48,13 @@ __all__ = ["command"]
 @jobs_option
 @json_option
 def command(
-    data: Path, geometry: Path, output: Path, jobs: int, as_json: bool, **options: Any
+    data: Path,
+    geometry: Path,
+    mask: Path | None,
+    output: Path,
+    jobs: int,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Find the peaks in every frame of a run.
 
@@ -56,6 +65,7 @@ def command(
     require_directory_for(output)
     run, read = open_run(data, geometry)
     settings = settings_from(options, run)
+    run = with_bad_pixels(run, settings, mask)
     clen_change = 0.0 if settings.clen is None else settings.clen - run.nominal_clen
     counts, unreadable = [], 0
     with (

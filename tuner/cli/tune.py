@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,6 +18,7 @@ from tuner.cli.options import (
     cell_option,
     data_argument,
     geometry_option,
+    indexer_choice,
     indexer_options,
     jobs_option,
     json_option,
@@ -24,16 +26,13 @@ from tuner.cli.options import (
     seed_option,
     stderr,
 )
-from tuner.indexers import make_indexer
+from tuner.cluster import connect
 from tuner.recommendation import UNITS, Recommendation
 from tuner.searchers import SEARCHERS
 from tuner.session import Budget
 from tuner.store import Trial
 from tuner.tuning import Request, tune
-from wrappers.cell import Cell
-from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.indexing import Indexer
 
 __all__ = ["command", "print_recommendation", "trial_printer"]
 
@@ -76,6 +75,12 @@ __all__ = ["command", "print_recommendation", "trial_printer"]
     show_default=True,
     help="Seek clen within this fraction of the geometry's.",
 )
+@click.option("--stop-early", is_flag=True, help="Stop once no tried settings can be much better.")
+@click.option(
+    "--cluster",
+    metavar="local|slurm|ADDRESS",
+    help="Let the workers of a Dask cluster evaluate.  [default: processes of this machine]",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted session.")
 @seed_option
 @jobs_option
@@ -86,17 +91,18 @@ def command(
     cell: Path,
     output: Path,
     searcher: str,
-    indexer: str,
-    timeout: float,
     frames: int,
     evaluations: int | None,
     minutes: float | None,
     tuned: str,
     clen_range: float,
+    stop_early: bool,
+    cluster: str | None,
     resume: bool,
     seed: int,
     jobs: int,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Find the settings that index most frames of a run.
 
@@ -117,26 +123,27 @@ def command(
         tuned=tuple(name.strip() for name in tuned.split(",")),
         clen_range=clen_range,
         seed=seed,
+        indexer=indexer_choice(options),
+        stop_early=stop_early,
     )
     if minutes is not None and math.isnan(minutes):
         raise InputError("--minutes is not a number: give a time such as 20")
     if evaluations is None and minutes is None:
         evaluations = 30
 
-    def chosen_indexer(read: Geometry, unit: Cell) -> Indexer:
-        chosen = make_indexer(indexer, read, unit, jobs=jobs, timeout=timeout)
-        stderr.print(f"indexer: {chosen.name}", highlight=False)
-        return chosen
-
     try:
-        with stderr.status("evaluating settings (the first use compiles for half a minute)"):
+        with (
+            connect(cluster, jobs) as client,
+            stderr.status("evaluating settings (the first use compiles for half a minute)"),
+        ):
             recommendation = tune(
                 request,
                 output,
-                chosen_indexer,
                 budget=Budget(evaluations, minutes),
                 jobs=jobs,
+                cluster=client,
                 resume=resume,
+                on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=trial_printer(request.tuned),
             )
     except (KeyboardInterrupt, SystemExit):
@@ -155,6 +162,11 @@ def command(
         print_json({**recommendation.as_dict(), "session": str(output)})
     else:
         print_recommendation(recommendation, output)
+    if "ended_by" in recommendation.provenance:
+        raise ProgramError(
+            "the session ended before its budget was spent, and recommends the best of what it "
+            f"had measured: {recommendation.provenance['ended_by']}; --resume goes on"
+        )
 
 
 def trial_printer(tuned: Sequence[str]) -> Callable[[Trial], None]:
@@ -175,6 +187,8 @@ def trial_printer(tuned: Sequence[str]) -> Callable[[Trial], None]:
         )
         low, high = evaluation.ci95
         failed = f"  {evaluation.n_failed} without an answer" if evaluation.n_failed else ""
+        if evaluation.failure:
+            failed = f"  failed: {evaluation.failure}"
         stderr.print(
             f"{trial.number:5d} {trial.stage:9s} {values} {evaluation.n_hits:5d} "
             f"{evaluation.n_indexed:7d} {evaluation.n_frames:6d} {evaluation.rate:6.1%}  "
@@ -184,6 +198,8 @@ def trial_printer(tuned: Sequence[str]) -> Callable[[Trial], None]:
             markup=False,
             soft_wrap=True,
         )
+        if trial.reason:
+            stderr.print(f"{'':15}{trial.reason}", highlight=False, markup=False, style="dim")
 
     return show
 
@@ -209,6 +225,14 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         f"CrystFEL's defaults {evidence['baseline_rate']:.1%} on the same frames: "
         f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]"
     )
+    own = evidence.get("crystfel_own_search", {})
+    if "not_done" in own:
+        console.print(f"CrystFEL's own peak search was not compared: {own['not_done']}")
+    elif own:
+        console.print(
+            f"CrystFEL's own peak search, same settings: the same number of peaks in "
+            f"{own['same_peaks']} of {own['n_frames']} frames, {own['n_indexed']} indexed"
+        )
     n, k = evidence["n_decoys"], evidence["n_decoys_indexed"]
     if n:
         console.print(

@@ -132,6 +132,9 @@ class CrystfelIndexer:
                 answers[number] = answer
         return answers
 
+    def close(self) -> None:
+        """Do nothing: each call ends its own program."""
+
     def _call(self, patterns: list[Pattern], shift_x: float, shift_y: float) -> list[Indexing]:
         moved = replace(
             self._geometry,

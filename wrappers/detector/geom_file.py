@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -211,6 +211,8 @@ def write_geometry(
     clen_change: float = 0.0,
     shift_x: float = 0.0,
     shift_y: float = 0.0,
+    top: Sequence[str] = (),
+    bottom: Sequence[str] = (),
 ) -> None:
     """Copy a geometry file with another camera length and detector shift.
 
@@ -227,6 +229,8 @@ def write_geometry(
     shift_x, shift_y : float
         Added to ``detector_shift_x`` and ``detector_shift_y``, in metres: the detector moves
         towards positive x and y.
+    top, bottom : sequence of str
+        Further lines, before the first statement and behind the last.
 
     Raises
     ------
@@ -238,7 +242,7 @@ def write_geometry(
     lines = split_lines(source)
     found = list(statements(lines, source))
     newline = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
-    inserted: list[str] = []
+    inserted = [line + newline for line in top]
     edits: dict[int, str] = {}
 
     def add(statement: Statement, change: float) -> None:
@@ -292,7 +296,10 @@ def write_geometry(
     # New defaults must come before the panels; the first statement is early enough.
     first = found[0].line if found else 0
     body = [edits.get(i, line) for i, line in enumerate(lines)]
-    write_whole(target, "".join([*body[:first], *inserted, *body[first:]]))
+    if bottom and body and not body[-1].endswith(("\n", "\r")):
+        body[-1] += newline
+    appended = [line + newline for line in bottom]
+    write_whole(target, "".join([*body[:first], *inserted, *body[first:], *appended]))
 
 
 def _some_panel_lacks(found: list[Statement], key: str) -> bool:

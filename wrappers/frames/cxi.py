@@ -26,7 +26,7 @@ from wrappers.peaks import PeakList
 if TYPE_CHECKING:
     from wrappers.detector.geometry import Geometry
 
-__all__ = ["CxiPeaks", "CxiWriter"]
+__all__ = ["CxiPeaks", "CxiWriter", "Disk", "create_images"]
 
 DATA = "/entry_1/data_1/data"
 MASK = "/entry_1/data_1/mask"
@@ -49,7 +49,7 @@ HALF_PIXEL = 0.5
 BUFFERED_FRAMES = 64
 
 
-class _Disk(io.FileIO):
+class Disk(io.FileIO):
     """A file for HDF5 to write to that remembers its first failure instead of raising it.
 
     HDF5 leaves a file half closed when the disk is full, and crashes the process later. Here it
@@ -59,6 +59,7 @@ class _Disk(io.FileIO):
     error: OSError | None = None
 
     def write(self, data: Any) -> int:
+        """Write, or pretend to."""
         view = memoryview(data).cast("B")
         done = 0
         while done < len(view) and self.error is None:
@@ -69,11 +70,26 @@ class _Disk(io.FileIO):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
+        """Change the size, or pretend to."""
         try:
             return super().truncate(size)
         except OSError as error:
             self.error = self.error or error
             return size or 0
+
+
+def create_images(
+    file: h5py.File, name: str, n: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> h5py.Dataset:
+    """Create a data set of `n` images or more: a chunk each, bitshuffled, LZ4-compressed."""
+    return file.create_dataset(
+        name,
+        (n, *shape),
+        dtype,
+        maxshape=(None, *shape),
+        chunks=(1, *shape),
+        **hdf5plugin.Bitshuffle(cname="lz4"),
+    )
 
 
 class CxiWriter:
@@ -110,11 +126,11 @@ class CxiWriter:
         self._width = 0
         self._pending: list[tuple[PeakList, float, float, tuple[str, str]]] = []
         try:
-            self._disk = _Disk(self._part, "w+")
+            self._disk = Disk(self._part, "w+")
         except OSError as error:
             raise self._failure(error) from error
         self._file = h5py.File(self._disk, "w")
-        self._images: tuple[h5py.Dataset, h5py.Dataset] | None = None
+        self._images: dict[str, h5py.Dataset] = {}
         self._create_lists(dict(attributes or {}), sources)
 
     def __len__(self) -> int:
@@ -141,7 +157,8 @@ class CxiWriter:
         camera_length: float,
         *,
         source: tuple[str, str] = ("", ""),
-        image: tuple[NDArray[np.generic], NDArray[np.bool_]] | None = None,
+        image: NDArray[np.generic] | None = None,
+        mask: NDArray[np.bool_] | None = None,
     ) -> None:
         """Add one frame.
 
@@ -154,9 +171,10 @@ class CxiWriter:
             In metres (the file has it in millimetres).
         source : (str, str), optional
             File and event that the frame came from.
-        image : (array (ss, fs), bool array (ss, fs)), optional
-            The frame itself and its mask (True is usable; the file has 0 for that, 1 for bad).
-            Either all frames have one or none has.
+        image : array (ss, fs), optional
+            The frame itself. Either all frames have one or none has.
+        mask : bool array (ss, fs), optional
+            True is usable; the file has 0 for that, 1 for bad. All frames have one or none has.
 
         Raises
         ------
@@ -164,10 +182,17 @@ class CxiWriter:
             If the file cannot be written, for want of space say.
         """
         if image is not None:
-            self._write_image(*image)
+            self._write_image(DATA, image)
+        if mask is not None:
+            self._write_image(MASK, (~mask).view(np.uint8))
         self._pending.append((peaks, photon_energy, camera_length, source))
         if len(self._pending) == BUFFERED_FRAMES:
             self._flush()
+        self._check_disk()
+
+    def add(self, name: str, values: object, dtype: str | None = None) -> None:
+        """Write a further data set: a string, or numbers of the type given."""
+        self._file.create_dataset(name, data=values, dtype=dtype)
         self._check_disk()
 
     def close(self) -> None:
@@ -222,28 +247,11 @@ class CxiWriter:
             if value is not None:
                 self._file[PEAKS].attrs[name] = value
 
-    def _write_image(self, data: NDArray[np.generic], mask: NDArray[np.bool_]) -> None:
-        if self._images is None:
-            self._images = (
-                self._create_images(DATA, data.shape, data.dtype),
-                self._create_images(MASK, mask.shape, np.dtype(np.uint8)),
-            )
-        row = len(self)
-        for dataset, values in zip(self._images, (data, ~mask), strict=True):
-            dataset.resize(row + 1, axis=0)
-            dataset[row] = values
-
-    def _create_images(
-        self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> h5py.Dataset:
-        return self._file.create_dataset(
-            name,
-            (0, *shape),
-            dtype,
-            maxshape=(None, *shape),
-            chunks=(1, *shape),
-            **hdf5plugin.Bitshuffle(cname="lz4"),
-        )
+    def _write_image(self, name: str, values: NDArray[np.generic]) -> None:
+        if name not in self._images:
+            self._images[name] = create_images(self._file, name, 0, values.shape, values.dtype)
+        self._images[name].resize(len(self) + 1, axis=0)
+        self._images[name][len(self)] = values
 
     def _flush(self) -> None:
         if not self._pending:

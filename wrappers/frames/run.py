@@ -14,7 +14,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -33,6 +33,9 @@ from wrappers.frames.events import (
     wrong_dimensions,
 )
 from wrappers.frames.hdf5 import HDF5Files, is_hdf5, reading
+
+if TYPE_CHECKING:
+    from wrappers.detector.bad_pixels import BadPixelMap
 
 __all__ = ["Frame", "Run"]
 
@@ -85,7 +88,15 @@ class Run:
     ----------
     geometry : Geometry
     names : sequence of (file, event)
+
+    Attributes
+    ----------
+    bad_pixels : BadPixelMap or None
+        What is known of the detector's pixels, of `with_bad_pixels`. The frames' own masks do not
+        have it: settings say what to make of it.
     """
+
+    bad_pixels: BadPixelMap | None = None
 
     def __init__(self, geometry: Geometry, names: Sequence[tuple[str, str]]) -> None:
         self.geometry = geometry
@@ -178,9 +189,36 @@ class Run:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_masks": {}}
 
+    def places(self, index: int) -> list[tuple[Block, h5py.Dataset, Selection]]:
+        """Return where a frame is stored: for each block the data set, and the index into it.
+
+        Raises
+        ------
+        InputError
+            If it is not where the geometry says.
+        """
+        file, event = self._names[index]
+        return [
+            (block, *self._select(file, event, block, block.data, "data"))
+            for block in self.geometry.blocks
+        ]
+
     def name(self, index: int) -> tuple[str, str]:
         """Return a frame's file and event, as CrystFEL writes them."""
         return self._names[index]
+
+    def static_mask(self, index: int) -> Mask:
+        """Return what holds for all frames of a frame's file (ss, fs): don't write to it.
+
+        That is all that the geometry masks, but for masks that are stored for each event and
+        for pixels flagged by their value.
+
+        Raises
+        ------
+        InputError
+            If a mask cannot be read.
+        """
+        return self._static_mask(*self._names[index])[0]
 
     @property
     def files(self) -> list[Path]:
@@ -192,6 +230,12 @@ class Run:
         run = copy.copy(self)
         run.__dict__.pop("nominal_clen", None)
         run._names = tuple(self._names[i] for i in indices)
+        return run
+
+    def with_bad_pixels(self, bad_pixels: BadPixelMap | None) -> Run:
+        """Return the same run with a map of the bad pixels, for settings that need one."""
+        run = copy.copy(self)
+        run.bad_pixels = bad_pixels
         return run
 
     @cached_property

@@ -247,6 +247,9 @@ class FastIndexer:
         """Index each pattern; the answers come in the patterns' order."""
         return [self._index(pattern) for pattern in patterns]
 
+    def close(self) -> None:
+        """Do nothing: nothing runs for it."""
+
     def _index(self, pattern: Pattern) -> Indexing:
         q = self._geometry.scattering_vectors(
             pattern.peaks,

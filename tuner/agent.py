@@ -1,0 +1,226 @@
+"""The trained agent as a searcher, and its hand-over to a Gaussian process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.evaluation import Evaluation
+from envs.observation import (
+    FEATURES,
+    MEMORY,
+    POLICY_PARAMETERS,
+    Reading,
+    TaskBatch,
+    layout,
+)
+from envs.objective import PRICE_OF_A_VAIN_HIT
+from envs.parameter_space import ParameterSpace
+from tuner.baselines import PinnedSearcher
+from tuner.policy import Policy
+from tuner.searchers import Searcher, Values
+
+__all__ = ["AgentSearcher", "HandOver", "explain"]
+
+STAYS = 0.02
+"""Steps on the scale of the actions, 2 from end to end of a range, that are not worth a word."""
+
+USUAL_BUDGET = 20
+"""Evaluations that the agent reckons with where nobody says."""
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """When the agent's gain has stalled, so that a search of its surroundings goes on.
+
+    Attributes
+    ----------
+    least : int
+        Evaluations before which the agent keeps the lead.
+    patience : int
+        Evaluations in a row that did not raise the best merit by `margin`.
+    margin : float
+        In standard errors of the best merit.
+    """
+
+    least: int = 8
+    patience: int = 3
+    margin: float = 0.25
+
+    def due(self, merits: list[float], n_frames: int) -> bool:
+        """Whether these merits, in order, have stalled."""
+        if len(merits) < max(self.least, self.patience + 1):
+            return False
+        best = np.maximum.accumulate(merits)
+        rate = float(np.clip(best[-1], 0.02, 0.98))
+        error = np.sqrt(rate * (1 - rate) / max(n_frames, 1))
+        return bool(best[-1] - best[-1 - self.patience] <= self.margin * error)
+
+
+class AgentSearcher:
+    """Proposes what the trained policy would try; a Gaussian process may take over.
+
+    The one that takes over is told all that was measured before, and it tunes every parameter
+    of the space, those too that the agent leaves at the base.
+
+    Parameters
+    ----------
+    space : ParameterSpace
+    policy : Policy
+    budget : int or None
+        Evaluations of the whole session, those ingested included.
+    price_of_a_vain_hit : float
+        That the merits which it will be told are reckoned with.
+    make_gp : callable, optional
+        Makes the searcher that takes over, for a space; without it the agent never hands over.
+    hand_over : HandOver
+        When that is.
+    """
+
+    sees_all = True
+    """It wants every evaluation of a session, at whatever camera length."""
+
+    def __init__(
+        self,
+        space: ParameterSpace,
+        policy: Policy,
+        *,
+        budget: int | None = None,
+        price_of_a_vain_hit: float = PRICE_OF_A_VAIN_HIT,
+        make_gp: Callable[[ParameterSpace], Searcher] | None = None,
+        hand_over: HandOver = HandOver(),
+    ) -> None:
+        self._space, self._policy = space, policy
+        self._tasks = TaskBatch.single(space, budget or USUAL_BUDGET, price_of_a_vain_hit)
+        self._names = [name for name in POLICY_PARAMETERS if name in space.names]
+        self._make_gp, self._hand_over = make_gp, hand_over
+        self._gp: PinnedSearcher | None = None
+        self._told: list[tuple[Values, float, Evaluation | None]] = []
+        self._n_frames = 0
+        self._pending: dict[str, float] | None = None
+        self.reason = ""
+        """Why the last suggestion was made, in words."""
+
+    def suggest(self) -> dict[str, float]:
+        """Return the values to try next; `reason` then says why."""
+        if self._pending is None:
+            self._pending = self._from_gp() if self._hands_over() else self._from_policy()
+        return dict(self._pending)
+
+    def ingest(self, values: Values, merit: float, evaluation: Evaluation | None = None) -> None:
+        """Learn what the values gave; without the whole evaluation, only their merit."""
+        reading = (
+            Reading.of_rate(merit) if evaluation is None else Reading.of_evaluation(evaluation)
+        )
+        known = dict(zip(POLICY_PARAMETERS, self._tasks.base[0], strict=True)) | dict(values)
+        row = np.array([[known[name] for name in POLICY_PARAMETERS]])
+        self._tasks.record(row, reading, np.array([merit]))
+        self._told.append((dict(values), merit, evaluation))
+        self._n_frames = int(reading.n_frames[0])
+        if self._gp is not None:
+            self._gp.ingest(values, merit, evaluation)
+        if self._pending == dict(values):
+            self._pending = None
+
+    def _hands_over(self) -> bool:
+        if self._make_gp is None:
+            return False
+        if self._gp is not None or not self._names:
+            return True
+        return self._hand_over.due([merit for _, merit, _ in self._told], self._n_frames)
+
+    def _from_policy(self) -> dict[str, float]:
+        action = self._policy.act(self._tasks.observe())
+        executed = dict(zip(POLICY_PARAMETERS, self._tasks.execute(action)[0], strict=True))
+        proposed = self._space.values(self._space.base)
+        proposed |= {name: self._space[name].clip(executed[name]) for name in self._names}
+        self.reason = explain(self._policy, self._tasks)
+        return proposed
+
+    def _from_gp(self) -> dict[str, float]:
+        if self._gp is None:
+            assert self._make_gp is not None
+            self._gp = PinnedSearcher(self._space, self._make_gp)
+            for values, merit, evaluation in self._told:
+                self._gp.ingest(values, merit, evaluation)
+        self.reason = "the agent's gain has stalled: a Gaussian process goes on from its data"
+        return self._gp.suggest()
+
+
+@dataclass(frozen=True)
+class _Clue:
+    """A group of what is observed, in the words of a beamline."""
+
+    features: tuple[str, ...]
+    low: str
+    high: str
+
+
+CLUES = (
+    _Clue(
+        ("explained",),
+        "few of the peaks are explained by the lattices",
+        "the lattices explain most of the peaks",
+    ),
+    _Clue(("peaks",), "few peaks are found in a hit", "many peaks are found in a hit"),
+    _Clue(("hits",), "few frames have enough peaks", "many frames have enough peaks"),
+    _Clue(("indexed_hits",), "few of the hits are indexed", "most of the hits are indexed"),
+    _Clue(
+        ("residual",),
+        "the spots lie close to their predicted places",
+        "the spots lie far from their predicted places",
+    ),
+    _Clue(
+        ("cell_scale", "clen_asked"),
+        "the cells come out too small, so the detector is farther away",
+        "the cells come out too large, so the detector is nearer",
+    ),
+    _Clue(
+        ("decoys",), "scrambled peak lists are not indexed", "scrambled peak lists are indexed too"
+    ),
+    _Clue(("merit", "rate"), "the rates so far are low", "the rates so far are high"),
+)
+
+
+def explain(policy: Policy, tasks: TaskBatch) -> str:
+    """Return in words where the policy goes in the first task, and what it saw that moved it.
+
+    For every group of diagnostics the action is worked out once more as if that group had been
+    what it is on average; the group that changes the proposal most is the one that is named.
+    """
+    if tasks.spent[0] == 0:
+        return "a first look: what is usually good for such a detector and background"
+    observation = tasks.observe()
+    action = policy.act(observation)
+    veiled = np.repeat(observation, len(CLUES), axis=0)
+    for row, clue in enumerate(CLUES):
+        places = [place for place in _places(clue.features) if _measured(observation[0], place)]
+        veiled[row, places] = policy.typical[places]
+    # As executed: what is not tuned and a camera length that the lattices know do not move.
+    after = tasks.units(tasks.execute(action))[0]
+    otherwise = np.array([tasks.units(tasks.execute(one[None]))[0] for one in policy.act(veiled)])
+    row, column = np.unravel_index(int(np.argmax(np.abs(after - otherwise))), otherwise.shape)
+    name, clue = POLICY_PARAMETERS[column], CLUES[row]
+    seen = _places(clue.features[:1])[1]
+    sight = clue.high if observation[0, seen] > policy.typical[seen] else clue.low
+    step = after[column] - tasks.units(tasks.incumbent)[0, column]
+    if abs(step) < STAYS:
+        return f"{sight}: {name} stays"
+    return f"{sight}: {name} {'up' if step > 0 else 'down'}"
+
+
+def _places(features: tuple[str, ...]) -> list[int]:
+    """Return where these features are seen: of the incumbent, then of the newest and so on."""
+    parts = [layout()["incumbent"]]
+    parts += [layout()[f"evaluation {age}"] for age in range(1, MEMORY + 1)]
+    offsets = [len(POLICY_PARAMETERS) + FEATURES.index(feature) for feature in features]
+    return [part.start + offset for part in parts for offset in offsets]
+
+
+def _measured(observation: NDArray[np.float32], place: int) -> bool:
+    """Whether the evaluation that a place belongs to was made at all."""
+    part = next(part for part in layout().values() if part.start <= place < part.stop)
+    return bool(observation[part.start + len(POLICY_PARAMETERS) + FEATURES.index("measured")] > 0)

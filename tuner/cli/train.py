@@ -1,0 +1,84 @@
+"""``sfx-tuner train``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from tuner.cli.options import jobs_option, json_option, print_json, stderr
+
+
+@click.command("train")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Directory for the policy, its curves and checkpoints.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    help="Trainings to choose the best of, seeded 0, 1, 2 …",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=None,
+    help="Simulated evaluations each of them sees.  [default: 4 million]",
+)
+@click.option("--chapters", type=click.IntRange(1), default=None, help="Checkpoints of each.")
+@click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
+@jobs_option
+@json_option
+def command(
+    output: Path,
+    seeds: int,
+    steps: int | None,
+    chapters: int | None,
+    resume: bool,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Train the agent's policy on simulated experiments.
+
+    The checkpoint is the one that does best on simulated experiments of another family. With
+    its default options this makes the policy that sfx-tuner comes with.
+
+    \b
+    Example:
+      sfx-tuner train -o training
+      sfx-tuner compare --policy training
+    """
+    from tuner.training import Training, train
+
+    given = {"steps": steps, "chapters": chapters}
+    training = dataclasses.replace(
+        Training(seeds=tuple(range(seeds))), **{k: v for k, v in given.items() if v is not None}
+    )
+    stderr.print(
+        "seed chapter     steps  reward  regret on validation after 5, 10, 20", style="bold"
+    )
+
+    def show(seed: int, row: dict[str, float]) -> None:
+        stderr.print(
+            f"{seed:4d} {row['chapter']:7.0f} {row['steps']:9.0f} {row['reward']:7.3f}  "
+            f"{row['regret_5']:.3f} {row['regret_10']:.3f} {row['regret_20']:.3f}",
+            highlight=False,
+        )
+
+    policy = train(training, output, jobs=jobs, resume=resume, on_chapter=show)
+    if as_json:
+        print_json({"directory": output, **policy.provenance})
+        return
+    found = policy.provenance["validation"]
+    click.echo(
+        f"best: seed {policy.provenance['seed']} after {policy.provenance['steps']} evaluations; "
+        f"regret on validation {found['regret_5']:.3f}, {found['regret_10']:.3f}, "
+        f"{found['regret_20']:.3f} after 5, 10, 20"
+    )
+    click.echo(f"written: {output / 'policy.json'}, policy.safetensors, curves.csv, curves.png")

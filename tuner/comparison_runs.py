@@ -1,0 +1,157 @@
+"""Where the comparison on frames finds its frames: a user's run, rendered and shared ones."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.live_evaluator import LiveEvaluator, background_level, sample_frames
+from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from tuner.comparison_live import Progress, compare_on_frames
+from tuner.comparison_methods import Kit
+from tuner.indexers import IndexerChoice, make_indexer
+from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.frames.run import Run
+from wrappers.settings import Settings
+
+__all__ = ["SHARED_RUNS", "compare_everything", "compare_run", "exhaustive_grid"]
+
+SHARED_RUNS = {
+    "crystfel_simulated": (
+        "simulated/jf1m_lyso_60.h5",
+        "simulated/jf1m.geom",
+        "simulated/lyso.cell",
+    ),
+    "thaumatin": (
+        "frames/thaumatin_p6m_crop1320_19.h5",
+        "frames/thaumatin_p6m_crop1320.geom",
+        "cell/thaumatin.cell",
+    ),
+    "thermolysin": (
+        "frames/thermolysin_cspad_4.h5",
+        "frames/thermolysin_cspad.geom",
+        "cell/thermolysin.cell",
+    ),
+}
+"""Data, geometry and cell of real runs, and of one that CrystFEL simulated, below the shared data."""
+
+GRID = {"min_snr": (3.5, 4.5, 5.5, 6.5, 8.0), "min_pix_count": (1, 2, 3)}
+GRID_THRESHOLDS = 5
+
+DECOYS = 25
+"""Of an evaluation; as many as a session with CrystFEL takes."""
+
+
+def compare_run(
+    data: Path,
+    geometry: Path,
+    cell: Path,
+    indexer: IndexerChoice,
+    kit: Kit,
+    methods: Sequence[str],
+    *,
+    n_frames: int = 200,
+    budget: int = 20,
+    seed: int = 0,
+    jobs: int = 1,
+    with_grid: bool = False,
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Compare the methods on a run: search on some frames, judge on others.
+
+    Parameters
+    ----------
+    data, geometry, cell : Path
+    indexer : IndexerChoice
+    kit, methods
+        See `tuner.comparison_live.compare_on_frames`.
+    n_frames : int
+        Size of each part; at most half of the run.
+    budget, seed, jobs : int
+    with_grid : bool
+        Measure an exhaustive grid on the scoring frames too, for the reference.
+    on_progress : callable
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or the run has a single frame.
+    """
+    read, unit = Geometry.read(geometry), Cell.read(cell)
+    run = Run.open(data, read)
+    if len(run) < 2:
+        raise InputError(
+            f"{data} has one frame, but a comparison needs some to search and to judge"
+        )
+    sample, others = sample_frames(run, min(n_frames, len(run) // 2), seed)
+    space = _space(run, read, sample)
+    with ExitStack() as stack:
+        chosen = stack.enter_context(closing(make_indexer(indexer, read, unit, jobs=jobs)))
+        cache = stack.enter_context(tempfile.TemporaryDirectory())
+        tuning, scoring = (
+            stack.enter_context(
+                LiveEvaluator(
+                    run, read, unit, chosen, frames, jobs=jobs, max_decoys=DECOYS, cache=cache
+                )
+            )
+            for frames in (sample, others)
+        )
+        found = compare_on_frames(
+            tuning, scoring, space, kit, methods, budget=budget, seed=seed,
+            grid=exhaustive_grid(space) if with_grid else (), on_progress=on_progress,
+        )  # fmt: skip
+    return {**found, "data": str(data), "indexer": chosen.name}
+
+
+def compare_everything(
+    shared: Path,
+    indexer: IndexerChoice,
+    kit: Kit,
+    methods: Sequence[str],
+    *,
+    jobs: int = 1,
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, dict[str, Any]]:
+    """Compare on every shared run that is there, against an exhaustive grid, by name."""
+    found = {}
+    for name, files in SHARED_RUNS.items():
+        data, geometry, cell = (shared / file for file in files)
+        if data.exists():
+            found[name] = compare_run(
+                data, geometry, cell, indexer, kit, methods,
+                jobs=jobs, with_grid=True,
+                on_progress=lambda what, done, total, name=name: on_progress(
+                    f"{name}: {what}", done, total
+                ),
+            )  # fmt: skip
+    return found
+
+
+def exhaustive_grid(space: ParameterSpace) -> list[Settings]:
+    """Return what a careful user would scan, at the geometry's own camera length."""
+    units = np.linspace(0.05, 0.75, GRID_THRESHOLDS)
+    thresholds = [space["threshold"].from_unit(float(unit)) for unit in units]
+    return [
+        space.base.replace(min_snr=snr, min_pix_count=pixels, threshold=threshold)
+        for snr, pixels, threshold in itertools.product(*GRID.values(), thresholds)
+    ]
+
+
+def _space(run: Run, geometry: Geometry, sample: list[int]) -> ParameterSpace:
+    radii = geometry.radius_map()
+    return make_space(
+        DEFAULT_TUNED,
+        background=background_level(run, sample),
+        camera_length=run.nominal_clen,
+        pixel_size=1 / geometry.panels[0].res,
+        largest_radius=float(radii[np.isfinite(radii)].max()),
+        photon_energy=run.photon_energy(sample[0]),
+    )

@@ -1,0 +1,76 @@
+"""Whether CrystFEL's own peak search says the same of the recommended settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from envs.evaluation import Evaluation
+from tuner.indexers import IndexerChoice
+from wrappers.cell import Cell
+from wrappers.crystfel.indexer import index_own_peaks
+from wrappers.errors import ProgramError
+from wrappers.frames.run import Run
+from wrappers.settings import MASK_FIELDS
+
+__all__ = ["check_own_search"]
+
+
+def check_own_search(
+    evaluation: Evaluation,
+    run: Run,
+    geometry_file: Path,
+    cell: Cell,
+    choice: IndexerChoice,
+    *,
+    jobs: int,
+) -> dict[str, Any]:
+    """Let ``indexamajig`` find the peaks by itself and compare with an evaluation.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Of our peaks, indexed by CrystFEL.
+    run : Run
+    geometry_file : Path
+        That of the session.
+    cell : Cell
+    choice : IndexerChoice
+    jobs : int
+
+    Returns
+    -------
+    dict
+        Plain values for the evidence: ``n_frames``; on how many of them the number of peaks is
+        the same (``same_peaks``) and whether they index (``same_indexed``); and ``n_indexed``
+        of CrystFEL's own search. Where that cannot be done ``not_done`` says why.
+    """
+    settings = evaluation.settings
+    if any(getattr(settings, name) for name in MASK_FIELDS):
+        return {"not_done": "the settings mask pixels that the session's geometry does not"}
+    names = [run.name(outcome.frame) for outcome in evaluation.outcomes]
+    nominal = run.nominal_clen
+    try:
+        chunks = index_own_peaks(
+            names,
+            geometry_file,
+            cell,
+            settings,
+            clen_change=0.0 if settings.clen is None else settings.clen - nominal,
+            method=choice.method,
+            jobs=jobs,
+            timeout=choice.timeout,
+        )
+    except ProgramError as error:
+        return {"not_done": str(error)}
+    pairs = [
+        (outcome, chunk)
+        for outcome, chunk in zip(evaluation.outcomes, chunks, strict=True)
+        if chunk is not None and not outcome.failure
+    ]
+    return {
+        "n_frames": len(pairs),
+        "n_indexed": sum(chunk.indexed for _, chunk in pairs),
+        "same_peaks": sum(outcome.n_peaks == chunk.n_peaks for outcome, chunk in pairs),
+        "same_indexed": sum(outcome.indexed == chunk.indexed for outcome, chunk in pairs),
+    }

@@ -1,0 +1,329 @@
+"""Training the agent: PPO on simulated experiments, checkpoints chosen on others.
+
+A training is cut into chapters. Each begins from the weights of the one before with random
+streams of its own, so a training that was stopped and resumed is the one that never stopped.
+Only the families "train" and "validation" are drawn here.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from stable_baselines3 import PPO
+
+from envs.batched_env import BatchedTuningEnv, EpisodeKinds
+from envs.observation import OBSERVATION_SIZE
+from envs.simulated_pool import SimulatedPool
+from envs.tuning_env import Reward
+from tuner.policy import Policy
+from tuner.rollout import roll_out
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+
+__all__ = ["Training", "train"]
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, and how. The defaults made the shipped policy.
+
+    Attributes
+    ----------
+    seeds : tuple of int
+        Trainings that differ in nothing else; the best checkpoint of all is taken.
+    steps : int
+        Evaluations that each of them sees.
+    chapters : int
+        Parts of a training; after each there is a checkpoint.
+    n_experiments, n_validation : int
+        Simulated experiments to train on and to choose the checkpoint on.
+    n_envs, n_steps, batch_size, n_epochs : int
+    learning_rate : float
+        At the start; it falls linearly to 0.
+    gamma, gae_lambda, clip_range, entropy, log_std : float
+        Of PPO, as Stable-Baselines3 names them.
+    hidden : tuple of int
+        Widths of the hidden layers.
+    reward : {"delta", "gain", "rate", "incumbent"}
+    by_truth : bool
+    price_of_a_second : float
+        See `envs.batched_env.BatchedTuningEnv`.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    steps: int = 4_000_000
+    chapters: int = 40
+    n_experiments: int = 8192
+    n_validation: int = 512
+    n_envs: int = 256
+    n_steps: int = 20
+    batch_size: int = 1024
+    n_epochs: int = 8
+    learning_rate: float = 1e-3
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    entropy: float = 0.0
+    log_std: float = -0.5
+    hidden: tuple[int, ...] = (128, 128)
+    reward: Reward = "incumbent"
+    by_truth: bool = True
+    price_of_a_second: float = 0.0
+
+
+def train(
+    training: Training,
+    directory: Path,
+    *,
+    jobs: int = 1,
+    resume: bool = False,
+    on_chapter: Callable[[int, Row], None] = lambda seed, row: None,
+) -> Policy:
+    """Train every seed, take the checkpoint that does best on validation, write it.
+
+    Writes ``policy.json`` and ``policy.safetensors``, ``curves.csv`` and ``curves.png``, and
+    for each seed its checkpoints.
+
+    Parameters
+    ----------
+    training : Training
+    directory : Path
+        New or empty, unless `resume`.
+    jobs : int
+        Seeds that are trained at the same time, one process each.
+    resume : bool
+        Go on where the training in the directory was stopped.
+    on_chapter : callable
+        Called with the seed and the row of its curve after each chapter.
+
+    Raises
+    ------
+    InputError
+        If the directory holds another training, or one that is not to be resumed.
+    """
+    _begin(training, directory, resume)
+    seen: dict[int, int] = {}
+
+    def tell() -> None:
+        for seed in training.seeds:
+            rows = _read_curve(directory / f"seed_{seed}")
+            for row in rows[seen.get(seed, 0) :]:
+                on_chapter(seed, row)
+            seen[seed] = len(rows)
+
+    # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = [
+            pool.submit(train_seed, training, seed, directory / f"seed_{seed}")
+            for seed in training.seeds
+        ]
+        while not all(future.done() for future in futures):
+            tell()
+            time.sleep(0.5)
+        for future in as_completed(futures):
+            future.result()
+    tell()
+    return _choose(training, directory)
+
+
+def train_seed(training: Training, seed: int, directory: Path) -> None:
+    """Train one seed, or go on with it; the best checkpoint is kept in ``directory/best``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    pool = SimulatedPool.draw("train", training.n_experiments, seed=0)
+    validation = SimulatedPool.draw("validation", training.n_validation, seed=0)
+    # Small batches run many times slower on more threads; Numba's first loop sets them anew.
+    torch.set_num_threads(1)
+    rows = _read_curve(directory)
+    model = _make_model(training, seed, _make_env(training, pool, seed, 0))
+    if rows:
+        _load_checkpoint(model, directory / "checkpoint.pt")
+    best = min((row["score"] for row in rows), default=np.inf)
+    for chapter in range(len(rows), training.chapters):
+        started = time.perf_counter()
+        model.set_env(_make_env(training, pool, seed, chapter), force_reset=True)
+        model.set_random_seed(_stream(seed, chapter, 0))
+        target = training.steps * (chapter + 1) // training.chapters
+        model.learn(target - model.num_timesteps, reset_num_timesteps=False)
+        policy = export(model)
+        rollout = roll_out(policy, validation, budget=20)
+        regret = rollout.regrets.mean(axis=0)
+        row = {
+            "chapter": chapter,
+            "steps": model.num_timesteps,
+            "seconds": time.perf_counter() - started,
+            "reward": float(np.mean([episode["r"] for episode in model.ep_info_buffer or []])),
+            "std": float(model.policy.log_std.detach().exp().mean()),
+            **{f"regret_{n}": float(regret[n - 1]) for n in (1, 5, 10, 20)},
+        }
+        row["score"] = (row["regret_5"] + row["regret_10"] + row["regret_20"]) / 3
+        if row["score"] < best:
+            best = row["score"]
+            replace(policy, typical=rollout.typical).save(directory / "best")
+        _save_checkpoint(model, directory / "checkpoint.pt")
+        rows.append(row)
+        _write_curve(directory, rows)
+
+
+def export(model: PPO) -> Policy:
+    """Return the actor of a PPO model as a policy, without what is typical."""
+    linear = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, torch.nn.Linear)]
+    layers = tuple(
+        (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
+        for layer in [*linear, model.policy.action_net]
+    )
+    return Policy(layers, np.zeros(OBSERVATION_SIZE, np.float32), {})
+
+
+def _stream(*key: int) -> int:
+    """Return a seed for the random stream of a key."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def _make_env(training: Training, pool: SimulatedPool, seed: int, chapter: int) -> BatchedTuningEnv:
+    return BatchedTuningEnv(
+        pool,
+        n_envs=training.n_envs,
+        seed=_stream(seed, chapter, 1),
+        kinds=EpisodeKinds(),
+        reward=training.reward,
+        by_truth=training.by_truth,
+        price_of_a_second=training.price_of_a_second,
+    )
+
+
+def _make_model(training: Training, seed: int, env: BatchedTuningEnv) -> PPO:
+    model = PPO(
+        "MlpPolicy",
+        env,
+        learning_rate=training.learning_rate,
+        n_steps=training.n_steps,
+        batch_size=training.batch_size,
+        n_epochs=training.n_epochs,
+        gamma=training.gamma,
+        gae_lambda=training.gae_lambda,
+        clip_range=training.clip_range,
+        ent_coef=training.entropy,
+        policy_kwargs={
+            "net_arch": {"pi": list(training.hidden), "vf": list(training.hidden)},
+            "activation_fn": torch.nn.Tanh,
+            "log_std_init": training.log_std,
+        },
+        seed=seed,
+        device="cpu",
+    )
+    # SB3 would let the rate fall to 0 in each chapter; it falls once, over the whole training.
+    model.lr_schedule = lambda _: (
+        training.learning_rate * max(1 - model.num_timesteps / training.steps, 0.0)
+    )
+    return model
+
+
+def _save_checkpoint(model: PPO, path: Path) -> None:
+    state = {
+        "policy": model.policy.state_dict(),
+        "optimizer": model.policy.optimizer.state_dict(),
+        "steps": model.num_timesteps,
+        "updates": model._n_updates,
+    }
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def _load_checkpoint(model: PPO, path: Path) -> None:
+    # weights_only: nothing but tensors and plain values is read, no code is run.
+    state = torch.load(path, weights_only=True)
+    model.policy.load_state_dict(state["policy"])
+    model.policy.optimizer.load_state_dict(state["optimizer"])
+    model.num_timesteps = state["steps"]
+    model._n_updates = state["updates"]
+
+
+CURVE = "curve.csv"
+
+
+def _read_curve(directory: Path) -> list[Row]:
+    path = directory / CURVE
+    if not path.exists():
+        return []
+    with path.open(newline="") as stream:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+
+
+def _write_curve(directory: Path, rows: list[Row]) -> None:
+    write_whole(directory / CURVE, pd.DataFrame(rows).to_csv(index=False))
+
+
+def _begin(training: Training, directory: Path, resume: bool) -> None:
+    path = directory / "training.json"
+    text = json.dumps(asdict(training), indent=1) + "\n"
+    if path.exists():
+        if not resume:
+            raise InputError(
+                f"{directory} holds a training already: add --resume to go on with it, or name "
+                "another directory"
+            )
+        if path.read_text() != text:
+            raise InputError(
+                f"{path} was begun with other options: give the same ones, or name another "
+                "directory"
+            )
+    directory.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
+
+
+def _choose(training: Training, directory: Path) -> Policy:
+    """Take the best seed's best checkpoint, and write it with how it came about."""
+    curves = {seed: _read_curve(directory / f"seed_{seed}") for seed in training.seeds}
+    scores = {seed: min(row["score"] for row in rows) for seed, rows in curves.items()}
+    chosen = min(scores, key=lambda seed: scores[seed])
+    row = min(curves[chosen], key=lambda row: row["score"])
+    provenance = {
+        "training": asdict(training),
+        "seed": chosen,
+        "steps": int(row["steps"]),
+        "validation": {name: row[name] for name in ("regret_5", "regret_10", "regret_20")},
+        "validation_score_of_seeds": {str(seed): score for seed, score in scores.items()},
+        "versions": {
+            name: version(name) for name in ("sfx-tuner", "stable-baselines3", "torch", "numpy")
+        },
+    }
+    policy = replace(Policy.load(directory / f"seed_{chosen}" / "best"), provenance=provenance)
+    policy.save(directory)
+    frame = pd.concat(
+        [pd.DataFrame(rows).assign(seed=seed) for seed, rows in curves.items()], ignore_index=True
+    )
+    write_whole(directory / "curves.csv", frame.to_csv(index=False))
+    _picture(curves, directory / "curves.png")
+    return policy
+
+
+def _picture(curves: Mapping[int, list[Row]], path: Path) -> None:
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), constrained_layout=True)
+    for seed, rows in curves.items():
+        steps = [row["steps"] / 1e6 for row in rows]
+        axes[0].plot(steps, [row["reward"] for row in rows], label=f"seed {seed}")
+        axes[1].plot(steps, [row["score"] for row in rows])
+    axes[0].set(xlabel="evaluations seen (millions)", ylabel="reward per evaluation")
+    axes[1].set(
+        xlabel="evaluations seen (millions)",
+        ylabel="regret on validation\n(mean after 5, 10 and 20)",
+        yscale="log",
+    )
+    axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,71 @@
+"""The baselines' warm start, from the same simulated experiments that the agent saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.observation import POLICY_PARAMETERS, TaskBatch
+from envs.parameter_space import DEFAULT_TUNED
+from envs.simulated_pool import SimulatedPool
+from tuner.baselines import sobol_points
+
+__all__ = ["portfolio", "score_points"]
+
+Array = NDArray[np.float64]
+
+
+def score_points(pool: SimulatedPool, points: Sequence[Mapping[str, float]]) -> Array:
+    """Return the share of the reachable rate that points of the unit cube truly give.
+
+    Parameters
+    ----------
+    pool : SimulatedPool
+    points : sequence of mapping
+        Places in [0, 1] by name; what is not named keeps the base's value.
+
+    Returns
+    -------
+    float array (P, n)
+    """
+    n = len(pool)
+    tuned = np.tile([name in points[0] for name in POLICY_PARAMETERS], (n, 1))
+    zeros = np.zeros(n, int)
+    tasks = TaskBatch(pool.spaces, zeros, zeros).take(np.arange(n), zeros, zeros, tuned)
+    reached = []
+    for point in points:
+        action = [2 * point.get(name, 0.5) - 1 for name in POLICY_PARAMETERS]
+        values = tasks.execute(np.tile(action, (n, 1)))
+        settings = dict(zip(POLICY_PARAMETERS, values.T, strict=True))
+        true_rate = pool.model.evaluate(settings).true_rate
+        reached.append(np.clip(true_rate / np.maximum(pool.reachable, 1e-9), 0, 1))
+    return np.stack(reached, axis=1)
+
+
+def portfolio(
+    pool: SimulatedPool, size: int = 20, candidates: int = 2048, seed: int = 0
+) -> list[dict[str, float]]:
+    """Return points of the unit cube that together serve the pool's experiments well.
+
+    Greedy: each adds most to the mean, over the experiments, of the best that those before it
+    reach. The first is thus the best single setting.
+
+    Parameters
+    ----------
+    pool : SimulatedPool
+    size : int
+    candidates, seed : int
+        Of the Sobol sequence that the points are chosen from.
+    """
+    points = sobol_points(DEFAULT_TUNED, candidates, seed)
+    reached = score_points(pool, points)
+    best = np.zeros(len(pool))
+    chosen = []
+    for _ in range(size):
+        gain = np.maximum(reached, best[:, None]).mean(axis=0)
+        index = int(np.argmax(gain))
+        chosen.append(points[index])
+        best = np.maximum(best, reached[:, index])
+    return chosen

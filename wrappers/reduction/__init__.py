@@ -1,0 +1,13 @@
+"""The reduction core: from a run to its hits, with the settings found for it.
+
+============ ================================================================================
+`core`       `reduce_run`: batches of frames to processes, resuming, the end
+`parts`      what one process does: a batch of frames becomes a part file
+`joining`    part files become one CXI file, with images copied or virtual, and its geometry
+============ ================================================================================
+"""
+
+from wrappers.reduction.core import Reduction, reduce_run
+from wrappers.reduction.parts import SettingsSet
+
+__all__ = ["Reduction", "SettingsSet", "reduce_run"]

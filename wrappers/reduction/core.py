@@ -1,0 +1,321 @@
+"""The reduction core: batches of frames go to processes, and what they write is put together.
+
+A run is divided into batches once and for all; each becomes a part file in a folder beside the
+output, whole or not at all. So whatever ends a reduction, only the batches under way are lost,
+and none is ever there twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from wrappers.detector.bad_pixels import find_bad_pixels
+from wrappers.detector.settings_mask import needs_map
+from wrappers.errors import InputError, ProgramError
+from wrappers.files import write_whole
+from wrappers.frames.run import Run
+from wrappers.peakfinding.peak_batch import Finder
+from wrappers.reduction.joining import SETS, SUMMARY, join_parts
+from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
+from wrappers.settings import Settings
+
+__all__ = ["Reduction", "reduce_run"]
+
+FRAMES_PER_BATCH, PIXELS_PER_BATCH = 100, 100_000_000
+"""At most: what a kill costs each process, and how soon a new set is taken up."""
+FEWEST_BATCHES = 8
+
+PLAN, LOCK, BAD_PIXELS = "plan.json", "lock", "bad_pixels.h5"
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What a reduction wrote.
+
+    Attributes
+    ----------
+    hits : Path
+        The CXI file of the hits.
+    geometry : Path
+        The geometry to read it with.
+    n_frames, n_hits : int
+        Frames that were searched, and those with enough peaks.
+    unreadable : tuple of str
+        Why frames could not be searched, a sentence each.
+    sets : tuple of SettingsSet
+        What the frames were searched with, in the order of their first use.
+    n_resumed : int
+        Frames of `n_frames` that an interrupted reduction had done before.
+    """
+
+    hits: Path
+    geometry: Path
+    n_frames: int
+    n_hits: int
+    unreadable: tuple[str, ...]
+    sets: tuple[SettingsSet, ...]
+    n_resumed: int = 0
+
+
+def reduce_run(
+    run: Run,
+    finder: Finder,
+    settings: Settings | Callable[[], SettingsSet],
+    out: str | os.PathLike[str],
+    *,
+    jobs: int = 1,
+    virtual: bool = False,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Reduction:
+    """Find peaks in every frame and write those with at least ``min_peaks`` to one CXI file.
+
+    The file has the frames in the slab layout, compressed by bitshuffle and LZ4 (or, virtually,
+    where they are), their masks, peak lists, photon energy and camera length (moved by the
+    settings' ``clen``), and where each came from. ``/sfx_tuner/frames`` has for every frame of
+    the run the number of peaks (-1: unreadable) and the set of settings that it was searched
+    with, ``/sfx_tuner/hits`` that for every hit, and ``/sfx_tuner/sets`` the sets themselves.
+    Beside it, with the suffix ``.geom``, stands the geometry with which CrystFEL reads it, with
+    its own peak search or with ``--peaks=cxi``. Each process holds a frame at a time, however
+    many there are.
+
+    Parameters
+    ----------
+    run : Run
+        Its map of bad pixels is used where settings need one; without one it is made of the
+        run's own frames.
+    finder : Finder
+        Of the run's geometry.
+    settings : Settings or callable
+        A callable is asked before each batch and returns what to search it with.
+    out : path
+        The CXI file. While the reduction runs, or after it was interrupted, what is done
+        stands in a folder of that name with ``.parts`` behind it.
+    jobs : int, optional
+        Processes that read, search and compress frames.
+    virtual : bool, optional
+        Leave the images where they are: the file has a virtual data set of them.
+    resume : bool, optional
+        Go on with an interrupted reduction, if there is one. Without it, what one has left
+        behind is dropped.
+    progress : callable, optional
+        Called with the number of frames done and the number of hits after each batch.
+
+    Raises
+    ------
+    InputError
+        If no frame can be read, if the reduction to resume was begun with other inputs or is
+        still running, or if a file cannot be written.
+    ProgramError
+        If a process was killed.
+    """
+    out = Path(out)
+    if out.suffix == ".geom":
+        raise InputError(f"{out} is the name of the hits' geometry: give a name ending in .cxi")
+    fixed = None if callable(settings) else SettingsSet(settings)
+    key = _key(run, fixed, virtual)
+    folder = out.with_name(f"{out.name}.parts")
+    if resume and not folder.exists() and (finished := _finished(out, key)) is not None:
+        return finished
+    current = settings if callable(settings) else lambda: SettingsSet(settings)
+    with _owned(folder, out):
+        batches = _plan(folder, key, len(run), math.prod(run.geometry.slab_shape), resume)
+        work = _Work(run, finder, folder, virtual, jobs)
+        parts = {b: p for b in batches if (p := read_part(b.path(folder))) is not None}
+        n_resumed = sum(part.n_frames for part in parts.values())
+        n_done = sum(b.stop - b.first for b in parts)
+        n_hits = sum(part.n_hits for part in parts.values())
+        for batch, part in work.reduce([b for b in batches if b not in parts], current):
+            parts[batch] = part
+            n_done, n_hits = n_done + batch.stop - batch.first, n_hits + part.n_hits
+            if progress is not None:
+                progress(n_done, n_hits)
+        ordered = [(batch.path(folder), parts[batch]) for batch in batches]
+        unreadable = tuple(failure for _, part in ordered for failure in part.failures)
+        if len(unreadable) == len(run):
+            shutil.rmtree(folder)
+            raise InputError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
+        reduction = Reduction(
+            hits=out,
+            geometry=out.with_suffix(".geom"),
+            n_frames=len(run) - len(unreadable),
+            n_hits=n_hits,
+            unreadable=unreadable,
+            sets=tuple(dict.fromkeys(part.used for _, part in ordered)),
+            n_resumed=n_resumed,
+        )
+        summary = {"key": key, "n_frames": reduction.n_frames, "unreadable": unreadable}
+        join_parts(out, ordered, run, virtual=virtual, summary=summary)
+        shutil.rmtree(folder)
+    return reduction
+
+
+def _key(run: Run, fixed: SettingsSet | None, virtual: bool) -> str:
+    """Return what tells whether two reductions would write the same."""
+    digest = hashlib.sha256()
+    for index in range(len(run)):
+        digest.update("\0".join(run.name(index)).encode() + b"\n")
+    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in run.files]
+    geometry = hashlib.sha256(run.geometry.path.read_bytes()).hexdigest()
+    used = None if fixed is None else fixed.as_dict()
+    digest.update(json.dumps([files, geometry, used, virtual]).encode())
+    if run.bad_pixels is not None:
+        for kind in (run.bad_pixels.hot, run.bad_pixels.noisy, run.bad_pixels.dead):
+            digest.update(kind.tobytes())
+    return digest.hexdigest()
+
+
+def _finished(out: Path, key: str) -> Reduction | None:
+    """Return what a reduction of the same inputs has written, if it was completed."""
+    try:
+        with h5py.File(out, "r") as file:
+            summary = json.loads(file[SUMMARY].asstr()[()])
+            if summary["key"] != key:
+                return None
+            sets = [SettingsSet.from_dict(json.loads(text)) for text in file[SETS].asstr()[:]]
+            n_hits = len(file[f"{HITS}/frame"])
+    except (OSError, KeyError, ValueError):
+        return None
+    n_frames, unreadable = summary["n_frames"], tuple(summary["unreadable"])
+    geometry = out.with_suffix(".geom")
+    return Reduction(out, geometry, n_frames, n_hits, unreadable, tuple(sets), n_frames)
+
+
+@contextmanager
+def _owned(folder: Path, out: Path) -> Iterator[None]:
+    """Make the folder of the parts, and keep other processes out of it."""
+    try:
+        folder.mkdir(exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written ({error.strerror} for {folder}): choose another place"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(
+            f"another process is writing {out}: wait for it, or choose another name"
+        ) from None
+    finally:
+        os.close(lock)
+
+
+def _plan(folder: Path, key: str, n_frames: int, n_pixels: int, resume: bool) -> list[Batch]:
+    """Return the batches, those of the interrupted reduction if one is resumed."""
+    path = folder / PLAN
+    plan: dict[str, Any] = {}
+    if path.exists():
+        if resume:
+            plan = json.loads(path.read_text())
+            if plan["key"] != key:
+                raise InputError(
+                    f"what is in {folder} was begun with other data, geometry or settings: resume "
+                    "with those, or leave out --resume to begin anew"
+                )
+        else:
+            for old in folder.iterdir():
+                if old.name != LOCK:
+                    old.unlink()
+    if not plan:
+        most = min(max(PIXELS_PER_BATCH // n_pixels, 1), FRAMES_PER_BATCH)
+        plan = {"key": key, "size": min(most, -(-n_frames // FEWEST_BATCHES))}
+        write_whole(path, json.dumps(plan))
+    size = plan["size"]
+    return [
+        Batch(number, first, min(first + size, n_frames))
+        for number, first in enumerate(range(0, n_frames, size))
+    ]
+
+
+class _Work:
+    """Hands batches to processes, or does them in this one."""
+
+    def __init__(self, run: Run, finder: Finder, folder: Path, virtual: bool, jobs: int) -> None:
+        self._run, self._folder, self._jobs = run, folder, jobs
+        _ = run.nominal_clen  # which may take reading every frame's, once
+        self._arguments = (run.with_bad_pixels(None), finder, folder, not virtual)
+
+    def reduce(
+        self, batches: Sequence[Batch], current: Callable[[], SettingsSet]
+    ) -> Iterator[tuple[Batch, Part]]:
+        """Reduce batches and yield each with its part, as they are done."""
+        if self._jobs == 1:
+            reducer = Reducer(*self._arguments)
+            for batch in batches:
+                used = current()
+                yield batch, reducer.reduce(batch, used, self._map(used))
+            return
+        # Forking would copy the threads' locks of HDF5 and Numba in whatever state they are.
+        context = multiprocessing.get_context("forkserver")
+        pool = ProcessPoolExecutor(self._jobs, context, _start_worker, self._arguments)
+        try:
+            waiting: deque[tuple[Batch, Future[Part]]] = deque()
+            for batch in batches:
+                used = current()
+                # A set is settled when its batch is handed over, so not many are ahead.
+                waiting.append((batch, pool.submit(_reduce, batch, used, self._map(used))))
+                if len(waiting) > 2 * self._jobs:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            for batch, future in waiting:
+                yield batch, future.result()
+        except BrokenProcessPool as error:
+            raise ProgramError(
+                "a process that searched frames was killed, for want of memory perhaps: use fewer "
+                f"than {self._jobs} jobs, and --resume to go on"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _map(self, used: SettingsSet) -> Path | None:
+        """Return the map of bad pixels that a set needs; it is made for the first that does."""
+        if not needs_map(used.settings):
+            return None
+        path = self._folder / BAD_PIXELS
+        if not path.exists():
+            found = self._run.bad_pixels or find_bad_pixels(self._run)
+            found.save(path)
+        return path
+
+
+_reducer: Reducer
+
+
+def _start_worker(run: Run, finder: Finder, folder: Path, images: bool) -> None:
+    global _reducer
+    # Ctrl-C reaches all processes; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A parent that is killed cannot end its workers, and they would wait for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _reducer = Reducer(run, finder, folder, images)
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _reduce(batch: Batch, used: SettingsSet, bad_pixels: Path | None) -> Part:
+    return _reducer.reduce(batch, used, bad_pixels)

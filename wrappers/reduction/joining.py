@@ -1,0 +1,183 @@
+"""The end of a reduction: part files become one CXI file and the geometry to read it with."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wrappers.detector.geom_file import slab_geometry_text
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+from wrappers.frames.cxi import DATA, MASK, PACKED, PEAKS, Disk, create_images
+from wrappers.frames.run import Run
+from wrappers.reduction.parts import FRAMES, HITS, PART, Part
+
+__all__ = ["SETS", "SUMMARY", "join_parts"]
+
+SETS = "/sfx_tuner/sets"
+"""Data set of JSON strings: the settings that were used, and their names."""
+SUMMARY = "/sfx_tuner/summary"
+"""JSON: what `core.Reduction` says."""
+
+N_COLUMNS = 64
+"""Width of a chunk of a table, and the rows of one."""
+
+
+def join_parts(
+    out: Path,
+    parts: Sequence[tuple[Path, Part]],
+    run: Run,
+    *,
+    virtual: bool,
+    summary: dict[str, Any],
+) -> Path:
+    """Write the file of all hits, and its geometry beside it.
+
+    Images are copied as they were compressed, one at a time; the rest part by part. The geometry
+    appears first, then the file, each whole or not at all.
+
+    Parameters
+    ----------
+    out : Path
+    parts : sequence of (Path, Part)
+        In the order of the run.
+    run : Run
+    virtual : bool
+        Whether the images are those of the run's own files, by a virtual data set.
+    summary : dict
+        Plain values, kept in the file.
+
+    Returns
+    -------
+    Path
+        Of the geometry.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be written.
+    """
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        disk = Disk(unfinished, "w+")
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}") from error
+    try:
+        with h5py.File(disk, "w") as file:
+            file["cxi_version"] = 140
+            sets = list(dict.fromkeys(part.used for _, part in parts))
+            for path, part in parts:
+                with h5py.File(path, "r") as source:
+                    _append_part(file, source)
+                number = sets.index(part.used)
+                n_frames = part.n_frames + len(part.failures)
+                _append(file, f"{FRAMES}/set", np.full(n_frames, number, np.int32))
+                _append(file, f"{HITS}/set", np.full(part.n_hits, number, np.int32))
+                if disk.error is not None:
+                    break
+            file[SETS] = [json.dumps(used.as_dict()) for used in sets]
+            file[SUMMARY] = json.dumps(summary)
+            file[PEAKS].attrs["software"] = "sfx-tuner"
+            if len(sets) == 1:
+                for name, value in sets[0].settings.as_dict().items():
+                    if value is not None:
+                        file[PEAKS].attrs[name] = value
+            hits = file[f"{HITS}/frame"][:]
+            if virtual and len(hits):
+                file.create_virtual_dataset(DATA, _virtual_images(run, hits.tolist()))
+            shifts = [file[f"{HITS}/shift_{axis}"][:] for axis in "xy"]
+        disk.close()
+        if disk.error is not None:
+            raise InputError(f"{out} cannot be written: {disk.error.strerror or disk.error}")
+        geometry = out.with_suffix(".geom")
+        write_whole(geometry, _geometry_text(run.geometry, shifts))
+        os.replace(unfinished, out)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+    finally:
+        disk.close()
+        unfinished.unlink(missing_ok=True)
+    return geometry
+
+
+def _append_part(file: h5py.File, source: h5py.File) -> None:
+    names: list[str] = []
+    source.visititems(
+        lambda name, item: names.append(f"/{name}") if isinstance(item, h5py.Dataset) else None
+    )
+    for name in names:
+        if name in (DATA, MASK):
+            _append_images(file, name, source[name])
+        elif name != PART and source[name].shape:
+            _append(file, name, source[name][()], source[name].dtype)
+
+
+def _append_images(file: h5py.File, name: str, images: h5py.Dataset) -> None:
+    """Copy images as they are compressed."""
+    if name not in file:
+        create_images(file, name, 0, images.shape[1:], images.dtype)
+    target = file[name]
+    first = len(target)
+    target.resize(first + len(images), axis=0)
+    for row in range(len(images)):
+        filters, chunk = images.id.read_direct_chunk((row, 0, 0))
+        target.id.write_direct_chunk((first + row, 0, 0), chunk, filters)
+
+
+def _append(
+    file: h5py.File, name: str, values: NDArray[Any], dtype: np.dtype[Any] | None = None
+) -> None:
+    """Append rows to a column, or to a table that widens where need be."""
+    if name not in file:
+        table = values.ndim == 2
+        file.create_dataset(
+            name,
+            (0,) * values.ndim,
+            dtype or values.dtype,
+            maxshape=(None,) * values.ndim,
+            chunks=(N_COLUMNS, N_COLUMNS) if table else (1024,),
+            **(PACKED if table else {}),
+        )
+    target = file[name]
+    first = len(target)
+    width = (max(target.shape[1], values.shape[1]),) if values.ndim == 2 else ()
+    target.resize((first + len(values), *width))
+    if values.size:
+        target[(slice(first, None), *(slice(0, n) for n in values.shape[1:]))] = values
+
+
+def _virtual_images(run: Run, hits: list[int]) -> h5py.VirtualLayout:
+    """Map each hit's slab to where the run's files have it."""
+    dtype = np.result_type(*(dataset.dtype for _, dataset, _ in run.places(hits[0])))
+    layout = h5py.VirtualLayout((len(hits), *run.geometry.slab_shape), dtype)
+    for row, index in enumerate(hits):
+        for block, dataset, place in run.places(index):
+            path = os.path.abspath(dataset.file.filename)
+            source = h5py.VirtualSource(path, dataset.name, dataset.shape, dataset.dtype)
+            layout[row, block.rows, : block.width] = source[place]
+    return layout
+
+
+def _geometry_text(geometry: Geometry, shifts: Sequence[NDArray[np.float64]]) -> str:
+    """Return the slab geometry with the masks, and with the panels' saturation."""
+    if all(len(np.unique(shift)) <= 1 for shift in shifts):
+        shift_x, shift_y = (f"{shift[0] if len(shift) else 0.0:.9f} m" for shift in shifts)
+    else:
+        shift_x, shift_y = (f"{HITS}/shift_{axis} m" for axis in "xy")
+    text = slab_geometry_text(geometry, shift_x=shift_x, shift_y=shift_y)
+    masks = f"mask = {MASK}\nmask_good = 0x00\nmask_bad = 0x01\n"
+    saturation = [
+        f"{panel.name}/max_adu = {panel.max_adu!r}\n"
+        for panel in geometry.panels
+        if math.isfinite(panel.max_adu)
+    ]
+    return f"; hits of {geometry.path.name}\n{masks}{text}{''.join(saturation)}"
