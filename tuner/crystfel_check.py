@@ -58,6 +58,7 @@ def check_own_search(
             settings,
             clen_change=0.0 if settings.clen is None else settings.clen - nominal,
             method=choice.method,
+            effort=choice.effort,
             jobs=jobs,
             timeout=choice.timeout,
         )

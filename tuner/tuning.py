@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from wrappers.frames.run import Run
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Request", "tune"]
+__all__ = ["Request", "search_space", "tune"]
 
 BAD_PIXELS = "bad_pixels.h5"
 """In a session's directory: the map that its settings' masks are made of."""
@@ -89,6 +89,7 @@ def tune(
     resume: bool = False,
     on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Recommendation | None:
     """Run or resume a session and write what it recommends.
 
@@ -110,6 +111,8 @@ def tune(
         Called with the indexer's name and version before the first evaluation.
     on_trial : callable
         Called with each new trial.
+    on_progress : callable
+        Called with the frames of the evaluation under way that are done, and with all.
 
     Returns
     -------
@@ -137,7 +140,7 @@ def tune(
         "cell_sha256": fingerprint(request.cell),
     }
     # Everything that may be refused comes before the session is begun.
-    space = _space(request, run, geometry, sample)
+    space = search_space(request, run, geometry, sample)
     if needs_map(space.base):
         run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume))
     store = _open_store(directory, config, resume)
@@ -158,6 +161,7 @@ def tune(
                 max_decoys=max_decoys,
                 cache=directory / "indexed",
                 cluster=cluster,
+                progress=on_progress,
             )
             return stack.enter_context(live)
 
@@ -206,7 +210,10 @@ def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> Sessio
     return store
 
 
-def _space(request: Request, run: Run, geometry: Geometry, sample: list[int]) -> ParameterSpace:
+def search_space(
+    request: Request, run: Run, geometry: Geometry, sample: Sequence[int]
+) -> ParameterSpace:
+    """Return the box in which a session on a sample of a run's frames searches."""
     radii = geometry.radius_map()
     return make_space(
         request.tuned,

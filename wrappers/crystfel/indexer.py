@@ -21,6 +21,7 @@ from wrappers.crystfel.indexamajig import (
     run_indexamajig,
 )
 from wrappers.crystfel.options import (
+    Method,
     choose_method,
     frugal_options,
     peak_options,
@@ -67,8 +68,8 @@ class CrystfelIndexer:
     jobs : int, optional
         Processes; by default as many as there are cores to use.
     timeout : float, optional
-        Seconds of wall time for one call; by default a minute and 10 s for each frame of a
-        process. What was done by then counts, the other frames are failures.
+        Seconds of wall time for one call; by default `options.Method.time_limit`. What was done
+        by then counts, the other frames are failures.
 
     Raises
     ------
@@ -156,7 +157,8 @@ class CrystfelIndexer:
             self._program,
             self._cell,
             prepare,
-            [*self._needed, "--min-peaks=1", *self._method.arguments],
+            [*self._needed, "--min-peaks=1"],
+            self._method,
             jobs=self._jobs,
             timeout=self._timeout,
             n_frames=len(patterns),
@@ -178,6 +180,7 @@ def index_own_peaks(
     clen_change: float = 0.0,
     program: str | CrystfelProgram | None = None,
     method: str | None = None,
+    effort: str = "normal",
     jobs: int | None = None,
     timeout: float | None = None,
 ) -> list[Chunk | None]:
@@ -194,7 +197,7 @@ def index_own_peaks(
         All but ``clen`` is used.
     clen_change : float
         Added to the geometry's camera length, in metres.
-    program, method, jobs, timeout
+    program, method, effort, jobs, timeout
         As for `CrystfelIndexer`.
 
     Returns
@@ -242,10 +245,16 @@ def index_own_peaks(
         # No limit is written 0 from 0.12 on; a limit beyond any detector is none in all.
         f"--max-res={settings.max_res or 100_000:.0f}",
         f"--min-peaks={settings.min_peaks}",
-        *choose_method(program, cell, method).arguments,
     ]
     chunks, _ = _index(
-        program, cell, prepare, search, jobs=jobs, timeout=timeout, n_frames=len(names)
+        program,
+        cell,
+        prepare,
+        search,
+        choose_method(program, cell, method, effort=effort),
+        jobs=jobs,
+        timeout=timeout,
+        n_frames=len(names),
     )
     by_name = {(chunk.filename, chunk.event): chunk for chunk in chunks}
     return [by_name.get(name) for name in names]
@@ -256,6 +265,7 @@ def _index(
     cell: Cell,
     prepare: Callable[[Path, Path], list[str]],
     arguments: Sequence[str],
+    method: Method,
     *,
     jobs: int | None,
     timeout: float | None,
@@ -263,7 +273,7 @@ def _index(
 ) -> tuple[list[Chunk], ProgramRun]:
     """Run the program on the frames that `prepare` lists; return what it finished."""
     jobs = max(1, min(jobs or cores(), n_frames))
-    timeout = timeout or default_timeout(n_frames, jobs)
+    timeout = timeout or method.time_limit(n_frames, jobs)
     with (
         temporary_files_needed(),
         tempfile.TemporaryDirectory(prefix="sfx-tuner-", ignore_cleanup_errors=True) as name,
@@ -283,6 +293,7 @@ def _index(
             str(jobs),
             *frugal_options(program),
             *arguments,
+            *method.arguments,
         ]
         run = run_indexamajig(
             command,
@@ -328,11 +339,6 @@ def require_possible(patterns: Sequence[Pattern]) -> None:
 def _require_positive(name: str, value: float, unit: str) -> None:
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"the {name} is {value:g} {unit}, but must be above 0")
-
-
-def default_timeout(n_frames: int, jobs: int) -> float:
-    """Return a limit for one call, in seconds: a minute, and 10 s for each frame of a process."""
-    return 60.0 + 10.0 * n_frames / jobs
 
 
 def cores() -> int:

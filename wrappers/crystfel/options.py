@@ -64,6 +64,10 @@ OLD_NEEDED = (
 )
 """Before 0.10 it reads an image with every peak list (blank ones do) and integrates always."""
 
+SECONDS_A_FRAME = {"xgandalf": 2.0, "asdf": 2.0, "taketwo": 2.0}
+"""A crystal takes 0.05 to 0.3 s. A list of 500 noise peaks takes asdf 5 s and more: settings that
+make such lists are not worth waiting for."""
+
 OLDEST = (0, 9, 1)
 IMAGES_OPTIONAL = (0, 10)
 
@@ -77,10 +81,17 @@ class Method:
     name : str
         Program, version, method and what is unusual about its options.
     arguments : tuple of str
+    seconds_a_frame : float
+        More than it takes for any frame that is worth it.
     """
 
     name: str
     arguments: tuple[str, ...]
+    seconds_a_frame: float = 10.0
+
+    def time_limit(self, n_frames: int, jobs: int) -> float:
+        """Return how long a call with so many frames and processes may take, in seconds."""
+        return 30.0 + self.seconds_a_frame * n_frames / jobs
 
 
 def require_program(program: str | CrystfelProgram | None) -> CrystfelProgram:
@@ -145,7 +156,7 @@ def choose_method(
         options = [*XGANDALF_EFFORTS[effort], *_xgandalf_limits(cell)]
         name += "" if effort == "normal" else f" {effort}"
     arguments = (f"--indexing={method}", "--tolerance=5,5,5,1.5", *(options or ()))
-    return Method(name, arguments)
+    return Method(name, arguments, SECONDS_A_FRAME.get(method, Method.seconds_a_frame))
 
 
 def peak_options(program: CrystfelProgram) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from wrappers.crystfel.indexamajig import CrystfelProgram
 from wrappers.crystfel.indexer import (
     CrystfelIndexer,
     cores,
-    default_timeout,
     indexing_of,
     require_possible,
 )
@@ -141,7 +140,7 @@ class PersistentCrystfelIndexer:
         require_possible(patterns)
         answers = [Indexing() for _ in patterns]
         left = [number for number, pattern in enumerate(patterns) if len(pattern.peaks)]
-        timeout = self._timeout or default_timeout(len(left), self._jobs)
+        timeout = self._timeout or self._method.time_limit(len(left), self._jobs)
         ends = time.monotonic() + timeout
         try:
             while left:
