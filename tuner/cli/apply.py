@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tuner.cli.options import (
-    data_argument,
     jobs_option,
     json_option,
+    mask_option,
     open_run,
     print_json,
     progress_bar,
     require_directory_for,
     stderr,
+    with_bad_pixels,
 )
-from tuner.recommendation import applied_settings, read_recommendation, session_geometry
+from tuner.indexers import make_indexer
+from tuner.recommendation import Recommendation, read_recommendation, session_geometry
+from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError, ProgramError
+from wrappers.frames.run import Run
+from wrappers.indexing import Indexer
+
+if TYPE_CHECKING:
+    from tuner.applying import VetoCheck
+    from tuner.watching import WatchRequest
+    from wrappers.reduction import Reduction, SettingsSet
 
 __all__ = ["command"]
+
+POLL = 1.0
+"""Seconds between two looks at a watched folder."""
 
 
 @click.command(short_help="Write the hits of a run, found with the recommended set.")
 @click.argument("recommended", type=click.Path(path_type=Path), metavar="RECOMMENDED")
-@data_argument
+@click.argument("data", type=click.Path(path_type=Path), required=False, metavar="[DATA]")
 @click.option(
     "-g",
     "--geometry",
@@ -32,63 +51,228 @@ __all__ = ["command"]
     help="Geometry file.  [default: the session's]",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="CXI file to write."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="CXI file to write; with --watch, the folder for them.",
+)
+@click.option("--virtual", is_flag=True, help="Leave the images where they are, do not copy them.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted reduction.")
+@mask_option
+@click.option(
+    "--sample",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Index so many of all frames, to say what the veto keeps and loses.",
+)
+@click.option(
+    "-p", "--cell", type=click.Path(path_type=Path), help="Unit cell.  [default: the session's]"
+)
+@click.option(
+    "--watch",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Reduce the runs of this folder as they appear, with what RECOMMENDED says then.",
+)
+@click.option(
+    "--pattern", default="*.h5", show_default=True, help="Which files of that folder are runs."
+)
+@click.option(
+    "--settle",
+    type=click.FloatRange(min=0),
+    default=5,
+    show_default=True,
+    help="A file is complete when it has not changed for so long (s).",
+)
+@click.option(
+    "--idle",
+    type=click.FloatRange(min=0),
+    help="End the watch when no run has come for so long (s).",
 )
 @jobs_option
 @json_option
 def command(
-    recommended: Path, data: Path, geometry: Path | None, output: Path, jobs: int, as_json: bool
+    recommended: Path,
+    data: Path | None,
+    geometry: Path | None,
+    output: Path,
+    virtual: bool,
+    resume: bool,
+    mask: Path | None,
+    sample: int,
+    cell: Path | None,
+    watch: Path | None,
+    pattern: str,
+    settle: float,
+    idle: float | None,
+    jobs: int,
+    as_json: bool,
 ) -> None:
     """Find peaks with the recommended set, drop the non-hits, write the hits.
 
     RECOMMENDED is a recommended.toml or the directory of a session. The hits go to a CXI file
-    with their peak lists, and a geometry file for it beside it.
+    with their peak lists, and a geometry file for it beside it. With --watch, runs are reduced as
+    they appear until Ctrl-C; --json then prints a line a run.
 
     \b
     Example:
       sfx-tuner apply session run.h5 -o hits.cxi
+      sfx-tuner apply session --watch /data/raw -o /data/hits
     """
-    import hdf5plugin
+    from envs.live_evaluator import sample_frames
+    from tuner.applying import check_veto, named_set
+    from tuner.watching import WatchRequest
 
+    if (data is None) == (watch is None):
+        raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
+    if watch is not None and mask is not None:
+        raise InputError("--mask is for one run: a watch makes each run's own map")
+    recommendation = read_recommendation(recommended)
+    geometry_file = session_geometry(recommendation, geometry)
+    read = Geometry.read(geometry_file)
+    with ExitStack() as stack:
+        unit, indexer = _indexer(recommendation, read, cell, jobs) if sample else (None, None)
+        if indexer is not None:
+            stack.enter_context(closing(indexer))
+        if watch is not None:
+            request = WatchRequest(
+                recommended, watch, pattern, output, settle, sample, jobs, virtual
+            )
+            _watch(request, read, unit, indexer, idle, as_json)
+            return
+        assert data is not None
+        require_directory_for(output)
+        run, _ = open_run(data, geometry_file)
+        used = named_set(recommendation, run)
+        run = with_bad_pixels(run, used.settings, mask)
+        started = time.perf_counter()
+        reduction = _reduce(run, used, output, jobs=jobs, virtual=virtual, resume=resume)
+        seconds = time.perf_counter() - started
+        check = None
+        if unit is not None and indexer is not None:
+            frames, _ = sample_frames(run, sample, seed=0)
+            with stderr.status("indexing a sample of all frames"):
+                check = check_veto(run, used.settings, unit, indexer, frames, jobs=jobs)
+    _report(reduction, check, seconds, as_json)
+
+
+def _indexer(
+    recommendation: Recommendation, geometry: Geometry, cell: Path | None, jobs: int
+) -> tuple[Cell | None, Indexer | None]:
+    """Return the session's cell and indexer, or None and why nothing is indexed."""
+    from tuner.applying import session_cell, session_indexer
+
+    file = cell or session_cell(recommendation)
+    if file is None:
+        stderr.print("nothing is indexed: the session's cell is gone, name it with -p")
+        return None, None
+    unit = Cell.read(file)
+    try:
+        return unit, make_indexer(session_indexer(recommendation), geometry, unit, jobs=jobs)
+    except ProgramError as error:
+        stderr.print(f"nothing is indexed: {error}", markup=False, highlight=False)
+        return None, None
+
+
+def _reduce(
+    run: Run, used: SettingsSet, output: Path, *, jobs: int, virtual: bool, resume: bool
+) -> Reduction:
     from wrappers.peakfinding.peakfinder8 import PeakFinder
     from wrappers.reduction import reduce_run
 
-    recommendation = read_recommendation(recommended)
-    require_directory_for(output)
-    run, read = open_run(data, session_geometry(recommendation, geometry))
-    settings = applied_settings(recommendation, run.nominal_clen)
-    started = time.perf_counter()
-    with progress_bar("reducing", len(run)) as show:
-        reduction = reduce_run(
-            run,
-            PeakFinder(read),
-            settings,
-            output,
-            jobs=jobs,
-            progress=lambda done, hits: show(done),
-        )
-    seconds = time.perf_counter() - started
+    try:
+        with progress_bar("reducing", len(run)) as show:
+            reduction = reduce_run(
+                run,
+                PeakFinder(run.geometry),
+                used,
+                output,
+                jobs=jobs,
+                virtual=virtual,
+                resume=resume,
+                progress=lambda done, hits: show(done),
+            )
+    except (KeyboardInterrupt, SystemExit):
+        stderr.print("stopped; the same command with --resume goes on")
+        raise
     for sentence in reduction.unreadable:
         stderr.print(f"left out: {sentence}", markup=False, highlight=False)
+    return reduction
+
+
+def _report(reduction: Reduction, check: VetoCheck | None, seconds: float, as_json: bool) -> None:
+    import hdf5plugin
+
+    n_done = reduction.n_frames - reduction.n_resumed
+    factor = reduction.n_frames / reduction.n_hits if reduction.n_hits else None
     if as_json:
         print_json(
             {
-                "settings": settings.as_dict(),
+                "settings": reduction.sets[0].settings.as_dict(),
                 "n_frames": reduction.n_frames,
+                "n_resumed": reduction.n_resumed,
                 "n_unreadable": len(reduction.unreadable),
                 "n_hits": reduction.n_hits,
+                "reduction_factor": factor,
+                "sample": None if check is None else asdict(check),
                 "seconds": seconds,
+                "frames_per_second": n_done / seconds,
                 "output": str(reduction.hits),
                 "geometry": str(reduction.geometry),
             }
         )
         return
-    factor = f", 1 in {reduction.n_frames / reduction.n_hits:.1f}" if reduction.n_hits else ""
     click.echo(
-        f"{reduction.n_hits} hits in {reduction.n_frames} frames{factor}; "
-        f"{reduction.n_frames / seconds:.0f} frames/s\n"
+        f"{reduction.n_hits} hits in {reduction.n_frames} frames"
+        + (f", 1 in {factor:.1f}" if factor else "")
+        + (f"; {n_done / seconds:.0f} frames/s" if n_done else "")
+        + (f"; {reduction.n_resumed} frames were done before" if reduction.n_resumed else "")
+    )
+    if check is not None:
+        click.echo(
+            f"of {check.n_frames} frames taken at random {check.n_kept + check.n_lost} index with "
+            f"{check.indexer}: {check.n_kept} kept, {check.n_lost} lost"
+        )
+    click.echo(
         f"written: {reduction.hits} and {reduction.geometry}\n"
         "CrystFEL reads them with\n"
         f"  HDF5_PLUGIN_PATH={hdf5plugin.PLUGIN_PATH} \\\n"
         f"  indexamajig --peaks=cxi --no-revalidate -g {reduction.geometry} …"
     )
+
+
+def _watch(
+    request: WatchRequest,
+    geometry: Geometry,
+    cell: Cell | None,
+    indexer: Indexer | None,
+    idle: float | None,
+    as_json: bool,
+) -> None:
+    from tuner.watching import Watch
+
+    def say(sentence: str) -> None:
+        stderr.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    watch = Watch(request, geometry, cell, indexer, say=say)
+    say(f"watching {request.folder} for {request.pattern}; Ctrl-C ends it, and it can be resumed")
+    last = time.monotonic()
+    while idle is None or time.monotonic() - last < idle:
+        for line in watch.step():
+            last = time.monotonic()
+            if as_json:
+                click.echo(json.dumps(line))
+                continue
+            sample = line["sample"]
+            indexed = (
+                f"; {sample['n_kept']} of {sample['n_frames']} sampled frames index"
+                if sample
+                else ""
+            )
+            sets = f", {len(line['sets'])} sets" if len(line["sets"]) > 1 else ""
+            click.echo(
+                f"{Path(line['file']).name}: {line['n_hits']} hits in {line['n_frames']} frames"
+                f"{sets}{indexed} → {line['hits']}"
+            )
+        time.sleep(POLL)

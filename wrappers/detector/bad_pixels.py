@@ -82,7 +82,8 @@ class BadPixelMap:
     Attributes
     ----------
     hot, noisy, dead : float16 array (ss, fs)
-        Too bright; too restless; and the largest of too faint, too still, too unresponsive.
+        Too bright; too restless; too faint and too still (added in quadrature, because a dead
+        pixel is both) or too unresponsive.
     n_frames : int
         Frames that it was made from.
     """
@@ -270,7 +271,7 @@ def _compare(geometry: Geometry, found: NDArray[np.float32], n_frames: int) -> B
     lively = _tile_deviations(geometry, response)
     # A pixel that is always above the limit of what a frame can say seems to hold still, too.
     still = np.where(bright < CLEARLY_BRIGHT, -restless, 0)
-    dead = np.maximum(np.maximum(-bright, still), -lively)
+    dead = np.maximum(np.hypot(np.maximum(-bright, 0), np.maximum(still, 0)), -lively)
     return BadPixelMap(_half(bright), _half(restless), _half(dead), n_frames)
 
 

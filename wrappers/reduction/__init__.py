@@ -7,7 +7,7 @@
 ============ ================================================================================
 """
 
-from wrappers.reduction.core import Reduction, reduce_run
+from wrappers.reduction.core import OtherInputs, Reduction, reduce_run
 from wrappers.reduction.parts import SettingsSet
 
-__all__ = ["Reduction", "SettingsSet", "reduce_run"]
+__all__ = ["OtherInputs", "Reduction", "SettingsSet", "reduce_run"]

@@ -17,10 +17,10 @@ import shutil
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,21 @@ from wrappers.errors import InputError, ProgramError
 from wrappers.files import write_whole
 from wrappers.frames.run import Run
 from wrappers.peakfinding.peak_batch import Finder
-from wrappers.reduction.joining import SETS, SUMMARY, join_parts
+from wrappers.reduction.joining import SETS, SUMMARY, Joining
 from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
 from wrappers.settings import Settings
 
-__all__ = ["Reduction", "reduce_run"]
+__all__ = ["OtherInputs", "Reduction", "reduce_run"]
 
 FRAMES_PER_BATCH, PIXELS_PER_BATCH = 100, 100_000_000
 """At most: what a kill costs each process, and how soon a new set is taken up."""
 FEWEST_BATCHES = 8
 
 PLAN, LOCK, BAD_PIXELS = "plan.json", "lock", "bad_pixels.h5"
+
+
+class OtherInputs(InputError):
+    """The reduction to resume was begun with other inputs."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,14 @@ class Reduction:
 def reduce_run(
     run: Run,
     finder: Finder,
-    settings: Settings | Callable[[], SettingsSet],
+    settings: Settings | SettingsSet | Callable[[], SettingsSet],
     out: str | os.PathLike[str],
     *,
     jobs: int = 1,
     virtual: bool = False,
     resume: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, hits: None,
+    on_part: Callable[[Part], None] = lambda part: None,
 ) -> Reduction:
     """Find peaks in every frame and write those with at least ``min_peaks`` to one CXI file.
 
@@ -104,7 +109,7 @@ def reduce_run(
         run's own frames.
     finder : Finder
         Of the run's geometry.
-    settings : Settings or callable
+    settings : Settings, SettingsSet or callable
         A callable is asked before each batch and returns what to search it with.
     out : path
         The CXI file. While the reduction runs, or after it was interrupted, what is done
@@ -118,54 +123,64 @@ def reduce_run(
         behind is dropped.
     progress : callable, optional
         Called with the number of frames done and the number of hits after each batch.
+    on_part : callable, optional
+        Called with what became of each batch, in the order of the run.
 
     Raises
     ------
+    OtherInputs
+        If the reduction to resume was begun with other inputs.
     InputError
-        If no frame can be read, if the reduction to resume was begun with other inputs or is
-        still running, or if a file cannot be written.
+        If no frame can be read, if another process is writing the same file, or if a file
+        cannot be written.
     ProgramError
         If a process was killed.
     """
     out = Path(out)
     if out.suffix == ".geom":
         raise InputError(f"{out} is the name of the hits' geometry: give a name ending in .cxi")
-    fixed = None if callable(settings) else SettingsSet(settings)
-    key = _key(run, fixed, virtual)
+    fixed = SettingsSet(settings) if isinstance(settings, Settings) else settings
+    current = fixed if callable(fixed) else lambda: fixed
+    key = _key(run, None if callable(fixed) else fixed, virtual)
     folder = out.with_name(f"{out.name}.parts")
     if resume and not folder.exists() and (finished := _finished(out, key)) is not None:
         return finished
-    current = settings if callable(settings) else lambda: SettingsSet(settings)
     with _owned(folder, out):
         batches = _plan(folder, key, len(run), math.prod(run.geometry.slab_shape), resume)
+        known = {b: p for b in batches if (p := read_part(b.path(folder))) is not None}
         work = _Work(run, finder, folder, virtual, jobs)
-        parts = {b: p for b in batches if (p := read_part(b.path(folder))) is not None}
-        n_resumed = sum(part.n_frames for part in parts.values())
-        n_done = sum(b.stop - b.first for b in parts)
-        n_hits = sum(part.n_hits for part in parts.values())
-        for batch, part in work.reduce([b for b in batches if b not in parts], current):
-            parts[batch] = part
-            n_done, n_hits = n_done + batch.stop - batch.first, n_hits + part.n_hits
-            if progress is not None:
-                progress(n_done, n_hits)
-        ordered = [(batch.path(folder), parts[batch]) for batch in batches]
-        unreadable = tuple(failure for _, part in ordered for failure in part.failures)
-        if len(unreadable) == len(run):
-            shutil.rmtree(folder)
-            raise InputError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
-        reduction = Reduction(
-            hits=out,
-            geometry=out.with_suffix(".geom"),
-            n_frames=len(run) - len(unreadable),
-            n_hits=n_hits,
-            unreadable=unreadable,
-            sets=tuple(dict.fromkeys(part.used for _, part in ordered)),
-            n_resumed=n_resumed,
-        )
-        summary = {"key": key, "n_frames": reduction.n_frames, "unreadable": unreadable}
-        join_parts(out, ordered, run, virtual=virtual, summary=summary)
-        shutil.rmtree(folder)
-    return reduction
+        parts: list[Part] = []
+        n_hits = 0
+        missing = [batch for batch in batches if batch not in known]
+        with (
+            Joining(out, run, virtual=virtual) as joining,
+            closing(work.reduce(missing, current)) as new,
+        ):
+            for batch in batches:
+                part = known[batch] if batch in known else next(new)
+                parts.append(part)
+                n_hits += part.n_hits
+                joining.append(batch.path(folder), part)
+                if batch not in known:
+                    progress(batch.stop, n_hits)
+                    on_part(part)
+            unreadable = tuple(failure for part in parts for failure in part.failures)
+            n_frames = len(run) - len(unreadable)
+            if n_frames:
+                joining.finish({"key": key, "n_frames": n_frames, "unreadable": unreadable})
+    # Only now, because an open lock cannot be removed from a network's file system.
+    shutil.rmtree(folder, ignore_errors=True)
+    if not n_frames:
+        raise InputError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
+    return Reduction(
+        hits=out,
+        geometry=out.with_suffix(".geom"),
+        n_frames=n_frames,
+        n_hits=n_hits,
+        unreadable=unreadable,
+        sets=tuple(dict.fromkeys(part.used for part in parts)),
+        n_resumed=sum(part.n_frames for part in known.values()),
+    )
 
 
 def _key(run: Run, fixed: SettingsSet | None, virtual: bool) -> str:
@@ -210,12 +225,15 @@ def _owned(folder: Path, out: Path) -> Iterator[None]:
             f"{out} cannot be written ({error.strerror} for {folder}): choose another place"
         ) from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another process is writing {out}: wait for it, or choose another name"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
         yield
-    except BlockingIOError:
-        raise InputError(
-            f"another process is writing {out}: wait for it, or choose another name"
-        ) from None
     finally:
         os.close(lock)
 
@@ -228,7 +246,7 @@ def _plan(folder: Path, key: str, n_frames: int, n_pixels: int, resume: bool) ->
         if resume:
             plan = json.loads(path.read_text())
             if plan["key"] != key:
-                raise InputError(
+                raise OtherInputs(
                     f"what is in {folder} was begun with other data, geometry or settings: resume "
                     "with those, or leave out --resume to begin anew"
                 )
@@ -257,28 +275,27 @@ class _Work:
 
     def reduce(
         self, batches: Sequence[Batch], current: Callable[[], SettingsSet]
-    ) -> Iterator[tuple[Batch, Part]]:
-        """Reduce batches and yield each with its part, as they are done."""
+    ) -> Generator[Part]:
+        """Reduce batches and yield what became of each, in their order."""
         if self._jobs == 1:
             reducer = Reducer(*self._arguments)
             for batch in batches:
                 used = current()
-                yield batch, reducer.reduce(batch, used, self._map(used))
+                yield reducer.reduce(batch, used, self._map(used))
             return
         # Forking would copy the threads' locks of HDF5 and Numba in whatever state they are.
         context = multiprocessing.get_context("forkserver")
         pool = ProcessPoolExecutor(self._jobs, context, _start_worker, self._arguments)
         try:
-            waiting: deque[tuple[Batch, Future[Part]]] = deque()
+            waiting: deque[Future[Part]] = deque()
             for batch in batches:
                 used = current()
                 # A set is settled when its batch is handed over, so not many are ahead.
-                waiting.append((batch, pool.submit(_reduce, batch, used, self._map(used))))
+                waiting.append(pool.submit(_reduce, batch, used, self._map(used)))
                 if len(waiting) > 2 * self._jobs:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            for batch, future in waiting:
-                yield batch, future.result()
+                    yield waiting.popleft().result()
+            for future in waiting:
+                yield future.result()
         except BrokenProcessPool as error:
             raise ProgramError(
                 "a process that searched frames was killed, for want of memory perhaps: use fewer "

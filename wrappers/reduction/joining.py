@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -19,9 +19,9 @@ from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.frames.cxi import DATA, MASK, PACKED, PEAKS, Disk, create_images
 from wrappers.frames.run import Run
-from wrappers.reduction.parts import FRAMES, HITS, PART, Part
+from wrappers.reduction.parts import FRAMES, HITS, PART, Part, SettingsSet
 
-__all__ = ["SETS", "SUMMARY", "join_parts"]
+__all__ = ["SETS", "SUMMARY", "Joining"]
 
 SETS = "/sfx_tuner/sets"
 """Data set of JSON strings: the settings that were used, and their names."""
@@ -32,81 +32,82 @@ N_COLUMNS = 64
 """Width of a chunk of a table, and the rows of one."""
 
 
-def join_parts(
-    out: Path,
-    parts: Sequence[tuple[Path, Part]],
-    run: Run,
-    *,
-    virtual: bool,
-    summary: dict[str, Any],
-) -> Path:
-    """Write the file of all hits, and its geometry beside it.
+class Joining:
+    """Puts part files together while others are still being made.
 
-    Images are copied as they were compressed, one at a time; the rest part by part. The geometry
-    appears first, then the file, each whole or not at all.
+    Images are copied as they were compressed, one at a time; the rest part by part. If the
+    ``with`` block is left without `finish`, nothing remains of it, and an older file stays.
 
     Parameters
     ----------
     out : Path
-    parts : sequence of (Path, Part)
-        In the order of the run.
     run : Run
     virtual : bool
         Whether the images are those of the run's own files, by a virtual data set.
-    summary : dict
-        Plain values, kept in the file.
-
-    Returns
-    -------
-    Path
-        Of the geometry.
 
     Raises
     ------
     InputError
-        If a file cannot be written.
+        If the file cannot be written.
     """
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        disk = Disk(unfinished, "w+")
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror}") from error
-    try:
-        with h5py.File(disk, "w") as file:
-            file["cxi_version"] = 140
-            sets = list(dict.fromkeys(part.used for _, part in parts))
-            for path, part in parts:
-                with h5py.File(path, "r") as source:
-                    _append_part(file, source)
-                number = sets.index(part.used)
-                n_frames = part.n_frames + len(part.failures)
-                _append(file, f"{FRAMES}/set", np.full(n_frames, number, np.int32))
-                _append(file, f"{HITS}/set", np.full(part.n_hits, number, np.int32))
-                if disk.error is not None:
-                    break
-            file[SETS] = [json.dumps(used.as_dict()) for used in sets]
-            file[SUMMARY] = json.dumps(summary)
-            file[PEAKS].attrs["software"] = "sfx-tuner"
-            if len(sets) == 1:
-                for name, value in sets[0].settings.as_dict().items():
-                    if value is not None:
-                        file[PEAKS].attrs[name] = value
-            hits = file[f"{HITS}/frame"][:]
-            if virtual and len(hits):
-                file.create_virtual_dataset(DATA, _virtual_images(run, hits.tolist()))
-            shifts = [file[f"{HITS}/shift_{axis}"][:] for axis in "xy"]
-        disk.close()
-        if disk.error is not None:
-            raise InputError(f"{out} cannot be written: {disk.error.strerror or disk.error}")
-        geometry = out.with_suffix(".geom")
-        write_whole(geometry, _geometry_text(run.geometry, shifts))
-        os.replace(unfinished, out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
-    finally:
-        disk.close()
-        unfinished.unlink(missing_ok=True)
-    return geometry
+
+    def __init__(self, out: Path, run: Run, *, virtual: bool) -> None:
+        self._out, self._run, self._virtual = out, run, virtual
+        self._unfinished = out.with_name(f".{out.name}.{os.getpid()}.part")
+        self._sets: dict[SettingsSet, int] = {}
+        try:
+            self._disk = Disk(self._unfinished, "w+")
+        except OSError as error:
+            raise InputError(f"{out} cannot be written: {error.strerror}") from error
+        self._file = h5py.File(self._disk, "w")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+        self._disk.close()
+        self._unfinished.unlink(missing_ok=True)
+
+    def append(self, path: Path, part: Part) -> None:
+        """Append a part file; they must come in the order of the run."""
+        with h5py.File(path, "r") as source:
+            _append_part(self._file, source)
+        number = self._sets.setdefault(part.used, len(self._sets))
+        n_frames = part.n_frames + len(part.failures)
+        _append(self._file, f"{FRAMES}/set", np.full(n_frames, number, np.int32))
+        _append(self._file, f"{HITS}/set", np.full(part.n_hits, number, np.int32))
+        self._check_disk()
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the rest, and the geometry: it appears first, then the file, each whole."""
+        file = self._file
+        file["cxi_version"] = 140
+        file[SETS] = [json.dumps(used.as_dict()) for used in self._sets]
+        file[SUMMARY] = json.dumps(summary)
+        file[PEAKS].attrs["software"] = "sfx-tuner"
+        if len(self._sets) == 1:
+            for name, value in next(iter(self._sets)).settings.as_dict().items():
+                if value is not None:
+                    file[PEAKS].attrs[name] = value
+        hits = file[f"{HITS}/frame"][:].tolist()
+        if self._virtual and hits:
+            file.create_virtual_dataset(DATA, _virtual_images(self._run, hits))
+        shifts = [file[f"{HITS}/shift_{axis}"][:] for axis in "xy"]
+        file.close()
+        self._disk.close()
+        self._check_disk()
+        geometry = _geometry_text(self._run.geometry, shifts)
+        write_whole(self._out.with_suffix(".geom"), geometry)
+        try:
+            os.replace(self._unfinished, self._out)
+        except OSError as error:
+            raise InputError(f"{self._out} cannot be written: {error.strerror}") from error
+
+    def _check_disk(self) -> None:
+        error = self._disk.error
+        if error is not None:
+            raise InputError(f"{self._out} cannot be written: {error.strerror or error}")
 
 
 def _append_part(file: h5py.File, source: h5py.File) -> None:
