@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,8 @@ class LiveEvaluator:
         Folder in which lattices are kept, for further evaluators of the same run.
     cluster : distributed.Client, optional
         Its workers do the work instead of processes of this machine.
+    progress : callable
+        Called with the frames of an evaluation that are done, and with all of the sample.
 
     Notes
     -----
@@ -77,10 +79,12 @@ class LiveEvaluator:
         memory: int = 2 << 30,
         cache: str | os.PathLike[str] | None = None,
         cluster: Client | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self._run, self._geometry, self._cell = run, geometry, cell
         self._frames = tuple(frames)
         self._max_decoys = max_decoys
+        self._progress = progress
         self._pool = _make_pool(run, geometry, indexer, self._frames, jobs, memory, cluster)
         self._indexer: Indexer = _PooledIndexer(indexer, self._pool)
         if cache is not None:
@@ -141,7 +145,9 @@ class LiveEvaluator:
             for frame, pattern in patterns.items()
             if len(pattern.peaks) >= settings.min_peaks
         }
+        self._progress(len(frames) - len(hits), len(self._frames))
         answers = dict(zip(hits, self._index(list(hits.values())), strict=True))
+        self._progress(len(frames), len(self._frames))
         # The first hits, not an even choice: further frames then add decoys and change none.
         chosen = list(hits)[: self._max_decoys if max_decoys is None else max_decoys]
         decoys = self._index(

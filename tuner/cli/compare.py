@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tuner.cli.options import (
     print_json,
     progress_bar,
     seed_option,
+    stderr,
 )
 from wrappers.errors import InputError
 from wrappers.files import write_whole
@@ -108,7 +111,7 @@ def command(
 
         if geometry is None or cell is None:
             raise InputError(f"{data} needs its geometry (-g) and cell (-p) to be compared on")
-        with progress_bar("comparing", 1) as show:
+        with _status() as show:
             found = compare_run(
                 data, geometry, cell, choice, kit, chosen,
                 n_frames=frames, budget=evaluations, seed=seed, jobs=jobs, on_progress=show,
@@ -117,7 +120,7 @@ def command(
         return
     benchmark = Benchmark.load()
     benchmark = benchmark.only(_chosen(families, list(benchmark.families), "--families"))
-    with progress_bar("comparing", 1) as show:
+    with progress_bar("comparing", benchmark.n_units) as show:
         results = compare_simulated(benchmark, kit, chosen, jobs=jobs, on_progress=show)
     figures: dict[str, dict[str, Any]] = {}
     for family, by_method in results.items():
@@ -126,7 +129,7 @@ def command(
     if full:
         from tuner.comparison_runs import compare_everything
 
-        with progress_bar("comparing on frames", 1) as show:
+        with _status() as show:
             figures |= compare_everything(shared, choice, kit, chosen, jobs=jobs, on_progress=show)
     _report(figures, output, as_json)
     if output is not None:
@@ -134,6 +137,13 @@ def command(
 
         regrets = {f: {m: r["regret"] for m, r in rows.items()} for f, rows in results.items()}
         draw_pictures(regrets, figures, output)
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str, int, int], None]]:
+    """Show on stderr what is being done; yields a function that takes what, done and total."""
+    with stderr.status("comparing") as status:
+        yield lambda what, done, total: status.update(f"{what}: {done} of {total}")
 
 
 def _chosen(given: str | None, known: list[str], option: str) -> list[str]:

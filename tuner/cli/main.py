@@ -25,6 +25,7 @@ COMMANDS = {
     "mask": "tuner.cli.mask",
     "apply": "tuner.cli.apply",
     "export": "tuner.cli.export",
+    "report": "tuner.cli.report",
     "simulate": "tuner.cli.simulate",
     "train": "tuner.cli.train",
     "compare": "tuner.cli.compare",

@@ -29,9 +29,15 @@ from tuner.cli.options import jobs_option, json_option, print_json, stderr
     "--steps",
     type=click.IntRange(1),
     default=None,
-    help="Simulated evaluations each of them sees.  [default: 4 million]",
+    help="Simulated evaluations each of them sees.  [default: 3 million]",
 )
 @click.option("--chapters", type=click.IntRange(1), default=None, help="Checkpoints of each.")
+@click.option(
+    "--experiments",
+    type=click.IntRange(1),
+    default=None,
+    help="Simulated experiments to train on.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
 @jobs_option
 @json_option
@@ -40,6 +46,7 @@ def command(
     seeds: int,
     steps: int | None,
     chapters: int | None,
+    experiments: int | None,
     resume: bool,
     jobs: int,
     as_json: bool,
@@ -56,9 +63,12 @@ def command(
     """
     from tuner.training import Training, train
 
-    given = {"steps": steps, "chapters": chapters}
+    usual = Training(seeds=tuple(range(seeds)))
     training = dataclasses.replace(
-        Training(seeds=tuple(range(seeds))), **{k: v for k, v in given.items() if v is not None}
+        usual,
+        steps=steps or usual.steps,
+        chapters=chapters or usual.chapters,
+        n_experiments=experiments or usual.n_experiments,
     )
     stderr.print(
         "seed chapter     steps  reward  regret on validation after 5, 10, 20", style="bold"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from tuner.cli.options import (
     stderr,
 )
 from tuner.cluster import connect
+from tuner.dashboard import Dashboard
+from tuner.live import LiveTable
 from tuner.recommendation import UNITS, Recommendation
 from tuner.searchers import SEARCHERS
 from tuner.session import Budget
-from tuner.store import Trial
+from tuner.store import SessionStore, Trial
 from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
 
@@ -81,6 +84,15 @@ __all__ = ["command", "print_recommendation", "trial_printer"]
     metavar="local|slurm|ADDRESS",
     help="Let the workers of a Dask cluster evaluate.  [default: processes of this machine]",
 )
+@click.option(
+    "--dashboard",
+    is_flag=False,
+    flag_value=0,
+    type=click.IntRange(0, 65535),
+    metavar="[PORT]",
+    help="Show the running session in a browser, at this port of 127.0.0.1 or at any free one. "
+    "Whoever is logged in to this machine can see it.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted session.")
 @seed_option
 @jobs_option
@@ -98,6 +110,7 @@ def command(
     clen_range: float,
     stop_early: bool,
     cluster: str | None,
+    dashboard: int | None,
     resume: bool,
     seed: int,
     jobs: int,
@@ -130,21 +143,23 @@ def command(
         raise InputError("--minutes is not a number: give a time such as 20")
     if evaluations is None and minutes is None:
         evaluations = 30
+    budget = Budget(evaluations, minutes)
 
     try:
         with (
             connect(cluster, jobs) as client,
-            stderr.status("evaluating settings (the first use compiles for half a minute)"),
+            _display(request.tuned, budget, output, resume, dashboard) as (on_trial, on_progress),
         ):
             recommendation = tune(
                 request,
                 output,
-                budget=Budget(evaluations, minutes),
+                budget=budget,
                 jobs=jobs,
                 cluster=client,
                 resume=resume,
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
-                on_trial=trial_printer(request.tuned),
+                on_trial=on_trial,
+                on_progress=on_progress,
             )
     except (KeyboardInterrupt, SystemExit):
         stderr.print(f"stopped; the same command with --resume goes on with {output}")
@@ -167,6 +182,35 @@ def command(
             "the session ended before its budget was spent, and recommends the best of what it "
             f"had measured: {recommendation.provenance['ended_by']}; --resume goes on"
         )
+
+
+@contextmanager
+def _display(
+    tuned: Sequence[str], budget: Budget, output: Path, resume: bool, port: int | None
+) -> Iterator[tuple[Callable[[Trial], None], Callable[[int, int], None]]]:
+    """Show the session: a live table on a terminal, lines in a log, and a dashboard if asked for.
+
+    Yields what is to be called with each trial and with the progress of an evaluation.
+    """
+    with ExitStack() as stack:
+        show_trial: Callable[[Trial], None] = trial_printer(tuned)
+        show_progress: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
+        dashboard = stack.enter_context(Dashboard(output, port)) if port is not None else None
+        if dashboard is not None:
+            stderr.print(f"dashboard: {dashboard.address}", highlight=False, soft_wrap=True)
+            if resume:
+                dashboard.update()
+        if stderr.is_terminal:
+            earlier = SessionStore.open(output).trials if resume else []
+            live = stack.enter_context(LiveTable(stderr, tuned, budget, earlier))
+            show_trial, show_progress = live.show_trial, live.show_progress
+
+        def on_trial(trial: Trial) -> None:
+            show_trial(trial)
+            if dashboard is not None:
+                dashboard.update()
+
+        yield on_trial, show_progress
 
 
 def trial_printer(tuned: Sequence[str]) -> Callable[[Trial], None]:

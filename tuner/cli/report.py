@@ -1,0 +1,49 @@
+"""``sfx-tuner report``: a session's report, made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tuner.cli.options import json_option, print_json, require_directory_for
+from wrappers.errors import InputError
+
+__all__ = ["command"]
+
+
+@click.command(short_help="Make the report of a session anew.")
+@click.argument("session", type=click.Path(path_type=Path), metavar="SESSION")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="HTML file to write.  [default: report.html of the session]",
+)
+@json_option
+def command(session: Path, output: Path | None, as_json: bool) -> None:
+    """Make the report of a finished or interrupted session anew.
+
+    The report is one file that needs no network. Its pictures of frames need the run's files
+    where the session found them.
+
+    \b
+    Example:
+      sfx-tuner report session -o report.html
+    """
+    from tuner.recommendation import read_recommendation
+    from tuner.report import write_report
+    from tuner.store import SessionStore
+
+    store = SessionStore.open(session)
+    if not store.trials:
+        raise InputError(f"{session} has measured nothing yet: run or resume it first")
+    recommended = session / "recommended.toml"
+    recommendation = read_recommendation(recommended) if recommended.exists() else None
+    path = output or session / "report.html"
+    require_directory_for(path)
+    write_report(store, recommendation, path)
+    if as_json:
+        print_json({"report": path, "bytes": path.stat().st_size, "trials": len(store.trials)})
+        return
+    click.echo(f"written: {path}")

@@ -1,0 +1,174 @@
+"""Matplotlib figures as SVG in the page's own colours and type."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+from numpy.typing import ArrayLike
+
+from tuner.report.style import COLOURS
+from tuner.store import Trial
+
+__all__ = ["GROUPS", "TOKENS", "group_of", "legend", "logarithmic", "percent", "points", "svg"]
+
+TOKENS = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS, start=16)}
+"""Colours to draw with: each becomes the page's colour of that name, by day or by night."""
+
+GROUPS = {
+    "defaults": ("CrystFEL's defaults", "D", "vermilion"),
+    "opening": ("opening looks", "o", "grey"),
+    "search": ("search", "o", "blue"),
+    "check": ("confirmation", "^", "green"),
+}
+"""What a trial was made for: its name, marker and colour."""
+
+RIGHT, BOTTOM, TOP = 14, 44, 22
+"""Margins of every figure, in pixels."""
+
+_STAGES = {"baseline": "defaults", "search": "search", "confirm": "check", "fresh": "check"}
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: it takes the page's font and can be searched
+    "font.size": 12.0,  # one of Matplotlib's points becomes a pixel of the page
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": TOKENS["soft"],
+    "axes.labelcolor": TOKENS["soft"],
+    "text.color": TOKENS["ink"],
+    "xtick.color": TOKENS["soft"],
+    "ytick.color": TOKENS["soft"],
+    "grid.color": TOKENS["line"],
+    "grid.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "lines.markersize": 6.0,
+    "axes.titlesize": 12.0,
+}
+
+# Matplotlib's settings belong to the whole process, and a dashboard draws in a thread.
+_lock = threading.Lock()
+
+
+def svg(
+    draw: Callable[[Figure], None],
+    *,
+    size: tuple[int, int],
+    name: str,
+    alternative: str,
+    left: int = 62,
+) -> str:
+    """Return a figure as an SVG element.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws on the figure it is given.
+    size : (int, int)
+        Width and height in pixels, of which it never takes more.
+    name : str
+        Different for each figure of a page: identifiers are made of it.
+    alternative : str
+        What is to be seen, in words, for those who do not.
+    left : int
+        Pixels for what is written beside the vertical axis.
+    """
+    buffer = io.StringIO()
+    # A fixed salt keeps the file the same for the same session.
+    with _lock, matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72))
+        # Matplotlib's own layouts take longer than all the rest.
+        figure.subplots_adjust(
+            left=left / size[0],
+            right=1 - RIGHT / size[0],
+            bottom=BOTTOM / size[1],
+            top=1 - TOP / size[1],
+        )
+        figure.patch.set_alpha(0)
+        draw(figure)
+        for axes in figure.axes:
+            axes.patch.set_alpha(0)
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    for colour, token in TOKENS.items():
+        text = text.replace(token, f"var(--{colour})")
+    text = re.sub(r"(font: [^;\"']*?px) [^;\"]*", r"\1 inherit", text)
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r' width="[^"]*pt"| height="[^"]*pt"| version="1.1"', "", text)
+    return text.replace(
+        "<svg",
+        f'<svg role="img" aria-label="{escape(alternative)}" style="max-width: {size[0]}px"',
+        1,
+    )
+
+
+def group_of(trial: Trial) -> str:
+    """Return what a trial was made for: a key of `GROUPS`."""
+    return _STAGES.get(trial.stage, "opening")
+
+
+def legend(groups: Iterable[str]) -> str:
+    """Return a legend of some groups as a list in HTML."""
+    shapes = {
+        "o": '<circle cx="8" cy="8" r="5.5"/>',
+        "D": '<path d="M8 1l7 7-7 7-7-7z"/>',
+        "^": '<path d="M8 2l7 12H1z"/>',
+    }
+    items = "".join(
+        f'<li><svg viewBox="0 0 16 16" fill="var(--{colour})" aria-hidden="true">'
+        f"{shapes[marker]}</svg>{escape(label)}</li>"
+        for name, (label, marker, colour) in GROUPS.items()
+        if name in groups
+    )
+    return f'<ul class="legend">{items}</ul>\n'
+
+
+def points(
+    axes: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    error: ArrayLike | None,
+    group: str,
+    *,
+    hollow: bool = False,
+) -> None:
+    """Draw the points of a group of trials, with intervals (2, n) around them where known."""
+    _, marker, name = GROUPS[group]
+    colour = TOKENS[name]
+    axes.errorbar(
+        x,
+        y,
+        yerr=error,
+        fmt=marker,
+        color=colour,
+        markerfacecolor=TOKENS["page"] if hollow else colour,
+        elinewidth=0.9,
+        alpha=0.9,
+    )
+
+
+def logarithmic(axes: Axes, which: str, low: float, high: float) -> None:
+    """Make the "x" or "y" axis logarithmic, with a few plain numbers from `low` to `high`."""
+    axes.set(**{f"{which}scale": "log"})
+    axis: Axis = getattr(axes, f"{which}axis")
+    subs = (1.0,) if high > 300 * low else (1.0, 3.0)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def percent(axes: Axes, high: float = 1.0) -> None:
+    """Label the vertical axis in per cent, from 0."""
+    axes.set_ylim(-0.03 * high, 1.03 * high)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

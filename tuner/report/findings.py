@@ -1,0 +1,131 @@
+"""What a session has found, gathered for its report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from envs.evaluation import Evaluation
+from tuner.recommendation import UNITS, Recommendation, recommend
+from tuner.session import merit, tuning_trials
+from tuner.statistics import PairedDifference, paired_difference
+from tuner.store import SessionStore, Trial
+
+__all__ = ["Findings", "find", "leaders", "unit_of"]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A session's trials and what they come to.
+
+    Attributes
+    ----------
+    store : SessionStore
+    trials : tuple of Trial
+    recommendation : Recommendation or None
+        Of an unfinished session: its best so far. None where nothing is indexed.
+    best, baseline : Evaluation or None
+        The recommended settings' and the default ones', on the same frames.
+    incumbents : tuple of int
+        For each trial the number of the trial that led after it; -1 for none.
+    finished : bool
+        Whether the session ended with this recommendation.
+    """
+
+    store: SessionStore
+    trials: tuple[Trial, ...]
+    recommendation: Recommendation | None
+    best: Evaluation | None
+    baseline: Evaluation | None
+    incumbents: tuple[int, ...]
+    finished: bool
+
+    @property
+    def tuned(self) -> list[str]:
+        """Names of the tuned settings."""
+        return list(self.store.config.get("tuned", ()))
+
+    @property
+    def measured(self) -> list[Trial]:
+        """Trials that did not fail as a whole."""
+        return [trial for trial in self.trials if trial.evaluation.n_frames]
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """The recommendation's, or nothing."""
+        return dict(self.recommendation.evidence) if self.recommendation else {}
+
+    @property
+    def gain(self) -> PairedDifference | None:
+        """The recommended settings against the defaults, frame by frame."""
+        if self.best is None or self.baseline is None:
+            return None
+        try:
+            return paired_difference(self.best, self.baseline)
+        except ValueError:
+            return None
+
+    def best_value(self, name: str) -> float:
+        """Return the recommended value of a setting, or NaN."""
+        value = getattr(self.recommendation.settings, name) if self.recommendation else None
+        return math.nan if value is None else float(value)
+
+
+def find(store: SessionStore, recommendation: Recommendation | None) -> Findings:
+    """Gather what a session has found.
+
+    Parameters
+    ----------
+    store : SessionStore
+    recommendation : Recommendation or None
+        What it ended with. Without one the best so far takes its place.
+    """
+    trials = tuple(store.trials)
+    incumbents = leaders(trials)
+    finished = recommendation is not None
+    best = baseline = None
+    if recommendation is not None:
+        best, baseline = _pair(trials, recommendation)
+    elif incumbents and incumbents[-1] >= 0 and trials[0].evaluation.n_frames:
+        best, baseline = trials[incumbents[-1]].evaluation, trials[0].evaluation
+        recommendation = recommend(best, baseline, {"tuned": list(store.config.get("tuned", ()))})
+    return Findings(store, trials, recommendation, best, baseline, incumbents, finished)
+
+
+def unit_of(name: str) -> str:
+    """Return a setting's unit, without explanations."""
+    unit = UNITS.get(name, "").split(";")[0].split(",")[0]
+    return "px" if unit == "pixels" else unit
+
+
+def leaders(trials: Sequence[Trial]) -> tuple[int, ...]:
+    """Return who led after each trial; trials that were dropped early do not count."""
+    whole = max((t.evaluation.n_frames for t in tuning_trials(trials)), default=0)
+    leader, led = -1, []
+    for trial in trials:
+        evaluation = trial.evaluation
+        counts = trial.stage != "fresh" and evaluation.n_indexed and evaluation.n_frames == whole
+        if counts and (leader < 0 or merit(evaluation) > merit(trials[leader].evaluation) + 1e-9):
+            leader = trial.number
+        led.append(leader)
+    return tuple(led)
+
+
+def _pair(
+    trials: Sequence[Trial], recommendation: Recommendation
+) -> tuple[Evaluation | None, Evaluation | None]:
+    """Return the last evaluations of the recommended and of the first settings."""
+    best = [t for t in trials if t.evaluation.settings == recommendation.settings]
+    if not best or not best[-1].evaluation.n_frames:
+        return None, None
+    fresh = best[-1].stage == "fresh"
+    baseline = [
+        trial.evaluation
+        for trial in trials
+        if trial.evaluation.settings == trials[0].evaluation.settings
+        and (trial.stage == "fresh") == fresh
+        and trial.evaluation.n_frames
+    ]
+    return best[-1].evaluation, baseline[-1] if baseline else None
