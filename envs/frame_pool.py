@@ -16,8 +16,8 @@ from wrappers.detector.settings_mask import SettingsMask
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.run import Frame, Run
 from wrappers.indexing import Indexer, Indexing, Pattern
+from wrappers.peakfinding.peak_batch import Finder, Prepared
 from wrappers.peakfinding.peakfinder8 import PeakFinder
-from wrappers.peakfinding.prepared_frame import PreparedFrame
 from wrappers.peaks import PeakList
 from wrappers.processor_time import processor_seconds
 from wrappers.settings import Settings
@@ -82,6 +82,8 @@ class FramePool:
     memory : int
         Bytes that all processes together may take to keep frames ready for further settings;
         frames beyond that are read anew each time. 0 where each frame is searched once.
+    finder : Finder, optional
+        Of the geometry; it must pickle. By default it is peakfinder8's.
     """
 
     def __init__(
@@ -91,15 +93,16 @@ class FramePool:
         indexer: Indexer | None,
         jobs: int,
         memory: int = 0,
+        finder: Finder | None = None,
     ) -> None:
         self._indexer = indexer
         self._local: FrameWorker | None = None
         self._workers: list[ProcessPoolExecutor] = []
         self._home: dict[int, int] = {}
         if jobs == 1:
-            self._local = FrameWorker(run, geometry, indexer, memory)
+            self._local = FrameWorker(run, geometry, indexer, memory, finder)
             return
-        self._start_arguments = (run, geometry, indexer, memory / jobs)
+        self._start_arguments = (run, geometry, indexer, memory / jobs, finder)
         self._workers = [self._start() for _ in range(jobs)]
 
     def __enter__(self) -> Self:
@@ -215,9 +218,15 @@ class FrameWorker:
     """What one process holds."""
 
     def __init__(
-        self, run: Run, geometry: Geometry, indexer: Indexer | None, memory: float
+        self,
+        run: Run,
+        geometry: Geometry,
+        indexer: Indexer | None,
+        memory: float,
+        finder: Finder | None = None,
     ) -> None:
-        self._run, self._finder, self._indexer = run, PeakFinder(geometry), indexer
+        self._run, self._indexer = run, indexer
+        self._finder: Finder = PeakFinder(geometry) if finder is None else finder
         self._mask = SettingsMask(geometry, run.bad_pixels)
         self._room = memory
         self._held: dict[int, _HeldFrame] = {}
@@ -258,16 +267,16 @@ class FrameWorker:
 class _HeldFrame:
     """A frame in memory, made ready for further settings where that pays.
 
-    What is made ready holds for one mask only. It costs three searches, so it is done when a
+    What is made ready holds for one mask only. It costs some five searches, so it is done when a
     mask is asked for twice in a row: a session that tunes the mask asks for another each time.
     """
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
         self._mask_key: tuple[float, ...] | None = None
-        self._prepared: PreparedFrame | None = None
+        self._prepared: Prepared | None = None
 
-    def find(self, finder: PeakFinder, mask: SettingsMask, settings: Settings) -> PeakList:
+    def find(self, finder: Finder, mask: SettingsMask, settings: Settings) -> PeakList:
         """Return the frame's peaks, with the settings' own mask on top of its own."""
         asked_again = settings.mask_key == self._mask_key
         if asked_again and self._prepared is not None:
@@ -276,7 +285,7 @@ class _HeldFrame:
         self._mask_key, self._prepared = settings.mask_key, None
         if not asked_again:
             return finder.find(masked, settings)
-        self._prepared = PreparedFrame(finder, masked)
+        self._prepared = finder.prepare(masked)
         return self._prepared.find(settings)
 
 

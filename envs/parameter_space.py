@@ -13,10 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from wrappers.errors import InputError
 from wrappers.settings import Settings
 
-__all__ = ["DEFAULT_TUNED", "Parameter", "ParameterSpace", "make_space"]
+__all__ = ["DEFAULT_TUNED", "Known", "Parameter", "ParameterSpace", "make_space"]
 
 DEFAULT_TUNED = ("min_snr", "threshold", "min_pix_count", "clen")
 """What a session tunes unless told otherwise."""
+
+MASK_SIGMAS = ("mask_hot_sigma", "mask_noisy_sigma", "mask_dead_sigma")
+USUAL_SIGMA = 5.0
+"""Where a search for them begins: few good pixels are that far from their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,31 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of an experiment before anything is evaluated.
+
+    Attributes
+    ----------
+    background : (float, float)
+        Median and 99.9th percentile of the pixels of typical frames, in ADU.
+    camera_length : float
+        The geometry's, in metres.
+    pixel_size : float
+        In metres.
+    largest_radius : float
+        Of any pixel, in pixels.
+    photon_energy : float
+        In eV; NaN where nobody said.
+    """
+
+    background: tuple[float, float]
+    camera_length: float
+    pixel_size: float
+    largest_radius: float
+    photon_energy: float = math.nan
+
+
+@dataclass(frozen=True)
 class ParameterSpace:
     """The tuned parameters and the settings that all others keep.
 
@@ -90,10 +119,13 @@ class ParameterSpace:
         One dimension each, in order.
     base : Settings
         Where the search starts; fields that are not tuned stay as they are here.
+    known : Known or None
+        What the ranges were made from.
     """
 
     parameters: tuple[Parameter, ...]
     base: Settings
+    known: Known | None = None
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -118,8 +150,9 @@ class ParameterSpace:
     def values(self, settings: Settings) -> dict[str, float]:
         """Return the tuned fields of the settings, clipped to their ranges."""
         values = {p.name: float(getattr(settings, p.name)) for p in self.parameters}
-        if values.get("max_res") == 0:
-            values["max_res"] = math.inf  # 0 means no limit
+        for name in ("max_res", *MASK_SIGMAS):
+            if values.get(name) == 0:
+                values[name] = math.inf  # 0 means no limit
         return {p.name: p.clip(values[p.name]) for p in self.parameters}
 
     def settings(self, values: Mapping[str, float]) -> Settings:
@@ -145,6 +178,7 @@ def make_space(
     camera_length: float,
     pixel_size: float,
     largest_radius: float,
+    photon_energy: float = math.nan,
     clen_range: float = 0.05,
 ) -> ParameterSpace:
     """Return the space in which a session searches.
@@ -166,6 +200,10 @@ def make_space(
         In metres; the detector shift is sought within ± 5 pixels.
     largest_radius : float
         Of any pixel, in pixels.
+    photon_energy : float
+        In eV; no range depends on it, but a searcher may like to know.
+    clen_range : float
+        Half-width of the range of ``clen``, relative.
 
     Raises
     ------
@@ -198,6 +236,8 @@ def make_space(
             ),
             Parameter("shift_x", -shift, shift, resolution=0.01 * shift, unit="m"),
             Parameter("shift_y", -shift, shift, resolution=0.01 * shift, unit="m"),
+            *(Parameter(name, 4, 30, "log", digits=2, unit="σ") for name in MASK_SIGMAS),
+            Parameter("mask_edge", 0, 4, integer=True, unit="px"),
         )
     }
     for name in tuned:
@@ -213,5 +253,6 @@ def make_space(
         local_bg_radius=3,
         max_res=edge if "max_res" in tuned else 0,
         clen=camera_length,
-    )
-    return ParameterSpace(tuple(known[name] for name in tuned), base)
+    ).replace(**{name: USUAL_SIGMA for name in MASK_SIGMAS if name in tuned})
+    facts = Known(background, camera_length, pixel_size, largest_radius, photon_energy)
+    return ParameterSpace(tuple(known[name] for name in tuned), base, facts)

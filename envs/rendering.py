@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from envs.diffraction import excited_reflections
 from envs.experiment import Detector, Experiment
 
-__all__ = ["FrameTruth", "render_frame", "static_mask"]
+__all__ = ["HC", "FrameTruth", "background_profiles", "render_frame", "static_mask"]
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +46,8 @@ class FrameTruth:
     spots : float64 array (n, 3)
         fs and ss (CrystFEL's, pixel i spans i to i + 1) and the expected photons of every spot
         on the detector with at least one.
+    photons : float64 array (n_crystals,)
+        Photons of an average reflection of each crystal, see `Crystals.photons`.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class FrameTruth:
     background: float
     reciprocal: Floats
     spots: Floats
+    photons: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +102,7 @@ def render_frame(experiment: Experiment, index: int) -> tuple[NDArray[np.generic
     air = level * math.exp(0.25 * rng.standard_normal())
 
     photons = np.zeros(scene.ring.size, np.int32)
-    lattices, spots = _diffract(experiment, scene, energy, photons, rng)
+    lattices, spots, scales = _diffract(experiment, scene, energy, photons, rng)
 
     data = np.empty(scene.ring.size, np.int32)
     _expose(
@@ -108,7 +111,18 @@ def render_frame(experiment: Experiment, index: int) -> tuple[NDArray[np.generic
     _spoil(scene, detector, rng, data)
     clipped = np.clip(data, np.iinfo(detector.dtype).min, int(detector.saturation))
     frame = clipped.astype(detector.dtype).reshape(detector.shape)
-    return frame, FrameTruth(_kind(len(lattices), spots), energy, level, lattices, spots)
+    kind = _kind(len(lattices), spots)
+    return frame, FrameTruth(kind, energy, level, lattices, spots, scales)
+
+
+def background_profiles(experiment: Experiment, q: Floats) -> tuple[Floats, Floats]:
+    """Return what the water with the even part, and the air, scatter at q (1/Å).
+
+    Relative to the water ring's top, before polarisation and slant.
+    """
+    model = experiment.background
+    ring = np.exp(-(((q - 1 / model.ring_spacing) / model.ring_width) ** 2) / 2) + model.floor
+    return ring, model.air * np.exp(-q / model.air_width)
 
 
 def static_mask(experiment: Experiment) -> NDArray[np.bool_]:
@@ -139,8 +153,7 @@ def _scene(experiment: Experiment) -> _Scene:
     ring_cos = max(1 - (wavelength / model.ring_spacing) ** 2 / 2, 0.1)
     at_ring = ring_cos**3 * (1 + ring_cos**2) / 2
     efficiency = cos_two_theta**3 * (1 - x**2 / distance_sq) / at_ring
-    ring = np.exp(-(((q - 1 / model.ring_spacing) / model.ring_width) ** 2) / 2) + model.floor
-    air = model.air * np.exp(-q / model.air_width)
+    ring, air = background_profiles(experiment, q)
 
     bad = experiment.bad_pixels
     counts = [round(share * x.size) for share in (bad.hot, bad.noisy, bad.dead)]
@@ -204,16 +217,18 @@ def _diffract(
     energy: float,
     photons: NDArray[np.int32],
     rng: np.random.Generator,
-) -> tuple[Floats, Floats]:
-    """Add the Bragg photons of the frame's crystals; return their lattices and spots."""
+) -> tuple[Floats, Floats, Floats]:
+    """Add the Bragg photons of the frame's crystals; return their lattices, spots and scales."""
     crystals, detector = experiment.crystals, experiment.detector
     hit = rng.random() < crystals.hit_fraction
     n_crystals = int(rng.geometric(1 - crystals.multi_fraction)) if hit else 0
     lattices = np.empty((n_crystals, 3, 3))
     spots = [np.empty((0, 3))]
+    scales = np.empty(n_crystals)
     wavenumber = energy / HC
-    for lattice in lattices:
-        scale = crystals.photons * math.exp(crystals.photons_spread * rng.standard_normal())
+    for number, lattice in enumerate(lattices):
+        spread = crystals.photons_spread * rng.standard_normal()
+        scales[number] = scale = crystals.photons * math.exp(spread)
         rotation = Rotation.from_quat(rng.standard_normal(4)).as_matrix()
         size = 1 + crystals.cell_spread * rng.standard_normal()
         lattice[:] = crystals.cell.reciprocal @ rotation.T / size
@@ -232,7 +247,7 @@ def _diffract(
                 photons,
             )
         )
-    return lattices, np.concatenate(spots)
+    return lattices, np.concatenate(spots), scales
 
 
 @njit(cache=True, nogil=True)

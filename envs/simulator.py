@@ -194,7 +194,11 @@ class _TruthWriter:
         file.create_dataset("class", (n_frames,), "S8")
         file.create_dataset("photon_energy", (n_frames,), "f8")
         file.create_dataset("background", (n_frames,), "f8")
-        for name, shape, dtype in (("reciprocal", (3, 3), "f8"), ("spots", (3,), "f4")):
+        for name, shape, dtype in (
+            ("reciprocal", (3, 3), "f8"),
+            ("spots", (3,), "f4"),
+            ("photons", (), "f8"),
+        ):
             file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=True)
             file.create_dataset(f"{name}_start", data=np.zeros(n_frames + 1, np.int64))
 
@@ -202,7 +206,8 @@ class _TruthWriter:
         self._file["class"][index] = truth.kind.encode()
         self._file["photon_energy"][index] = truth.photon_energy
         self._file["background"][index] = truth.background
-        for name, rows in (("reciprocal", truth.reciprocal), ("spots", truth.spots)):
+        for name in ("reciprocal", "spots", "photons"):
+            rows = getattr(truth, name)
             dataset, old = self._file[name], len(self._file[name])
             dataset.resize(old + len(rows), axis=0)
             dataset[old:] = rows
@@ -220,15 +225,15 @@ def read_truth(path: str | os.PathLike[str]) -> list[FrameTruth]:
     try:
         with h5py.File(path) as file:
             columns = [file[name][:] for name in ("class", "photon_energy", "background")]
-            lists = [_ragged(file, name) for name in ("reciprocal", "spots")]
+            lists = [_ragged(file, name) for name in ("reciprocal", "spots", "photons")]
     except (OSError, KeyError) as error:
         raise InputError(
             f"{path} cannot be read as the truth of a simulated run ({error}): "
             "give the truth.h5 that sfx-tuner simulate wrote"
         ) from error
     return [
-        FrameTruth(kind.decode(), float(energy), float(background), reciprocal, spots)
-        for kind, energy, background, reciprocal, spots in zip(*columns, *lists, strict=True)
+        FrameTruth(kind.decode(), float(energy), float(background), *rest)
+        for kind, energy, background, *rest in zip(*columns, *lists, strict=True)
     ]
 
 

@@ -21,11 +21,12 @@ settings, finds fewer than ten peaks: no truth is used for it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import h5py
@@ -45,6 +46,9 @@ from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 USUAL = Settings(min_snr=5, threshold=30, min_pix_count=2, max_pix_count=50, min_res=30)
 NON_HIT = 10
 """A frame with fewer peaks at the usual settings is taken for a non-hit."""
@@ -61,6 +65,8 @@ MIN_PEAKS = 10
 NEAR = 2.0
 """Pixels between a peak and the true spot that it is."""
 CLASSES = ("weak", "medium", "strong", "multi")
+COARSE = 8
+"""Pixels of the picture are so many of the detector's on a side."""
 
 Floats = NDArray[np.float64]
 
@@ -237,6 +243,36 @@ def print_table(result: dict[str, Any]) -> None:
         )
 
 
+def place(geometry: Geometry, points: Floats) -> Floats:
+    """Return where points (n, 2), as fs, ss, are in the laboratory: x, y in pixels.
+
+    Of a geometry whose panels lie one below the other in the slab.
+    """
+    first_ss = np.array([panel.slab_ss for panel in geometry.panels])
+    panel = np.searchsorted(first_ss, points[:, 1], side="right") - 1
+    position = geometry.lab_positions(points[:, 0], points[:, 1], panel, 0.0)
+    return position[:, :2] * geometry.panels[0].res
+
+
+def draw_panels(axis: Axes, frame: Frame, geometry: Geometry) -> None:
+    """Draw a frame as it lies in the laboratory, averaged: noise makes a file large."""
+    for index, panel in enumerate(geometry.panels):
+        height, width = panel.height // COARSE, panel.width // COARSE
+        usable, image = (
+            array[panel.rectangle][: height * COARSE, : width * COARSE]
+            .reshape(height, COARSE, width, COARSE)
+            .sum((1, 3))
+            for array in (frame.mask, np.where(frame.mask, frame.data, 0.0))
+        )
+        shown = np.ma.masked_where(usable == 0, image) / np.maximum(usable, 1)
+        fs, ss = np.meshgrid(np.arange(width + 1) * COARSE, np.arange(height + 1) * COARSE)
+        corners = geometry.lab_positions(
+            fs.ravel() + panel.slab_fs, ss.ravel() + panel.slab_ss, np.full(fs.size, index), 0.0
+        )
+        x, y = (corners[:, :2] * panel.res).T.reshape(2, *fs.shape)
+        axis.pcolormesh(x, y, shown, cmap="Greys", vmin=0, vmax=60, rasterized=True)
+
+
 def draw(
     run: Run,
     truth: Truth,
@@ -246,7 +282,6 @@ def draw(
 ) -> None:
     """Draw the weak frame with most spots: true, found and missed spots."""
     import matplotlib
-    from PIL import Image
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
@@ -254,54 +289,41 @@ def draw(
     weak = [i for i, kind in enumerate(truth.classes) if kind == "weak"]
     chosen = max(weak, key=lambda i: len(truth.spots[i]))
     spots, frame = truth.spots[chosen], run[chosen]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 5.4), sharex=True, sharey=True)
+    placed = functools.partial(place, run.geometry)
+    figure, axes = plt.subplots(1, 2, figsize=(12, 6.6), sharex=True, sharey=True)
     for axis, lists, name in zip(
         axes, (plain, robust), ("peakfinder8", "robust, with noise map"), strict=True
     ):
         peaks = lists[chosen]
         right, found = matches(peaks, spots)
-        image = np.where(frame.mask, frame.data, 0)
-        shown = image.reshape(len(image) // 4, 4, -1, 4).mean((1, 3))  # noise makes a file large
-        axis.imshow(
-            shown,
-            cmap="Greys",
-            vmin=0,
-            vmax=40,
-            extent=(0, image.shape[1], 0, len(image)),
-            origin="lower",
-            interpolation="nearest",
-        )
-        for rows, marker, colour, label in (
-            (spots[found], "o", "#0072b2", f"{found.sum()} true spots, found"),
+        wrong = np.column_stack([peaks.fs, peaks.ss])[~right]
+        draw_panels(axis, frame, run.geometry)
+        for points, marker, colour, label in (
             (spots[~found], "s", "#e69f00", f"{(~found).sum()} true spots, missed"),
-            (
-                np.column_stack([peaks.fs, peaks.ss])[~right],
-                "x",
-                "#d55e00",
-                f"{(~right).sum()} peaks that are none",
-            ),
+            (spots[found], "o", "#0072b2", f"{found.sum()} true spots, found"),
+            (wrong, "x", "#d4002a", f"{len(wrong)} peaks that are none"),
         ):
             hollow = {"facecolors": "none", "edgecolors": colour}
             style: dict[str, Any] = {"c": colour} if marker == "x" else hollow
-            axis.scatter(*rows.T, s=22, marker=marker, linewidths=1, label=label, **style)
-        axis.set_title(name, fontsize=10)
-        axis.set_xlabel("fs / px")
+            axis.scatter(
+                *placed(points).T, s=30, marker=marker, linewidths=1.3, label=label, **style
+            )
+        axis.set_aspect("equal")
+        axis.set_title(name, fontsize=11)
+        axis.set_xlabel("x / px")
         axis.legend(
             loc="upper center",
-            bbox_to_anchor=(0.5, -0.12),
+            bbox_to_anchor=(0.5, -0.1),
             ncols=3,
-            fontsize=7,
+            fontsize=8,
             frameon=False,
             handletextpad=0.2,
             columnspacing=1,
         )
-    axes[0].set_ylabel("ss / px")
+    axes[0].set_ylabel("y / px")
     figure.suptitle(f"jf1m_lyso_60, frame {chosen} (weak), each finder at its best F1", fontsize=10)
     figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    with Image.open(path) as picture:  # few colours, a fifth of the size
-        small = picture.convert("RGB").quantize(48, Image.Quantize.MAXCOVERAGE)
-    small.save(path, optimize=True)
+    figure.savefig(path, dpi=80, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
 """How fast the peak finder is, beside cfelpyutils' compiled peakfinder8 and CrystFEL itself.
 
-Frames of 1, 4 and 16 Mpx are made up: modules of 512 x 1024 pixels with gaps between them, a
-background of single photons with a water ring, readout noise, 200 Bragg spots, and a few masked
-and a few hot pixels, in 16-bit integers. All programs search the same frames in this process on
-one core, in turn, each several times; the quickest run counts, in processor time, which does not
-count the time that other programs take. A copy of the frame as float32, the mask and the radius
-map are given to cfelpyutils ready made. ``indexamajig --indexing=none`` runs with one worker,
-and the difference of two runs with different numbers of frames is what a frame costs it, reading
-the file included.
+All search the same made-up frames (`peakfinder_cases`) on one core. In each round, each of them
+takes the next frame: cfelpyutils, a first look of ours, and a sweep of prepared frames, one after
+the other with one settings, as in a session. Rounds are repeated and the middle one counts, in
+processor time of the thread, so that whatever else the machine does falls on all of them alike.
+cfelpyutils is given a copy of the frame as float32, the mask and the radius map ready made.
+``again`` is a prepared frame that was searched just before, with caches warm.
 
-    python -m experiments.peakfinder_speed [--json] [--repeats 7]
+``indexamajig --indexing=none`` runs with one worker, and the difference of two runs with different
+numbers of frames is what a frame costs it, reading the file included. ``sum`` is NumPy's sum over
+the frame; ``read`` is the time in which the core reads frame and mask once, as fast as it can.
+
+    python -m experiments.peakfinder_speed [--repeats 15] [--json]
+
+With ``--json`` only the cases of 1, 4 and 16 Mpx are timed, and printed as ``{"cases": [...]}``.
 """
 
 from __future__ import annotations
@@ -21,8 +25,7 @@ import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,54 +33,53 @@ import click
 import h5py
 import hdf5plugin
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from experiments.peakfinder_cases import DETECTORS, HEIGHT, WIDTH, Case, make_case
 from tuner.cli.options import print_json, stderr
 from wrappers.crystfel.indexamajig import find_indexamajig
-from wrappers.detector.geometry import Geometry
-from wrappers.frames.run import Frame
 from wrappers.peakfinding.peak_batch import search_frames
 from wrappers.peakfinding.peakfinder8 import MAX_N_PEAKS, PeakFinder
+from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
-DETECTORS = {1: (2, 1), 4: (8, 1), 16: (32, 4)}
-"""Number of modules, and of their columns, by size in Mpx."""
-HEIGHT, WIDTH = 512, 1024
-N_SPOTS = 200
-
 USUAL = Settings(min_snr=5, threshold=30, min_pix_count=2, max_pix_count=50, min_res=30)
-OTHERS = {
-    "near the best of a tuning session": USUAL.replace(min_snr=4.25),
-    "no threshold": USUAL.replace(threshold=0),
-    "large background": USUAL.replace(local_bg_radius=7),
-    "loose: thousands of noise peaks": USUAL.replace(min_snr=3, threshold=0, min_pix_count=1),
-    "loosest prepared": USUAL.replace(min_snr=2, threshold=0, min_pix_count=1),
-}
+OTHERS = [
+    USUAL.replace(min_snr=snr, threshold=threshold, min_pix_count=pixels, local_bg_radius=radius)
+    for snr, threshold, pixels, radius in (
+        (5, 30, 2, 7),
+        (5, 0, 1, 3),
+        (4.25, 30, 2, 3),
+        (4, 0, 1, 3),
+        (4, 0, 1, 7),
+        (3.5, 0, 1, 3),
+        (3, 30, 2, 3),
+        (3, 0, 1, 3),
+        (3, 0, 1, 7),
+        (3, 0, 2, 3),
+        (2.5, 0, 3, 3),
+        (2, 0, 1, 3),
+        (2, 0, 2, 7),
+    )
+]
 """How the ratios depend on the settings, at 1 Mpx."""
 
 DIFFERENT = 0.01
 """So many peaks cfelpyutils may find elsewhere: its flood fill joins some that are apart."""
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A detector and one of its frames."""
-
-    mpx: int
-    geometry: Geometry
-    frame: Frame
+NEAR = 0.02
+"""In pixels; and peaks' intensities may differ by `SAME_INTENSITY` of them: it adds in float32."""
+SAME_INTENSITY = 1e-3
 
 
 @click.command()
-@click.option("--repeats", default=7, show_default=True, help="Runs of which the quickest counts.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--repeats", default=15, show_default=True, help="Rounds of which the middle counts.")
+@click.option("--json", "as_json", is_flag=True, help="Only the cases, as JSON.")
 def main(repeats: int, as_json: bool) -> None:
     """Print the tables."""
-    result: dict[str, Any] = {"cases": []}
+    cases, small = [], {}
     with tempfile.TemporaryDirectory() as directory:
         for mpx in DETECTORS:
             stderr.print(f"{mpx} Mpx ...", highlight=False)
@@ -86,104 +88,54 @@ def main(repeats: int, as_json: bool) -> None:
             case = make_case(mpx, folder)
             row = compare(case, USUAL, repeats)
             row["indexamajig_ms"] = time_indexamajig(case, folder)
-            result["cases"].append(row)
-            if mpx == 1:
-                result["settings"] = [
-                    {"name": name, **compare(case, settings, repeats)}
-                    for name, settings in OTHERS.items()
-                ]
-                result["numbers_of_settings"] = scale_with_settings(case, repeats)
-                result["jobs"] = scale_with_jobs(case, repeats)
+            cases.append(row)
+            if mpx == 1 and not as_json:
+                small = {
+                    "settings": [compare(case, settings, repeats) for settings in OTHERS],
+                    "robust": time_robust(case),
+                    "numbers": scale_with_settings(case),
+                    "jobs": scale_with_jobs(case),
+                }
     if as_json:
-        print_json(result)
+        print_json({"cases": cases})
     else:
-        print_tables(result)
+        print_tables(cases, small)
 
 
-def make_case(mpx: int, folder: Path) -> Case:
-    """Write a geometry and make up a frame for it."""
-    n_modules, n_columns = DETECTORS[mpx]
-    lines = [
-        "photon_energy = 9300 eV",
-        "adu_per_photon = 10",
-        "clen = 0.1 m",
-        "res = 13333.3",
-        "data = /data",
-        "dim0 = %",
-        "dim1 = ss",
-        "dim2 = fs",
-        "mask0_data = /mask",
-        "mask0_goodbits = 0x00",
-        "mask0_badbits = 0x01",
-    ]
-    for i in range(n_modules):
-        row, column = divmod(i, n_columns)
-        fields = {
-            "min_fs": 0,
-            "max_fs": WIDTH - 1,
-            "min_ss": i * HEIGHT,
-            "max_ss": (i + 1) * HEIGHT - 1,
-            "corner_x": (column - n_columns / 2) * (WIDTH + 10) + 5.3,
-            "corner_y": (row - n_modules / n_columns / 2) * (HEIGHT + 20) + 10.2,
-            "fs": "x",
-            "ss": "y",
-        }
-        lines += [f"m{i}/{name} = {value}" for name, value in fields.items()]
-    (folder / "x.geom").write_text("\n".join(lines) + "\n")
-    geometry = Geometry.read(folder / "x.geom")
-    data, mask = make_frame(geometry.radius_map(), np.random.default_rng(mpx))
-    return Case(mpx, geometry, Frame(data, mask, 9300.0, 0.1, "x.h5", "//0"))
+def rounds(repeats: int, *actions: Callable[[int], object]) -> list[float]:
+    """Return the median processor time of each action in ms; they are given the round's number.
 
-
-def make_frame(
-    radius: NDArray[np.float32], rng: np.random.Generator
-) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Return a frame in ADU, 10 a photon, and its usable pixels."""
-    share = radius / radius.max()
-    photons = 0.3 + 4 * np.exp(-(((share - 0.35) / 0.15) ** 2)) + 3 * np.exp(-6 * share)
-    steps = np.arange(-2, 3)
-    for _ in range(N_SPOTS):
-        ss, fs = (rng.uniform(2, length - 3) for length in radius.shape)
-        rows, columns = int(ss) + steps[:, None], int(fs) + steps
-        profile = np.exp(-((rows + 0.5 - ss) ** 2 + (columns + 0.5 - fs) ** 2) / 0.98)
-        photons[rows, columns] += rng.exponential(60) * profile / profile.sum()
-    data = 10 * rng.poisson(photons) + rng.normal(0, 3, radius.shape)
-    data[rng.random(radius.shape) < 1e-4] = 2000
-    return np.rint(data).astype(np.int16), rng.random(radius.shape) > 0.003
-
-
-def quickest(repeats: int, *actions: Callable[[], object]) -> list[float]:
-    """Return the least processor time of each action in ms, run in turn, once before."""
-    for action in actions:
-        action()
-    times = np.full((repeats, len(actions)), np.inf)
-    for row, (i, action) in itertools.product(range(repeats), enumerate(actions)):
+    All take their turn in each round, and once before that counts for nothing.
+    """
+    times = np.empty((repeats + 1, len(actions)))
+    for number, (i, action) in itertools.product(range(repeats + 1), enumerate(actions)):
         started = time.thread_time()
-        action()
-        times[row, i] = 1e3 * (time.thread_time() - started)
-    return times.min(0).tolist()
+        action(number)
+        times[number, i] = 1e3 * (time.thread_time() - started)
+    return np.median(times[1:], 0).tolist()
 
 
 def compare(case: Case, settings: Settings, repeats: int) -> dict[str, Any]:
-    """Return the times of ours and cfelpyutils for one frame and settings."""
+    """Return the times of ours and cfelpyutils for one settings, and whether the peaks agree."""
     from cfelpyutils.peakfinding.peakfinder8 import peakfinder_8
 
-    frame, finder = case.frame, PeakFinder(case.geometry)
+    frames, finder = case.frames, PeakFinder(case.geometry)
+    n = len(frames)
     radius = finder.layout.radius
-    usable = (frame.mask & (radius > settings.min_res)).astype(np.int8)
-    floats = frame.data.astype(np.float32)
-    prepared = finder.prepare(frame)
+    usable = (frames[0].mask & (radius > settings.min_res)).astype(np.int8)
+    floats = [frame.data.astype(np.float32) for frame in frames]
+    prepared = [finder.prepare(frame) for frame in frames]
 
-    def theirs() -> Any:
+    def theirs(number: int) -> Any:
         return peakfinder_8(
             MAX_N_PEAKS,
-            floats,
+            floats[number % n],
             usable,
             radius,
             WIDTH,
             HEIGHT,
             1,
-            DETECTORS[case.mpx][0],
+            case.n_modules,
             settings.threshold,
             settings.min_snr,
             settings.min_pix_count,
@@ -191,21 +143,33 @@ def compare(case: Case, settings: Settings, repeats: int) -> dict[str, Any]:
             settings.local_bg_radius,
         )
 
-    # A session asks one prepared frame after the other, so the caches hold what the last left.
-    first, other, plain, prepare = quickest(
+    def sweep(number: int) -> None:
+        for each in prepared:
+            each.find(settings)
+
+    def again(number: int) -> None:
+        prepared[-1].find(settings)
+
+    other, first, swept, warm, prepare, plain, read = rounds(
         repeats,
-        lambda: finder.find(frame, settings),
         theirs,
-        lambda: frame.data.sum(),
-        lambda: finder.prepare(frame),
+        lambda number: finder.find(frames[number % n], settings),
+        sweep,
+        again,
+        lambda number: finder.prepare(frames[number % n]),
+        lambda number: frames[number % n].data.sum(),
+        lambda number: read_once(frames[number % n].data, frames[number % n].mask),
     )
-    quick = quickest(3 * repeats, lambda: prepared.find(settings))[0]
-    ours, again = finder.find(frame, settings), prepared.find(settings)
-    n_different = count_different(ours, *(np.array(each) + 0.5 for each in theirs()[:2]))
-    identical = all(
-        np.array_equal(getattr(ours, field.name), getattr(again, field.name))
-        for field in dataclasses.fields(ours)
-    )
+    quick = swept / n
+    same, n_peaks, n_different = True, 0, 0
+    for i, frame in enumerate(frames):
+        ours, again_ours = finder.find(frame, settings), prepared[i].find(settings)
+        same &= all(
+            np.array_equal(getattr(ours, field.name), getattr(again_ours, field.name))
+            for field in dataclasses.fields(ours)
+        )
+        n_peaks += len(ours)
+        n_different += count_different(ours, *(np.array(each) for each in theirs(i)[:3]))
     return {
         "mpx": case.mpx,
         "ours_first_ms": first,
@@ -213,24 +177,57 @@ def compare(case: Case, settings: Settings, repeats: int) -> dict[str, Any]:
         "cfelpyutils_ms": other,
         "first_ratio": other / first,
         "prepared_ratio": other / quick,
-        "same_peaks": identical and n_different <= DIFFERENT * len(ours),
-        "n_different": n_different,
-        "n_peaks": len(ours),
+        "same_peaks": bool(same and n_different <= DIFFERENT * n_peaks),
+        "settings": describe(settings),
+        "n_peaks": n_peaks / n,
+        "n_different": n_different / n,
+        "ours_prepared_again_ms": warm,
         "prepare_ms": prepare,
-        "prepared_bytes_per_frame_byte": prepared.nbytes / frame.data.nbytes,
-        "first_mb_per_s": frame.data.nbytes / first / 1e3,
-        "plain_sum_mb_per_s": frame.data.nbytes / plain / 1e3,
+        "prepared_bytes_per_frame_byte": prepared[0].nbytes / frames[0].data.nbytes,
+        "first_mb_per_s": frames[0].data.nbytes / first / 1e3,
+        "plain_sum_mb_per_s": frames[0].data.nbytes / plain / 1e3,
+        "read_ms": read,
     }
 
 
-def count_different(ours: PeakList, fs: Floats, ss: Floats) -> int:
-    """Return the number of peaks of either list that are not within 0.02 px of the other's."""
+def describe(settings: Settings) -> str:
+    """Return min_snr / threshold / min_pix_count / local_bg_radius."""
+    return (
+        f"{settings.min_snr:g} / {settings.threshold:g} / {settings.min_pix_count} / "
+        f"{settings.local_bg_radius}"
+    )
+
+
+def read_once(*arrays: NDArray[Any]) -> int:
+    """Read arrays as fast as memory gives them: summed as 64-bit words."""
+    return sum(_sum_words(array.reshape(-1).view(np.int64)) for array in arrays)
+
+
+@njit(cache=True, nogil=True)
+def _sum_words(words):
+    total = 0
+    for k in range(len(words)):
+        total += words[k]
+    return total
+
+
+def count_different(
+    ours: PeakList, fs: NDArray[Any], ss: NDArray[Any], intensity: NDArray[Any]
+) -> int:
+    """Return the number of peaks of either list without the same one in the other."""
     if not len(ours) or not len(fs):
         return max(len(ours), len(fs))
-    first, second = np.column_stack([ours.fs, ours.ss]), np.column_stack([fs, ss])
-    return max(
-        int((cKDTree(a).query(b)[0] > 0.02).sum()) for a, b in ((first, second), (second, first))
+    lists = (
+        (np.column_stack([ours.fs, ours.ss]), ours.intensity),
+        (np.column_stack([fs + 0.5, ss + 0.5]), intensity),
     )
+
+    def without(first: Any, second: Any) -> int:
+        distance, nearest = cKDTree(second[0]).query(first[0])
+        same = np.isclose(first[1], second[1][nearest], rtol=SAME_INTENSITY, atol=0.01)
+        return int(np.sum((distance > NEAR) | ~same))
+
+    return max(without(*lists), without(*lists[::-1]))
 
 
 def time_indexamajig(case: Case, folder: Path) -> float | None:
@@ -240,11 +237,11 @@ def time_indexamajig(case: Case, folder: Path) -> float | None:
         return None
     most = 24 if case.mpx < 16 else 8
     with h5py.File(folder / "x.h5", "w") as file:
-        shape = (most, *case.frame.data.shape)
+        shape = (most, *case.frames[0].data.shape)
         data = file.create_dataset("data", shape, np.int16, chunks=(1, *shape[1:]))
         for i in range(most):
-            data[i] = case.frame.data
-        file["mask"] = (~case.frame.mask).astype(np.uint8)
+            data[i] = case.frames[i % len(case.frames)].data
+        file["mask"] = (~case.frames[0].mask).astype(np.uint8)
     spent = {most // 4: np.inf, most: np.inf}
     for _, n_frames in itertools.product(range(2), spent):
         listed = "".join(f"{folder / 'x.h5'} //{i}\n" for i in range(n_frames))
@@ -277,78 +274,94 @@ def time_indexamajig(case: Case, folder: Path) -> float | None:
     return float(1e3 * (spent[most] - spent[most // 4]) / (most - most // 4))
 
 
-def scale_with_settings(case: Case, repeats: int) -> list[dict[str, float]]:
-    """Return what a frame costs with more and more settings, in ms of processor time."""
-    finder = PeakFinder(case.geometry)
-    rows = []
+def time_robust(case: Case) -> dict[str, float]:
+    """Return what the robust peak finder takes for a frame, in ms of processor time."""
+    settings = USUAL.replace(min_snr=2.5, threshold=10)
+    finder, frames = RobustPeakFinder(case.geometry), case.frames
+    prepared = finder.prepare(frames[0])
+    first, prepare, again = rounds(
+        5,
+        lambda number: finder.find(frames[number % len(frames)], settings),
+        lambda number: finder.prepare(frames[number % len(frames)]),
+        lambda number: prepared.find(settings),
+    )
+    n_peaks = len(prepared.find(settings))
+    return {"first_ms": first, "prepare_ms": prepare, "prepared_ms": again, "n_peaks": n_peaks}
+
+
+def scale_with_settings(case: Case) -> Iterator[dict[str, float]]:
+    """Yield what a frame costs with more and more settings, in ms of processor time."""
+    finder, frame = PeakFinder(case.geometry), case.frames[0]
     for n in (1, 3, 10, 30, 100, 300):
         grid = [USUAL.replace(min_snr=4 + 4 * i / n) for i in range(n)]
 
-        def together(grid: list[Settings] = grid) -> None:
-            prepared = finder.prepare(case.frame, 4.0)
+        def together(number: int, grid: list[Settings] = grid) -> None:
+            prepared = finder.prepare(frame, 4.0)
             for settings in grid:
                 prepared.find(settings)
 
-        def singly(grid: list[Settings] = grid) -> None:
+        def singly(number: int, grid: list[Settings] = grid) -> None:
             for settings in grid[:10]:
-                finder.find(case.frame, settings)
+                finder.find(frame, settings)
 
-        prepared, first = quickest(min(repeats, 3), together, singly)
-        rows.append(
-            {"n_settings": n, "prepared_ms": prepared, "first_looks_ms": first * n / min(n, 10)}
-        )
-    return rows
+        prepared, first = rounds(5, together, singly)
+        yield {"n_settings": n, "prepared_ms": prepared, "first_looks_ms": first * n / min(n, 10)}
 
 
-def scale_with_jobs(case: Case, repeats: int) -> list[dict[str, float]]:
-    """Return the wall time of a batch of frames with more and more threads."""
-    finder, frames = PeakFinder(case.geometry), [case.frame] * 24
+def scale_with_jobs(case: Case) -> Iterator[dict[str, float]]:
+    """Yield how many searches a second a batch does with more and more threads."""
+    finder, frames = PeakFinder(case.geometry), case.frames * 6
     grid = [USUAL.replace(min_snr=4 + i / 10) for i in range(30)]
-    rows = []
-    for jobs in (1, 2, 3, 4, 8, 16, 32):
-        if jobs > len(os.sched_getaffinity(0)):
-            break
-        least = np.inf
-        for _ in range(min(repeats, 3)):
-            started = time.perf_counter()
-            for _ in search_frames(finder, frames, grid, jobs):
-                pass
-            least = min(least, time.perf_counter() - started)
-        rows.append({"jobs": jobs, "frames_times_settings_per_s": len(frames) * len(grid) / least})
-    return rows
+    choices = [jobs for jobs in (1, 2, 4, 8, 16, 32) if jobs <= len(os.sched_getaffinity(0))]
+    least = dict.fromkeys(choices, np.inf)
+    for _, jobs in itertools.product(range(5), choices):
+        started = time.perf_counter()
+        for _ in search_frames(finder, frames, grid, jobs):
+            pass
+        least[jobs] = min(least[jobs], time.perf_counter() - started)
+    for jobs, seconds in least.items():
+        yield {"jobs": jobs, "searches_per_s": len(frames) * len(grid) / seconds}
 
 
-def print_tables(result: dict[str, Any]) -> None:
-    """Print the result for people."""
-    print("usual settings: min_snr 5, threshold 30, min_pix_count 2, local_bg_radius 3; ms a frame")
-    print(
-        "Mpx  first look  prepared  cfelpyutils  indexamajig  first x  prepared x  same peaks  "
-        "prepare  prepared / frame bytes  MB/s (plain sum)"
-    )
-    for row in result["cases"]:
+def print_tables(cases: list[dict[str, Any]], small: dict[str, Any]) -> None:
+    """Print the results for people."""
+    print("settings: min_snr / threshold / min_pix_count / local_bg_radius; ms a frame")
+    titles = "peaks  cfelpyutils   first    x  prepared     x  again  same peaks"
+    print(f"\n Mpx  settings        {titles}  indexamajig")
+    for row in cases:
         program = row["indexamajig_ms"]
+        print(f"{format_row(row)}  {'-' if program is None else f'{program:.1f}':>11}")
+    print("\n Mpx  prepare  bytes / frame's  first look: MB/s  sum: MB/s  read: ms")
+    for row in cases:
         print(
-            f"{row['mpx']:3d}  {row['ours_first_ms']:10.2f}  {row['ours_prepared_ms']:8.3f}  "
-            f"{row['cfelpyutils_ms']:11.1f}  {'-' if program is None else f'{program:.1f}':>11}  "
-            f"{row['first_ratio']:7.1f}  {row['prepared_ratio']:10.0f}  "
-            f"{'yes' if row['same_peaks'] else 'NO':>10}  {row['prepare_ms']:7.1f}  "
-            f"{row['prepared_bytes_per_frame_byte']:22.2f}  "
-            f"{row['first_mb_per_s']:.0f} ({row['plain_sum_mb_per_s']:.0f})"
+            f"{row['mpx']:4d}  {row['prepare_ms']:7.1f}  "
+            f"{row['prepared_bytes_per_frame_byte']:15.2f}  {row['first_mb_per_s']:16.0f}  "
+            f"{row['plain_sum_mb_per_s']:9.0f}  {row['read_ms']:8.2f}"
         )
-    print("\nother settings, 1 Mpx")
-    for row in result["settings"]:
-        print(
-            f"{row['name']:34} {row['n_peaks']:5d} peaks  first {row['ours_first_ms']:6.2f}  "
-            f"prepared {row['ours_prepared_ms']:6.3f}  cfelpyutils {row['cfelpyutils_ms']:6.1f}  "
-            f"x {row['first_ratio']:.1f}  x {row['prepared_ratio']:.0f}  "
-            f"{'same peaks' if row['same_peaks'] else 'other peaks'}"
-        )
-    print("\nsettings a frame, 1 Mpx: ms prepared, and as first looks")
-    for row in result["numbers_of_settings"]:
+    print(f"\n Mpx  settings        {titles}")
+    for row in small["settings"]:
+        print(format_row(row))
+    robust = small["robust"]
+    print(
+        f"\nrobust, 1 Mpx, {robust['n_peaks']} peaks: first look {robust['first_ms']:.1f}, "
+        f"prepare {robust['prepare_ms']:.1f}, prepared {robust['prepared_ms']:.2f}"
+    )
+    print("\nsettings asked of a frame, 1 Mpx: ms prepared, and as first looks")
+    for row in small["numbers"]:
         print(f"{row['n_settings']:5d}  {row['prepared_ms']:8.1f}  {row['first_looks_ms']:8.1f}")
-    print("\nthreads, 24 frames x 30 settings, 1 Mpx: searches a second (wall time)")
-    for row in result["jobs"]:
-        print(f"{row['jobs']:5d}  {row['frames_times_settings_per_s']:8.0f}")
+    print("\nthreads, 24 frames x 30 settings, 1 Mpx: searches a second of wall time")
+    for row in small["jobs"]:
+        print(f"{row['jobs']:5d}  {row['searches_per_s']:8.0f}")
+
+
+def format_row(row: dict[str, Any]) -> str:
+    """Return a comparison as a line of the tables."""
+    return (
+        f"{row['mpx']:4d}  {row['settings']:14}  {row['n_peaks']:5.0f}  "
+        f"{row['cfelpyutils_ms']:11.1f}  {row['ours_first_ms']:6.2f}  {row['first_ratio']:3.1f}  "
+        f"{row['ours_prepared_ms']:8.3f}  {row['prepared_ratio']:4.0f}  "
+        f"{row['ours_prepared_again_ms']:5.3f}  {'yes' if row['same_peaks'] else 'NO':>10}"
+    )
 
 
 if __name__ == "__main__":

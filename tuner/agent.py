@@ -9,21 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
+from envs.objective import PRICE_OF_A_VAIN_HIT
 from envs.observation import (
     FEATURES,
     MEMORY,
     POLICY_PARAMETERS,
-    Reading,
     TaskBatch,
     layout,
 )
-from envs.objective import PRICE_OF_A_VAIN_HIT
 from envs.parameter_space import ParameterSpace
+from envs.reading import Reading
 from tuner.baselines import PinnedSearcher
 from tuner.policy import Policy
 from tuner.searchers import Searcher, Values
 
 __all__ = ["AgentSearcher", "HandOver", "explain"]
+
+GEOMETRY = ("clen", "shift_x", "shift_y")
 
 STAYS = 0.02
 """Steps on the scale of the actions, 2 from end to end of a range, that are not worth a word."""
@@ -122,7 +124,7 @@ class AgentSearcher:
         self._n_frames = int(reading.n_frames[0])
         if self._gp is not None:
             self._gp.ingest(values, merit, evaluation)
-        if self._pending == dict(values):
+        if self._pending is not None and _same_peaks(self._pending, values):
             self._pending = None
 
     def _hands_over(self) -> bool:
@@ -148,6 +150,11 @@ class AgentSearcher:
                 self._gp.ingest(values, merit, evaluation)
         self.reason = "the agent's gain has stalled: a Gaussian process goes on from its data"
         return self._gp.suggest()
+
+
+def _same_peaks(suggested: Values, tried: Values) -> bool:
+    """Whether that was the suggestion: a session may have put the geometry right."""
+    return all(tried[name] == suggested[name] for name in suggested if name not in GEOMETRY)
 
 
 @dataclass(frozen=True)
@@ -192,17 +199,20 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
     what it is on average; the group that changes the proposal most is the one that is named.
     """
     if tasks.spent[0] == 0:
-        return "a first look: what is usually good for such a detector and background"
+        return "a first look: usually good for such a detector"
     observation = tasks.observe()
     action = policy.act(observation)
     veiled = np.repeat(observation, len(CLUES), axis=0)
-    for row, clue in enumerate(CLUES):
-        places = [place for place in _places(clue.features) if _measured(observation[0], place)]
-        veiled[row, places] = policy.typical[places]
+    for one, group in enumerate(CLUES):
+        places = [place for place in _places(group.features) if _measured(observation[0], place)]
+        veiled[one, places] = policy.typical[places]
     # As executed: what is not tuned and a camera length that the lattices know do not move.
     after = tasks.units(tasks.execute(action))[0]
     otherwise = np.array([tasks.units(tasks.execute(one[None]))[0] for one in policy.act(veiled)])
-    row, column = np.unravel_index(int(np.argmax(np.abs(after - otherwise))), otherwise.shape)
+    shifts = np.abs(after - otherwise)
+    if shifts.max() < STAYS:
+        return "no single group of diagnostics moves the proposal"
+    row, column = divmod(int(np.argmax(shifts)), len(POLICY_PARAMETERS))
     name, clue = POLICY_PARAMETERS[column], CLUES[row]
     seen = _places(clue.features[:1])[1]
     sight = clue.high if observation[0, seen] > policy.typical[seen] else clue.low

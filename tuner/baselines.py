@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from envs.evaluation import Evaluation
-from envs.observation import POLICY_PARAMETERS, Reading, TaskBatch
+from envs.observation import POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import ParameterSpace
+from envs.reading import Reading
 from tuner.searchers import Searcher, Values
 
 __all__ = ["PinnedSearcher", "PointsSearcher", "sobol_points"]
@@ -131,5 +132,6 @@ def sobol_points(names: Sequence[str], n: int, seed: int) -> list[dict[str, floa
     """Return the first n points of a scrambled Sobol sequence in the unit cube."""
     from scipy.stats import qmc
 
-    points = qmc.Sobol(len(names), scramble=True, seed=seed).random(n)
+    # Its balance holds for powers of two.
+    points = qmc.Sobol(len(names), scramble=True, rng=seed).random_base2((n - 1).bit_length())[:n]
     return [dict(zip(names, map(float, point), strict=True)) for point in points]

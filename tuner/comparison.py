@@ -198,7 +198,7 @@ def compare_simulated(
     methods: Sequence[str],
     *,
     jobs: int = 1,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, dict[str, dict[str, Array]]]:
     """Run the methods on the benchmark's response-model families.
 
@@ -233,7 +233,7 @@ def compare_simulated(
             for method, arrays in row.items():
                 for what, values in arrays.items():
                     results[family][method][what][task, noise] = values
-            on_progress(done + 1, len(units))
+            on_progress(done + 1)
     return results
 
 

@@ -34,6 +34,8 @@ COLOURS = {
     "defaults": "#000000",
 }
 
+LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
 IN_PROFILE = ("agent", "agent_only", "warm_gp", "warm_gp_pinned", "warm_tpe", "portfolio", "random")
 
 
@@ -55,6 +57,7 @@ def draw_pictures(
     endpoint : int
         Evaluations after which the pairs are compared.
     """
+    endpoint = min(endpoint, *(r.shape[2] for rows in families.values() for r in rows.values()))
     drawings: dict[str, Callable[[Axes, str], None]] = {
         "anytime": lambda axes, family: _anytime(axes, families[family]),
         "profile": lambda axes, family: _profile(axes, families[family], endpoint),
@@ -93,13 +96,16 @@ def _anytime(axes: Axes, regrets: Regrets) -> None:
             axes.fill_between(n, low, high, color=COLOURS[name], alpha=0.18, linewidth=0)
     axes.set(xlabel="evaluations", ylabel="regret of the recommended settings (mean)", yscale="log")
     axes.set_xticks([1, 5, 10, 15, 20])
+    axes.set_yticks(LEVELS, [f"{level:g}" for level in LEVELS])
+    axes.minorticks_off()
+    axes.set_ylim(0.7 * min(v.mean(axis=(0, 1)).min() for v in regrets.values()), 1)
     axes.grid(alpha=0.25, which="both")
 
 
 def _profile(axes: Axes, regrets: Regrets, endpoint: int) -> None:
     limits = np.linspace(0, 0.5, 200)
     for name in (name for name in IN_PROFILE if name in regrets):
-        final = regrets[name][:, :, min(endpoint, regrets[name].shape[2]) - 1].ravel()
+        final = regrets[name][:, :, endpoint - 1].ravel()
         share = [(final <= limit).mean() for limit in limits]
         axes.plot(limits, share, color=COLOURS.get(name), label=name, linewidth=1.6)
     axes.set(
@@ -135,5 +141,5 @@ def _forest(axes: Axes, paired: Mapping[str, Mapping[str, Any]], endpoint: int) 
         axes.plot(paired[name]["difference"], place, "o", color=COLOURS.get(name))
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel=f"regret after {endpoint} less that of the agent (mean, 95 %)")
+    axes.set(xlabel=f"regret after {endpoint}, less the agent's")
     axes.grid(alpha=0.25, axis="x")

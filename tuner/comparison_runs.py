@@ -6,6 +6,7 @@ import itertools
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ SHARED_RUNS = {
         "cell/thermolysin.cell",
     ),
 }
-"""Data, geometry and cell of real runs, and of one that CrystFEL simulated, below the shared data."""
+"""Data, geometry and cell of real runs and of a CrystFEL-simulated one, in the shared data."""
 
 GRID = {"min_snr": (3.5, 4.5, 5.5, 6.5, 8.0), "min_pix_count": (1, 2, 3)}
 GRID_THRESHOLDS = 5
@@ -127,12 +128,13 @@ def compare_everything(
         if data.exists():
             found[name] = compare_run(
                 data, geometry, cell, indexer, kit, methods,
-                jobs=jobs, with_grid=True,
-                on_progress=lambda what, done, total, name=name: on_progress(
-                    f"{name}: {what}", done, total
-                ),
+                jobs=jobs, with_grid=True, on_progress=partial(_named, on_progress, name),
             )  # fmt: skip
     return found
+
+
+def _named(on_progress: Progress, name: str, what: str, done: int, total: int) -> None:
+    on_progress(f"{name}: {what}", done, total)
 
 
 def exhaustive_grid(space: ParameterSpace) -> list[Settings]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.observation import POLICY_PARAMETERS, Reading, TaskBatch
+from envs.observation import POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
+from envs.reading import Reading
 from envs.simulated_pool import SimulatedPool
 from tuner.policy import Policy
 

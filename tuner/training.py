@@ -7,17 +7,15 @@ Only the families "train" and "validation" are drawn here.
 
 from __future__ import annotations
 
-import csv
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -29,12 +27,11 @@ from envs.simulated_pool import SimulatedPool
 from envs.tuning_env import Reward
 from tuner.policy import Policy
 from tuner.rollout import roll_out
+from tuner.training_curves import Row, draw_curves, read_curve, write_curve
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 
 __all__ = ["Training", "train"]
-
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,9 @@ class Training:
         Trainings that differ in nothing else; the best checkpoint of all is taken.
     steps : int
         Evaluations that each of them sees.
+    taught : int
+        Evaluations from which the actor is taught the best settings before all others; see
+        `teach`.
     chapters : int
         Parts of a training; after each there is a checkpoint.
     n_experiments, n_validation : int
@@ -65,20 +65,21 @@ class Training:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    steps: int = 4_000_000
-    chapters: int = 40
-    n_experiments: int = 8192
+    steps: int = 3_000_000
+    taught: int = 1_000_000
+    chapters: int = 30
+    n_experiments: int = 4096
     n_validation: int = 512
     n_envs: int = 256
     n_steps: int = 20
     batch_size: int = 1024
     n_epochs: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     gamma: float = 0.99
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     entropy: float = 0.0
-    log_std: float = -0.5
+    log_std: float = -1.5
     hidden: tuple[int, ...] = (128, 128)
     reward: Reward = "incumbent"
     by_truth: bool = True
@@ -116,11 +117,12 @@ def train(
         If the directory holds another training, or one that is not to be resumed.
     """
     _begin(training, directory, resume)
+    _pools(training, directory)  # once, before every seed would
     seen: dict[int, int] = {}
 
     def tell() -> None:
         for seed in training.seeds:
-            rows = _read_curve(directory / f"seed_{seed}")
+            rows = read_curve(directory / f"seed_{seed}")
             for row in rows[seen.get(seed, 0) :]:
                 on_chapter(seed, row)
             seen[seed] = len(rows)
@@ -143,14 +145,15 @@ def train(
 def train_seed(training: Training, seed: int, directory: Path) -> None:
     """Train one seed, or go on with it; the best checkpoint is kept in ``directory/best``."""
     directory.mkdir(parents=True, exist_ok=True)
-    pool = SimulatedPool.draw("train", training.n_experiments, seed=0)
-    validation = SimulatedPool.draw("validation", training.n_validation, seed=0)
+    pool, validation = _pools(training, directory.parent)
     # Small batches run many times slower on more threads; Numba's first loop sets them anew.
     torch.set_num_threads(1)
-    rows = _read_curve(directory)
+    rows = read_curve(directory)
     model = _make_model(training, seed, _make_env(training, pool, seed, 0))
     if rows:
         _load_checkpoint(model, directory / "checkpoint.pt")
+    elif training.taught:
+        teach(model, _make_env(training, pool, seed, 0), training.taught)
     best = min((row["score"] for row in rows), default=np.inf)
     for chapter in range(len(rows), training.chapters):
         started = time.perf_counter()
@@ -166,7 +169,7 @@ def train_seed(training: Training, seed: int, directory: Path) -> None:
             "steps": model.num_timesteps,
             "seconds": time.perf_counter() - started,
             "reward": float(np.mean([episode["r"] for episode in model.ep_info_buffer or []])),
-            "std": float(model.policy.log_std.detach().exp().mean()),
+            "std": _spread(model),
             **{f"regret_{n}": float(regret[n - 1]) for n in (1, 5, 10, 20)},
         }
         row["score"] = (row["regret_5"] + row["regret_10"] + row["regret_20"]) / 3
@@ -175,17 +178,82 @@ def train_seed(training: Training, seed: int, directory: Path) -> None:
             replace(policy, typical=rollout.typical).save(directory / "best")
         _save_checkpoint(model, directory / "checkpoint.pt")
         rows.append(row)
-        _write_curve(directory, rows)
+        write_curve(directory, rows)
+
+
+def _pools(training: Training, directory: Path) -> tuple[SimulatedPool, SimulatedPool]:
+    """Draw the experiments to train on and to validate with; keep what takes long to work out."""
+    path = directory / "reachable.npz"
+    sizes = {"train": training.n_experiments, "validation": training.n_validation}
+    if path.exists():
+        with np.load(path, allow_pickle=False) as known:
+            best = {name: (known[name], known[f"{name}_optimum"]) for name in sizes}
+            drawn = [SimulatedPool.draw(name, n, 0, best[name]) for name, n in sizes.items()]
+    else:
+        drawn = [SimulatedPool.draw(name, n, 0) for name, n in sizes.items()]
+        with path.with_suffix(".part").open("wb") as stream:
+            np.savez(
+                stream,
+                train=drawn[0].reachable,
+                train_optimum=drawn[0].optimum,
+                validation=drawn[1].reachable,
+                validation_optimum=drawn[1].optimum,
+            )
+        path.with_suffix(".part").replace(path)
+    return drawn[0], drawn[1]
+
+
+def teach(model: PPO, env: BatchedTuningEnv, steps: int, learning_rate: float = 1e-3) -> None:
+    """Teach the actor to guess the best settings from what it sees, before it is rewarded.
+
+    The actor plays with noise of various sizes, and learns after every step by regression on
+    the actions that only the simulator knows to be best (behavioural cloning on the pupil's own
+    states, as in DAgger, Ross et al. 2011). That gives a guess such as the mean of what is
+    possible; where to look in order to learn more is left to the rewards.
+    """
+    rng = np.random.default_rng(_stream(int(model.seed or 0), 0, 2))
+    actor = _actor(model)
+    optimizer = torch.optim.Adam(actor.parameters(), lr=learning_rate)
+    noise = rng.choice([0.0, 0.1, 0.3, 0.7], size=(env.num_envs, 1))
+    observation = np.asarray(env.reset())
+    rounds = max(steps // env.num_envs, 1)
+    for done in range(rounds):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * (1 - done / rounds)
+        best, matters = (torch.as_tensor(array) for array in env.best_actions())
+        mean = actor(torch.as_tensor(observation))
+        loss = (torch.where(matters, mean - best, 0.0) ** 2).sum(dim=1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        action = mean.detach().numpy() + noise * rng.standard_normal(mean.shape)
+        env.step_async(np.clip(action, -1, 1).astype(np.float32))
+        observation = np.asarray(env.step_wait()[0])
 
 
 def export(model: PPO) -> Policy:
     """Return the actor of a PPO model as a policy, without what is typical."""
-    linear = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, torch.nn.Linear)]
     layers = tuple(
         (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
-        for layer in [*linear, model.policy.action_net]
+        for layer in _actor(model)
+        if isinstance(layer, torch.nn.Linear)
     )
     return Policy(layers, np.zeros(OBSERVATION_SIZE, np.float32), {})
+
+
+def _actor(model: PPO) -> torch.nn.Sequential:
+    """Return the network from observations to mean actions, sharing the model's weights."""
+    body, head = model.policy.mlp_extractor.policy_net, model.policy.action_net
+    assert isinstance(body, torch.nn.Sequential)
+    assert isinstance(head, torch.nn.Linear)
+    return torch.nn.Sequential(*body, head)
+
+
+def _spread(model: PPO) -> float:
+    """Return the mean standard deviation of the actions."""
+    log_std = model.policy.log_std
+    assert isinstance(log_std, torch.Tensor)
+    return float(log_std.detach().exp().mean())
 
 
 def _stream(*key: int) -> int:
@@ -253,21 +321,6 @@ def _load_checkpoint(model: PPO, path: Path) -> None:
     model._n_updates = state["updates"]
 
 
-CURVE = "curve.csv"
-
-
-def _read_curve(directory: Path) -> list[Row]:
-    path = directory / CURVE
-    if not path.exists():
-        return []
-    with path.open(newline="") as stream:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
-
-
-def _write_curve(directory: Path, rows: list[Row]) -> None:
-    write_whole(directory / CURVE, pd.DataFrame(rows).to_csv(index=False))
-
-
 def _begin(training: Training, directory: Path, resume: bool) -> None:
     path = directory / "training.json"
     text = json.dumps(asdict(training), indent=1) + "\n"
@@ -288,7 +341,7 @@ def _begin(training: Training, directory: Path, resume: bool) -> None:
 
 def _choose(training: Training, directory: Path) -> Policy:
     """Take the best seed's best checkpoint, and write it with how it came about."""
-    curves = {seed: _read_curve(directory / f"seed_{seed}") for seed in training.seeds}
+    curves = {seed: read_curve(directory / f"seed_{seed}") for seed in training.seeds}
     scores = {seed: min(row["score"] for row in rows) for seed, rows in curves.items()}
     chosen = min(scores, key=lambda seed: scores[seed])
     row = min(curves[chosen], key=lambda row: row["score"])
@@ -308,22 +361,5 @@ def _choose(training: Training, directory: Path) -> Policy:
         [pd.DataFrame(rows).assign(seed=seed) for seed, rows in curves.items()], ignore_index=True
     )
     write_whole(directory / "curves.csv", frame.to_csv(index=False))
-    _picture(curves, directory / "curves.png")
+    draw_curves(curves, directory / "curves.png")
     return policy
-
-
-def _picture(curves: Mapping[int, list[Row]], path: Path) -> None:
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), constrained_layout=True)
-    for seed, rows in curves.items():
-        steps = [row["steps"] / 1e6 for row in rows]
-        axes[0].plot(steps, [row["reward"] for row in rows], label=f"seed {seed}")
-        axes[1].plot(steps, [row["score"] for row in rows])
-    axes[0].set(xlabel="evaluations seen (millions)", ylabel="reward per evaluation")
-    axes[1].set(
-        xlabel="evaluations seen (millions)",
-        ylabel="regret on validation\n(mean after 5, 10 and 20)",
-        yscale="log",
-    )
-    axes[0].legend(fontsize="small")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

@@ -45,7 +45,7 @@ def score_points(pool: SimulatedPool, points: Sequence[Mapping[str, float]]) -> 
 
 
 def portfolio(
-    pool: SimulatedPool, size: int = 20, candidates: int = 2048, seed: int = 0
+    pool: SimulatedPool, size: int = 20, candidates: int = 1024, seed: int = 0
 ) -> list[dict[str, float]]:
     """Return points of the unit cube that together serve the pool's experiments well.
 

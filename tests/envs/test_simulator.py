@@ -100,6 +100,8 @@ def test_truth_reads_back(misset):
         assert truth.photon_energy == expected.photon_energy
         assert truth.background == expected.background
         np.testing.assert_array_equal(truth.reciprocal, expected.reciprocal)
+        np.testing.assert_array_equal(truth.photons, expected.photons)
+        assert len(truth.photons) == len(truth.reciprocal)
         np.testing.assert_allclose(truth.spots, expected.spots, rtol=1e-6)
     with h5py.File(misset.truth) as file:
         assert file.attrs["clen"] == 0.08

@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from envs.evaluation import Evaluation
+from envs.observation import FEATURES, POLICY_PARAMETERS, layout
 from envs.tuning_env import ENV_ID, TuningEnv
+
+CLEN = POLICY_PARAMETERS.index("clen")
 
 
 @pytest.fixture
@@ -26,6 +30,14 @@ def rollout(env: gym.Env, seed: int = 4):
     return steps
 
 
+def rates(steps) -> list[float]:
+    return [info["n_indexed"] / info["n_frames"] for _, _, info in steps[1:]]
+
+
+def total(steps) -> float:
+    return sum(reward for _, reward, _ in steps)
+
+
 def test_passes_gymnasiums_own_checks_without_a_warning(landscape, space):
     env = gym.make(ENV_ID, evaluator=landscape, space=space, budget=6)
     with warnings.catch_warnings():
@@ -43,32 +55,104 @@ def test_the_budget_ends_the_episode(env):
     assert len(rollout(env)) == 1 + 6
 
 
-def test_delta_rewards_add_up_to_the_change_of_the_rate(env):
+def test_delta_rewards_without_prices_add_up_to_the_last_rate(landscape, space):
+    env = TuningEnv(landscape, space, budget=6, price_of_a_vain_hit=0)
     steps = rollout(env)
-    rates = [info["n_indexed"] / info["n_frames"] for _, _, info in steps]
-    assert sum(reward for _, reward, _ in steps) == pytest.approx(rates[-1] - rates[0])
+    assert total(steps) == pytest.approx(rates(steps)[-1])
 
 
 def test_gain_rewards_add_up_to_the_best_rate(landscape, space):
-    steps = rollout(TuningEnv(landscape, space, budget=6, reward="gain"))
-    rates = [info["n_indexed"] / info["n_frames"] for _, _, info in steps]
+    env = TuningEnv(landscape, space, budget=6, reward="gain", price_of_a_vain_hit=0)
+    steps = rollout(env)
     assert all(reward >= 0 for _, reward, _ in steps)
-    assert sum(reward for _, reward, _ in steps) == pytest.approx(max(rates) - rates[0])
-    assert steps[-1][2]["incumbent_rate"] == max(rates)
+    assert total(steps) == pytest.approx(max(rates(steps)))
+    assert steps[-1][2]["incumbent_rate"] == max(rates(steps))
+
+
+def test_rate_and_incumbent_rewards_are_the_areas_under_their_curves(landscape, space):
+    steps = rollout(TuningEnv(landscape, space, budget=6, reward="rate", price_of_a_vain_hit=0))
+    assert total(steps) == pytest.approx(sum(rates(steps)))
+    env = TuningEnv(landscape, space, budget=6, reward="incumbent", price_of_a_vain_hit=0)
+    assert total(rollout(env)) == pytest.approx(sum(np.maximum.accumulate(rates(steps))))
+
+
+def test_waste_and_time_cost_what_the_prices_say(landscape, space):
+    env = TuningEnv(landscape, space, budget=1, reward="rate", price_of_a_vain_hit=0.5)
+    env.reset()
+    _, reward, _, _, info = env.step(np.zeros(5, np.float32))
+    rate = info["n_indexed"] / info["n_frames"]
+    assert reward == pytest.approx(rate - 0.5 * (1 - rate))  # every frame is a hit there
+
+    def costly(settings, n_frames=None) -> Evaluation:
+        return evaluate(settings, n_frames).with_cost(1.0, 40.0)
+
+    evaluate, landscape.evaluate = landscape.evaluate, costly
+    env = TuningEnv(
+        landscape, space, budget=1, reward="rate", price_of_a_vain_hit=0, price_of_a_second=0.25
+    )
+    env.reset()
+    _, reward, _, _, info = env.step(np.zeros(5, np.float32))
+    assert reward == pytest.approx(info["n_indexed"] / 200 - 0.25 * 40 / 200)
 
 
 def test_info_tells_the_executed_settings(env, space):
     env.reset()
-    *_, info = env.step(np.array([-9.0, 0.0, 0.1, 1.0], np.float32))
+    *_, info = env.step(np.array([-9.0, 0.0, 0.1, 1.0, 0.0], np.float32))
     assert info["settings"]["min_snr"] == space.parameters[0].low
     assert isinstance(info["settings"]["min_pix_count"], int)
+    assert info["settings"]["mask_hot_sigma"] == 0  # not tuned here
     assert info["ci95"][0] <= info["n_indexed"] / info["n_frames"] <= info["ci95"][1]
-    assert info["frames_used"] == 400
+    assert info["frames_used"] == 200
 
 
-def test_an_episode_may_start_elsewhere(env, space):
+def test_the_executed_settings_are_those_that_the_space_decodes(env, space):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        env.reset()
+        action = rng.uniform(-1.1, 1.1, 5).astype(np.float32)
+        *_, info = env.step(action)
+        expected = space.decode((action[:4].astype(float) + 1) / 2).as_dict()
+        assert info["settings"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_lattices_place_the_camera_length_once_they_know_it(env, landscape, space):
+    env.reset()
+    good = 2 * space.encode(space.base.replace(min_snr=4.3, threshold=40, clen=0.079)) - 1
+    _, _, _, _, info = env.step(np.append(good, 0).astype(np.float32))
+    assert info["settings"]["clen"] == 0.079
+    observation, _, _, _, info = env.step(-np.ones(5, np.float32))
+    assert info["settings"]["clen"] == pytest.approx(landscape.true_clen, rel=2e-4)
+    assert observation[layout()["general"]][2] == 1
+
+
+def test_an_episode_may_begin_with_an_evaluation_that_counts(env, space):
     _, info = env.reset(options={"start": [0.0, 0.5, 0.5, 0.5]})
     assert info["settings"]["min_snr"] == space.parameters[0].low
+    for _ in range(4):
+        assert not env.step(np.zeros(5, np.float32))[2]
+    assert env.step(np.zeros(5, np.float32))[2]
+
+
+def test_the_observation_tells_what_was_measured(env):
+    observation, _ = env.reset()
+    places = layout()
+    newest = places["evaluation 1"].start + len(POLICY_PARAMETERS)
+    assert not observation[places["evaluation 1"]].any()
+    np.testing.assert_array_equal(observation[places["tuned"]], [1, 1, 1, 1, 0])
+    observation, _, _, _, info = env.step(np.array([0.1, -0.4, 0, 0.2, 0], np.float32))
+    rate = info["n_indexed"] / info["n_frames"]
+    seen = dict(zip(FEATURES, observation[newest:], strict=False))
+    assert np.sin(np.pi / 2 * seen["rate"]) ** 2 == pytest.approx(rate, abs=1e-6)
+    assert seen["measured"] == 1
+    assert observation[places["general"]][0] == pytest.approx(5 / 6)
+    np.testing.assert_array_equal(observation[places["evaluation 2"]], 0)
+
+
+def test_what_is_true_is_told_by_info_alone(landscape, space):
+    env = TuningEnv(landscape, space, budget=3, truth=landscape.goodness)
+    env.reset()
+    *_, info = env.step(np.zeros(5, np.float32))
+    assert 0 <= info["true_rate"] <= 1
 
 
 def test_a_budget_of_nothing_is_refused(landscape, space):

@@ -12,6 +12,8 @@ import tomllib
 from dataclasses import fields
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given
@@ -28,6 +30,7 @@ from wrappers.cell import Cell
 from wrappers.crystfel.indexer import CrystfelIndexer
 from wrappers.crystfel.options import XGANDALF_EFFORTS
 from wrappers.crystfel.stream import read_progress
+from wrappers.detector.bad_pixels import BadPixelMap
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
@@ -75,6 +78,10 @@ TUNED = Settings(
     clen=0.0799712,
     shift_x=1.2e-5,
     shift_y=-3.4e-5,
+    mask_hot_sigma=6.5,
+    mask_noisy_sigma=7.5,
+    mask_dead_sigma=8.5,
+    mask_edge=2,
 )
 WITH_COMMENTS = [name for name in TARGETS if name != "json"]
 HELD = [*PEAK_FIELDS, "min_peaks"]
@@ -82,9 +89,12 @@ HELD = [*PEAK_FIELDS, "min_peaks"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A folder with a geometry and a cell."""
+    """A folder with a geometry, a cell and a map of bad pixels: one of each kind."""
     folder = tmp_path_factory.mktemp("session")
     (folder / "run.geom").write_text(EPIX)
+    hot, noisy, dead = np.zeros((3, 5632, 384), np.float16)
+    hot[10, 20], noisy[100, 200], dead[5000, 300], hot[11, 20] = 7, 8, 9, 6
+    BadPixelMap(hot, noisy, dead, 100).save(folder / "bad_pixels.h5")
     (folder / "run.cell").write_text(CELL)
     return folder
 
@@ -102,6 +112,7 @@ def recommendation_of(folder: Path, settings: Settings = TUNED, **provenance) ->
             "geometry": str(folder / "run.geom"),
             "geometry_sha256": fingerprint(folder / "run.geom"),
             "cell": str(folder / "run.cell"),
+            "bad_pixels": str(folder / "bad_pixels.h5"),
             **provenance,
         },
     )
@@ -255,6 +266,39 @@ def test_comments_say_whence_and_what_is_lost(name, folder, tmp_path):
         assert f"Note: {note}." in comments
 
 
+@pytest.mark.parametrize("name", ["crystfel", "project", "geom", "xwiz"])
+def test_the_geometry_names_the_mask(name, folder, tmp_path):
+    files, notes = write_export(recommendation_of(folder), TARGETS[name], tmp_path / "out.x")
+    mask = next(file for file in files if file.suffix == ".h5")
+    (source,) = Geometry.read(files[-2]).panels[0].masks
+    assert Path(source.file) == mask
+    with h5py.File(mask) as file:
+        bits = file[source.data][()]
+    expected = np.full((5632, 384), 16, np.uint8)
+    expected[2:-2, 2:-2] = 0
+    expected[10, 20], expected[100, 200], expected[5000, 300] = 2, 4, 8
+    np.testing.assert_array_equal(bits, expected)
+    assert ((bits & source.bad_bits) != 0).sum() == (expected != 0).sum()
+    assert any(mask.name in note for note in notes)
+
+
+@pytest.mark.parametrize("name", WITH_COMMENTS)
+def test_a_mask_that_cannot_be_held_is_said_out_loud(name, folder, tmp_path):
+    recommendation = recommendation_of(folder, bad_pixels=str(tmp_path / "gone.h5"))
+    files, notes = write_export(recommendation, TARGETS[name], tmp_path / "out.x")
+    said = next(note for note in notes if "NOT held" in note)
+    assert "--hot-sigma 6.5 --noisy-sigma 7.5 --dead-sigma 8.5 --edge 2" in said
+    assert not any(file.suffix == ".h5" for file in files)
+
+
+def test_edges_need_no_map(folder, tmp_path):
+    settings = Settings(mask_edge=1)
+    recommendation = recommendation_of(folder, settings, bad_pixels="")
+    files, _ = write_export(recommendation, TARGETS["geom"], tmp_path / "out.x")
+    with h5py.File(files[-1]) as file:
+        assert (file["/mask"][()] == 16).sum() == 2 * (5632 + 384) - 4
+
+
 def test_json_has_everything(folder, tmp_path):
     document = json.loads(exported(recommendation_of(folder), "json", tmp_path))
     assert document["written_by"].startswith("sfx-tuner ")
@@ -267,18 +311,20 @@ def test_json_has_everything(folder, tmp_path):
 @pytest.mark.parametrize("name", ["crystfel", "project", "geom", "xwiz", "om"])
 def test_the_geometry_that_is_named_has_the_tuned_place(name, folder, tmp_path):
     files, _ = write_export(recommendation_of(folder), TARGETS[name], tmp_path / "out.x")
-    geometry = Geometry.read(files[-1])
+    geometry = Geometry.read(next(file for file in files[::-1] if file.suffix != ".h5"))
     assert geometry.camera_length() == pytest.approx(TUNED.clen, abs=1e-12)
     assert (geometry.shift_x, geometry.shift_y) == (TUNED.shift_x, TUNED.shift_y)
     if name != "geom":
-        assert files == [tmp_path / "out.x", tmp_path / "out.geom"]
+        assert files[:2] == [tmp_path / "out.x", tmp_path / "out.geom"]
         assert str(tmp_path / "out.geom") in files[0].read_text()
 
 
 def test_a_commented_geometry_keeps_its_lines(folder, tmp_path):
     source = tmp_path / "dos.geom"
     source.write_bytes(EPIX.replace("\n", "\r\n").encode())
-    recommendation = recommendation_of(folder, TUNED.replace(clen=None, shift_x=0.0, shift_y=0.0))
+    as_it_was = TUNED.replace(clen=None, shift_x=0.0, shift_y=0.0, mask_edge=0)
+    as_it_was = as_it_was.replace(mask_hot_sigma=0, mask_noisy_sigma=0, mask_dead_sigma=0)
+    recommendation = recommendation_of(folder, as_it_was)
     write_export(recommendation, TARGETS["geom"], tmp_path / "out.geom", geometry=source)
     text = (tmp_path / "out.geom").read_bytes()
     assert text.endswith(source.read_bytes())
@@ -473,7 +519,7 @@ def test_command(cli, folder, tmp_path):
         assert all(line.startswith("note: ") for line in err.splitlines())
         assert bool(err) == (name != "json")
     code, out, _ = cli("recommended.toml", "--to", "xwiz", "--json", "-o", "x.toml")
-    assert json.loads(out)["files"] == ["x.toml", "x.geom"]
+    assert json.loads(out)["files"] == ["x.toml", "x.geom", "x.mask.h5"]
     assert any("min_res" in note for note in json.loads(out)["notes"])
     code, out, err = cli("recommended.toml", "--to", "json", "--format-version", "old")
     assert (code, out, len(err.splitlines())) == (2, "", 1)

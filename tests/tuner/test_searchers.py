@@ -5,7 +5,7 @@ import math
 import pytest
 
 from envs.parameter_space import ParameterSpace
-from tuner.searchers import SEARCHERS, GridSearcher, make_searcher
+from tuner.searchers import AGENTS, SEARCHERS, GridSearcher, make_searcher
 
 
 @pytest.fixture(params=list(SEARCHERS))
@@ -50,7 +50,8 @@ def test_equal_seeds_give_equal_suggestions(name, space):
         return values
 
     assert path(5) == path(5)
-    assert path(5) != path(6)
+    if name not in AGENTS:  # the policy draws nothing, so there is nothing to seed
+        assert path(5) != path(6)
 
 
 @pytest.mark.parametrize("name", ["gp", "tpe", "cmaes"])
@@ -83,5 +84,5 @@ def test_the_grid_visits_every_point_once(space):
 
 
 def test_an_unknown_searcher_is_refused_with_the_choice(space):
-    with pytest.raises(ValueError, match="choose from gp, tpe"):
+    with pytest.raises(ValueError, match="choose from ppo, ppo-only, gp, tpe"):
         make_searcher("magic", space, 0)

@@ -131,6 +131,7 @@ class CxiWriter:
             raise self._failure(error) from error
         self._file = h5py.File(self._disk, "w")
         self._images: dict[str, h5py.Dataset] = {}
+        self._last_mask: NDArray[np.bool_] | None = None
         self._create_lists(dict(attributes or {}), sources)
 
     def __len__(self) -> int:
@@ -175,6 +176,7 @@ class CxiWriter:
             The frame itself. Either all frames have one or none has.
         mask : bool array (ss, fs), optional
             True is usable; the file has 0 for that, 1 for bad. All frames have one or none has.
+            The same array again is taken to hold the same values.
 
         Raises
         ------
@@ -184,7 +186,7 @@ class CxiWriter:
         if image is not None:
             self._write_image(DATA, image)
         if mask is not None:
-            self._write_image(MASK, (~mask).view(np.uint8))
+            self._write_mask(mask)
         self._pending.append((peaks, photon_energy, camera_length, source))
         if len(self._pending) == BUFFERED_FRAMES:
             self._flush()
@@ -252,6 +254,17 @@ class CxiWriter:
             self._images[name] = create_images(self._file, name, 0, values.shape, values.dtype)
         self._images[name].resize(len(self) + 1, axis=0)
         self._images[name][len(self)] = values
+
+    def _write_mask(self, mask: NDArray[np.bool_]) -> None:
+        if mask is not self._last_mask:
+            self._last_mask = mask
+            self._write_image(MASK, (~mask).view(np.uint8))
+            return
+        # Frames share a mask as a rule: it is compressed once.
+        dataset, row = self._images[MASK], len(self)
+        filters, chunk = dataset.id.read_direct_chunk((row - 1, 0, 0))
+        dataset.resize(row + 1, axis=0)
+        dataset.id.write_direct_chunk((row, 0, 0), chunk, filters)
 
     def _flush(self) -> None:
         if not self._pending:

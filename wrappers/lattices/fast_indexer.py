@@ -35,8 +35,16 @@ _SEARCH_PEAKS = 48
 _STRONG_PEAKS = 64
 """They are those of lowest resolution among so many of the strongest, or a third of all."""
 _MIN_PEAKS = 5
-_STRETCH_STEP = 0.02
+_FEW_PEAKS = 24
+"""Short lists leave little to the refinement, and cost little: they are searched more finely."""
+_STRETCH_STEP, _STRETCH_STEP_OF_FEW = 0.02, 0.0125
 """A search finds lattices although the camera length is wrong by up to half of this."""
+_LARGE_PHASE, _LARGE_PHASE_OF_FEW = 0.3, 0.2
+"""Longest axis × `_SHIFT` from which on searches are made that allow for large shifts."""
+_STRETCH_PHASE = 0.5
+"""Longest axis × mean length of q × step of the stretch, in those searches."""
+_SMALLEST_STEP = 0.004
+"""Of the stretch: more than 26 searches are not made."""
 _EXPLAINED = 0.2
 """A peak is explained by a node within this share of the shortest reciprocal axis."""
 
@@ -111,11 +119,11 @@ class LatticeFinder:
             raise InputError(f"tolerance is {tolerance}, but must lie between 0 and 0.1")
         self._max_lattices = max_lattices
         self._threshold = -math.log(false_accept)
-        steps = _STRETCH_STEP * np.arange(1, int(tolerance / _STRETCH_STEP) + 1)
-        self._stretches = np.array([0.0, *np.column_stack((steps, -steps)).ravel()])
+        self._tolerance = tolerance
         primitive = _reduced(cell.primitive_axes @ cell.real)
         self._primitive = primitive
         self._to_primitive = primitive @ np.linalg.inv(cell.real)
+        self._longest = float(np.linalg.norm(primitive, axis=1).max())
         self._shortest = float(np.linalg.norm(np.linalg.inv(primitive), axis=0).min())
         rotations = _rotations(primitive)
         self._modes = _modes(primitive, rotations)
@@ -163,11 +171,12 @@ class LatticeFinder:
             left = left[apart(q[left], 0.25 * self._shortest)]
             if len(left) < _MIN_PEAKS:
                 break
-            searches, stretches = self._plan(length[left])
+            searches, stretches, shifted = self._plan(length[left])
             evidence, recip, geometry = find_lattice(
                 rays[left],
                 searches,
                 stretches,
+                shifted,
                 wavenumber,
                 self._primitive,
                 self._axes,
@@ -188,16 +197,31 @@ class LatticeFinder:
             free &= ~explained
         return found
 
-    def _plan(self, length: Floats) -> tuple[NDArray[np.intp], Floats]:
-        """Return which peaks, strongest first, to search with at which stretches."""
+    def _plan(self, length: Floats) -> tuple[NDArray[np.intp], Floats, NDArray[np.bool_]]:
+        """Return the searches to make: which peaks, in the order of length, at which stretch.
+
+        The third array tells which of them allow for large shifts.
+        """
         strong = max(_STRONG_PEAKS, len(length) // 3)
         low = np.argsort(length[:strong], kind="stable")[:_SEARCH_PEAKS]
-        brightest = np.argsort(length[:_SEARCH_PEAKS], kind="stable")
-        if len(low) == len(length):
-            return np.tile(low, (len(self._stretches), 1)), self._stretches
-        searches = np.tile(low, (len(self._stretches) + 1, 1))
-        searches[1] = brightest
-        return searches, np.concatenate(([0.0], self._stretches))
+        plan = [(low, 0.0, False)]
+        if len(low) < len(length):
+            brightest = np.argsort(length[:_SEARCH_PEAKS], kind="stable")
+            plan.append((brightest, 0.0, False))
+        few = len(length) <= _FEW_PEAKS
+        step = _STRETCH_STEP_OF_FEW if few else _STRETCH_STEP
+        plan += [(low, stretch, False) for stretch in self._offsets(step)]
+        if self._longest * _SHIFT > (_LARGE_PHASE_OF_FEW if few else _LARGE_PHASE):
+            fine = _STRETCH_PHASE / (self._longest * float(length[low].mean()))
+            step = min(max(fine, _SMALLEST_STEP), step)
+            plan += [(low, stretch, True) for stretch in (0.0, *self._offsets(step))]
+        peaks, stretches, shifted = zip(*plan, strict=True)
+        return np.array(peaks), np.array(stretches), np.array(shifted)
+
+    def _offsets(self, step: float) -> list[float]:
+        """Return the stretches, smallest first, which cover the tolerance in such steps."""
+        n = math.ceil(self._tolerance / step - 0.5)
+        return [sign * i * step for i in range(1, n + 1) for sign in (1.0, -1.0)]
 
 
 class FastIndexer:
@@ -296,8 +320,9 @@ def _rotations(primitive: Floats) -> Floats:
     # of a reduced lattice they have no other entries
     matrices = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=9))).reshape(-1, 3, 3)
     metric = primitive @ primitive.T
-    change = np.abs(matrices @ metric @ matrices.transpose(0, 2, 1) - metric).max(axis=(1, 2))
-    return matrices[(np.linalg.det(matrices) > 0) & (change < 1e-3 * metric.max())]
+    change = np.abs(matrices @ metric @ matrices.transpose(0, 2, 1) - metric)
+    size = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
+    return matrices[(np.linalg.det(matrices) > 0) & (change < 1e-3 * size).all(axis=(1, 2))]
 
 
 def _search_axes(primitive: Floats, rotations: Floats) -> NDArray[np.intp]:

@@ -29,6 +29,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
 from wrappers.errors import InputError
 from wrappers.indexing import Indexing, Lattice, Pattern
+from wrappers.lattices.geometry_fit import fit_detector
 
 __all__ = ["FrameFit", "GeometryEstimate", "estimate_geometry", "fit_frame", "scale_deviation"]
 
@@ -40,10 +41,8 @@ NEAR = 0.2
 _MIN_EXPLAINED = 6
 """Fewer peaks leave too little over for three angles and three lengths."""
 
-_ROUNDS = 12
-_SMALL_TURN, _SMALL_SHIFT = 1e-7, 2e-9
-"""Steps (radians; metres) that end a fit."""
-_TUKEY = 4.7
+_FARTHEST = 0.2
+"""A fit that changes the camera length by more than this share has gone astray."""
 _HUBER = 2.0
 
 
@@ -104,6 +103,11 @@ class GeometryEstimate:
         camera length.
     residual, residual_px : float
         Median over the lattices (see `FrameFit`).
+    residual_px_se : float
+        Standard error of the second.
+    cell, cell_se : tuple of 6 floats
+        The lattices' own cell at the tried geometry, in Å and degrees: median and its standard
+        error of each parameter.
     explained : float
         Share of the peaks that a lattice explains, median over the lattices.
     n_frames : int
@@ -123,6 +127,9 @@ class GeometryEstimate:
     scale_deviation_se: float
     residual: float
     residual_px: float
+    residual_px_se: float
+    cell: tuple[float, ...]
+    cell_se: tuple[float, ...]
     explained: float
     n_frames: int
     n_lattices: int
@@ -165,12 +172,14 @@ def estimate_geometry(
     fits: list[FrameFit] = []
     tried: list[tuple[float, float, float]] = []
     shares: list[float] = []
+    cells: list[Floats] = []
     frames: set[int] = set()
     for i, (pattern, indexing) in enumerate(zip(patterns, indexings, strict=True)):
         for lattice in indexing.lattices:
             fit = fit_frame(pattern, lattice, geometry, cell)
             if fit is not None:
                 fits.append(fit)
+                cells.append(_parameters(lattice))
                 shares.append(len(fit.explained) / len(pattern.peaks))
                 tried.append((pattern.camera_length, pattern.shift_x, pattern.shift_y))
                 frames.add(i)
@@ -182,6 +191,8 @@ def estimate_geometry(
     length, x, y = (base + change).tolist()
     length_se, x_se, y_se = np.sqrt(np.diag(covariance)).tolist()
     scale, scale_se = _median(np.array([fit.scale_deviation for fit in fits]))
+    residual_px, residual_px_se = _median(np.array([fit.residual_px for fit in fits]))
+    edges, edges_se = zip(*[_median(column) for column in np.transpose(cells)], strict=True)
     return GeometryEstimate(
         camera_length=length,
         camera_length_se=length_se,
@@ -193,7 +204,10 @@ def estimate_geometry(
         scale_deviation=scale,
         scale_deviation_se=scale_se,
         residual=float(np.median([fit.residual for fit in fits])),
-        residual_px=float(np.median([fit.residual_px for fit in fits])),
+        residual_px=residual_px,
+        residual_px_se=residual_px_se,
+        cell=edges,
+        cell_se=edges_se,
         explained=float(np.median(shares)),
         n_frames=len(frames),
         n_lattices=len(fits),
@@ -211,7 +225,7 @@ def fit_frame(
         None where the lattice explains fewer than 6 peaks, or the fit leads nowhere.
     """
     k = pattern.photon_energy / HC
-    tried = (pattern.camera_length, pattern.shift_x, pattern.shift_y)
+    tried = np.array([pattern.camera_length, pattern.shift_x, pattern.shift_y])
     peaks = pattern.peaks
     positions = geometry.lab_positions(peaks.fs, peaks.ss, peaks.panel, *tried)
     pixel = 1.0 / np.array([panel.res for panel in geometry.panels])[peaks.panel]
@@ -227,94 +241,36 @@ def fit_frame(
     residual = math.sqrt(np.mean(distance[explained] ** 2)) if len(explained) else math.nan
 
     reference = np.linalg.inv(axes).T @ cell.reciprocal
-    orientation = _rotation(primitive, reference)
-    fit = _Fit(reference @ orientation, np.array(tried), k)
-    for _ in range(2):
+    turned = reference @ _rotation(primitive, reference)
+    place = tried.copy()
+    for last in (False, False, True):
         if len(explained) < _MIN_EXPLAINED:
             return None
-        fit.run(nodes[explained], positions[explained] - _place(tried), pixel[explained])
-        # again, with the peaks that the better geometry explains
-        q = _scattering_vectors(positions + _place(fit.geometry - tried), k)
-        nodes, distance = _nearest(q, fit.reciprocal)
-        explained = np.flatnonzero(finite & (distance < near))
-    if len(explained) < _MIN_EXPLAINED:
-        return None
-    fit.run(nodes[explained], positions[explained] - _place(tried), pixel[explained])
-    if not fit.sound:
+        residual_px, information = fit_detector(
+            nodes[explained],
+            positions[explained] - _place(tried),
+            pixel[explained],
+            k,
+            turned,
+            place,
+        )
+        if not last:
+            # again, with the peaks that the better geometry explains
+            q = _scattering_vectors(positions + _place(place - tried), k)
+            nodes, distance = _nearest(q, turned)
+            explained = np.flatnonzero(finite & (distance < near))
+    sound = np.isfinite(information).all() and np.linalg.eigvalsh(information)[0] > 0
+    if not sound or abs(place[0] - tried[0]) > _FARTHEST * tried[0]:
         return None
     return FrameFit(
         explained=explained,
         hkl=np.rint(nodes[explained] @ np.linalg.inv(axes).T).astype(np.intp),
         residual=residual,
-        residual_px=fit.residual_px,
+        residual_px=residual_px,
         scale_deviation=scale_deviation(lattice, cell),
-        geometry=fit.geometry,
-        information=fit.information,
+        geometry=place,
+        information=information,
     )
-
-
-class _Fit:
-    """Robust least squares of orientation, camera length and shift for one lattice."""
-
-    def __init__(self, reciprocal: Floats, geometry: Floats, k: float) -> None:
-        self.reciprocal = reciprocal
-        self.geometry = geometry
-        self.information = np.zeros((3, 3))
-        self.residual_px = math.nan
-        self.sound = False
-        self._tried = geometry
-        self._k = k
-
-    def run(self, nodes: Floats, positions: Floats, pixel: Floats) -> None:
-        """Refine; ``positions`` (m, 3) are those of a detector at the origin, in metres."""
-        n = len(nodes)
-        for _ in range(_ROUNDS):
-            g = nodes @ self.reciprocal
-            ray = g + np.array([0.0, 0.0, self._k])
-            slope = ray[:, :2] / ray[:, 2:]
-            z = positions[:, 2] + self.geometry[0]
-            off = (positions[:, :2] + self.geometry[1:] - slope * z[:, None]) / pixel[:, None]
-            length = np.linalg.norm(ray, axis=1)
-            excitation = length - self._k
-            # turning the node by a small rotation vector adds its cross product with g
-            turned = np.cross(np.eye(3)[:, None, :], g[None])
-            jacobian = np.zeros((3, n, 6))
-            for axis in range(2):
-                d_slope = (turned[:, :, axis] - slope[:, axis] * turned[:, :, 2]) / ray[:, 2]
-                jacobian[axis, :, :3] = -(d_slope * z / pixel).T
-                jacobian[axis, :, 3] = -slope[:, axis] / pixel
-                jacobian[axis, :, 4 + axis] = 1.0 / pixel
-            jacobian[2, :, :3] = np.einsum("anx,nx->na", turned, ray / length[:, None])
-            distance = np.hypot(off[:, 0], off[:, 1])
-            scales = (_spread(off), _spread(off), _spread(excitation))
-            far = (distance / scales[0]) ** 2 / 2 + (excitation / scales[2]) ** 2
-            weight = np.clip(1.0 - far / (_TUKEY**2 * 1.5), 0.0, None) ** 2
-            normal, gradient = np.zeros((6, 6)), np.zeros(6)
-            for part, value, scale in zip(
-                jacobian, (off[:, 0], off[:, 1], excitation), scales, strict=True
-            ):
-                normal += (part * (weight / scale**2)[:, None]).T @ part
-                gradient -= part.T @ (weight * value / scale**2)
-            try:
-                step: Floats = np.linalg.solve(normal, gradient).astype(np.float64)
-            except np.linalg.LinAlgError:
-                self.sound = False
-                return
-            self.reciprocal = np.asarray(self.reciprocal @ _turn(step[:3]).T, np.float64)
-            self.geometry = self.geometry + step[3:]
-            self.residual_px = math.sqrt(np.sum(weight * distance**2) / np.sum(weight))
-            if max(np.abs(step[:3])) < _SMALL_TURN and max(np.abs(step[3:])) < _SMALL_SHIFT:
-                break
-        cross = normal[:3, 3:]
-        self.information = normal[3:, 3:] - cross.T @ np.linalg.solve(normal[:3, :3], cross)
-        # six parameters were taken from the residuals that the weights are scaled by
-        self.information *= max(1, 2 * n - 6) / (2 * n)
-        change = self.geometry - self._tried
-        self.sound = bool(
-            np.isfinite(self.information).all()
-            and np.linalg.eigvalsh(self.information)[0] > 0
-            and abs(change[0]) < 0.2 * self._tried[0]
-        )
 
 
 def _pool(values: Floats, information: Floats) -> tuple[Floats, Floats]:
@@ -340,6 +296,14 @@ def _pool(values: Floats, information: Floats) -> tuple[Floats, Floats]:
     sandwich = formal @ (pull.T @ pull) @ formal * (n / (n - 1))
     widen = np.sqrt(np.maximum(np.diag(formal) / np.maximum(np.diag(sandwich), 1e-300), 1.0))
     return mean, sandwich * np.outer(widen, widen)
+
+
+def _parameters(lattice: Lattice) -> Floats:
+    """Return a, b, c in Å and al, be, ga in degrees (6,)."""
+    axes = np.linalg.inv(lattice.reciprocal).T
+    edges = np.linalg.norm(axes, axis=1)
+    cosines = [axes[i] @ axes[j] / (edges[i] * edges[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
+    return np.concatenate((edges, np.degrees(np.arccos(cosines))))
 
 
 def _median(values: Floats) -> tuple[float, float]:
@@ -378,12 +342,3 @@ def _rotation(vectors: Floats, reference: Floats) -> Floats:
     """Return the orthogonal matrix R for which ``reference @ R`` is nearest to ``vectors``."""
     u, _, vt = np.linalg.svd(reference.T @ vectors)
     return u @ vt
-
-
-def _turn(omega: Floats) -> Floats:
-    """Return the matrix that rotates column vectors by the rotation vector ``omega``."""
-    angle = float(np.linalg.norm(omega))
-    cross = np.cross(np.eye(3), omega)
-    first = math.sin(angle) / angle if angle > 1e-12 else 1.0
-    second = (1.0 - math.cos(angle)) / angle**2 if angle > 1e-6 else 0.5
-    return np.eye(3) + first * cross + second * cross @ cross

@@ -22,6 +22,11 @@ _N_FINAL = 6
 """Candidates that are refined to the end."""
 _N_KEPT = 8
 """Candidates that are kept of each search vector."""
+_N_AT_LEAST = 4
+"""Of them so many are refined further in any case, the others only if they are not hopeless."""
+_HOPELESS = -4.0
+"""Evidence of the searched peaks below which nothing is hoped for. That of most lattices is above
+20, that of the best candidate of noise about 0."""
 _N_ITERATIONS = np.array([3, 4, 6])
 """Of the three refinements (an array: Numba would compile anew for each literal number)."""
 
@@ -119,7 +124,7 @@ def _candidates(n):
 
 
 @njit(cache=True, nogil=True)
-def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, priors):
+def find_lattice(t, searches, stretches, shifted, k, cell, axes, lattice, modes, accept, priors):
     """Return the lattice of a known cell that explains most peaks.
 
     Parameters
@@ -131,6 +136,8 @@ def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, 
     stretches : float64 array (s,)
         By how much the slopes are scaled in each, less one. No more are done once a lattice
         is found that leaves few peaks over.
+    shifted : bool array (s,)
+        Whether a search allows for large shifts (see `search_orientations`).
     k : float
         1/λ in 1/Å.
     cell : float64 array (3, 3)
@@ -159,9 +166,9 @@ def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, 
     """
     best, most, best_recip, best_geometry = -math.inf, 0.0, np.zeros((3, 3)), np.zeros(3)
     n_search = searches.shape[1]
-    n_refined = 30
+    n_refined = 20
     ts = np.empty((n_search, 2))
-    bases = np.empty((n_refined, 3, 3))
+    bases, shifts = np.empty((n_refined, 3, 3)), np.empty((n_refined, 2))
     basis = np.empty((3, 3))
     no_modes = np.empty((0, 3, 3))
     start, kept = _candidates(n_refined), _candidates(_N_KEPT)
@@ -181,10 +188,21 @@ def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, 
             for i in range(3):
                 for j in range(3):
                     basis[i, j] = cell[(i + first) % 3, j]
-            n = search_orientations(q, basis, axes[axis, 1], axes[axis, 2] != 0, 2.0, 30, 3, bases)
+            n = search_orientations(
+                q,
+                basis,
+                axes[axis, 1],
+                axes[axis, 2] != 0,
+                shifted[search],
+                2.0,
+                24,
+                3,
+                (bases, shifts),
+            )
             for i in range(n):
                 real = inverse(bases[i])
-                start[2][i, 0], start[2][i, 1], start[2][i, 2] = stretch, 0.0, 0.0
+                start[2][i, 0] = stretch
+                start[2][i, 1], start[2][i, 2] = -shifts[i, 0] / k, -shifts[i, 1] / k
                 for j in range(3):
                     for c in range(3):
                         start[1][i, (j + first) % 3, c] = real[c, j]
@@ -204,6 +222,8 @@ def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, 
                 math.inf,
             )
             for i in range(n):
+                if i >= _N_AT_LEAST and kept[0][i] < _HOPELESS:
+                    break
                 _copy(kept[1][i], kept[2][i], gathered[1][n_gathered], gathered[2][n_gathered])
                 n_gathered += 1
         reach = (outer, 2.0 * k)
@@ -221,6 +241,9 @@ def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, 
             kept,
             math.inf,
         )
+        promising = 0
+        while promising < min(n, _N_FINAL) and kept[0][promising] > _HOPELESS:
+            promising += 1
         n = _improve(
             t,
             k,
@@ -230,7 +253,7 @@ def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, 
             reach,
             priors,
             _N_ITERATIONS[2],
-            min(n, _N_FINAL),
+            promising,
             kept,
             final,
             accept,
@@ -245,6 +268,6 @@ def find_lattice(t, searches, stretches, k, cell, axes, lattice, modes, accept, 
                 continue
             best, most = value, support
             _copy(final[1][i], final[2][i], best_recip, best_geometry)
-        if best > accept + 10.0 and 2.5 * most >= len(t):
+        if best > accept + 10.0 and (2.5 * most >= len(t) or best > 1.8 * len(t)):
             break
     return best, best_recip, best_geometry

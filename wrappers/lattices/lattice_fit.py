@@ -15,7 +15,16 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["apart", "distances", "inverse", "refine", "scattering_vectors", "slopes"]
+__all__ = [
+    "apart",
+    "distances",
+    "inverse",
+    "refine",
+    "rotate",
+    "scattering_vectors",
+    "slopes",
+    "solve",
+]
 
 _LOOSE = {"contract", "reassoc", "nsz", "arcp"}
 """Floating-point liberties that leave infinities and NaN alone."""
@@ -191,18 +200,18 @@ def refine(t, k, recip, geometry, modes, n_modes, tolerance, reach, priors, n_it
         for j in range(n_modes):
             a[6 + j, 6 + j] += priors[2]
             b[6 + j] -= priors[2] * change[j]
-        step = _solve(a, b)
+        step = solve(a, b)
         for u in range(3):
             geometry[u] += step[3 + u]
         for j in range(n_modes):
             change[j] += step[6 + j]
             for c in range(9):
                 recip[c // 3, c % 3] += step[6 + j] * moves[j, c // 3, c % 3]
-        _rotate(recip, step[0], step[1], step[2])
+        rotate(recip, step[0], step[1], step[2])
 
 
 @njit(cache=True, nogil=True)
-def _solve(a, b):
+def solve(a, b):
     """Solve a positive definite system in place (Cholesky)."""
     n = len(b)
     for i in range(n):
@@ -226,7 +235,7 @@ def _solve(a, b):
 
 
 @njit(cache=True, nogil=True)
-def _rotate(vectors, x, y, z):
+def rotate(vectors, x, y, z):
     """Rotate row vectors in place by the rotation vector (x, y, z)."""
     angle = math.sqrt(x * x + y * y + z * z)
     if angle < 1e-12:

@@ -1,6 +1,12 @@
 """Peak finding: peakfinder8, frames prepared for many settings, and the robust variant.
 
 `peakfinder8` and `robust_peaks` are the finders, `peak_batch` runs one over many frames and
-settings; the kernels are in `radial_layout`, `ring_order`, `ring_limits`, `peak_regions` and
-`robust_statistics`.
+settings. The kernels are in `radial_layout`, `ring_order`, `ring_limits`, `ring_tails`,
+`peak_regions`, `peak_measurement` and `robust_statistics`, all of them on top of `vectors`.
 """
+
+from pathlib import Path
+
+from wrappers.peakfinding.stale_kernels import drop_stale_kernels
+
+drop_stale_kernels(Path(__file__).parent)

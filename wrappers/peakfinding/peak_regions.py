@@ -1,127 +1,65 @@
-"""From bright pixels to peaks: the regions of peakfinder8 and their local backgrounds.
+"""From bright pixels to regions: joined by edges and corners, with a bit for each pixel.
 
-Written from the description of the algorithm, as `ring_limits` is, and with sums in
-double precision, too. Only the first centroid, which places the background region, is added up
-in float32 and in CrystFEL's order, because its rounding decides on half-pixel ties.
+Bits, because 64 pixels fit in a word: rows without bright pixels, and pixels that have no
+neighbour, are passed over a word at a time.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
-__all__ = ["PEAK_COLUMNS", "find_peaks", "join_pixels"]
+from wrappers.peakfinding.vectors import BITS, bits_false, trailing_zeros
 
-PEAK_COLUMNS = ("fs", "ss", "intensity", "snr", "panel", "n_pixels", "max_value")
-"""The columns of what `find_peaks` returns."""
+__all__ = [
+    "EVERYTHING",
+    "bits_from",
+    "join_pixels",
+    "join_regions",
+    "pack_unusable",
+    "panel_bounds",
+    "room_for_regions",
+    "set_bit",
+]
 
-FLOAT_MAX = np.float32(np.finfo(np.float32).max)
-NO_SIGMA = 0.01
 ONE = np.uint64(1)
+ALL = ~np.uint64(0)
+EVERYTHING = 1 << 62
+"""Rows that are ready where all are."""
 
 
 @njit(cache=True, nogil=True)
-def find_peaks(data, mask, radius, width, panels, max_adu, slope, search, limits, bright, bits):
-    """Join bright pixels to regions and return those that are peaks.
+def pack_unusable(mask, bits):
+    """Set the bits of the pixels that are not usable.
 
     Parameters
     ----------
-    data, mask, radius : array (n_pixels,)
-        The flat slab, its usable pixels, and their radii.
-    width : int
-        Of the slab.
-    panels, max_adu, slope
-        As in `radial_layout.RadialLayout`.
-    search : tuple
-        min_snr, min_pix_count, max_pix_count, local_bg_radius, min_res, max_res (infinite for
-        no limit), max_n_peaks.
-    limits : tuple
-        mean and upper, float32 arrays (n_rings,).
-    bright : int32 array
-        Flat indices p of the pixels above their limits, and ~p for those just on them.
-    bits : uint64 array (n_pixels // 64 + 2, 2)
-        Scratch of zeros, which is zero again at the end.
-
-    Returns
-    -------
-    float64 array (n_peaks, 7)
-        With `PEAK_COLUMNS`, ordered by panel and raster.
+    mask : bool array (n_pixels,)
+        True where usable.
+    bits : uint64 array (n_pixels // 64 + 2,)
+        Written.
     """
-    min_snr, min_pix_count, max_pix_count, local_bg_radius, min_res, max_res, max_n_peaks = search
-    mean = limits[0]
-    # A pixel's bit is set here while it is bright and not yet taken ...
-    free = bits[:, 0]
-    # ... and here where it is too bright for a background.
-    closed = bits[:, 1]
-    for p in bright:
-        if p >= 0:
-            free[p >> 6] |= ONE << np.uint64(p & 63)
-        else:
-            p = ~p
-        closed[p >> 6] |= ONE << np.uint64(p & 63)
-    reach = 2 * local_bg_radius
-    disc = _half_widths(reach)
-    values = np.empty(2 * reach * (2 * reach + 32), np.float32)
-    peaks = np.empty((min(max_n_peaks, len(bright) // min_pix_count), 7))
-    n_peaks = 0
-    region = np.empty((2, len(bright)), np.int64)
-    for index in range(len(panels)):
-        panel = panels[index]
-        for row in range(panel[0] + 1, panel[1]):
-            p = row * width + panel[2] + 1
-            stop = row * width + panel[3]
-            while n_peaks < len(peaks):
-                p = _next_set(free, p, stop)
-                if p == stop:
-                    break
-                n = _fill(free, row, p - row * width, panel, width, region)
-                if n < min_pix_count or n > max_pix_count:
-                    continue
-                pixels = region[:, :n]
-                ss, fs = _rounded_centroid(data, radius, width, mean, pixels, panel)
-                # No pixel of the background is further from the beam, or nearer, than this.
-                margin = slope * 2 * reach
-                r = radius[ss * width + fs]
-                if min_res < r - margin and r + margin < max_res:
-                    m = _open_disc(data, mask, width, panel, ss, fs, disc, closed, values)
-                else:
-                    between = (min_res, max_res)
-                    m = _clear_disc(
-                        data, mask, width, panel, ss, fs, disc, closed, values, radius, between
-                    )
-                local, sigma, top = _background(values[:m])
-                if sigma < 0:
-                    local, sigma = np.float64(mean[int(np.rint(r))]), NO_SIGMA
-                if sigma == 0:  # a background without noise: CrystFEL refuses these, too
-                    continue
-                peak = peaks[n_peaks]
-                _integrate(data, width, pixels, panel, local, peak)
-                snr, largest = peak[2] / sigma, peak[6]
-                peak[3], peak[4], peak[5] = snr, index, n
-                on_panel = (
-                    panel[2] <= peak[0] <= panel[3] + 1 and panel[0] <= peak[1] <= panel[1] + 1
-                )
-                n_peaks += snr >= min_snr and largest >= top - local and on_panel
-    for p in bright:
-        p = max(p, ~p)
-        free[p >> 6] = 0  # those left over: on the rims, or beyond max_n_peaks
-        closed[p >> 6] = 0
-    unsaturated = peaks[:n_peaks, 6] <= max_adu[peaks[:n_peaks, 4].astype(np.int64)]
-    return peaks[:n_peaks][unsaturated]
+    n_words = len(mask) // BITS
+    for k in range(n_words):
+        bits[k] = bits_false(mask, k * BITS)
+    bits[n_words:] = 0
+    for p in range(n_words * BITS, len(mask)):
+        if not mask[p]:
+            set_bit(bits, p)
 
 
 @njit(cache=True, nogil=True)
-def join_pixels(bright, width, panels, min_pix_count, max_pix_count, bits):
+def join_pixels(bright, width, panels, min_pix_count, max_pix_count, free):
     """Join bright pixels to regions, without looking at their values.
 
     Parameters
     ----------
     bright : int32 array
         Flat indices, in any order.
-    width, panels, bits
-        As for `find_peaks`.
+    width, panels
+        As for `peak_measurement.find_peaks`.
+    free : uint64 array (n_pixels // 64 + 2,)
+        Scratch of zeros.
 
     Returns
     -------
@@ -131,206 +69,186 @@ def join_pixels(bright, width, panels, min_pix_count, max_pix_count, bits):
         ``pixel[start[i]:start[i + 1]]``. Regions are in the order of panels and raster.
     panel : int64 array (n_regions,)
     """
-    free = bits[:, 0]
     for p in bright:
-        free[p >> 6] |= ONE << np.uint64(p & 63)
-    most = len(bright) // min_pix_count
+        set_bit(free, p)
+    regions = room_for_regions(len(bright) // min_pix_count, len(bright))
+    sizes = min_pix_count, max_pix_count
+    position = np.zeros(2, np.int64)
+    n = join_regions(free, width, panels, sizes, EVERYTHING, 0, position, regions)
+    start, owner, ss, fs = regions
+    n_pixels = start[n]
+    pixel = ss[:n_pixels].astype(np.int64) * width + fs[:n_pixels]
+    return start[: n + 1], pixel, owner[:n]
+
+
+@njit(cache=True, nogil=True)
+def room_for_regions(most, most_pixels):
+    """Return memory for so many regions.
+
+    Region *i* is on panel ``owner[i]`` and has the pixels ``ss[k]``, ``fs[k]`` with *k* from
+    ``start[i]`` to before ``start[i + 1]``; so start, owner, ss and fs are returned.
+    """
     start, owner = np.zeros(most + 1, np.int64), np.empty(most, np.int64)
-    pixel = np.empty(len(bright), np.int64)
-    region = np.empty((2, len(bright)), np.int64)
-    n_regions = 0
-    for index in range(len(panels)):
-        panel = panels[index]
-        for row in range(panel[0] + 1, panel[1]):
-            p = row * width + panel[2] + 1
-            stop = row * width + panel[3]
-            while True:
-                p = _next_set(free, p, stop)
-                if p == stop:
-                    break
-                n = _fill(free, row, p - row * width, panel, width, region)
-                if min_pix_count <= n <= max_pix_count:
-                    first = start[n_regions]
-                    for k in range(n):
-                        pixel[first + k] = region[0, k] * width + region[1, k]
-                    owner[n_regions] = index
-                    n_regions += 1
-                    start[n_regions] = first + n
-    for p in bright:
-        free[p >> 6] = 0
-    return start[: n_regions + 1], pixel[: start[n_regions]], owner[:n_regions]
+    return start, owner, np.empty(most_pixels, np.int32), np.empty(most_pixels, np.int32)
 
 
 @njit(cache=True, nogil=True)
-def _next_set(bits, p, stop):
-    """Return the first place from `p` on whose bit is set, or `stop`."""
-    while p < stop:
-        word = bits[p >> 6] >> np.uint64(p & 63)
-        if word:
-            lowest = word & (~word + ONE)
-            return min(p + math.frexp(np.float64(lowest))[1] - 1, stop)
-        p = (p | 63) + 1
-    return stop
-
-
-@njit(cache=True, nogil=True)
-def _fill(bits, ss, fs, panel, width, region):
-    """Take all bright pixels joined to (ss, fs) by edge or corner; return their number."""
-    p = ss * width + fs
-    bits[p >> 6] &= ~(ONE << np.uint64(p & 63))
-    region[0, 0], region[1, 0] = ss, fs
-    n = 1
-    done = 0
-    while done < n:
-        ss, fs = region[0, done], region[1, done]
-        done += 1
-        # The bits of the pixels before, at and after fs, as far as they are on the panel.
-        allowed = np.uint64((fs > panel[2]) | 2 | (fs < panel[3]) << 2)
-        for y in range(max(ss - 1, panel[0]), min(ss + 1, panel[1]) + 1):
-            first = y * width + fs - 1
-            found = _bits_from(bits, first) & allowed
-            if found:
-                for step in range(3):
-                    if found >> np.uint64(step) & ONE:
-                        p = first + step
-                        bits[p >> 6] &= ~(ONE << np.uint64(p & 63))
-                        region[0, n], region[1, n] = y, fs - 1 + step
-                        n += 1
-    return n
-
-
-@njit(cache=True, nogil=True)
-def _bits_from(bits, p):
-    """Return the 64 bits from `p` on; `p` may be -1, whose bit is never set."""
-    offset = np.uint64(p & 63)
-    return bits[p >> 6] >> offset | bits[(p >> 6) + 1] << ONE << (np.uint64(63) - offset)
-
-
-@njit(cache=True, nogil=True)
-def _rounded_centroid(data, radius, width, mean, pixels, panel):
-    """Return the pixel (ss, fs) nearest to the centre of the excess over the ring's mean."""
-    weights = sum_ss = sum_fs = np.float32(0)
-    for k in range(pixels.shape[1]):
-        ss, fs = pixels[0, k], pixels[1, k]
-        p = ss * width + fs
-        weight = np.float32(abs(np.float32(data[p]) - mean[int(np.rint(radius[p]))]))
-        weights = np.float32(weights + weight)
-        sum_ss = np.float32(sum_ss + np.float32(weight * np.float32(ss - panel[0])))
-        sum_fs = np.float32(sum_fs + np.float32(weight * np.float32(fs - panel[2])))
-    centre_ss = np.rint(np.float32(sum_ss / weights))
-    centre_fs = np.rint(np.float32(sum_fs / weights))
-    return int(centre_ss) + panel[0], int(centre_fs) + panel[2]
-
-
-@njit(cache=True, nogil=True)
-def _half_widths(reach):
-    """Return how far the rows of a disc, from -reach to reach - 1, reach to either side."""
-    half = np.empty(2 * reach, np.int64)
-    for k in range(2 * reach):
-        half[k] = int(math.sqrt(reach**2 - (k - reach) ** 2))
-    return half
-
-
-@njit(cache=True, nogil=True)
-def _open_disc(data, mask, width, panel, centre_ss, centre_fs, disc, closed, values):
-    """Collect the pixels around a centre that may be background, others as NaN.
+def join_regions(free, width, panels, sizes, ready, reach, position, regions):
+    """Take the next regions of permitted size, and their pixels out of the free ones.
 
     Parameters
     ----------
-    disc : int64 array
-        Of `_half_widths`.
-    values : float32 array
-        Written.
+    free, width, panels, ready
+        As for `peak_measurement.find_peaks`.
+    sizes : tuple of int
+        Smallest and largest number of pixels.
+    reach : int
+        So many rows after a region must be ready.
+    position : int64 array (2,)
+        Panel and row from which to go on; changed.
+    regions : tuple
+        Of `room_for_regions`; written.
 
     Returns
     -------
     int
-        So many values were written. None of them is taken by a region or above its limit.
+        Number of regions. If it is less than there is room for, there are no others, or other
+        rows must be ready before.
     """
-    reach = len(disc) // 2
-    lanes = 16 if 2 * reach <= 16 else 32
-    n = 0
-    for ss in range(max(centre_ss - reach, panel[0]), min(centre_ss + reach, panel[1] + 1)):
-        half = disc[ss - centre_ss + reach]
-        first = max(centre_fs - half, panel[2])
-        stop = min(centre_fs + min(half + 1, reach), panel[3] + 1)
-        for begin in range(first, stop, lanes):
-            p = ss * width + begin
-            usable = np.uint32(~_bits_from(closed, p) & np.uint64((1 << min(stop - begin, 32)) - 1))
-            # Whole rows of lanes, of views: so the compiler makes vectors of them.
-            row, row_mask, row_values = data[p : p + lanes], mask[p : p + lanes], values[n:]
-            for k in range(len(row)):
-                good = row_mask[k] & ((usable >> np.uint32(k) & np.uint32(1)) != 0)
-                value = np.float32(row[k])
-                row_values[k] = value if good else np.float32(np.nan)
-            n += len(row)
-    return n
+    start, owner, ss, fs = regions
+    seeds = np.empty(width // BITS + 2, np.uint64)
+    n_regions = end = 0
+    for index in range(len(panels)):
+        panel = panel_bounds(panels, index)
+        begin = end - panel[0]  # a row's number in the frame, less that on the slab
+        end += panel[1] - panel[0] + 1
+        if index < position[0]:
+            continue
+        top = panel[0] + 1
+        for row in range(max(position[1], top), panel[1]):
+            if end > ready and begin + row + 2 > ready:
+                position[0], position[1] = index, row
+                return n_regions
+            left = row * width + panel[2] + 1
+            n_seeds = panel[3] - panel[2] - 1
+            if n_seeds > 0:
+                _copy_row(free, left, n_seeds, seeds)
+            # A pixel without a neighbour is a region of its own. (Above the first row is one
+            # where no region begins.)
+            if n_seeds > 0 and sizes[0] > 1 and row > top:
+                _drop_lonely(free, left, n_seeds, width, seeds)
+            for word in range((n_seeds + BITS - 1) // BITS):
+                while seeds[word]:
+                    p = left + word * BITS + trailing_zeros(seeds[word])
+                    seeds[word] &= seeds[word] - ONE
+                    if not bits_from(free, p) & ONE:  # taken with another
+                        continue
+                    if n_regions == len(owner):
+                        position[0], position[1] = index, row
+                        return n_regions
+                    first = start[n_regions]
+                    n = _fill(free, row, p - row * width, panel, width, ss, fs, first)
+                    if end > ready:
+                        bottom = 0
+                        for k in range(first, first + n):
+                            bottom = max(bottom, int(ss[k]))
+                        if begin + min(bottom + reach, panel[1] + 1) > ready:
+                            for k in range(first, first + n):  # to be taken later
+                                set_bit(free, np.int64(ss[k]) * width + fs[k])
+                            position[0], position[1] = index, row
+                            return n_regions
+                    if sizes[0] <= n <= sizes[1]:
+                        start[n_regions + 1] = first + n
+                        owner[n_regions] = index
+                        n_regions += 1
+        position[1] = 0
+    position[0] = len(panels)
+    return n_regions
 
 
 @njit(cache=True, nogil=True)
-def _clear_disc(
-    data, mask, width, panel, centre_ss, centre_fs, disc, closed, values, radius, between
-):
-    """Do as `_open_disc` with only the pixels strictly between two radii."""
-    reach = len(disc) // 2
-    n = 0
-    for ss in range(max(centre_ss - reach, panel[0]), min(centre_ss + reach, panel[1] + 1)):
-        half = disc[ss - centre_ss + reach]
-        first = max(centre_fs - half, panel[2])
-        stop = min(centre_fs + min(half + 1, reach), panel[3] + 1)
-        for fs in range(first, stop):
-            p = ss * width + fs
-            good = mask[p] and between[0] < radius[p] < between[1]
-            if good and not _bits_from(closed, p) & ONE:
-                values[n] = np.float32(data[p])
+def _copy_row(bits, p, n, seeds):
+    """Write the words of a row's n bits from `p` on."""
+    n_words = (n + BITS - 1) // BITS
+    here, here_by = _place(p)
+    for k in range(np.uint64(n_words)):
+        seeds[k] = _word(bits, here + k, here_by)
+    seeds[n_words - 1] &= ALL >> np.uint64(-n & 63)
+
+
+@njit(cache=True, nogil=True)
+def _drop_lonely(bits, p, n, width, seeds):
+    """Clear the bits of `_copy_row` that have no neighbour to come, after them or below."""
+    n_words = (n + BITS - 1) // BITS
+    # Beside these two are the panel's outermost columns, where no region begins.
+    first, last = seeds[0] & ONE, bits_from(bits, p + n - 1) & ONE
+    # (Words and shifts by hand: the compiler then makes vectors.)
+    after, after_by = _place(p + 1)
+    left, left_by = _place(p + width - 1)
+    below, below_by = _place(p + width)
+    right, right_by = _place(p + width + 1)
+    for k in range(np.uint64(n_words)):
+        around = _word(bits, after + k, after_by) | _word(bits, left + k, left_by)
+        seeds[k] &= around | _word(bits, below + k, below_by) | _word(bits, right + k, right_by)
+    seeds[0] |= first
+    seeds[n_words - 1] |= last << np.uint64((n - 1) & 63)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _fill(bits, row, column, panel, width, ss, fs, first):
+    """Take all bright pixels joined to one by edge or corner; return their number."""
+    p = row * width + column
+    bits[p >> 6] &= ~(ONE << np.uint64(p & 63))
+    ss[first], fs[first] = row, column
+    n = first + 1
+    done = first
+    while done < n:
+        row, column = np.int64(ss[done]), np.int64(fs[done])
+        done += 1
+        # The bits of the pixels before, at and after this one, as far as they are on the panel.
+        allowed = np.uint64((column > panel[2]) | 2 | (column < panel[3]) << 2)
+        for y in range(max(row - 1, panel[0]), min(row + 1, panel[1]) + 1):
+            before = y * width + column - 1
+            if before < 0:
+                found = bits_from(bits, 0) << ONE & allowed
+            else:
+                found = bits_from(bits, before) & allowed
+            while found:
+                p = before + trailing_zeros(found)
+                found &= found - ONE
+                bits[p >> 6] &= ~(ONE << np.uint64(p & 63))
+                ss[n], fs[n] = y, p - y * width
                 n += 1
-    return n
+    return n - first
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def bits_from(bits, p):
+    """Return the 64 bits from `p` on, which must not be negative."""
+    k, by = _place(p)
+    return _word(bits, k, by)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _place(p):
+    """Return the word of a pixel's bit, and by how much to shift that word."""
+    # Unsigned: indices with a sign are looked at whether they count from the end.
+    return np.uint64(p) >> np.uint64(6), np.uint64(p) & np.uint64(63)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _word(bits, k, by):
+    """Return 64 bits from a word and the next."""
+    return bits[k] >> by | bits[k + np.uint64(1)] << np.uint64(1) << (np.uint64(63) - by)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def set_bit(bits, p):
+    """Set a pixel's bit."""
+    bits[p >> 6] |= ONE << np.uint64(p & 63)
 
 
 @njit(cache=True, nogil=True)
-def _mean_and_variance(n, total, squares):
-    # A function of its own, because equal values must give 0, which fused operations spoil.
-    mean = total / n
-    return mean, squares / n - mean * mean
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
-def _background(values):
-    """Return mean, standard deviation and largest (or 0) of the finite values.
-
-    Where there are none, the standard deviation is -1.
-    """
-    n = 0
-    total = 0.0
-    squares = 0.0
-    top = np.float32(0)
-    for k in range(len(values)):
-        used = abs(values[k]) <= FLOAT_MAX
-        value = values[k] if used else np.float32(0)
-        wide = np.float64(value)
-        n += used
-        total += wide
-        squares += wide * wide
-        top = max(top, value)
-    if n == 0:
-        return 0.0, -1.0, np.float64(top)
-    local, variance = _mean_and_variance(n, total, squares)
-    return local, math.sqrt(variance) if variance >= 0 else NO_SIGMA, np.float64(top)
-
-
-@njit(cache=True, nogil=True)
-def _integrate(data, width, pixels, panel, local, peak):
-    """Write centroid, intensity and largest pixel over the local background into `peak`."""
-    total = sum_ss = sum_fs = 0.0
-    largest = -math.inf
-    for k in range(pixels.shape[1]):
-        ss, fs = pixels[0, k], pixels[1, k]
-        value = np.float64(np.float32(data[ss * width + fs]))
-        total += value
-        sum_ss += value * (ss - panel[0])
-        sum_fs += value * (fs - panel[2])
-        largest = max(largest, value)
-    peak[0] = sum_fs / total + panel[2] + 0.5 if total != 0 else math.nan
-    peak[1] = sum_ss / total + panel[0] + 0.5 if total != 0 else math.nan
-    peak[2] = total - pixels.shape[1] * local
-    peak[6] = largest - local
+def panel_bounds(panels, index):
+    """Return first and last ss, first and last fs: numbers, to which no references are counted."""
+    return panels[index, 0], panels[index, 1], panels[index, 2], panels[index, 3]

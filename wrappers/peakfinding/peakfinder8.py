@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Frame
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, clipping, flat, radii
-from wrappers.peakfinding.peak_regions import find_peaks
+from wrappers.peakfinding.peak_measurement import PEAK_ROWS, find_peaks
+from wrappers.peakfinding.peak_regions import EVERYTHING, pack_unusable
 from wrappers.peakfinding.prepared_frame import PreparedFrame
 from wrappers.peakfinding.radial_layout import RadialLayout
 from wrappers.peakfinding.ring_limits import limits_and_bright_pixels
 from wrappers.peakfinding.ring_order import sort_into_rings
+from wrappers.peakfinding.vectors import BITS, LANES
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
@@ -49,6 +52,7 @@ class PeakFinder:
         self._arguments = (geometry, use_saturated)
         self.layout = RadialLayout.build(geometry.radius_map(), geometry.panels, use_saturated)
         self._scratch = _Scratch(self.layout)
+        self._last_unusable: NDArray[np.uint64] | None = None
 
     def __reduce__(self) -> tuple[type[PeakFinder], tuple[Geometry, bool]]:
         # The layout is quicker built than pickled.
@@ -75,16 +79,32 @@ class PeakFinder:
     ) -> PeakList:
         """Do as `find` for a slab (ss, fs) of any integer or float type and its usable pixels."""
         data, mask = flat(data), flat(mask)
-        values, bright = self.ring_values(data, mask), self.bright
-        mean, upper, n = limits_and_bright_pixels(values, self.rings, clipping(settings), bright)
-        return self.peaks_among(data, mask, settings, max_n_peaks, (mean, upper), bright[:n])
+        values = self.ring_values(data, mask)
+        mean, upper, n = limits_and_bright_pixels(
+            values, self.rings, clipping(settings), self.bright
+        )
+        unusable = self._scratch.closed
+        pack_unusable(mask, unusable)
+        everything = ((n, EVERYTHING),)
+        return self.peaks_among(data, unusable, settings, max_n_peaks, (mean, upper), everything)
 
     def ring_values(
         self, data: NDArray[np.generic], mask: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        """Return a flat frame in ring order, in memory that this thread's next call overwrites."""
+        """Return a flat frame in ring order, in memory that this thread's next call overwrites.
+
+        `LANES` more values than there are pixels: the kernels read beyond the end.
+        """
         sort_into_rings(data, mask, self.layout.place, self._scratch.values)
         return self._scratch.values
+
+    def unusable(self, mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
+        """Return the bits of a flat mask, of `pack_unusable`: the last ones if they are equal."""
+        bits = np.empty_like(self._scratch.closed)
+        pack_unusable(mask, bits)
+        if self._last_unusable is None or not np.array_equal(bits, self._last_unusable):
+            self._last_unusable = bits
+        return self._last_unusable
 
     @property
     def rings(self) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int32]]:
@@ -99,36 +119,59 @@ class PeakFinder:
     def peaks_among(
         self,
         data: NDArray[np.generic],
-        mask: NDArray[np.bool_],
+        unusable: NDArray[np.uint64],
         settings: Settings,
         max_n_peaks: int,
         limits: tuple[NDArray[np.float32], NDArray[np.float32]],
-        bright: NDArray[np.int32],
+        parts: Iterable[tuple[int, int]],
     ) -> PeakList:
-        """Return the peaks of a flat frame, given what `ring_limits` finds."""
-        layout = self.layout
+        """Return the peaks of a flat frame, given what `ring_limits` finds.
+
+        Parameters
+        ----------
+        data, settings, max_n_peaks
+            As for `find_in_arrays`.
+        unusable : uint64 array
+            Of `pack_unusable`.
+        limits : tuple
+            mean and upper.
+        parts : iterable of tuple
+            How many pixels are in `bright`, and for how many rows that is all of them: more and
+            more until the end, but they are not asked for once there are enough peaks.
+        """
+        layout, scratch = self.layout, self._scratch
         search = (
             settings.min_snr,
             settings.min_pix_count,
             settings.max_pix_count,
             settings.local_bg_radius,
             *radii(settings),
-            max_n_peaks,
         )
-        table = find_peaks(
-            data,
-            mask,
-            layout.radius.reshape(-1),
-            layout.radius.shape[1],
-            layout.panels,
-            layout.max_adu,
-            layout.slope,
-            search,
-            limits,
-            bright,
-            self._scratch.bits,
-        )
-        fs, ss, intensity, snr, panel, n_pixels, max_value = table.T.copy()
+        where = layout.radius.reshape(-1), layout.radius.shape[1], layout.panels, layout.slope
+        peaks = np.empty((len(PEAK_ROWS), min(max_n_peaks, data.size // settings.min_pix_count)))
+        progress = np.zeros(4, np.int64)
+        scratch.free[:] = 0
+        scratch.closed[:] = unusable
+        for n_bright, ready in parts:
+            bright = scratch.bright[:n_bright]
+            find_peaks(
+                data,
+                where,
+                search,
+                limits,
+                bright,
+                scratch.free,
+                scratch.closed,
+                ready,
+                progress,
+                peaks,
+            )
+            if progress[1] == peaks.shape[1]:
+                break
+        peaks = peaks[:, : progress[1]]
+        if layout.saturates:
+            peaks = peaks[:, peaks[6] <= layout.max_adu[peaks[4].astype(int)]]
+        fs, ss, intensity, snr, panel, n_pixels, max_value = peaks.copy()
         integers = panel.astype(np.int32), n_pixels.astype(np.int32)
         return PeakList(fs, ss, intensity, snr, *integers, max_value)
 
@@ -137,6 +180,8 @@ class _Scratch(threading.local):
     """Memory that each thread uses again and again."""
 
     def __init__(self, layout: RadialLayout) -> None:
-        self.values = np.empty(len(layout.pixel) + 1, np.float32)
+        n_words = layout.radius.size // BITS + 2
+        self.values = np.empty(len(layout.pixel) + LANES, np.float32)
         self.bright = np.empty(len(layout.pixel), np.int32)
-        self.bits = np.zeros((layout.radius.size // 64 + 2, 2), np.uint64)
+        self.free = np.empty(n_words, np.uint64)
+        self.closed = np.empty(n_words, np.uint64)

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from wrappers.detector.panels import Panel
 
-__all__ = ["RadialLayout"]
+__all__ = ["N_BANDS", "RadialLayout"]
+
+N_BANDS = 32
+"""The frame is divided into so many bands, in the order of the search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +23,7 @@ class RadialLayout:
     """The pixels of a geometry, sorted into rings of equal distance from the beam.
 
     A ring holds the pixels of equal rounded radius (to nearest, ties to even), in the order of
-    the raster.
+    the search: by panel and raster.
 
     Attributes
     ----------
@@ -38,6 +41,10 @@ class RadialLayout:
         Flat index in the slab of the pixel at each place.
     place : int32 array (n_pixels,)
         Place of each pixel of the flat slab; n for pixels outside the panels.
+    bands : int64 array (N_BANDS + 1,)
+        The first row of each band of rows, counted from panel to panel, and the number of rows.
+    passed : int32 array (N_BANDS + 1, n_rings)
+        How many of each ring's pixels are in the bands before each.
     """
 
     radius: NDArray[np.float32]
@@ -47,6 +54,13 @@ class RadialLayout:
     start: NDArray[np.int64]
     pixel: NDArray[np.int32]
     place: NDArray[np.int32]
+    bands: NDArray[np.int64]
+    passed: NDArray[np.int32]
+
+    @property
+    def saturates(self) -> bool:
+        """Whether any panel's saturation is finite."""
+        return bool((self.max_adu < math.inf).any())
 
     @classmethod
     def build(
@@ -63,12 +77,14 @@ class RadialLayout:
                 steps = np.abs(np.diff(radius[panel.rectangle], axis=axis))
                 slope = max(slope, float(steps.max(initial=0.0)))
         max_adu = np.array([math.inf if use_saturated else panel.max_adu for panel in panels])
-        return cls(radius, corners, max_adu, slope, *_sort_by_ring(radius))
+        n_rows = int((corners[:, 1] - corners[:, 0] + 1).sum())
+        bands = np.arange(N_BANDS + 1) * n_rows // N_BANDS
+        return cls(radius, corners, max_adu, slope, *_sort_by_ring(radius, corners, bands))
 
 
 @njit(cache=True, nogil=True)
-def _sort_by_ring(radius):
-    """Return start, pixel and place of a `RadialLayout`."""
+def _sort_by_ring(radius, panels, bands):
+    """Return start, pixel, place, bands and passed of a `RadialLayout`."""
     width = radius.shape[1]
     n_rings = 0
     for ss, fs in np.ndindex(radius.shape):
@@ -79,13 +95,24 @@ def _sort_by_ring(radius):
         if radius[ss, fs] < np.inf:
             start[int(np.rint(radius[ss, fs])) + 1] += 1
     start = np.cumsum(start)
-    free = start.copy()
+    free = start[:n_rings].copy()
     pixel = np.empty(start[n_rings], np.int32)
     place = np.full(radius.size, start[n_rings], np.int32)
-    for ss, fs in np.ndindex(radius.shape):
-        if radius[ss, fs] < np.inf:
-            ring = int(np.rint(radius[ss, fs]))
-            pixel[free[ring]] = ss * width + fs
-            place[ss * width + fs] = free[ring]
-            free[ring] += 1
-    return start, pixel, place
+    passed = np.zeros((len(bands), n_rings), np.int32)
+    row = band = 0
+    for index in range(len(panels)):
+        panel = panels[index]
+        for ss in range(panel[0], panel[1] + 1):
+            while bands[band] == row:
+                passed[band] = free - start[:n_rings]
+                band += 1
+            row += 1
+            for fs in range(panel[2], panel[3] + 1):
+                p = ss * width + fs
+                if radius[ss, fs] < np.inf:
+                    ring = int(np.rint(radius[ss, fs]))
+                    pixel[free[ring]] = p
+                    place[p] = free[ring]
+                    free[ring] += 1
+    passed[band:] = free - start[:n_rings]
+    return start, pixel, place, bands, passed

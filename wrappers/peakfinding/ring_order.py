@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
+
+from wrappers.peakfinding.vectors import prefetch
 
 __all__ = ["sort_into_rings"]
 
 AHEAD = 2048
 """Memory is asked for so many pixels before it is needed."""
-
-
-def _prefetch_code(typing_context, address):
-    del typing_context
-
-    def generate(context, builder, signature, arguments):
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        where = builder.inttoptr(arguments[0], byte)
-        builder.call(function, [where, number(1), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(types.uintp), generate
-
-
-_prefetch: Any = intrinsic(_prefetch_code)
-"""Asks for the memory at an address, which is to be written soon."""
+NAN = np.float32(np.nan)
 
 
 @njit(cache=True, nogil=True)
@@ -51,13 +31,13 @@ def sort_into_rings(data, mask, place, values):
     values : float32 array (n + 1,)
         Written; the last one belongs to all pixels without a ring.
     """
-    # Each ring's memory is waited for anew unless it is asked for in time.
-    ahead = min(AHEAD, len(data))
-    first = values.ctypes.data
-    for k in range(len(data) - ahead):
-        _prefetch(np.uintp(first + 4 * np.int64(place[k + ahead])))
+    # Each ring's memory is waited for anew unless it is asked for in time. (Unsigned indices:
+    # signed ones are looked at whether they count from the end.)
+    ahead = np.uint64(min(AHEAD, len(data)))
+    for k in range(np.uint64(len(data)) - ahead):
+        prefetch(values, np.uint32(place[k + ahead]))
         value = np.float32(data[k])
-        values[place[k]] = value if mask[k] else np.float32(np.nan)
-    for k in range(len(data) - ahead, len(data)):
+        values[np.uint32(place[k])] = value if mask[k] else NAN
+    for k in range(np.uint64(len(data)) - ahead, np.uint64(len(data))):
         value = np.float32(data[k])
-        values[place[k]] = value if mask[k] else np.float32(np.nan)
+        values[np.uint32(place[k])] = value if mask[k] else NAN

@@ -150,13 +150,14 @@ class RobustPeakFinder:
             )
         layout = self.layout
         width = layout.radius.shape[1]
+        self._scratch.free[:] = 0
         regions = join_pixels(
             bright,
             width,
             layout.panels,
             settings.min_pix_count,
             settings.max_pix_count,
-            self._scratch.bits,
+            self._scratch.free,
         )
         table = measure_regions(
             flat(frame.data),
@@ -226,4 +227,4 @@ class _Scratch(threading.local):
     """Memory that each thread uses again and again."""
 
     def __init__(self, n_pixels: int) -> None:
-        self.bits = np.zeros((n_pixels // 64 + 2, 2), np.uint64)
+        self.free = np.empty(n_pixels // 64 + 2, np.uint64)

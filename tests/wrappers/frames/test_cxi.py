@@ -105,13 +105,25 @@ def test_images_and_masks(tmp_path):
     path = tmp_path / "hits.cxi"
     with CxiWriter(path) as writer:
         for image in zip(frames, masks, strict=True):
-            writer.append(PeakList.empty(), 9300.0, 0.08, image=image)
+            writer.append(PeakList.empty(), 9300.0, 0.08, image=image[0], mask=image[1])
     with h5py.File(path) as file:
         images = file["/entry_1/data_1/data"]
         assert images.chunks == (1, 80, 80)
         assert images.dtype == np.int16
         np.testing.assert_array_equal(images, frames)
         np.testing.assert_array_equal(file["/entry_1/data_1/mask"][:] == 0, masks)
+
+
+def test_frames_that_share_a_mask(tmp_path):
+    masks = [np.random.default_rng(i).random((80, 80)) > 0.1 for i in range(2)]
+    order = [0, 0, 0, 1, 0, 1, 1]
+    with CxiWriter(tmp_path / "hits.cxi") as writer:
+        for i in order:
+            writer.append(PeakList.empty(), 9300.0, 0.08, mask=masks[i])
+    with h5py.File(tmp_path / "hits.cxi") as file:
+        stored = file["/entry_1/data_1/mask"][:]
+        assert "/entry_1/data_1/data" not in file
+    np.testing.assert_array_equal(stored == 0, [masks[i] for i in order])
 
 
 def test_a_failure_leaves_the_old_file(tmp_path):

@@ -351,6 +351,17 @@ def test_a_frame_is_neither_changed_nor_needs_to_be_writable(slab):
     assert same(finder.find(frame(wide[:, ::2], mask), LOOSE), expected)
 
 
+def test_a_background_may_be_larger_than_the_panel(slab):
+    finder, data = slab
+    data[10, 10] = 500
+    case = frame(data, np.ones(data.shape, bool))
+    all_of_it, more = (LOOSE.replace(local_bg_radius=radius) for radius in (30, 10**9))
+    expected = finder.find(case, all_of_it)
+    assert len(expected) == 1
+    assert same(finder.find(case, more), expected)
+    assert same(PreparedFrame(finder, case).find(more), expected)
+
+
 def test_threads_may_share_a_finder_and_processes_get_a_copy(slab):
     finder, data = slab
     data[10, 10] = 500

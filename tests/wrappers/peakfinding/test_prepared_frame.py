@@ -80,8 +80,35 @@ def test_from_its_min_snr_on_no_first_look_is_taken(simulated, monkeypatch):
             assert same(prepared.find(settings), peaks)
 
 
-@pytest.mark.parametrize("min_snr,fraction", [(2.0, 0.3), (3.0, 0.1)])
+LOOSE = [
+    Settings(min_snr=min_snr, threshold=0, min_pix_count=pixels, local_bg_radius=2 + pixels)
+    for min_snr, pixels in itertools.product([2, 2.6, 3.1], [1, 2, 3])
+]
+
+
+@pytest.mark.parametrize("source", ["simulated", "real"])
+def test_a_search_that_ends_early_gives_the_first_peaks_all_the_same(source, request):
+    run, finder = request.getfixturevalue(source)
+    prepared = PreparedFrame(finder, run[1])
+    for settings in LOOSE:
+        peaks = finder.find(run[1], settings, 10**9)
+        assert len(peaks) > 50
+        for most in (0, 1, 10, 300, len(peaks) - 1, len(peaks), 10**9):
+            found = prepared.find(settings, most)
+            for field in dataclasses.fields(peaks):
+                expected = getattr(peaks, field.name)[:most]
+                assert np.array_equal(getattr(found, field.name), expected), (settings, most)
+
+
+@pytest.mark.parametrize("min_snr,fraction", [(2.0, 0.33), (3.0, 0.1)])
 def test_a_prepared_frame_is_small(simulated, min_snr, fraction):
     run, finder = simulated
     frame = run[30]
     assert PreparedFrame(finder, frame, min_snr).nbytes < fraction * frame.data.nbytes
+
+
+def test_frames_of_one_mask_share_its_bits(simulated):
+    run, finder = simulated
+    first, second = finder.unusable(run[0].mask.ravel()), finder.unusable(run[1].mask.ravel())
+    assert first is second and first.nbytes <= run[0].data.nbytes / 16 + 16
+    assert finder.unusable(~run[0].mask.ravel()) is not first

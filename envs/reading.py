@@ -1,0 +1,81 @@
+"""What an evaluation tells, as arrays: of one session or of thousands at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs.evaluation import Evaluation
+from envs.objective import PRICE_OF_A_VAIN_HIT, merit
+
+__all__ = ["Reading"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an evaluation tells of B tasks; every field an array (B,).
+
+    The names are those of `envs.evaluation.Evaluation` and `envs.response_model.Responses`.
+    `median_peaks` is of the hits; with `asked_clen`, its standard error and the three
+    diagnostics it is NaN where nothing tells it.
+    """
+
+    n_frames: Array
+    n_hits: Array
+    n_indexed: Array
+    n_decoys: Array
+    n_decoys_indexed: Array
+    median_peaks: Array
+    explained: Array
+    residual: Array
+    scale_deviation: Array
+    asked_clen: Array
+    asked_clen_se: Array
+
+    @classmethod
+    def of(cls, responses: object) -> Reading:
+        """Take what is told, and no more, from responses that have it by these names."""
+        return cls(**{f.name: np.asarray(getattr(responses, f.name), float) for f in fields(cls)})
+
+    @classmethod
+    def of_evaluation(cls, evaluation: Evaluation) -> Reading:
+        """Return one evaluation as a batch of one."""
+        peaks = [outcome.n_peaks for outcome in evaluation.outcomes if outcome.hit]
+        asked, error = evaluation.asked.get("clen", (np.nan, np.nan))
+        values = {
+            "median_peaks": float(np.median(peaks)) if peaks else np.nan,
+            "asked_clen": asked,
+            "asked_clen_se": error,
+        }
+        names = (f.name for f in fields(cls))
+        return cls(
+            **{
+                name: np.array([values.get(name, getattr(evaluation, name, np.nan))], float)
+                for name in names
+            }
+        )
+
+    @classmethod
+    def of_rate(cls, rate: float, n_frames: int = 100) -> Reading:
+        """Return a reading that knows a rate and nothing else."""
+        values = dict.fromkeys((f.name for f in fields(cls)), np.array([np.nan]))
+        counts = {"n_frames": n_frames, "n_hits": rate * n_frames, "n_indexed": rate * n_frames}
+        counts |= {"n_decoys": 0, "n_decoys_indexed": 0}
+        return cls(**{**values, **{name: np.array([float(n)]) for name, n in counts.items()}})
+
+    def merit(self, price_of_a_vain_hit: ArrayLike = PRICE_OF_A_VAIN_HIT) -> Array:
+        """Return what a search maximises; see `envs.objective.merit`."""
+        return np.asarray(
+            merit(
+                self.n_frames,
+                self.n_hits,
+                self.n_indexed,
+                self.n_decoys,
+                self.n_decoys_indexed,
+                price_of_a_vain_hit=price_of_a_vain_hit,
+            )
+        )

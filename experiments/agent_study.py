@@ -1,0 +1,166 @@
+"""What the comparison needs beside the policy: frozen tasks, warm starts, tuned start-ups.
+
+In this order, after `envs/data/response_model.json` or the families have changed:
+
+    python -m experiments.agent_study warm-start    # tuner/data/warm_start.json
+    python -m experiments.agent_study freeze        # tuner/data/benchmark.json
+    sfx-tuner train -o training                     # then copy policy.* to tuner/data
+    python -m experiments.agent_study hand-over     # the table that HandOver's defaults came from
+    sfx-tuner compare -o comparison
+
+Everything that is chosen here is chosen on the train and validation families.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from multiprocessing import get_context
+
+import click
+import numpy as np
+import torch
+
+from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
+from envs.simulated_pool import SimulatedPool
+from tuner.agent import AgentSearcher, HandOver
+from tuner.baselines import PointsSearcher
+from tuner.comparison import Benchmark, Family, fingerprint, run_searcher
+from tuner.comparison_methods import WarmStart
+from tuner.policy import SHIPPED, Policy
+from tuner.rollout import regret
+from tuner.searchers import Searcher, make_searcher
+from tuner.warm_start import portfolio
+from wrappers.files import write_whole
+
+N_TRAIN = 1000
+"""Training experiments that the portfolio is chosen on."""
+
+N_VALIDATION = 100
+START_UPS = (3, 5, 8, 12)
+"""Numbers of portfolio points that a warm-started search may begin with."""
+
+BENCHMARK = Benchmark(
+    families={
+        "train": Family(seed=1, n_drawn=60, n_tasks=40, n_seeds=1),
+        "validation": Family(seed=1, n_drawn=60, n_tasks=40, n_seeds=1),
+        "test": Family(seed=0, n_drawn=150, n_tasks=100, n_seeds=3),
+        "shifted": Family(seed=0, n_drawn=200, n_tasks=100, n_seeds=3),
+    },
+    budget=20,
+    n_frames=200,
+    least_reachable=0.02,
+)
+
+MakeSearcher = Callable[[ParameterSpace], Searcher]
+
+
+@click.group()
+def main() -> None:
+    """Make what the comparison needs."""
+
+
+@main.command()
+def freeze() -> None:
+    """Draw the benchmark's tasks and write down which they are."""
+    families = {}
+    for name, family in BENCHMARK.families.items():
+        drawn = SimulatedPool.draw(name, family.n_drawn, family.seed)
+        pool = BENCHMARK.select(drawn, family)
+        families[name] = replace(family, fingerprint=fingerprint(pool))
+        print(
+            f"{name}: {len(pool)} tasks, {np.mean(drawn.reachable < 0.02):.0%} of the drawn ones "
+            f"left out, median reachable rate {np.median(pool.reachable):.2f}"
+        )
+    frozen = asdict(replace(BENCHMARK, families=families))
+    write_whole(SHIPPED / "benchmark.json", json.dumps(frozen, indent=1) + "\n")
+
+
+@main.command("warm-start")
+@click.option("-j", "--jobs", default=2, show_default=True)
+def warm_start(jobs: int) -> None:
+    """Choose the portfolio on train, and how much of it to begin with on validation."""
+    train = SimulatedPool.draw("train", N_TRAIN, seed=0)
+    pool = train.take(np.flatnonzero(train.reachable >= BENCHMARK.least_reachable))
+    points = portfolio(pool)
+    rows = {}
+    for name in ("gp", "tpe"):
+        for n in (0, *START_UPS):
+            make = partial(_warm, name=name, points=points[:n])
+            rows[name, n] = _validate(make, jobs)
+            print(f"{name:4} after {n:2} points: regret {_told(rows[name, n])}", flush=True)
+    best = {name: min((_score(rows[name, n]), n) for n in START_UPS)[1] for name in ("gp", "tpe")}
+    provenance = {
+        "command": "python -m experiments.agent_study warm-start",
+        "train_experiments": len(pool),
+        "validation_experiments": N_VALIDATION,
+        "validation_regret_5_10_20": {
+            f"{name} after {n}": [round(float(row[i]), 4) for i in (4, 9, 19)]
+            for (name, n), row in rows.items()
+        },
+    }
+    rounded = tuple({k: round(v, 4) for k, v in point.items()} for point in points)
+    WarmStart(rounded, best["gp"], best["tpe"], provenance).save(SHIPPED)
+
+
+@main.command("hand-over")
+@click.option("-j", "--jobs", default=2, show_default=True)
+def hand_over(jobs: int) -> None:
+    """Print what the agent's hand-over to a GP gives on validation, by its two numbers."""
+    policy = Policy.load()
+    print(f"never: {_told(_validate(partial(_agent, policy=policy, when=None), jobs))}")
+    for least, patience in itertools.product((5, 8, 11), (2, 3, 5)):
+        when = HandOver(least=least, patience=patience)
+        row = _validate(partial(_agent, policy=policy, when=when), jobs)
+        print(f"least {least:2}, patience {patience}: {_told(row)}", flush=True)
+
+
+def _warm(space: ParameterSpace, *, name: str, points: list[dict[str, float]]) -> Searcher:
+    searcher = make_searcher(name, space, 0)
+    return PointsSearcher(space, points, searcher) if points else searcher
+
+
+def _agent(space: ParameterSpace, *, policy: Policy, when: HandOver | None) -> Searcher:
+    agent = partial(AgentSearcher, space, policy, budget=20, price_of_a_vain_hit=0.0)
+    if when is None:
+        return agent()
+    return agent(hand_over=when, make_gp=partial(make_searcher, "gp", seed=0))
+
+
+def _validate(make: MakeSearcher, jobs: int) -> np.ndarray:
+    """Return the mean regret on validation after each evaluation, (budget,)."""
+    parts = np.array_split(np.arange(N_VALIDATION), 4 * jobs)
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        rows = list(pool.map(_validate_part, itertools.repeat(make), parts))
+    return np.concatenate(rows).mean(axis=0)
+
+
+def _validate_part(make: MakeSearcher, tasks: Iterable[int]) -> np.ndarray:
+    pool = SimulatedPool.draw("validation", N_VALIDATION, seed=2)
+    torch.set_num_threads(1)
+    rows = []
+    for task in tasks:
+        if pool.reachable[task] < BENCHMARK.least_reachable:
+            continue
+        space = pool.space(task, DEFAULT_TUNED)
+        evaluator = pool.evaluator(task, BENCHMARK.n_frames, draw=0)
+        searched = run_searcher(make(space), evaluator, space, budget=BENCHMARK.budget)
+        rates, _ = pool.truth(task, searched.recommended())
+        rows.append(regret(rates, pool.reachable[task]))
+    return np.array(rows).reshape(-1, BENCHMARK.budget)
+
+
+def _score(regrets: np.ndarray) -> float:
+    return float(regrets[[4, 9, 19]].mean())
+
+
+def _told(regrets: np.ndarray) -> str:
+    return ", ".join(f"{regrets[n - 1]:.3f} after {n}" for n in (5, 10, 20))
+
+
+if __name__ == "__main__":
+    main()

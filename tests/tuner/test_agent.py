@@ -1,0 +1,151 @@
+import math
+
+import numpy as np
+import pytest
+
+from envs.observation import FEATURES, OBSERVATION_SIZE, POLICY_PARAMETERS, layout
+from envs.parameter_space import make_space
+from tuner.agent import AgentSearcher, HandOver
+from tuner.policy import Policy
+from tuner.searchers import make_searcher
+from tuner.session import merit
+
+KNOWN = {
+    "background": (12.0, 60.0),
+    "camera_length": 0.0784,
+    "pixel_size": 75e-6,
+    "largest_radius": 725.0,
+}
+
+
+def always(action) -> Policy:
+    """Return a policy that does one thing whatever it sees."""
+    weights = np.zeros((len(POLICY_PARAMETERS), OBSERVATION_SIZE), np.float32)
+    return Policy(
+        ((weights, np.array(action, np.float32)),), np.zeros(OBSERVATION_SIZE, np.float32), {}
+    )
+
+
+def follows(feature: str, parameter: str, strength: float = 1.0) -> Policy:
+    """Return a policy that moves one parameter by one feature of the newest evaluation."""
+    policy = always(np.zeros(len(POLICY_PARAMETERS)))
+    place = layout()["evaluation 1"].start + len(POLICY_PARAMETERS) + FEATURES.index(feature)
+    policy.layers[0][0][POLICY_PARAMETERS.index(parameter), place] = strength
+    return policy
+
+
+def run(searcher, landscape, space, n):
+    tried = []
+    for _ in range(n):
+        values = searcher.suggest()
+        evaluation = landscape.evaluate(space.settings(values))
+        searcher.ingest(values, merit(evaluation), evaluation)
+        tried.append(values)
+    return tried
+
+
+@pytest.mark.parametrize(
+    "tuned",
+    [
+        ("min_snr",),
+        ("clen", "min_snr"),
+        ("threshold", "local_bg_radius"),
+        ("min_snr", "threshold", "min_pix_count", "clen", "mask_hot_sigma"),
+        ("shift_x", "shift_y"),
+    ],
+)
+def test_any_subset_of_the_parameters_can_be_tuned(landscape, tuned):
+    space = make_space(tuned, **KNOWN)
+    searcher = AgentSearcher(space, always([0.5, -0.5, 0.2, 0.1, -1]), budget=5)
+    for values in run(searcher, landscape, space, 5):
+        assert tuple(values) == tuned
+        assert space.values(space.settings(values)) == values
+        for name in set(tuned) - set(POLICY_PARAMETERS):
+            assert values[name] == space.values(space.base)[name]
+
+
+def test_a_gp_tunes_what_the_agent_cannot(landscape):
+    space = make_space(("local_bg_radius", "min_peaks"), **KNOWN)
+    searcher = AgentSearcher(
+        space, always(np.zeros(5)), make_gp=lambda rest: make_searcher("gp", rest, 0)
+    )
+    tried = run(searcher, landscape, space, 6)
+    assert len({values["local_bg_radius"] for values in tried}) > 1
+
+
+def test_hands_over_when_the_gain_has_stalled(landscape, space):
+    searcher = AgentSearcher(
+        space,
+        always([-0.5, 0, 0, 0, 0]),
+        make_gp=lambda rest: make_searcher("gp", rest, 0),
+        hand_over=HandOver(least=5, patience=2),
+    )
+    tried = run(searcher, landscape, space, 9)
+    assert all(values["min_snr"] == tried[0]["min_snr"] for values in tried[:5])
+    assert len({values["min_snr"] for values in tried[5:]}) > 2
+    assert "Gaussian process" in searcher.reason
+    # what the lattices told of the camera length holds for the GP as well
+    assert {values["clen"] for values in tried[1:]} == {tried[1]["clen"]}
+    assert tried[1]["clen"] == pytest.approx(landscape.true_clen, rel=2e-4)
+
+
+def test_never_hands_over_unless_asked(landscape, space):
+    searcher = AgentSearcher(space, always([-0.5, 0, 0, 0, 0]))
+    tried = run(searcher, landscape, space, 15)
+    assert len({values["min_snr"] for values in tried}) == 1
+
+
+@pytest.mark.parametrize(
+    ("merits", "due"),
+    [
+        ([0.1] * 4, False),  # too early
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], False),
+        ([0.1, 0.6, 0.5, 0.5, 0.4, 0.6, 0.3], True),
+        ([-0.1, -0.1, -0.1, -0.1, -0.1, -0.1, 0.0], False),  # something at last
+    ],
+)
+def test_a_stall_is_no_gain_for_a_while(merits, due):
+    assert HandOver(least=6, patience=3).due(merits, n_frames=100) is due
+
+
+@pytest.mark.parametrize(
+    ("strength", "said"),
+    [
+        (1.0, "many frames have enough peaks: min_snr up"),
+        (-1.0, "many frames have enough peaks: min_snr down"),
+        (0.001, "no single group of diagnostics moves the proposal"),
+    ],
+)
+def test_says_what_moved_it(landscape, space, strength, said):
+    searcher = AgentSearcher(space, follows("hits", "min_snr", strength))
+    run(searcher, landscape, space, 1)
+    searcher.suggest()
+    assert searcher.reason == said
+
+
+def test_says_nothing_of_what_it_has_not_seen(landscape, space):
+    searcher = AgentSearcher(space, follows("hits", "min_snr"))
+    searcher.suggest()
+    assert searcher.reason.startswith("a first look")
+
+
+def test_the_session_may_put_the_geometry_right(landscape, space):
+    searcher = AgentSearcher(space, follows("hits", "min_snr"))
+    values = searcher.suggest()
+    moved = values | {"clen": 0.0801}
+    evaluation = landscape.evaluate(space.settings(moved))
+    searcher.ingest(moved, merit(evaluation), evaluation)
+    assert searcher.suggest()["min_snr"] != values["min_snr"]
+
+
+def test_equal_evaluations_give_equal_suggestions(landscape, space):
+    policy = follows("rate", "threshold")
+    first = run(AgentSearcher(space, policy, budget=6), landscape, space, 6)
+    assert first == run(AgentSearcher(space, policy, budget=6), landscape, space, 6)
+
+
+def test_an_evaluation_without_an_answer_counts_as_nothing_indexed(landscape, space):
+    searcher = AgentSearcher(space, follows("rate", "threshold"))
+    values = searcher.suggest()
+    searcher.ingest(values, 0.0)
+    assert all(math.isfinite(value) for value in searcher.suggest().values())

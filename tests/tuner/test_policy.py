@@ -1,0 +1,146 @@
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from envs.observation import OBSERVATION_SIZE, POLICY_PARAMETERS
+from tuner.policy import SHIPPED, Policy
+from wrappers.errors import InputError
+
+
+def made_up(seed: int = 0, hidden: tuple[int, ...] = (8, 6)) -> Policy:
+    rng = np.random.default_rng(seed)
+    sizes = [OBSERVATION_SIZE, *hidden, len(POLICY_PARAMETERS)]
+    layers = tuple(
+        (
+            rng.normal(0, 0.3, (n_out, n_in)).astype(np.float32),
+            rng.normal(0, 0.3, n_out).astype(np.float32),
+        )
+        for n_in, n_out in itertools.pairwise(sizes)
+    )
+    typical = rng.normal(0, 0.1, OBSERVATION_SIZE).astype(np.float32)
+    return Policy(layers, typical, {"seed": seed})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    made_up().save(tmp_path)
+    return tmp_path
+
+
+def test_a_saved_policy_acts_the_same(saved):
+    observations = np.random.default_rng(1).uniform(-1, 1, (5, OBSERVATION_SIZE))
+    loaded = Policy.load(saved)
+    np.testing.assert_array_equal(loaded.act(observations), made_up().act(observations))
+    assert loaded.provenance == {"seed": 0}
+
+
+def test_acts_like_the_network_it_was_taken_from():
+    torch = pytest.importorskip("torch")
+    policy = made_up()
+    modules = []
+    for weights, biases in policy.layers:
+        linear = torch.nn.Linear(weights.shape[1], weights.shape[0])
+        linear.weight.data, linear.bias.data = torch.tensor(weights), torch.tensor(biases)
+        modules += [linear, torch.nn.Tanh()]
+    network = torch.nn.Sequential(*modules[:-1])
+    observations = np.random.default_rng(2).uniform(-1, 1, (7, OBSERVATION_SIZE))
+    expected = network(torch.tensor(observations, dtype=torch.float32)).detach().numpy()
+    np.testing.assert_allclose(policy.act(observations), np.clip(expected, -1, 1), atol=1e-5)
+
+
+def test_one_observation_acts_as_in_a_batch():
+    policy = made_up()
+    observations = np.random.default_rng(3).uniform(-1, 1, (4, OBSERVATION_SIZE))
+    np.testing.assert_allclose(
+        policy.act(observations)[2], policy.act(observations[2:3])[0], atol=1e-6
+    )
+
+
+def test_other_weights_are_refused(saved):
+    (saved / "policy.safetensors").write_bytes(
+        (saved / "policy.safetensors").read_bytes()[:-4] + b"\0\0\0\0"
+    )
+    with pytest.raises(InputError, match="SHA-256"):
+        Policy.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format", 99),
+        ("memory", 3),
+        ("actions", ["min_snr"]),
+        ("features", ["rate"]),
+        ("activation", "relu"),
+    ],
+)
+def test_a_policy_for_something_else_is_refused(saved, key, value):
+    path = saved / "policy.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(InputError, match=f"another version: its {key}"):
+        Policy.load(saved)
+
+
+def test_shapes_that_do_not_fit_are_refused(saved):
+    path = saved / "policy.json"
+    described = json.loads(path.read_text())
+    described["layers"][0] = [9, OBSERVATION_SIZE]
+    path.write_text(json.dumps(described))
+    with pytest.raises(InputError, match="do not fit"):
+        Policy.load(saved)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path):
+    policy = made_up()
+    policy.layers[0][0][0, 0] = np.nan
+    policy.save(tmp_path)
+    with pytest.raises(InputError, match="not finite"):
+        Policy.load(tmp_path)
+
+
+def test_a_pickle_in_place_of_the_weights_is_not_run(saved):
+    import hashlib
+    import pickle
+
+    class Trap:
+        def __reduce__(self):
+            return (exec, ("raise AssertionError('it was run')",))
+
+    data = pickle.dumps(Trap())
+    (saved / "policy.safetensors").write_bytes(data)
+    path = saved / "policy.json"
+    described = json.loads(path.read_text()) | {"sha256": hashlib.sha256(data).hexdigest()}
+    path.write_text(json.dumps(described))
+    with pytest.raises(InputError, match="damaged"):
+        Policy.load(saved)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"format": 1'])
+def test_a_damaged_description_is_refused(saved, text):
+    (saved / "policy.json").write_text(text)
+    with pytest.raises(InputError):
+        Policy.load(saved)
+
+
+def test_a_directory_without_a_policy_is_refused(tmp_path):
+    with pytest.raises(InputError, match="sfx-tuner train"):
+        Policy.load(tmp_path / "none")
+
+
+def test_the_shipped_policy_loads_without_pytorch():
+    """PyTorch alone would take longer than the second that loading may take."""
+    code = (
+        "import sys; from tuner.policy import Policy; Policy.load(); "
+        "assert 'torch' not in sys.modules and 'pickle5' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_shipped_weights_are_plain_tensors():
+    tensors = safetensors.numpy.load_file(SHIPPED / "policy.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(np.float32)}

@@ -1,0 +1,149 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import envs.simulated_pool
+from envs.simulated_pool import SimulatedPool
+from tuner.policy import Policy
+from tuner.rollout import roll_out
+from tuner.training import Training, train, train_seed
+from wrappers.errors import InputError
+
+SMALL = Training(
+    seeds=(0,),
+    steps=480,
+    chapters=3,
+    n_experiments=6,
+    n_validation=5,
+    taught=64,
+    n_envs=8,
+    n_steps=10,
+    batch_size=40,
+    n_epochs=2,
+    hidden=(8,),
+)
+
+
+def weights(directory) -> list[np.ndarray]:
+    return [array for layer in Policy.load(directory).layers for array in layer]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("training")
+    train(SMALL, directory)
+    return directory
+
+
+def test_writes_a_policy_its_curves_and_where_it_came_from(trained):
+    policy = Policy.load(trained)
+    assert policy.provenance["seed"] == 0
+    assert policy.provenance["training"]["steps"] == 480
+    assert set(policy.provenance["validation"]) == {"regret_5", "regret_10", "regret_20"}
+    assert len((trained / "curves.csv").read_text().splitlines()) == 1 + 3
+    assert (trained / "curves.png").stat().st_size > 1000
+
+
+def test_equal_seeds_train_equal_policies(trained, tmp_path):
+    train(SMALL, tmp_path)
+    for one, other in zip(weights(trained), weights(tmp_path), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_resumed_training_is_the_one_that_never_stopped(trained, tmp_path, monkeypatch):
+    """It is stopped after its first chapter, as Ctrl-C would."""
+    import tuner.training
+
+    save = tuner.training.write_curve
+
+    def save_and_stop(directory, rows):
+        save(directory, rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuner.training, "write_curve", save_and_stop)
+    directory = tmp_path / "seed_0"
+    with pytest.raises(KeyboardInterrupt):
+        train_seed(SMALL, 0, directory)
+    monkeypatch.undo()
+    train_seed(SMALL, 0, directory)
+    for one, other in zip(
+        weights(trained / "seed_0" / "best"), weights(directory / "best"), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_training_is_not_overwritten(trained):
+    with pytest.raises(InputError, match="--resume"):
+        train(SMALL, trained)
+
+
+def test_another_training_is_not_resumed(trained):
+    with pytest.raises(InputError, match="other options"):
+        train(dataclasses.replace(SMALL, gamma=0.5), trained, resume=True)
+
+
+def test_only_train_and_validation_are_ever_drawn(tmp_path, monkeypatch):
+    """Nothing of the test or shifted families may reach a training or its checkpoint's choice."""
+    drawn = []
+    original = envs.simulated_pool.draw_experiments
+
+    def noting(family, n, seed, **options):
+        drawn.append(family)
+        return original(family, n, seed, **options)
+
+    monkeypatch.setattr(envs.simulated_pool, "draw_experiments", noting)
+    (tmp_path / "seed_0").mkdir()
+    train_seed(SMALL, 0, tmp_path / "seed_0")
+    assert set(drawn) == {"train", "validation"}
+
+
+def test_training_opens_no_file_of_the_shared_data(tmp_path, monkeypatch):
+    import builtins
+    import io
+
+    opened = []
+    original = io.open
+
+    def noting(file, *args, **options):
+        opened.append(str(file))
+        return original(file, *args, **options)
+
+    monkeypatch.setattr(builtins, "open", noting)
+    monkeypatch.setattr(io, "open", noting)
+    (tmp_path / "seed_0").mkdir()
+    train_seed(dataclasses.replace(SMALL, chapters=1, steps=80), 0, tmp_path / "seed_0")
+    assert opened
+    assert not [name for name in opened if "shared" in name]
+
+
+@pytest.mark.slow
+def test_learns_something(tmp_path):
+    """A minute of training must leave less regret than an untrained policy."""
+    training = Training(
+        steps=100_000, chapters=2, n_experiments=200, n_validation=50, n_envs=64, hidden=(64, 64)
+    )
+    (tmp_path / "seed_0").mkdir()
+    train_seed(training, 0, tmp_path / "seed_0")
+    pool = SimulatedPool.draw("validation", 50, seed=7)
+    learnt = Policy.load(tmp_path / "seed_0" / "best")
+    untrained = Policy(
+        tuple((np.zeros_like(w), np.zeros_like(b)) for w, b in learnt.layers), learnt.typical, {}
+    )
+    before, after = (
+        roll_out(policy, pool, budget=10).regrets[:, -1].mean() for policy in (untrained, learnt)
+    )
+    assert after < 0.8 * before
+
+
+@pytest.mark.slow
+def test_the_command_trains_and_says_how_well(tmp_path):
+    from tuner.cli.train import command
+
+    options = ["-o", str(tmp_path / "t"), "--seeds", "1", "--steps", "6000", "--chapters", "1"]
+    options += ["--experiments", "50", "-j", "1"]
+    result = CliRunner().invoke(command, options, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "best: seed 0 after" in result.stdout
+    assert Policy.load(tmp_path / "t").provenance["training"]["chapters"] == 1

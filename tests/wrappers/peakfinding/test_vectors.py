@@ -1,0 +1,123 @@
+"""The vector instructions against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numba import njit
+
+from wrappers.peakfinding.vectors import (
+    BITS,
+    LANES,
+    add_pixels,
+    add_values,
+    bits_false,
+    bits_outside,
+    no_sums,
+    prefetch,
+    total_sums,
+    trailing_zeros,
+)
+
+DTYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "f4", "f8"]
+
+
+@njit
+def sum_values(values, first, n, lower, upper):
+    return total_sums(add_values(no_sums(), values, first, n, lower, upper))
+
+
+@njit
+def sum_pixels(data, first, chosen):
+    sums = add_pixels(no_sums(), data, first, chosen)
+    return total_sums(add_pixels(sums, data, first + LANES, chosen))
+
+
+@njit
+def outside(values, first, lower, upper):
+    return bits_outside(values, first, lower, upper)
+
+
+@njit
+def false(flags, first):
+    return bits_false(flags, first)
+
+
+@njit
+def zeros(word):
+    return trailing_zeros(word)
+
+
+@njit
+def double_after_asking(values):
+    for k in range(len(values)):
+        prefetch(values, k)
+        values[k] *= 2
+
+
+def sums_of(chosen):
+    wide = chosen.astype(np.float32).astype(float)
+    return len(wide), wide.sum(), (wide**2).sum(), max(wide.max(initial=0), 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_over_values_between_limits(dtype):
+    values = np.random.default_rng(0).integers(0, 100, 60).astype(dtype)
+    if "u" not in dtype:
+        values -= 40
+    for first, n, lower, upper in (
+        (0, 16, -1e9, 1e9),
+        (3, 16, -7, 20),
+        (9, 5, -1, 9),
+        (1, 0, -9, 9),
+    ):
+        piece = values[first : first + n]
+        expected = sums_of(piece[(piece > lower) & (piece < upper)])
+        assert sum_values(values, first, n, np.float32(lower), np.float32(upper)) == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_over_chosen_pixels(dtype):
+    data = np.random.default_rng(1).integers(0, 100, 40).astype(dtype)
+    for chosen in (0, 1, 0b1010_0000_1111_0101, 0xFFFF):
+        bits = np.array([chosen >> k & 1 for k in range(LANES)], bool)
+        expected = sums_of(data[2 : 2 + 2 * LANES][np.tile(bits, 2)])
+        assert sum_pixels(data, 2, np.uint64(chosen | 1 << 40)) == expected
+
+
+def test_what_is_not_finite_is_not_added():
+    data = np.array([np.nan, np.inf, -np.inf, 3, -5, 1e10, 1e39, *np.zeros(30)])
+    with np.errstate(over="ignore"):
+        single = data.astype(np.float32)
+    for array in (data, single):
+        n, total, _, top = sum_pixels(array, 0, np.uint64(0xFFFF))
+        assert (n, total, top) == (28, np.float32(1e10) - 2, np.float32(1e10))
+
+
+def test_the_largest_value_is_at_least_zero():
+    assert sum_values(np.full(16, -3, np.float32), 0, 16, np.float32(-9), np.float32(9))[3] == 0
+
+
+def test_bits_tell_values_outside_of_limits():
+    rng = np.random.default_rng(2)
+    values = rng.integers(-5, 6, 70).astype(np.float32)
+    values[rng.random(70) < 0.2] = np.nan
+    word = outside(values, 4, np.float32(-3), np.float32(2))
+    expected = (values <= -3) | (values >= 2)
+    assert [bool(word >> k & 1) for k in range(BITS)] == expected[4 : 4 + BITS].tolist()
+
+
+def test_bits_tell_what_is_false():
+    flags = np.random.default_rng(3).random(70) < 0.5
+    word = false(flags, 5)
+    assert [not word >> k & 1 for k in range(BITS)] == flags[5 : 5 + BITS].tolist()
+
+
+def test_trailing_zeros():
+    assert [zeros(np.uint64(word)) for word in (0, 1, 0b1000, 1 << 63)] == [64, 0, 3, 63]
+
+
+def test_asking_for_memory_changes_nothing():
+    values = np.arange(5.0)
+    double_after_asking(values)
+    assert values.tolist() == [0, 2, 4, 6, 8]

@@ -1,0 +1,335 @@
+"""The rings' limits for one settings after another, from the tails of each ring's values.
+
+Even at the smallest min_snr the clipping hardly ever cuts into the values near the mean. So
+that core is summed up once, only the tails are kept, sorted outwards with running sums, and a
+pass of clipping becomes a look at one block of each. The pixels above a limit are then an end
+piece of the bright tail.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from wrappers.peakfinding.ring_limits import (
+    INFINITE,
+    N_PASSES,
+    OUTSIDE,
+    START,
+    WHOLLY,
+    clip_ring,
+    collect_bright,
+    drop_radii,
+    moments,
+    next_window,
+    ring_inside,
+)
+from wrappers.peakfinding.vectors import LANES, add_values, no_sums, prefetch, total_sums
+
+__all__ = ["bright_from_tails", "keep_tails", "limits_from_tails"]
+
+FLOAT_MAX = np.float32(np.finfo(np.float32).max)
+BLOCK = 32
+"""Running sums are kept for each so many values of a tail; a multiple of `LANES`."""
+OUTER = 3.6
+"""Of pixels so many of their core's standard deviations above it, the place is kept twice."""
+UNKNOWN = -1
+AHEAD = 16
+"""The memory of a ring is asked for so many rings before it is needed ..."""
+LINE = 64
+"""... in pieces of so many bytes."""
+
+
+@njit(cache=True, nogil=True)
+def keep_tails(values, start, pixel, min_snr, kept, places):
+    """Reduce a frame to the tails of its rings' values.
+
+    Parameters
+    ----------
+    values : float32 array (n + 1,)
+        Of `ring_order.sort_into_rings`.
+    start, pixel : array
+        As in `radial_layout.RadialLayout`.
+    min_snr : float
+        The smallest that the tails are to suffice for.
+    kept, places : empty array
+        In the types in which the tails' values and their places are kept.
+
+    Returns
+    -------
+    everything, core : float64 array (n_rings, 3)
+        Number, sum and sum of squares of all values of a ring, and of those in its core.
+    window : float32 array (n_rings, 2)
+        The core lies strictly between these.
+    faint, bright : tuple
+        The values on either side of the cores:
+        `values`, array (n,), ring by ring, each ring's sorted outwards;
+        `start`, int64 array (n_rings + 1,), where each ring's values begin;
+        `sums`, float64 array (n_blocks, 2), sum and sum of squares of a ring's values before
+        each `BLOCK` of them;
+        `first_sum`, int64 array (n_rings,), each ring's first row of `sums`.
+    place : unsigned array (n,)
+        Place within its ring of each value of the bright tail.
+    outer : tuple
+        `pixel`, int32 array (n,), flat indices of the brightest pixels of each ring, in the order
+        of `bright`; `start`, int64 array (n_rings + 1,), where each ring's begin.
+    """
+    n_rings = len(start) - 1
+    everything = np.zeros((n_rings, 3))
+    core = np.zeros((n_rings, 3))
+    window = np.zeros((n_rings, 2), np.float32)
+    faint = np.empty(start[n_rings] + BLOCK, np.float32)
+    bright = np.empty(start[n_rings] + BLOCK, np.float32)
+    place = np.empty(start[n_rings], np.uint32)
+    faint_start = np.zeros(n_rings + 1, np.int64)
+    bright_start = np.zeros(n_rings + 1, np.int64)
+    outer = np.empty(start[n_rings], np.int32)
+    outer_start = np.zeros(n_rings + 1, np.int64)
+    n_faint = n_bright = n_outer = 0
+    for ring in range(n_rings):
+        ring_values = values[start[ring] : start[ring + 1]]
+        everything[ring] = np.array(moments(values, start[ring], start[ring + 1], -START, START))
+        lower, upper = _core_window(values, start[ring], start[ring + 1], min_snr)
+        core[ring] = np.array(moments(values, start[ring], start[ring + 1], lower, upper))
+        window[ring] = np.array((lower, upper))
+        for k in range(len(ring_values)):
+            value = ring_values[k]
+            if -FLOAT_MAX <= value <= lower:
+                faint[n_faint] = value
+                n_faint += 1
+            elif upper <= value <= FLOAT_MAX:
+                bright[n_bright] = value
+                place[n_bright] = k
+                n_bright += 1
+        faint_start[ring + 1], bright_start[ring + 1] = n_faint, n_bright
+        new = faint[faint_start[ring] : n_faint]
+        new[:] = np.sort(new)[::-1]
+        new = bright[bright_start[ring] : n_bright]
+        outwards = np.argsort(new)
+        new[:] = new[outwards]
+        new_places = place[bright_start[ring] : n_bright]
+        new_places[:] = new_places[outwards]
+        n, total, _ = core[ring]
+        middle = np.float32(total / n) if n else lower
+        brightest = middle + max(OUTER / min_snr, 1.0) * (upper - middle)
+        for k in range(len(new)):
+            if new[k] >= brightest:
+                outer[n_outer] = pixel[start[ring] + new_places[k]]
+                n_outer += 1
+        outer_start[ring + 1] = n_outer
+    return (
+        everything,
+        core,
+        window,
+        _tail(faint[: n_faint + BLOCK].astype(kept.dtype), faint_start),
+        _tail(bright[: n_bright + BLOCK].astype(kept.dtype), bright_start),
+        place[:n_bright].astype(places.dtype),
+        (outer[:n_outer].copy(), outer_start),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _core_window(values, begin, stop, min_snr):
+    """Return the limits of the last clipping, at no threshold, that leaves any value."""
+    lower, upper = -START, START
+    n, total, squares = moments(values, begin, stop, lower, upper)
+    for _ in range(N_PASSES):
+        _, new_lower, new_upper = next_window(n, total, squares, min_snr, -math.inf)
+        n, total, squares = moments(values, begin, stop, new_lower, new_upper)
+        if n == 0:
+            break
+        lower, upper = new_lower, new_upper
+    return lower, upper
+
+
+@njit(cache=True, nogil=True)
+def _tail(values, start):
+    """Return a tail with its running sums."""
+    n_rings = len(start) - 1
+    first_sum = np.zeros(n_rings + 1, np.int64)
+    for ring in range(n_rings):
+        n_blocks = (start[ring + 1] - start[ring]) // BLOCK + 1
+        first_sum[ring + 1] = first_sum[ring] + n_blocks
+    sums = np.zeros((first_sum[n_rings], 2))
+    for ring in range(n_rings):
+        k = start[ring]
+        for row in range(first_sum[ring] + 1, first_sum[ring + 1]):
+            sums[row] = sums[row - 1]
+            for value in values[k : k + BLOCK]:
+                sums[row, 0] += np.float64(value)
+                sums[row, 1] += np.float64(value) ** 2
+            k += BLOCK
+    return values, start, sums, first_sum[:n_rings]
+
+
+@njit(cache=True, nogil=True)
+def limits_from_tails(tails, data, mask, rings, clipping, found):
+    """Do as `limits_and_bright_pixels`, from what `keep_tails` returned where that suffices.
+
+    There, the bright pixels are left to `bright_from_tails`.
+
+    Returns
+    -------
+    mean, upper : float32 array (n_rings,)
+    first : int64 array (n_rings,)
+        The first value of each ring's bright tail that is not below the upper limit.
+    n_found : int
+        So many pixels were written to `found`: those of the other rings.
+    n_bright : int
+        Number of all bright pixels.
+    """
+    radius, start, pixel = rings
+    min_snr, threshold, min_res, max_res = clipping
+    n_rings = len(start) - 1
+    mean = np.zeros(n_rings, np.float32)
+    upper = np.full(n_rings, INFINITE, np.float32)
+    first = np.empty(n_rings, np.int64)
+    n_bright = _clip_tails(tails, clipping, mean, upper, first)
+    n_found = 0
+    for ring in range(n_rings):
+        if first[ring] != UNKNOWN:
+            continue
+        first[ring] = tails[4][1][ring + 1]
+        pixels = pixel[start[ring] : start[ring + 1]]
+        values = np.empty(len(pixels) + LANES, np.float32)
+        for k in range(len(pixels)):
+            p = pixels[k]
+            values[k] = np.float32(data[p]) if mask[p] else np.float32(np.nan)
+        drop_radii(values[: len(pixels)], pixels, radius, min_res, max_res)
+        mean[ring], _, upper[ring] = clip_ring(values, 0, len(pixels), min_snr, threshold)
+        n_found = collect_bright(values[: len(pixels)], pixels, upper[ring], found, n_found)
+    return mean, upper, first, n_found, n_found + n_bright
+
+
+@njit(cache=True, nogil=True)
+def _clip_tails(tails, clipping, mean, upper, first):
+    """Do as `clip_ring` for all rings.
+
+    (In one function: at each call of another, the arrays' references would be counted.)
+
+    Parameters
+    ----------
+    tails, clipping
+        As for `limits_from_tails`.
+    mean, upper, first
+        Written. `first` is `UNKNOWN` where a limit cuts into the core, or the ring is not wholly
+        between the radii; then the others mean nothing.
+
+    Returns
+    -------
+    int
+        Number of bright pixels.
+    """
+    min_snr, threshold, min_res, max_res = clipping
+    everything, core, window, faint_tail, bright_tail, _, _ = tails
+    faint, faint_start, faint_sums, faint_row = faint_tail
+    bright, bright_start, bright_sums, bright_row = bright_tail
+    all_bright = 0
+    for ring in range(len(mean)):
+        begin_faint, stop_faint = faint_start[ring], faint_start[ring + 1]
+        begin_bright, stop_bright = bright_start[ring], bright_start[ring + 1]
+        # Frames take turns, so a frame's tails are in no cache.
+        later = min(ring + AHEAD, len(mean) - 1)
+        for k in range(faint_start[later], faint_start[later + 1], LINE // faint.itemsize):
+            prefetch(faint, k)
+        for k in range(bright_start[later], bright_start[later + 1], LINE // bright.itemsize):
+            prefetch(bright, k)
+        n_blocks = (bright_start[later + 1] - bright_start[later]) // BLOCK + 1
+        for k in range(0, n_blocks, LINE // 16):
+            prefetch(bright_sums, 2 * (bright_row[later] + k))
+        inside = ring_inside(ring, min_res, max_res)
+        first[ring] = stop_bright if inside == OUTSIDE else UNKNOWN
+        if inside != WHOLLY:
+            continue
+        k_faint = stop_faint - (stop_faint - begin_faint) % BLOCK
+        k_bright = stop_bright - (stop_bright - begin_bright) % BLOCK
+        n_faint = n_bright = -1
+        n, total, squares = everything[ring, 0], everything[ring, 1], everything[ring, 2]
+        middle, lower, limit = next_window(n, total, squares, min_snr, threshold)
+        for left in range(N_PASSES - 1, -1, -1):
+            if limit < window[ring, 1] or (left and lower > window[ring, 0]):
+                break
+            last_faint, last_bright = n_faint, n_bright
+            # Whole blocks are summed up already; the next one has to be looked through.
+            k_faint = _first_mixed_block(faint, begin_faint, k_faint, stop_faint, -lower, -1)
+            k_bright = _first_mixed_block(bright, begin_bright, k_bright, stop_bright, limit, 1)
+            sums = no_sums()
+            for k in range(k_faint, min(k_faint + BLOCK, stop_faint), LANES):
+                sums = add_values(sums, faint, k, min(stop_faint - k, LANES), lower, INFINITE)
+            n_mixed = total_sums(sums)[0]
+            n_faint = k_faint - begin_faint + n_mixed
+            for k in range(k_bright, min(k_bright + BLOCK, stop_bright), LANES):
+                sums = add_values(sums, bright, k, min(stop_bright - k, LANES), -INFINITE, limit)
+            n, total, squares, _ = total_sums(sums)
+            n_bright = k_bright - begin_bright + n - n_mixed
+            if left == 0 or (n_faint == last_faint and n_bright == last_bright):
+                mean[ring], upper[ring], first[ring] = middle, limit, begin_bright + n_bright
+                all_bright += stop_bright - first[ring]
+                break
+            f = faint_row[ring] + (k_faint - begin_faint) // BLOCK
+            b = bright_row[ring] + (k_bright - begin_bright) // BLOCK
+            middle, lower, limit = next_window(
+                core[ring, 0] + n_faint + n_bright,
+                core[ring, 1] + (faint_sums[f, 0] + bright_sums[b, 0] + total),
+                core[ring, 2] + (faint_sums[f, 1] + bright_sums[b, 1] + squares),
+                min_snr,
+                threshold,
+            )
+    return all_bright
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _first_mixed_block(values, start, k, stop, limit, sign):
+    """Return where the first block of a tail begins that is not wholly within a limit.
+
+    From a guess `k`. The limit is an upper one for the values times `sign`.
+    """
+    while k > start and sign * values[k - 1] >= limit:
+        k -= BLOCK
+    while k + BLOCK <= stop and sign * values[k + BLOCK - 1] < limit:
+        k += BLOCK
+    return k
+
+
+@njit(cache=True, nogil=True)
+def bright_from_tails(tails, rings, upper, first, between, found, n_found):
+    """Append the bright pixels of a part of the frame to `found`; return their new number.
+
+    Parameters
+    ----------
+    tails, rings, upper, first, found, n_found
+        As in `limits_from_tails`.
+    between : tuple
+        Two integer arrays (n_rings,): of each ring, the pixels from one place to before another.
+    """
+    _, start, pixel = rings
+    _, _, _, _, (values, bright_start, _, _), place, (outer, outer_start) = tails
+    for ring in range(len(upper)):
+        begin, stop = between[0][ring], between[1][ring]
+        dimmest, last = first[ring], bright_start[ring + 1]
+        if dimmest == last or begin == stop:
+            continue
+        n_before = n_found
+        n_outer = outer_start[ring + 1] - outer_start[ring]
+        brightest = max(dimmest, last - n_outer)
+        for k in range(dimmest, brightest):
+            found[n_found] = pixel[start[ring] + place[k]]
+            n_found += begin <= place[k] < stop
+        shift = outer_start[ring + 1] - last
+        if begin == 0 and stop == start[ring + 1] - start[ring]:
+            found[n_found : n_found + last - brightest] = outer[brightest + shift : last + shift]
+            n_found += last - brightest
+        else:
+            for k in range(brightest, last):
+                found[n_found] = outer[k + shift]
+                n_found += begin <= place[k] < stop
+        # The first ones may be just on the limit.
+        for k in range(dimmest, last):
+            if values[k] > upper[ring]:
+                break
+            if begin <= place[k] < stop:
+                found[n_before] = ~found[n_before]
+                n_before += 1
+    return n_found

@@ -1,0 +1,257 @@
+"""What Numba has no words for: sixteen values at once, single bits, and memory asked for early.
+
+Where the compiler is left to find vectors by itself, it may find none, and a kernel is several
+times slower without anyone being told. So the inner loops of the peak finder name them. LLVM turns
+them into whatever the processor has.
+
+These are for use in compiled functions only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+__all__ = [
+    "BITS",
+    "LANES",
+    "add_pixels",
+    "add_values",
+    "bits_false",
+    "bits_outside",
+    "no_sums",
+    "prefetch",
+    "total_sums",
+    "trailing_zeros",
+]
+
+LANES = 16
+"""So many values are taken at once."""
+BITS = 64
+"""So many values' bits are in a word."""
+
+_intrinsic: Any = intrinsic  # (its own annotations are those of a plain function)
+_FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
+_FLOATS, _DOUBLES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_DOUBLE, LANES)
+_INTEGERS = ir.VectorType(ir.IntType(32), LANES)
+_COUNT = ir.IntType(64)
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class _Sums(types.Type):
+    """Number, sums, sums of squares and largest bit pattern, lane by lane."""
+
+    def __init__(self) -> None:
+        super().__init__("Sums")
+
+
+_sums = _Sums()
+
+
+@register_model(_Sums)
+class _SumsModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        fields = ir.LiteralStructType([_COUNT, _DOUBLES, _DOUBLES, _INTEGERS])
+        super().__init__(manager, kind, fields)
+
+
+@_intrinsic
+def no_sums(typing_context):
+    """Return sums over nothing."""
+    del typing_context
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(context.get_value_type(signature.return_type), None)
+
+    return _sums(), generate
+
+
+@_intrinsic
+def add_values(typing_context, sums, values, first, n, lower, upper):
+    """Return sums with n values added, those strictly between limits; `LANES` are read."""
+    del typing_context, first, n, lower, upper
+    number = types.float32
+
+    def generate(context, builder, signature, arguments):
+        sums, values, first, n, lower, upper = arguments
+        value = _lanes(context, builder, signature.args[1], values, first, LANES)
+        value = _floats(builder, signature.args[1], value)
+        whole = ir.Constant(ir.IntType(32), (1 << LANES) - 1)
+        above = builder.shl(whole, builder.trunc(n, ir.IntType(32)))
+        good = _first_lanes(builder, builder.not_(above))
+        good = builder.and_(
+            good, builder.fcmp_ordered(">", value, _everywhere(builder, lower, LANES))
+        )
+        good = builder.and_(
+            good, builder.fcmp_ordered("<", value, _everywhere(builder, upper, LANES))
+        )
+        return _added(builder, sums, value, good)
+
+    return sums(sums, values, types.intp, types.intp, number, number), generate
+
+
+@_intrinsic
+def add_pixels(typing_context, sums, data, first, chosen):
+    """Return sums with `LANES` elements added: those finite and with a bit in `chosen`."""
+    del typing_context, first, chosen
+
+    def generate(context, builder, signature, arguments):
+        sums, data, first, chosen = arguments
+        kind = signature.args[1]
+        value = _floats(builder, kind, _lanes(context, builder, kind, data, first, LANES))
+        good = _first_lanes(builder, chosen)
+        if isinstance(kind.dtype, types.Float):
+            for comparison, limit in (("<=", _LARGEST), (">=", -_LARGEST)):
+                limits = ir.Constant(_FLOATS, [limit] * LANES)
+                good = builder.and_(good, builder.fcmp_ordered(comparison, value, limits))
+        return _added(builder, sums, value, good)
+
+    return sums(sums, data, types.intp, types.uint64), generate
+
+
+def _floats(builder, kind, value):
+    """Return lanes of an array of this kind as float32."""
+    if value.type == _FLOATS:
+        return value
+    if isinstance(kind.dtype, types.Float):
+        return builder.fptrunc(value, _FLOATS)
+    convert = builder.sitofp if kind.dtype.signed else builder.uitofp
+    return convert(value, _FLOATS)
+
+
+def _first_lanes(builder, bits):
+    """Return the lowest bits of an integer as lanes."""
+    lanes = builder.trunc(bits, ir.IntType(LANES))
+    return builder.bitcast(lanes, ir.VectorType(ir.IntType(1), LANES))
+
+
+def _lanes(context, builder, kind, array, first, n):
+    """Load `n` elements of a contiguous array."""
+    pointer = context.make_array(kind)(context, builder, array).data
+    pointer = builder.gep(pointer, [first])
+    vector = ir.VectorType(pointer.type.pointee, n).as_pointer()
+    return builder.load(builder.bitcast(pointer, vector), align=1)
+
+
+def _everywhere(builder, value, n):
+    """Return a vector with `value` in each lane."""
+    one = builder.insert_element(
+        ir.Constant(ir.VectorType(value.type, n), ir.Undefined),
+        value,
+        ir.Constant(ir.IntType(32), 0),
+    )
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), n), None)
+    return builder.shuffle_vector(one, one, lanes)
+
+
+def _added(builder, sums, value, good):
+    """Add the good lanes to the sums."""
+    value = builder.select(good, value, ir.Constant(_FLOATS, None))
+    wide = builder.fpext(value, _DOUBLES)
+    n, total, squares, top = (builder.extract_value(sums, i) for i in range(4))
+    number = builder.ctpop(builder.bitcast(good, ir.IntType(LANES)))
+    n = builder.add(n, builder.zext(number, _COUNT))
+    total = builder.fadd(total, wide)
+    squares = builder.fadd(
+        squares, builder.fmul(wide, wide, flags=["contract"]), flags=["contract"]
+    )
+    # Floats above zero are ordered like the integers with their bits, and the others are below.
+    pattern = builder.bitcast(value, _INTEGERS)
+    top = builder.select(builder.icmp_signed(">", pattern, top), pattern, top)
+    for i, field in enumerate((n, total, squares, top)):
+        sums = builder.insert_value(sums, field, i)
+    return sums
+
+
+@_intrinsic
+def total_sums(typing_context, sums):
+    """Return number, sum, sum of squares, and the largest value or 0."""
+    del typing_context
+    kind = types.Tuple((types.int64, types.float64, types.float64, types.float32))
+
+    def generate(context, builder, signature, arguments):
+        n, total, squares, top = (builder.extract_value(arguments[0], i) for i in range(4))
+        add = _function(builder, f"llvm.vector.reduce.fadd.v{LANES}f64", _DOUBLE, _DOUBLE, _DOUBLES)
+        largest = _function(
+            builder, f"llvm.vector.reduce.smax.v{LANES}i32", ir.IntType(32), _INTEGERS
+        )
+        zero = ir.Constant(_DOUBLE, 0.0)
+        fields = [
+            n,
+            builder.call(add, [zero, total], fastmath=["reassoc"]),
+            builder.call(add, [zero, squares], fastmath=["reassoc"]),
+            builder.bitcast(builder.call(largest, [top]), _FLOAT),
+        ]
+        return context.make_tuple(builder, kind, fields)
+
+    return kind(sums), generate
+
+
+@_intrinsic
+def bits_outside(typing_context, values, first, lower, upper):
+    """Return which of `BITS` float32 are not strictly between limits; NaN never."""
+    del typing_context, first, lower, upper
+
+    def generate(context, builder, signature, arguments):
+        values, first, lower, upper = arguments
+        value = _lanes(context, builder, signature.args[0], values, first, BITS)
+        outside = builder.or_(
+            builder.fcmp_ordered("<=", value, _everywhere(builder, lower, BITS)),
+            builder.fcmp_ordered(">=", value, _everywhere(builder, upper, BITS)),
+        )
+        return builder.bitcast(outside, ir.IntType(BITS))
+
+    return types.uint64(values, types.intp, types.float32, types.float32), generate
+
+
+@_intrinsic
+def bits_false(typing_context, flags, first):
+    """Return which of `BITS` elements of a bool array are False."""
+    del typing_context, first
+
+    def generate(context, builder, signature, arguments):
+        flags, first = arguments
+        flag = _lanes(context, builder, signature.args[0], flags, first, BITS)
+        false = builder.icmp_unsigned("==", flag, ir.Constant(flag.type, None))
+        return builder.bitcast(false, ir.IntType(BITS))
+
+    return types.uint64(flags, types.intp), generate
+
+
+@_intrinsic
+def trailing_zeros(typing_context, word):
+    """Return the place of a word's lowest bit; 64 if none is set."""
+    del typing_context, word
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@_intrinsic
+def prefetch(typing_context, array, index):
+    """Ask for the memory of an array's element, counted flat, which is needed soon."""
+    del typing_context, index
+
+    def generate(context, builder, signature, arguments):
+        array, index = arguments
+        pointer = context.make_array(signature.args[0])(context, builder, array).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = _function(
+            builder, "llvm.prefetch.p0", ir.VoidType(), byte, number, number, number
+        )
+        where = builder.bitcast(builder.gep(pointer, [index]), byte)
+        builder.call(function, [where, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+def _function(builder, name, result, *arguments):
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
