@@ -53,8 +53,8 @@ class Coefficients:
     clen_error : float
         Scale of a lattice's error of the camera length.
     per_frame, per_pixel, per_found, per_list, per_peak, per_failure : float
-        Seconds a frame, a million pixels, a peak that is found, a list that is indexed, each of
-        its peaks that is looked at, and each list without a lattice.
+        Seconds a frame, a million pixels, a peak that is found, a list that is given to the
+        indexer; what a list costs in which it finds nothing, for each of its peaks and besides.
     strict_per_list, strict_per_peak, strict_per_failure : float
         The same of a strict indexer.
     spots_quirk, false_quirk, enough_quirk, strict_quirk : float

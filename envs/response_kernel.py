@@ -204,7 +204,7 @@ def respond(
                     n_decoys_indexed += decoy - 1
                     lists, failures = 2, failures + 2 - decoy
                 listed = min(n_peaks, looked_at)
-                seconds += lists * (per_list + per_peak * listed) + failures * per_failure
+                seconds += lists * per_list + failures * (per_failure + per_peak * listed)
                 n_indexed += indexed
             mine = own_share * own if right else FALSELY_EXPLAINED * n_peaks
             stray = by_accident * others

@@ -353,16 +353,18 @@ def _cost(recorded: Recorded, start: Coefficients) -> Coefficients:
 
 
 def _lists(recorded: Recorded, looked_at: float) -> tuple[Array, Array, Array]:
-    """Return the lists, decoys included, their peaks, and the lists not indexed, (E, S) each.
+    """Return the lists, decoys included, those without a lattice and their peaks, (E, S) each.
 
     Of one list no more than `looked_at` peaks count.
     """
     hits = recorded.n_peaks >= MIN_PEAKS
     n_hits = hits.sum(axis=2)
-    lists = n_hits + np.minimum(n_hits, recorded.max_decoys)
-    listed = _sums(np.minimum(recorded.n_peaks, looked_at), hits)
-    failures = lists - recorded.bit(INDEXED).sum(axis=2) - recorded.n_decoys_indexed
-    return lists, listed * lists / np.maximum(n_hits, 1), failures
+    decoys = np.minimum(n_hits, recorded.max_decoys)
+    vain = hits & ~recorded.bit(INDEXED)
+    vain_decoys = decoys - recorded.n_decoys_indexed
+    listed = np.minimum(recorded.n_peaks, looked_at)
+    of_decoys = vain_decoys * _sums(listed, hits) / np.maximum(n_hits, 1)
+    return n_hits + decoys, _sums(listed, vain) + of_decoys, vain.sum(axis=2) + vain_decoys
 
 
 def _priced(
@@ -370,21 +372,21 @@ def _priced(
 ) -> Coefficients:
     """Return the coefficients with prices, none negative, that add up to the seconds.
 
-    Relative errors count, but of what takes next to no time; outliers count little, as a program
-    that is started anew has lost its processor time.
+    Ratios count, but of what takes next to no time; outliers count little, as a program that is
+    started anew has lost its processor time.
     """
     told = seconds > 0
     rows = np.stack([column[told] for column in columns], axis=1)
     seconds = seconds[told]
-    weight = 1 / (0.2 * np.median(seconds) + seconds)
+    little = 0.1 * np.median(seconds)
     first = rows.T @ seconds / np.maximum((rows**2).sum(axis=0), 1e-9) / len(names)
     scale = np.maximum(first, 1e-9)
     found = least_squares(
-        lambda x: (rows @ (x * scale) - seconds) * weight,
+        lambda x: np.log((rows @ (x * scale) + little) / (seconds + little)),
         np.ones(len(names)),
         bounds=(0, np.inf),
         loss="soft_l1",
-        f_scale=0.2,
+        f_scale=0.3,
     )
     return dataclasses.replace(start, **dict(zip(names, (found.x * scale).tolist(), strict=True)))
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from envs.live_evaluator import LiveEvaluator, background_level, sample_frames
-from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.live_evaluator import LiveEvaluator, sample_frames
+from envs.parameter_space import ParameterSpace
 from tuner.comparison_live import Progress, compare_on_frames
 from tuner.comparison_methods import Kit
 from tuner.indexers import IndexerChoice, make_indexer
+from tuner.tuning import Request, search_space
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
@@ -93,7 +94,7 @@ def compare_run(
             f"{data} has one frame, but a comparison needs some to search and to judge"
         )
     sample, others = sample_frames(run, min(n_frames, len(run) // 2), seed)
-    space = _space(run, read, sample)
+    space = search_space(Request(data, geometry, cell), run, read, sample)
     with ExitStack() as stack:
         chosen = stack.enter_context(closing(make_indexer(indexer, read, unit, jobs=jobs)))
         cache = stack.enter_context(tempfile.TemporaryDirectory())
@@ -145,15 +146,3 @@ def exhaustive_grid(space: ParameterSpace) -> list[Settings]:
         space.base.replace(min_snr=snr, min_pix_count=pixels, threshold=threshold)
         for snr, pixels, threshold in itertools.product(*GRID.values(), thresholds)
     ]
-
-
-def _space(run: Run, geometry: Geometry, sample: list[int]) -> ParameterSpace:
-    radii = geometry.radius_map()
-    return make_space(
-        DEFAULT_TUNED,
-        background=background_level(run, sample),
-        camera_length=run.nominal_clen,
-        pixel_size=1 / geometry.panels[0].res,
-        largest_radius=float(radii[np.isfinite(radii)].max()),
-        photon_energy=run.photon_energy(sample[0]),
-    )

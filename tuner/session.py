@@ -6,7 +6,6 @@ it stopped.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from envs import objective
 from envs.evaluation import Evaluation, Evaluator
 from envs.parameter_space import ParameterSpace
 from tuner.racing import Race, separated
@@ -27,9 +27,6 @@ __all__ = ["Budget", "Outcome", "asked_geometry", "best_trial", "merit", "run_se
 GEOMETRY = ("clen", "shift_x", "shift_y")
 """Settings that the indexed frames' lattices tell better than the rate, which is flat there."""
 
-WELL_KNOWN = 6
-"""In resolutions of the parameter: a standard error that ends the search for it."""
-
 WORTH_A_LOOK = 6
 """In resolutions of the parameter: a correction that is measured at once."""
 
@@ -39,18 +36,12 @@ MISLEADING = 30
 COARSE_CLEN = (0.03, -0.03, 0.05, -0.05, 0.015, -0.015)
 """Relative offsets to look at where nothing indexes: an indexer accepts about ± 2 %."""
 
-PRICE_OF_A_VAIN_HIT = 0.2
-"""In indexed frames: five hits in vain outweigh one more indexed frame."""
-
 PORTFOLIO = ((4.25, 0.3, 2), (4.0, 0.3, 3), (6.0, 0.3, 2))
 """Settings that are often good, tried before any searcher proposes: min_snr, threshold relative
 to the base settings', min_pix_count. They are the ridge of CrystFEL's rates on a simulated run."""
 
 FAILURES_TO_END = 2
 """Evaluations in a row that fail as a whole before a session ends."""
-
-FEWEST_INDEXED = 3
-"""Indexed frames below which their lattices are not asked for the geometry."""
 
 
 @dataclass(frozen=True)
@@ -221,13 +212,18 @@ def tuning_trials(trials: Sequence[Trial]) -> list[Trial]:
 def merit(evaluation: Evaluation) -> float:
     """Return what a session maximises.
 
-    It is the indexing rate, less what chance alone would index (by the decoys, where there
-    are any), less `PRICE_OF_A_VAIN_HIT` for each hit that is not indexed: such hits fill the
-    disk and take the indexer's time, 10 to 30 times as much as others with CrystFEL.
+    It is `envs.objective.merit`: the indexing rate, less what chance alone would index, less a
+    price for each hit that is not indexed.
     """
-    false_rate = 0.0 if math.isnan(evaluation.false_rate) else evaluation.false_rate
-    vain = (evaluation.n_hits - evaluation.n_indexed) / max(evaluation.n_frames, 1)
-    return evaluation.rate - false_rate - PRICE_OF_A_VAIN_HIT * vain
+    return float(
+        objective.merit(
+            evaluation.n_frames,
+            evaluation.n_hits,
+            evaluation.n_indexed,
+            evaluation.n_decoys,
+            evaluation.n_decoys_indexed,
+        )
+    )
 
 
 def best_trial(trials: Sequence[Trial], space: ParameterSpace) -> Trial | None:
@@ -260,10 +256,10 @@ def asked_geometry(trials: Sequence[Trial], space: ParameterSpace) -> dict[str, 
     """
 
     def knows(evaluation: Evaluation, name: str) -> bool:
-        return (
-            evaluation.n_indexed >= FEWEST_INDEXED
-            and name in evaluation.asked
-            and evaluation.asked[name][1] < WELL_KNOWN * space[name].resolution
+        return name in evaluation.asked and bool(
+            objective.knows_geometry(
+                evaluation.n_indexed, evaluation.asked[name][1], space[name].resolution
+            )
         )
 
     asked = {}
@@ -331,7 +327,7 @@ def _coarse_looks(start: Trial, space: ParameterSpace) -> list[Settings]:
         for offset in COARSE_CLEN:
             values = space.values(base.replace(clen=base.clen * (1 + offset)))
             geometry.append(space.settings(values))
-    enough_hits = start.evaluation.n_hits >= FEWEST_INDEXED
+    enough_hits = start.evaluation.n_hits >= objective.FEWEST_INDEXED
     return geometry + peaks if enough_hits else peaks + geometry
 
 

@@ -221,6 +221,7 @@ def search_space(
         camera_length=run.nominal_clen,
         pixel_size=1 / geometry.panels[0].res,
         largest_radius=float(radii[np.isfinite(radii)].max()),
+        photon_energy=run.photon_energy(sample[0]),
         clen_range=request.clen_range,
     )
 

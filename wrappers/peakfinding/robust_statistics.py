@@ -160,7 +160,7 @@ def measure_regions(
     """Return the peaks among regions, in the columns of `peak_regions`."""
     start, pixel, owner = regions
     reach = 2 * local_bg_radius
-    around = np.empty((2 * reach) ** 2 + 1, np.float32)
+    around = np.empty((2 * reach) ** 2, np.float32)
     peaks = np.empty((min(max_n_peaks, len(owner)), 7))
     n_peaks = 0
     for index in range(len(owner)):
@@ -205,9 +205,9 @@ def _disc(data, mask, width, panel, centre_ss, centre_fs, reach, values):
     """Collect the usable pixels around a centre; return their number."""
     n = 0
     for ss in range(max(centre_ss - reach, panel[0]), min(centre_ss + reach, panel[1] + 1)):
-        half = int(math.sqrt(reach**2 - (ss - centre_ss) ** 2))
-        first = max(centre_fs - half, panel[2])
-        for fs in range(first, min(centre_fs + min(half + 1, reach), panel[3] + 1)):
-            values[n] = np.float32(data[ss * width + fs])
-            n += mask[ss * width + fs]
+        for fs in range(max(centre_fs - reach, panel[2]), min(centre_fs + reach, panel[3] + 1)):
+            inside = (ss - centre_ss) ** 2 + (fs - centre_fs) ** 2 <= reach**2
+            if inside and mask[ss * width + fs]:
+                values[n] = np.float32(data[ss * width + fs])
+                n += 1
     return n
