@@ -52,9 +52,9 @@ class Coefficients:
         of strangers relative to how near they must be.
     clen_error : float
         Scale of a lattice's error of the camera length.
-    per_frame, per_pixel, per_found, per_list, per_peak, per_failure : float
-        Seconds a frame, a million pixels, a peak that is found, a list that is given to the
-        indexer; what a list costs in which it finds nothing, for each of its peaks and besides.
+    per_frame, per_pixel, per_list, per_peak, per_failure : float
+        Seconds a frame, a million pixels, a list that is given to the indexer; what a list in
+        which it finds nothing costs further, for each of its peaks and besides.
     strict_per_list, strict_per_peak, strict_per_failure : float
         The same of a strict indexer.
     spots_quirk, false_quirk, enough_quirk, strict_quirk : float
@@ -97,7 +97,6 @@ class Coefficients:
     clen_error: float = 2.0
     per_frame: float = 0.0005
     per_pixel: float = 0.002
-    per_found: float = 1e-6
     per_list: float = 0.004
     per_peak: float = 2e-5
     per_failure: float = 0.01

@@ -1,4 +1,8 @@
-"""What stands where in the response model's arrays."""
+"""What stands where in the response model's arrays.
+
+The compiled kernels have these numbers built in, and Numba's cache does not notice when they
+change: touch `response_limits` and `response_kernel` after an edit.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,7 @@ FRAME_COEFFICIENTS = (
     "chance_fades", "swamped",
     "explained_own", "explained_reach", "residual_own", "residual_grows",
     "residual_near", "clen_error",
-    "per_frame", "per_pixel", "per_found", "per_list", "per_peak", "per_failure", "strict_per_list",
+    "per_frame", "per_pixel", "per_list", "per_peak", "per_failure", "strict_per_list",
     "strict_per_peak", "strict_per_failure",
 )  # fmt: skip
 """Names of the coefficients that `response_kernel.respond` takes."""
@@ -55,6 +59,6 @@ FRAME_COEFFICIENTS = (
     CHANCE_FADES, SWAMPED,
     EXPLAINED_OWN, EXPLAINED_REACH, RESIDUAL_OWN, RESIDUAL_GROWS,
     RESIDUAL_NEAR, CLEN_ERROR,
-    PER_FRAME, PER_PIXEL, PER_FOUND, PER_LIST, PER_PEAK, PER_FAILURE, STRICT_PER_LIST,
+    PER_FRAME, PER_PIXEL, PER_LIST, PER_PEAK, PER_FAILURE, STRICT_PER_LIST,
     STRICT_PER_PEAK, STRICT_PER_FAILURE,
 ) = range(len(FRAME_COEFFICIENTS))  # fmt: skip

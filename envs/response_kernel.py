@@ -189,7 +189,6 @@ def respond(
                 reflections[r], brightest, step, error, c, out,
             )  # fmt: skip
             n_peaks, own, others, found, by_chance = out[0], out[1], out[2], out[3], out[4]
-            seconds += c[at.PER_FOUND] * n_peaks
             hit = n_peaks >= min_peaks
             right = hit and u[INDEX] < found
             indexed = right or (hit and u[CHANCE] < by_chance)

@@ -138,7 +138,10 @@ def _record_one(name: str, place: int, folder: Path) -> Path:
 
 
 def record(folder: Path, jobs: int) -> None:
-    """Render and evaluate what `folder` does not have yet, then write all of it as one file."""
+    """Render and evaluate what `folder` does not have yet, then write all of it as one file.
+
+    Without CrystFEL what was recorded with it is kept.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = [name for name, group in GROUPS.items() if find_indexamajig() or not group.crystfel]
     todo = [(name, place) for name in names for place in range(len(GROUPS[name].numbers))]
@@ -148,6 +151,9 @@ def record(folder: Path, jobs: int) -> None:
         for done, future in enumerate(as_completed(futures), start=1):
             print(f"{done}/{len(todo)} {future.result().stem}", flush=True)
     columns: dict[str, NDArray[Any]] = {}
+    if RECORDED.exists():
+        with np.load(RECORDED) as file:
+            columns = {key: file[key] for key in file.files}
     for name in names:
         paths = [folder / f"{name}_{number:03d}.npz" for number in GROUPS[name].numbers]
         rows = [dict(np.load(path)) for path in paths]
@@ -198,7 +204,10 @@ def main() -> None:
     if arguments.render:
         record(arguments.scratch, arguments.jobs)
     coefficients = fit(load("train"), load("crystfel"))
-    rounded = {name: float(f"{value:.4g}") for name, value in asdict(coefficients).items()}
+    rounded = {
+        name: float(f"{value:.4g}") if abs(value) > 1e-9 else 0.0
+        for name, value in asdict(coefficients).items()
+    }
     about = "fitted by experiments/fit_responses.py"
     write_whole(
         FITTED, (json.dumps({"about": about, "coefficients": rounded}, indent=1) + "\n").encode()

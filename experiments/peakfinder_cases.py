@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Frame
 
-__all__ = ["DETECTORS", "HEIGHT", "WIDTH", "Case", "make_case"]
+__all__ = ["DETECTORS", "Case", "make_case"]
 
 DETECTORS = {1: (2, 1), 4: (8, 1), 16: (32, 4)}
 """Number of modules, and of their columns, by size in Mpx."""
@@ -34,9 +34,9 @@ class Case:
     frames: tuple[Frame, ...]
 
     @property
-    def n_modules(self) -> int:
-        """How many modules there are, one below the other in the slab."""
-        return DETECTORS[self.mpx][0]
+    def module(self) -> tuple[int, int]:
+        """Width and height of the modules, which are one below the other in the slab."""
+        return WIDTH, HEIGHT
 
 
 def make_case(mpx: int, folder: Path) -> Case:

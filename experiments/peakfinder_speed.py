@@ -21,8 +21,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import resource
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,20 +28,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import h5py
-import hdf5plugin
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-from experiments.peakfinder_cases import DETECTORS, HEIGHT, WIDTH, Case, make_case
+from experiments.peakfinder_cases import DETECTORS, Case, make_case
+from experiments.peakfinder_programs import Cfelpyutils, count_different, time_indexamajig
 from tuner.cli.options import print_json, stderr
-from wrappers.crystfel.indexamajig import find_indexamajig
 from wrappers.peakfinding.peak_batch import search_frames
-from wrappers.peakfinding.peakfinder8 import MAX_N_PEAKS, PeakFinder
+from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder
-from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
 USUAL = Settings(min_snr=5, threshold=30, min_pix_count=2, max_pix_count=50, min_res=30)
@@ -69,9 +63,6 @@ OTHERS = [
 
 DIFFERENT = 0.01
 """So many peaks cfelpyutils may find elsewhere: its flood fill joins some that are apart."""
-NEAR = 0.02
-"""In pixels; and peaks' intensities may differ by `SAME_INTENSITY` of them: it adds in float32."""
-SAME_INTENSITY = 1e-3
 SWEEPS = 2
 """So often each prepared frame is searched in a round; the others' memory lies between."""
 
@@ -89,7 +80,7 @@ def main(repeats: int, as_json: bool) -> None:
             folder.mkdir()
             case = make_case(mpx, folder)
             row = compare(case, USUAL, repeats)
-            row["indexamajig_ms"] = time_indexamajig(case, folder)
+            row["indexamajig_ms"] = time_indexamajig(case, USUAL, folder)
             cases.append(row)
             if mpx == 1 and not as_json:
                 small = {
@@ -119,31 +110,11 @@ def rounds(repeats: int, *actions: Callable[[int], object]) -> list[float]:
 
 def compare(case: Case, settings: Settings, repeats: int) -> dict[str, Any]:
     """Return the times of ours and cfelpyutils for one settings, and whether the peaks agree."""
-    from cfelpyutils.peakfinding.peakfinder8 import peakfinder_8
-
     frames, finder = case.frames, PeakFinder(case.geometry)
     n = len(frames)
-    radius = finder.layout.radius
-    usable = (frames[0].mask & (radius > settings.min_res)).astype(np.int8)
-    floats = [frame.data.astype(np.float32) for frame in frames]
     prepared = [finder.prepare(frame) for frame in frames]
 
-    def theirs(number: int) -> Any:
-        return peakfinder_8(
-            MAX_N_PEAKS,
-            floats[number % n],
-            usable,
-            radius,
-            WIDTH,
-            HEIGHT,
-            1,
-            case.n_modules,
-            settings.threshold,
-            settings.min_snr,
-            settings.min_pix_count,
-            settings.max_pix_count,
-            settings.local_bg_radius,
-        )
+    theirs = Cfelpyutils(frames, case.module, settings, finder.layout.radius)
 
     def sweep(number: int) -> None:
         for each in prepared * SWEEPS:
@@ -154,7 +125,7 @@ def compare(case: Case, settings: Settings, repeats: int) -> dict[str, Any]:
 
     other, first, swept, warm, prepare, plain, read = rounds(
         repeats,
-        theirs,
+        lambda number: theirs.find(number % n),
         lambda number: finder.find(frames[number % n], settings),
         sweep,
         again,
@@ -171,7 +142,7 @@ def compare(case: Case, settings: Settings, repeats: int) -> dict[str, Any]:
             for field in dataclasses.fields(ours)
         )
         n_peaks += len(ours)
-        n_different += count_different(ours, *(np.array(each) for each in theirs(i)[:3]))
+        n_different += count_different(ours, *theirs.find(i))
     return {
         "mpx": case.mpx,
         "ours_first_ms": first,
@@ -185,7 +156,8 @@ def compare(case: Case, settings: Settings, repeats: int) -> dict[str, Any]:
         "n_different": n_different / n,
         "ours_prepared_again_ms": warm,
         "prepare_ms": prepare,
-        "prepared_bytes_per_frame_byte": prepared[0].nbytes / frames[0].data.nbytes,
+        "prepared_bytes": prepared[0].nbytes,
+        "frame_bytes": frames[0].data.nbytes,
         "first_mb_per_s": frames[0].data.nbytes / first / 1e3,
         "plain_sum_mb_per_s": frames[0].data.nbytes / plain / 1e3,
         "read_ms": read,
@@ -211,69 +183,6 @@ def _sum_words(words):
     for k in range(len(words)):
         total += words[k]
     return total
-
-
-def count_different(
-    ours: PeakList, fs: NDArray[Any], ss: NDArray[Any], intensity: NDArray[Any]
-) -> int:
-    """Return the number of peaks of either list without the same one in the other."""
-    if not len(ours) or not len(fs):
-        return max(len(ours), len(fs))
-    lists = (
-        (np.column_stack([ours.fs, ours.ss]), ours.intensity),
-        (np.column_stack([fs + 0.5, ss + 0.5]), intensity),
-    )
-
-    def without(first: Any, second: Any) -> int:
-        distance, nearest = cKDTree(second[0]).query(first[0])
-        same = np.isclose(first[1], second[1][nearest], rtol=SAME_INTENSITY, atol=0.01)
-        return int(np.sum((distance > NEAR) | ~same))
-
-    return max(without(*lists), without(*lists[::-1]))
-
-
-def time_indexamajig(case: Case, folder: Path) -> float | None:
-    """Return what a frame costs ``indexamajig --indexing=none`` in ms of processor time."""
-    program = find_indexamajig()
-    if program is None:
-        return None
-    most = 24 if case.mpx < 16 else 8
-    with h5py.File(folder / "x.h5", "w") as file:
-        shape = (most, *case.frames[0].data.shape)
-        data = file.create_dataset("data", shape, np.int16, chunks=(1, *shape[1:]))
-        for i in range(most):
-            data[i] = case.frames[i % len(case.frames)].data
-        file["mask"] = (~case.frames[0].mask).astype(np.uint8)
-    spent = {most // 4: np.inf, most: np.inf}
-    for _, n_frames in itertools.product(range(2), spent):
-        listed = "".join(f"{folder / 'x.h5'} //{i}\n" for i in range(n_frames))
-        (folder / "x.lst").write_text(listed)
-        options = {
-            "peaks": "peakfinder8",
-            "indexing": "none",
-            "min-snr": USUAL.min_snr,
-            "threshold": USUAL.threshold,
-            "min-pix-count": USUAL.min_pix_count,
-            "max-pix-count": USUAL.max_pix_count,
-            "local-bg-radius": USUAL.local_bg_radius,
-            "min-res": USUAL.min_res,
-            "temp-dir": folder,
-        }
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [program.path, "-i", "x.lst", "-g", "x.geom", "-o", "x.stream", "-j1"]
-            + [f"--{name}={value}" for name, value in options.items()],
-            cwd=folder,
-            env={**os.environ, "HDF5_PLUGIN_PATH": str(hdf5plugin.PLUGIN_PATH)},
-            capture_output=True,
-            check=True,
-            start_new_session=True,
-            timeout=300,
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cost = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        spent[n_frames] = min(spent[n_frames], cost)
-    return float(1e3 * (spent[most] - spent[most // 4]) / (most - most // 4))
 
 
 def time_robust(case: Case) -> dict[str, float]:
@@ -333,12 +242,13 @@ def print_tables(cases: list[dict[str, Any]], small: dict[str, Any]) -> None:
     for row in cases:
         program = row["indexamajig_ms"]
         print(f"{format_row(row)}  {'-' if program is None else f'{program:.1f}':>11}")
-    print("\n Mpx  prepare  bytes / frame's  first look: MB/s  sum: MB/s  read: ms")
+    print("\n Mpx  prepare  prepared, per frame byte  GB for 1,000  MB/s: first  sum  read: ms")
     for row in cases:
         print(
             f"{row['mpx']:4d}  {row['prepare_ms']:7.1f}  "
-            f"{row['prepared_bytes_per_frame_byte']:15.2f}  {row['first_mb_per_s']:16.0f}  "
-            f"{row['plain_sum_mb_per_s']:9.0f}  {row['read_ms']:8.2f}"
+            f"{row['prepared_bytes'] / row['frame_bytes']:24.2f}  "
+            f"{row['prepared_bytes'] / 1e6:12.2f}  {row['first_mb_per_s']:11.0f}  "
+            f"{row['plain_sum_mb_per_s']:4.0f}  {row['read_ms']:8.2f}"
         )
     print(f"\n Mpx  settings        {titles}")
     for row in small["settings"]:

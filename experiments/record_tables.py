@@ -1,6 +1,6 @@
 """Records some rendered experiments of the test family on a grid over the search box.
 
-    python -m experiments.record_tables      # half an hour on two cores
+    python -m experiments.record_tables      # records what is missing, about an hour on one core
 
 What it writes, `envs/data/tables/*.npz`, lets any searcher be tried on real responses of frames
 at no cost (`envs.table_evaluator`). They are for judging, never for training.
@@ -9,6 +9,8 @@ at no cost (`envs.table_evaluator`). They are for judging, never for training.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import multiprocessing
 import os
 import tempfile
@@ -16,12 +18,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from envs.families import Draw, draw_experiments
 from envs.live_evaluator import LiveEvaluator, background_level
+from envs.objective import PRICE_OF_A_VAIN_HIT
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.response_model import ResponseModel
 from envs.simulator import simulate_run
-from envs.table_evaluator import record_table
+from envs.table_evaluator import TableEvaluator, record_table
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
@@ -85,8 +90,32 @@ def _record_one(name: str) -> Path:
     return path
 
 
+def judge(name: str, draw: Draw) -> str:
+    """Return how the response model, told only the description, does on a recorded table."""
+    table = TableEvaluator(TABLES / f"{name}.npz")
+    points = list(itertools.product(*table.grid.values()))
+    plain = dataclasses.replace(
+        draw, strictness=0.0, clen_tolerance=0.08, quirks=(0.0,) * len(draw.quirks)
+    )
+    model = ResponseModel([plain]).take(np.zeros(len(points), int))
+    told = model.evaluate(dict(zip(table.grid, np.array(points).T, strict=True)), 0)
+    measured = [
+        table.evaluate(table.base.replace(**dict(zip(table.grid, point, strict=True))))
+        for point in points
+    ]
+    rates = np.array([evaluation.rate for evaluation in measured])
+    vain = np.array([e.n_hits - e.n_indexed for e in measured]) / table.n_frames
+    merits = rates - PRICE_OF_A_VAIN_HIT * vain
+    foretold = told.true_rate - PRICE_OF_A_VAIN_HIT * (told.true_hit_rate - told.true_rate)
+    cells = [draw.kind]
+    for values, by_model in ((rates, told.true_rate), (merits, foretold)):
+        rank = spearmanr(values, by_model).statistic
+        cells += [f"{values.max():.2f}", f"{values[np.argmax(by_model)]:.2f}", f"{rank:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
-    """Record what is missing."""
+    """Record what is missing, then say how well the response model would have chosen."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-j", "--jobs", type=int, default=2)
     jobs = parser.parse_args().jobs
@@ -95,6 +124,10 @@ def main() -> None:
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), os.nice, (10,)) as pool:
         for future in as_completed([pool.submit(_record_one, name) for name in todo]):
             print(future.result(), flush=True)
+    print("| detector | best rate | at the model's best | rank | best merit | at it | rank |")
+    print("|---|---|---|---|---|---|---|")
+    for name, draw in chosen_draws().items():
+        print(judge(name, draw))
 
 
 if __name__ == "__main__":

@@ -122,9 +122,8 @@ class Recorded:
     @cached_property
     def _plain(self) -> ResponseModel:
         """The model of the experiments, without what it cannot know of them."""
-        return ResponseModel(
-            [dataclasses.replace(draw, quirks=(0.0,) * len(draw.quirks)) for draw in self.draws]
-        )
+        draws = [dataclasses.replace(d, quirks=(0.0,) * len(d.quirks)) for d in self.draws]
+        return ResponseModel(draws, Coefficients())
 
     def evaluations(self, coefficients: Coefficients) -> dict[str, Array]:
         """Return what the model's evaluations of the very frames tell, by name, each (E, S).
@@ -346,9 +345,8 @@ def _cost(recorded: Recorded, start: Coefficients) -> Coefficients:
     lists, listed, failures = _lists(recorded, LOOKED_AT)
     pixels = np.array([draw.n_pixels for draw in recorded.draws]) * 1e-6
     n_frames = np.full(lists.shape, recorded.n_peaks.shape[2])
-    found = recorded.n_peaks.sum(axis=2)
-    columns = (n_frames, n_frames * pixels[:, None], found, lists, listed, failures)
-    names = ("per_frame", "per_pixel", "per_found", "per_list", "per_peak", "per_failure")
+    columns = (n_frames, n_frames * pixels[:, None], lists, listed, failures)
+    names = ("per_frame", "per_pixel", "per_list", "per_peak", "per_failure")
     return _priced(names, columns, recorded.seconds, start)
 
 
@@ -432,7 +430,6 @@ def _strict_cost(recorded: Recorded, start: Coefficients) -> Coefficients:
     pixels = np.array([draw.n_pixels for draw in recorded.draws])[:, None] * 1e-6
     n_frames = recorded.n_peaks.shape[2]
     seconds = recorded.seconds - n_frames * (start.per_frame + start.per_pixel * pixels)
-    seconds = seconds - start.per_found * recorded.n_peaks.sum(axis=2)
     columns = _lists(recorded, STRICT_LOOKED_AT)
     names = ("strict_per_list", "strict_per_peak", "strict_per_failure")
     return _priced(names, columns, seconds, start)

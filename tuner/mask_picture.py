@@ -72,7 +72,7 @@ def _draw_detector(axes: Axes, geometry: Geometry, bits: NDArray[np.uint8]) -> N
         corners = [(0, 0), (0, -1), (-1, -1), (-1, 0)]
         axes.fill([x[c] for c in corners], [y[c] for c in corners], color=PANEL, zorder=0)
         masked = inside & (BITS["geometry"] | BITS["edge"]) != 0
-        # Rows of masked regions are drawn coarsely: a picture has fewer pixels than a detector.
+        # A picture has fewer pixels than a large detector: large regions look the same thinned.
         step = max(1, round(max(geometry.slab_shape) / 1000))
         shown = np.zeros_like(masked)
         shown[::step, ::step] = masked[::step, ::step]

@@ -13,8 +13,10 @@ import pytest
 from tuner.applying import CurrentSet, rate_intervals, session_indexer
 from tuner.recommendation import Recommendation, write_recommendation
 from tuner.watching import Watch, WatchRequest
+from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
+from wrappers.indexing import Indexing
 from wrappers.settings import Settings
 
 GEOMETRY = """\
@@ -129,7 +131,7 @@ def test_runs_of_one_name_in_several_folders(place, make_watch):
     ]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_new_set_is_taken_up_without_a_restart(place, make_watch, jobs):
     changed = []
 
@@ -190,6 +192,48 @@ def test_a_fallen_hit_rate_is_told_as_soon_as_it_is_certain(place, make_watch):
     assert len(line["alarms"]) == len(said) == 1
     assert "the hit rate is 10.0%" in said[0] and said[0].endswith("a re-tune is due")
     assert when and when[0] <= 300
+
+
+CELL = """\
+CrystFEL unit cell file version 1.0
+lattice_type = tetragonal
+centering = P
+unique_axis = c
+a = 79 A
+b = 79 A
+c = 38 A
+al = 90 deg
+be = 90 deg
+ga = 90 deg
+"""
+
+
+class Nothing:
+    """An indexer that never finds a lattice."""
+
+    name, parallel = "nothing", True
+
+    def index(self, patterns):
+        return [Indexing()] * len(patterns)
+
+
+def test_a_fallen_indexing_rate_is_told(place, make_watch):
+    (place / "run.cell").write_text(CELL)
+    said: list[str] = []
+    request = WatchRequest(place / "session", place / "raw", "*.h5", place / "hits", settle=0)
+    watch = Watch(
+        request,
+        Geometry.read(place / "run.geom"),
+        Cell.read(place / "run.cell"),
+        Nothing(),
+        say=said.append,
+    )
+    write_run(place / "raw" / "r1.h5", 60)
+    (line,) = watch.step()
+    assert line["sample"] == {"n_frames": 60, "n_kept": 0, "n_lost": 0, "indexer": "nothing"}
+    assert len(line["alarms"]) == 1
+    assert line["alarms"][0].startswith("the indexing rate is 0.0% (0 of 60 frames)")
+    assert said == [f"r1.h5: {line['alarms'][0]}"]
 
 
 def test_an_interrupted_run_is_gone_on_with(place, make_watch):

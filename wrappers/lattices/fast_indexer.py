@@ -39,7 +39,7 @@ _FEW_PEAKS = 24
 """Short lists leave little to the refinement, and cost little: they are searched more finely."""
 _STRETCH_STEP, _STRETCH_STEP_OF_FEW = 0.02, 0.0125
 """A search finds lattices although the camera length is wrong by up to half of this."""
-_LARGE_PHASE, _LARGE_PHASE_OF_FEW = 0.3, 0.2
+_LARGE_PHASE, _LARGE_PHASE_OF_FEW = 0.27, 0.2
 """Longest axis × `_SHIFT` from which on searches are made that allow for large shifts."""
 _STRETCH_PHASE = 0.5
 """Longest axis × mean length of q × step of the stretch, in those searches."""

@@ -60,7 +60,7 @@ def limits_and_bright_pixels(values, rings, clipping, bright):
 
     Parameters
     ----------
-    values : float32 array (n + 1,)
+    values : float32 array (n + LANES,)
         Of `ring_order.sort_into_rings`; those at unsuitable radii are overwritten by NaN.
     rings : tuple
         `radius` (flat), `start` and `pixel` of a `radial_layout.RadialLayout`.

@@ -28,8 +28,8 @@ def sort_into_rings(data, mask, place, values):
         True where usable.
     place : int32 array (n_pixels,)
         As in `radial_layout.RadialLayout`.
-    values : float32 array (n + 1,)
-        Written; the last one belongs to all pixels without a ring.
+    values : float32 array, longer than n
+        Written; the one after n belongs to all pixels without a ring.
     """
     # Each ring's memory is waited for anew unless it is asked for in time. (Unsigned indices:
     # signed ones are looked at whether they count from the end.)

@@ -48,7 +48,7 @@ def keep_tails(values, start, pixel, min_snr, kept, places):
 
     Parameters
     ----------
-    values : float32 array (n + 1,)
+    values : float32 array (n + LANES,)
         Of `ring_order.sort_into_rings`.
     start, pixel : array
         As in `radial_layout.RadialLayout`.
@@ -65,7 +65,7 @@ def keep_tails(values, start, pixel, min_snr, kept, places):
         The core lies strictly between these.
     faint, bright : tuple
         The values on either side of the cores:
-        `values`, array (n,), ring by ring, each ring's sorted outwards;
+        `values`, array (n + BLOCK,), ring by ring, each ring's sorted outwards;
         `start`, int64 array (n_rings + 1,), where each ring's values begin;
         `sums`, float64 array (n_blocks, 2), sum and sum of squares of a ring's values before
         each `BLOCK` of them;
@@ -119,6 +119,7 @@ def keep_tails(values, start, pixel, min_snr, kept, places):
                 outer[n_outer] = pixel[start[ring] + new_places[k]]
                 n_outer += 1
         outer_start[ring + 1] = n_outer
+    faint[n_faint : n_faint + BLOCK] = bright[n_bright : n_bright + BLOCK] = 0
     return (
         everything,
         core,

@@ -107,6 +107,14 @@ def test_a_prepared_frame_is_small(simulated, min_snr, fraction):
     assert PreparedFrame(finder, frame, min_snr).nbytes < fraction * frame.data.nbytes
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+def test_a_thousand_prepared_frames_fit_into_two_gigabytes(simulated, dtype):
+    run, finder = simulated
+    frame = dataclasses.replace(run[30], data=run[30].data.astype(dtype))
+    assert frame.data.size >= 1 << 20
+    assert 1000 * PreparedFrame(finder, frame).nbytes < 1.2e9
+
+
 def test_frames_of_one_mask_share_its_bits(simulated):
     run, finder = simulated
     first, second = finder.unusable(run[0].mask.ravel()), finder.unusable(run[1].mask.ravel())
