@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ from envs.evaluation import Evaluation
 from tuner.indexers import IndexerChoice
 from wrappers.cell import Cell
 from wrappers.crystfel.indexer import index_own_peaks
+from wrappers.detector.geom_file import write_geometry
+from wrappers.detector.mask_file import geometry_lines, write_mask
+from wrappers.detector.settings_mask import SettingsMask
 from wrappers.errors import ProgramError
 from wrappers.frames.run import Run
-from wrappers.settings import MASK_FIELDS
+from wrappers.settings import Settings
 
 __all__ = ["check_own_search"]
 
@@ -46,22 +50,21 @@ def check_own_search(
         of CrystFEL's own search. Where that cannot be done ``not_done`` says why.
     """
     settings = evaluation.settings
-    if any(getattr(settings, name) for name in MASK_FIELDS):
-        return {"not_done": "the settings mask pixels that the session's geometry does not"}
     names = [run.name(outcome.frame) for outcome in evaluation.outcomes]
-    nominal = run.nominal_clen
+    clen_change = 0.0 if settings.clen is None else settings.clen - run.nominal_clen
     try:
-        chunks = index_own_peaks(
-            names,
-            geometry_file,
-            cell,
-            settings,
-            clen_change=0.0 if settings.clen is None else settings.clen - nominal,
-            method=choice.method,
-            effort=choice.effort,
-            jobs=jobs,
-            timeout=choice.timeout,
-        )
+        with tempfile.TemporaryDirectory(prefix="sfx-tuner-") as folder:
+            chunks = index_own_peaks(
+                names,
+                _masked(geometry_file, run, settings, Path(folder)),
+                cell,
+                settings,
+                clen_change=clen_change,
+                method=choice.method,
+                effort=choice.effort,
+                jobs=jobs,
+                timeout=choice.timeout,
+            )
     except ProgramError as error:
         return {"not_done": str(error)}
     pairs = [
@@ -75,3 +78,14 @@ def check_own_search(
         "same_peaks": sum(outcome.n_peaks == chunk.n_peaks for outcome, chunk in pairs),
         "same_indexed": sum(outcome.indexed == chunk.indexed for outcome, chunk in pairs),
     }
+
+
+def _masked(geometry_file: Path, run: Run, settings: Settings, folder: Path) -> Path:
+    """Return a geometry that masks what the settings mask; it lives as long as the folder."""
+    if not any(settings.mask_key):
+        return geometry_file
+    geometry, mask, masked = run.geometry, folder / "mask.h5", folder / "masked.geom"
+    write_mask(mask, geometry, SettingsMask(geometry, run.bad_pixels).bits(settings))
+    top, bottom = geometry_lines(mask, geometry)
+    write_geometry(geometry_file, masked, top=top, bottom=bottom)
+    return masked
