@@ -293,7 +293,8 @@ def background_level(run: Run, frames: Sequence[int]) -> tuple[float, float]:
 def _compile_kernels(run: Run, geometry: Geometry, indexer: Indexer, frames: Sequence[int]) -> None:
     """Compile once, before many processes would do so at the same time; seconds if cached."""
     with FramePool(run, geometry, indexer, jobs=1, memory=1 << 62) as pool:
-        found = next(iter(pool.search(frames[:1], Settings(threshold=0)).values()))
+        for _ in range(2):  # a frame is made ready when it is searched again
+            found = next(iter(pool.search(frames[:1], Settings(threshold=0)).values()))
         if isinstance(found, Pattern) and not indexer.parallel:
             pool.index([found])
 
