@@ -24,7 +24,7 @@ _N_KEPT = 8
 """Candidates that are kept of each search vector."""
 _N_AT_LEAST = 4
 """Of them so many are refined further in any case, the others only if they are not hopeless."""
-_HOPELESS = -4.0
+_HOPELESS = -5.0
 """Evidence of the searched peaks below which nothing is hoped for. That of most lattices is above
 20, that of the best candidate of noise about 0."""
 _N_ITERATIONS = np.array([3, 4, 6])

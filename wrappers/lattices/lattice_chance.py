@@ -27,6 +27,9 @@ _NEAREST = 0.2
 """Share of that which they move at least along a line: without moving all peaks fit."""
 _MANY = 64
 """Only in longer lists peaks crowd on lines so much that it matters."""
+_NUMBERS_TRIED = 1.0
+"""Logarithm of how many independent numbers of nearest peaks are tried. Set so that of simulated
+noise no more is accepted than should be, whatever the cell."""
 _FEW = 20
 """Fewer peaks of the sample say nothing of how many to expect."""
 
@@ -118,10 +121,10 @@ def significance(d, shares, q_rms, volume, n_rotations, n_modes):
     probability p = (4π/3) d³ × cell volume, or what `chance_shares` says instead. The Chernoff
     bound of its tail, exp(−n D(m/n ‖ p)) with the relative entropy D, is smallest for some number
     m of nearest peaks (Berk and Jones' statistic; as in a-contrario model selection the tolerance
-    is not chosen beforehand). The orientation was chosen, too, among
-    8π² / n_rotations × (q_rms/d)³ that differ at that tolerance, and so was the geometry: a
-    further factor (q_rms/d) for the camera length and (0.003 1/Å / d)² for the shift; and the
-    cell's shape: a factor (0.2 q_rms/d) for each way in which it was free to change.
+    is not chosen beforehand), which costs a factor exp(`_NUMBERS_TRIED`). The orientation was
+    chosen, too, among 8π² / n_rotations × (q_rms/d)³ that differ at that tolerance, and so was the
+    geometry: a further factor (q_rms/d) for the camera length and (0.003 1/Å / d)² for the shift;
+    and the cell's shape: a factor (0.2 q_rms/d) for each way in which it was free to change.
 
     Parameters
     ----------
@@ -164,4 +167,4 @@ def significance(d, shares, q_rms, volume, n_rotations, n_modes):
         choices += n_modes * math.log(max(1.0, 0.2 * q_rms / d[i]))
         choices += 2.0 * math.log(max(1.0, _SHIFTS / d[i]))
         best = max(best, n * entropy - choices)
-    return best - math.log(8.0 * math.pi**2 / n_rotations)
+    return best - _NUMBERS_TRIED - math.log(8.0 * math.pi**2 / n_rotations)

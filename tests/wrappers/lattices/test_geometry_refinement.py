@@ -164,6 +164,42 @@ def test_standard_errors_are_honest(geometry):
     assert abs(np.mean(off)) < 0.7
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("reflect", [bandwidth, mosaicity])
+def test_intervals_cover_the_truth(geometry, reflect):
+    """From indexing on: 20 frames a time, a camera length that is 1 % off."""
+    rng = np.random.default_rng(5)
+    indexer = FastIndexer(geometry, LYSOZYME)
+    off = []
+    for _ in range(60):
+        patterns = [
+            Pattern(still(LYSOZYME, rng, reflect)[0], ENERGY, 1.01 * TRUE_LENGTH) for _ in range(20)
+        ]
+        told = estimate_geometry(patterns, indexer.index(patterns), geometry, LYSOZYME)
+        assert told.camera_length == pytest.approx(TRUE_LENGTH, rel=1e-3)
+        off.append(
+            (
+                (told.camera_length - TRUE_LENGTH) / told.camera_length_se,
+                (told.shift_x - TRUE_SHIFT[0]) / told.shift_x_se,
+                (told.shift_y - TRUE_SHIFT[1]) / told.shift_y_se,
+            )
+        )
+    covered = (np.abs(off) < 1.96).mean(axis=0)
+    # 60 intervals that each cover with 95 % have a share below 0.87 once in a hundred times
+    assert np.all(covered >= 0.87)
+    assert np.all(np.sqrt(np.mean(np.square(off), axis=0)) > 0.6)
+
+
+def test_the_lattices_own_cell(geometry):
+    patterns, answers = patterns_and_answers(LYSOZYME, geometry, 8, 0.99 * TRUE_LENGTH)
+    told = estimate_geometry(patterns, answers, geometry, LYSOZYME)
+    scale = 1.0 + told.scale_deviation
+    expected = (79.0 * scale, 79.0 * scale, 38.0 * scale, 90.0, 90.0, 90.0)
+    assert told.cell == pytest.approx(expected, rel=5e-3)
+    assert all(0 < error < 0.5 for error in told.cell_se)
+    assert 0 < told.residual_px_se < 0.5 * told.residual_px
+
+
 def test_what_is_tried_makes_no_difference(geometry):
     patterns, answers = patterns_and_answers(LYSOZYME, geometry, 6, TRUE_LENGTH)
     moved = [
