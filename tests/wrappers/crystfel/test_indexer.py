@@ -331,9 +331,14 @@ def test_an_interrupt_ends_the_program(stand_in):
 
     indexer = stand_in.indexer("hang")
     user = threading.Thread(target=interrupt)
-    user.start()
-    with pytest.raises(KeyboardInterrupt):
-        indexer.index(PATTERNS)
+    # Where the tests run in the background of a script, the signal is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        user.start()
+        with pytest.raises(KeyboardInterrupt):
+            indexer.index(PATTERNS)
+    finally:
+        signal.signal(signal.SIGINT, before)
     user.join()
     assert stand_in.worker_is_gone
     assert not Path(stand_in.calls[0].split()[0]).exists()
