@@ -141,7 +141,7 @@ def find_all(lists: Sequence[RecordedList]) -> Answers:
     """Ask the embedded indexer."""
     finder = LatticeFinder(lists[0].cell)
     found = [finder.find(one.q, one.wavenumber, one.strength) for one in lists]
-    return [each[0].reciprocal if each else None for each in found], float("nan")
+    return [each[0].reciprocal if each else None for each in found], None
 
 
 def count_peaks(lists: Sequence[RecordedList]) -> Answers:
@@ -164,7 +164,7 @@ def count_peaks(lists: Sequence[RecordedList]) -> Answers:
         best = int(np.argmax(counts)) if counts else -1
         taken = best >= 0 and counts[best] >= ENOUGH
         answers.append(np.linalg.solve(to_cell, tried[best]) if taken else None)
-    return answers, float("nan")
+    return answers, None
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:

@@ -8,7 +8,8 @@ which keep crowds of peaks together (`wrappers.lattices.decoys`). Milliseconds a
 median over the lists as recorded, after a first list to warm up.
 
 probixi and CrystFEL's xgandalf and asdf get the same lists and some scrambles of them, where they
-are installed (`other_indexers`); their milliseconds are probixi's median and CrystFEL's mean.
+are installed (`other_indexers`); their milliseconds are probixi's median and CrystFEL's mean,
+or a dash where CrystFEL ran out of its time.
 
     python -m experiments.indexer_benchmark [--lists FILE.npz] [--json]
 """
@@ -144,7 +145,7 @@ def ask_by_cell(
 ) -> tuple[list[Floats | None], float | None]:
     """Ask once for each cell; a program that fails has found nothing, and says so."""
     answers: list[Floats | None] = [None] * len(lists)
-    milliseconds = []
+    milliseconds: list[float | None] = []
     for cell in dict.fromkeys(one.cell for one in lists):
         numbers = [i for i, one in enumerate(lists) if one.cell == cell and len(one.q)]
         if not numbers:
@@ -197,16 +198,14 @@ def scramble(
 
 
 def median(values: Sequence[float | None]) -> float | None:
-    """Return the median, None of nothing."""
+    """Return the median; None of nothing, or where a value is not known."""
     known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
+    return float(np.median(known)) if known and len(known) == len(values) else None
 
 
 def print_table(result: dict[str, dict[str, Any]]) -> None:
     """Print the rows for people, as a table in Markdown."""
-    print(
-        "| set (lists) | indexer | right | accepted | scrambled accepted | arcs | ms | scrambled |"
-    )
+    print("| set (lists) | indexer | right | accepted | scrambled | arcs | ms | ms scrambled |")
     print("|---|---|---|---|---|---|---|---|")
     for name, ours in result.items():
         rows = {"ours": ours} | {key: row for key, row in ours.items() if isinstance(row, dict)}
@@ -214,7 +213,7 @@ def print_table(result: dict[str, dict[str, Any]]) -> None:
             first = f"{name} ({row['lists']})" if program == "ours" else ""
             arcs = f"{row['arcs_accepted']} of {row['arcs_tried']}" if "arcs_tried" in row else "–"
             times = [row.get(f"{key}_median", row.get(key)) for key in ("ms", "scrambled_ms")]
-            shown = ("–" if value is None else f"{value:.3g}" for value in times)
+            shown = ("–" if value is None else f"{value:#.3g}".rstrip(".") for value in times)
             print(
                 f"| {first} | {program} | {row['agree']} of {row['with_truth']} | "
                 f"{row['accepted']} | {row['scrambled_accepted']} of {row['scrambled_tried']} | "

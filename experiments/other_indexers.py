@@ -30,8 +30,9 @@ from wrappers.peaks import PeakList
 __all__ = ["Answers", "Program", "find_programs"]
 
 Floats = NDArray[np.float64]
-Answers = tuple[list[Floats | None], float]
-"""The first lattice of each list (rows a*, b*, c*), and the milliseconds of one core a list."""
+Answers = tuple[list[Floats | None], float | None]
+"""The first lattice of each list (rows a*, b*, c*), and the milliseconds of one core a list; None
+where the program was ended before it had done them all."""
 Program = Callable[[Sequence[RecordedList]], Answers]
 """Takes lists of one cell."""
 
@@ -42,6 +43,8 @@ METHODS = ("xgandalf", "asdf")
 CAMERA_LENGTH = 0.1
 PIXEL = 1e-4
 LARGEST_PANEL = 8000
+SECONDS_A_LIST = 60.0
+"""What CrystFEL may take at most: asdf is busy for many seconds with some noisy lists."""
 
 
 def find_programs() -> tuple[dict[str, Program], list[str]]:
@@ -122,7 +125,8 @@ def _ask_crystfel(method: str, lists: Sequence[RecordedList]) -> Answers:
         file = Path(folder) / "flat.geom"
         file.write_text(_flat_geometry(half))
         geometry = Geometry.read(file)
-    indexer = CrystfelIndexer(geometry, lists[0].cell, method=method)
+    timeout = SECONDS_A_LIST * (1 + len(lists))
+    indexer = CrystfelIndexer(geometry, lists[0].cell, method=method, timeout=timeout)
     before = _child_seconds()
     indexer.index(patterns[:1])
     once = _child_seconds()
@@ -130,7 +134,8 @@ def _ask_crystfel(method: str, lists: Sequence[RecordedList]) -> Answers:
     # what the program takes to start is in both calls
     seconds = max(_child_seconds() - once - (once - before), 0.0) / max(len(lists) - 1, 1)
     lattices = [each.lattices[0].reciprocal if each.lattices else None for each in answers]
-    return lattices, 1e3 * seconds
+    ended = any(each.failure for each in answers)
+    return lattices, None if ended else 1e3 * seconds
 
 
 def _child_seconds() -> float:
