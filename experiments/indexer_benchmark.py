@@ -213,7 +213,7 @@ def print_table(result: dict[str, dict[str, Any]]) -> None:
             first = f"{name} ({row['lists']})" if program == "ours" else ""
             arcs = f"{row['arcs_accepted']} of {row['arcs_tried']}" if "arcs_tried" in row else "–"
             times = [row.get(f"{key}_median", row.get(key)) for key in ("ms", "scrambled_ms")]
-            shown = ("–" if value is None else f"{value:#.3g}".rstrip(".") for value in times)
+            shown = ("–" if ms is None else f"{ms:.{1 if ms < 100 else 0}f}" for ms in times)
             print(
                 f"| {first} | {program} | {row['agree']} of {row['with_truth']} | "
                 f"{row['accepted']} | {row['scrambled_accepted']} of {row['scrambled_tried']} | "
