@@ -13,7 +13,7 @@ from envs.frame_pool import KILLED, FrameWorker
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import ProgramError
 from wrappers.frames.run import Run
-from wrappers.indexing import Indexer, Indexing, Pattern
+from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.processor_time import processor_seconds
 from wrappers.settings import Settings
 
@@ -21,6 +21,9 @@ __all__ = ["ClusterPool"]
 
 ITEMS_PER_TASK = 8
 """Frames of one task: what a lost worker costs at most, beside reading its frames anew."""
+
+COME_BACK = 60.0
+"""Seconds in which lost workers may be replaced before the cluster counts as lost."""
 
 STALL = 5.0
 """Seconds without any result after which it is checked whether anybody works on them."""
@@ -93,7 +96,7 @@ class ClusterPool:
             for frame in frames
         }
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index the patterns, in order.
 
         Raises
@@ -105,16 +108,17 @@ class ClusterPool:
         shares: dict[str, list[int]] = {}
         for number in range(len(patterns)):
             shares.setdefault(workers[number % len(workers)], []).append(number)
-        answers = self._run(_index, shares, patterns=patterns)
+        answers = self._run(_index, shares, patterns=patterns, done=done)
         return [answers[i] or Indexing(failure=KILLED) for i in range(len(patterns))]
 
     def _workers(self) -> list[str]:
-        workers = list(self._client.scheduler_info(n_workers=-1)["workers"])
-        if not workers:
+        try:
+            self._client.wait_for_workers(1, timeout=COME_BACK)
+        except TimeoutError as error:
             raise ProgramError(
                 "the cluster has no workers left: start some, then go on with --resume"
-            )
-        return workers
+            ) from error
+        return list(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def _run(
         self,
@@ -122,6 +126,7 @@ class ClusterPool:
         shares: dict[str, list[int]],
         settings: Settings | None = None,
         patterns: Sequence[Pattern] | None = None,
+        done: Done = unheard,
     ) -> dict[int, R | None]:
         """Run a task on the items of each worker's share; None stands for what kills workers."""
 
@@ -145,14 +150,14 @@ class ClusterPool:
         answers: dict[int, R | None] = {}
         while pending:
             try:
-                done = wait(list(pending), timeout=STALL, return_when="FIRST_COMPLETED").done
+                ended = wait(list(pending), timeout=STALL, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 if not any(self._client.processing().values()):
                     # When all workers die at once, Dask may never come back to what they did.
                     self._workers()
                     pending = {submit(items, None): items for items in pending.values()}
                 continue
-            for future in done:
+            for future in ended:
                 items = pending.pop(future)
                 try:
                     found, seconds = future.result(timeout=STALL)
@@ -166,6 +171,7 @@ class ClusterPool:
                 else:
                     self._remote_seconds += seconds
                     answers.update(zip(items, found, strict=True))
+            done(len(answers))
         return answers
 
 

@@ -15,9 +15,9 @@ from wrappers.detector.geometry import Geometry
 from wrappers.detector.settings_mask import SettingsMask
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.run import Frame, Run
-from wrappers.indexing import Indexer, Indexing, Pattern
+from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
+from wrappers.peakfinding.finders import NamedFinder
 from wrappers.peakfinding.peak_batch import Finder, Prepared
-from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peaks import PeakList
 from wrappers.processor_time import processor_seconds
 from wrappers.settings import Settings
@@ -43,7 +43,7 @@ class Pool(Protocol):
         """Return the peaks of each frame as a pattern, or why there are none."""
         ...
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index the patterns, in order."""
         ...
 
@@ -82,8 +82,6 @@ class FramePool:
     memory : int
         Bytes that all processes together may take to keep frames ready for further settings;
         frames beyond that are read anew each time. 0 where each frame is searched once.
-    finder : Finder, optional
-        Of the geometry; it must pickle. By default it is peakfinder8's.
     """
 
     def __init__(
@@ -93,16 +91,15 @@ class FramePool:
         indexer: Indexer | None,
         jobs: int,
         memory: int = 0,
-        finder: Finder | None = None,
     ) -> None:
         self._indexer = indexer
         self._local: FrameWorker | None = None
         self._workers: list[ProcessPoolExecutor] = []
         self._home: dict[int, int] = {}
         if jobs == 1:
-            self._local = FrameWorker(run, geometry, indexer, memory, finder)
+            self._local = FrameWorker(run, geometry, indexer, memory)
             return
-        self._start_arguments = (run, geometry, indexer, memory / jobs, finder)
+        self._start_arguments = (run, geometry, indexer, memory / jobs)
         self._workers = [self._start() for _ in range(jobs)]
 
     def __enter__(self) -> Self:
@@ -147,7 +144,7 @@ class FramePool:
             )
         return {frame: found[frame] for frame in frames}
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index the patterns, in order.
 
         Raises
@@ -156,9 +153,9 @@ class FramePool:
             If the indexer cannot be run at all, or the workers die again and again.
         """
         if self._local is not None:
-            return self._local.index(patterns)
+            return self._local.index(patterns, done)
         if self._indexer is not None and self._indexer.parallel:
-            return self._indexer.index(patterns)
+            return self._indexer.index(patterns, done)
         n = len(self._workers)
         answers = [Indexing(failure=KILLED)] * len(patterns)
         shares = [patterns[first::n] for first in range(n)]
@@ -218,15 +215,10 @@ class FrameWorker:
     """What one process holds."""
 
     def __init__(
-        self,
-        run: Run,
-        geometry: Geometry,
-        indexer: Indexer | None,
-        memory: float,
-        finder: Finder | None = None,
+        self, run: Run, geometry: Geometry, indexer: Indexer | None, memory: float
     ) -> None:
         self._run, self._indexer = run, indexer
-        self._finder: Finder = PeakFinder(geometry) if finder is None else finder
+        self._finder = NamedFinder(geometry)
         self._mask = SettingsMask(geometry, run.bad_pixels)
         self._room = memory
         self._held: dict[int, _HeldFrame] = {}
@@ -235,11 +227,11 @@ class FrameWorker:
         """Return the peaks of each frame as a pattern, or why it cannot be read."""
         return [self._search_one(frame, settings) for frame in frames]
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index the patterns, in order."""
         if self._indexer is None:
             raise ValueError("this pool was made without an indexer")
-        return self._indexer.index(patterns)
+        return self._indexer.index(patterns, done)
 
     def _search_one(self, index: int, settings: Settings) -> Pattern | str:
         held = self._held.get(index)

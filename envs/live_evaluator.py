@@ -18,7 +18,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
-from wrappers.indexing import Indexer, Indexing, Pattern
+from wrappers.indexing import Done, Indexer, Indexing, Pattern, counting_on
 from wrappers.indexing_cache import CachedIndexer
 from wrappers.lattices.decoys import make_decoy
 from wrappers.lattices.geometry_refinement import GeometryEstimate, estimate_geometry
@@ -59,7 +59,8 @@ class LiveEvaluator:
     cluster : distributed.Client, optional
         Its workers do the work instead of processes of this machine.
     progress : callable
-        Called with the frames of an evaluation that are done, and with all of the sample.
+        Called with the frames and decoys of an evaluation that are done, and with the number of
+        decoys and all frames of the sample.
 
     Notes
     -----
@@ -89,7 +90,9 @@ class LiveEvaluator:
         self._indexer: Indexer = _PooledIndexer(indexer, self._pool)
         if cache is not None:
             self._indexer = CachedIndexer(self._indexer, cache, geometry, cell)
-        self._searches: OrderedDict[tuple[float, ...], dict[int, Pattern | str]] = OrderedDict()
+        self._searches: OrderedDict[tuple[str | float, ...], dict[int, Pattern | str]] = (
+            OrderedDict()
+        )
         self._answers: dict[bytes, Indexing] = {}
 
     def __enter__(self) -> LiveEvaluator:
@@ -145,14 +148,15 @@ class LiveEvaluator:
             for frame, pattern in patterns.items()
             if len(pattern.peaks) >= settings.min_peaks
         }
-        self._progress(len(frames) - len(hits), len(self._frames))
-        answers = dict(zip(hits, self._index(list(hits.values())), strict=True))
-        self._progress(len(frames), len(self._frames))
         # The first hits, not an even choice: further frames then add decoys and change none.
         chosen = list(hits)[: self._max_decoys if max_decoys is None else max_decoys]
-        decoys = self._index(
-            [make_decoy(hits[i], self._geometry, self._cell, seed=i) for i in chosen]
-        )
+        made = [make_decoy(hits[i], self._geometry, self._cell, seed=i) for i in chosen]
+        total = len(self._frames) + len(made)
+        told = counting_on(lambda n: self._progress(n, total), len(frames) - len(hits))
+        # The hits come first, so that they have an answer if the indexer runs out of time.
+        found_in = self._index([*hits.values(), *made], told)
+        answers = dict(zip(hits, found_in[: len(hits)], strict=True))
+        decoys = [answer for answer in found_in[len(hits) :] if not answer.failure]
         estimate = estimate_geometry(
             list(hits.values()), [answers[frame] for frame in hits], self._geometry, self._cell
         )
@@ -187,10 +191,13 @@ class LiveEvaluator:
             shift_y=pattern.shift_y + settings.shift_y,
         )
 
-    def _index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def _index(self, patterns: Sequence[Pattern], done: Done) -> list[Indexing]:
         keys = [_digest(pattern) for pattern in patterns]
         new = {key: p for key, p in zip(keys, patterns, strict=True) if key not in self._answers}
-        answers = dict(zip(new, self._indexer.index(list(new.values())), strict=True))
+        told = counting_on(done, len(patterns) - len(new))
+        told(0)
+        answers = dict(zip(new, self._indexer.index(list(new.values()), told), strict=True))
+        done(len(patterns))
         # What failed may go better next time.
         self._answers.update({k: a for k, a in answers.items() if not a.failure})
         return [answers[key] if key in answers else self._answers[key] for key in keys]

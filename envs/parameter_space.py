@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wrappers.errors import InputError
-from wrappers.settings import Settings
+from wrappers.settings import ROBUST_SNR, Settings
 
 __all__ = ["DEFAULT_TUNED", "Known", "Parameter", "ParameterSpace", "make_space"]
 
@@ -180,13 +180,16 @@ def make_space(
     largest_radius: float,
     photon_energy: float = math.nan,
     clen_range: float = 0.05,
+    peaks: str = "peakfinder8",
+    photon: float = math.nan,
 ) -> ParameterSpace:
     """Return the space in which a session searches.
 
-    The ranges cover what beamlines use. The threshold's follows the
+    The ranges cover what beamlines use. For peakfinder8 the threshold's follows the
     frames themselves rather than the geometry's ``adu_per_photon``, which real files often
     have wrong: below the median background pixel a threshold does nothing, and above thirty
-    times the brightest thousandth of the background only the strongest spots are left.
+    times the brightest thousandth of the background only the strongest spots are left. The
+    robust finder takes the geometry's word in any case, and goes down to the weakest spots.
 
     Parameters
     ----------
@@ -204,25 +207,25 @@ def make_space(
         In eV; no range depends on it, but a searcher may like to know.
     clen_range : float
         Half-width of the range of ``clen``, relative.
+    peaks : str
+        The peak finder, of `wrappers.settings.FINDERS`; it is not tuned.
+    photon : float
+        A photon in ADU; only the robust finder's range depends on it.
 
     Raises
     ------
     InputError
         If a name is not a setting that can be tuned.
     """
-    median, bright = background
-    low = max(median, bright / 20, 1e-3)
-    high = max(30 * bright, 10 * low)
+    searched, begin = _robust_box(photon) if peaks == "robust" else _peakfinder8_box(background)
     shift = 5 * pixel_size
     edge = math.ceil(largest_radius)
     known = {
         p.name: p
         for p in (
-            Parameter("min_snr", 3, 9),
-            Parameter("threshold", low, high, "log", unit="ADU"),
+            *searched,
             Parameter("min_pix_count", 1, 4, integer=True, unit="px"),
             Parameter("max_pix_count", 5, 300, "log", integer=True, unit="px"),
-            Parameter("local_bg_radius", 2, 8, integer=True, unit="px"),
             Parameter("min_res", 0, math.ceil(0.15 * largest_radius), integer=True, unit="px"),
             Parameter("max_res", int(0.3 * largest_radius), edge, integer=True, unit="px"),
             Parameter("min_peaks", 6, 30, integer=True),
@@ -246,8 +249,9 @@ def make_space(
     if len(set(tuned)) != len(tuned) or not tuned:
         raise InputError("name each tuned parameter once, and at least one")
     base = Settings(
-        min_snr=5,
-        threshold=known["threshold"].clip(bright),
+        peaks=peaks,
+        min_snr=begin["min_snr"],
+        threshold=known["threshold"].clip(begin["threshold"]),
         min_pix_count=2,
         max_pix_count=50,
         local_bg_radius=3,
@@ -256,3 +260,26 @@ def make_space(
     ).replace(**{name: USUAL_SIGMA for name in MASK_SIGMAS if name in tuned})
     facts = Known(background, camera_length, pixel_size, largest_radius, photon_energy)
     return ParameterSpace(tuple(known[name] for name in tuned), base, facts)
+
+
+def _peakfinder8_box(
+    background: tuple[float, float],
+) -> tuple[tuple[Parameter, ...], dict[str, float]]:
+    """Return the ranges that depend on the finder, and where a search begins."""
+    median, bright = background
+    low = max(median, bright / 20, 1e-3)
+    ranges = (
+        Parameter("min_snr", 3, 9),
+        Parameter("threshold", low, max(30 * bright, 10 * low), "log", unit="ADU"),
+        Parameter("local_bg_radius", 2, 8, integer=True, unit="px"),
+    )
+    return ranges, {"min_snr": 5, "threshold": bright}
+
+
+def _robust_box(photon: float) -> tuple[tuple[Parameter, ...], dict[str, float]]:
+    ranges = (
+        Parameter("min_snr", 2, 3.5),
+        Parameter("threshold", 0, 3 * photon, unit="ADU"),
+        Parameter("local_bg_radius", 2, 5, integer=True, unit="px"),
+    )
+    return ranges, {"min_snr": ROBUST_SNR, "threshold": photon}

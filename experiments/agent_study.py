@@ -23,7 +23,6 @@ from multiprocessing import get_context
 
 import click
 import numpy as np
-import torch
 
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
 from envs.simulated_pool import SimulatedPool
@@ -34,6 +33,7 @@ from tuner.comparison_methods import WarmStart
 from tuner.policy import SHIPPED, Policy
 from tuner.rollout import regret
 from tuner.searchers import Searcher, make_searcher
+from tuner.threads import share_cores
 from tuner.warm_start import portfolio
 from wrappers.files import write_whole
 
@@ -48,8 +48,8 @@ BENCHMARK = Benchmark(
     families={
         "train": Family(seed=1, n_drawn=60, n_tasks=40, n_seeds=1),
         "validation": Family(seed=1, n_drawn=60, n_tasks=40, n_seeds=1),
-        "test": Family(seed=0, n_drawn=150, n_tasks=100, n_seeds=3),
-        "shifted": Family(seed=0, n_drawn=200, n_tasks=100, n_seeds=3),
+        "test": Family(seed=3, n_drawn=150, n_tasks=100, n_seeds=3),
+        "shifted": Family(seed=3, n_drawn=200, n_tasks=100, n_seeds=3),
     },
     budget=20,
     n_frames=200,
@@ -135,13 +135,13 @@ def _validate(make: MakeSearcher, jobs: int) -> np.ndarray:
     """Return the mean regret on validation after each evaluation, (budget,)."""
     parts = np.array_split(np.arange(N_VALIDATION), 4 * jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        rows = list(pool.map(_validate_part, itertools.repeat(make), parts))
+        rows = list(pool.map(partial(_validate_part, make, jobs), parts))
     return np.concatenate(rows).mean(axis=0)
 
 
-def _validate_part(make: MakeSearcher, tasks: Iterable[int]) -> np.ndarray:
+def _validate_part(make: MakeSearcher, processes: int, tasks: Iterable[int]) -> np.ndarray:
     pool = SimulatedPool.draw("validation", N_VALIDATION, seed=2)
-    torch.set_num_threads(1)
+    share_cores(processes)
     rows = []
     for task in tasks:
         if pool.reachable[task] < BENCHMARK.least_reachable:

@@ -198,7 +198,8 @@ def test_the_reference_of_settings_says_what_the_code_does() -> None:
         for line in (ROOT / "docs" / "settings.md").read_text().splitlines()
         if len(cells := line.split("|")) == 8
     }
-    names = [field.name for field in dataclasses.fields(Settings)]
+    names = [field.name for field in dataclasses.fields(Settings) if field.name != "peaks"]
+    assert rows["peaks"][-1] == CRYSTFEL_DEFAULTS.peaks == Settings().peaks
     space = make_space(
         names, background=(0.0, 100.0), camera_length=0.1, pixel_size=1e-4, largest_radius=1000.0
     )
@@ -213,6 +214,24 @@ def test_the_reference_of_settings_says_what_the_code_does() -> None:
             assert float(start) == getattr(space.base, parameter.name)
         if re.fullmatch(r"[\d.]+", default):
             assert float(default) == getattr(CRYSTFEL_DEFAULTS, parameter.name)
+
+
+def test_the_reference_says_where_the_robust_finder_is_sought() -> None:
+    rows = {
+        cells[1].strip(" `"): [cell.strip() for cell in cells[3:-1]]
+        for line in (ROOT / "docs" / "settings.md").read_text().splitlines()
+        if len(cells := line.split("|")) == 6 and "`" in cells[1]
+    }
+    assert set(rows) == {"min_snr", "threshold", "min_pix_count", "local_bg_radius"}
+    space = make_space(
+        list(rows), background=(0.0, 100.0), camera_length=0.1, pixel_size=1e-4,
+        largest_radius=1000.0, peaks="robust", photon=1.0,
+    )  # fmt: skip
+    for parameter in space.parameters:
+        searched, start = rows[parameter.name]
+        low, high = map(float, searched.split(" – "))
+        assert (low, high) == (parameter.low, parameter.high)
+        assert float(start) == getattr(space.base, parameter.name)
 
 
 def test_the_readme_shows_the_session_of_the_tutorial() -> None:

@@ -48,7 +48,9 @@ def session(request: Request, folder: Path, choice: IndexerChoice) -> Recommenda
     if choice.name == "crystfel":
         own = recommendation.evidence["crystfel_own_search"]
         assert own["same_peaks"] == own["n_frames"] == recommendation.evidence["n_frames"]
-        assert own["n_indexed"] == recommendation.evidence["n_indexed"]
+        # Its peaks' last digits differ from those in our lists, and a frame on the brink of
+        # xgandalf's tolerance may then go either way.
+        assert abs(own["n_indexed"] - recommendation.evidence["n_indexed"]) <= 1
     return recommendation
 
 

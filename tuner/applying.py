@@ -13,7 +13,12 @@ from envs.evaluation import wilson_interval
 from envs.live_evaluator import LiveEvaluator
 from tuner.fingerprint import fingerprint
 from tuner.indexers import IndexerChoice
-from tuner.recommendation import Recommendation, applied_settings, read_recommendation
+from tuner.recommendation import (
+    EDITED,
+    Recommendation,
+    applied_settings,
+    read_recommendation,
+)
 from wrappers.cell import Cell
 from wrappers.detector.bad_pixels import find_bad_pixels
 from wrappers.detector.settings_mask import needs_map
@@ -99,8 +104,11 @@ def session_cell(recommendation: Recommendation) -> Path | None:
 
 
 def rate_intervals(recommendation: Recommendation) -> dict[str, tuple[float, float]]:
-    """Return the 95 % intervals of the hit and indexing rates, as far as they are recorded."""
-    evidence = recommendation.evidence
+    """Return the 95 % intervals of the hit and indexing rates, as far as they are recorded.
+
+    Settings that were edited by hand have none.
+    """
+    evidence = {} if recommendation.edited else recommendation.evidence
     try:
         n_frames = int(evidence["n_frames"])
         return {
@@ -131,7 +139,7 @@ class CurrentSet:
         A ``recommended.toml`` or a session's directory.
     run : Run
     on_problem : callable
-        Called with a sentence when a changed file cannot be read.
+        Called with a sentence when a changed file cannot be read, or was edited by hand.
 
     Attributes
     ----------
@@ -164,7 +172,10 @@ class CurrentSet:
         if signature is not None and signature != self._seen:
             self._seen = signature
             try:
-                self._current = self._taken_up(read_recommendation(self._path))
+                recommendation = read_recommendation(self._path)
+                self._current = self._taken_up(recommendation)
+                if recommendation.edited:
+                    self._on_problem(f"{self._path}: {EDITED}, so no rate is held against them")
             except InputError as error:
                 self._on_problem(f"{error}; the set before it stays in force")
         return self._current

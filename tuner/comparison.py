@@ -19,7 +19,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, Evaluator
@@ -29,6 +28,7 @@ from tuner.comparison_methods import METHODS, Kit
 from tuner.policy import SHIPPED
 from tuner.rollout import regret
 from tuner.searchers import Searcher
+from tuner.threads import share_cores
 from wrappers.errors import ProgramError
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
@@ -225,8 +225,9 @@ def compare_simulated(
         for noise in range(frozen.n_seeds)
     ]
     # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
+    job = _Job(benchmark, kit, tuple(methods), jobs)
     with ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=_prepare, initargs=(benchmark, kit, tuple(methods))
+        jobs, get_context("spawn"), initializer=_prepare, initargs=(job,)
     ) as pool:
         rows = pool.map(_run_unit, units, chunksize=4)
         for done, ((family, task, noise), row) in enumerate(zip(units, rows, strict=True)):
@@ -244,20 +245,20 @@ class _Job:
     benchmark: Benchmark
     kit: Kit
     methods: tuple[str, ...]
+    processes: int
 
 
 _jobs: list[_Job] = []
 
 
-def _prepare(benchmark: Benchmark, kit: Kit, methods: tuple[str, ...]) -> None:
-    _jobs[:] = [_Job(benchmark, kit, methods)]
+def _prepare(job: _Job) -> None:
+    _jobs[:] = [job]
 
 
 @lru_cache
 def _pool(family: str) -> SimulatedPool:
     pool = _jobs[0].benchmark.draw(family)
-    # After Numba's first parallel loop, which sets it anew.
-    torch.set_num_threads(1)
+    share_cores(_jobs[0].processes)
     return pool
 
 

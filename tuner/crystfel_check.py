@@ -50,6 +50,8 @@ def check_own_search(
         of CrystFEL's own search. Where that cannot be done ``not_done`` says why.
     """
     settings = evaluation.settings
+    if settings.peaks != "peakfinder8":
+        return {"not_done": f"CrystFEL has no {settings.peaks} peak search"}
     names = [run.name(outcome.frame) for outcome in evaluation.outcomes]
     clen_change = 0.0 if settings.clen is None else settings.clen - run.nominal_clen
     try:

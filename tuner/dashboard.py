@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import math
 import multiprocessing
 import signal
 import threading
@@ -28,10 +29,19 @@ HOSTS = ("127.0.0.1", "localhost", "::1")
 """Names under which a page may ask: others are a foreign site's that was pointed here. The port
 may be another one, that of a tunnel."""
 
+LINGER = 5.0
+"""Seconds, at most, that the end waits for a page that is being looked at to take the report."""
+
+LOOK = 2.0
+"""Seconds between two looks of a page."""
+
 REST = 2.0
 """How much longer than a drawing took is waited before the next: the session needs the cores."""
 
-SCRIPT = """
+SCRIPT = (
+    f"""const pause = {1000 * LOOK:.0f};
+"""
+    + """
 const line = document.getElementById("live");
 let tag = line.dataset.tag;
 async function look() {
@@ -44,14 +54,19 @@ async function look() {
       document.querySelectorAll(".scroll").forEach((each, i) => each.scrollLeft = aside[i] || 0);
       tag = next.getElementById("live").dataset.tag;
       line.textContent = next.getElementById("live").textContent;
+      if (next.getElementById("live").dataset.over) return;
     }
-    setTimeout(look, 2000);
+    setTimeout(look, pause);
   } catch {
-    line.textContent = "The session has ended, or was stopped: this is what it last showed.";
+    line.textContent = line.dataset.end;
   }
 }
-setTimeout(look, 2000);
+setTimeout(look, pause);
 """
+)
+
+FINAL = '"over"'
+"""Tag of the last state."""
 
 _DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 POLICY = (
@@ -65,8 +80,8 @@ class Dashboard:
 
     The page asks every two seconds whether there is something new, and then takes it over
     where it is scrolled to. It is drawn when it is asked for and something is new, a third of
-    the time at most, by a process of its own. Only this page can be asked for, and nothing be
-    changed by it.
+    the time at most, by a process of its own. In the end a page that is open gets the session's
+    report. Only this page can be asked for, and nothing be changed by it.
 
     Parameters
     ----------
@@ -89,9 +104,11 @@ class Dashboard:
     def __init__(self, directory: Path, port: int = 0) -> None:
         self._directory = directory
         self._store: SessionStore | None = None  # what is new
-        self._drawn = _draw(None)
+        self._drawn = _draw(None, directory)
         self._drawing: Future[tuple[str, bytes]] | None = None
         self._begun = self._rested = 0.0
+        self._asked = -math.inf
+        self._taken = threading.Event()
         self._lock = threading.Lock()
         # A process of its own: the session does not share Python's one lock with it.
         self._draughtsman = ProcessPoolExecutor(
@@ -116,10 +133,22 @@ class Dashboard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is None:
+            self._hand_over()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
         self._draughtsman.shutdown(cancel_futures=True)
+
+    def _hand_over(self) -> None:
+        """Let a page that is open take the report that the session has written."""
+        report = self._directory / "report.html"
+        if time.monotonic() - self._asked > 2 * LOOK or not report.exists():
+            return
+        with self._lock:
+            self._drawn = _final(report)
+            self._drawing, self._store = None, None
+        self._taken.wait(LINGER)
 
     def update(self) -> None:
         """Take up what the session has measured; called by the thread that writes it."""
@@ -133,6 +162,7 @@ class Dashboard:
         Where something is new, a drawing is begun that later calls return.
         """
         with self._lock:
+            self._asked = time.monotonic()
             if self._drawing is not None and self._drawing.done():
                 done, self._drawing = self._drawing, None
                 self._rested = time.monotonic() + REST * (time.monotonic() - self._begun)
@@ -141,8 +171,13 @@ class Dashboard:
             if self._store is not None and rested:
                 store, self._store = self._store, None
                 self._begun = time.monotonic()
-                self._drawing = self._draughtsman.submit(_draw, store)
+                self._drawing = self._draughtsman.submit(_draw, store, self._directory)
             return self._drawn
+
+    def given(self, tag: str) -> None:
+        """Note that a page has been given the state of a tag."""
+        if tag == FINAL:
+            self._taken.set()
 
 
 def _ignore_interrupts() -> None:
@@ -150,7 +185,14 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _draw(store: SessionStore | None) -> tuple[str, bytes]:
+def _final(report: Path) -> tuple[str, bytes]:
+    text = report.read_text()
+    body = text[text.index("<main>") : text.index("</main>") + len("</main>")]
+    line = f"The session has ended: this is its report, {report.absolute()}."
+    return _whole(FINAL, report.parent.name, line, body, report.parent)
+
+
+def _draw(store: SessionStore | None, directory: Path) -> tuple[str, bytes]:
     if store is None:
         tag, line, title = '"0"', "The first evaluation is under way, or being drawn.", "sfx-tuner"
         body = '<main><p class="headline">There is nothing to show yet.</p></main>'
@@ -159,7 +201,21 @@ def _draw(store: SessionStore | None) -> tuple[str, bytes]:
         tag, title = f'"{n}"', title_of(store)
         line = f"Running: {n} evaluation{'s' * (n != 1)} so far. This page renews itself."
         body = render_body(store, None, frames=False)
-    status = f'<div id="live" role="status" data-tag="{escape(tag)}">{line}</div>'
+    return _whole(tag, title, line, body, directory)
+
+
+def _whole(tag: str, title: str, line: str, body: str, directory: Path) -> tuple[str, bytes]:
+    """Return the tag of a state, and the page that shows it."""
+    report = directory.absolute() / "report.html"
+    end = (
+        "The session has ended, or was stopped: this is what it last showed. When it ends, its "
+        f"report is {report}."
+    )
+    over = ' data-over="1"' if tag == FINAL else ""
+    status = (
+        f'<div id="live" role="status" data-tag="{escape(tag)}" data-end="{escape(end)}"{over}>'
+        f"{escape(line)}</div>"
+    )
     script = f"<script>{SCRIPT}</script>"
     return tag, page(title, status + body, policy=POLICY, script=script).encode()
 
@@ -218,6 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not same:
             self.wfile.write(content)
+            self.server.dashboard.given(tag)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the terminal shows the session."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.exporters_formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
-from tuner.exporters_job import Export, Job
-from tuner.recommendation import Recommendation, clen_change, session_geometry
+from tuner.exporters_job import INSTEAD, Export, Job
+from tuner.recommendation import EDITED, Recommendation, clen_change, session_geometry
 from wrappers.detector.bad_pixels import BadPixelMap
 from wrappers.detector.geom_file import energy, split_lines, statements, write_geometry
 from wrappers.detector.geometry import Geometry
@@ -30,6 +30,8 @@ class Target:
         Returns the `Export` of a `Job`.
     file : str
         Its name where the user gives none.
+    searches : str
+        The program, where it is told to find peaks, which all do with peakfinder8; or "".
     needs_geometry : bool
         Whether the tuned geometry file is written beside it.
     takes_mask : bool
@@ -43,6 +45,7 @@ class Target:
 
     render: Callable[[Job], Export]
     file: str
+    searches: str = ""
     needs_geometry: bool = True
     takes_mask: bool = True
     has_versions: bool = False
@@ -51,12 +54,16 @@ class Target:
 
 
 TARGETS = {
-    "crystfel": Target(crystfel, "recommended.sh", executable=True),
-    "project": Target(project, "recommended.project"),
+    "crystfel": Target(crystfel, "recommended.sh", "indexamajig", executable=True),
+    "project": Target(project, "recommended.project", "CrystFEL's graphical program"),
     "geom": Target(geom, "recommended.geom"),
-    "xwiz": Target(xwiz, "recommended.xwiz.toml", has_versions=True),
-    "om": Target(om, "recommended.yaml", takes_mask=False, has_versions=True, plain_energy=True),
-    "cheetah": Target(cheetah, "recommended.ini", needs_geometry=False, takes_mask=False),
+    "xwiz": Target(xwiz, "recommended.xwiz.toml", "EXtra-Xwiz", has_versions=True),
+    "om": Target(
+        om, "recommended.yaml", "OM", takes_mask=False, has_versions=True, plain_energy=True
+    ),
+    "cheetah": Target(
+        cheetah, "recommended.ini", "Cheetah", needs_geometry=False, takes_mask=False
+    ),
     "json": Target(plain_json, "recommended.json", needs_geometry=False, takes_mask=False),
 }
 """What can be written, by the name that the command line has for it."""
@@ -95,8 +102,15 @@ def write_export(
     Raises
     ------
     InputError
-        If the geometry or cell is gone or has changed, or a file would overwrite another.
+        If the geometry or cell is gone or has changed, a file would overwrite another, or the
+        target cannot search as recommended.
     """
+    peaks = recommendation.settings.peaks
+    if target.searches and peaks != "peakfinder8":
+        raise InputError(
+            f"the recommended settings are of the {peaks} peak finder, which {target.searches} "
+            f"does not have: {INSTEAD} (--to geom writes the geometry, --to json everything)"
+        )
     if old and not target.has_versions:
         raise InputError("this target has no older form: leave out --format-version old")
     cell = cell or Path(str(recommendation.provenance.get("cell", "protein.cell")))
@@ -116,7 +130,8 @@ def write_export(
     if target.executable:
         path.chmod(0o755)
     further = [tuned] if target.needs_geometry and tuned != path else []
-    return [path, *further, *([mask] if mask else [])], export.notes
+    notes = (EDITED, *export.notes) if recommendation.edited else export.notes
+    return [path, *further, *([mask] if mask else [])], notes
 
 
 def _write_mask(recommendation: Recommendation, out: Path, geometry: Path) -> Path | None:

@@ -17,6 +17,7 @@ import tomlkit
 import yaml
 
 from tuner.exporters_job import (
+    INSTEAD,
     NO_LIMIT,
     Export,
     Job,
@@ -28,7 +29,7 @@ from tuner.exporters_job import (
     mask_notes,
     version,
 )
-from tuner.recommendation import UNITS, clen_change
+from tuner.recommendation import EDITED, UNITS, clen_change
 from wrappers.detector.geometry import Geometry
 
 __all__ = ["cheetah", "crystfel", "geom", "om", "plain_json", "project", "xwiz"]
@@ -126,9 +127,14 @@ def project(job: Job) -> Export:
 
 def geom(job: Job) -> Export:
     """Return the tuned geometry file again, with a comment on top."""
+    settings = job.settings
+    if settings.peaks == "peakfinder8":
+        rest = f"({' '.join(crystfel_arguments(settings))}) are options of indexamajig"
+    else:
+        rest = f"are of the {settings.peaks} peak finder, which CrystFEL does not have: {INSTEAD}"
     notes = (
         "a geometry file holds the camera length and the detector shift only; the peak settings "
-        f"({' '.join(crystfel_arguments(job.settings))}) are options of indexamajig",
+        f"{rest}",
         *mask_notes(job),
     )
     text = job.geometry.read_bytes().decode("utf-8", "surrogateescape")
@@ -289,6 +295,7 @@ def plain_json(job: Job) -> Export:
     """Return the whole recommendation as JSON, with units."""
     document = {
         "written_by": version(),
+        **({"note": EDITED} if job.recommendation.edited else {}),
         **job.recommendation.as_dict(),
         "units": UNITS,
     }

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.recommendation import Recommendation
+from tuner.recommendation import EDITED, Recommendation
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import CrystfelProgram
 from wrappers.crystfel.options import EFFORTS, choose_method
 from wrappers.settings import MASK_FIELDS, Settings
 
 __all__ = [
+    "INSTEAD",
     "NO_LIMIT",
     "Export",
     "Job",
@@ -30,6 +31,9 @@ __all__ = [
 
 NO_LIMIT = 100_000
 """Pixels, beyond any detector. CrystFEL takes 0 for no limit only since 0.12, others never."""
+
+INSTEAD = "write the hits with their peaks (sfx-tuner apply) and index with indexamajig --peaks=cxi"
+"""What to do with settings that are of no peak finder of CrystFEL's."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,9 @@ def limit_notes(settings: Settings, name: str) -> list[str]:
 
 def mask_notes(job: Job, mend: str = "add its lines to the geometry") -> list[str]:
     """Say where the pixels are that the settings mask; `mend` is what to do with a mask file."""
-    masking = [f"{name} ({getattr(job.settings, name):g})" for name in MASK_FIELDS]
-    if not any(job.settings.mask_key):
+    values = {name: getattr(job.settings, name) for name in MASK_FIELDS}
+    masking = [f"{name} ({value:g})" for name, value in values.items() if value]
+    if not masking:
         return []
     if job.mask is not None:
         return [f"{', '.join(masking)}: they stand as pixels in the mask file {job.mask.name}"]
@@ -151,7 +156,11 @@ def comments(job: Job, what: str, notes: Sequence[str], mark: str) -> list[str]:
     measured = ("n_frames", "indexing_rate", "ci95", "false_rate", "baseline_rate")
     sentences = [
         f"{what}. Written by {version()}.",
-        *(f"evidence: {key} = {evidence[key]}" for key in measured if key in evidence),
+        *(
+            [f"Note: {EDITED}."]
+            if job.recommendation.edited
+            else [f"evidence: {key} = {evidence[key]}" for key in measured if key in evidence]
+        ),
         *(f"provenance: {key} = {value}" for key, value in provenance.items()),
         *(f"Note: {note}." for note in notes),
     ]

@@ -12,7 +12,7 @@ from tuner.statistics import upper_limit
 from tuner.store import Trial
 from wrappers.settings import Settings
 
-__all__ = ["Race", "separated"]
+__all__ = ["INDIFFERENCE", "Race", "separated"]
 
 INDIFFERENCE = 0.03
 """A difference of indexing rates, in all frames, that nobody would spend beamtime on."""

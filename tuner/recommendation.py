@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -20,6 +22,7 @@ from wrappers.files import write_whole
 from wrappers.settings import Settings
 
 __all__ = [
+    "EDITED",
     "UNITS",
     "Recommendation",
     "applied_settings",
@@ -27,6 +30,8 @@ __all__ = [
     "read_recommendation",
     "recommend",
     "session_geometry",
+    "settings_digest",
+    "shown",
     "write_recommendation",
 ]
 
@@ -47,6 +52,15 @@ UNITS = {
 }
 
 
+MEASURED = "settings_sha256"
+"""In the provenance: the digest of the settings that were measured."""
+
+EDITED = (
+    "the settings were edited by hand after the session: its rates are those of its own set, and "
+    "nobody has measured these"
+)
+
+
 @dataclass(frozen=True)
 class Recommendation:
     """What a session found, and how well it is known.
@@ -61,6 +75,16 @@ class Recommendation:
     settings: Settings
     evidence: Mapping[str, Any]
     provenance: Mapping[str, Any]
+
+    @property
+    def edited(self) -> bool:
+        """Whether the settings were changed since they were measured, so no evidence is theirs."""
+        return self.measured != settings_digest(self.settings)
+
+    @property
+    def measured(self) -> str:
+        """What tells the settings that the evidence is of; see `settings_digest`."""
+        return str(self.provenance.get(MEASURED) or settings_digest(self.settings))
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return the file's three tables as plain values."""
@@ -113,7 +137,20 @@ def recommend(
         **checks,
     }
     known = {key: value for key, value in evidence.items() if not _is_nan(value)}
-    return Recommendation(best.settings, known, provenance)
+    return Recommendation(
+        best.settings, known, {**provenance, MEASURED: settings_digest(best.settings)}
+    )
+
+
+def settings_digest(settings: Settings) -> str:
+    """Return what tells one set of settings from others, whatever fields are added to them."""
+    usual = Settings()
+    values = {
+        name: value if isinstance(value, str) else float(value)
+        for name, value in settings.as_dict().items()
+        if value is not None and value != getattr(usual, name)
+    }
+    return f"sha256:{hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}"
 
 
 def write_recommendation(recommendation: Recommendation, path: Path) -> None:
@@ -215,6 +252,11 @@ def applied_settings(recommendation: Recommendation, nominal_clen: float) -> Set
     moved since, as its header says, keeps it.
     """
     return recommendation.settings.replace(clen=nominal_clen + clen_change(recommendation))
+
+
+def shown(value: str | float) -> str:
+    """Return a setting's value for people."""
+    return value if isinstance(value, str) else f"{value:.6g}"
 
 
 def _is_nan(value: object) -> bool:

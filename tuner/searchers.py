@@ -14,7 +14,6 @@ from typing import Protocol
 
 import numpy as np
 import optuna
-import torch
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial, TrialState, create_trial
 
@@ -145,6 +144,8 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 def _gp(space: ParameterSpace, seed: int) -> Searcher:
     # On matrices this small, threads that wait for each other cost five times the work.
+    import torch  # only here: it takes seconds, and reports do without
+
     torch.set_num_threads(1)
     # The session's own first looks stand in for most of the random start.
     return OptunaSearcher(

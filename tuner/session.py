@@ -16,7 +16,7 @@ import numpy as np
 from envs import objective
 from envs.evaluation import Evaluation, Evaluator
 from envs.parameter_space import ParameterSpace
-from tuner.racing import Race, separated
+from tuner.racing import INDIFFERENCE, Race, separated
 from tuner.searchers import AGENTS, Searcher, make_searcher
 from tuner.store import SessionStore, Trial
 from wrappers.errors import ProgramError
@@ -36,8 +36,8 @@ MISLEADING = 30
 COARSE_CLEN = (0.03, -0.03, 0.05, -0.05, 0.015, -0.015)
 """Relative offsets to look at where nothing indexes: an indexer accepts about ± 2 %."""
 
-PORTFOLIO = ((4.25, 0.3, 2), (4.0, 0.3, 3), (6.0, 0.3, 2))
-"""Settings that are often good, tried before any searcher proposes: min_snr, threshold relative
+PORTFOLIO = ((0.85, 0.3, 2), (0.8, 0.3, 3), (1.2, 0.3, 2))
+"""Settings that are often good, tried before any searcher proposes: min_snr and threshold relative
 to the base settings', min_pix_count. They are the ridge of CrystFEL's rates on a simulated run."""
 
 FAILURES_TO_END = 2
@@ -106,7 +106,8 @@ def run_session(
     those: the best of many noisy rates flatters itself.
 
     An evaluation that fails as a whole is tried once more, then recorded as failed. After two
-    of those in a row the session ends with what it has.
+    of those in a row, or one when the winner is measured again, the session ends with what it has:
+    its best trial at the geometry that the lattices ask for, if that is as good as any.
 
     Parameters
     ----------
@@ -148,9 +149,11 @@ def run_session(
             whole = trial.evaluation.n_frames == by.n_frames
             if same_frames and whole and trial.evaluation.settings == settings:
                 return trial.evaluation
-        trial = store.add(stage, by.evaluate(settings))
-        on_trial(trial)
-        return trial.evaluation
+        evaluation = _attempt(lambda: by.evaluate(settings), settings)
+        if evaluation.failure:
+            raise ProgramError(evaluation.failure)
+        on_trial(store.add(stage, evaluation))
+        return evaluation
 
     earlier = sum(trial.evaluation.seconds for trial in store.trials)
     started = time.perf_counter()
@@ -177,21 +180,47 @@ def run_session(
 
     tuning = tuning_trials(store.trials)
     winner = best_trial(tuning, space)
-    if failures == FAILURES_TO_END:
-        reason = tuning[-1].evaluation.failure
-        if winner is None:
-            raise ProgramError(reason)
-        return Outcome(winner.evaluation, tuning[0].evaluation, False, reason)
+    broken = tuning[-1].evaluation.failure if failures == FAILURES_TO_END else ""
     if winner is None:
+        if broken:
+            raise ProgramError(broken)
         return None
     best, baseline = winner.evaluation, tuning[0].evaluation
     asked = asked_geometry(tuning, space)
+    if not broken:
+        try:
+            if not _near(best.settings, asked, space, resolutions=1):
+                best = measure("confirm", best.settings.replace(**asked), evaluator)
+            if fresh is None:
+                return Outcome(best, baseline, False)
+            fresh_baseline = measure("fresh", baseline.settings, fresh)
+            return Outcome(measure("fresh", best.settings, fresh), fresh_baseline, True)
+        except ProgramError as error:
+            broken = str(error)
     if not _near(best.settings, asked, space, resolutions=1):
-        best = measure("confirm", best.settings.replace(**asked), evaluator)
-    if fresh is not None:
-        baseline = measure("fresh", baseline.settings, fresh)
-        best = measure("fresh", best.settings, fresh)
-    return Outcome(best, baseline, fresh is not None)
+        best, remark = _best_measured(winner, tuning, asked, space)
+        broken += remark
+    return Outcome(best, baseline, False, broken)
+
+
+def _best_measured(
+    winner: Trial, tuning: Sequence[Trial], asked: Mapping[str, float], space: ParameterSpace
+) -> tuple[Evaluation, str]:
+    """Return what to recommend where nothing can be measured any more, and a remark on it.
+
+    It is the best trial at the geometry that is asked for, if that is as good as the winner.
+    """
+    near = [
+        trial
+        for trial in tuning
+        if trial.evaluation.n_frames == winner.evaluation.n_frames
+        and _near(trial.evaluation.settings, asked, space, resolutions=1)
+    ]
+    other = best_trial(near, space)
+    if other is not None and merit(other.evaluation) > merit(winner.evaluation) - INDIFFERENCE:
+        return other.evaluation, ""
+    wanted = " and ".join(f"{name} = {value:.6g} m" for name, value in asked.items())
+    return winner.evaluation, f"; the indexed frames ask for {wanted}, which was not measured"
 
 
 def _attempt(measure: Callable[[], Evaluation], settings: Settings) -> Evaluation:
@@ -306,13 +335,13 @@ def _portfolio(space: ParameterSpace) -> list[Settings]:
         space.settings(
             space.values(
                 space.base.replace(
-                    min_snr=min_snr,
-                    threshold=factor * space.base.threshold,
+                    min_snr=snr * space.base.min_snr,
+                    threshold=threshold * space.base.threshold,
                     min_pix_count=min_pix_count,
                 )
             )
         )
-        for min_snr, factor, min_pix_count in PORTFOLIO
+        for snr, threshold, min_pix_count in PORTFOLIO
     ]
     return list(dict.fromkeys(point for point in points if point != space.base))
 
@@ -320,8 +349,10 @@ def _portfolio(space: ParameterSpace) -> list[Settings]:
 def _coarse_looks(start: Trial, space: ParameterSpace) -> list[Settings]:
     """Return what to try where nothing indexes, the likelier mend first."""
     base, peaks, geometry = space.base, [], []
-    for min_snr, threshold in ((4.0, base.threshold / 3), (7.0, 3 * base.threshold)):
-        values = space.values(base.replace(min_snr=min_snr, threshold=threshold))
+    for snr, threshold in ((0.8, 1 / 3), (1.4, 3.0)):
+        values = space.values(
+            base.replace(min_snr=snr * base.min_snr, threshold=threshold * base.threshold)
+        )
         peaks.append(space.settings(values))
     if "clen" in space.names and base.clen is not None:
         for offset in COARSE_CLEN:

@@ -27,6 +27,7 @@ from envs.simulated_pool import SimulatedPool
 from envs.tuning_env import Reward
 from tuner.policy import Policy
 from tuner.rollout import roll_out
+from tuner.threads import share_cores
 from tuner.training_curves import Row, draw_curves, read_curve, write_curve
 from wrappers.errors import InputError
 from wrappers.files import write_whole
@@ -130,7 +131,7 @@ def train(
     # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = [
-            pool.submit(train_seed, training, seed, directory / f"seed_{seed}")
+            pool.submit(train_seed, training, seed, directory / f"seed_{seed}", jobs)
             for seed in training.seeds
         ]
         while not all(future.done() for future in futures):
@@ -142,12 +143,14 @@ def train(
     return _choose(training, directory)
 
 
-def train_seed(training: Training, seed: int, directory: Path) -> None:
-    """Train one seed, or go on with it; the best checkpoint is kept in ``directory/best``."""
+def train_seed(training: Training, seed: int, directory: Path, processes: int = 1) -> None:
+    """Train one seed, or go on with it; the best checkpoint is kept in ``directory/best``.
+
+    So many `processes` share the machine.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     pool, validation = _pools(training, directory.parent)
-    # Small batches run many times slower on more threads; Numba's first loop sets them anew.
-    torch.set_num_threads(1)
+    share_cores(processes)
     rows = read_curve(directory)
     model = _make_model(training, seed, _make_env(training, pool, seed, 0))
     if rows:

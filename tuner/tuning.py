@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -19,14 +20,18 @@ from tuner.fingerprint import fingerprint
 from tuner.indexers import IndexerChoice, make_indexer
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
+from tuner.searchers import AGENTS
 from tuner.session import Budget, Outcome, run_session
 from tuner.store import SessionStore, Trial
 from wrappers.cell import Cell
+from wrappers.crystfel.options import require_program
+from wrappers.crystfel.server import can_serve
 from wrappers.detector.bad_pixels import BadPixelMap, find_bad_pixels
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.settings_mask import needs_map
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
+from wrappers.peakfinding.robust_peaks import photon_adu
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -58,6 +63,9 @@ class Request:
         Size of the tuning sample; None takes every frame.
     tuned : tuple of str
         The tuned settings.
+    peaks : str
+        The peak finder whose settings are tuned, of `wrappers.settings.FINDERS`. The baseline is
+        CrystFEL's defaults in any case.
     clen_range : float
         ``clen`` is sought within this fraction of the geometry's.
     seed : int
@@ -73,6 +81,7 @@ class Request:
     searcher: str = "gp"
     n_frames: int | None = 200
     tuned: tuple[str, ...] = DEFAULT_TUNED
+    peaks: str = "peakfinder8"
     clen_range: float = 0.05
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
@@ -112,7 +121,7 @@ def tune(
     on_trial : callable
         Called with each new trial.
     on_progress : callable
-        Called with the frames of the evaluation under way that are done, and with all.
+        Called with the frames and decoys of the evaluation under way that are done, and with all.
 
     Returns
     -------
@@ -126,6 +135,11 @@ def tune(
     ProgramError
         If the indexer cannot be run.
     """
+    if request.searcher in AGENTS and request.peaks != "peakfinder8":
+        raise InputError(
+            f"the {request.searcher} searcher was trained with peakfinder8 and knows no "
+            f"{request.peaks} peak finder: choose --searcher gp"
+        )
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
     run = Run.open(request.data, geometry)
@@ -178,7 +192,7 @@ def tune(
         )
     recommendation = None
     if outcome is not None:
-        checks = {}
+        checks = {"crystfel": _program()} if request.indexer.crystfel else {}
         if request.indexer.crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
                 outcome.best, run, request.geometry, cell, request.indexer, jobs=jobs
@@ -215,14 +229,17 @@ def search_space(
 ) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
     radii = geometry.radius_map()
+    energy = run.photon_energy(sample[0])
     return make_space(
         request.tuned,
         background=background_level(run, sample),
         camera_length=run.nominal_clen,
         pixel_size=1 / geometry.panels[0].res,
         largest_radius=float(radii[np.isfinite(radii)].max()),
-        photon_energy=run.photon_energy(sample[0]),
+        photon_energy=energy,
         clen_range=request.clen_range,
+        peaks=request.peaks,
+        photon=photon_adu(geometry, energy) if request.peaks == "robust" else math.nan,
     )
 
 
@@ -247,6 +264,17 @@ def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, An
             for name in ("data", "geometry", "cell")
             for key in (name, f"{name}_sha256")
         },
+    }
+
+
+def _program() -> dict[str, Any]:
+    """Return what CrystFEL was found here."""
+    program = require_program(None)
+    return {
+        "version": program.version,
+        "program": program.path,
+        "indexers": list(program.indexers),
+        "stays": can_serve(program),
     }
 
 

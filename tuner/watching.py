@@ -13,11 +13,12 @@ from envs.live_evaluator import sample_frames
 from tuner.applying import CurrentSet, VetoCheck, check_veto, rate_intervals
 from tuner.drift import RateWatch
 from wrappers.cell import Cell
+from wrappers.detector.bad_pixels import BadPixelMap
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
 from wrappers.indexing import Indexer
-from wrappers.peakfinding.peakfinder8 import PeakFinder
+from wrappers.peakfinding.finders import NamedFinder
 from wrappers.reduction import OtherInputs, Reduction, reduce_run
 from wrappers.reduction.parts import Part
 
@@ -46,6 +47,8 @@ class WatchRequest:
         Frames of each run that are indexed to watch the indexing rate; 0 for none.
     jobs : int
     virtual : bool
+    mask : Path or None
+        The map of bad pixels for sets that mask some; without one each run's own frames make it.
     """
 
     recommended: Path
@@ -56,6 +59,7 @@ class WatchRequest:
     n_sample: int = 100
     jobs: int = 1
     virtual: bool = False
+    mask: Path | None = None
 
 
 class Watch:
@@ -79,7 +83,7 @@ class Watch:
     Raises
     ------
     InputError
-        If the folder of the hits cannot be made.
+        If the folder of the hits cannot be made, or the map of bad pixels cannot be read.
     """
 
     def __init__(
@@ -94,6 +98,9 @@ class Watch:
     ) -> None:
         self._request, self._geometry, self._cell, self._indexer = request, geometry, cell, indexer
         self._say, self._progress = say, progress
+        self._bad_pixels = (
+            None if request.mask is None else BadPixelMap.load(request.mask, geometry)
+        )
         try:
             request.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -110,7 +117,7 @@ class Watch:
         lines = []
         for path in self._ready():
             try:
-                run = Run.open(path, self._geometry)
+                run = Run.open(path, self._geometry).with_bad_pixels(self._bad_pixels)
                 line = self._reduce(path, run)
             except InputError as error:
                 # It may be no run, or not be complete: it is looked at again when it changes.
@@ -168,7 +175,7 @@ class Watch:
         def reduce(resume: bool) -> Reduction:
             return reduce_run(
                 run,
-                PeakFinder(run.geometry),
+                NamedFinder(run.geometry),
                 current,
                 self._output(path),
                 jobs=request.jobs,

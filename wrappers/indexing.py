@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 
 from wrappers.peaks import PeakList
 
-__all__ = ["Indexer", "Indexing", "Lattice", "Pattern"]
+__all__ = ["Done", "Indexer", "Indexing", "Lattice", "Pattern", "counting_on", "unheard"]
+
+Done = Callable[[int], None]
+"""Called, now and then, with the number of patterns that are done so far."""
+
+
+def unheard(n: int) -> None:
+    """Ignore how many patterns are done."""
+
+
+def counting_on(done: Done, already: int) -> Done:
+    """Return what tells `done` of a part, when so many others are done already."""
+    return lambda n: done(already + n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +102,7 @@ class Indexer(Protocol):
         """
         ...
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index each pattern; the answers come in the patterns' order."""
         ...
 

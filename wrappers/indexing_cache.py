@@ -21,7 +21,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.indexing import Indexer, Indexing, Lattice, Pattern
+from wrappers.indexing import Done, Indexer, Indexing, Lattice, Pattern, counting_on, unheard
 
 __all__ = ["CachedIndexer"]
 
@@ -105,7 +105,7 @@ class CachedIndexer:
         """Whether the other indexer uses several cores by itself."""
         return self._indexer.parallel
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index each pattern, or look it up; the answers come in the patterns' order."""
         keys = [self._key(pattern) for pattern in patterns]
         distinct = dict(zip(keys, patterns, strict=True))
@@ -114,7 +114,8 @@ class CachedIndexer:
         self.n_asked += len(patterns)
         self.n_new += len(new)
         if new:
-            found = dict(zip(new, self._indexer.index(list(new.values())), strict=True))
+            told = counting_on(done, len(patterns) - len(new))
+            found = dict(zip(new, self._indexer.index(list(new.values()), told), strict=True))
             self._keep({key: answer for key, answer in found.items() if not answer.failure})
             answers |= found
         return [answers[key] for key in keys]

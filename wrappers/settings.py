@@ -10,9 +10,16 @@ from typing import Any
 
 from wrappers.errors import InputError
 
-__all__ = ["CRYSTFEL_DEFAULTS", "MASK_FIELDS", "PEAK_FIELDS", "Settings"]
+__all__ = ["CRYSTFEL_DEFAULTS", "FINDERS", "MASK_FIELDS", "PEAK_FIELDS", "ROBUST_SNR", "Settings"]
+
+FINDERS = ("peakfinder8", "robust")
+"""The peak finders that settings may be for (`wrappers.peakfinding.finders`)."""
+
+ROBUST_SNR = 2.5
+"""A usual ``min_snr`` of the robust finder; 5 is one of peakfinder8."""
 
 PEAK_FIELDS = (
+    "peaks",
     "min_snr",
     "threshold",
     "min_pix_count",
@@ -37,6 +44,9 @@ class Settings:
 
     Parameters
     ----------
+    peaks : {"peakfinder8", "robust"}
+        The peak finder. What follows is its meaning for peakfinder8;
+        `wrappers.peakfinding.robust_peaks` has that for the robust one.
     min_snr : float
         Smallest signal-to-noise ratio of a peak's summed intensity; also the width, in
         standard deviations, at which the radial background is clipped.
@@ -68,10 +78,11 @@ class Settings:
     Raises
     ------
     InputError
-        If a value is not finite or not possible. CrystFEL itself takes a negative
-        ``min_snr`` or ``clen`` without a word.
+        If a value is not finite or not possible, or there is no such peak finder. CrystFEL itself
+        takes a negative ``min_snr`` or ``clen`` without a word.
     """
 
+    peaks: str = "peakfinder8"
     min_snr: float = 5.0
     threshold: float = 800.0
     min_pix_count: int = 2
@@ -89,9 +100,13 @@ class Settings:
     mask_edge: int = 0
 
     def __post_init__(self) -> None:
+        _require(
+            self.peaks in FINDERS,
+            f"peaks is {self.peaks!r}, but must be one of {', '.join(FINDERS)}",
+        )
         for field in dataclasses.fields(self):
             value: Any = getattr(self, field.name)
-            if field.name == "clen" and value is None:
+            if field.name == "peaks" or (field.name == "clen" and value is None):
                 continue
             if not isinstance(value, Real) or isinstance(value, bool):
                 raise InputError(f"{field.name} is {value!r}, but must be a number")
@@ -138,16 +153,16 @@ class Settings:
         for name in MASK_FIELDS:
             _require(getattr(self, name) >= 0, f"{name} must not be negative (0 masks nothing)")
 
-    def replace(self, **changes: float | None) -> Settings:
+    def replace(self, **changes: float | str | None) -> Settings:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
-    def as_dict(self) -> dict[str, float | int | None]:
+    def as_dict(self) -> dict[str, str | float | int | None]:
         """Return the fields as a plain dictionary, in their order."""
         return dataclasses.asdict(self)
 
     @property
-    def peak_key(self) -> tuple[float, ...]:
+    def peak_key(self) -> tuple[str | float, ...]:
         """What decides the peaks of a masked frame: equal keys give equal peak lists."""
         return tuple(getattr(self, name) for name in PEAK_FIELDS)
 

@@ -12,7 +12,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
-from wrappers.indexing import Indexing, Pattern
+from wrappers.indexing import Done, Indexing, Pattern, unheard
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.settings import Settings
 
@@ -40,9 +40,9 @@ class Counting:
     def __init__(self, geometry: Geometry, cell: Cell) -> None:
         self.inner, self.given = FastIndexer(geometry, cell), 0
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         self.given += len(patterns)
-        return self.inner.index(patterns)
+        return self.inner.index(patterns, done)
 
 
 def test_an_evaluation_of_good_settings(parts):
@@ -67,6 +67,28 @@ def test_processes_and_the_single_process_agree(parts):
             results.append(live.evaluate(GOOD))
     assert results[0].outcomes == results[1].outcomes
     assert results[0].asked == results[1].asked
+
+
+def test_progress_counts_frames_and_decoys_one_by_one(parts):
+    run, geometry, cell = parts
+    told: list[tuple[int, int]] = []
+    with LiveEvaluator(
+        run,
+        geometry,
+        cell,
+        FastIndexer(geometry, cell),
+        range(FRAMES),
+        progress=lambda done, total: told.append((done, total)),
+    ) as live:
+        first = live.evaluate(GOOD)
+        total = FRAMES + first.n_decoys
+        assert {each for _, each in told} == {total}
+        done = [done for done, _ in told]
+        assert set(done) == set(range(FRAMES - first.n_hits, total + 1))
+        assert done == sorted(done)
+        told.clear()
+        live.evaluate(GOOD)
+    assert set(told) == {(total, total)}
 
 
 def test_what_was_indexed_is_not_indexed_again(parts):

@@ -59,7 +59,7 @@ class Nothing:
 
     name, parallel = "nothing", True
 
-    def index(self, patterns):
+    def index(self, patterns, done=None):
         return [Indexing()] * len(patterns)
 
 

@@ -86,6 +86,36 @@ def test_the_background_sets_the_threshold_range_whatever_the_units():
     assert adu.base.threshold == pytest.approx(40 * photons.base.threshold, rel=0.01)
 
 
+def robust_space(*names: str, photon: float = 40.0) -> ParameterSpace:
+    return make_space(
+        names or ("min_snr", "threshold", "min_pix_count", "local_bg_radius", "clen"),
+        background=(12.0, 60.0),
+        camera_length=0.08,
+        pixel_size=75e-6,
+        largest_radius=725.0,
+        peaks="robust",
+        photon=photon,
+    )
+
+
+def test_the_robust_finder_has_a_box_of_its_own():
+    box = robust_space()
+    assert box.base.peaks == "robust" and space().base.peaks == "peakfinder8"
+    assert (box.base.min_snr, box.base.threshold) == (2.5, 40)
+    low, high = box.decode(np.zeros(5)), box.decode(np.ones(5))
+    assert low.peaks == high.peaks == "robust"
+    assert (low.min_snr, high.min_snr) == (2, 3.5)
+    assert (low.threshold, high.threshold) == (0, 120)
+    assert (low.min_pix_count, high.min_pix_count) == (1, 4)
+    assert (low.local_bg_radius, high.local_bg_radius) == (2, 5)
+    assert box.decode(box.encode(box.base)) == box.base
+
+
+def test_the_finder_itself_is_not_tuned():
+    with pytest.raises(InputError, match="'peaks' cannot be tuned"):
+        space("peaks")
+
+
 def test_a_setting_that_cannot_be_tuned_is_refused_with_the_choice():
     with pytest.raises(InputError, match=r"'min_sn' cannot be tuned; choose from min_snr"):
         space("min_sn")

@@ -1,4 +1,4 @@
-"""Pools that search with another peak finder than peakfinder8."""
+"""Pools search with the peak finder that the settings name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import pytest
 from envs.frame_pool import FramePool
 from envs.simulator import demo_experiment, simulate_run
 from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
 from wrappers.frames.run import Run
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.settings import Settings
 
-ASKED = [Settings(min_snr=snr, threshold=10, max_pix_count=50) for snr in (3, 2.5, 2.5, 2, 1.5)]
+ROBUST = Settings(peaks="robust", min_snr=2.5, threshold=10, max_pix_count=50)
+# What a session asks: the defaults first, then one finder's settings, out of its range too.
+ASKED = [
+    Settings(threshold=30),
+    *(ROBUST.replace(min_snr=snr) for snr in (3, 2.5, 2.5, 2, 1.5)),
+    Settings(threshold=30),
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,25 +29,56 @@ def run(tmp_path_factory) -> Run:
     return Run.open(paths.data, Geometry.read(paths.geometry))
 
 
+@pytest.fixture(scope="module")
+def expected(run):
+    """What the finders themselves find, settings by settings."""
+    finders = {"peakfinder8": PeakFinder(run.geometry), "robust": RobustPeakFinder(run.geometry)}
+    found = [[finders[s.peaks].find(run[i], s) for i in range(len(run))] for s in ASKED]
+    assert all(sum(map(len, lists)) > 20 for lists in found)
+    return found
+
+
+def check(pool, run, expected):
+    for settings, lists in zip(ASKED, expected, strict=True):
+        found = pool.search(range(len(run)), settings)
+        for index, peaks in enumerate(lists):
+            np.testing.assert_array_equal(found[index].peaks.fs, peaks.fs)
+            np.testing.assert_array_equal(found[index].peaks.snr, peaks.snr)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("memory", [0, 1 << 30])
-def test_the_peaks_are_those_of_the_finder(run, jobs, memory):
-    noise = np.ones(run.geometry.slab_shape, np.float32)
-    noise[:, ::7] = 3
-    robust = RobustPeakFinder(run.geometry, noise=noise)
-    with FramePool(run, run.geometry, None, jobs, memory, robust) as pool:
-        for settings in ASKED:
-            for index, pattern in pool.search(range(len(run)), settings).items():
-                expected = robust.find(run[index], settings)
-                assert len(expected) > 0
-                np.testing.assert_array_equal(pattern.peaks.fs, expected.fs)
-                np.testing.assert_array_equal(pattern.peaks.snr, expected.snr)
+def test_processes_find_what_the_finder_finds(run, expected, jobs, memory):
+    with FramePool(run, run.geometry, None, jobs, memory) as pool:
+        check(pool, run, expected)
 
 
-def test_without_one_they_are_those_of_peakfinder8(run):
-    settings = Settings(min_snr=4.5, threshold=30)
-    with FramePool(run, run.geometry, None, jobs=1) as pool:
-        found = pool.search([1], settings)[1].peaks
-    expected = PeakFinder(run.geometry).find(run[1], settings)
-    assert len(expected) > 0
-    np.testing.assert_array_equal(found.fs, expected.fs)
+def test_so_does_a_cluster(run, expected):
+    distributed = pytest.importorskip("distributed", reason="needs Dask: pip install distributed")
+    from envs.cluster_pool import ClusterPool
+    from wrappers.cell import Cell
+    from wrappers.lattices.fast_indexer import FastIndexer
+
+    cell = Cell.read(run.geometry.path.with_suffix(".cell"))
+    indexer = FastIndexer(run.geometry, cell)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as local,
+        distributed.Client(local) as client,
+        ClusterPool(client, run, run.geometry, indexer, memory=1 << 30) as pool,
+    ):
+        check(pool, run, expected)
+
+
+def test_a_geometry_that_knows_no_photon_is_told_of(run):
+    lines = run.geometry.path.read_text().splitlines(keepends=True)
+    path = run.geometry.path.with_name("no_photon.geom")
+    path.write_text("".join(line for line in lines if not line.startswith("adu_per_photon")))
+    geometry = Geometry.read(path)
+    unknown = Run.open(run.files[0], geometry)
+    with (
+        FramePool(unknown, geometry, None, jobs=2) as pool,
+        pytest.raises(InputError, match=r"no_photon\.geom does not say how many ADU a photon is"),
+    ):
+        pool.search([0], ROBUST)

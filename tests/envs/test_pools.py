@@ -156,10 +156,12 @@ def kill_soon(process: int) -> None:
     os.kill(process, signal.SIGKILL)
 
 
-def test_a_cluster_without_workers_says_so(parts):
+def test_a_cluster_without_workers_says_so(parts, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="needs Dask: pip install distributed")
+    from envs import cluster_pool
     from envs.cluster_pool import ClusterPool
 
+    monkeypatch.setattr(cluster_pool, "COME_BACK", 0.2)
     run, geometry, cell = parts
     with (
         distributed.LocalCluster(

@@ -108,6 +108,85 @@ def test_peaks_and_index_agree(cli, simulated):
     assert 0 < indexed["n_indexed"] <= indexed["n_hits"] < FRAMES
 
 
+def test_a_session_with_the_robust_finder(cli, simulated):
+    code, out, err = cli(*tune_arguments(simulated, "--peaks", "robust", "--json"))
+    assert code == 0, err
+    result = json.loads(out)
+    settings = result["settings"]
+    assert settings["peaks"] == "robust" and 2 <= settings["min_snr"] <= 3.5
+    assert result["evidence"]["indexing_rate"] > result["evidence"]["baseline_rate"]
+    rows = Path("session/trials.csv").read_text().splitlines()
+    finders = [row.split(",")[2] for row in rows]
+    assert finders == ["peaks", "peakfinder8"] + ["robust"] * (len(rows) - 2)
+    report = Path("session/report.html").read_text()
+    assert "--peaks=cxi" in report and "--to crystfel" not in report
+    code, _, err = cli(*tune_arguments(simulated, "--resume"))
+    assert code == 2 and "begun with peaks = robust, not peakfinder8" in err
+
+    # Everything that takes the set finds the same peaks with it.
+    common = (simulated.data, "-g", simulated.geometry, "--settings", "session", "-j", 1)
+    code, out, _ = cli("peaks", *common, "-o", "peaks.cxi", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["settings"] == settings
+    code, out, _ = cli("index", *common, "-p", simulated.cell, "--indexer", "fast", "--json")
+    assert code == 0
+    indexed = json.loads(out)
+    assert indexed["n_indexed"] == result["evidence"]["n_indexed"]
+    code, out, _ = cli("apply", "session", simulated.data, "-o", "hits.cxi", "-j", 1, "--json")
+    assert code == 0
+    assert json.loads(out)["n_hits"] == found["n_hits"] == indexed["n_hits"]
+    assert json.loads(out)["sample"]["n_kept"] == indexed["n_indexed"]
+    with h5py.File("hits.cxi") as hits, h5py.File("peaks.cxi") as peaks:
+        n_peaks = peaks["entry_1/result_1/nPeaks"][:]
+        assert hits["entry_1/result_1"].attrs["peaks"] == "robust"
+        assert hits["entry_1/result_1/nPeaks"][:].tolist() == [
+            n for n in n_peaks if n >= settings["min_peaks"]
+        ]
+    code, _, err = cli("export", "session", "--to", "crystfel")
+    assert code == 2
+    assert "which indexamajig does not have" in err and "--peaks=cxi" in err
+
+
+def test_another_finder_begins_with_settings_of_its_own(cli, simulated):
+    common = ("peaks", simulated.data, "-g", simulated.geometry, "-o", "p.cxi", "-j", 1, "--json")
+    code, out, _ = cli(*common, "--peaks", "robust", "--min-pix-count", 3)
+    assert code == 0
+    settings = json.loads(out)["settings"]
+    assert (settings["min_snr"], settings["threshold"], settings["min_pix_count"]) == (2.5, 10, 3)
+    assert json.loads(out)["median_peaks"] > 10
+    Path("set.toml").write_text('[settings]\npeaks = "robust"\nmin_snr = 3\nlocal_bg_radius = 4\n')
+    code, out, _ = cli(*common, "--settings", "set.toml")
+    assert json.loads(out)["settings"]["min_snr"] == 3
+    code, out, _ = cli(*common, "--settings", "set.toml", "--peaks", "peakfinder8")
+    settings = json.loads(out)["settings"]
+    assert (settings["min_snr"], settings["threshold"], settings["local_bg_radius"]) == (5, 800, 4)
+
+
+@pytest.mark.parametrize("searcher", ["ppo", "ppo-only"])
+def test_the_agent_does_not_know_the_robust_finder(cli, simulated, searcher):
+    code, _, err = cli(*tune_arguments(simulated, "--peaks", "robust", "--searcher", searcher))
+    assert code == 2
+    assert f"the {searcher} searcher was trained with peakfinder8" in err
+    assert "--searcher gp" in err and not Path("session").exists()
+
+
+@pytest.mark.parametrize("command", ["tune", "peaks", "index"])
+def test_the_robust_finder_must_know_a_photon(cli, simulated, command):
+    lines = simulated.geometry.read_text().splitlines(keepends=True)
+    geometry = simulated.geometry.with_name("no_photon.geom")
+    geometry.write_text("".join(line for line in lines if not line.startswith("adu_per_photon")))
+    arguments = [simulated.data, "-g", geometry, "--peaks", "robust"]
+    if command != "peaks":
+        arguments += ["-p", simulated.cell, "--indexer", "fast"]
+    if command != "index":
+        arguments += ["-o", "out"]
+    code, _, err = cli(command, *arguments)
+    assert code == 2
+    assert "no_photon.geom does not say how many ADU a photon is" in err
+    assert not Path("out").exists()
+
+
 def test_the_table_for_people(cli, simulated):
     code, out, _ = cli(
         *("index", simulated.data, "-g", simulated.geometry, "-p", simulated.cell),

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tuner.dashboard import Dashboard
+from tuner.dashboard import LINGER, LOOK, Dashboard
+from tuner.report import write_report
 from tuner.session import Budget, run_session
 from tuner.store import SessionStore
 from wrappers.errors import InputError
@@ -123,3 +124,35 @@ def test_a_browser_follows_it_and_stays_where_it_was(browser, dashboard, store):
     assert browser.evaluate("scrollY") == 1500
     assert browser.complaints == []
     assert set(browser.requests) == {dashboard.address}
+
+
+def test_a_page_that_is_open_gets_the_report_in_the_end(browser, store):
+    with Dashboard(store.directory) as dashboard:
+        browser.open(dashboard.address, 1000)
+        write_report(store, None, store.directory / "report.html")
+    line = "document.getElementById('live').textContent"
+    assert "The session has ended: this is its report" in browser.evaluate(line)
+    rows = "document.querySelectorAll('.trials tbody tr').length"
+    assert browser.evaluate(rows) == len(store.trials)
+    time.sleep(2 * LOOK)
+    assert "this is its report" in browser.evaluate(line), "it looks no more"
+    assert browser.complaints == []
+
+
+def test_where_no_page_is_open_the_end_waits_for_none(store):
+    write_report(store, None, store.directory / "report.html")
+    began = time.monotonic()
+    with Dashboard(store.directory):
+        pass
+    assert time.monotonic() - began < LINGER
+
+
+def test_a_page_says_where_the_report_is_when_the_session_is_stopped(browser, store):
+    with pytest.raises(KeyboardInterrupt), Dashboard(store.directory) as dashboard:
+        browser.open(dashboard.address, 1000)
+        raise KeyboardInterrupt
+    ends = time.monotonic() + 30
+    line = "document.getElementById('live').textContent"
+    while "stopped" not in browser.evaluate(line) and time.monotonic() < ends:
+        time.sleep(0.2)
+    assert str(store.directory / "report.html") in browser.evaluate(line)

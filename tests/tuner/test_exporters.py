@@ -25,7 +25,7 @@ from envs.simulator import demo_experiment, simulate_run
 from tuner.cli import main
 from tuner.exporters import TARGETS, write_export
 from tuner.fingerprint import fingerprint
-from tuner.recommendation import Recommendation, write_recommendation
+from tuner.recommendation import Recommendation, settings_digest, write_recommendation
 from wrappers.cell import Cell
 from wrappers.crystfel.indexer import CrystfelIndexer
 from wrappers.crystfel.options import XGANDALF_EFFORTS
@@ -124,10 +124,13 @@ def words_of(script: str) -> list[str]:
     return [word for word in words if word.startswith("--")]
 
 
-def read_crystfel(text: str) -> dict[str, float]:
+def read_crystfel(text: str) -> dict[str, float | str]:
     options = dict(word[2:].split("=", 1) for word in words_of(text))
-    assert options["peaks"] == "peakfinder8"
-    return {name: float(options[name.replace("_", "-")]) for name in HELD}
+    return {name: plain(options[name.replace("_", "-")]) for name in HELD}
+
+
+def plain(text: str) -> float | str:
+    return text if text.isidentifier() else float(text)
 
 
 def read_project(text: str) -> dict[str, str]:
@@ -137,17 +140,18 @@ def read_project(text: str) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in lines)
 
 
-def project_settings(text: str) -> dict[str, float]:
+def project_settings(text: str) -> dict[str, float | str]:
     values = read_project(text)
-    assert values["peak_search_params.method"] == "peakfinder8"
     names = {name: f"peak_search_params.{name}" for name in PEAK_FIELDS}
-    return {k: float(values[v]) for k, v in {**names, "min_peaks": "indexing.min_peaks"}.items()}
+    names |= {"peaks": "peak_search_params.method", "min_peaks": "indexing.min_peaks"}
+    return {k: plain(values[v]) for k, v in names.items()}
 
 
-def read_xwiz(text: str) -> dict[str, float]:
+def read_xwiz(text: str) -> dict[str, float | str]:
     block = tomllib.loads(text)["indexamajig_run"]
     extra = dict(w[2:].split("=") for w in block["extra_options"].split() if "=" in w)
     return {
+        "peaks": block["peak_method"],
         "min_snr": block["peak_snr"],
         "threshold": block["peak_threshold"],
         "min_pix_count": block["peak_min_px"],
@@ -159,10 +163,11 @@ def read_xwiz(text: str) -> dict[str, float]:
     }
 
 
-def read_om(text: str) -> dict[str, float]:
+def read_om(text: str) -> dict[str, float | str]:
     document = yaml.safe_load(text)
     block = document["peakfinder8_peak_detection"]
     return {
+        "peaks": "peakfinder8",
         "min_snr": block["minimum_snr"],
         "threshold": block["adc_threshold"],
         "min_pix_count": block["min_pixel_count"],
@@ -174,13 +179,14 @@ def read_om(text: str) -> dict[str, float]:
     }
 
 
-def read_cheetah(text: str) -> dict[str, float]:
+def read_cheetah(text: str) -> dict[str, float | str]:
     parser = configparser.ConfigParser()  # keys in lower case, as Cheetah has them
     parser.read_string("[global]\n" + text)
     values = parser["global"]
     assert (values["hitfinder"], values["hitfinderalgorithm"]) == ("1", "8")
     assert values["hitfinderresolutionunitpixel"] == "1"
     return {
+        "peaks": "peakfinder8",
         "min_snr": values.getfloat("hitfinderminsnr"),
         "threshold": values.getfloat("hitfinderadc"),
         "min_pix_count": values.getint("hitfinderminpixcount"),
@@ -250,6 +256,26 @@ def test_every_value_is_held_or_said_not_to_be(name, folder, tmp_path):
         assert field.name in held or field.name in said, field.name
 
 
+ROBUST = TUNED.replace(peaks="robust", min_snr=2.37)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_only_what_searches_for_no_peaks_takes_the_robust_finder(name, folder, tmp_path):
+    path = tmp_path / TARGETS[name].file
+    if name in ("geom", "json"):
+        _, notes = write_export(recommendation_of(folder, ROBUST), TARGETS[name], path)
+        text = path.read_text()
+        if name == "geom":
+            assert "robust peak finder" in notes[0] and "sfx-tuner apply" in notes[0]
+            assert "--min-snr" not in text
+        else:
+            assert json.loads(text)["settings"]["peaks"] == "robust"
+        return
+    with pytest.raises(InputError, match=r"does not have: write the hits with their peaks"):
+        write_export(recommendation_of(folder, ROBUST), TARGETS[name], path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", WITH_COMMENTS)
 def test_comments_say_whence_and_what_is_lost(name, folder, tmp_path):
     recommendation = recommendation_of(folder)
@@ -264,6 +290,18 @@ def test_comments_say_whence_and_what_is_lost(name, folder, tmp_path):
     assert notes
     for note in notes:
         assert f"Note: {note}." in comments
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_was_edited_by_hand_is_said_to_have_no_evidence(name, folder, tmp_path):
+    measured = settings_digest(TUNED.replace(min_snr=5))
+    edited = recommendation_of(folder, settings_sha256=measured)
+    out = tmp_path / TARGETS[name].file
+    _, notes = write_export(edited, TARGETS[name], out)
+    assert "edited by hand" in notes[0] and "edited by hand" in out.read_text()
+    assert "evidence: " not in out.read_text()
+    _, notes = write_export(recommendation_of(folder), TARGETS[name], out)
+    assert "edited by hand" not in out.read_text() + "".join(notes)
 
 
 @pytest.mark.parametrize("name", ["crystfel", "project", "geom", "xwiz"])
@@ -578,7 +616,7 @@ def test_the_script_reaches_the_evaluated_rate(small_run, indexamajig, tmp_path)
         "min_res": search["min_res_px"],
         "max_res": 0 if search["max_res_px"] == 100_000 else search["max_res_px"],
         "min_peaks": in_use["hitfinding"]["min_num_peaks"],
-    } == {name: getattr(settings, name) for name in HELD}
+    } == {name: getattr(settings, name) for name in HELD if name != "peaks"}
     progress = read_progress(done.stdout + done.stderr)
     assert (progress.images, progress.hits) == (expected.n_frames, expected.n_hits)
     assert abs(progress.indexed - expected.n_indexed) <= 1  # xgandalf starts at random

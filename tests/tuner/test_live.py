@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -45,7 +46,7 @@ def test_it_shows_trials_progress_and_budget(console):
     assert "7/200 frames" in text and "evaluation 3" in text
     assert "3/30 evaluations" in text and "left" in text
     best = next(line for line in text.splitlines() if "best so far" in line)
-    assert best.startswith("2") and "2/10" in best
+    assert best.startswith("★2") and "2/10" in best
 
 
 def test_progress_never_goes_back_within_an_evaluation(console):
@@ -64,7 +65,26 @@ def test_it_fits_the_terminal_and_keeps_the_best_in_sight(console):
     text = seen(console, table)
     assert len(text.splitlines()) <= console.height
     assert "best so far" in text and "/20 minutes" in text
-    assert text.splitlines()[-3].startswith("39")
+    assert text.splitlines()[-3].split()[0] == "39"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_narrow_terminal_loses_columns_but_no_digits(width):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=24)
+    table = LiveTable(
+        console, ("min_snr", "threshold", "min_pix_count", "clen"), Budget(evaluations=30)
+    )
+    settings = CRYSTFEL_DEFAULTS.replace(clen=0.0799707, threshold=1234.5)
+    for number in range(12):
+        table.show_trial(
+            Trial(number, "portfolio", replace(trial(0, 5).evaluation, settings=settings))
+        )
+    text = seen(console, table)
+    assert all(len(line) <= width for line in text.splitlines())
+    assert "…" not in text
+    best = next(line for line in text.splitlines() if "★0" in line)
+    assert all(value in best for value in ("1234.5", "0.0799707", "5/10", "50.0%"))
+    assert ("portfolio" in best and "24–76" in best) == (width >= 80)
 
 
 def test_a_resumed_session_counts_what_it_had(console):

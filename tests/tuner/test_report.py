@@ -143,10 +143,32 @@ def test_failed_trials_unknown_numbers_and_odd_names_do_no_harm(tmp_path):
     text = report(store, recommend(best, baseline, {"tuned": ["min_snr", "clen"]}))
     assert "failed: indexamajig died &lt;b&gt;" in text
     assert "<script>" not in text and "<i>reason" not in text
-    # One that was edited by hand is in no trial, and one without evidence says nothing.
-    odd = recommend(best, baseline, {})
-    assert "headline" in report(store, replace(odd, settings=settings.replace(min_snr=3.3)))
-    assert "headline" in report(store, Recommendation(settings, {}, {}))
+    assert "does not come from this session" in report(store, Recommendation(settings, {}, {}))
+
+
+def test_what_was_edited_by_hand_is_not_given_the_sessions_rates(tmp_path):
+    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr"]})
+    settings = CRYSTFEL_DEFAULTS
+    baseline = evaluation(settings, [True, False, False, False])
+    best = evaluation(settings.replace(min_snr=4), [True, True, True, False])
+    store.add("baseline", baseline)
+    store.add("search", best)
+    own = recommend(best, baseline, {"tuned": ["min_snr"]})
+    assert "The recommended settings index 75.0" in report(store, own)
+    edited = replace(own, settings=settings.replace(min_snr=5.5))
+    text = report(store, edited)
+    assert "The session&#x27;s own settings index 75.0" in text
+    assert "edited by hand since (min_snr is 5.5, was 4)" in text
+    found = find(store, edited)
+    assert found.best is best and found.best_value("min_snr") == 4
+    # Even where the session has measured what it was changed to.
+    assert "edited by hand since (min_snr is 5, was 4)" in report(
+        store, replace(own, settings=settings)
+    )
+    # What was put in its place from another session is that one's.
+    foreign = recommend(evaluation(settings.replace(min_snr=6), [True] * 4), baseline, {})
+    text = report(store, foreign)
+    assert "does not come from this session" in text and "settings index 75.0" in text
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -163,6 +185,15 @@ def test_an_interrupted_session_has_a_report_that_says_so(known):
     text = report(known[0], None)
     assert "So far the best settings index" in text and "--resume" in text
     assert "sfx-tuner apply" not in text
+
+
+def test_defaults_that_nothing_beats_are_not_compared_with_themselves(tmp_path):
+    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr"]})
+    baseline = evaluation(CRYSTFEL_DEFAULTS, [True, False, True, False])
+    store.add("baseline", baseline)
+    assert "defaults index 50.0\u00a0% of the frames: the best so far." in report(store, None)
+    finished = recommend(baseline, baseline, {"tuned": ["min_snr"]})
+    assert "defaults index 50.0\u00a0% of the frames: the best." in report(store, finished)
 
 
 def test_a_gain_within_its_interval_is_not_called_one(tmp_path):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from envs.evaluation import Evaluation, FrameOutcome
-from envs.parameter_space import ParameterSpace
+from envs.parameter_space import ParameterSpace, make_space
 from tuner.recommendation import read_recommendation, recommend, write_recommendation
 from tuner.session import Budget, asked_geometry, best_trial, run_session
 from tuner.store import SessionStore, Trial
@@ -177,12 +177,44 @@ def test_a_session_whose_indexer_is_gone_ends_with_what_it_has_and_can_go_on(
 ):
     store, outcome = run(tmp_path, Breaking(landscape, range(8, 1000)), space, n=30)
     assert outcome is not None
-    assert outcome.ended_by_failure == "indexamajig is gone"
+    assert outcome.ended_by_failure.startswith("indexamajig is gone")
     assert outcome.best.n_indexed > 0
     assert len(store.trials) < 12
     store, outcome = run(tmp_path, landscape, space, n=15)
     assert outcome is not None and not outcome.ended_by_failure
     assert len([t for t in store.trials if t.stage not in ("confirm", "fresh")]) == 15
+
+
+@pytest.mark.parametrize("n_good", [9, 13, 20])
+def test_a_session_that_ends_so_recommends_the_camera_length_that_is_asked_for(
+    tmp_path, landscape, space, n_good
+):
+    """The baseline, four looks of a race, and four at the geometry, then further trials there."""
+    store, outcome = run(tmp_path, Breaking(landscape, range(n_good, 1000)), space, n=30)
+    assert outcome is not None and outcome.ended_by_failure == "indexamajig is gone"
+    assert outcome.best.settings.clen == pytest.approx(landscape.true_clen, rel=5e-4)
+    assert outcome.best in [trial.evaluation for trial in store.trials]
+
+
+def test_a_camera_length_that_could_not_be_measured_any_more_is_told(tmp_path, landscape, space):
+    _, outcome = run(tmp_path, Breaking(landscape, range(2, 1000)), space, n=30)
+    assert outcome is not None and outcome.best.settings.clen == 0.0784
+    assert "ask for clen = 0.080008 m, which was not measured" in outcome.ended_by_failure
+
+
+def test_an_indexer_that_breaks_at_the_last_leaves_what_was_measured(tmp_path, landscape, space):
+    store = SessionStore.create(tmp_path, {"data": "run.h5", "tuned": list(space.names)})
+    outcome = run_session(
+        store,
+        landscape,
+        space,
+        searcher="gp",
+        seed=1,
+        budget=Budget(8),
+        fresh=Breaking(landscape, range(1000)),
+    )
+    assert outcome is not None and outcome.ended_by_failure == "indexamajig is gone"
+    assert not outcome.on_fresh_frames and outcome.best.rate > 0.6
 
 
 def test_an_indexer_that_never_works_is_an_error(tmp_path, landscape, space):
@@ -207,9 +239,33 @@ def test_the_recommendation_is_read_back_as_written(tmp_path, landscape, space):
     assert read.evidence["indexing_rate"] == pytest.approx(outcome.best.rate)
 
 
+def test_a_session_with_the_robust_finder_stays_in_its_box(tmp_path, landscape):
+    box = make_space(
+        ("min_snr", "min_pix_count", "clen"),
+        background=(12.0, 60.0),
+        camera_length=0.08,
+        pixel_size=75e-6,
+        largest_radius=725.0,
+        peaks="robust",
+        photon=30.0,
+    )
+    store, outcome = run(tmp_path, landscape, box, n=10)
+    assert outcome is not None and outcome.baseline.settings.peaks == "peakfinder8"
+    tried = [trial.evaluation.settings for trial in store.trials[1:]]
+    assert {each.peaks for each in tried} == {"robust"}
+    assert all(2 <= each.min_snr <= 3.5 and each.threshold == 30 for each in tried)
+    reopened = SessionStore.open(store.directory)
+    assert [trial.evaluation.settings for trial in reopened.trials[1:]] == tried
+    written = recommend(outcome.best, outcome.baseline, {})
+    write_recommendation(written, tmp_path / "recommended.toml")
+    assert 'peaks = "robust"' in (tmp_path / "recommended.toml").read_text()
+    assert read_recommendation(tmp_path).settings == outcome.best.settings
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        ('[settings]\npeaks = "zaef"\n', "peaks is 'zaef', but must be one of peakfinder8, robust"),
         ("settings = [", "is not TOML"),
         ("[evidence]\n", "no \\[settings\\] table"),
         ("[settings]\nmin_srn = 4\n", "'min_srn' in \\[settings\\] is no setting"),

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from tuner.applying import CurrentSet, rate_intervals, session_indexer
-from tuner.recommendation import Recommendation, write_recommendation
+from tuner.recommendation import Recommendation, settings_digest, write_recommendation
 from tuner.watching import Watch, WatchRequest
 from wrappers.cell import Cell
+from wrappers.detector.bad_pixels import BadPixelMap
 from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
 from wrappers.frames.run import Run
 from wrappers.indexing import Indexing
 from wrappers.settings import Settings
@@ -95,6 +97,41 @@ def test_each_run_is_reduced_once(place, make_watch):
     assert make_watch().step() == [], "a new watch knows what was done"
     lines = (place / "hits" / "watched.jsonl").read_text().splitlines()
     assert [json.loads(text) for text in lines] == [line, second]
+
+
+def test_bad_pixels_come_from_the_file_that_is_named(place, make_watch):
+    recommend(place / "session", SETTINGS.replace(mask_hot_sigma=5))
+    write_run(place / "raw" / "r1.h5", 8)
+    bad = [3, 40, 70], [5, 41, 6]
+    with h5py.File(place / "raw" / "r1.h5", "r+") as file:
+        data = file["data"][:]
+        data[:, *bad] = 900
+        file["data"][:] = data
+    said: list[str] = []
+    assert make_watch(said).step() == [], "8 frames are too few for a map of their own"
+    assert "8 frames" in said[0] and "--mask" in said[0]
+    hot = np.zeros((80, 80), np.float16)
+    hot[bad] = 30
+    BadPixelMap(hot, np.zeros_like(hot), np.zeros_like(hot), 100).save(place / "map.h5")
+    (line,) = make_watch(mask=place / "map.h5").step()
+    assert (line["n_frames"], line["n_hits"]) == (8, 4)
+    with h5py.File(line["hits"]) as file:
+        assert file["/entry_1/data_1/mask"][0][bad].tolist() == [1, 1, 1]
+    # Another detector's is refused before anything is watched.
+    BadPixelMap(hot[1:], hot[1:], hot[1:], 100).save(place / "map.h5")
+    with pytest.raises(InputError, match="make one from frames of this detector"):
+        make_watch(mask=place / "map.h5")
+
+
+def test_no_rate_is_held_against_settings_that_were_edited(place, make_watch):
+    recommend(place / "session", settings_sha256=settings_digest(SETTINGS.replace(min_snr=4)))
+    write_run(place / "raw" / "r1.h5", 300, every=30)
+    (line,) = make_watch().step()
+    assert line["alarms"] == []
+    recommend(place / "session", settings_sha256=settings_digest(SETTINGS))
+    write_run(place / "raw" / "r2.h5", 300, every=30)
+    (line,) = make_watch().step()
+    assert len(line["alarms"]) == 1 and "hit rate" in line["alarms"][0]
 
 
 def test_a_file_that_grows_is_waited_for(place, make_watch):
@@ -213,7 +250,7 @@ class Nothing:
 
     name, parallel = "nothing", True
 
-    def index(self, patterns):
+    def index(self, patterns, done=None):
         return [Indexing()] * len(patterns)
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.indexing import Indexing, Lattice, Pattern
+from wrappers.indexing import Done, Indexing, Lattice, Pattern, unheard
 from wrappers.indexing_cache import CachedIndexer
 from wrappers.peaks import PeakList
 
@@ -51,8 +51,9 @@ class Counting:
     parallel: bool = False
     asked: list[int] = field(default_factory=list)
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         self.asked += [len(pattern.peaks) for pattern in patterns]
+        done(len(patterns))
         return [self.answer(pattern) for pattern in patterns]
 
     def answer(self, pattern: Pattern) -> Indexing:

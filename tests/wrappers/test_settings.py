@@ -25,10 +25,18 @@ def test_an_edge_is_a_whole_number():
         Settings(mask_edge=10**10)
 
 
+@pytest.mark.parametrize("name", ["Robust", "", 8, None, ["robust"]])
+def test_there_are_two_finders(name):
+    assert Settings().peaks == "peakfinder8"
+    with pytest.raises(InputError, match="must be one of peakfinder8, robust"):
+        Settings(peaks=name)
+
+
 def test_keys_tell_what_depends_on_what():
     base = Settings()
     for name in PEAK_FIELDS:
-        changed = base.replace(**{"max_res": 9, name: getattr(base, name) + 1})
+        other = "robust" if name == "peaks" else getattr(base, name) + 1
+        changed = base.replace(**{"max_res": 9, name: other})
         assert changed.mask_key == base.mask_key
         assert changed.peak_key != base.peak_key
     for name in MASK_FIELDS:

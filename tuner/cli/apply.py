@@ -23,7 +23,7 @@ from tuner.cli.options import (
     with_bad_pixels,
 )
 from tuner.indexers import make_indexer
-from tuner.recommendation import Recommendation, read_recommendation, session_geometry
+from tuner.recommendation import EDITED, Recommendation, read_recommendation, session_geometry
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
@@ -126,9 +126,9 @@ def command(
 
     if (data is None) == (watch is None):
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
-    if watch is not None and mask is not None:
-        raise InputError("--mask is for one run: a watch makes each run's own map")
     recommendation = read_recommendation(recommended)
+    if recommendation.edited:
+        stderr.print(f"note: {EDITED}", highlight=False)
     geometry_file = session_geometry(recommendation, geometry)
     read = Geometry.read(geometry_file)
     with ExitStack() as stack:
@@ -137,7 +137,7 @@ def command(
             stack.enter_context(closing(indexer))
         if watch is not None:
             request = WatchRequest(
-                recommended, watch, pattern, output, settle, sample, jobs, virtual
+                recommended, watch, pattern, output, settle, sample, jobs, virtual, mask
             )
             _watch(request, read, unit, indexer, idle, as_json)
             return
@@ -178,14 +178,14 @@ def _indexer(
 def _reduce(
     run: Run, used: SettingsSet, output: Path, *, jobs: int, virtual: bool, resume: bool
 ) -> Reduction:
-    from wrappers.peakfinding.peakfinder8 import PeakFinder
+    from wrappers.peakfinding.finders import NamedFinder
     from wrappers.reduction import reduce_run
 
     try:
         with progress_bar("reducing", len(run)) as show:
             reduction = reduce_run(
                 run,
-                PeakFinder(run.geometry),
+                NamedFinder(run.geometry),
                 used,
                 output,
                 jobs=jobs,

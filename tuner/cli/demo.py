@@ -14,7 +14,7 @@ from tuner.cli.options import (
     seed_option,
     stderr,
 )
-from tuner.cli.tune import print_recommendation, trial_printer
+from tuner.cli.tune import display, print_recommendation
 from wrappers.errors import InputError
 
 __all__ = ["command"]
@@ -55,7 +55,8 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
             experiment, output / "run", FRAMES, progress=lambda done, total: show(done)
         )
     session = output / "session"
-    with stderr.status("evaluating settings"):
+    budget = Budget(evaluations=EVALUATIONS)
+    with display(DEFAULT_TUNED, budget, session) as (on_trial, on_progress):
         recommendation = tune(
             Request(
                 data=paths.data,
@@ -65,9 +66,10 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
                 indexer=IndexerChoice("fast"),
             ),
             session,
-            budget=Budget(evaluations=EVALUATIONS),
+            budget=budget,
             jobs=jobs,
-            on_trial=trial_printer(DEFAULT_TUNED),
+            on_trial=on_trial,
+            on_progress=on_progress,
         )
     if recommendation is None:
         raise InputError(f"nothing was indexed with seed {seed}: try another")
@@ -77,7 +79,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
         return
     print_recommendation(recommendation, session)
     click.echo(
-        f"camera length: the geometry says {1e3 * experiment.written_clen:.3f} mm, recommended "
+        f"camera length: geometry {1e3 * experiment.written_clen:.3f} mm, recommended "
         f"{1e3 * (clen or 0):.3f} mm, true {1e3 * experiment.clen:.3f} mm\n"
         f"report:  {session / 'report.html'}"
     )

@@ -18,7 +18,7 @@ from tuner.indexers import IndexerChoice
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
-from wrappers.settings import Settings
+from wrappers.settings import FINDERS, ROBUST_SNR, Settings
 
 __all__ = [
     "cell_option",
@@ -72,6 +72,8 @@ mask_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 HELP = {
+    "peaks": f"The peak finder. For robust, min_snr is {ROBUST_SNR:g} and threshold one photon "
+    "unless said.",
     "min_snr": "Smallest signal-to-noise ratio of a peak.",
     "threshold": "Smallest pixel value of a peak (ADU).",
     "min_pix_count": "Fewest pixels of a peak.",
@@ -93,8 +95,8 @@ HELP = {
 def settings_options(function: F) -> F:
     """Add an option for every setting, and ``--settings`` for a whole set."""
     for field in reversed(dataclasses.fields(Settings)):
-        kind = int if field.type == "int" else float
-        default = "the geometry's" if field.name == "clen" else f"{field.default:g}"
+        kind: Any = {"int": int, "str": click.Choice(FINDERS)}.get(str(field.type), float)
+        default = "the geometry's" if field.name == "clen" else _shown(field.default)
         function = click.option(
             f"--{field.name.replace('_', '-')}",
             type=kind,
@@ -107,6 +109,10 @@ def settings_options(function: F) -> F:
     )(function)
 
 
+def _shown(default: Any) -> str:
+    return default if isinstance(default, str) else f"{default:g}"
+
+
 def settings_from(options: dict[str, Any], run: Run) -> Settings:
     """Return the settings that the options of `settings_options` name, for a run."""
     from tuner.recommendation import applied_settings, read_recommendation
@@ -117,7 +123,20 @@ def settings_from(options: dict[str, Any], run: Run) -> Settings:
         base = applied_settings(read_recommendation(source), run.nominal_clen)
     names = {field.name for field in dataclasses.fields(Settings)}
     given = {name: value for name, value in options.items() if name in names and value is not None}
+    if given.get("peaks", base.peaks) != base.peaks:
+        # Another finder's min_snr and threshold would mean something else.
+        base = base.replace(**_usual(given["peaks"], run))
     return base.replace(**given)
+
+
+def _usual(peaks: str, run: Run) -> dict[str, float]:
+    """Return a finder's usual min_snr and threshold."""
+    from wrappers.peakfinding.robust_peaks import photon_adu
+
+    if peaks == "robust":
+        photon = photon_adu(run.geometry, run.photon_energy(0))
+        return {"min_snr": ROBUST_SNR, "threshold": photon}
+    return {"min_snr": Settings.min_snr, "threshold": Settings.threshold}
 
 
 def indexer_options(function: F) -> F:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,14 +31,17 @@ from tuner.cli.options import (
 from tuner.cluster import connect
 from tuner.dashboard import Dashboard
 from tuner.live import LiveTable
-from tuner.recommendation import UNITS, Recommendation
+from tuner.recommendation import UNITS, Recommendation, shown
 from tuner.searchers import SEARCHERS
 from tuner.session import Budget
 from tuner.store import SessionStore, Trial
 from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
+from wrappers.settings import FINDERS
 
-__all__ = ["command", "print_recommendation", "trial_printer"]
+__all__ = ["command", "display", "print_recommendation", "trial_printer"]
+
+SECONDS_OF_SILENCE = 60.0
 
 
 @click.command(short_help="Find the settings that index most frames.")
@@ -70,6 +74,14 @@ __all__ = ["command", "print_recommendation", "trial_printer"]
     default=",".join(DEFAULT_TUNED),
     show_default=True,
     help="Settings to tune, separated by commas.",
+)
+@click.option(
+    "--peaks",
+    type=click.Choice(FINDERS),
+    default="peakfinder8",
+    show_default=True,
+    help="The peak finder whose settings are tuned. robust is for weak patterns and bad pixels, "
+    "and is none of CrystFEL's own.",
 )
 @click.option(
     "--clen-range",
@@ -107,6 +119,7 @@ def command(
     evaluations: int | None,
     minutes: float | None,
     tuned: str,
+    peaks: str,
     clen_range: float,
     stop_early: bool,
     cluster: str | None,
@@ -134,6 +147,7 @@ def command(
         searcher=searcher,
         n_frames=frames,
         tuned=tuple(name.strip() for name in tuned.split(",")),
+        peaks=peaks,
         clen_range=clen_range,
         seed=seed,
         indexer=indexer_choice(options),
@@ -148,7 +162,10 @@ def command(
     try:
         with (
             connect(cluster, jobs) as client,
-            _display(request.tuned, budget, output, resume, dashboard) as (on_trial, on_progress),
+            display(request.tuned, budget, output, resume=resume, port=dashboard) as (
+                on_trial,
+                on_progress,
+            ),
         ):
             recommendation = tune(
                 request,
@@ -185,8 +202,13 @@ def command(
 
 
 @contextmanager
-def _display(
-    tuned: Sequence[str], budget: Budget, output: Path, resume: bool, port: int | None
+def display(
+    tuned: Sequence[str],
+    budget: Budget,
+    output: Path,
+    *,
+    resume: bool = False,
+    port: int | None = None,
 ) -> Iterator[tuple[Callable[[Trial], None], Callable[[int, int], None]]]:
     """Show the session: a live table on a terminal, lines in a log, and a dashboard if asked for.
 
@@ -194,7 +216,7 @@ def _display(
     """
     with ExitStack() as stack:
         show_trial: Callable[[Trial], None] = trial_printer(tuned)
-        show_progress: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
+        show_progress: Callable[[int, int], None] = progress_printer()
         dashboard = stack.enter_context(Dashboard(output, port)) if port is not None else None
         if dashboard is not None:
             stderr.print(f"dashboard: {dashboard.address}", highlight=False, soft_wrap=True)
@@ -211,6 +233,19 @@ def _display(
                 dashboard.update()
 
         yield on_trial, show_progress
+
+
+def progress_printer() -> Callable[[int, int], None]:
+    """Return a function that says once a minute on stderr how far an evaluation has come."""
+    told = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() > told + SECONDS_OF_SILENCE:
+            stderr.print(f"{'':15} {done} of {total} frames and decoys", style="dim")
+            told = time.monotonic()
+
+    return show
 
 
 def trial_printer(tuned: Sequence[str]) -> Callable[[Trial], None]:
@@ -255,7 +290,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     for name, value in recommendation.as_dict()["settings"].items():
         error = evidence.get(f"{name}_se")
         known = f" ± {error:.1g}" if error is not None else ""
-        table.add_row(name, f"{value:.6g}{known}", UNITS.get(name, "").split(";")[0].split(",")[0])
+        table.add_row(name, shown(value) + known, UNITS.get(name, "").split(";")[0].split(",")[0])
     console = Console(width=max(70, min(100, shutil.get_terminal_size().columns)), highlight=False)
     console.print(table)
     low, high = evidence["ci95"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from envs.evaluation import Evaluation
-from tuner.recommendation import UNITS, Recommendation, recommend
+from tuner.recommendation import UNITS, Recommendation, recommend, settings_digest, shown
 from tuner.session import merit, tuning_trials
 from tuner.statistics import PairedDifference, paired_difference
 from tuner.store import SessionStore, Trial
@@ -31,7 +31,10 @@ class Findings:
     incumbents : tuple of int
         For each trial the number of the trial that led after it; -1 for none.
     finished : bool
-        Whether the session ended with this recommendation.
+        Whether the session has ended with a recommendation.
+    amended : str
+        What ``recommended.toml`` holds instead of the session's own set, or "". The
+        recommendation here is the session's own in any case.
     """
 
     store: SessionStore
@@ -41,6 +44,7 @@ class Findings:
     baseline: Evaluation | None
     incumbents: tuple[int, ...]
     finished: bool
+    amended: str = ""
 
     @property
     def tuned(self) -> list[str]:
@@ -80,18 +84,20 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
     ----------
     store : SessionStore
     recommendation : Recommendation or None
-        What it ended with. Without one the best so far takes its place.
+        What ``recommended.toml`` holds. Without one, or where it is another session's, the best
+        so far takes its place; where it was edited by hand, what it was before.
     """
     trials = tuple(store.trials)
     incumbents = leaders(trials)
     finished = recommendation is not None
+    recommendation, amended = _own(trials, recommendation)
     best = baseline = None
     if recommendation is not None:
         best, baseline = _pair(trials, recommendation)
     elif incumbents and incumbents[-1] >= 0 and trials[0].evaluation.n_frames:
         best, baseline = trials[incumbents[-1]].evaluation, trials[0].evaluation
         recommendation = recommend(best, baseline, {"tuned": list(store.config.get("tuned", ()))})
-    return Findings(store, trials, recommendation, best, baseline, incumbents, finished)
+    return Findings(store, trials, recommendation, best, baseline, incumbents, finished, amended)
 
 
 def unit_of(name: str) -> str:
@@ -111,6 +117,39 @@ def leaders(trials: Sequence[Trial]) -> tuple[int, ...]:
             leader = trial.number
         led.append(leader)
     return tuple(led)
+
+
+def _own(
+    trials: Sequence[Trial], recommendation: Recommendation | None
+) -> tuple[Recommendation | None, str]:
+    """Return what the session itself recommended, and what stands in the file instead, or ""."""
+    if recommendation is None:
+        return None, ""
+    measured = recommendation.measured
+    own = [
+        t.evaluation.settings for t in trials if settings_digest(t.evaluation.settings) == measured
+    ]
+    if not own or not recommendation.evidence.get("n_frames"):
+        return None, (
+            "recommended.toml does not come from this session; the rates on this page are those of "
+            "the session's own set"
+        )
+    if not recommendation.edited:
+        return recommendation, ""
+    now, before = recommendation.settings.as_dict(), own[-1].as_dict()
+    changes = ", ".join(
+        f"{name} is {_plain(now[name])}, was {_plain(value)}"
+        for name, value in before.items()
+        if value != now[name]
+    )
+    return replace(recommendation, settings=own[-1]), (
+        f"recommended.toml was edited by hand since ({changes}), and nobody has measured what it "
+        "holds now; the rates on this page are those of the session's own set"
+    )
+
+
+def _plain(value: str | float | None) -> str:
+    return "not set" if value is None else shown(value)
 
 
 def _pair(

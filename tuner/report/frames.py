@@ -26,7 +26,7 @@ from wrappers.detector.bad_pixels import BadPixelMap
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.run import Frame, Run
-from wrappers.indexing import Indexing, Pattern
+from wrappers.indexing import Done, Indexing, Pattern, unheard
 
 __all__ = ["Comparison", "View", "choose_frames", "compare_frames"]
 
@@ -160,7 +160,7 @@ class _Remembered:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         return [Indexing(failure=NOT_KEPT)] * len(patterns)
 
     def close(self) -> None:

@@ -78,7 +78,7 @@ def comparable(trials: Sequence[Trial], tuned: Sequence[str]) -> list[Trial]:
     if not measured:
         return []
 
-    def others(trial: Trial) -> tuple[float | None, ...]:
+    def others(trial: Trial) -> tuple[str | float | None, ...]:
         values = trial.evaluation.settings.as_dict()
         return tuple(value for name, value in values.items() if name not in tuned)
 

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from envs.objective import FEWEST_INDEXED
 from tuner.report.drawing import group_of, legend
 from tuner.report.findings import Findings, unit_of
 from tuner.report.html import grid, paragraph, picture, section, table
@@ -162,6 +163,8 @@ def geometry_section(found: Findings) -> str:
         trial
         for trial in found.measured
         if all(map(math.isfinite, trial.evaluation.asked.get("clen", (math.nan,))))
+        # One frame knows nothing of how frames differ, so its error is no error.
+        and trial.evaluation.n_indexed >= FEWEST_INDEXED
     ]
     title = "Camera length and cell"
     if not found.measured:

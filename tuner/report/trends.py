@@ -89,7 +89,10 @@ def response_pictures(trials: Sequence[Trial], name: str, unit: str, best: float
     scale = 1e3 if unit == "m" else 1.0
     label = f"{name} ({'mm' if unit == 'm' else unit})" if unit else name
     every = np.array([_value(trial, name) for trial in trials]) * scale
-    in_seconds = max(_cost(trial.evaluation)[0] for trial in trials) > 0.5
+    costs = np.array([_cost(trial.evaluation)[0] for trial in trials])
+    in_seconds = np.median(costs) > 0.5
+    # The first evaluations read the frames and compile, and would flatten all others.
+    wide = costs.min() > 0 and costs.max() > 10 * np.median(costs)
     quantities: list[tuple[str, str, Quantity]] = [
         ("rate", "indexed frames", _rate),
         ("cost", f"core {'s' if in_seconds else 'ms'} / frame", _cost),
@@ -109,9 +112,12 @@ def response_pictures(trials: Sequence[Trial], name: str, unit: str, best: float
                 logarithmic(axes, "x", every.min(), every.max())
             else:
                 whole = bool((every == np.round(every)).all())
-                axes.xaxis.set_major_locator(MaxNLocator(4, integer=whole))
+                axes.xaxis.set_major_locator(MaxNLocator(4, integer=whole, steps=[1, 2, 5, 10]))
             if kind == "cost":
-                axes.set_ylim(bottom=0)
+                if wide:
+                    logarithmic(axes, "y", costs.min(), costs.max())
+                else:
+                    axes.set_ylim(bottom=0)
                 axes.yaxis.set_major_formatter(lambda y, _: f"{y if in_seconds else 1e3 * y:g}")
             else:
                 percent(axes)
@@ -165,6 +171,7 @@ def clen_picture(trials: Sequence[Trial], tried: NDArray[np.float64], best: floa
     return svg(
         draw,
         size=(310, 230),
+        left=74,
         name="clen",
         alternative="Camera length that each evaluation's lattices ask for, with intervals",
     )
@@ -195,6 +202,7 @@ def scale_picture(trials: Sequence[Trial], tried: NDArray[np.float64], best: flo
     return svg(
         draw,
         size=(310, 230),
+        left=74,
         name="scale",
         alternative="Deviation of the refined cells' size against the tried camera length",
     )
@@ -224,6 +232,7 @@ def shift_picture(trials: Sequence[Trial]) -> str:
     return svg(
         draw,
         size=(310, 230),
+        left=74,
         name="shift",
         alternative="Detector shift that each evaluation's lattices ask for, with intervals",
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from envs.evaluation import wilson_interval
+from tuner.recommendation import shown
 from tuner.report.findings import Findings, unit_of
 from tuner.report.html import commands, paragraph, section, table
 from wrappers.settings import CRYSTFEL_DEFAULTS
@@ -27,6 +28,7 @@ def opening(found: Findings) -> str:
     sentence, remark = _verdict(found)
     return (
         f'{head}<p class="headline">{escape(sentence)}</p></header>\n'
+        + (paragraph(f"{escape(found.amended)}.", "note") if found.amended else "")
         + (paragraph(remark) if remark else "")
         + _bars(evidence)
         + _facts(found)
@@ -49,9 +51,15 @@ def _verdict(found: Findings) -> tuple[str, str]:
     evidence = found.evidence
     rate, base = evidence["indexing_rate"], evidence["baseline_rate"]
     low, high = evidence.get("gain_ci95", (-1.0, 1.0))
-    so_far = (
-        "So far the best settings index" if not found.finished else "The recommended settings index"
-    )
+    if found.best is not None and found.best is found.baseline:
+        so_far = "" if found.finished else " so far"
+        return f"CrystFEL's defaults index {_percent(rate)} of the frames: the best{so_far}.", ""
+    if not found.finished:
+        so_far = "So far the best settings index"
+    elif found.amended:
+        so_far = "The session's own settings index"
+    else:
+        so_far = "The recommended settings index"
     if low > 0:
         against = "more than"
     elif high < 0:
@@ -100,7 +108,7 @@ def _facts(found: Findings) -> str:
     facts = [
         (
             f"{100 * evidence['gain']:+.1f}\u00a0%".replace("-", "−"),
-            f"gain in indexed frames, {interval}".replace("-", "−"),
+            f"of all frames gained, {interval}".replace("-", "−"),
         ),
         (
             f"{evidence['n_indexed']} of {evidence['n_frames']}",
@@ -141,8 +149,8 @@ def _settings(found: Findings) -> str:
         error = found.evidence.get(f"{name}_se")
         known = f" ± {_plainly(error)}" if error is not None else ""
         role = "tuned" if name in found.tuned else "kept"
-        shown = "geometry's" if default is None else f"{default:.6g}"
-        rows.append((name, f"{value:.6g}{known}", shown, unit_of(name), role))
+        usual = "geometry's" if default is None else shown(default)
+        rows.append((name, shown(value) + known, usual, unit_of(name), role))
     rest = ", ".join(f"<code>{name}</code>" for name in unused)
     return (
         "<h3>Settings</h3>\n"
@@ -157,12 +165,12 @@ def _evidence(found: Findings) -> str:
     assert found.recommendation is not None
     evidence, provenance = found.evidence, found.recommendation.provenance
     items = []
-    if not found.finished:
+    if "measured_on_fresh_frames" not in provenance:
         items.append(
             "Measured on the frames of the search so far, which flatters the best of many sets a "
             "little."
         )
-    elif provenance.get("measured_on_fresh_frames"):
+    elif provenance["measured_on_fresh_frames"]:
         items.append(
             "Both were measured on fresh frames that the search never saw, so choosing the best "
             "of many does not flatter it."
@@ -223,18 +231,28 @@ def apply_section(found: Findings) -> str:
             ),
         )
     directory = shlex.quote(str(found.store.directory))
+    if found.recommendation.settings.peaks == "peakfinder8":
+        further = (
+            paragraph("Process that, or the run itself, with CrystFEL: a script and the geometry.")
+            + commands(f"sfx-tuner export {directory} --to crystfel -o index.sh")
+            + paragraph(
+                "For other programs: <code>--to project</code> (CrystFEL's graphical program), "
+                "<code>xwiz</code> (EXtra-Xwiz), <code>om</code> (OM), <code>cheetah</code>, "
+                "<code>geom</code>, <code>json</code>."
+            )
+        )
+    else:
+        further = paragraph(
+            "Index those with CrystFEL, which cannot find these peaks by itself:"
+        ) + commands("indexamajig --peaks=cxi --no-revalidate -g hits.geom …")
     return section(
         "apply",
         "How to apply it",
         paragraph("Find the hits of a run of the same detector, and write them with their peaks:"),
         commands(f"sfx-tuner apply {directory} DATA -o hits.cxi"),
-        paragraph("Process that, or the run itself, with CrystFEL: a script and the geometry."),
-        commands(f"sfx-tuner export {directory} --to crystfel -o index.sh"),
+        further,
         paragraph(
-            "For other programs: <code>--to project</code> (CrystFEL's graphical program), "
-            "<code>xwiz</code> (EXtra-Xwiz), <code>om</code> (OM), <code>cheetah</code>, "
-            "<code>geom</code>, <code>json</code>. A moved detector keeps the correction of its "
-            "camera length that was found here."
+            "A moved detector keeps the correction of its camera length that was found here."
         ),
     )
 

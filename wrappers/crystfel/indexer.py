@@ -34,7 +34,7 @@ from wrappers.detector.geom_file import slab_geometry_text, write_geometry
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.cxi import DATA, CxiWriter
-from wrappers.indexing import Indexing, Lattice, Pattern
+from wrappers.indexing import Done, Indexing, Lattice, Pattern, counting_on, unheard
 from wrappers.settings import Settings
 
 __all__ = ["CrystfelIndexer", "index_own_peaks"]
@@ -107,7 +107,7 @@ class CrystfelIndexer:
         """The program spreads the frames over processes by itself."""
         return True
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index each pattern; the answers come in the patterns' order.
 
         A pattern without peaks is not sent to the program. A frame that the program lost, or
@@ -127,8 +127,11 @@ class CrystfelIndexer:
         for number, pattern in enumerate(patterns):
             if len(pattern.peaks):
                 calls.setdefault((pattern.shift_x, pattern.shift_y), []).append(number)
+        n_left = sum(map(len, calls.values()))
         for (shift_x, shift_y), numbers in calls.items():
-            found = self._call([patterns[number] for number in numbers], shift_x, shift_y)
+            told = counting_on(done, len(patterns) - n_left)
+            found = self._call([patterns[number] for number in numbers], shift_x, shift_y, told)
+            n_left -= len(numbers)
             for number, answer in zip(numbers, found, strict=True):
                 answers[number] = answer
         return answers
@@ -136,7 +139,9 @@ class CrystfelIndexer:
     def close(self) -> None:
         """Do nothing: each call ends its own program."""
 
-    def _call(self, patterns: list[Pattern], shift_x: float, shift_y: float) -> list[Indexing]:
+    def _call(
+        self, patterns: list[Pattern], shift_x: float, shift_y: float, done: Done
+    ) -> list[Indexing]:
         moved = replace(
             self._geometry,
             shift_x=self._geometry.shift_x + shift_x,
@@ -162,6 +167,7 @@ class CrystfelIndexer:
             jobs=self._jobs,
             timeout=self._timeout,
             n_frames=len(patterns),
+            done=done,
         )
         by_event = {chunk.event: chunk for chunk in chunks}
         lost = Indexing(failure=_why_lost(run, len(patterns)))
@@ -270,6 +276,7 @@ def _index(
     jobs: int | None,
     timeout: float | None,
     n_frames: int,
+    done: Done = unheard,
 ) -> tuple[list[Chunk], ProgramRun]:
     """Run the program on the frames that `prepare` lists; return what it finished."""
     jobs = max(1, min(jobs or cores(), n_frames))
@@ -301,6 +308,7 @@ def _index(
             timeout=timeout,
             most_deaths=deaths_allowed(n_frames, jobs),
             nudged=program.sleepy,
+            done=done,
         )
         stream = folder / "out.stream"
         chunks = list(Stream(stream)) if stream.exists() else []

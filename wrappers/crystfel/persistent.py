@@ -19,7 +19,7 @@ from wrappers.crystfel.options import choose_method, require_program
 from wrappers.crystfel.server import CrystfelServer, Served, can_serve
 from wrappers.crystfel.supervision import temporary_files_needed
 from wrappers.detector.geometry import Geometry
-from wrappers.indexing import Indexing, Pattern
+from wrappers.indexing import Done, Indexing, Pattern, counting_on, unheard
 
 __all__ = ["PersistentCrystfelIndexer"]
 
@@ -122,7 +122,7 @@ class PersistentCrystfelIndexer:
         """The program spreads the frames over processes by itself."""
         return True
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index each pattern; the answers come in the patterns' order.
 
         A pattern without peaks is not sent to the program. A frame that the program lost, or
@@ -136,7 +136,7 @@ class PersistentCrystfelIndexer:
             If the program did not do a single frame.
         """
         if not self.persistent:
-            return self._by_files.index(patterns)
+            return self._by_files.index(patterns, done)
         require_possible(patterns)
         answers = [Indexing() for _ in patterns]
         left = [number for number, pattern in enumerate(patterns) if len(pattern.peaks)]
@@ -144,13 +144,14 @@ class PersistentCrystfelIndexer:
         ends = time.monotonic() + timeout
         try:
             while left:
-                served = self._serve([patterns[i] for i in left], ends)
+                told = counting_on(done, len(patterns) - len(left))
+                served = self._serve([patterns[i] for i in left], ends, told)
                 for position, chunk in served.chunks.items():
                     answers[left[position]] = indexing_of(chunk)
                 out_of_time = time.monotonic() > ends
                 if not served.chunks and not out_of_time:
                     # Then files do better, or say what is wrong.
-                    by_files = self._by_files.index([patterns[i] for i in left])
+                    by_files = self._by_files.index([patterns[i] for i in left], told)
                     self.persistent = all(answer.failure for answer in by_files)
                     for number, answer in zip(left, by_files, strict=True):
                         answers[number] = answer
@@ -167,14 +168,14 @@ class PersistentCrystfelIndexer:
             raise
         return answers
 
-    def _serve(self, patterns: list[Pattern], ends: float) -> Served:
+    def _serve(self, patterns: list[Pattern], ends: float, done: Done) -> Served:
         """Hand the patterns to the program, which is started if need be."""
         if self._server is None:
             with temporary_files_needed():
                 self._server = CrystfelServer(
                     self._program, self._method, self._geometry, self._cell, self._jobs
                 )
-        served = self._server.index(patterns, max(0.0, ends - time.monotonic()))
+        served = self._server.index(patterns, max(0.0, ends - time.monotonic()), done)
         old = self._server.n_frames > FRAMES_PER_LIFE * self._jobs
         if old or not self._server.running or time.monotonic() > ends:
             self.close()

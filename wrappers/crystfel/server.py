@@ -27,7 +27,7 @@ from wrappers.crystfel.stream import CHUNK_END, CHUNK_START, Chunk, parse_chunk
 from wrappers.crystfel.supervision import Supervised
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
-from wrappers.indexing import Pattern
+from wrappers.indexing import Done, Pattern, unheard
 
 __all__ = ["CrystfelServer", "Served", "can_serve"]
 
@@ -164,7 +164,7 @@ class CrystfelServer:
         """Number of frames it was asked for so far."""
         return self._first_job
 
-    def index(self, patterns: Sequence[Pattern], timeout: float) -> Served:
+    def index(self, patterns: Sequence[Pattern], timeout: float, done: Done = unheard) -> Served:
         """Hand the patterns to the program and wait for what it makes of them.
 
         Parameters
@@ -172,6 +172,8 @@ class CrystfelServer:
         patterns : sequence of Pattern
         timeout : float
             In seconds. If it is over, or the program has ended, this object is to be closed.
+        done : callable, optional
+            Called with the number of patterns that are answered.
         """
         batch = _Batch(len(patterns))
         deaths_before, most_deaths = self._deaths(), deaths_allowed(len(patterns), self._jobs)
@@ -187,6 +189,8 @@ class CrystfelServer:
             chunks = self._read_chunks()
             for job, chunk in chunks:
                 batch.answered(job - self._first_job, chunk)
+            if chunks:
+                done(len(batch.served.chunks))
             self._hand_out(batch, patterns)
             now = time.monotonic()
             if now > ends:

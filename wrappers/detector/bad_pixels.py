@@ -195,7 +195,8 @@ def find_bad_pixels(
     if n < FEWEST_FRAMES:
         raise InputError(
             f"{n} frames of {run.name(candidates[0])[0]} can be read{problem}, too few to tell "
-            f"bad pixels: give {FEWEST_FRAMES} or more, or set no mask_*_sigma"
+            f"bad pixels: give {FEWEST_FRAMES} or more, or a map of others (--mask), or set no "
+            "mask_*_sigma"
         )
     quietest = sorted(n_bright, key=lambda index: n_bright[index])
     chosen = quietest[: max(n // 2, min(n, ENOUGH_FRAMES))]

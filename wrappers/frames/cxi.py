@@ -1,4 +1,4 @@
-"""CXI files: peak lists with or without the frames that they belong to.
+"""Writing CXI files: peak lists with or without the frames that they belong to.
 
 The layout is that of Cheetah and OM, which CrystFEL reads with ``--peaks=cxi``
 (`nPeaks`, `peakXPosRaw`, `peakYPosRaw` and `peakTotalIntensity` are all it looks at). In a CXI
@@ -7,13 +7,12 @@ file the first pixel's centre is at 0; in a `PeakList`, as in CrystFEL, it is at
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import h5py
 import hdf5plugin
@@ -21,12 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.errors import InputError
+from wrappers.frames.disk import Disk
 from wrappers.peaks import PeakList
 
-if TYPE_CHECKING:
-    from wrappers.detector.geometry import Geometry
-
-__all__ = ["CxiPeaks", "CxiWriter", "Disk", "create_images"]
+__all__ = ["CxiWriter", "create_images"]
 
 DATA = "/entry_1/data_1/data"
 MASK = "/entry_1/data_1/mask"
@@ -44,38 +41,8 @@ COLUMNS = {
 }
 PACKED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 """For lists and masks: the only filter that every HDF5 reader has."""
-REQUIRED = ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity")
 HALF_PIXEL = 0.5
 BUFFERED_FRAMES = 64
-
-
-class Disk(io.FileIO):
-    """A file for HDF5 to write to that remembers its first failure instead of raising it.
-
-    HDF5 leaves a file half closed when the disk is full, and crashes the process later. Here it
-    never learns of it: whoever owns the file looks at `error` and drops it.
-    """
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write, or pretend to."""
-        view = memoryview(data).cast("B")
-        done = 0
-        while done < len(view) and self.error is None:
-            try:
-                done += super().write(view[done:])
-            except OSError as error:
-                self.error = error
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        """Change the size, or pretend to."""
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
 
 
 def create_images(
@@ -286,107 +253,6 @@ class CxiWriter:
             _extend(dataset, rows, values)
         self._n = rows.stop
         self._pending.clear()
-
-
-class CxiPeaks:
-    """The peak lists of a CXI file, read one at a time.
-
-    Parameters
-    ----------
-    path : path
-        As written by `CxiWriter`, OM, Cheetah or Psocake.
-    geometry : Geometry
-        Tells on which panel a peak lies; the positions must be those of its slab.
-
-    Attributes
-    ----------
-    photon_energy : float64 array (n,) or None
-        In eV.
-    camera_length : float64 array (n,) or None
-        In metres: the encoder's value, which need not be a camera length in a file that
-        another program wrote.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or holds no peak lists; on reading a list, if it is
-        damaged or a peak of it lies on no panel.
-    """
-
-    def __init__(self, path: str | PathLike[str], geometry: Geometry) -> None:
-        self.path = Path(path)
-        self._panels = [
-            (panel.slab_fs, panel.slab_ss, panel.width, panel.height) for panel in geometry.panels
-        ]
-        try:
-            self._file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be read as HDF5: {error}") from error
-        missing = [n for n in ("nPeaks", *REQUIRED) if f"{PEAKS}/{n}" not in self._file]
-        if missing:
-            raise InputError(
-                f"{self.path} holds no CXI peak lists: {PEAKS}/{missing[0]} is missing"
-            )
-        self._n_peaks = self._file[f"{PEAKS}/nPeaks"][:]
-        self.photon_energy = self._per_frame(PHOTON_ENERGY, 1.0)
-        self.camera_length = self._per_frame(CAMERA_LENGTH, 1e-3)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def __len__(self) -> int:
-        return len(self._n_peaks)
-
-    def __getitem__(self, index: int) -> PeakList:
-        n = int(self._n_peaks[index])
-        row = range(len(self))[index]
-        try:
-            columns = {
-                name: self._file[f"{PEAKS}/{name}"][row, :n]
-                if f"{PEAKS}/{name}" in self._file
-                else np.zeros(n)
-                for name in COLUMNS
-            }
-        except OSError as error:
-            raise InputError(f"peak list {row} of {self.path} is damaged: {error}") from error
-        fs = columns["peakXPosRaw"].astype(float) + HALF_PIXEL
-        ss = columns["peakYPosRaw"].astype(float) + HALF_PIXEL
-        return PeakList(
-            fs=fs,
-            ss=ss,
-            intensity=columns["peakTotalIntensity"].astype(float),
-            snr=columns["peakSNR"].astype(float),
-            panel=self._panel_of(fs, ss, row),
-            n_pixels=columns["peakNPixels"].astype(np.int32),
-            max_value=columns["peakMaximumValue"].astype(float),
-        )
-
-    def source(self, index: int) -> tuple[str, str] | None:
-        """Return the file and event that a frame came from, where the file says it."""
-        if SOURCE_FILE not in self._file:
-            return None
-        file, event = (self._file[name].asstr()[index] for name in (SOURCE_FILE, SOURCE_EVENT))
-        return file, event
-
-    def _per_frame(self, name: str, unit: float) -> NDArray[np.float64] | None:
-        return self._file[name][:] * unit if name in self._file else None
-
-    def _panel_of(
-        self, fs: NDArray[np.float64], ss: NDArray[np.float64], row: int
-    ) -> NDArray[np.int32]:
-        panel = np.full(len(fs), -1, np.int32)
-        for number, (left, bottom, width, height) in enumerate(self._panels):
-            inside = (fs >= left) & (fs < left + width) & (ss >= bottom) & (ss < bottom + height)
-            panel[inside] = number
-        if (panel < 0).any():
-            raise InputError(
-                f"peak list {row} of {self.path} has peaks that lie on no panel of the geometry, "
-                "so it belongs to another detector"
-            )
-        return panel
 
 
 def _column(peaks: PeakList, name: str) -> NDArray:

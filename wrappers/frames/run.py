@@ -10,29 +10,22 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
-from wrappers.detector.masks import flag_values, stored_masks
-from wrappers.detector.panels import MODULE, Block, Header, MaskSource
+from wrappers.detector.masks import flag_values
+from wrappers.detector.panels import Header
 from wrappers.errors import InputError
-from wrappers.frames.events import (
-    fill_path,
-    find_events,
-    linked_path,
-    read_list,
-    split_event,
-    wrong_dimensions,
-)
-from wrappers.frames.hdf5 import HDF5Files, is_hdf5, reading
+from wrappers.frames.events import find_events, read_list
+from wrappers.frames.hdf5 import is_hdf5
+from wrappers.frames.stored import Place, StoredFrames
 
 if TYPE_CHECKING:
     from wrappers.detector.bad_pixels import BadPixelMap
@@ -40,12 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Frame", "Run"]
 
 Mask = NDArray[np.bool_]
-Selection = tuple[int | slice, ...]
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs", ".nexus")
-
-_MAX_MASKS = 16
-"""So many files' masks are kept: a run may have a file, and a mask, for each frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +90,7 @@ class Run:
     def __init__(self, geometry: Geometry, names: Sequence[tuple[str, str]]) -> None:
         self.geometry = geometry
         self._names = tuple(names)
-        self._files = HDF5Files()
-        self._masks: dict[str, tuple[Mask, frozenset[MaskSource]]] = {}
+        self._stored = StoredFrames(geometry)
 
     @classmethod
     def open(
@@ -142,7 +130,7 @@ class Run:
             wanted = read_list(path)
         run = cls(geometry, ())
         expanded = {
-            file: find_events(run._files, file, geometry)
+            file: find_events(run._stored.files, file, geometry)
             for file in dict.fromkeys(file for file, event in wanted if not event)
         }
         names: list[tuple[str, str]] = []
@@ -152,10 +140,10 @@ class Run:
             raise InputError(f"{path} holds no frame: give a run with at least one")
         run._names = tuple(names)
         for name in sorted({name for name in wanted if name[1]} | {names[0]}):
-            run._check(*name)
+            run._stored.places(*name)
         run.photon_energy(0)
         run.camera_length(0)
-        run._static_mask(*names[0])
+        run._stored.static_mask(*names[0])
         return run
 
     def __len__(self) -> int:
@@ -170,14 +158,14 @@ class Run:
             If it cannot be read.
         """
         file, event = self._names[index]
-        data = self._read_slab(file, event)
+        data = self._stored.slab(file, event)
         shift_x, shift_y = (
             0.0 if header is None else self._header(file, event, header, "detector_shift")
             for header in self.geometry.shift_headers
         )
         return Frame(
             data=data,
-            mask=flag_values(self.geometry, data, self._mask(file, event)),
+            mask=flag_values(self.geometry, data, self._stored.mask(file, event)),
             photon_energy=self.photon_energy(index),
             camera_length=self.camera_length(index),
             file=file,
@@ -186,10 +174,7 @@ class Run:
             shift_y=shift_y,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_masks": {}}
-
-    def places(self, index: int) -> list[tuple[Block, h5py.Dataset, Selection]]:
+    def places(self, index: int) -> list[Place]:
         """Return where a frame is stored: for each block the data set, and the index into it.
 
         Raises
@@ -197,11 +182,7 @@ class Run:
         InputError
             If it is not where the geometry says.
         """
-        file, event = self._names[index]
-        return [
-            (block, *self._select(file, event, block, block.data, "data"))
-            for block in self.geometry.blocks
-        ]
+        return self._stored.places(*self._names[index])
 
     def name(self, index: int) -> tuple[str, str]:
         """Return a frame's file and event, as CrystFEL writes them."""
@@ -218,7 +199,7 @@ class Run:
         InputError
             If a mask cannot be read.
         """
-        return self._static_mask(*self._names[index])[0]
+        return self._stored.static_mask(*self._names[index])[0]
 
     @property
     def files(self) -> list[Path]:
@@ -280,155 +261,13 @@ class Run:
         if header is None:
             value = self.geometry.camera_length()
         else:
-            value = self.geometry.camera_length(self._stored(file, event, header, "clen"))
+            value = self.geometry.camera_length(self._stored.number(file, event, header, "clen"))
             place += f" (with {header.path} of {file} {event})"
         _require_positive(value, "camera length (clen + coffset)", "m", place)
         return value
 
     def _header(self, file: str, event: str, header: Header, field: str) -> float:
-        return header.convert(self._stored(file, event, header, field))
-
-    def _stored(self, file: str, event: str, header: Header, field: str) -> float:
-        """Return the number of a header, one for all frames or this event's own.
-
-        As for CrystFEL, each dimension longer than 1 takes the next number of the event.
-        """
-        names, numbers = split_event(event)
-        path = fill_path(header.path, names)
-        array = self._files.small_array(file, path, field)
-        long = [n for n in array.shape if n != 1]
-        if long and names and "%" not in self.geometry.blocks[0].data:
-            raise InputError(
-                f"{path} in {file} has {' x '.join(map(str, array.shape))} values, which cannot "
-                f"be told apart for linked data files: give {field} as a number in the geometry"
-            )
-        place = numbers[: len(long)]
-        if len(place) < len(long) or any(i >= n for i, n in zip(place, long, strict=True)):
-            raise InputError(
-                f"{path} in {file} has {' x '.join(map(str, array.shape))} values, none of them "
-                f"for the event {event}: correct {field} in the geometry"
-            )
-        return float(array.reshape(long)[tuple(place)])
-
-    def _read_slab(self, file: str, event: str) -> NDArray[Any]:
-        """Read a frame's data, without a copy where one block is the slab."""
-        parts = [
-            self._read(file, event, block, block.data, "data") for block in self.geometry.blocks
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        slab = np.zeros(self.geometry.slab_shape, np.result_type(*parts))
-        for block, part in zip(self.geometry.blocks, parts, strict=True):
-            slab[block.rows, : block.width] = part
-        return slab
-
-    def _mask(self, file: str, event: str) -> Mask:
-        """Return the mask of a frame by everything but its own values."""
-        static, changing = self._static_mask(file, event)
-        return static & self._stored_mask(file, event, changing) if changing else static
-
-    def _static_mask(self, file: str, event: str) -> tuple[Mask, frozenset[MaskSource]]:
-        """Return what holds for all frames of a file, and the masks that do not."""
-        sources = {mask for panel in self.geometry.panels for mask in panel.masks}
-        key = file if any(source.file is None for source in sources) else ""
-        if key in self._masks:
-            return self._masks[key]
-        changing = set()
-        for block in self.geometry.blocks:
-            members = (self.geometry.panels[i] for i in block.panels)
-            for source in {mask for panel in members for mask in panel.masks}:
-                if source.file is not None and not os.path.exists(source.file):
-                    raise InputError(
-                        f"the mask file {source.file} of {self.geometry.path} does not exist: "
-                        "correct mask0_file there, or put the mask in its place"
-                    )
-                path = fill_path(source.data, split_event(event)[0])
-                dataset = self._files.dataset(source.file or file, path, "mask")
-                if "%" in source.data or ("%" in block.dims and dataset.ndim == len(block.dims)):
-                    changing.add(source)
-        mask = self.geometry.static_mask()
-        mask &= self._stored_mask(file, event, sources - changing)
-        for known, _ in self._masks.values():
-            if np.array_equal(known, mask):
-                mask = known
-                break
-        if len(self._masks) == _MAX_MASKS:
-            del self._masks[next(iter(self._masks))]
-        self._masks[key] = mask, frozenset(changing)
-        return self._masks[key]
-
-    def _stored_mask(self, file: str, event: str, sources: Set[MaskSource]) -> Mask:
-        def read(source: MaskSource, block: Block) -> NDArray[Any]:
-            return self._read(source.file or file, event, block, source.data, "mask")
-
-        return stored_masks(self.geometry, sources, read)
-
-    def _check(self, file: str, event: str) -> None:
-        """Check, without reading, that a frame is where the geometry says."""
-        for block in self.geometry.blocks:
-            self._select(file, event, block, block.data, "data")
-
-    def _read(self, file: str, event: str, block: Block, pattern: str, field: str) -> NDArray[Any]:
-        """Read a block's part of a frame, or of a mask, as (rows, columns)."""
-        dataset, selection = self._select(file, event, block, pattern, field)
-        with reading(file, pattern):
-            part = dataset[selection]
-        if not part.dtype.isnative:
-            part = part.astype(part.dtype.newbyteorder("="))
-        return part.reshape(block.modules * block.height, block.width)
-
-    def _select(
-        self, file: str, event: str, block: Block, pattern: str, field: str
-    ) -> tuple[h5py.Dataset, Selection]:
-        """Find a block's part of a frame: the data set, and the index into it."""
-        names, numbers = split_event(event)
-        path = (linked_path if field == "data" else fill_path)(pattern, names)
-        dataset = self._files.dataset(file, path, field)
-        dims = block.dims
-        if field != "data" and dataset.ndim < len(dims):
-            # One mask for all events lacks the dimensions that count them.
-            dims = tuple(dim for dim in dims if dim != "%")
-        if dataset.ndim != len(dims):
-            raise InputError(wrong_dimensions(dataset, file, block))
-        if len(numbers) < dims.count("%"):
-            raise InputError(
-                f"the event {event} of {file} has {len(numbers)} numbers, but the geometry "
-                f"needs {dims.count('%')}: add them, as in //3"
-            )
-        remaining = iter(numbers)
-        whole = {"ss": block.height, "fs": block.width, MODULE: block.modules}
-        selection: list[int | slice] = []
-        for dim, size in zip(dims, dataset.shape, strict=True):
-            if dim == "%":
-                number = next(remaining)
-                if number >= size:
-                    raise InputError(
-                        f"{file} has no event {event}: {path} holds {size} frames, numbered from 0"
-                    )
-                selection.append(number)
-                continue
-            if (dim >= size) if isinstance(dim, int) else (whole[dim] > size):
-                raise InputError(self._outside(block, dataset, file))
-            selection.append(dim if isinstance(dim, int) else slice(0, whole[dim]))
-        return dataset, tuple(selection)
-
-    def _outside(self, block: Block, dataset: h5py.Dataset, file: str) -> str:
-        """Say which panel lies outside a data set."""
-        for i in block.panels:
-            panel = self.geometry.panels[i]
-            last = {"ss": panel.max_ss, "fs": panel.max_fs, "%": 0}
-            dims = panel.dims[-dataset.ndim :]
-            if any(
-                (dim if isinstance(dim, int) else last[dim]) >= size
-                for dim, size in zip(dims, dataset.shape, strict=True)
-            ):
-                break
-        shape = " x ".join(map(str, dataset.shape))
-        return (
-            f"panel {panel.name} of {self.geometry.path} (fs up to {panel.max_fs}, ss up to "
-            f"{panel.max_ss}, dimensions {', '.join(map(str, panel.dims))}) lies outside "
-            f"{dataset.name} of {file} ({shape}): give the geometry of this detector"
-        )
+        return header.convert(self._stored.number(file, event, header, field))
 
 
 def _require_positive(value: float, name: str, unit: str, place: str) -> None:

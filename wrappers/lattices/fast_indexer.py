@@ -20,7 +20,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
 from wrappers.errors import InputError
-from wrappers.indexing import Indexing, Lattice, Pattern
+from wrappers.indexing import Done, Indexing, Lattice, Pattern, unheard
 from wrappers.lattices.lattice_candidates import find_lattice
 from wrappers.lattices.lattice_fit import apart, distances, scattering_vectors, slopes
 
@@ -267,9 +267,13 @@ class FastIndexer:
         """It works frame by frame, so it is spread over processes."""
         return False
 
-    def index(self, patterns: Sequence[Pattern]) -> list[Indexing]:
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index each pattern; the answers come in the patterns' order."""
-        return [self._index(pattern) for pattern in patterns]
+        answers = []
+        for pattern in patterns:
+            answers.append(self._index(pattern))
+            done(len(answers))
+        return answers
 
     def close(self) -> None:
         """Do nothing: nothing runs for it."""

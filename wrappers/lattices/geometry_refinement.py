@@ -7,9 +7,9 @@ the detector's shift. A spot is predicted where the ray **k** + **g** meets the 
 being the wave vector of the beam and **g** the lattice node; how far the node lies off the Ewald
 sphere is a third residual, which holds the two tilts of the crystal that hardly move its spots.
 
-The frames' answers are averaged with their information matrices as weights, from which the
-orientation is eliminated, so that a frame counts for just what it tells; frames that contradict
-the others are weighed down, and the standard errors come from the scatter between frames.
+The frames' answers are averaged (`geometry_pooling`) with weights from their information matrices,
+from which the orientation is eliminated, and from the scatter between frames; frames that
+contradict the others are weighed down.
 
 Works for the lattices of any indexer. A deviation of the reference cell from the crystals' true
 cell, or of the photon energy, goes in full into the camera length: they cannot be told apart.
@@ -30,6 +30,7 @@ from wrappers.detector.panels import HC
 from wrappers.errors import InputError
 from wrappers.indexing import Indexing, Lattice, Pattern
 from wrappers.lattices.geometry_fit import fit_detector
+from wrappers.lattices.geometry_pooling import pool
 
 __all__ = ["FrameFit", "GeometryEstimate", "estimate_geometry", "fit_frame", "scale_deviation"]
 
@@ -43,7 +44,6 @@ _MIN_EXPLAINED = 6
 
 _FARTHEST = 0.2
 """A fit that changes the camera length by more than this share has gone astray."""
-_HUBER = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +187,7 @@ def estimate_geometry(
         return None
     base = np.median(tried, axis=0)
     changes = np.array([fit.geometry for fit in fits]) - np.array(tried)
-    change, covariance = _pool(changes, np.array([fit.information for fit in fits]))
+    change, covariance = pool(changes, np.array([fit.information for fit in fits]))
     length, x, y = (base + change).tolist()
     length_se, x_se, y_se = np.sqrt(np.diag(covariance)).tolist()
     scale, scale_se = _median(np.array([fit.scale_deviation for fit in fits]))
@@ -271,31 +271,6 @@ def fit_frame(
         geometry=place,
         information=information,
     )
-
-
-def _pool(values: Floats, information: Floats) -> tuple[Floats, Floats]:
-    """Return the robust mean of estimates (n, 3) and its covariance.
-
-    Huber's weights act on each frame's distance from the mean in its own standard errors; the
-    covariance is the sandwich estimate from the frames' scatter, never below the formal one.
-    """
-    n = len(values)
-    weight = np.ones(n)
-    mean = values[0]
-    for _ in range(20):
-        total = np.einsum("i,ijk->jk", weight, information)
-        mean = np.linalg.solve(total, np.einsum("i,ijk,ik->j", weight, information, values))
-        off = values - mean
-        chi = np.sqrt(np.einsum("ij,ijk,ik->i", off, information, off) / 3.0)
-        scale = max(1.0, float(np.median(chi)))
-        weight = np.minimum(1.0, _HUBER * scale / np.maximum(chi, 1e-12))
-    formal = np.linalg.inv(total)
-    if n == 1:
-        return mean, formal
-    pull = weight[:, None] * np.einsum("ijk,ik->ij", information, values - mean)
-    sandwich = formal @ (pull.T @ pull) @ formal * (n / (n - 1))
-    widen = np.sqrt(np.maximum(np.diag(formal) / np.maximum(np.diag(sandwich), 1e-300), 1.0))
-    return mean, sandwich * np.outer(widen, widen)
 
 
 def _parameters(lattice: Lattice) -> Floats:

@@ -31,7 +31,7 @@ class Prepared(Protocol):
 
 
 class Finder(Protocol):
-    """A peak finder: `peakfinder8.PeakFinder` or the robust one."""
+    """A peak finder: peakfinder8, the robust one, or whichever the settings name."""
 
     def find(self, frame: Frame, settings: Settings, max_n_peaks: int = ...) -> PeakList:
         """Return the peaks of a frame."""
@@ -133,7 +133,7 @@ def _search(
     finder: Finder,
     index: int,
     frame: Frame,
-    unique: dict[tuple[float, ...], Settings],
+    unique: dict[tuple[str | float, ...], Settings],
     settings: Sequence[Settings],
     max_n_peaks: int,
 ) -> FramePeaks:

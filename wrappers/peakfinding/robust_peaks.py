@@ -40,7 +40,7 @@ from wrappers.peakfinding.robust_statistics import (
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
-__all__ = ["RobustFrame", "RobustPeakFinder"]
+__all__ = ["RobustFrame", "RobustPeakFinder", "photon_adu"]
 
 NOISY = 1.5
 """A pixel's noise counts from here on; what is below may be chance."""
@@ -142,12 +142,7 @@ class RobustPeakFinder:
         self, frame: Frame, bright: NDArray[np.int32], settings: Settings, max_n_peaks: int
     ) -> PeakList:
         """Return the peaks among pixels (flat indices) that stand out."""
-        gain = self._geometry.adu_per_photon(frame.photon_energy)
-        if gain is None:
-            raise InputError(
-                f"{self._geometry.path} does not say how many ADU a photon is, which the robust "
-                "peak finder must know: add a line such as 'adu_per_photon = 10'"
-            )
+        gain = photon_adu(self._geometry, frame.photon_energy)
         layout = self.layout
         width = layout.radius.shape[1]
         self._scratch.free[:] = 0
@@ -221,6 +216,23 @@ class RobustFrame:
             *radii(settings),
         )
         return self._finder.measure(self._frame, bright, settings, max_n_peaks)
+
+
+def photon_adu(geometry: Geometry, photon_energy: float) -> float:
+    """Return how many ADU a photon (of so many eV) is.
+
+    Raises
+    ------
+    InputError
+        If the geometry does not say.
+    """
+    gain = geometry.adu_per_photon(photon_energy)
+    if gain is None:
+        raise InputError(
+            f"{geometry.path} does not say how many ADU a photon is, which the robust peak finder "
+            "must know: add a line such as 'adu_per_photon = 10'"
+        )
+    return gain
 
 
 class _Scratch(threading.local):

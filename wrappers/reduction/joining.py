@@ -17,7 +17,8 @@ from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.frames.cxi import DATA, MASK, PACKED, PEAKS, Disk, create_images
+from wrappers.frames.cxi import DATA, MASK, PACKED, PEAKS, create_images
+from wrappers.frames.disk import Disk
 from wrappers.frames.run import Run
 from wrappers.reduction.parts import FRAMES, HITS, PART, Part, SettingsSet
 

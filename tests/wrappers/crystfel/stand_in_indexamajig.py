@@ -131,6 +131,8 @@ def work_through_files(stream) -> None:
             assert file["/entry_1/data_1/data"].shape[0] == len(lines), "it needs the images"
     # Chunks come out of order.
     for position, line in enumerate(reversed(lines)):
+        counts_so_far = f"{position} images processed, 0 hits (0.0%), 0 indexable (0.0% of hits, "
+        print(counts_so_far + "0.0% overall), 0 crystals, 0.1 images/sec.", flush=True)
         file, event = line.split(" ")
         end = break_off(stream, position)
         if end == "stop":

@@ -134,6 +134,19 @@ def outline(answers: list[Indexing]) -> list[object]:
     return ["failure" if answer.failure else len(answer.lattices) for answer in answers]
 
 
+def test_a_program_that_stays_tells_of_every_frame(persistent):
+    told: list[int] = []
+    persistent.indexer().index(PATTERNS, told.append)
+    # One of the five has no peaks and needs no answer.
+    assert told[-1] == 5 and told == sorted(told) and set(told) <= {2, 3, 4, 5}
+
+
+def test_a_program_with_files_tells_what_its_log_says(by_files):
+    told: list[int] = []
+    by_files.indexer("hang", timeout=6.0).index(PATTERNS, told.append)
+    assert told and set(told) == {1 + 2}
+
+
 def test_answers_come_in_order(stand_in):
     indexer = stand_in.indexer()
     answers = indexer.index(PATTERNS)

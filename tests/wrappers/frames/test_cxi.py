@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.cxi import CxiPeaks, CxiWriter
+from wrappers.frames.cxi import CxiWriter
+from wrappers.frames.cxi_reader import CxiPeaks
 from wrappers.peaks import PeakList
 
 GEOMETRY = """\

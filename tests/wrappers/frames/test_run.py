@@ -230,7 +230,7 @@ def test_more_files_than_stay_open(geometry, write, tmp_path):
     for i in [*range(20), 3, 19, 0]:
         np.testing.assert_array_equal(run[i].data, FRAMES[0] + i)
         np.testing.assert_array_equal(run[i].mask, bits[i] == 0)
-    assert len(run._files._files) <= run._files.limit
+    assert len(run._stored.files._files) <= run._stored.files.limit
 
 
 def linked_run(tmp_path, write, virtual):

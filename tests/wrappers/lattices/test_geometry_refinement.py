@@ -15,6 +15,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.indexing import Indexing, Lattice, Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.lattices.geometry_pooling import pool
 from wrappers.lattices.geometry_refinement import estimate_geometry, fit_frame, scale_deviation
 from wrappers.peaks import PeakList
 
@@ -85,11 +86,11 @@ Reflect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def still(
-    cell: Cell, rng: np.random.Generator, reflect: Reflect, n_peaks: int = 60
+    cell: Cell, rng: np.random.Generator, reflect: Reflect, n_peaks: int = 60, size: float = 1.0
 ) -> tuple[PeakList, np.ndarray]:
     """Return the strongest spots on the detector of `GEOM`, and the rows a*, b*, c*."""
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    reciprocal = cell.reciprocal @ (turn * np.linalg.det(turn))
+    reciprocal = cell.reciprocal @ (turn * np.linalg.det(turn)) / size
     sizes = [int(0.42 * np.linalg.norm(axis)) for axis in cell.real]
     grid = np.meshgrid(*[np.arange(-size, size + 1) for size in sizes], indexing="ij")
     hkl = np.stack(grid, axis=-1).reshape(-1, 3)
@@ -149,19 +150,37 @@ def test_places_camera_length_and_shift(geometry, cell, reflect, error):
     assert estimate.scale_deviation == pytest.approx(error, abs=0.005)
 
 
-def test_standard_errors_are_honest(geometry):
+@pytest.mark.parametrize("spread", [0.0, 1e-3])
+def test_standard_errors_are_honest(geometry, spread):
     rng = np.random.default_rng(2)
     off = []
     for _ in range(25):
         patterns, answers = [], []
         for _ in range(6):
-            peaks, reciprocal = still(LYSOZYME, rng, bandwidth)
+            size, n_peaks = 1.0 + spread * rng.normal(), int(rng.integers(15, 120))
+            peaks, reciprocal = still(LYSOZYME, rng, bandwidth, n_peaks, size)
             patterns.append(Pattern(peaks, ENERGY, TRUE_LENGTH))
             answers.append(Indexing((Lattice(reciprocal),)))
         estimate = estimate_geometry(patterns, answers, geometry, LYSOZYME)
         off.append((estimate.camera_length - TRUE_LENGTH) / estimate.camera_length_se)
     assert 0.5 < np.sqrt(np.mean(np.square(off))) < 1.6
     assert abs(np.mean(off)) < 0.7
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3])
+def test_crystals_of_different_size_widen_the_errors(spread):
+    """Strong frames know their own crystal very well, but not the others'."""
+    rng = np.random.default_rng(7)
+    information = np.array([np.diag(rng.uniform(0.5, 1.0, 3)) / 1e-6**2 for _ in range(300)])
+    information *= 10 ** rng.uniform(-3, 0, 300)[:, None, None]
+    values = np.array([rng.multivariate_normal(np.zeros(3), np.linalg.inv(i)) for i in information])
+    values[:, 0] += TRUE_LENGTH * spread * rng.normal(size=300)
+    off = []
+    for frames in np.split(np.arange(300), 30):
+        mean, covariance = pool(values[frames], information[frames])
+        off.append(mean / np.sqrt(np.diag(covariance)))
+    assert np.all(np.sqrt(np.mean(np.square(off), axis=0)) < 1.4)
+    assert np.all(np.sqrt(np.mean(np.square(off), axis=0)) > 0.5)
 
 
 @pytest.mark.slow

@@ -205,7 +205,7 @@ def images(draw):
 def test_whatever_the_frame_its_peaks_are_sound(
     finder, image, min_snr, threshold, pixels, radius, limits
 ):
-    chosen = Settings(min_snr, threshold, pixels, 30, radius, *limits)
+    chosen = Settings("robust", min_snr, threshold, pixels, 30, radius, *limits)
     case = frame(*image)
     peaks = finder.find(case, chosen)
     assert same(finder.prepare(case, 2.0).find(chosen), peaks)

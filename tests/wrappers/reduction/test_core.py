@@ -23,7 +23,7 @@ from wrappers.crystfel.stream import Chunk, Stream
 from wrappers.detector.bad_pixels import BadPixelMap
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.frames.cxi import CxiPeaks
+from wrappers.frames.cxi_reader import CxiPeaks
 from wrappers.frames.run import Run
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.reduction import SettingsSet, reduce_run

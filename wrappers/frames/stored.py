@@ -1,0 +1,198 @@
+"""Where the geometry says that frames, their masks and their numbers are in HDF5 files.
+
+A frame is named as CrystFEL names it: its file, and its event, whose names fill the ``%`` of a
+path and whose numbers those of the dimensions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Set
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wrappers.detector.geometry import Geometry
+from wrappers.detector.masks import stored_masks
+from wrappers.detector.panels import MODULE, Block, Header, MaskSource
+from wrappers.errors import InputError
+from wrappers.frames.events import fill_path, linked_path, split_event, wrong_dimensions
+from wrappers.frames.hdf5 import HDF5Files, reading
+
+__all__ = ["Place", "StoredFrames"]
+
+Mask = NDArray[np.bool_]
+Selection = tuple[int | slice, ...]
+Place = tuple[Block, h5py.Dataset, Selection]
+
+_MAX_MASKS = 16
+"""So many files' masks are kept: a run may have a file, and a mask, for each frame."""
+
+
+class StoredFrames:
+    """Reads parts of frames from HDF5 files; can be pickled, and used after a fork.
+
+    All methods raise InputError where a file does not hold what the geometry says.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Attributes
+    ----------
+    files : HDF5Files
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.files = HDF5Files()
+        self._masks: dict[str, tuple[Mask, frozenset[MaskSource]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_masks": {}}
+
+    def places(self, file: str, event: str) -> list[Place]:
+        """Return where a frame is: for each block the data set, and the index into it."""
+        return [
+            (block, *self._select(file, event, block, block.data, "data"))
+            for block in self.geometry.blocks
+        ]
+
+    def slab(self, file: str, event: str) -> NDArray[Any]:
+        """Read a frame's data, without a copy where one block is the slab."""
+        parts = [
+            self._read(file, event, block, block.data, "data") for block in self.geometry.blocks
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        slab = np.zeros(self.geometry.slab_shape, np.result_type(*parts))
+        for block, part in zip(self.geometry.blocks, parts, strict=True):
+            slab[block.rows, : block.width] = part
+        return slab
+
+    def mask(self, file: str, event: str) -> Mask:
+        """Return the mask of a frame by everything but its own values."""
+        static, changing = self.static_mask(file, event)
+        return static & self._stored_mask(file, event, changing) if changing else static
+
+    def static_mask(self, file: str, event: str) -> tuple[Mask, frozenset[MaskSource]]:
+        """Return what holds for all frames of a file, and the masks that do not."""
+        sources = {mask for panel in self.geometry.panels for mask in panel.masks}
+        key = file if any(source.file is None for source in sources) else ""
+        if key in self._masks:
+            return self._masks[key]
+        changing = set()
+        for block in self.geometry.blocks:
+            members = (self.geometry.panels[i] for i in block.panels)
+            for source in {mask for panel in members for mask in panel.masks}:
+                if source.file is not None and not os.path.exists(source.file):
+                    raise InputError(
+                        f"the mask file {source.file} of {self.geometry.path} does not exist: "
+                        "correct mask0_file there, or put the mask in its place"
+                    )
+                path = fill_path(source.data, split_event(event)[0])
+                dataset = self.files.dataset(source.file or file, path, "mask")
+                if "%" in source.data or ("%" in block.dims and dataset.ndim == len(block.dims)):
+                    changing.add(source)
+        mask = self.geometry.static_mask()
+        mask &= self._stored_mask(file, event, sources - changing)
+        for known, _ in self._masks.values():
+            if np.array_equal(known, mask):
+                mask = known
+                break
+        if len(self._masks) == _MAX_MASKS:
+            del self._masks[next(iter(self._masks))]
+        self._masks[key] = mask, frozenset(changing)
+        return self._masks[key]
+
+    def number(self, file: str, event: str, header: Header, field: str) -> float:
+        """Return the number of a header, one for all frames or this event's own.
+
+        As for CrystFEL, each dimension longer than 1 takes the next number of the event.
+        """
+        names, numbers = split_event(event)
+        path = fill_path(header.path, names)
+        array = self.files.small_array(file, path, field)
+        long = [n for n in array.shape if n != 1]
+        if long and names and "%" not in self.geometry.blocks[0].data:
+            raise InputError(
+                f"{path} in {file} has {' x '.join(map(str, array.shape))} values, which cannot "
+                f"be told apart for linked data files: give {field} as a number in the geometry"
+            )
+        place = numbers[: len(long)]
+        if len(place) < len(long) or any(i >= n for i, n in zip(place, long, strict=True)):
+            raise InputError(
+                f"{path} in {file} has {' x '.join(map(str, array.shape))} values, none of them "
+                f"for the event {event}: correct {field} in the geometry"
+            )
+        return float(array.reshape(long)[tuple(place)])
+
+    def _stored_mask(self, file: str, event: str, sources: Set[MaskSource]) -> Mask:
+        def read(source: MaskSource, block: Block) -> NDArray[Any]:
+            return self._read(source.file or file, event, block, source.data, "mask")
+
+        return stored_masks(self.geometry, sources, read)
+
+    def _select(
+        self, file: str, event: str, block: Block, pattern: str, field: str
+    ) -> tuple[h5py.Dataset, Selection]:
+        """Find a block's part of a frame: the data set, and the index into it."""
+        names, numbers = split_event(event)
+        path = (linked_path if field == "data" else fill_path)(pattern, names)
+        dataset = self.files.dataset(file, path, field)
+        dims = block.dims
+        if field != "data" and dataset.ndim < len(dims):
+            # One mask for all events lacks the dimensions that count them.
+            dims = tuple(dim for dim in dims if dim != "%")
+        if dataset.ndim != len(dims):
+            raise InputError(wrong_dimensions(dataset, file, block))
+        if len(numbers) < dims.count("%"):
+            raise InputError(
+                f"the event {event} of {file} has {len(numbers)} numbers, but the geometry "
+                f"needs {dims.count('%')}: add them, as in //3"
+            )
+        remaining = iter(numbers)
+        whole = {"ss": block.height, "fs": block.width, MODULE: block.modules}
+        selection: list[int | slice] = []
+        for dim, size in zip(dims, dataset.shape, strict=True):
+            if dim == "%":
+                number = next(remaining)
+                if number >= size:
+                    raise InputError(
+                        f"{file} has no event {event}: {path} holds {size} frames, numbered from 0"
+                    )
+                selection.append(number)
+                continue
+            if (dim >= size) if isinstance(dim, int) else (whole[dim] > size):
+                raise InputError(self._outside(block, dataset, file))
+            selection.append(dim if isinstance(dim, int) else slice(0, whole[dim]))
+        return dataset, tuple(selection)
+
+    def _read(self, file: str, event: str, block: Block, pattern: str, field: str) -> NDArray[Any]:
+        """Read a block's part of a frame, or of a mask, as (rows, columns)."""
+        dataset, selection = self._select(file, event, block, pattern, field)
+        with reading(file, pattern):
+            part = dataset[selection]
+        if not part.dtype.isnative:
+            part = part.astype(part.dtype.newbyteorder("="))
+        return part.reshape(block.modules * block.height, block.width)
+
+    def _outside(self, block: Block, dataset: h5py.Dataset, file: str) -> str:
+        """Say which panel lies outside a data set."""
+        for i in block.panels:
+            panel = self.geometry.panels[i]
+            last = {"ss": panel.max_ss, "fs": panel.max_fs, "%": 0}
+            dims = panel.dims[-dataset.ndim :]
+            if any(
+                (dim if isinstance(dim, int) else last[dim]) >= size
+                for dim, size in zip(dims, dataset.shape, strict=True)
+            ):
+                break
+        shape = " x ".join(map(str, dataset.shape))
+        return (
+            f"panel {panel.name} of {self.geometry.path} (fs up to {panel.max_fs}, ss up to "
+            f"{panel.max_ss}, dimensions {', '.join(map(str, panel.dims))}) lies outside "
+            f"{dataset.name} of {file} ({shape}): give the geometry of this detector"
+        )

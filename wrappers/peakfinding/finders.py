@@ -1,0 +1,74 @@
+"""The peak finder that settings name: the one place where finders are made."""
+
+from __future__ import annotations
+
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.run import Frame
+from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
+from wrappers.peakfinding.peak_batch import Finder, Prepared
+from wrappers.peakfinding.peakfinder8 import PeakFinder
+from wrappers.peakfinding.robust_peaks import RobustPeakFinder
+from wrappers.peaks import PeakList
+from wrappers.settings import Settings
+
+__all__ = ["NamedFinder"]
+
+
+class NamedFinder:
+    """Finds the peaks of frames of one geometry with the finder that each settings names.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Notes
+    -----
+    A finder is made when it is first asked for. Several threads may use this one at once.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self._made: dict[str, Finder] = {}
+
+    def __reduce__(self) -> tuple[type[NamedFinder], tuple[Geometry]]:
+        return NamedFinder, (self._geometry,)
+
+    def of(self, settings: Settings) -> Finder:
+        """Return the finder that the settings name."""
+        if settings.peaks not in self._made:
+            robust = settings.peaks == "robust"
+            # Two threads at once may make it twice, which does no harm.
+            self._made[settings.peaks] = (RobustPeakFinder if robust else PeakFinder)(
+                self._geometry
+            )
+        return self._made[settings.peaks]
+
+    def find(self, frame: Frame, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
+        """Return the peaks of a frame.
+
+        Raises
+        ------
+        InputError
+            If the robust finder is asked for and the geometry does not say how many ADU a
+            photon is.
+        """
+        return self.of(settings).find(frame, settings, max_n_peaks)
+
+    def prepare(self, frame: Frame, min_snr: float = 2.0) -> Prepared:
+        """Make a frame ready for many settings, for each finder when it is first asked for."""
+        return _NamedFrame(self, frame, min_snr)
+
+
+class _NamedFrame:
+    """A frame made ready for those finders that were asked for."""
+
+    def __init__(self, finder: NamedFinder, frame: Frame, min_snr: float) -> None:
+        self._finder, self._frame, self._min_snr = finder, frame, min_snr
+        self._prepared: dict[str, Prepared] = {}
+
+    def find(self, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
+        """Return what the finder's `find` does."""
+        if settings.peaks not in self._prepared:
+            finder = self._finder.of(settings)
+            self._prepared[settings.peaks] = finder.prepare(self._frame, self._min_snr)
+        return self._prepared[settings.peaks].find(settings, max_n_peaks)
