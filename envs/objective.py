@@ -11,7 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["FEWEST_INDEXED", "PRICE_OF_A_VAIN_HIT", "WELL_KNOWN", "knows_geometry", "merit"]
+__all__ = [
+    "FEWEST_INDEXED",
+    "GEOMETRY",
+    "MISLEADING",
+    "PRICE_OF_A_VAIN_HIT",
+    "WELL_KNOWN",
+    "knows_geometry",
+    "merit",
+]
+
+GEOMETRY = ("clen", "shift_x", "shift_y")
+"""Settings that the indexed frames' lattices tell better than the rate, which is flat there."""
+
+MISLEADING = 30
+"""In resolutions of a geometry parameter: a rate measured this far off says little about the peak
+settings."""
 
 PRICE_OF_A_VAIN_HIT = 0.2
 """In indexed frames: five hits in vain outweigh one more indexed frame."""

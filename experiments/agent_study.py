@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 import click
 import numpy as np
@@ -29,12 +30,11 @@ from envs.simulated_pool import SimulatedPool
 from tuner.agent import AgentSearcher, HandOver
 from tuner.baselines import PointsSearcher
 from tuner.comparison import Benchmark, Family, fingerprint, run_searcher
-from tuner.comparison_methods import WarmStart
 from tuner.policy import SHIPPED, Policy
 from tuner.rollout import regret
 from tuner.searchers import Searcher, make_searcher
 from tuner.threads import share_cores
-from tuner.warm_start import portfolio
+from tuner.warm_start import WarmStart, portfolio
 from wrappers.files import write_whole
 
 N_TRAIN = 1000
@@ -109,14 +109,16 @@ def warm_start(jobs: int) -> None:
 
 @main.command("hand-over")
 @click.option("-j", "--jobs", default=2, show_default=True)
-def hand_over(jobs: int) -> None:
-    """Print what the agent's hand-over to a GP gives on validation, by its two numbers."""
-    policy = Policy.load()
-    print(f"never: {_told(_validate(partial(_agent, policy=policy, when=None), jobs))}")
-    for least, patience in itertools.product((5, 8, 11), (2, 3, 5)):
-        when = HandOver(least=least, patience=patience)
-        row = _validate(partial(_agent, policy=policy, when=when), jobs)
-        print(f"least {least:2}, patience {patience}: {_told(row)}", flush=True)
+@click.option("--policy", "directory", type=click.Path(path_type=Path), help="Another policy.")
+def hand_over(jobs: int, directory: Path | None) -> None:
+    """Print what the agent's hand-over gives on validation, by its three numbers."""
+    policy = Policy.load() if directory is None else Policy.load(directory)
+    points, make_gp = WarmStart.load().points, partial(make_searcher, "gp", seed=0)
+    print(f"never: {_told(_validate(partial(_agent, policy=policy, plan=None), jobs))}")
+    for n, least, patience in itertools.product((0, 6, len(points)), (5, 7, 9), (2, 4)):
+        plan = HandOver(points[:n], make_gp, least=least, patience=patience)
+        row = _validate(partial(_agent, policy=policy, plan=plan), jobs)
+        print(f"{n:2} points, least {least}, patience {patience}: {_told(row)}", flush=True)
 
 
 def _warm(space: ParameterSpace, *, name: str, points: list[dict[str, float]]) -> Searcher:
@@ -124,11 +126,8 @@ def _warm(space: ParameterSpace, *, name: str, points: list[dict[str, float]]) -
     return PointsSearcher(space, points, searcher) if points else searcher
 
 
-def _agent(space: ParameterSpace, *, policy: Policy, when: HandOver | None) -> Searcher:
-    agent = partial(AgentSearcher, space, policy, budget=20, price_of_a_vain_hit=0.0)
-    if when is None:
-        return agent()
-    return agent(hand_over=when, make_gp=partial(make_searcher, "gp", seed=0))
+def _agent(space: ParameterSpace, *, policy: Policy, plan: HandOver | None) -> Searcher:
+    return AgentSearcher(space, policy, budget=20, price_of_a_vain_hit=0.0, hand_over=plan)
 
 
 def _validate(make: MakeSearcher, jobs: int) -> np.ndarray:

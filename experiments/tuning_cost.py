@@ -47,6 +47,10 @@ from wrappers.settings import Settings
 SHARED = Path(__file__).parents[2] / "shared/data/simulated"
 CLOSE = 0.01
 SAMPLE = 200
+HEADER = (
+    "| run | searcher | grid's best | ours | ours - grid's | evaluations | frame evaluations "
+    "| of the grid's | core-seconds | of the grid's |\n|" + "---|" * 10
+)
 
 
 @click.command()
@@ -79,27 +83,29 @@ def main(
         for name, request in _runs(folder, frames, seed):
             grid = measure_grid(name, request, folder, jobs)
             requests = [replace(request, searcher=searcher) for searcher in names]
-            rows += _rows(name, requests, grid, folder, evaluations, jobs)
+            for row in _rows(name, requests, grid, folder, evaluations, jobs):
+                if not (rows or as_json):
+                    click.echo(HEADER)
+                rows.append(row)
+                if not as_json:
+                    click.echo(_line(row))
     if as_json:
         print_json({"runs": rows})
-        return
-    click.echo(
-        "| run | searcher | grid's best | ours | ours - grid's | evaluations | frame evaluations "
-        "| of the grid's | core-seconds | of the grid's |\n|" + "---|" * 10
-    )
-    for row in rows:
-        low, high = row["difference_ci95"]
-        click.echo(
-            f"| {row['run']} | {row['searcher']} "
-            f"| {_with_interval(row['grid_best_rate'], row['grid_best_ci95'])} "
-            f"| {_with_interval(row['rate'], row['rate_ci95'])} "
-            f"| {row['rate'] - row['grid_best_rate']:+.1%} [{low:+.1%}, {high:+.1%}] "
-            f"| {row['evaluations']}{'' if row['within_a_point'] else ' !'} "
-            f"| {row['frame_evaluations']} | {row['cost_ratio']:.5f} "
-            f"| {row['core_seconds']:.0f} | {row['core_seconds_ratio']:.5f} |"
-        )
-    if not all(row["within_a_point"] for row in rows):
+    elif not all(row["within_a_point"] for row in rows):
         click.echo("\n!: did not come within a point of the grid's best in its budget")
+
+
+def _line(row: dict[str, Any]) -> str:
+    low, high = row["difference_ci95"]
+    return (
+        f"| {row['run']} | {row['searcher']} "
+        f"| {_with_interval(row['grid_best_rate'], row['grid_best_ci95'])} "
+        f"| {_with_interval(row['rate'], row['rate_ci95'])} "
+        f"| {row['rate'] - row['grid_best_rate']:+.1%} [{low:+.1%}, {high:+.1%}] "
+        f"| {row['evaluations']}{'' if row['within_a_point'] else ' !'} "
+        f"| {row['frame_evaluations']} | {row['cost_ratio']:.5f} "
+        f"| {row['core_seconds']:.0f} | {row['core_seconds_ratio']:.5f} |"
+    )
 
 
 def _with_interval(rate: float, ci95: Sequence[float]) -> str:
@@ -137,7 +143,7 @@ def _rows(
     folder: Path,
     evaluations: int,
     jobs: int,
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Run a session with each searcher and find out when it had come close."""
     run, indexer, space = open_run(requests[0])
     geometry, cell = Geometry.read(requests[0].geometry), Cell.read(requests[0].cell)
@@ -151,7 +157,6 @@ def _rows(
         max_decoys=0,
         cache=folder / f"indexed_{name}",
     )
-    rows = []
     with everything:
         on_all_frames = functools.cache(everything.evaluate)
         for request in requests:
@@ -165,8 +170,7 @@ def _rows(
                 resume=directory.exists(),
             )
             trials = [t for t in SessionStore.open(directory).trials if t.stage != "fresh"]
-            rows.append(_row(name, request.searcher, trials, space, on_all_frames, grid))
-    return rows
+            yield _row(name, request.searcher, trials, space, on_all_frames, grid)
 
 
 def _row(

@@ -1,8 +1,8 @@
-"""The trained agent as a searcher, and its hand-over to a Gaussian process."""
+"""The trained agent as a searcher, and its hand-over to a search of the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +19,11 @@ from envs.observation import (
 )
 from envs.parameter_space import ParameterSpace
 from envs.reading import Reading
-from tuner.baselines import PinnedSearcher
+from tuner.baselines import PinnedSearcher, same_peaks
 from tuner.policy import Policy
 from tuner.searchers import Searcher, Values
 
 __all__ = ["AgentSearcher", "HandOver", "explain"]
-
-GEOMETRY = ("clen", "shift_x", "shift_y")
 
 STAYS = 0.02
 """Steps on the scale of the actions, 2 from end to end of a range, that are not worth a word."""
@@ -36,10 +34,15 @@ USUAL_BUDGET = 20
 
 @dataclass(frozen=True)
 class HandOver:
-    """When the agent's gain has stalled, so that a search of its surroundings goes on.
+    """To whom the agent hands over, and when: as soon as its gain has stalled.
 
     Attributes
     ----------
+    points : sequence of mapping
+        Points of the unit cube, by name, that are tried first: far from each other, and so from
+        where the agent is stuck, if it is.
+    make_gp : callable
+        Makes the searcher that goes on after them, for a space.
     least : int
         Evaluations before which the agent keeps the lead.
     patience : int
@@ -48,7 +51,9 @@ class HandOver:
         In standard errors of the best merit.
     """
 
-    least: int = 8
+    points: Sequence[Mapping[str, float]]
+    make_gp: Callable[[ParameterSpace], Searcher]
+    least: int = 7
     patience: int = 3
     margin: float = 0.25
 
@@ -63,7 +68,7 @@ class HandOver:
 
 
 class AgentSearcher:
-    """Proposes what the trained policy would try; a Gaussian process may take over.
+    """Proposes what the trained policy would try; another search may take over.
 
     The one that takes over is told all that was measured before, and it tunes every parameter
     of the space, those too that the agent leaves at the base.
@@ -76,10 +81,8 @@ class AgentSearcher:
         Evaluations of the whole session, those ingested included.
     price_of_a_vain_hit : float
         That the merits which it will be told are reckoned with.
-    make_gp : callable, optional
-        Makes the searcher that takes over, for a space; without it the agent never hands over.
-    hand_over : HandOver
-        When that is.
+    hand_over : HandOver, optional
+        Without it the agent goes on to the end.
     """
 
     sees_all = True
@@ -92,14 +95,13 @@ class AgentSearcher:
         *,
         budget: int | None = None,
         price_of_a_vain_hit: float = PRICE_OF_A_VAIN_HIT,
-        make_gp: Callable[[ParameterSpace], Searcher] | None = None,
-        hand_over: HandOver = HandOver(),
+        hand_over: HandOver | None = None,
     ) -> None:
         self._space, self._policy = space, policy
         self._tasks = TaskBatch.single(space, budget or USUAL_BUDGET, price_of_a_vain_hit)
         self._names = [name for name in POLICY_PARAMETERS if name in space.names]
-        self._make_gp, self._hand_over = make_gp, hand_over
-        self._gp: PinnedSearcher | None = None
+        self._hand_over = hand_over
+        self._successor: PinnedSearcher | None = None
         self._told: list[tuple[Values, float, Evaluation | None]] = []
         self._n_frames = 0
         self._pending: dict[str, float] | None = None
@@ -109,7 +111,8 @@ class AgentSearcher:
     def suggest(self) -> dict[str, float]:
         """Return the values to try next; `reason` then says why."""
         if self._pending is None:
-            self._pending = self._from_gp() if self._hands_over() else self._from_policy()
+            successor = self._take_over()
+            self._pending = successor.suggest() if successor else self._from_policy()
         return dict(self._pending)
 
     def ingest(self, values: Values, merit: float, evaluation: Evaluation | None = None) -> None:
@@ -122,17 +125,25 @@ class AgentSearcher:
         self._tasks.record(row, reading, np.array([merit]))
         self._told.append((dict(values), merit, evaluation))
         self._n_frames = int(reading.n_frames[0])
-        if self._gp is not None:
-            self._gp.ingest(values, merit, evaluation)
-        if self._pending is not None and _same_peaks(self._pending, values):
+        if self._successor is not None:
+            self._successor.ingest(values, merit, evaluation)
+        if self._pending is not None and same_peaks(self._pending, values):
             self._pending = None
 
-    def _hands_over(self) -> bool:
-        if self._make_gp is None:
-            return False
-        if self._gp is not None or not self._names:
-            return True
-        return self._hand_over.due([merit for _, merit, _ in self._told], self._n_frames)
+    def _take_over(self) -> PinnedSearcher | None:
+        """Return the search that has taken over by now, if any."""
+        plan = self._hand_over
+        if self._successor is None and plan is not None:
+            merits = [merit for _, merit, _ in self._told]
+            if not self._names or plan.due(merits, self._n_frames):
+                self._successor = PinnedSearcher(self._space, plan.make_gp, plan.points)
+                for told in self._told:
+                    self._successor.ingest(*told)
+                self.reason = (
+                    "the agent's gain has stalled: settings that served simulated experiments "
+                    "come next, then a Gaussian process"
+                )
+        return self._successor
 
     def _from_policy(self) -> dict[str, float]:
         action = self._policy.act(self._tasks.observe())
@@ -141,20 +152,6 @@ class AgentSearcher:
         proposed |= {name: self._space[name].clip(executed[name]) for name in self._names}
         self.reason = explain(self._policy, self._tasks)
         return proposed
-
-    def _from_gp(self) -> dict[str, float]:
-        if self._gp is None:
-            assert self._make_gp is not None
-            self._gp = PinnedSearcher(self._space, self._make_gp)
-            for values, merit, evaluation in self._told:
-                self._gp.ingest(values, merit, evaluation)
-        self.reason = "the agent's gain has stalled: a Gaussian process goes on from its data"
-        return self._gp.suggest()
-
-
-def _same_peaks(suggested: Values, tried: Values) -> bool:
-    """Whether that was the suggestion: a session may have put the geometry right."""
-    return all(tried[name] == suggested[name] for name in suggested if name not in GEOMETRY)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from envs.evaluation import Evaluation
+from envs.objective import GEOMETRY, MISLEADING
 from envs.observation import POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import ParameterSpace
 from envs.reading import Reading
 from tuner.searchers import Searcher, Values
 
-__all__ = ["PinnedSearcher", "PointsSearcher", "sobol_points"]
-
-MISLEADING = 0.015
-"""Relative distance in camera length at which a rate says little about the peak settings."""
+__all__ = ["PinnedSearcher", "PointsSearcher", "same_peaks", "sobol_points"]
 
 
 class PointsSearcher:
@@ -84,7 +82,7 @@ class PinnedSearcher:
         first: Sequence[Mapping[str, float]] = (),
     ) -> None:
         self._space, self._make = space, make
-        self._first = PointsSearcher(space, first).values
+        self._first, self._visited = PointsSearcher(space, first).values, 0
         self._tasks = TaskBatch.single(space, budget=0)
         self._told: list[tuple[dict[str, float], float]] = []
         self._inner_space, self._inner = space, make(space)
@@ -92,8 +90,8 @@ class PinnedSearcher:
     def suggest(self) -> dict[str, float]:
         """Return the inner searcher's proposal, with the camera length that is known."""
         space = self._space.fixed(**self._pinned())
-        if len(self._told) < len(self._first):
-            return {**self._first[len(self._told)], **self._pinned()}
+        if self._visited < len(self._first):
+            return {**self._first[self._visited], **self._pinned()}
         if not space.parameters:
             return self._space.values(space.base)
         if space.names != self._inner_space.names:
@@ -114,11 +112,14 @@ class PinnedSearcher:
         row = np.array([[known[name] for name in POLICY_PARAMETERS]])
         self._tasks.record(row, reading, np.array([merit]))
         self._told.append((dict(values), merit))
+        if self._visited < len(self._first) and same_peaks(self._first[self._visited], values):
+            self._visited += 1
         self._tell(dict(values), merit)
 
     def _tell(self, values: dict[str, float], merit: float) -> None:
         pinned = self._pinned() if "clen" not in self._inner_space.names else {}
-        if all(abs(values[name] / asked - 1) <= MISLEADING for name, asked in pinned.items()):
+        near = MISLEADING * self._space["clen"].resolution if pinned else np.inf
+        if all(abs(values[name] - asked) <= near for name, asked in pinned.items()):
             self._inner.ingest({name: values[name] for name in self._inner_space.names}, merit)
 
     def _pinned(self) -> dict[str, float]:
@@ -126,6 +127,11 @@ class PinnedSearcher:
         if np.isnan(asked) or "clen" not in self._space.names:
             return {}
         return {"clen": asked}
+
+
+def same_peaks(one: Values, other: Values) -> bool:
+    """Whether settings differ in the geometry at most, which a session may have put right."""
+    return all(other[name] == one[name] for name in one if name not in GEOMETRY)
 
 
 def sobol_points(names: Sequence[str], n: int, seed: int) -> list[dict[str, float]]:

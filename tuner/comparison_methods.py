@@ -2,67 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from envs.parameter_space import ParameterSpace
-from tuner.agent import AgentSearcher
+from tuner.agent import AgentSearcher, HandOver
 from tuner.baselines import PinnedSearcher, PointsSearcher, sobol_points
-from tuner.policy import SHIPPED, Policy
+from tuner.policy import Policy
 from tuner.searchers import Searcher, make_searcher
-from wrappers.errors import InputError
-from wrappers.files import write_whole
+from tuner.warm_start import WarmStart
 
-__all__ = ["METHODS", "Kit", "WarmStart"]
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """What the baselines know of the simulated experiments that the agent was trained on.
-
-    Attributes
-    ----------
-    points : tuple of mapping
-        A portfolio: places in the unit cube by name, each chosen to add most to what those
-        before it reach on the training experiments. The first is the best single setting.
-    gp, tpe : int
-        Points of it that a warm-started search begins with; chosen on validation.
-    provenance : mapping
-        How it was made.
-    """
-
-    points: tuple[Mapping[str, float], ...]
-    gp: int
-    tpe: int
-    provenance: Mapping[str, object]
-
-    @classmethod
-    def load(cls, directory: Path = SHIPPED) -> WarmStart:
-        """Read ``warm_start.json``.
-
-        Raises
-        ------
-        InputError
-            If it is missing or damaged.
-        """
-        path = directory / "warm_start.json"
-        try:
-            fields = json.loads(path.read_text())
-            return cls(
-                tuple({n: float(u) for n, u in point.items()} for point in fields["points"]),
-                int(fields["gp"]),
-                int(fields["tpe"]),
-                dict(fields["provenance"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} cannot be read as warm starts: {error}") from error
-
-    def save(self, directory: Path) -> None:
-        """Write ``warm_start.json``."""
-        write_whole(directory / "warm_start.json", json.dumps(asdict(self), indent=1) + "\n")
+__all__ = ["METHODS", "Kit"]
 
 
 @dataclass(frozen=True)
@@ -77,8 +28,13 @@ Method = Callable[[ParameterSpace, int, int, Kit], Searcher]
 
 
 def _agent(space: ParameterSpace, seed: int, budget: int, kit: Kit) -> Searcher:
-    make_gp = partial(_plain_of, "gp", seed)
-    return AgentSearcher(space, kit.policy, budget=budget, price_of_a_vain_hit=0.0, make_gp=make_gp)
+    return AgentSearcher(
+        space,
+        kit.policy,
+        budget=budget,
+        price_of_a_vain_hit=0.0,
+        hand_over=HandOver(kit.warm_start.points, partial(_plain_of, "gp", seed)),
+    )
 
 
 def _agent_only(space: ParameterSpace, seed: int, budget: int, kit: Kit) -> Searcher:
@@ -136,6 +92,7 @@ METHODS: dict[str, Method | None] = {
     "static": _static,
     "defaults": None,
 }
-"""By name: the agent that hands over to a GP, the agent alone, the GP and TPE that begin with the
-portfolio, the same GP with the camera length pinned as in a session, the searches from cold, the
-portfolio in its order, its first point, and CrystFEL's defaults, which search nothing."""
+"""By name: the agent that hands over to the portfolio and a GP, the agent alone, the GP and TPE
+that begin with the portfolio, the same GP with the camera length pinned as in a session, the searches
+from cold, the portfolio in its order, its first point, and CrystFEL's defaults, which search
+nothing."""

@@ -189,15 +189,12 @@ def _ppo_only(space: ParameterSpace, seed: int, budget: int | None = None) -> Se
 
 
 def _agent(space: ParameterSpace, seed: int, budget: int | None, hands_over: bool) -> Searcher:
-    from tuner.agent import AgentSearcher
+    from tuner.agent import AgentSearcher, HandOver
     from tuner.policy import Policy
+    from tuner.warm_start import WarmStart
 
-    return AgentSearcher(
-        space,
-        Policy.load(),
-        budget=budget,
-        make_gp=(lambda rest: _gp(rest, seed)) if hands_over else None,
-    )
+    plan = HandOver(WarmStart.load().points, lambda rest: _gp(rest, seed)) if hands_over else None
+    return AgentSearcher(space, Policy.load(), budget=budget, hand_over=plan)
 
 
 SEARCHERS: dict[str, Callable[[ParameterSpace, int], Searcher]] = {

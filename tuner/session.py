@@ -24,14 +24,8 @@ from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
 __all__ = ["Budget", "Outcome", "asked_geometry", "best_trial", "merit", "run_session"]
 
-GEOMETRY = ("clen", "shift_x", "shift_y")
-"""Settings that the indexed frames' lattices tell better than the rate, which is flat there."""
-
 WORTH_A_LOOK = 6
 """In resolutions of the parameter: a correction that is measured at once."""
-
-MISLEADING = 30
-"""In resolutions: a rate measured this far off says little about the peak settings."""
 
 COARSE_CLEN = (0.03, -0.03, 0.05, -0.05, 0.015, -0.015)
 """Relative offsets to look at where nothing indexes: an indexer accepts about ± 2 %."""
@@ -292,7 +286,7 @@ def asked_geometry(trials: Sequence[Trial], space: ParameterSpace) -> dict[str, 
         )
 
     asked = {}
-    for name in GEOMETRY:
+    for name in objective.GEOMETRY:
         if name in space.names:
             known = [t.evaluation for t in trials if knows(t.evaluation, name)]
             if known:
@@ -406,7 +400,7 @@ class _Search:
         values = self._space.values(settings)
         # CrystFEL's defaults, say, differ from the base in more than the tuned parameters.
         comparable = self._space.settings(values) == settings.replace(**asked)
-        if comparable and _near(settings, asked, self._whole, MISLEADING):
+        if comparable and _near(settings, asked, self._whole, objective.MISLEADING):
             searcher.ingest(values, merit(evaluation))
 
 

@@ -66,16 +66,16 @@ class Training:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    steps: int = 3_000_000
-    taught: int = 1_000_000
-    chapters: int = 30
+    steps: int = 1_500_000
+    taught: int = 500_000
+    chapters: int = 15
     n_experiments: int = 4096
     n_validation: int = 512
     n_envs: int = 256
     n_steps: int = 20
-    batch_size: int = 1024
-    n_epochs: int = 8
-    learning_rate: float = 3e-4
+    batch_size: int = 2048
+    n_epochs: int = 5
+    learning_rate: float = 2e-4
     gamma: float = 0.99
     gae_lambda: float = 0.95
     clip_range: float = 0.2

@@ -1,8 +1,11 @@
-"""The baselines' warm start, from the same simulated experiments that the agent saw."""
+"""Warm starts: points that served the simulated experiments well which the agent was trained on."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +14,59 @@ from envs.observation import POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.simulated_pool import SimulatedPool
 from tuner.baselines import sobol_points
+from tuner.policy import SHIPPED
+from wrappers.errors import InputError
+from wrappers.files import write_whole
 
-__all__ = ["portfolio", "score_points"]
+__all__ = ["WarmStart", "portfolio", "score_points"]
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What the baselines know of the simulated experiments that the agent was trained on.
+
+    Attributes
+    ----------
+    points : tuple of mapping
+        A portfolio: places in the unit cube by name, each chosen to add most to what those
+        before it reach on the training experiments. The first is the best single setting.
+    gp, tpe : int
+        Points of it that a warm-started search begins with; chosen on validation.
+    provenance : mapping
+        How it was made.
+    """
+
+    points: tuple[Mapping[str, float], ...]
+    gp: int
+    tpe: int
+    provenance: Mapping[str, object]
+
+    @classmethod
+    def load(cls, directory: Path = SHIPPED) -> WarmStart:
+        """Read ``warm_start.json``.
+
+        Raises
+        ------
+        InputError
+            If it is missing or damaged.
+        """
+        path = directory / "warm_start.json"
+        try:
+            fields = json.loads(path.read_text())
+            return cls(
+                tuple({n: float(u) for n, u in point.items()} for point in fields["points"]),
+                int(fields["gp"]),
+                int(fields["tpe"]),
+                dict(fields["provenance"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} cannot be read as warm starts: {error}") from error
+
+    def save(self, directory: Path) -> None:
+        """Write ``warm_start.json``."""
+        write_whole(directory / "warm_start.json", json.dumps(asdict(self), indent=1) + "\n")
 
 
 def score_points(pool: SimulatedPool, points: Sequence[Mapping[str, float]]) -> Array:

@@ -67,7 +67,9 @@ def test_any_subset_of_the_parameters_can_be_tuned(landscape, tuned):
 def test_a_gp_tunes_what_the_agent_cannot(landscape):
     space = make_space(("local_bg_radius", "min_peaks"), **KNOWN)
     searcher = AgentSearcher(
-        space, always(np.zeros(5)), make_gp=lambda rest: make_searcher("gp", rest, 0)
+        space,
+        always(np.zeros(5)),
+        hand_over=HandOver((), lambda rest: make_searcher("gp", rest, 0)),
     )
     tried = run(searcher, landscape, space, 6)
     assert len({values["local_bg_radius"] for values in tried}) > 1
@@ -77,12 +79,19 @@ def test_hands_over_when_the_gain_has_stalled(landscape, space):
     searcher = AgentSearcher(
         space,
         always([-0.5, 0, 0, 0, 0]),
-        make_gp=lambda rest: make_searcher("gp", rest, 0),
-        hand_over=HandOver(least=5, patience=2),
+        hand_over=HandOver(
+            [{"min_snr": 0.9}, {"min_snr": 0.1}],
+            lambda rest: make_searcher("gp", rest, 0),
+            least=5,
+            patience=2,
+        ),
     )
-    tried = run(searcher, landscape, space, 9)
+    tried = run(searcher, landscape, space, 11)
     assert all(values["min_snr"] == tried[0]["min_snr"] for values in tried[:5])
-    assert len({values["min_snr"] for values in tried[5:]}) > 2
+    assert [space["min_snr"].from_unit(unit) for unit in (0.9, 0.1)] == [
+        values["min_snr"] for values in tried[5:7]
+    ]
+    assert len({values["min_snr"] for values in tried[7:]}) > 1
     assert "Gaussian process" in searcher.reason
     # what the lattices told of the camera length holds for the GP as well
     assert {values["clen"] for values in tried[1:]} == {tried[1]["clen"]}
@@ -105,7 +114,8 @@ def test_never_hands_over_unless_asked(landscape, space):
     ],
 )
 def test_a_stall_is_no_gain_for_a_while(merits, due):
-    assert HandOver(least=6, patience=3).due(merits, n_frames=100) is due
+    plan = HandOver((), lambda rest: make_searcher("gp", rest, 0), least=6, patience=3)
+    assert plan.due(merits, n_frames=100) is due
 
 
 @pytest.mark.parametrize(

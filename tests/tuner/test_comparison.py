@@ -15,7 +15,7 @@ from tuner.comparison import (
     run_method,
 )
 from tuner.comparison_live import compare_on_frames
-from tuner.comparison_methods import METHODS, Kit, WarmStart
+from tuner.comparison_methods import METHODS, Kit
 from tuner.comparison_pictures import draw_pictures
 from tuner.comparison_statistics import (
     bootstrap,
@@ -25,7 +25,7 @@ from tuner.comparison_statistics import (
     probability_of_improvement,
 )
 from tuner.policy import Policy
-from tuner.warm_start import portfolio, score_points
+from tuner.warm_start import WarmStart, portfolio, score_points
 from wrappers.errors import InputError, ProgramError
 
 

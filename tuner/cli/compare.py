@@ -99,9 +99,10 @@ def command(
       sfx-tuner compare run.h5 -g run.geom -p protein.cell --frames 200
     """
     from tuner.comparison import Benchmark, compare_simulated
-    from tuner.comparison_methods import METHODS, Kit, WarmStart
+    from tuner.comparison_methods import METHODS, Kit
     from tuner.comparison_statistics import compare_family
     from tuner.policy import Policy
+    from tuner.warm_start import WarmStart
 
     chosen = _chosen(methods, list(METHODS), "--methods")
     kit = Kit(Policy.load() if policy is None else Policy.load(policy), WarmStart.load())
