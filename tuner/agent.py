@@ -54,7 +54,7 @@ class HandOver:
     points: Sequence[Mapping[str, float]]
     make_gp: Callable[[ParameterSpace], Searcher]
     least: int = 7
-    patience: int = 3
+    patience: int = 2
     margin: float = 0.25
 
     def due(self, merits: list[float], n_frames: int) -> bool:

@@ -93,6 +93,6 @@ METHODS: dict[str, Method | None] = {
     "defaults": None,
 }
 """By name: the agent that hands over to the portfolio and a GP, the agent alone, the GP and TPE
-that begin with the portfolio, the same GP with the camera length pinned as in a session, the searches
-from cold, the portfolio in its order, its first point, and CrystFEL's defaults, which search
-nothing."""
+that begin with the portfolio, the same GP with the camera length pinned as in a session, the
+searches from cold, the portfolio in its order, its first point, and CrystFEL's defaults, which
+search nothing."""

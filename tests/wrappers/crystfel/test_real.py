@@ -156,8 +156,9 @@ def patterns_of(shared_data: Path, **place: float) -> list[Pattern]:
 @pytest.fixture
 def persistent(indexamajig, lysozyme) -> Iterator[PersistentCrystfelIndexer]:
     geometry, cell = lysozyme
+    # A loaded machine may need longer than the usual limit.
     with PersistentCrystfelIndexer(
-        geometry, cell, program=indexamajig, method="xgandalf", jobs=2
+        geometry, cell, program=indexamajig, method="xgandalf", jobs=2, timeout=600.0
     ) as indexer:
         if not indexer.persistent:
             pytest.skip("this CrystFEL cannot stay")
@@ -166,7 +167,7 @@ def persistent(indexamajig, lysozyme) -> Iterator[PersistentCrystfelIndexer]:
 
 def test_a_program_that_stays_indexes_the_same(persistent, indexamajig, lysozyme, shared_data):
     by_files = CrystfelIndexer(
-        *lysozyme, program=indexamajig, method="xgandalf", jobs=2, timeout=120.0
+        *lysozyme, program=indexamajig, method="xgandalf", jobs=2, timeout=600.0
     )
     # One process, whatever the camera length and the shift.
     places = [{}, {"camera_length": 0.0784}, {"shift_x": 3e-5, "shift_y": -3e-5}]
