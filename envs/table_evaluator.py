@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 import json
@@ -11,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from envs.evaluation import Evaluation, Evaluator, FrameOutcome
 from envs.parameter_space import Known, ParameterSpace
@@ -22,6 +23,7 @@ from wrappers.settings import Settings
 __all__ = ["TableEvaluator", "record_table"]
 
 TOLD = ("explained", "residual", "scale_deviation", "seconds", "core_seconds")
+PER_FRAME = ("frames", "n_peaks", "hit", "n_lattices")
 ASKED = ("clen", "shift_x", "shift_y")
 VERSION = 1
 
@@ -134,6 +136,7 @@ class TableEvaluator:
         if known is not None:
             known["background"] = tuple(known["background"])
         self.known = None if known is None else Known(**known)
+        self._share = 1.0
 
     @property
     def n_frames(self) -> int:
@@ -144,6 +147,25 @@ class TableEvaluator:
     def best_rate(self) -> float:
         """Highest indexing rate of any recorded settings."""
         return float((self._arrays["n_lattices"] > 0).mean(axis=-1).max())
+
+    @property
+    def points(self) -> list[Settings]:
+        """Every recorded settings."""
+        return [
+            self.base.replace(**dict(zip(self.grid, map(float, point), strict=True)))
+            for point in itertools.product(*self.grid.values())
+        ]
+
+    def take(self, frames: ArrayLike) -> TableEvaluator:
+        """Return the table with some of its frames, by their places in the sample."""
+        taken = copy.copy(self)
+        rows = np.asarray(frames, int)
+        taken._arrays = {
+            name: values[..., rows] if name in PER_FRAME else values
+            for name, values in self._arrays.items()
+        }
+        taken._share = self._share * len(rows) / self.n_frames
+        return taken
 
     def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
         """Return what was recorded nearest to the settings, on the first `n_frames` frames."""
@@ -163,7 +185,7 @@ class TableEvaluator:
         told = dict(zip(TOLD, row["told"].tolist(), strict=True))
         told["scale_deviation"] += self._stretch(settings, place)
         for name in ("seconds", "core_seconds"):
-            told[name] *= n / self.n_frames
+            told[name] *= self._share * n / self.n_frames
         n_decoys, n_accepted = (int(number) for number in row["decoys"])
         tried = min(n_decoys, sum(outcome.hit for outcome in outcomes))
         return Evaluation(

@@ -6,6 +6,7 @@ In this order, after `envs/data/response_model.json` or the families have change
     python -m experiments.agent_study freeze        # tuner/data/benchmark.json
     sfx-tuner train -o training                     # then copy policy.* to tuner/data
     python -m experiments.agent_study hand-over     # the table that HandOver's defaults came from
+    python -m experiments.agent_study limits        # what noise leaves to be gained
     sfx-tuner compare -o comparison
 
 Everything that is chosen here is chosen on the train and validation families.
@@ -31,7 +32,7 @@ from tuner.agent import AgentSearcher, HandOver
 from tuner.baselines import PointsSearcher
 from tuner.comparison import Benchmark, Family, fingerprint, run_searcher
 from tuner.policy import SHIPPED, Policy
-from tuner.rollout import regret
+from tuner.rollout import regret, roll_out
 from tuner.searchers import Searcher, make_searcher
 from tuner.threads import share_cores
 from tuner.warm_start import WarmStart, portfolio
@@ -119,6 +120,19 @@ def hand_over(jobs: int, directory: Path | None) -> None:
         plan = HandOver(points[:n], make_gp, least=least, patience=patience)
         row = _validate(partial(_agent, policy=policy, plan=plan), jobs)
         print(f"{n:2} points, least {least}, patience {patience}: {_told(row)}", flush=True)
+
+
+@main.command()
+def limits() -> None:
+    """Print how much of the agent's regret on validation is noise that misleads the choice."""
+    drawn = SimulatedPool.draw("validation", 5 * N_VALIDATION, seed=2)
+    pool = drawn.take(np.flatnonzero(drawn.reachable >= BENCHMARK.least_reachable))
+    share_cores(1)
+    print("frames  agent alone, best measured         agent alone, truly best")
+    for n_frames in (100, BENCHMARK.n_frames, 1000):
+        rollout = roll_out(Policy.load(), pool, budget=BENCHMARK.budget, n_frames=n_frames)
+        measured, truly = (_told(r.mean(axis=0)) for r in (rollout.regrets, rollout.least))
+        print(f"{n_frames:6}  {measured}  {truly}", flush=True)
 
 
 def _warm(space: ParameterSpace, *, name: str, points: list[dict[str, float]]) -> Searcher:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from envs.families import draw_experiments
 from envs.live_evaluator import LiveEvaluator, sample_frames
 from envs.parameter_space import ParameterSpace
+from envs.simulator import simulate_run
 from tuner.comparison_live import Progress, compare_on_frames
 from tuner.comparison_methods import Kit
 from tuner.indexers import IndexerChoice, make_indexer
@@ -47,6 +49,13 @@ SHARED_RUNS = {
 
 GRID = {"min_snr": (3.5, 4.5, 5.5, 6.5, 8.0), "min_pix_count": (1, 2, 3)}
 GRID_THRESHOLDS = 5
+
+RENDERED = 2
+"""Experiments of the test family that are rendered, and how many frames of each."""
+
+RENDERED_FRAMES = 200
+RENDERED_SEED = 7
+MOST_PIXELS = 1.1e6
 
 DECOYS = 25
 """Of an evaluation; as many as a session with CrystFEL takes."""
@@ -122,16 +131,33 @@ def compare_everything(
     jobs: int = 1,
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, dict[str, Any]]:
-    """Compare on every shared run that is there, against an exhaustive grid, by name."""
+    """Compare on rendered runs and every shared run that is there, against a grid, by name."""
     found = {}
-    for name, files in SHARED_RUNS.items():
-        data, geometry, cell = (shared / file for file in files)
-        if data.exists():
-            found[name] = compare_run(
-                data, geometry, cell, indexer, kit, methods,
-                jobs=jobs, with_grid=True, on_progress=partial(_named, on_progress, name),
-            )  # fmt: skip
+    with _rendered_runs(on_progress) as rendered:
+        on_disk = {name: tuple(shared / file for file in row) for name, row in SHARED_RUNS.items()}
+        for name, (data, geometry, cell) in {**rendered, **on_disk}.items():
+            if data.exists():
+                found[name] = compare_run(
+                    data, geometry, cell, indexer, kit, methods,
+                    jobs=jobs, with_grid=True, on_progress=partial(_named, on_progress, name),
+                )  # fmt: skip
     return found
+
+
+@contextmanager
+def _rendered_runs(on_progress: Progress) -> Iterator[dict[str, tuple[Path, ...]]]:
+    """Render experiments of the test family; yield data, geometry and cell of each by name."""
+    draws = draw_experiments("test", RENDERED, RENDERED_SEED, most_pixels=MOST_PIXELS)
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {}
+        for number, draw in enumerate(draws):
+            name = f"rendered_{number}_{draw.kind}"
+            paths = simulate_run(
+                draw.experiment, Path(folder) / name, RENDERED_FRAMES,
+                progress=partial(on_progress, f"{name}: rendering"),
+            )  # fmt: skip
+            runs[name] = (paths.data, paths.geometry, paths.cell)
+        yield runs
 
 
 def _named(on_progress: Progress, name: str, what: str, done: int, total: int) -> None:

@@ -26,11 +26,15 @@ class Rollout:
     ----------
     regrets : float array (P, budget)
         Normalised regret of the incumbent after each evaluation; see `regret`.
+    least : float array (P, budget)
+        The same of whichever evaluation so far was truly the best: what is left of the regret if
+        noise never made another one look better.
     typical : float32 array (OBSERVATION_SIZE,)
         The mean observation.
     """
 
     regrets: Array
+    least: Array
     typical: NDArray[np.float32]
 
 
@@ -58,7 +62,8 @@ def roll_out(
     everything = TaskBatch(pool.spaces, budgets, prices)
     tasks = everything.take(np.arange(n), budgets, prices, columns)
     incumbent_rate = np.zeros(n)
-    regrets, seen = [], []
+    highest_rate = np.zeros(n)
+    regrets, least, seen = [], [], []
     for _ in range(budget):
         observation = tasks.observe()
         seen.append(observation.mean(axis=0))
@@ -69,5 +74,11 @@ def roll_out(
         before = tasks.best
         tasks.record(values, reading, reading.merit(0.0))
         incumbent_rate = np.where(tasks.best > before, responses.true_rate, incumbent_rate)
+        highest_rate = np.maximum(highest_rate, responses.true_rate)
         regrets.append(regret(incumbent_rate, pool.reachable))
-    return Rollout(np.stack(regrets, axis=1), np.mean(seen, axis=0).astype(np.float32))
+        least.append(regret(highest_rate, pool.reachable))
+    return Rollout(
+        np.stack(regrets, axis=1),
+        np.stack(least, axis=1),
+        np.mean(seen, axis=0).astype(np.float32),
+    )

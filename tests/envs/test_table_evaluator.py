@@ -116,3 +116,13 @@ def test_other_files_are_refused(tmp_path) -> None:
     np.savez(path, something=np.zeros(3))
     with pytest.raises(InputError, match="no recorded table"):
         TableEvaluator(path)
+
+
+def test_parts_of_the_frames_add_up(table) -> None:
+    whole = table.evaluate(table.points[5])
+    parts = [table.take(rows).evaluate(table.points[5]) for rows in ([0, 2], [1])]
+    rest = table.take(range(3, table.n_frames)).evaluate(table.points[5])
+    assert sum(part.n_indexed for part in (*parts, rest)) == whole.n_indexed
+    assert parts[0].outcomes == (whole.outcomes[0], whole.outcomes[2])
+    assert sum(part.core_seconds for part in (*parts, rest)) == pytest.approx(whole.core_seconds)
+    assert len(table.points) == np.prod([len(values) for values in table.grid.values()])

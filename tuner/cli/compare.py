@@ -129,8 +129,13 @@ def command(
         _add_costs(figures[family], by_method)
     if full:
         from tuner.comparison_runs import compare_everything
+        from tuner.comparison_tables import compare_tables
 
         with _status() as show:
+            tables = compare_tables(kit, chosen, on_progress=show)
+            results["tables"] = tables
+            figures["tables"] = compare_family({m: r["regret"] for m, r in tables.items()})
+            _add_costs(figures["tables"], tables)
             figures |= compare_everything(shared, choice, kit, chosen, jobs=jobs, on_progress=show)
     _report(figures, output, as_json)
     if output is not None:
@@ -161,7 +166,7 @@ def _add_costs(figures: dict[str, Any], by_method: dict[str, dict[str, Any]]) ->
     for method, arrays in by_method.items():
         figures[method]["suggestion_seconds"] = float(arrays["seconds"].mean())
         for n in (5, 10):
-            if arrays["clen_error"].shape[2] >= n:
+            if "clen_error" in arrays and arrays["clen_error"].shape[2] >= n:
                 near = abs(arrays["clen_error"][:, :, n - 1]) <= 1e-3
                 figures[method][f"clen_within_0.1_percent_{n}"] = float(near.mean())
 
