@@ -149,7 +149,7 @@ def _rendered_runs(on_progress: Progress) -> Iterator[dict[str, tuple[Path, ...]
     """Render experiments of the test family; yield data, geometry and cell of each by name."""
     draws = draw_experiments("test", RENDERED, RENDERED_SEED, most_pixels=MOST_PIXELS)
     with tempfile.TemporaryDirectory() as folder:
-        runs = {}
+        runs: dict[str, tuple[Path, ...]] = {}
         for number, draw in enumerate(draws):
             name = f"rendered_{number}_{draw.kind}"
             paths = simulate_run(

@@ -143,10 +143,9 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def _gp(space: ParameterSpace, seed: int) -> Searcher:
-    # On matrices this small, threads that wait for each other cost five times the work.
-    import torch  # only here: it takes seconds, and reports do without
+    from tuner.threads import single_threaded_algebra  # PyTorch takes seconds; reports do without
 
-    torch.set_num_threads(1)
+    single_threaded_algebra()
     # The session's own first looks stand in for most of the random start.
     return OptunaSearcher(
         space, optuna.samplers.GPSampler(seed=seed, n_startup_trials=2 + len(space))
