@@ -56,7 +56,7 @@ HEADER = (
 @click.command()
 @click.option("--frames", default=2000, show_default=True, help="Of the simulated run.")
 @click.option("--evaluations", default=30, show_default=True, help="Budget of each session.")
-@click.option("--searchers", default="gp,tpe,cmaes,random", show_default=True)
+@click.option("--searchers", default="gp,ppo,tpe,cmaes,random", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--work", type=click.Path(path_type=Path), help="Folder to keep.  [default: a temporary one]"

@@ -253,8 +253,8 @@ def best_trial(trials: Sequence[Trial], space: ParameterSpace) -> Trial | None:
     """Return the trial with the highest merit, or None if none indexed anything.
 
     Trials that were dropped before they had seen every frame do not count. Of several equal
-    ones the medoid in the unit cube wins: the middle of a plateau is the farthest from its
-    cliffs.
+    ones the one nearest the middle of their extent in the unit cube wins: the middle of a plateau
+    is the farthest from its cliffs. (Their mean or medoid would be where the search crowds.)
     """
     n_frames = max((trial.evaluation.n_frames for trial in trials), default=0)
     indexed = [
@@ -267,8 +267,8 @@ def best_trial(trials: Sequence[Trial], space: ParameterSpace) -> Trial | None:
     top = max(merit(trial.evaluation) for trial in indexed)
     equal = [trial for trial in indexed if merit(trial.evaluation) > top - 1e-9]
     points = np.array([space.encode(trial.evaluation.settings) for trial in equal])
-    distances = np.linalg.norm(points[:, None] - points[None], axis=2).sum(axis=1)
-    return equal[int(np.argmin(distances))]
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    return equal[int(np.argmin(np.linalg.norm(points - middle, axis=1)))]
 
 
 def asked_geometry(trials: Sequence[Trial], space: ParameterSpace) -> dict[str, float]:

@@ -70,7 +70,8 @@ def test_of_equal_settings_the_middle_of_the_plateau_wins(space):
         outcomes = tuple(FrameOutcome(i, 20, True, int(i < k)) for i in range(10))
         return Trial(0, "search", Evaluation(space.base.replace(min_snr=min_snr), outcomes))
 
-    trials = [trial(3, 4), trial(4, 8), trial(6, 8), trial(7, 8), trial(9, 8), trial(5, 7)]
+    crowd = [trial(min_snr, 8) for min_snr in (8.5, 8.6, 8.8, 9)]
+    trials = [trial(3, 4), trial(4, 8), trial(6, 8), *crowd, trial(5, 7)]
     best = best_trial(trials, space)
     assert best is not None and best.evaluation.settings.min_snr == 6
 
