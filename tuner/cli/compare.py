@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -142,6 +144,7 @@ def command(
         from tuner.comparison_pictures import draw_pictures
 
         regrets = {f: {m: r["regret"] for m, r in rows.items()} for f, rows in results.items()}
+        _write_regrets(output / "regrets.npz", regrets)
         draw_pictures(regrets, figures, output)
 
 
@@ -150,6 +153,15 @@ def _status() -> Iterator[Callable[[str, int, int], None]]:
     """Show on stderr what is being done; yields a function that takes what, done and total."""
     with stderr.status("comparing") as status:
         yield lambda what, done, total: status.update(f"{what}: {done} of {total}")
+
+
+def _write_regrets(path: Path, regrets: dict[str, dict[str, Any]]) -> None:
+    """Write every regret, arrays (tasks, seeds, evaluations) by family and method."""
+    content = io.BytesIO()
+    np.savez_compressed(
+        content, **{f"{f}/{m}": values for f, rows in regrets.items() for m, values in rows.items()}
+    )
+    write_whole(path, content.getvalue())
 
 
 def _chosen(given: str | None, known: list[str], option: str) -> list[str]:
