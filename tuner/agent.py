@@ -139,10 +139,7 @@ class AgentSearcher:
                 self._successor = PinnedSearcher(self._space, plan.make_gp, plan.points)
                 for told in self._told:
                     self._successor.ingest(*told)
-                self.reason = (
-                    "the agent's gain has stalled: settings that served simulated experiments "
-                    "come next, then a Gaussian process"
-                )
+                self.reason = "the gain has stalled: far-apart points, then a Gaussian process"
         return self._successor
 
     def _from_policy(self) -> dict[str, float]:
