@@ -56,7 +56,8 @@ class OptunaSearcher:
     """
 
     def __init__(self, space: ParameterSpace, sampler: optuna.samplers.BaseSampler) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # Its GP warns where all rates are equal and it falls back to its default kernel.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = space
         self._distributions = {p.name: _distribution(p) for p in space.parameters}
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
