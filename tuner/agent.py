@@ -197,12 +197,12 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
     observation = tasks.observe()
     action = policy.act(observation)
     veiled = np.repeat(observation, len(CLUES), axis=0)
-    for one, group in enumerate(CLUES):
+    for row, group in enumerate(CLUES):
         places = [place for place in _places(group.features) if _measured(observation[0], place)]
-        veiled[one, places] = policy.typical[places]
+        veiled[row, places] = policy.typical[places]
     # As executed: what is not tuned and a camera length that the lattices know do not move.
     after = tasks.units(tasks.execute(action))[0]
-    otherwise = np.array([tasks.units(tasks.execute(one[None]))[0] for one in policy.act(veiled)])
+    otherwise = np.array([tasks.units(tasks.execute(act[None]))[0] for act in policy.act(veiled)])
     shifts = np.abs(after - otherwise)
     if shifts.max() < STAYS:
         return "no single group of diagnostics moves the proposal"
@@ -213,7 +213,7 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
     step = after[column] - tasks.units(tasks.incumbent)[0, column]
     if abs(step) < STAYS:
         return f"{sight}: {name} stays"
-    return f"{sight}: {name} {'up' if step > 0 else 'down'}"
+    return f"{sight}: {name} {'above' if step > 0 else 'below'} the best so far"
 
 
 def _places(features: tuple[str, ...]) -> list[int]:

@@ -100,7 +100,7 @@ def _row(
     final = recommended[max(recommended)]
     row["ci95"] = list(scores[final].ci95)
     row["settings"] = final.as_dict()
-    row["suggestion_seconds"] = float(searched.seconds.sum())
+    row["suggestion_seconds"] = float(searched.seconds.mean())
     return row
 
 

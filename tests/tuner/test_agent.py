@@ -121,8 +121,8 @@ def test_a_stall_is_no_gain_for_a_while(merits, due):
 @pytest.mark.parametrize(
     ("strength", "said"),
     [
-        (1.0, "many frames have enough peaks: min_snr up"),
-        (-1.0, "many frames have enough peaks: min_snr down"),
+        (1.0, "many frames have enough peaks: min_snr above the best so far"),
+        (-1.0, "many frames have enough peaks: min_snr below the best so far"),
         (0.001, "no single group of diagnostics moves the proposal"),
     ],
 )

@@ -106,6 +106,8 @@ def command(
     from tuner.policy import Policy
     from tuner.warm_start import WarmStart
 
+    if data is None and (geometry is not None or cell is not None):
+        raise InputError("-g and -p belong to a run: name its DATA file as well")
     chosen = _chosen(methods, list(METHODS), "--methods")
     kit = Kit(Policy.load() if policy is None else Policy.load(policy), WarmStart.load())
     choice = indexer_choice(options)

@@ -29,14 +29,16 @@ from tuner.cli.options import jobs_option, json_option, print_json, stderr
     "--steps",
     type=click.IntRange(1),
     default=None,
-    help="Simulated evaluations each of them sees.  [default: 3 million]",
+    help="Simulated evaluations each of them sees.  [default: 1.5 million]",
 )
-@click.option("--chapters", type=click.IntRange(1), default=None, help="Checkpoints of each.")
+@click.option(
+    "--chapters", type=click.IntRange(1), default=None, help="Checkpoints of each.  [default: 15]"
+)
 @click.option(
     "--experiments",
     type=click.IntRange(1),
     default=None,
-    help="Simulated experiments to train on.",
+    help="Simulated experiments to train on.  [default: 4096]",
 )
 @click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
 @jobs_option

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from envs.evaluation import wilson_interval
+from envs.evaluation import Evaluation, wilson_interval
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import (
     cell_option,
@@ -264,15 +264,8 @@ def trial_printer(tuned: Sequence[str]) -> Callable[[Trial], None]:
         values = " ".join(
             f"{getattr(evaluation.settings, name):{widths[name]}.6g}" for name in tuned
         )
-        low, high = evaluation.ci95
-        failed = f"  {evaluation.n_failed} without an answer" if evaluation.n_failed else ""
-        if evaluation.failure:
-            failed = f"  failed: {evaluation.failure}"
         stderr.print(
-            f"{trial.number:5d} {trial.stage:9s} {values} {evaluation.n_hits:5d} "
-            f"{evaluation.n_indexed:7d} {evaluation.n_frames:6d} {evaluation.rate:6.1%}  "
-            f"[{low:6.1%}, {high:6.1%}] {evaluation.false_rate:6.1%} "
-            f"{evaluation.seconds:6.1f}s{failed}",
+            f"{trial.number:5d} {trial.stage:9s} {values} {_measured(evaluation)}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -281,6 +274,18 @@ def trial_printer(tuned: Sequence[str]) -> Callable[[Trial], None]:
             stderr.print(f"{'':15}{trial.reason}", highlight=False, markup=False, style="dim")
 
     return show
+
+
+def _measured(evaluation: Evaluation) -> str:
+    if evaluation.failure:
+        return f"failed: {evaluation.failure}"
+    low, high = evaluation.ci95
+    unknown = f"  {evaluation.n_failed} without an answer" if evaluation.n_failed else ""
+    return (
+        f"{evaluation.n_hits:5d} {evaluation.n_indexed:7d} {evaluation.n_frames:6d} "
+        f"{evaluation.rate:6.1%}  [{low:6.1%}, {high:6.1%}] {evaluation.false_rate:6.1%} "
+        f"{evaluation.seconds:6.1f}s{unknown}"
+    )
 
 
 def print_recommendation(recommendation: Recommendation, directory: Path) -> None:
