@@ -117,7 +117,7 @@ def hand_over(jobs: int, directory: Path | None) -> None:
     points, make_gp = WarmStart.load().points, partial(make_searcher, "gp", seed=0)
     print(f"never: {_told(_validate(partial(_agent, policy=policy, plan=None), jobs))}")
     for n, least, patience in itertools.product((len(points), 6, 0), (5, 7), (2, 4)):
-        plan = HandOver(points[:n], make_gp, least=least, patience=patience)
+        plan = HandOver(points, make_gp, least=least, patience=patience, n_points=n)
         row = _validate(partial(_agent, policy=policy, plan=plan), jobs)
         print(f"{n:2} points, least {least}, patience {patience}: {_told(row)}", flush=True)
 

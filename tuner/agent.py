@@ -39,8 +39,8 @@ class HandOver:
     Attributes
     ----------
     points : sequence of mapping
-        Points of the unit cube, by name, that are tried first: far from each other, and so from
-        where the agent is stuck, if it is.
+        Points of the unit cube, by name, of which the first `n_points` are tried first: far from
+        each other, and so from where the agent is stuck, if it is.
     make_gp : callable
         Makes the searcher that goes on after them, for a space.
     least : int
@@ -49,6 +49,7 @@ class HandOver:
         Evaluations in a row that did not raise the best merit by `margin`.
     margin : float
         In standard errors of the best merit.
+    n_points : int
     """
 
     points: Sequence[Mapping[str, float]]
@@ -56,6 +57,7 @@ class HandOver:
     least: int = 7
     patience: int = 2
     margin: float = 0.25
+    n_points: int = 6
 
     def due(self, merits: list[float], n_frames: int) -> bool:
         """Whether these merits, in order, have stalled."""
@@ -136,7 +138,9 @@ class AgentSearcher:
         if self._successor is None and plan is not None:
             merits = [merit for _, merit, _ in self._told]
             if not self._names or plan.due(merits, self._n_frames):
-                self._successor = PinnedSearcher(self._space, plan.make_gp, plan.points)
+                self._successor = PinnedSearcher(
+                    self._space, plan.make_gp, plan.points[: plan.n_points]
+                )
                 for told in self._told:
                     self._successor.ingest(*told)
                 self.reason = "the gain has stalled: far-apart points, then a Gaussian process"
