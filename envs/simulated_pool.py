@@ -80,6 +80,10 @@ class SimulatedPool:
             self.optimum[rows],
         )
 
+    def reaching(self, least: float) -> SimulatedPool:
+        """Return the experiments in which at least this rate is within reach."""
+        return self.take(np.flatnonzero(self.reachable >= least))
+
     def space(self, row: int, tuned: Sequence[str]) -> ParameterSpace:
         """Return the space of one experiment with only some of the parameters tuned."""
         whole = self.spaces[row]

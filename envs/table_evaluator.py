@@ -20,12 +20,15 @@ from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.settings import Settings
 
-__all__ = ["TableEvaluator", "record_table"]
+__all__ = ["TABLES", "TableEvaluator", "record_table"]
 
 TOLD = ("explained", "residual", "scale_deviation", "seconds", "core_seconds")
 PER_FRAME = ("frames", "n_peaks", "hit", "n_lattices")
 ASKED = ("clen", "shift_x", "shift_y")
 VERSION = 1
+
+TABLES = Path(__file__).parent / "data" / "tables"
+"""Where the tables are that come with the program."""
 
 
 def record_table(

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -57,6 +57,9 @@ BENCHMARK = Benchmark(
     least_reachable=0.02,
 )
 
+PARTS = 4
+"""Pieces of work for each process."""
+
 MakeSearcher = Callable[[ParameterSpace], Searcher]
 
 
@@ -85,8 +88,7 @@ def freeze() -> None:
 @click.option("-j", "--jobs", default=2, show_default=True)
 def warm_start(jobs: int) -> None:
     """Choose the portfolio on train, and how much of it to begin with on validation."""
-    train = SimulatedPool.draw("train", N_TRAIN, seed=0)
-    pool = train.take(np.flatnonzero(train.reachable >= BENCHMARK.least_reachable))
+    pool = SimulatedPool.draw("train", N_TRAIN, seed=0).reaching(BENCHMARK.least_reachable)
     points = portfolio(pool)
     rows = {}
     for name in ("gp", "tpe"):
@@ -125,14 +127,19 @@ def hand_over(jobs: int, directory: Path | None) -> None:
 @main.command()
 def limits() -> None:
     """Print how much of the agent's regret on validation is noise that misleads the choice."""
-    drawn = SimulatedPool.draw("validation", 5 * N_VALIDATION, seed=2)
-    pool = drawn.take(np.flatnonzero(drawn.reachable >= BENCHMARK.least_reachable))
+    pool = _validation(5 * N_VALIDATION)
     share_cores(1)
     print("frames  agent alone, best measured         agent alone, truly best")
     for n_frames in (100, BENCHMARK.n_frames, 1000):
         rollout = roll_out(Policy.load(), pool, budget=BENCHMARK.budget, n_frames=n_frames)
         measured, truly = (_told(r.mean(axis=0)) for r in (rollout.regrets, rollout.least))
         print(f"{n_frames:6}  {measured}  {truly}", flush=True)
+
+
+@lru_cache
+def _validation(n: int) -> SimulatedPool:
+    """Draw the validation experiments, once a process."""
+    return SimulatedPool.draw("validation", n, seed=2).reaching(BENCHMARK.least_reachable)
 
 
 def _warm(space: ParameterSpace, *, name: str, points: list[dict[str, float]]) -> Searcher:
@@ -146,19 +153,16 @@ def _agent(space: ParameterSpace, *, policy: Policy, plan: HandOver | None) -> S
 
 def _validate(make: MakeSearcher, jobs: int) -> np.ndarray:
     """Return the mean regret on validation after each evaluation, (budget,)."""
-    parts = np.array_split(np.arange(N_VALIDATION), 4 * jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        rows = list(pool.map(partial(_validate_part, make, jobs), parts))
+        rows = list(pool.map(partial(_validate_part, make, jobs), range(PARTS * jobs)))
     return np.concatenate(rows).mean(axis=0)
 
 
-def _validate_part(make: MakeSearcher, processes: int, tasks: Iterable[int]) -> np.ndarray:
-    pool = SimulatedPool.draw("validation", N_VALIDATION, seed=2)
+def _validate_part(make: MakeSearcher, processes: int, part: int) -> np.ndarray:
+    pool = _validation(N_VALIDATION)
     share_cores(processes)
     rows = []
-    for task in tasks:
-        if pool.reachable[task] < BENCHMARK.least_reachable:
-            continue
+    for task in range(part, len(pool), PARTS * processes):
         space = pool.space(task, DEFAULT_TUNED)
         evaluator = pool.evaluator(task, BENCHMARK.n_frames, draw=0)
         searched = run_searcher(make(space), evaluator, space, budget=BENCHMARK.budget)

@@ -26,13 +26,11 @@ from envs.objective import PRICE_OF_A_VAIN_HIT
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from envs.response_model import ResponseModel
 from envs.simulator import simulate_run
-from envs.table_evaluator import TableEvaluator, record_table
+from envs.table_evaluator import TABLES, TableEvaluator, record_table
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
 from wrappers.lattices.fast_indexer import FastIndexer
-
-TABLES = Path(__file__).parent.parent / "envs" / "data" / "tables"
 
 SEED = 2_000_003
 MOST_PIXELS = 1.1e6

@@ -98,8 +98,8 @@ class Benchmark:
 
     def select(self, drawn: SimulatedPool, family: Family) -> SimulatedPool:
         """Return the first of the drawn experiments in which enough is within reach."""
-        kept = np.flatnonzero(drawn.reachable >= self.least_reachable)
-        return drawn.take(kept[: family.n_tasks])
+        enough = drawn.reaching(self.least_reachable)
+        return enough.take(np.arange(min(family.n_tasks, len(enough))))
 
     @property
     def n_units(self) -> int:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-import envs
 from envs.parameter_space import DEFAULT_TUNED, make_space
-from envs.table_evaluator import TableEvaluator
+from envs.table_evaluator import TABLES, TableEvaluator
 from tuner.comparison import net_rate, run_method
 from tuner.comparison_methods import Kit
 from tuner.rollout import regret
 
-__all__ = ["TABLES", "compare_tables"]
-
-TABLES = Path(str(files(envs))) / "data" / "tables"
+__all__ = ["compare_tables"]
 
 
 def compare_tables(

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from envs.simulator import RunPaths, demo_experiment, simulate_run
-from tuner.cli import main
 from wrappers.detector.geometry import Geometry
 
 FRAMES = 16
@@ -27,22 +26,6 @@ FRAMES = 16
 def simulated(tmp_path_factory) -> RunPaths:
     """A small run whose geometry is 1.5 % too short; read-only."""
     return simulate_run(demo_experiment(seed=1), tmp_path_factory.mktemp("sim") / "run", FRAMES)
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
-    """Run a command in an empty folder; return its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SFX_TUNER_INDEXAMAJIG", raising=False)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sfx-tuner", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
 
 
 def tune_arguments(paths: RunPaths, *extra: object) -> list[object]:

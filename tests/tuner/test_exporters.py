@@ -7,9 +7,9 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import tomllib
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from envs.live_evaluator import LiveEvaluator
 from envs.simulator import demo_experiment, simulate_run
-from tuner.cli import main
 from tuner.exporters import TARGETS, write_export
 from tuner.fingerprint import fingerprint
 from tuner.recommendation import Recommendation, settings_digest, write_recommendation
@@ -535,17 +534,9 @@ def test_settings_written_by_hand(folder, tmp_path):
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sfx-tuner", "export", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
+def cli(cli):
+    """Export in an empty folder; return the exit code, stdout and stderr."""
+    return partial(cli, "export")
 
 
 def test_command(cli, folder, tmp_path):
@@ -624,7 +615,6 @@ def test_the_script_reaches_the_evaluated_rate(small_run, indexamajig, tmp_path)
 
 
 OM_CHECK = """
-import sys
 from om.lib.crystallography import CrystallographyPeakFinding
 from om.lib.geometry import GeometryInformation
 from om.lib.parameters import MonitorParameters

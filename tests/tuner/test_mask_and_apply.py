@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from envs.simulator import RunPaths, demo_experiment, simulate_run
-from tuner.cli import main
 from tuner.fingerprint import fingerprint
 from tuner.recommendation import Recommendation, read_recommendation, write_recommendation
 from wrappers.detector.geometry import Geometry
@@ -30,22 +29,6 @@ SETTINGS = Settings(min_snr=5, threshold=100, min_pix_count=2, max_pix_count=50,
 def simulated(tmp_path_factory) -> RunPaths:
     """A small run with hot, noisy and dead pixels; read-only."""
     return simulate_run(demo_experiment(seed=1), tmp_path_factory.mktemp("sim") / "run", FRAMES)
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
-    """Run a command in an empty folder; return its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SFX_TUNER_INDEXAMAJIG", raising=False)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sfx-tuner", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture
