@@ -18,6 +18,7 @@ from envs.reading import Reading
 from wrappers.settings import Settings
 
 __all__ = [
+    "EVALUATION_SIZE",
     "FACTS",
     "FEATURES",
     "MEMORY",
@@ -55,9 +56,11 @@ MEMORY = 8
 """Evaluations that are seen in full, newest first; of older ones only the incumbent."""
 
 D = len(POLICY_PARAMETERS)
-ONE = D + len(FEATURES)
+EVALUATION_SIZE = D + len(FEATURES)
+"""Numbers that tell of one evaluation: the places of its settings, then `FEATURES`."""
+
 GENERAL = 4
-OBSERVATION_SIZE = GENERAL + D + (1 + MEMORY) * ONE + len(FACTS)
+OBSERVATION_SIZE = GENERAL + D + (1 + MEMORY) * EVALUATION_SIZE + len(FACTS)
 CLEN = POLICY_PARAMETERS.index("clen")
 MASK = POLICY_PARAMETERS.index("mask_hot_sigma")
 
@@ -114,8 +117,8 @@ class TaskBatch:
         self.incumbent = np.full((n, D), np.nan)
         self.pinned = np.full(n, np.nan)
         self._pinned_by = np.full(n, -np.inf)
-        self._recent = np.zeros((n, MEMORY, ONE))
-        self._top = np.zeros((n, ONE))
+        self._recent = np.zeros((n, MEMORY, EVALUATION_SIZE))
+        self._top = np.zeros((n, EVALUATION_SIZE))
 
     def __len__(self) -> int:
         return len(self.spent)
@@ -145,6 +148,16 @@ class TaskBatch:
     def base(self) -> Array:
         """The settings that each task starts from, (B, d)."""
         return self._columns["base"]
+
+    @property
+    def facts(self) -> Array:
+        """What is known of each task beforehand, `FACTS` (B, n), scaled as in an observation."""
+        return self._columns["facts"]
+
+    @property
+    def newest(self) -> Array:
+        """The last evaluation of each task as it is observed, unclipped: (B, `EVALUATION_SIZE`)."""
+        return self._recent[:, 0]
 
     def execute(self, actions: NDArray[np.floating]) -> Array:
         """Return the settings (B, d) that actions (B, d) in [-1, 1] stand for.
@@ -266,8 +279,8 @@ def layout() -> dict[str, slice]:
     ``"incumbent"`` and ``"evaluation 1"`` (the newest) to ``"evaluation 8"`` have the settings
     first, then `FEATURES`.
     """
-    sizes = {"general": GENERAL, "tuned": D, "incumbent": ONE}
-    sizes |= {f"evaluation {age}": ONE for age in range(1, MEMORY + 1)}
+    sizes = {"general": GENERAL, "tuned": D, "incumbent": EVALUATION_SIZE}
+    sizes |= {f"evaluation {age}": EVALUATION_SIZE for age in range(1, MEMORY + 1)}
     sizes["facts"] = len(FACTS)
     ends = np.cumsum(list(sizes.values())).tolist()
     return {

@@ -118,7 +118,7 @@ def hand_over(jobs: int, directory: Path | None) -> None:
     policy = Policy.load() if directory is None else Policy.load(directory)
     points, make_gp = WarmStart.load().points, partial(make_searcher, "gp", seed=0)
     print(f"never: {_told(_validate(partial(_agent, policy=policy, plan=None), jobs))}")
-    for n, least, patience in itertools.product((len(points), 6, 0), (5, 7), (2, 4)):
+    for n, least, patience in itertools.product((len(points), 6, 0), (7, 10), (2, 4)):
         plan = HandOver(points, make_gp, least=least, patience=patience, n_points=n)
         row = _validate(partial(_agent, policy=policy, plan=plan), jobs)
         print(f"{n:2} points, least {least}, patience {patience}: {_told(row)}", flush=True)
@@ -129,11 +129,16 @@ def limits() -> None:
     """Print how much of the agent's regret on validation is noise that misleads the choice."""
     pool = _validation(5 * N_VALIDATION)
     share_cores(1)
-    print("frames  agent alone, best measured         agent alone, truly best")
+    print("the agent alone; of what it tried, the regret of")
     for n_frames in (100, BENCHMARK.n_frames, 1000):
         rollout = roll_out(Policy.load(), pool, budget=BENCHMARK.budget, n_frames=n_frames)
-        measured, truly = (_told(r.mean(axis=0)) for r in (rollout.regrets, rollout.least))
-        print(f"{n_frames:6}  {measured}  {truly}", flush=True)
+        print(f"{n_frames} frames")
+        for taken, regrets in (
+            ("the highest rate measured", rollout.measured),
+            ("what the judge takes", rollout.regrets),
+            ("the truly best", rollout.least),
+        ):
+            print(f"  {taken:25}  {_told(regrets.mean(axis=0))}", flush=True)
 
 
 @lru_cache

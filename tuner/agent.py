@@ -20,6 +20,7 @@ from envs.observation import (
 from envs.parameter_space import ParameterSpace
 from envs.reading import Reading
 from tuner.baselines import PinnedSearcher, same_peaks
+from tuner.judge import judge_inputs
 from tuner.policy import Policy
 from tuner.searchers import Searcher, Values
 
@@ -69,6 +70,17 @@ class HandOver:
         return bool(best[-1] - best[-1 - self.patience] <= self.margin * error)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """One evaluation: as it was told, and as the policy's judge sees it."""
+
+    values: Values
+    merit: float
+    evaluation: Evaluation | None
+    n_frames: int
+    seen: NDArray[np.float64]
+
+
 class AgentSearcher:
     """Proposes what the trained policy would try; another search may take over.
 
@@ -104,8 +116,7 @@ class AgentSearcher:
         self._names = [name for name in POLICY_PARAMETERS if name in space.names]
         self._hand_over = hand_over
         self._successor: PinnedSearcher | None = None
-        self._told: list[tuple[Values, float, Evaluation | None]] = []
-        self._n_frames = 0
+        self._told: list[_Told] = []
         self._pending: dict[str, float] | None = None
         self.reason = ""
         """Why the last suggestion was made, in words."""
@@ -125,29 +136,45 @@ class AgentSearcher:
         known = dict(zip(POLICY_PARAMETERS, self._tasks.base[0], strict=True)) | dict(values)
         row = np.array([[known[name] for name in POLICY_PARAMETERS]])
         self._tasks.record(row, reading, np.array([merit]))
-        self._told.append((dict(values), merit, evaluation))
-        self._n_frames = int(reading.n_frames[0])
+        seen = self._tasks.newest[0].copy()
+        self._told.append(_Told(dict(values), merit, evaluation, int(reading.n_frames[0]), seen))
         if self._successor is not None:
             self._successor.ingest(values, merit, evaluation)
         if self._pending is not None and same_peaks(self._pending, values):
             self._pending = None
 
+    def favourite(self) -> int:
+        """Return which of the evaluations that it was told, counted from 0, it would recommend.
+
+        Evaluations with fewer frames than others are left aside. The policy's judge decides among
+        those near the highest merit; without a judge it is the highest merit.
+        """
+        most = max(told.n_frames for told in self._told)
+        whole = [place for place, told in enumerate(self._told) if told.n_frames == most]
+        merits = np.array([[self._told[place].merit for place in whole]])
+        if self._policy.judge is None:
+            return whole[int(merits.argmax())]
+        seen = np.array([[self._told[place].seen for place in whole]])
+        inputs = judge_inputs(seen, merits, self._tasks.facts, self._tasks.prices)
+        return whole[int(self._policy.judge.choose(inputs, merits, most)[0])]
+
     def _take_over(self) -> PinnedSearcher | None:
         """Return the search that has taken over by now, if any."""
         plan = self._hand_over
         if self._successor is None and plan is not None:
-            merits = [merit for _, merit, _ in self._told]
-            if not self._names or plan.due(merits, self._n_frames):
+            merits = [told.merit for told in self._told]
+            n_frames = self._told[-1].n_frames if self._told else 0
+            if not self._names or plan.due(merits, n_frames):
                 self._successor = PinnedSearcher(
                     self._space, plan.make_gp, plan.points[: plan.n_points]
                 )
                 for told in self._told:
-                    self._successor.ingest(*told)
+                    self._successor.ingest(told.values, told.merit, told.evaluation)
                 self.reason = "the gain has stalled: far-apart points, then a Gaussian process"
         return self._successor
 
     def _from_policy(self) -> dict[str, float]:
-        action = self._policy.act(self._tasks.observe())
+        action = self._policy.act(self._tasks.observe(), int(self._tasks.spent[0]))
         executed = dict(zip(POLICY_PARAMETERS, self._tasks.execute(action)[0], strict=True))
         proposed = self._space.values(self._space.base)
         proposed |= {name: self._space[name].clip(executed[name]) for name in self._names}
@@ -198,15 +225,17 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
     """
     if tasks.spent[0] == 0:
         return "a first look: usually good for such a detector"
-    observation = tasks.observe()
-    action = policy.act(observation)
+    observation, turn = tasks.observe(), int(tasks.spent[0])
+    action = policy.act(observation, turn)
     veiled = np.repeat(observation, len(CLUES), axis=0)
     for row, group in enumerate(CLUES):
         places = [place for place in _places(group.features) if _measured(observation[0], place)]
         veiled[row, places] = policy.typical[places]
     # As executed: what is not tuned and a camera length that the lattices know do not move.
     after = tasks.units(tasks.execute(action))[0]
-    otherwise = np.array([tasks.units(tasks.execute(act[None]))[0] for act in policy.act(veiled)])
+    otherwise = np.array(
+        [tasks.units(tasks.execute(act[None]))[0] for act in policy.act(veiled, turn)]
+    )
     shifts = np.abs(after - otherwise)
     if shifts.max() < STAYS:
         return "no single group of diagnostics moves the proposal"

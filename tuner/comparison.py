@@ -2,14 +2,16 @@
 
 Every method searches the same experiments with the same frames. Each evaluation is worth its
 net indexing rate; what a method would recommend after n evaluations is the settings with the
-highest one among them; and that is judged on the truth: what those settings index of
-infinitely many frames (simulated experiments), or of frames that the search never saw (others).
+highest one among them, or, of the agent, those that its judge takes; and that is held against
+the truth: what those settings index of infinitely many frames (simulated experiments), or of
+frames that the search never saw (others).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +26,9 @@ from numpy.typing import NDArray
 from envs.evaluation import Evaluation, Evaluator
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
 from envs.simulated_pool import SimulatedPool
+from tuner.agent import AgentSearcher
 from tuner.comparison_methods import METHODS, Kit
+from tuner.comparison_statistics import net_rate
 from tuner.policy import SHIPPED
 from tuner.rollout import regret
 from tuner.searchers import Searcher
@@ -35,15 +39,20 @@ from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 __all__ = [
     "Benchmark",
     "Family",
+    "Results",
     "Searched",
     "compare_simulated",
     "fingerprint",
-    "net_rate",
+    "no_results",
     "run_method",
     "run_searcher",
+    "undone",
 ]
 
 Array = NDArray[np.float64]
+
+Results = dict[str, dict[str, Array]]
+"""By method and what it is, arrays (tasks, seeds, budget); NaN where nothing was done yet."""
 
 
 @dataclass(frozen=True)
@@ -133,25 +142,19 @@ class Searched:
     ----------
     settings : list of Settings
         What was evaluated, in order.
-    merits : float array (budget,)
+    picks : list of int
+        After each evaluation, the place in `settings` of what the method would recommend.
     seconds : float array (budget,)
         That the method took to come up with each, without the evaluation.
     """
 
     settings: list[Settings]
-    merits: Array
+    picks: list[int]
     seconds: Array
 
     def recommended(self) -> list[Settings]:
-        """Return the settings with the highest merit so far after each evaluation."""
-        best = [int(np.argmax(self.merits[: n + 1])) for n in range(len(self.merits))]
-        return [self.settings[index] for index in best]
-
-
-def net_rate(evaluation: Evaluation) -> float:
-    """Return the indexing rate less what chance alone would index."""
-    by_chance = evaluation.false_rate
-    return evaluation.rate - (0.0 if np.isnan(by_chance) else by_chance)
+        """Return the settings that the method would recommend after each evaluation."""
+        return [self.settings[pick] for pick in self.picks]
 
 
 def run_method(
@@ -167,16 +170,18 @@ def run_method(
         return run_searcher(make(space, seed, budget, kit), evaluator, space, budget=budget)
     base = space.base
     defaults = CRYSTFEL_DEFAULTS.replace(clen=base.clen, shift_x=base.shift_x, shift_y=base.shift_y)
-    worth = net_rate(evaluator.evaluate(defaults))
-    return Searched([defaults] * budget, np.full(budget, worth), np.zeros(budget))
+    return Searched([defaults] * budget, [0] * budget, np.zeros(budget))
 
 
 def run_searcher(
     searcher: Searcher, evaluator: Evaluator, space: ParameterSpace, *, budget: int
 ) -> Searched:
-    """Let a searcher spend the budget; see `run_method`."""
+    """Let a searcher spend the budget; see `run_method`.
+
+    The agent's judge says what it recommends; of other searches it is the highest net rate.
+    """
     known: dict[Settings, Evaluation] = {}
-    settings, merits, seconds = [], [], []
+    settings, merits, picks, seconds = [], [], [], []
     for _ in range(budget):
         started = time.perf_counter()
         values = searcher.suggest()
@@ -188,8 +193,24 @@ def run_searcher(
         settings.append(tried)
         merits.append(net_rate(known[tried]))
         searcher.ingest(values, merits[-1], known[tried])
+        if isinstance(searcher, AgentSearcher):
+            picks.append(searcher.favourite())
+        else:
+            picks.append(int(np.argmax(merits)))
         seconds.append(suggested - started + time.perf_counter() - evaluated)
-    return Searched(settings, np.array(merits), np.array(seconds))
+    return Searched(settings, picks, np.array(seconds))
+
+
+def no_results(methods: Sequence[str], whats: Sequence[str], shape: tuple[int, ...]) -> Results:
+    """Return the results of a family that nothing was done for yet."""
+    return {method: {what: np.full(shape, np.nan) for what in whats} for method in methods}
+
+
+def undone(results: Results) -> list[tuple[int, int]]:
+    """Return the tasks and seeds for which something is missing."""
+    every = np.array([values for arrays in results.values() for values in arrays.values()])
+    places = np.argwhere(np.isnan(every).any(axis=(0, 3))).tolist()
+    return [(task, seed) for task, seed in places]
 
 
 def compare_simulated(
@@ -198,43 +219,54 @@ def compare_simulated(
     methods: Sequence[str],
     *,
     jobs: int = 1,
+    results: dict[str, Results] | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, dict[str, dict[str, Array]]]:
+) -> dict[str, Results]:
     """Run the methods on the benchmark's response-model families.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+    kit : Kit
+    methods : sequence of str
+    jobs : int
+        Processes.
+    results : dict, optional
+        Filled in place, family by family; what an interrupted call has filled is not done again.
+    on_progress : callable
+        Called with the number of tasks times seeds that are done, of `Benchmark.n_units`.
 
     Returns
     -------
-    dict
+    dict of str to Results
         By family and method ``"regret"``, ``"clen_error"`` (of the recommended settings, relative)
         and ``"seconds"``, arrays (tasks, seeds, budget).
     """
-    results = {
-        family: {
-            method: {
-                what: np.full((frozen.n_tasks, frozen.n_seeds, benchmark.budget), np.nan)
-                for what in ("regret", "clen_error", "seconds")
-            }
-            for method in methods
-        }
-        for family, frozen in benchmark.families.items()
-    }
-    units = [
-        (family, task, noise)
-        for family, frozen in benchmark.families.items()
-        for task in range(frozen.n_tasks)
-        for noise in range(frozen.n_seeds)
-    ]
+    results = {} if results is None else results
+    units: list[tuple[str, int, int]] = []
+    for family, frozen in benchmark.families.items():
+        shape = (frozen.n_tasks, frozen.n_seeds, benchmark.budget)
+        empty = no_results(methods, ("regret", "clen_error", "seconds"), shape)
+        units += [(family, *place) for place in undone(results.setdefault(family, empty))]
+    if not units:
+        return results
+    before = benchmark.n_units - len(units)
     # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
     job = _Job(benchmark, kit, tuple(methods), jobs)
     with ProcessPoolExecutor(
         jobs, get_context("spawn"), initializer=_prepare, initargs=(job,)
     ) as pool:
-        rows = pool.map(_run_unit, units, chunksize=4)
-        for done, ((family, task, noise), row) in enumerate(zip(units, rows, strict=True)):
-            for method, arrays in row.items():
-                for what, values in arrays.items():
-                    results[family][method][what][task, noise] = values
-            on_progress(done + 1)
+        rows = pool.map(_run_unit, units)
+        try:
+            for done, ((family, task, noise), row) in enumerate(zip(units, rows, strict=True), 1):
+                for method, arrays in row.items():
+                    for what, values in arrays.items():
+                        results[family][method][what][task, noise] = values
+                on_progress(before + done)
+        except BaseException:
+            # Or the pool would go through all that was asked before it ends.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return results
 
 
@@ -252,6 +284,8 @@ _jobs: list[_Job] = []
 
 
 def _prepare(job: _Job) -> None:
+    # Ctrl-C reaches all processes of a terminal; this one ends when its parent does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _jobs[:] = [job]
 
 

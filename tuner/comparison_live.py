@@ -1,28 +1,68 @@
 """The comparison on frames: a user's run, a recorded one, a rendered one.
 
-The run's frames are split: the methods search on one half, and what they recommend is measured
-on frames that none of them saw. The reference is the best that any settings tried gave there.
+The run's frames are split: the methods search on one part, and all that they recommend on the
+way is measured on frames that none of them saw. The reference is the best that any of those
+settings gave there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from envs.evaluation import Evaluation, Evaluator
+from envs.evaluation import Evaluation, Evaluator, wilson_interval
 from envs.parameter_space import ParameterSpace
-from tuner.comparison import Searched, net_rate, run_method
+from tuner.comparison import run_method
 from tuner.comparison_methods import Kit
-from tuner.comparison_statistics import AT, holm
+from tuner.comparison_statistics import (
+    holm,
+    net_rate,
+    paired_after,
+    paired_by_frame,
+    summary,
+    told_after,
+)
 from tuner.rollout import regret
-from tuner.statistics import paired_difference
 from wrappers.settings import Settings
 
-__all__ = ["Progress", "compare_on_frames"]
+__all__ = ["Judged", "Progress", "compare_on_frames", "run_figures"]
+
+Array = NDArray[np.float64]
 
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the methods came to on one split of a run's frames.
+
+    Attributes
+    ----------
+    rate, regret : mapping of str to float array (budget,)
+        By method, the net rate of what it would recommend after each evaluation, on the frames
+        that judge, and the share of the reference rate that it misses.
+    seconds : mapping of str to float array (budget,)
+        That it took to come up with each proposal.
+    endpoint : mapping of str to Evaluation
+        On the frames that judge, of what pairs are compared by.
+    reference : float
+        Highest net rate of all that was measured there.
+    grid : float
+        Highest one of the grid alone; NaN without one.
+    n_tuning_frames : int
+    """
+
+    rate: Mapping[str, Array]
+    regret: Mapping[str, Array]
+    seconds: Mapping[str, Array]
+    endpoint: Mapping[str, Evaluation]
+    reference: float
+    grid: float
+    n_tuning_frames: int
 
 
 def compare_on_frames(
@@ -35,8 +75,8 @@ def compare_on_frames(
     budget: int = 20,
     seed: int = 0,
     grid: Sequence[Settings] = (),
-    on_progress: Progress = lambda method, done, total: None,
-) -> dict[str, Any]:
+    on_progress: Progress = lambda what, done, total: None,
+) -> Judged:
     """Run the methods on the tuning frames, measure what they recommend on the scoring frames.
 
     Parameters
@@ -51,75 +91,85 @@ def compare_on_frames(
         Measured on the scoring frames too, as further candidates for the reference.
     on_progress : callable
         Called with what is being done, how many are done, and of how many.
+    """
+    searched = {}
+    for number, method in enumerate(methods):
+        on_progress(f"{method} searches", number, len(methods))
+        searched[method] = run_method(method, tuning, space, kit, budget=budget, seed=seed)
+    recommended = {method: path.recommended() for method, path in searched.items()}
+    wanted = dict.fromkeys([settings for row in recommended.values() for settings in row] + [*grid])
+    scores: dict[Settings, Evaluation] = {}
+    for settings in wanted:
+        on_progress("settings are judged", len(scores), len(wanted))
+        scores[settings] = scoring.evaluate(settings)
+    reference = max(map(net_rate, scores.values()))
+    rates = {
+        method: np.array([net_rate(scores[settings]) for settings in row])
+        for method, row in recommended.items()
+    }
+    return Judged(
+        rate=rates,
+        regret={method: regret(values, np.array(reference)) for method, values in rates.items()},
+        seconds={method: path.seconds for method, path in searched.items()},
+        endpoint={m: scores[row[paired_after(budget) - 1]] for m, row in recommended.items()},
+        reference=reference,
+        grid=max((net_rate(scores[settings]) for settings in grid), default=np.nan),
+        n_tuning_frames=tuning.n_frames,
+    )
+
+
+def run_figures(splits: Sequence[Judged], ours: str = "agent") -> dict[str, Any]:
+    """Return the figures of one run, in the manner of `tuner.comparison_statistics.compare_family`.
+
+    Parameters
+    ----------
+    splits : sequence of Judged
+    ours : str
+        The method that the others are paired with.
 
     Returns
     -------
     dict
-        By method ``rate_5``, ``rate_10`` … (net, on the scoring frames), ``regret_5`` …,
-        ``auc`` over these, ``settings`` and the seconds of suggestions; ``reference_rate``, and
-        under ``paired`` the agent against each other method, frame by frame (McNemar, Holm).
+        A dictionary for every method, with the net rates ``rate_5`` … beside the regrets, and
+        the interval ``rate_10_ci95`` and the ``settings`` of each split that pairs are compared
+        by (after 10 evaluations, or after fewer where the budget is shorter); the intervals
+        ``<method>_minus_<ours>_10_ci95``, and ``paired``, see `paired_by_frame`;
+        ``reference_rate`` and, with a grid, ``grid_rate``, means over the splits; ``n_tasks``,
+        which is 1, ``n_seeds``, the splits, ``n_tuning_frames`` of a split and
+        ``n_scoring_frames`` of all.
     """
-    searched: dict[str, Searched] = {}
-    for number, method in enumerate(methods):
-        on_progress("searching", number, len(methods))
-        searched[method] = run_method(method, tuning, space, kit, budget=budget, seed=seed)
-    told = [n for n in AT if n <= budget] or [budget]
-    recommended = {
-        method: {n: path.recommended()[n - 1] for n in told} for method, path in searched.items()
-    }
-    wanted = {settings for row in recommended.values() for settings in row.values()} | set(grid)
-    scores: dict[Settings, Evaluation] = {}
-    for settings in sorted(wanted, key=str):
-        on_progress("scoring", len(scores), len(wanted))
-        scores[settings] = scoring.evaluate(settings)
-    reference = max(map(net_rate, scores.values()))
-    result: dict[str, Any] = {
-        method: _row(row, scores, reference, searched[method])
-        for method, row in recommended.items()
-    }
-    result["reference_rate"] = reference
-    if grid:
-        result["grid_rate"] = max(net_rate(scores[settings]) for settings in grid)
-    result["n_tasks"] = result["n_seeds"] = 1
-    result["n_tuning_frames"], result["n_scoring_frames"] = tuning.n_frames, scoring.n_frames
-    result["paired"] = _pairs({m: scores[row[told[-1]]] for m, row in recommended.items()})
-    return result
-
-
-def _row(
-    recommended: dict[int, Settings],
-    scores: dict[Settings, Evaluation],
-    reference: float,
-    searched: Searched,
-) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for n, settings in recommended.items():
-        row[f"rate_{n}"] = net_rate(scores[settings])
-        row[f"regret_{n}"] = float(regret(np.array(row[f"rate_{n}"]), np.array(reference)))
-    row["auc"] = 1 - float(np.mean([row[f"regret_{n}"] for n in recommended]))
-    final = recommended[max(recommended)]
-    row["ci95"] = list(scores[final].ci95)
-    row["settings"] = final.as_dict()
-    row["suggestion_seconds"] = float(searched.seconds.mean())
-    return row
-
-
-def _pairs(final: dict[str, Evaluation]) -> dict[str, Any]:
-    if "agent" not in final:
-        return {}
-    differences = {
-        method: paired_difference(final["agent"], evaluation)
-        for method, evaluation in final.items()
-        if method != "agent"
-    }
-    corrected = holm({method: found.p_value for method, found in differences.items()})
-    return {
-        method: {
-            "difference": found.difference,
-            "ci95": list(found.ci95),
-            "gained": found.gained,
-            "lost": found.lost,
-            "p_mcnemar_holm": corrected[method],
+    first = splits[0]
+    budget = len(next(iter(first.rate.values())))
+    after = paired_after(budget)
+    judges = {o.frame for split in splits for e in split.endpoint.values() for o in e.outcomes}
+    result: dict[str, Any] = {}
+    for method in first.rate:
+        rates = np.mean([split.rate[method] for split in splits], axis=0)
+        counted = round(max(rates[after - 1], 0) * len(judges))
+        result[method] = {
+            **summary(np.array([[split.regret[method] for split in splits]])),
+            **{f"rate_{n}": float(rates[n - 1]) for n in told_after(budget)},
+            f"rate_{after}_ci95": list(wilson_interval(counted, len(judges))),
+            "settings": [split.endpoint[method].settings.as_dict() for split in splits],
+            "suggestion_seconds": float(np.mean([split.seconds[method] for split in splits])),
         }
-        for method, found in differences.items()
+    paired = {
+        method: paired_by_frame(
+            [split.endpoint[ours] for split in splits],
+            [split.endpoint[method] for split in splits],
+            [split.reference for split in splits],
+        )
+        for method in (first.endpoint if ours in first.endpoint else ())
+        if method != ours
     }
+    corrected = holm({method: row["p_sign"] for method, row in paired.items()})
+    for method, row in paired.items():
+        row["p_sign_holm"] = corrected[method]
+        result[f"{method}_minus_{ours}_{after}_ci95"] = row["ci95"]
+    result |= {"paired": paired, "paired_after": after, "evaluations": budget}
+    result["reference_rate"] = float(np.mean([split.reference for split in splits]))
+    if not np.isnan(first.grid):
+        result["grid_rate"] = float(np.mean([split.grid for split in splits]))
+    result["n_tasks"], result["n_seeds"] = 1, len(splits)
+    result["n_tuning_frames"], result["n_scoring_frames"] = first.n_tuning_frames, len(judges)
+    return result

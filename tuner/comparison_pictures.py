@@ -1,22 +1,28 @@
-"""The pictures of a comparison: four, each with one column a family."""
+"""The pictures of a comparison, each with one panel for a family or run."""
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from envs.evaluation import wilson_interval
 from tuner.comparison_statistics import bootstrap
+from tuner.comparison_words import about
+from wrappers.files import write_whole
 
-__all__ = ["draw_pictures"]
+__all__ = ["draw_pictures", "draw_run_pictures"]
 
 Array = NDArray[np.float64]
 Regrets = Mapping[str, Array]
+Drawing = Callable[[Axes, str], None]
 
 COLOURS = {
     "agent": "#c1272d",
@@ -34,16 +40,22 @@ COLOURS = {
     "defaults": "#000000",
 }
 
+OURS, RIVAL = "agent", "warm_gp"
+PAIR = {OURS, RIVAL}
+"""The methods that are told apart: with intervals, and paired."""
+
+MOST_COLUMNS = 4
+
+FEWEST_DOTS = 3
+"""Splits of a run that make a paired scatter."""
+
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 IN_PROFILE = ("agent", "agent_only", "warm_gp", "warm_gp_pinned", "warm_tpe", "portfolio", "random")
 
 
 def draw_pictures(
-    families: Mapping[str, Regrets],
-    figures: Mapping[str, Mapping[str, Any]],
-    directory: Path,
-    endpoint: int = 10,
+    families: Mapping[str, Regrets], figures: Mapping[str, Mapping[str, Any]], directory: Path
 ) -> list[Path]:
     """Write the anytime curves, the profile, the paired scatter and the forest plot.
 
@@ -54,52 +66,123 @@ def draw_pictures(
     figures : mapping
         What `tuner.comparison_statistics.compare_family` made of each family.
     directory : Path
-    endpoint : int
-        Evaluations after which the pairs are compared.
     """
-    endpoint = min(endpoint, *(r.shape[2] for rows in families.values() for r in rows.values()))
-    drawings: dict[str, Callable[[Axes, str], None]] = {
+    endpoint = min(figures[family]["paired_after"] for family in families)
+    titles = {family: f"{family}: {about(figures[family])}" for family in families}
+    methods = next(iter(families.values()))
+    drawings: dict[str, Drawing] = {
         "anytime": lambda axes, family: _anytime(axes, families[family]),
         "profile": lambda axes, family: _profile(axes, families[family], endpoint),
-        "paired": lambda axes, family: _paired(axes, families[family], endpoint),
-        "forest": lambda axes, family: _forest(axes, figures[family].get("paired", {}), endpoint),
     }
-    paths = []
-    for name, drawing in drawings.items():
-        figure, row = plt.subplots(
-            1,
-            len(families),
-            figsize=(1.2 + 4.2 * len(families), 4.4),
-            squeeze=False,
-            layout="constrained",
-        )
-        for axes, family in zip(row[0], families, strict=True):
-            drawing(axes, family)
-            n_tasks, n_seeds = next(iter(families[family].values())).shape[:2]
-            axes.set_title(f"{family}: {n_tasks} tasks × {n_seeds} seeds", fontsize="medium")
-        handles, labels = row[0][0].get_legend_handles_labels()
-        if handles:
-            figure.legend(handles, labels, loc="outside right center", fontsize="small")
-        paths.append(directory / f"{name}.png")
-        figure.savefig(paths[-1], dpi=120)
-        plt.close(figure)
-    return paths
+    if methods.keys() >= PAIR:
+        drawings["paired"] = lambda axes, family: _paired(axes, families[family], endpoint)
+    if OURS in methods:
+        drawings["forest"] = lambda axes, family: _forest(axes, figures[family]["paired"], endpoint)
+    return [_save(directory / f"{name}.png", titles, draw) for name, draw in drawings.items()]
+
+
+def draw_run_pictures(
+    runs: Mapping[str, Mapping[str, Mapping[str, Array]]],
+    figures: Mapping[str, Mapping[str, Any]],
+    directory: Path,
+) -> list[Path]:
+    """Write the anytime curves and the forest plot of runs, and with three splits the scatter.
+
+    Parameters
+    ----------
+    runs : mapping of str to mapping of str to mapping of str to array (1, splits, budget)
+        ``"rate"`` and ``"regret"`` by run and method.
+    figures : mapping
+        What `tuner.comparison_live.run_figures` made of each run.
+    directory : Path
+    """
+    endpoint = min(figures[run]["paired_after"] for run in runs)
+    titles = {
+        run: f"{run}: {found['n_scoring_frames']} frames judge, splits: {found['n_seeds']}"
+        for run, found in figures.items()
+        if run in runs
+    }
+    drawings: dict[str, Drawing] = {
+        "run_anytime": lambda axes, run: _anytime_rate(axes, runs[run], figures[run])
+    }
+    methods = next(iter(runs.values()))
+    if OURS in methods:
+        drawings["run_forest"] = lambda axes, run: _forest(axes, figures[run]["paired"], endpoint)
+    if methods.keys() >= PAIR and max(figures[run]["n_seeds"] for run in runs) >= FEWEST_DOTS:
+        regrets = {
+            run: {method: np.swapaxes(what["regret"], 0, 1) for method, what in by_method.items()}
+            for run, by_method in runs.items()
+        }
+        drawings["run_paired"] = lambda axes, run: _paired(axes, regrets[run], endpoint)
+    return [_save(directory / f"{name}.png", titles, draw) for name, draw in drawings.items()]
+
+
+def _save(path: Path, titles: Mapping[str, str], draw: Drawing) -> Path:
+    """Draw one picture, with one panel for each title, and write it."""
+    rows = math.ceil(len(titles) / MOST_COLUMNS)
+    columns = math.ceil(len(titles) / rows)
+    figure = Figure(figsize=(1.2 + 4.2 * columns, 4.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, (name, title) in zip(panels.flat, titles.items(), strict=False):
+        draw(axes, name)
+        axes.set_title(title, fontsize="medium")
+    for axes in panels.flat[len(titles) :]:
+        axes.set_axis_off()
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside right center", fontsize="small")
+    content = io.BytesIO()
+    figure.savefig(content, dpi=120, format="png")
+    write_whole(path, content.getvalue())
+    return path
 
 
 def _anytime(axes: Axes, regrets: Regrets) -> None:
     for name, values in regrets.items():
-        n = np.arange(1, values.shape[2] + 1)
-        axes.plot(n, values.mean(axis=(0, 1)), color=COLOURS.get(name), label=name, linewidth=1.6)
-        if name in ("agent", "warm_gp"):
+        n = _curve(axes, name, values.mean(axis=(0, 1)))
+        if name in PAIR:
             intervals = [bootstrap(values[:, :, i], resamples=400) for i in range(len(n))]
             low, high = np.transpose(intervals)
-            axes.fill_between(n, low, high, color=COLOURS[name], alpha=0.18, linewidth=0)
-    axes.set(xlabel="evaluations", ylabel="regret of the recommended settings (mean)", yscale="log")
-    axes.set_xticks([1, 5, 10, 15, 20])
+            _band(axes, name, n, low, high)
+    axes.set(ylabel="regret of the recommended settings (mean)", yscale="log")
     axes.set_yticks(LEVELS, [f"{level:g}" for level in LEVELS])
     axes.minorticks_off()
-    axes.set_ylim(0.7 * min(v.mean(axis=(0, 1)).min() for v in regrets.values()), 1)
+    lowest = min(values.mean(axis=(0, 1)).min() for values in regrets.values())
+    axes.set_ylim(max(0.7 * lowest, 1e-3), 1)
+
+
+def _anytime_rate(
+    axes: Axes, run: Mapping[str, Mapping[str, Array]], figures: Mapping[str, Any]
+) -> None:
+    """Draw net rates with the intervals that so many frames allow."""
+    frames = figures["n_scoring_frames"]
+    for name, what in run.items():
+        rates = 100 * what["rate"].mean(axis=(0, 1))
+        n = _curve(axes, name, rates)
+        if name in PAIR:
+            counts = [round(max(rate, 0) / 100 * frames) for rate in rates]
+            low, high = 100 * np.transpose([wilson_interval(count, frames) for count in counts])
+            _band(axes, name, n, low, high)
+    best = 100 * figures["reference_rate"]
+    axes.axhline(best, color="black", linewidth=0.8, linestyle=":", label="best of all tried")
+    axes.set(ylabel="indexed by the recommended settings (%)", ylim=(0, None))
+
+
+def _curve(axes: Axes, name: str, values: Array) -> NDArray[np.int_]:
+    """Draw a method's curve over its evaluations, which are returned."""
+    n = np.arange(1, len(values) + 1)
+    # The agent's line lies on top where it and others do the same.
+    order = 3 if name == OURS else 2
+    axes.plot(n, values, color=COLOURS.get(name), label=name, linewidth=1.6, zorder=order)
+    axes.set_xticks([tick for tick in (1, 5, 10, 15, 20) if tick <= len(n)] or [1])
+    axes.set_xlabel("evaluations")
     axes.grid(alpha=0.25, which="both")
+    return n
+
+
+def _band(axes: Axes, name: str, n: NDArray[np.int_], low: Array, high: Array) -> None:
+    label = "95 % interval" if name == OURS else None
+    axes.fill_between(n, low, high, color=COLOURS[name], alpha=0.18, linewidth=0, label=label)
 
 
 def _profile(axes: Axes, regrets: Regrets, endpoint: int) -> None:
@@ -116,13 +199,10 @@ def _profile(axes: Axes, regrets: Regrets, endpoint: int) -> None:
 
 
 def _paired(axes: Axes, regrets: Regrets, endpoint: int) -> None:
-    if not {"agent", "warm_gp"} <= regrets.keys():
-        return
     ours, theirs = (
-        np.maximum(regrets[name][:, :, endpoint - 1].mean(axis=1), 1e-3)
-        for name in ("agent", "warm_gp")
+        np.maximum(regrets[name][:, :, endpoint - 1].mean(axis=1), 1e-3) for name in (OURS, RIVAL)
     )
-    axes.loglog(theirs, ours, "o", color=COLOURS["agent"], alpha=0.5, markersize=4)
+    axes.loglog(theirs, ours, "o", color=COLOURS[OURS], alpha=0.5, markersize=4)
     axes.plot([1e-3, 1], [1e-3, 1], color="black", linewidth=0.8)
     axes.plot([1e-3, 1], [5e-4, 0.5], color="black", linewidth=0.8, linestyle=":")
     axes.set(
@@ -143,7 +223,9 @@ def _forest(axes: Axes, paired: Mapping[str, Mapping[str, Any]], endpoint: int) 
     axes.set_yticks(range(len(names)), names)
     # linear around 0, so that close rivals are told apart beside those far behind
     axes.set_xscale("symlog", linthresh=0.05)
-    ticks = (-0.05, 0, 0.05, 0.2, 0.8)
+    furthest = min((row["ci95"][0] for row in paired.values()), default=0.0)
+    left = min(1.2 * furthest, -0.1)
+    ticks = [tick for tick in (-0.8, -0.2, -0.05, 0, 0.05, 0.2, 0.8) if tick > left]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set(xlabel=f"regret after {endpoint}, less the agent's", xlim=(-0.1, 1))
+    axes.set(xlabel=f"regret after {endpoint}, less the agent's", xlim=(left, 1))
     axes.grid(alpha=0.25, axis="x")

@@ -16,8 +16,10 @@ from envs.families import draw_experiments
 from envs.live_evaluator import LiveEvaluator, sample_frames
 from envs.parameter_space import ParameterSpace
 from envs.simulator import simulate_run
-from tuner.comparison_live import Progress, compare_on_frames
+from tuner.comparison import Results
+from tuner.comparison_live import Judged, Progress, compare_on_frames, run_figures
 from tuner.comparison_methods import Kit
+from tuner.comparison_store import ComparisonStore
 from tuner.indexers import IndexerChoice, make_indexer
 from tuner.tuning import Request, search_space
 from wrappers.cell import Cell
@@ -71,11 +73,14 @@ def compare_run(
     *,
     n_frames: int = 200,
     budget: int = 20,
+    splits: int = 2,
     seed: int = 0,
     jobs: int = 1,
     with_grid: bool = False,
+    store: ComparisonStore | None = None,
+    name: str = "run",
     on_progress: Progress = lambda what, done, total: None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Results]:
     """Compare the methods on a run: search on some frames, judge on others.
 
     Parameters
@@ -87,9 +92,21 @@ def compare_run(
     n_frames : int
         Size of each part; at most half of the run.
     budget, seed, jobs : int
+    splits : int
+        In every second one the parts of the one before change places.
     with_grid : bool
         Measure an exhaustive grid on the scoring frames too, for the reference.
+    store : ComparisonStore, optional
+        Where every evaluation is kept, under `name`.
+    name : str
     on_progress : callable
+
+    Returns
+    -------
+    dict
+        What `run_figures` tells, ``data`` and ``indexer``.
+    Results
+        ``"rate"``, ``"regret"`` and ``"seconds"`` by method, arrays (1, splits, budget).
 
     Raises
     ------
@@ -102,24 +119,42 @@ def compare_run(
         raise InputError(
             f"{data} has one frame, but a comparison needs some to search and to judge"
         )
-    sample, others = sample_frames(run, min(n_frames, len(run) // 2), seed)
-    space = search_space(Request(data, geometry, cell), run, read, sample)
+    store = store or ComparisonStore(None)
+    judged: list[Judged] = []
     with ExitStack() as stack:
         chosen = stack.enter_context(closing(make_indexer(indexer, read, unit, jobs=jobs)))
         cache = stack.enter_context(tempfile.TemporaryDirectory())
-        tuning, scoring = (
-            stack.enter_context(
-                LiveEvaluator(
-                    run, read, unit, chosen, frames, jobs=jobs, max_decoys=DECOYS, cache=cache
-                )
-            )
-            for frames in (sample, others)
-        )
-        found = compare_on_frames(
-            tuning, scoring, space, kit, methods, budget=budget, seed=seed,
-            grid=exhaustive_grid(space) if with_grid else (), on_progress=on_progress,
-        )  # fmt: skip
-    return {**found, "data": str(data), "indexer": chosen.name}
+        for pair in range(0, splits, 2):
+            parts = sample_frames(run, min(n_frames, len(run) // 2), seed + pair // 2)
+            with ExitStack() as opened:
+                evaluators = []
+                for part, frames in enumerate(parts):
+                    live = LiveEvaluator(
+                        run, read, unit, chosen, frames, jobs=jobs, max_decoys=DECOYS, cache=cache
+                    )
+                    opened.enter_context(live)
+                    evaluators.append(store.recorded(live, f"{name}_{pair + part}"))
+                for split in range(pair, min(pair + 2, splits)):
+                    tuning, scoring = evaluators if split == pair else evaluators[::-1]
+                    space = search_space(
+                        Request(data, geometry, cell), run, read, parts[split - pair]
+                    )
+                    told = partial(_named, on_progress, f"{name}, split {split + 1} of {splits}")
+                    judged.append(
+                        compare_on_frames(
+                            tuning, scoring, space, kit, methods, budget=budget, seed=seed + split,
+                            grid=exhaustive_grid(space) if with_grid else (), on_progress=told,
+                        )
+                    )  # fmt: skip
+    results = {
+        method: {
+            "rate": np.array([[split.rate[method] for split in judged]]),
+            "regret": np.array([[split.regret[method] for split in judged]]),
+            "seconds": np.array([[split.seconds[method] for split in judged]]),
+        }
+        for method in methods
+    }
+    return {**run_figures(judged), "data": str(data), "indexer": chosen.name}, results
 
 
 def compare_everything(
@@ -129,19 +164,22 @@ def compare_everything(
     methods: Sequence[str],
     *,
     jobs: int = 1,
+    store: ComparisonStore | None = None,
     on_progress: Progress = lambda what, done, total: None,
-) -> dict[str, dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], dict[str, Results]]:
     """Compare on rendered runs and every shared run that is there, against a grid, by name."""
-    found = {}
+    figures, results = {}, {}
     with _rendered_runs(on_progress) as rendered:
         on_disk = {name: tuple(shared / file for file in row) for name, row in SHARED_RUNS.items()}
         for name, (data, geometry, cell) in {**rendered, **on_disk}.items():
             if data.exists():
-                found[name] = compare_run(
+                figures[name], results[name] = compare_run(
                     data, geometry, cell, indexer, kit, methods,
-                    jobs=jobs, with_grid=True, on_progress=partial(_named, on_progress, name),
+                    jobs=jobs, with_grid=True, store=store, name=name, on_progress=on_progress,
                 )  # fmt: skip
-    return found
+            if name in rendered:
+                figures[name]["data"] = "rendered"
+    return figures, results
 
 
 @contextmanager
@@ -154,14 +192,14 @@ def _rendered_runs(on_progress: Progress) -> Iterator[dict[str, tuple[Path, ...]
             name = f"rendered_{number}_{draw.kind}"
             paths = simulate_run(
                 draw.experiment, Path(folder) / name, RENDERED_FRAMES,
-                progress=partial(on_progress, f"{name}: rendering"),
+                progress=partial(on_progress, f"{name}, frames rendered"),
             )  # fmt: skip
             runs[name] = (paths.data, paths.geometry, paths.cell)
         yield runs
 
 
 def _named(on_progress: Progress, name: str, what: str, done: int, total: int) -> None:
-    on_progress(f"{name}: {what}", done, total)
+    on_progress(f"{name}, {what}", done, total)
 
 
 def exhaustive_grid(space: ParameterSpace) -> list[Settings]:

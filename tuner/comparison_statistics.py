@@ -6,24 +6,32 @@ after 10 evaluations: the agent's against that of the warm-started Gaussian proc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
+from scipy.stats import binomtest, wilcoxon
+
+from envs.evaluation import Evaluation
 
 __all__ = [
-    "AT",
     "bootstrap",
     "compare_family",
     "holm",
     "interquartile_mean",
+    "net_rate",
+    "paired_after",
+    "paired_by_frame",
     "probability_of_improvement",
+    "summary",
+    "told_after",
 ]
 
 AT = (5, 10, 20)
-"""Evaluations after which regrets are told; those beyond a shorter budget are left out."""
+
+ENDPOINT = 10
 
 RESAMPLES = 2000
 
@@ -31,6 +39,25 @@ GOOD = 0.1
 """A regret that counts as near the reference, for the evaluations it takes to get there."""
 
 Array = NDArray[np.float64]
+
+
+def told_after(budget: int) -> list[int]:
+    """Return the evaluations after which regrets are told: 5, 10, 20 and the budget's end."""
+    return sorted({n for n in AT if n < budget} | {budget})
+
+
+def paired_after(budget: int) -> int:
+    """Return the evaluations after which pairs are compared: 10, or the end of a shorter budget."""
+    return min(ENDPOINT, budget)
+
+
+def net_rate(evaluation: Evaluation) -> float:
+    """Return the indexing rate less what chance alone would index."""
+    return evaluation.rate - _by_chance(evaluation)
+
+
+def _by_chance(evaluation: Evaluation) -> float:
+    return 0.0 if np.isnan(evaluation.false_rate) else evaluation.false_rate
 
 
 def interquartile_mean(values: Array) -> float:
@@ -83,9 +110,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p_values}
 
 
-def compare_family(
-    regrets: Mapping[str, Array], ours: str = "agent", endpoint: int = 10
-) -> dict[str, Any]:
+def compare_family(regrets: Mapping[str, Array], ours: str = "agent") -> dict[str, Any]:
     """Return the figures of one family: of every method, and of ours against each other one.
 
     Parameters
@@ -94,56 +119,126 @@ def compare_family(
         Normalised regret of what the method would recommend after each evaluation.
     ours : str
         The method that the others are paired with.
-    endpoint : int
-        Evaluations after which the pairs are compared.
 
     Returns
     -------
     dict
-        A dictionary for every method; ``<method>_minus_<ours>_<endpoint>_ci95``, the interval of
-        the mean paired difference, positive where ours has less regret; ``paired``; ``n_tasks``
-        and ``n_seeds``.
+        A dictionary for every method; ``<method>_minus_<ours>_<n>_ci95``, the interval of the
+        mean paired difference after n evaluations, positive where ours has less regret;
+        ``paired``, ``paired_after`` (that n), ``evaluations`` (all), ``n_tasks``, ``n_seeds``.
     """
-    result: dict[str, Any] = {name: _summary(values) for name, values in regrets.items()}
-    first = next(iter(regrets.values()))
-    result["n_tasks"], result["n_seeds"] = first.shape[:2]
-    if ours not in regrets or first.shape[2] < endpoint:
-        return result
-    own = regrets[ours][:, :, endpoint - 1]
+    result: dict[str, Any] = {name: _with_intervals(values) for name, values in regrets.items()}
+    result["n_tasks"], result["n_seeds"], budget = next(iter(regrets.values())).shape
+    result["evaluations"], result["paired_after"] = budget, (after := paired_after(budget))
+    final = {name: values[:, :, after - 1] for name, values in regrets.items()}
     paired: dict[str, dict[str, Any]] = {}
-    for name, values in regrets.items():
+    for name in final if ours in final else ():
         if name == ours:
             continue
-        theirs = values[:, :, endpoint - 1]
-        interval = bootstrap(theirs - own)
-        result[f"{name}_minus_{ours}_{endpoint}_ci95"] = list(interval)
-        by_task = (theirs - own).mean(axis=1)
-        # All pairs equal: there is nothing to rank.
+        difference = final[name] - final[ours]
+        by_task = difference.mean(axis=1)
         paired[name] = {
             "difference": float(by_task.mean()),
-            "ci95": list(interval),
-            "probability_of_improvement": probability_of_improvement(own, theirs),
+            "ci95": list(bootstrap(difference)),
+            "probability_of_improvement": probability_of_improvement(final[ours], final[name]),
+            # All pairs equal: there is nothing to rank.
             "p_wilcoxon": float(wilcoxon(by_task).pvalue) if np.any(by_task) else 1.0,
         }
     corrected = holm({name: row["p_wilcoxon"] for name, row in paired.items()})
     for name, row in paired.items():
         row["p_wilcoxon_holm"] = corrected[name]
+        result[f"{name}_minus_{ours}_{after}_ci95"] = row["ci95"]
     result["paired"] = paired
     return result
 
 
-def _summary(regrets: Array) -> dict[str, Any]:
+def summary(regrets: Array) -> dict[str, Any]:
+    """Return what is told of one method's regrets, an array (tasks, seeds, budget)."""
     budget = regrets.shape[2]
-    summary: dict[str, Any] = {}
-    for n in (n for n in AT if n <= budget):
-        values = regrets[:, :, n - 1]
-        summary[f"regret_{n}"] = float(values.mean())
-        summary[f"regret_{n}_ci95"] = list(bootstrap(values))
-        summary[f"regret_{n}_iqm"] = interquartile_mean(values)
-        summary[f"regret_{n}_iqm_ci95"] = list(bootstrap(values, "iqm"))
-    summary["auc"] = float(1 - regrets.mean())
+    told: dict[str, Any] = {
+        f"regret_{n}": float(regrets[:, :, n - 1].mean()) for n in told_after(budget)
+    }
+    told["auc"] = float(1 - regrets.mean())
     near = regrets <= GOOD
     first = np.where(near.any(axis=2), near.argmax(axis=2) + 1, budget + 1)
-    summary["evaluations_to_90_percent"] = float(np.median(first))
-    summary["never_within_90_percent"] = float(np.mean(first > budget))
-    return summary
+    told["evaluations_to_90_percent"] = float(np.median(first))
+    told["never_within_90_percent"] = float(np.mean(first > budget))
+    return told
+
+
+def _with_intervals(regrets: Array) -> dict[str, Any]:
+    told = summary(regrets)
+    for n in told_after(regrets.shape[2]):
+        values = regrets[:, :, n - 1]
+        told[f"regret_{n}_ci95"] = list(bootstrap(values))
+        told[f"regret_{n}_iqm"] = interquartile_mean(values)
+        told[f"regret_{n}_iqm_ci95"] = list(bootstrap(values, "iqm"))
+    return told
+
+
+def paired_by_frame(
+    ours: Sequence[Evaluation], theirs: Sequence[Evaluation], references: Sequence[float]
+) -> dict[str, Any]:
+    """Compare two methods on one run, frame by frame.
+
+    Parameters
+    ----------
+    ours, theirs : sequence of Evaluation
+        Of each split, what the method recommends, measured on the frames that judge.
+    references : sequence of float
+        Of each split, the net rate that is within reach.
+
+    Returns
+    -------
+    dict
+        ``difference`` in regret, and its interval ``ci95``, positive where ours is better;
+        ``rate_difference`` in net rate, and its interval ``rate_ci95``; ``gained`` and ``lost``,
+        the frames that ours, that theirs indexes more often, and ``p_sign``, the exact two-sided
+        test of those (McNemar's, where every frame judges once).
+
+    Notes
+    -----
+    A frame that judges in several splits counts once, with their mean: it tells nothing new. The
+    interval is that of `tuner.statistics.paired_difference`, for such means: half a frame is
+    added to each cell of the two-by-two table. It says how far the frames leave the difference
+    open, not how other searches would have ended.
+    """
+    within = np.maximum(references, 1e-9)
+    by_regret, by_rate = (_by_frame(ours, theirs, scale) for scale in (within, within * 0 + 1))
+    indexed = _by_frame(ours, theirs, within * 0 + 1, net=False)
+    gained, lost = int(np.sum(indexed > 0)), int(np.sum(indexed < 0))
+    return {
+        "difference": float(by_regret.mean()),
+        "ci95": _interval(by_regret, float(1 / within.mean())),
+        "rate_difference": float(by_rate.mean()),
+        "rate_ci95": _interval(by_rate, 1.0),
+        "gained": gained,
+        "lost": lost,
+        "p_sign": float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
+    }
+
+
+def _by_frame(
+    ours: Sequence[Evaluation],
+    theirs: Sequence[Evaluation],
+    scales: Sequence[float] | Array,
+    net: bool = True,
+) -> Array:
+    """Return what each frame adds to the difference; their mean is that over the splits."""
+    differences: dict[int, float] = {}
+    for one, other, scale in zip(ours, theirs, scales, strict=True):
+        chance = _by_chance(one) - _by_chance(other) if net else 0.0
+        for mine, yours in zip(one.outcomes, other.outcomes, strict=True):
+            gain = (mine.indexed - yours.indexed - chance) / scale
+            share = gain / len(one.outcomes) / len(ours)
+            differences[mine.frame] = differences.get(mine.frame, 0.0) + share
+    return len(differences) * np.array(list(differences.values()))
+
+
+def _interval(differences: Array, unit: float) -> list[float]:
+    """Return the interval of their mean (Agresti and Min 2005); a frame is worth `unit`."""
+    total = len(differences) + 2
+    centre = differences.sum() / total
+    variance = ((differences**2).sum() + unit**2) / total - centre**2
+    half = 1.959964 * sqrt(variance / total)
+    return [float(max(centre - half, -1.0)), float(min(centre + half, 1.0))]

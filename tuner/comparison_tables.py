@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from envs.parameter_space import DEFAULT_TUNED, make_space
 from envs.table_evaluator import TABLES, TableEvaluator
-from tuner.comparison import net_rate, run_method
+from tuner.comparison import Results, no_results, undone
+from tuner.comparison_live import compare_on_frames
 from tuner.comparison_methods import Kit
-from tuner.rollout import regret
 
 __all__ = ["compare_tables"]
 
@@ -23,32 +22,46 @@ def compare_tables(
     *,
     budget: int = 20,
     n_seeds: int = 3,
+    results: Results | None = None,
     on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-) -> dict[str, dict[str, NDArray[np.float64]]]:
+) -> Results:
     """Run the methods on every recorded table, search and judgement on halves of its frames.
 
     Each seed splits the frames anew. The reference is the best of all that was recorded, on the
     frames that judge.
 
+    Parameters
+    ----------
+    kit : Kit
+    methods : sequence of str
+    budget, n_seeds : int
+    results : Results, optional
+        Filled in place; what an interrupted call has filled is not done again.
+    on_progress : callable
+        Called with what is being done, how many tables times seeds are done, and of how many.
+
     Returns
     -------
-    dict
+    Results
         By method ``"regret"`` and ``"seconds"`` of suggestions, arrays (tables, seeds, budget).
     """
     tables = [TableEvaluator(path) for path in sorted(TABLES.glob("*.npz"))]
     shape = (len(tables), n_seeds, budget)
-    found = {method: {"regret": np.zeros(shape), "seconds": np.zeros(shape)} for method in methods}
-    for row, table in enumerate(tables):
+    empty = no_results(methods, ("regret", "seconds"), shape)
+    results = {} if results is None else results
+    for method in methods:
+        results.setdefault(method, empty[method])
+    for row, seed in undone(results):
+        on_progress("tables", row * n_seeds + seed, len(tables) * n_seeds)
+        table = tables[row]
         assert table.known is not None
         space = make_space(DEFAULT_TUNED, **asdict(table.known))
-        for seed in range(n_seeds):
-            on_progress("tables", row * n_seeds + seed, len(tables) * n_seeds)
-            order = np.random.default_rng(seed).permutation(table.n_frames)
-            tuning, scoring = (table.take(part) for part in np.array_split(order, 2))
-            reference = max(net_rate(scoring.evaluate(settings)) for settings in table.points)
-            for method in methods:
-                path = run_method(method, tuning, space, kit, budget=budget, seed=seed)
-                rates = [net_rate(scoring.evaluate(told)) for told in path.recommended()]
-                found[method]["regret"][row, seed] = regret(np.array(rates), np.array(reference))
-                found[method]["seconds"][row, seed] = path.seconds
-    return found
+        order = np.random.default_rng(seed).permutation(table.n_frames)
+        tuning, scoring = (table.take(part) for part in np.array_split(order, 2))
+        judged = compare_on_frames(
+            tuning, scoring, space, kit, methods, budget=budget, seed=seed, grid=table.points
+        )
+        for method in methods:
+            results[method]["regret"][row, seed] = judged.regret[method]
+            results[method]["seconds"][row, seed] = judged.seconds[method]
+    return results

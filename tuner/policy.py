@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from envs.observation import FACTS, FEATURES, MEMORY, OBSERVATION_SIZE, POLICY_PARAMETERS
+from tuner.judge import N_INPUTS, Judge
+from tuner.networks import Floats, Layers, read_layers, run, shapes, write_layers
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 
@@ -28,53 +30,58 @@ __all__ = ["SHIPPED", "Policy"]
 SHIPPED = Path(__file__).parent / "data"
 """Where the policy that comes with the program is."""
 
-FORMAT = 1
-
-Weights = NDArray[np.float32]
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A multilayer perceptron from observations to actions, tanh between its layers.
+    """A committee of actors that take turns, and the judge of what they tried.
+
+    The actors are multilayer perceptrons from observations to actions, tanh between their layers,
+    that were trained from different random starts. One alone soon wiggles where it is; each sees
+    what the others found, and would go elsewhere.
 
     Attributes
     ----------
-    layers : tuple of (array (n_out, n_in), array (n_out,))
-        Weights and biases, float32.
+    actors : sequence of Layers
     typical : float32 array (OBSERVATION_SIZE,)
         The mean observation in training, which explanations compare with.
     provenance : mapping
         How it was trained: plain values.
+    judge : Judge or None
+        Without one the highest merit is taken.
     """
 
-    layers: tuple[tuple[Weights, Weights], ...]
-    typical: Weights
+    actors: Sequence[Layers]
+    typical: Floats
     provenance: Mapping[str, Any]
+    judge: Judge | None = None
 
-    def act(self, observations: NDArray[np.floating]) -> NDArray[np.float32]:
+    def act(self, observations: NDArray[np.floating], turn: int) -> Floats:
         """Return the actions (B, d) in [-1, 1] for observations (B, OBSERVATION_SIZE).
 
-        Equal observations give equal actions: nothing is drawn.
+        Equal observations at an equal turn, the number of evaluations made, give equal actions:
+        nothing is drawn.
         """
-        hidden = np.asarray(observations, np.float32)
-        for number, (weights, biases) in enumerate(self.layers):
-            hidden = hidden @ weights.T + biases
-            if number < len(self.layers) - 1:
-                hidden = np.tanh(hidden)
-        return np.clip(hidden, -1, 1)
+        actor = self.actors[turn % len(self.actors)]
+        return np.clip(run(actor, observations, np.tanh), -1, 1)
 
     def save(self, directory: Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""
+        judge = self.judge
         tensors = {"typical": np.ascontiguousarray(self.typical, np.float32)}
-        for number, (weights, biases) in enumerate(self.layers):
-            tensors[f"weights_{number}"] = np.ascontiguousarray(weights, np.float32)
-            tensors[f"biases_{number}"] = np.ascontiguousarray(biases, np.float32)
+        for number, actor in enumerate(self.actors):
+            tensors |= write_layers(f"actor_{number}", actor)
+        if judge is not None:
+            tensors |= write_layers("judge.encoder", judge.encoder)
+            tensors |= write_layers("judge.head", judge.head)
+            tensors["judge.trust"] = np.array([judge.trust], np.float32)
         data = safetensors.numpy.save(tensors)
         described = {
             "format": FORMAT,
             **_interface(),
-            "layers": [list(weights.shape) for weights, _ in self.layers],
-            "activation": "tanh",
+            "actors": [shapes(actor) for actor in self.actors],
+            "judge": judge and {"encoder": shapes(judge.encoder), "head": shapes(judge.head)},
             "sha256": hashlib.sha256(data).hexdigest(),
             "provenance": dict(self.provenance),
         }
@@ -101,7 +108,7 @@ class Policy:
             ) from error
         if not isinstance(described, dict):
             raise InputError(f"{path} is not the description of a policy")
-        for key, ours in {"format": FORMAT, "activation": "tanh", **_interface()}.items():
+        for key, ours in {"format": FORMAT, **_interface()}.items():
             if described.get(key) != ours:
                 raise InputError(
                     f"{path} was made by another version: its {key} is {described.get(key)!r}, "
@@ -114,15 +121,32 @@ class Policy:
             )
         try:
             tensors = safetensors.numpy.load(data)
-            shapes = [tuple(map(int, shape)) for shape in described["layers"]]
-        except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+            return _rebuild(tensors, described)
+        except (safetensors.SafetensorError, ValueError, TypeError, LookupError) as error:
             raise InputError(f"{directory} holds a damaged policy: {error}") from error
-        _check_shapes(directory, tensors, shapes)
-        return cls(
-            tuple((tensors[f"weights_{i}"], tensors[f"biases_{i}"]) for i in range(len(shapes))),
-            tensors["typical"],
-            dict(described.get("provenance") or {}),
+
+
+def _rebuild(tensors: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) -> Policy:
+    """Return the policy that the tensors make; ValueError where they do not fit."""
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            raise ValueError(f"{name} holds what is not a finite float32 number")
+    n_out = len(POLICY_PARAMETERS)
+    actors = tuple(
+        read_layers(f"actor_{number}", tensors, sizes, OBSERVATION_SIZE, n_out)
+        for number, sizes in enumerate(described["actors"])
+    )
+    judge = None
+    if sizes := described["judge"]:
+        n_code = sizes["encoder"][-1][0]
+        judge = Judge(
+            read_layers("judge.encoder", tensors, sizes["encoder"], N_INPUTS, n_code),
+            read_layers("judge.head", tensors, sizes["head"], N_INPUTS + 2 * n_code, 1),
+            float(tensors["judge.trust"][0]),
         )
+    if not actors or tensors["typical"].shape != (OBSERVATION_SIZE,):
+        raise ValueError("it has no actor, or its typical observation is of another length")
+    return Policy(actors, tensors["typical"], dict(described.get("provenance") or {}), judge)
 
 
 def _interface() -> dict[str, Any]:
@@ -132,28 +156,6 @@ def _interface() -> dict[str, Any]:
         "features": list(FEATURES),
         "facts": list(FACTS),
         "memory": MEMORY,
+        "activations": ["tanh", "silu"],
         "observation_size": OBSERVATION_SIZE,
     }
-
-
-def _check_shapes(
-    directory: Path, tensors: Mapping[str, NDArray[Any]], shapes: list[tuple[int, ...]]
-) -> None:
-    expected: dict[str, tuple[int, ...]] = {"typical": (OBSERVATION_SIZE,)}
-    for number, shape in enumerate(shapes):
-        expected[f"weights_{number}"] = shape
-        expected[f"biases_{number}"] = shape[:1]
-    chain = [OBSERVATION_SIZE, *(shape[0] for shape in shapes)]
-    fits = (
-        all(len(shape) == 2 for shape in shapes)
-        and [shape[1] for shape in shapes] == chain[:-1]
-        and chain[-1] == len(POLICY_PARAMETERS)
-        and {name: tensor.shape for name, tensor in tensors.items()} == expected
-        and all(tensor.dtype == np.float32 for tensor in tensors.values())
-        and all(np.isfinite(tensor).all() for tensor in tensors.values())
-    )
-    if not fits:
-        raise InputError(
-            f"the weights in {directory} do not fit its policy.json: shapes or types differ, or "
-            "numbers are not finite"
-        )

@@ -2,20 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from envs.observation import POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.reading import Reading
 from envs.simulated_pool import SimulatedPool
+from tuner.judge import judge_inputs
 from tuner.policy import Policy
 
-__all__ = ["Rollout", "regret", "roll_out"]
+__all__ = ["Played", "Rollout", "play", "regret", "roll_out"]
 
 Array = NDArray[np.float64]
+Moves = Callable[[int, NDArray[np.floating]], NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Played:
+    """Sessions of equal length: what was seen of them, and what it was truly worth.
+
+    Attributes
+    ----------
+    evaluations : float array (P, budget, EVALUATION_SIZE)
+        As `TaskBatch` shows them.
+    merits, worth : float array (P, budget)
+        As measured, and of infinitely many frames, which only a simulator knows.
+    facts : float array (P, len(FACTS))
+    prices : float array (P,)
+        Of a vain hit.
+    typical : float32 array (OBSERVATION_SIZE,)
+        The mean observation.
+    """
+
+    evaluations: Array
+    merits: Array
+    worth: Array
+    facts: Array
+    prices: Array
+    typical: NDArray[np.float32]
+
+
+def play(
+    policy: Policy,
+    pool: SimulatedPool,
+    tasks: TaskBatch,
+    *,
+    n_evaluations: int,
+    n_frames: ArrayLike,
+    draws: ArrayLike,
+    moves: Moves = lambda turn, actions: actions,
+) -> Played:
+    """Let a policy tune every experiment of a pool.
+
+    Parameters
+    ----------
+    policy : Policy
+    pool : SimulatedPool
+    tasks : TaskBatch
+        Not begun, one an experiment.
+    n_evaluations : int
+    n_frames, draws : array (P,)
+        Frames of each sample, and which sample it is.
+    moves : callable
+        Given the turn and what the policy would do, (P, d), returns what is done.
+    """
+    frames, samples = (np.broadcast_to(a, len(pool)) for a in (n_frames, draws))
+    evaluations, merits, worth, seen = [], [], [], []
+    for turn in range(n_evaluations):
+        observation = tasks.observe()
+        seen.append(observation.mean(axis=0))
+        values = tasks.execute(moves(turn, policy.act(observation, turn)))
+        settings = dict(zip(POLICY_PARAMETERS, values.T, strict=True))
+        responses = pool.model.evaluate(settings, frames, samples)
+        reading = Reading.of(responses)
+        merits.append(reading.merit(tasks.prices))
+        tasks.record(values, reading, merits[-1])
+        evaluations.append(tasks.newest.copy())
+        vain = responses.true_hit_rate - responses.true_rate
+        worth.append(responses.true_rate - tasks.prices * vain)
+    return Played(
+        np.stack(evaluations, axis=1),
+        np.stack(merits, axis=1),
+        np.stack(worth, axis=1),
+        tasks.facts,
+        tasks.prices,
+        np.mean(seen, axis=0).astype(np.float32),
+    )
 
 
 @dataclass(frozen=True)
@@ -25,15 +101,16 @@ class Rollout:
     Attributes
     ----------
     regrets : float array (P, budget)
-        Normalised regret of the incumbent after each evaluation; see `regret`.
-    least : float array (P, budget)
-        The same of whichever evaluation so far was truly the best: what is left of the regret if
-        noise never made another one look better.
+        Normalised regret, after each evaluation, of the one that the policy's judge takes, or
+        the one with the highest merit where it has none; see `regret`.
+    measured, least : float array (P, budget)
+        The same of the highest merit, and of whichever evaluation so far was truly the best.
     typical : float32 array (OBSERVATION_SIZE,)
         The mean observation.
     """
 
     regrets: Array
+    measured: Array
     least: Array
     typical: NDArray[np.float32]
 
@@ -61,24 +138,21 @@ def roll_out(
     budgets, prices = np.full(n, budget), np.zeros(n)
     everything = TaskBatch(pool.spaces, budgets, prices)
     tasks = everything.take(np.arange(n), budgets, prices, columns)
-    incumbent_rate = np.zeros(n)
-    highest_rate = np.zeros(n)
-    regrets, least, seen = [], [], []
-    for _ in range(budget):
-        observation = tasks.observe()
-        seen.append(observation.mean(axis=0))
-        values = tasks.execute(policy.act(observation))
-        settings = dict(zip(POLICY_PARAMETERS, values.T, strict=True))
-        responses = pool.model.evaluate(settings, np.full(n, n_frames), np.full(n, draw))
-        reading = Reading.of(responses)
-        before = tasks.best
-        tasks.record(values, reading, reading.merit(0.0))
-        incumbent_rate = np.where(tasks.best > before, responses.true_rate, incumbent_rate)
-        highest_rate = np.maximum(highest_rate, responses.true_rate)
-        regrets.append(regret(incumbent_rate, pool.reachable))
-        least.append(regret(highest_rate, pool.reachable))
-    return Rollout(
-        np.stack(regrets, axis=1),
-        np.stack(least, axis=1),
-        np.mean(seen, axis=0).astype(np.float32),
-    )
+    played = play(policy, pool, tasks, n_evaluations=budget, n_frames=n_frames, draws=draw)
+    missed = regret(played.worth, pool.reachable[:, None])
+    rows = np.arange(n)
+    measured, judged = [], []
+    for made in range(1, budget + 1):
+        measured.append(missed[rows, played.merits[:, :made].argmax(axis=1)])
+        judged.append(missed[rows, _choices(policy, played, made, n_frames)])
+    least = np.minimum.accumulate(missed, axis=1)
+    return Rollout(np.stack(judged, axis=1), np.stack(measured, axis=1), least, played.typical)
+
+
+def _choices(policy: Policy, played: Played, made: int, n_frames: int) -> NDArray[np.int64]:
+    """Return which of the first evaluations (P,) the policy recommends."""
+    merits = played.merits[:, :made]
+    if policy.judge is None:
+        return np.asarray(merits.argmax(axis=1))
+    inputs = judge_inputs(played.evaluations[:, :made], merits, played.facts, played.prices)
+    return policy.judge.choose(inputs, merits, n_frames)

@@ -10,7 +10,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import optuna
@@ -19,6 +19,9 @@ from optuna.trial import Trial, TrialState, create_trial
 
 from envs.evaluation import Evaluation
 from envs.parameter_space import Parameter, ParameterSpace
+
+if TYPE_CHECKING:
+    from tuner.agent import AgentSearcher
 
 __all__ = ["AGENTS", "SEARCHERS", "GridSearcher", "OptunaSearcher", "Searcher", "make_searcher"]
 
@@ -180,16 +183,16 @@ def _grid(space: ParameterSpace, seed: int) -> Searcher:
     return GridSearcher(space, points, seed)
 
 
-def _ppo(space: ParameterSpace, seed: int, budget: int | None = None) -> Searcher:
+def _ppo(space: ParameterSpace, seed: int, budget: int | None = None) -> AgentSearcher:
     return _agent(space, seed, budget, hands_over=True)
 
 
-def _ppo_only(space: ParameterSpace, seed: int, budget: int | None = None) -> Searcher:
+def _ppo_only(space: ParameterSpace, seed: int, budget: int | None = None) -> AgentSearcher:
     return _agent(space, seed, budget, hands_over=False)
 
 
-def _agent(space: ParameterSpace, seed: int, budget: int | None, hands_over: bool) -> Searcher:
-    from tuner.agent import AgentSearcher, HandOver
+def _agent(space: ParameterSpace, seed: int, budget: int | None, hands_over: bool) -> AgentSearcher:
+    from tuner.agent import AgentSearcher, HandOver  # which hands over to searchers
     from tuner.policy import Policy
     from tuner.warm_start import WarmStart
 

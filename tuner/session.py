@@ -71,12 +71,15 @@ class Outcome:
         Whether those were kept out of the search.
     ended_by_failure : str
         What kept the session from going on with its budget, or "".
+    choice : str
+        Why it is not the trial with the highest merit that is recommended, or "".
     """
 
     best: Evaluation
     baseline: Evaluation
     on_fresh_frames: bool
     ended_by_failure: str = ""
+    choice: str = ""
 
 
 def run_session(
@@ -173,28 +176,40 @@ def run_session(
             break
 
     tuning = tuning_trials(store.trials)
-    winner = best_trial(tuning, space)
+    winner = search.winner(tuning)
     broken = tuning[-1].evaluation.failure if failures == FAILURES_TO_END else ""
     if winner is None:
         if broken:
             raise ProgramError(broken)
         return None
     best, baseline = winner.evaluation, tuning[0].evaluation
+    choice = _passed_over(winner, best_trial(tuning, space))
     asked = asked_geometry(tuning, space)
     if not broken:
         try:
             if not _near(best.settings, asked, space, resolutions=1):
                 best = measure("confirm", best.settings.replace(**asked), evaluator)
             if fresh is None:
-                return Outcome(best, baseline, False)
+                return Outcome(best, baseline, False, choice=choice)
             fresh_baseline = measure("fresh", baseline.settings, fresh)
-            return Outcome(measure("fresh", best.settings, fresh), fresh_baseline, True)
+            best = measure("fresh", best.settings, fresh)
+            return Outcome(best, fresh_baseline, True, choice=choice)
         except ProgramError as error:
             broken = str(error)
     if not _near(best.settings, asked, space, resolutions=1):
         best, remark = _best_measured(winner, tuning, asked, space)
         broken += remark
-    return Outcome(best, baseline, False, broken)
+    return Outcome(best, baseline, False, broken, choice)
+
+
+def _passed_over(winner: Trial, highest: Trial | None) -> str:
+    if highest is None or merit(highest.evaluation) <= merit(winner.evaluation):
+        return ""
+    return (
+        f"trial {highest.number} indexed {highest.evaluation.n_indexed} frames, trial "
+        f"{winner.number} {winner.evaluation.n_indexed}, which may be luck: from all that was "
+        f"measured, the agent's judge expects more of trial {winner.number}"
+    )
 
 
 def _best_measured(
@@ -393,6 +408,10 @@ class _Search:
         self._ingested = len(trials)
         return "search", space.settings(self._searcher.suggest())
 
+    def winner(self, trials: Sequence[Trial]) -> Trial | None:
+        """Return the trial to recommend, or None if nothing was indexed."""
+        return best_trial(trials, self._whole)
+
     def _ingest(
         self, searcher: Searcher, evaluation: Evaluation, asked: Mapping[str, float]
     ) -> None:
@@ -409,20 +428,37 @@ class _AgentSearch:
 
     def __init__(self, name: str, space: ParameterSpace, seed: int, budget: int | None) -> None:
         self._space = space
-        self._searcher = make_searcher(name, space, seed, budget)
-        self._ingested = 0
+        self._searcher = AGENTS[name](space, seed, budget)
+        self._seen = 0
+        self._told: list[Trial] = []
         self.reason = ""
 
     def move(self, trials: Sequence[Trial]) -> tuple[str, Settings] | None:
         """Return the agent's next proposal, at the geometry that the lattices ask for."""
         asked = asked_geometry(trials, self._space)
-        for trial in trials[self._ingested :]:
+        self._tell(trials)
+        proposed = self._space.settings(self._searcher.suggest())
+        self.reason = self._searcher.reason
+        return "search", proposed.replace(**asked)
+
+    def winner(self, trials: Sequence[Trial]) -> Trial | None:
+        """Return the trial to recommend, or None if nothing was indexed.
+
+        The agent's judge decides, unless what it was not told of, CrystFEL's defaults, is best.
+        """
+        self._tell(trials)
+        highest = best_trial(trials, self._space)
+        if highest not in self._told:
+            return highest
+        favourite = self._told[self._searcher.favourite()]
+        return favourite if favourite.evaluation.n_indexed else highest
+
+    def _tell(self, trials: Sequence[Trial]) -> None:
+        for trial in trials[self._seen :]:
             settings = trial.evaluation.settings
             values = self._space.values(settings)
             # CrystFEL's defaults differ from the base in more than the tuned parameters.
             if self._space.settings(values) == settings:
                 self._searcher.ingest(values, merit(trial.evaluation), trial.evaluation)
-        self._ingested = len(trials)
-        proposed = self._space.settings(self._searcher.suggest())
-        self.reason = getattr(self._searcher, "reason", "")
-        return "search", proposed.replace(**asked)
+                self._told.append(trial)
+        self._seen = len(trials)

@@ -1,8 +1,9 @@
 """Training the agent: PPO on simulated experiments, checkpoints chosen on others.
 
-A training is cut into chapters. Each begins from the weights of the one before with random
-streams of its own, so a training that was stopped and resumed is the one that never stopped.
-Only the families "train" and "validation" are drawn here.
+Actors are trained from several random starts; together they are the committee. Then the judge
+learns from sessions that the committee plays. All of it is cut into chapters. Each begins from
+the weights of the one before with random streams of its own, so a training that was stopped and
+resumed is the one that never stopped. Only the families "train" and "validation" are drawn here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,9 +27,10 @@ from envs.batched_env import BatchedTuningEnv, EpisodeKinds
 from envs.observation import OBSERVATION_SIZE
 from envs.simulated_pool import SimulatedPool
 from envs.tuning_env import Reward
+from tuner.judge_training import JudgeNetwork, play_sessions
 from tuner.policy import Policy
-from tuner.rollout import roll_out
-from tuner.threads import share_cores
+from tuner.rollout import Rollout, roll_out
+from tuner.threads import share_cores, single_threaded_algebra
 from tuner.training_curves import Row, draw_curves, read_curve, write_curve
 from wrappers.errors import InputError
 from wrappers.files import write_whole
@@ -42,7 +45,7 @@ class Training:
     Attributes
     ----------
     seeds : tuple of int
-        Trainings that differ in nothing else; the best checkpoint of all is taken.
+        Actors whose trainings differ in nothing else.
     steps : int
         Evaluations that each of them sees.
     taught : int
@@ -63,6 +66,12 @@ class Training:
     by_truth : bool
     price_of_a_second : float
         See `envs.batched_env.BatchedTuningEnv`.
+    judge_rounds : int
+        Sessions on each experiment that the judge learns from.
+    judge_steps, judge_batch, judge_width, judge_chapters : int
+        Its gradient steps, sessions a step, width of its layers, checkpoints.
+    judge_learning_rate : float
+        At the start; it falls linearly to 0.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -85,6 +94,12 @@ class Training:
     reward: Reward = "incumbent"
     by_truth: bool = True
     price_of_a_second: float = 0.0
+    judge_rounds: int = 16
+    judge_steps: int = 12000
+    judge_batch: int = 1024
+    judge_width: int = 96
+    judge_chapters: int = 12
+    judge_learning_rate: float = 3e-3
 
 
 def train(
@@ -93,12 +108,13 @@ def train(
     *,
     jobs: int = 1,
     resume: bool = False,
-    on_chapter: Callable[[int, Row], None] = lambda seed, row: None,
+    on_chapter: Callable[[str, Row], None] = lambda what, row: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> Policy:
-    """Train every seed, take the checkpoint that does best on validation, write it.
+    """Train the actors and the judge; of each, take the checkpoint that does best on validation.
 
     Writes ``policy.json`` and ``policy.safetensors``, ``curves.csv`` and ``curves.png``, and
-    for each seed its checkpoints.
+    for each seed and the judge their checkpoints.
 
     Parameters
     ----------
@@ -110,7 +126,10 @@ def train(
     resume : bool
         Go on where the training in the directory was stopped.
     on_chapter : callable
-        Called with the seed and the row of its curve after each chapter.
+        Called with what is trained, ``"seed 0"`` or ``"judge"``, and the row of its curve after
+        each chapter.
+    on_note : callable
+        Called with what takes minutes and is no chapter, in words.
 
     Raises
     ------
@@ -125,7 +144,7 @@ def train(
         for seed in training.seeds:
             rows = read_curve(directory / f"seed_{seed}")
             for row in rows[seen.get(seed, 0) :]:
-                on_chapter(seed, row)
+                on_chapter(f"seed {seed}", row)
             seen[seed] = len(rows)
 
     # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
@@ -140,7 +159,8 @@ def train(
         for future in as_completed(futures):
             future.result()
     tell()
-    return _choose(training, directory)
+    train_judge(training, directory, jobs, on_chapter, on_note)
+    return _put_together(training, directory)
 
 
 def train_seed(training: Training, seed: int, directory: Path, processes: int = 1) -> None:
@@ -166,22 +186,93 @@ def train_seed(training: Training, seed: int, directory: Path, processes: int = 
         model.learn(target - model.num_timesteps, reset_num_timesteps=False)
         policy = export(model)
         rollout = roll_out(policy, validation, budget=20)
-        regret = rollout.regrets.mean(axis=0)
         row = {
             "chapter": chapter,
             "steps": model.num_timesteps,
             "seconds": time.perf_counter() - started,
             "reward": float(np.mean([episode["r"] for episode in model.ep_info_buffer or []])),
             "std": _spread(model),
-            **{f"regret_{n}": float(regret[n - 1]) for n in (1, 5, 10, 20)},
+            **_validated([rollout]),
         }
-        row["score"] = (row["regret_5"] + row["regret_10"] + row["regret_20"]) / 3
         if row["score"] < best:
             best = row["score"]
             replace(policy, typical=rollout.typical).save(directory / "best")
         _save_checkpoint(model, directory / "checkpoint.pt")
         rows.append(row)
         write_curve(directory, rows)
+
+
+def train_judge(
+    training: Training,
+    directory: Path,
+    jobs: int = 1,
+    on_chapter: Callable[[str, Row], None] = lambda what, row: None,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> None:
+    """Train the judge of the committee, or go on with it; see ``directory/judge``."""
+    judging = directory / "judge"
+    judging.mkdir(exist_ok=True)
+    rows = read_curve(judging)
+    if len(rows) == training.judge_chapters:
+        return
+    pool, validation = _pools(training, directory)
+    committee = _committee(training, directory)
+    known = ("train", training.n_experiments, 0, (pool.reachable, pool.optimum))
+    on_note(f"the actors play {training.judge_rounds * len(pool)} sessions for the judge")
+    sessions = play_sessions(committee, known, training.judge_rounds, seed=0, jobs=jobs)
+    single_threaded_algebra()
+    torch.set_num_threads(jobs)  # its batches, unlike PPO's, are large enough to be shared
+    torch.manual_seed(_stream(0, 0, 3))
+    network = JudgeNetwork(training.judge_width)
+    optimizer = torch.optim.Adam(network.parameters(), lr=training.judge_learning_rate)
+    path = judging / "checkpoint.pt"
+    if rows:
+        state = torch.load(path, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+    best = min((row["score"] for row in rows), default=np.inf)
+    steps = training.judge_steps // training.judge_chapters
+    for chapter in range(len(rows), training.judge_chapters):
+        started = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = training.judge_learning_rate * (1 - chapter / training.judge_chapters)
+        reward = network.learn(
+            sessions,
+            optimizer,
+            steps=steps,
+            batch_size=training.judge_batch,
+            rng=np.random.default_rng(_stream(0, chapter, 4)),
+        )
+        policy = replace(committee, judge=network.export())
+        row = {
+            "chapter": chapter,
+            "steps": (chapter + 1) * steps * training.judge_batch,
+            "seconds": time.perf_counter() - started,
+            "reward": reward,
+            **_validated([roll_out(policy, validation, budget=20, draw=n) for n in range(3)]),
+        }
+        if row["score"] < best:
+            best = row["score"]
+            policy.save(judging / "best")
+        _save({"network": network.state_dict(), "optimizer": optimizer.state_dict()}, path)
+        rows.append(row)
+        write_curve(judging, rows)
+        on_chapter("judge", row)
+
+
+def _committee(training: Training, directory: Path) -> Policy:
+    """Return the best checkpoints of all seeds as one policy, without a judge."""
+    members = [Policy.load(directory / f"seed_{seed}" / "best") for seed in training.seeds]
+    typical = np.mean([member.typical for member in members], axis=0)
+    return Policy([member.actors[0] for member in members], typical, {})
+
+
+def _validated(rollouts: list[Rollout]) -> Row:
+    """Return the regrets on validation, and their mean after 5, 10 and 20 as the score."""
+    regret = np.mean([rollout.regrets.mean(axis=0) for rollout in rollouts], axis=0)
+    row = {f"regret_{n}": float(regret[n - 1]) for n in (1, 5, 10, 20)}
+    row["score"] = (row["regret_5"] + row["regret_10"] + row["regret_20"]) / 3
+    return row
 
 
 def _pools(training: Training, directory: Path) -> tuple[SimulatedPool, SimulatedPool]:
@@ -241,7 +332,7 @@ def export(model: PPO) -> Policy:
         for layer in _actor(model)
         if isinstance(layer, torch.nn.Linear)
     )
-    return Policy(layers, np.zeros(OBSERVATION_SIZE, np.float32), {})
+    return Policy([layers], np.zeros(OBSERVATION_SIZE, np.float32), {})
 
 
 def _actor(model: PPO) -> torch.nn.Sequential:
@@ -310,6 +401,10 @@ def _save_checkpoint(model: PPO, path: Path) -> None:
         "steps": model.num_timesteps,
         "updates": model._n_updates,
     }
+    _save(state, path)
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
     part = path.with_suffix(".part")
     torch.save(state, part)
     part.replace(path)
@@ -342,27 +437,28 @@ def _begin(training: Training, directory: Path, resume: bool) -> None:
     write_whole(path, text)
 
 
-def _choose(training: Training, directory: Path) -> Policy:
-    """Take the best seed's best checkpoint, and write it with how it came about."""
-    curves = {seed: read_curve(directory / f"seed_{seed}") for seed in training.seeds}
-    scores = {seed: min(row["score"] for row in rows) for seed, rows in curves.items()}
-    chosen = min(scores, key=lambda seed: scores[seed])
-    row = min(curves[chosen], key=lambda row: row["score"])
+def _put_together(training: Training, directory: Path) -> Policy:
+    """Write the committee with its judge, and how they came about."""
+    curves = {f"seed {seed}": read_curve(directory / f"seed_{seed}") for seed in training.seeds}
+    judged = read_curve(directory / "judge")
+    row = min(judged, key=lambda row: row["score"])
     provenance = {
         "training": asdict(training),
-        "seed": chosen,
-        "steps": int(row["steps"]),
         "validation": {name: row[name] for name in ("regret_5", "regret_10", "regret_20")},
-        "validation_score_of_seeds": {str(seed): score for seed, score in scores.items()},
+        "validation_score": row["score"],
+        "validation_score_of_actors": {
+            name: min(row["score"] for row in rows) for name, rows in curves.items()
+        },
         "versions": {
             name: version(name) for name in ("sfx-tuner", "stable-baselines3", "torch", "numpy")
         },
     }
-    policy = replace(Policy.load(directory / f"seed_{chosen}" / "best"), provenance=provenance)
+    policy = replace(Policy.load(directory / "judge" / "best"), provenance=provenance)
     policy.save(directory)
     frame = pd.concat(
-        [pd.DataFrame(rows).assign(seed=seed) for seed, rows in curves.items()], ignore_index=True
+        [pd.DataFrame(rows).assign(of=name) for name, rows in (curves | {"judge": judged}).items()],
+        ignore_index=True,
     )
     write_whole(directory / "curves.csv", frame.to_csv(index=False))
-    draw_curves(curves, directory / "curves.png")
+    draw_curves(curves, judged, directory / "curves.png")
     return policy

@@ -19,7 +19,7 @@ CURVE = "curve.csv"
 
 
 def read_curve(directory: Path) -> list[Row]:
-    """Return the rows of a seed's curve, none where there is no curve yet."""
+    """Return the rows of a curve, none where there is no curve yet."""
     path = directory / CURVE
     if not path.exists():
         return []
@@ -28,22 +28,28 @@ def read_curve(directory: Path) -> list[Row]:
 
 
 def write_curve(directory: Path, rows: list[Row]) -> None:
-    """Write the rows of a seed's curve."""
+    """Write the rows of a curve."""
     write_whole(directory / CURVE, pd.DataFrame(rows).to_csv(index=False))
 
 
-def draw_curves(curves: Mapping[int, list[Row]], path: Path) -> None:
-    """Draw reward and regret on validation against the evaluations seen, a line a seed."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), constrained_layout=True)
-    for seed, rows in curves.items():
+def draw_curves(actors: Mapping[str, list[Row]], judge: list[Row], path: Path) -> None:
+    """Draw the actors' rewards and all regrets on validation against what was seen."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.5), constrained_layout=True)
+    for name, rows in actors.items():
         steps = [row["steps"] / 1e6 for row in rows]
-        axes[0].plot(steps, [row["reward"] for row in rows], label=f"seed {seed}")
+        axes[0].plot(steps, [row["reward"] for row in rows], label=name)
         axes[1].plot(steps, [row["score"] for row in rows])
+    sessions = [row["steps"] / 1e6 for row in judge]
+    axes[2].plot(sessions, [row["score"] for row in judge], "k.-")
+    regret = "regret on validation\n(mean after 5, 10 and 20)"
     axes[0].set(xlabel="evaluations seen (millions)", ylabel="reward per evaluation")
     axes[1].set(
-        xlabel="evaluations seen (millions)",
-        ylabel="regret on validation\n(mean after 5, 10 and 20)",
-        yscale="log",
+        title="each actor alone", xlabel="evaluations seen (millions)", ylabel=regret, yscale="log"
+    )
+    axes[2].set(
+        title="all of them, with the judge",
+        xlabel="sessions that the judge saw (millions)",
+        ylabel=regret,
     )
     axes[0].legend(fontsize="small")
     figure.savefig(path, dpi=120)

@@ -257,6 +257,7 @@ def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, An
         "core_seconds": round(sum(evaluation.core_seconds for evaluation in evaluations), 1),
         "measured_on_fresh_frames": outcome.on_fresh_frames,
         **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
+        **({"choice": outcome.choice} if outcome.choice else {}),
         "geometry_clen": run.nominal_clen,
         **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
         **{

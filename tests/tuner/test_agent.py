@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -6,6 +7,8 @@ import pytest
 from envs.observation import FEATURES, OBSERVATION_SIZE, POLICY_PARAMETERS, layout
 from envs.parameter_space import make_space
 from tuner.agent import AgentSearcher, HandOver
+from tuner.judge import Judge
+from tuner.judge_training import JudgeNetwork
 from tuner.policy import Policy
 from tuner.searchers import make_searcher
 from tuner.session import merit
@@ -22,7 +25,7 @@ def always(action) -> Policy:
     """Return a policy that does one thing whatever it sees."""
     weights = np.zeros((len(POLICY_PARAMETERS), OBSERVATION_SIZE), np.float32)
     return Policy(
-        ((weights, np.array(action, np.float32)),), np.zeros(OBSERVATION_SIZE, np.float32), {}
+        [((weights, np.array(action, np.float32)),)], np.zeros(OBSERVATION_SIZE, np.float32), {}
     )
 
 
@@ -30,7 +33,7 @@ def follows(feature: str, parameter: str, strength: float = 1.0) -> Policy:
     """Return a policy that moves one parameter by one feature of the newest evaluation."""
     policy = always(np.zeros(len(POLICY_PARAMETERS)))
     place = layout()["evaluation 1"].start + len(POLICY_PARAMETERS) + FEATURES.index(feature)
-    policy.layers[0][0][POLICY_PARAMETERS.index(parameter), place] = strength
+    policy.actors[0][0][0][POLICY_PARAMETERS.index(parameter), place] = strength
     return policy
 
 
@@ -159,3 +162,43 @@ def test_an_evaluation_without_an_answer_counts_as_nothing_indexed(landscape, sp
     values = searcher.suggest()
     searcher.ingest(values, 0.0)
     assert all(math.isfinite(value) for value in searcher.suggest().values())
+
+
+def contrarian() -> Judge:
+    """Return a judge who likes the lowest merit best."""
+    network = JudgeNetwork(2).export()
+    return dataclasses.replace(network, trust=-1e6)
+
+
+def test_recommends_the_highest_merit_where_it_has_no_judge(landscape):
+    space = make_space(("min_snr", "threshold"), **KNOWN)
+    searcher = AgentSearcher(space, always([0.5, -0.5, 0.2, 0.1, -1]))
+    for snr, merit_of_it in ((4.0, 0.2), (5.0, 0.4), (6.0, 0.3)):
+        searcher.ingest({"min_snr": snr, "threshold": 100.0}, merit_of_it)
+    assert searcher.favourite() == 1
+
+
+def test_its_judge_decides_among_those_that_luck_may_have_ordered(landscape):
+    space = make_space(("min_snr", "threshold"), **KNOWN)
+    policy = dataclasses.replace(always([0.5, -0.5, 0.2, 0.1, -1]), judge=contrarian())
+    searcher = AgentSearcher(space, policy)
+    measured = []
+    for snr in (3.0, 4.0, 5.0, 6.0, 7.0, 8.0):
+        values = {"min_snr": snr, "threshold": 100.0}
+        evaluation = landscape.evaluate(space.settings(values))
+        measured.append(merit(evaluation))
+        searcher.ingest(values, measured[-1], evaluation)
+    top = max(measured)
+    luck = 2 * math.sqrt(top * (1 - top) / evaluation.n_frames)
+    near = [value for value in measured if value >= top - luck]
+    assert measured[searcher.favourite()] == min(near)
+
+
+def test_evaluations_of_fewer_frames_are_not_recommended(landscape):
+    space = make_space(("min_snr",), **KNOWN)
+    searcher = AgentSearcher(space, always([0.5, -0.5, 0.2, 0.1, -1]))
+    whole = landscape.evaluate(space.settings({"min_snr": 5.0}))
+    few = dataclasses.replace(whole, outcomes=whole.outcomes[:10])
+    searcher.ingest({"min_snr": 5.0}, 0.1, whole)
+    searcher.ingest({"min_snr": 6.0}, 0.9, few)
+    assert searcher.favourite() == 0

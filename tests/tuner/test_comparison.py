@@ -1,9 +1,9 @@
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
+from envs.evaluation import Evaluation, FrameOutcome
 from envs.parameter_space import DEFAULT_TUNED
 from envs.simulated_pool import SimulatedPool
 from tuner.comparison import (
@@ -11,22 +11,27 @@ from tuner.comparison import (
     Family,
     compare_simulated,
     fingerprint,
-    net_rate,
     run_method,
+    undone,
 )
-from tuner.comparison_live import compare_on_frames
+from tuner.comparison_live import compare_on_frames, run_figures
 from tuner.comparison_methods import METHODS, Kit
-from tuner.comparison_pictures import draw_pictures
+from tuner.comparison_pictures import draw_pictures, draw_run_pictures
 from tuner.comparison_statistics import (
     bootstrap,
     compare_family,
     holm,
     interquartile_mean,
+    net_rate,
+    paired_by_frame,
     probability_of_improvement,
 )
+from tuner.comparison_tables import compare_tables
 from tuner.policy import Policy
+from tuner.statistics import paired_difference
 from tuner.warm_start import WarmStart, portfolio, score_points
 from wrappers.errors import InputError, ProgramError
+from wrappers.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,59 @@ def test_a_family_is_told_as_the_contract_says():
     assert found["paired"]["random"]["p_wilcoxon_holm"] < 1e-6
 
 
+def test_figures_of_a_short_budget_say_after_how_many_evaluations_they_are():
+    rng = np.random.default_rng(4)
+    regrets = {name: rng.uniform(0, 1, (8, 2, 6)) for name in ("agent", "warm_gp")}
+    found = compare_family(regrets)
+    assert found["evaluations"] == found["paired_after"] == 6
+    assert found["agent"]["regret_6"] == pytest.approx(regrets["agent"][:, :, 5].mean())
+    assert "regret_10" not in found["agent"]
+    assert found["agent"]["auc"] == pytest.approx(1 - regrets["agent"].mean())
+    low, high = found["warm_gp_minus_agent_6_ci95"]
+    assert low < (regrets["warm_gp"] - regrets["agent"])[:, :, 5].mean() < high
+
+
+def outcome(indexed: np.ndarray, first: int = 0) -> Evaluation:
+    outcomes = (FrameOutcome(first + i, 20, True, int(x)) for i, x in enumerate(indexed))
+    return Evaluation(Settings(), tuple(outcomes))
+
+
+def test_halves_that_change_places_count_like_one_sample_of_all_frames():
+    ours, theirs = (np.random.default_rng(seed).random(60) < 0.6 for seed in (0, 1))
+    whole = paired_difference(outcome(ours), outcome(theirs))
+    halves = [
+        [outcome(indexed[:30]), outcome(indexed[30:], first=30)] for indexed in (ours, theirs)
+    ]
+    found = paired_by_frame(*halves, references=[0.8, 0.8])
+    assert found["rate_difference"] == pytest.approx(whole.difference)
+    assert found["rate_ci95"] == pytest.approx(whole.ci95)
+    assert found["ci95"] == pytest.approx([end / 0.8 for end in whole.ci95])
+    assert found["difference"] == pytest.approx(whole.difference / 0.8)
+    assert (found["gained"], found["lost"]) == (whole.gained, whole.lost)
+    assert found["p_sign"] == pytest.approx(whole.p_value)
+
+
+def test_judging_the_same_frames_again_does_not_narrow_the_interval():
+    ours, theirs = (outcome(np.random.default_rng(seed).random(40) < 0.6) for seed in (0, 1))
+    once = paired_by_frame([ours], [theirs], [1.0])
+    often = paired_by_frame([ours] * 5, [theirs] * 5, [1.0] * 5)
+    for what, value in once.items():
+        assert often[what] == pytest.approx(value)
+
+
+def test_where_nothing_is_indexed_the_difference_may_be_anything():
+    nothing = outcome(np.zeros(10))
+    found = paired_by_frame([nothing], [nothing], [0.0])
+    assert found["difference"] == 0
+    assert found["ci95"] == [-1, 1]
+
+
+def test_what_chance_indexes_does_not_count_in_a_difference():
+    honest = outcome(np.arange(40) < 20)
+    lucky = replace(outcome(np.arange(40) < 30), n_decoys=20, n_decoys_indexed=5)
+    assert paired_by_frame([honest], [lucky], [1.0])["rate_difference"] == pytest.approx(0)
+
+
 def test_two_that_do_the_same_do_not_differ():
     regrets = np.random.default_rng(2).uniform(0, 1, (20, 2, 20))
     found = compare_family({"agent": regrets, "warm_gp": regrets.copy()})
@@ -95,9 +153,11 @@ def test_every_method_spends_its_budget_within_the_space(name, pool, kit):
     space = pool.space(0, DEFAULT_TUNED)
     evaluator = pool.evaluator(0, 40, draw=1)
     searched = run_method(name, evaluator, space, kit, budget=7, seed=0)
-    assert len(searched.settings) == len(searched.merits) == len(searched.seconds) == 7
-    best = searched.recommended()[-1]
-    assert net_rate(evaluator.evaluate(best)) == max(searched.merits)
+    assert len(searched.settings) == len(searched.picks) == len(searched.seconds) == 7
+    if name not in ("agent", "agent_only"):
+        worth = [net_rate(evaluator.evaluate(settings)) for settings in searched.settings]
+        best = [max(worth[:n]) for n in range(1, 8)]
+        assert [net_rate(evaluator.evaluate(told)) for told in searched.recommended()] == best
     if name != "defaults":
         for settings in searched.settings:
             assert space.settings(space.values(settings)) == settings
@@ -154,6 +214,24 @@ def test_the_benchmark_compares_on_the_same_frames(kit):
     )
 
 
+def test_an_interrupted_benchmark_goes_on_where_it_was(kit):
+    methods = ["static", "random"]
+    results = {}
+
+    def interrupt(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare_simulated(small(), kit, methods, results=results, on_progress=interrupt)
+    assert len(undone(results["validation"])) == 3
+    results["validation"]["static"]["regret"][0, 0] = 0.125  # must not be done again
+    told = []
+    compare_simulated(small(), kit, methods, results=results, on_progress=told.append)
+    assert told == [2, 3, 4]
+    assert not undone(results["validation"])
+    assert (results["validation"]["static"]["regret"][0, 0] == 0.125).all()
+
+
 def test_instances_that_have_changed_are_refused():
     benchmark = small()
     changed = Benchmark({"validation": Family(12, 3, 2, 2, "0" * 16)}, 6, 50, 0.0)
@@ -177,28 +255,6 @@ def test_the_frozen_benchmarks_instances_are_those_that_are_drawn():
         assert len(benchmark.draw(family)) == benchmark.families[family].n_tasks
 
 
-def test_the_command_gives_the_json_of_the_contract(tmp_path, monkeypatch):
-    from tuner.cli.compare import command
-
-    benchmark = small("test")
-    monkeypatch.setattr("tuner.comparison.Benchmark.load", lambda: benchmark)
-    options = ["--methods", "agent,warm_gp,random", "--json", "-j", "1", "-o", str(tmp_path / "c")]
-    result = CliRunner().invoke(command, options, catch_exceptions=False)
-    assert result.exit_code == 0
-    found = json.loads(result.stdout)["families"]["test"]
-    assert found["n_tasks"] == 2
-    assert 0 <= found["agent"]["regret_5"] <= 1
-    assert json.loads((tmp_path / "c" / "comparison.json").read_text())["families"]["test"]
-
-
-def test_an_unknown_method_is_refused_with_the_choice(tmp_path):
-    from tuner.cli.compare import command
-
-    result = CliRunner().invoke(command, ["--methods", "magic"])
-    assert isinstance(result.exception, InputError)
-    assert "choose from agent" in str(result.exception)
-
-
 def test_draws_four_pictures(tmp_path):
     rng = np.random.default_rng(3)
     regrets = {name: rng.uniform(0, 1, (12, 2, 20)) for name in ("agent", "warm_gp", "random")}
@@ -211,6 +267,33 @@ def test_draws_four_pictures(tmp_path):
     assert all(path.stat().st_size > 5000 for path in paths)
 
 
+def test_pictures_of_runs_are_those_that_make_sense(tmp_path, make_landscape, space, kit):
+    def drawn(folder, n_splits):
+        splits = [
+            compare_on_frames(
+                make_landscape(frames=20), make_landscape(frames=20, first=100 + split),
+                space, kit, ["agent", "warm_gp"], budget=3, seed=split,
+            )
+            for split in range(n_splits)
+        ]  # fmt: skip
+        arrays = {
+            method: {
+                "rate": np.array([[split.rate[method] for split in splits]]),
+                "regret": np.array([[split.regret[method] for split in splits]]),
+            }
+            for method in ("agent", "warm_gp")
+        }
+        folder.mkdir()
+        paths = draw_run_pictures({"run": arrays}, {"run": run_figures(splits)}, folder)
+        assert all(path.stat().st_size > 5000 for path in paths)
+        return [path.name for path in paths]
+
+    assert drawn(tmp_path / "two", 2) == ["run_anytime.png", "run_forest.png"]
+    assert drawn(tmp_path / "three", 3) == [
+        "run_anytime.png", "run_forest.png", "run_paired.png",
+    ]  # fmt: skip
+
+
 # on frames
 
 
@@ -219,14 +302,54 @@ def test_on_frames_recommendations_are_judged_on_frames_that_no_method_saw(
 ):
     tuning, scoring = make_landscape(frames=80), make_landscape(frames=80, first=1000)
     grid = [space.base, space.base.replace(threshold=40, min_snr=4.3, clen=0.08)]
-    found = compare_on_frames(
+    judged = compare_on_frames(
         tuning, scoring, space, kit, ["agent", "random"], budget=10, grid=grid
     )
-    judged = net_rate(scoring.evaluate(grid[1]))
-    assert found["reference_rate"] >= judged
-    assert found["grid_rate"] == judged
+    best = net_rate(scoring.evaluate(grid[1]))
+    assert judged.reference >= judged.grid == best
     for method in ("agent", "random"):
-        assert 0 <= found[method]["regret_10"] <= found[method]["regret_5"] + 0.2
-        assert found[method]["rate_10"] <= found["reference_rate"]
-    assert found["paired"]["random"]["p_mcnemar_holm"] <= 1
+        assert (judged.rate[method] <= judged.reference).all()
+        np.testing.assert_allclose(
+            judged.regret[method], 1 - judged.rate[method] / judged.reference, atol=1e-12
+        )
+        assert net_rate(judged.endpoint[method]) == judged.rate[method][9]
+        assert {o.frame for o in judged.endpoint[method].outcomes} == set(range(1000, 1080))
+    assert judged.n_tuning_frames == 80
+
+
+def test_a_runs_figures_have_the_keys_of_a_familys_with_the_same_meaning(
+    make_landscape, space, kit
+):
+    parts = [make_landscape(frames=40), make_landscape(frames=40, first=1000)]
+    methods = ["agent", "warm_gp", "defaults"]
+    splits = [
+        compare_on_frames(*pair, space, kit, methods, budget=12, seed=seed)
+        for seed, pair in enumerate((parts, parts[::-1]))
+    ]
+    found = run_figures(splits)
+    arrays = {m: np.array([[split.regret[m] for split in splits]]) for m in methods}
+    family = compare_family(arrays)
+    for method in methods:
+        for key in ("regret_5", "regret_10", "regret_12", "auc"):
+            assert found[method][key] == family[method][key]
+    for key in ("n_tasks", "n_seeds", "evaluations", "paired_after"):
+        assert found[key] == family[key]
+    pair = found["paired"]["defaults"]
+    assert pair["difference"] == pytest.approx(family["paired"]["defaults"]["difference"])
+    low, high = found["defaults_minus_agent_10_ci95"]
+    assert 0 < low < pair["difference"] < high
     assert found["n_scoring_frames"] == 80
+    assert "grid_rate" not in found
+
+
+def test_on_recorded_tables_the_same_is_measured(kit):
+    seen = []
+    found = compare_tables(
+        kit, ["static", "defaults"], budget=2, n_seeds=1,
+        on_progress=lambda what, done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert seen == [(n, len(seen)) for n in range(len(seen))]
+    assert found["static"]["regret"].shape == (len(seen), 1, 2)
+    assert (found["static"]["regret"] <= found["defaults"]["regret"]).mean() > 0.5
+    compare_tables(kit, ["static", "defaults"], budget=2, n_seeds=1, results=found,
+                   on_progress=lambda *told: pytest.fail("nothing was left to do"))  # fmt: skip

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -8,22 +9,29 @@ import pytest
 import safetensors.numpy
 
 from envs.observation import OBSERVATION_SIZE, POLICY_PARAMETERS
+from tuner.judge import N_INPUTS, Judge
 from tuner.policy import SHIPPED, Policy
 from wrappers.errors import InputError
 
 
-def made_up(seed: int = 0, hidden: tuple[int, ...] = (8, 6)) -> Policy:
-    rng = np.random.default_rng(seed)
-    sizes = [OBSERVATION_SIZE, *hidden, len(POLICY_PARAMETERS)]
-    layers = tuple(
+def layers(rng, *sizes: int):
+    return tuple(
         (
             rng.normal(0, 0.3, (n_out, n_in)).astype(np.float32),
             rng.normal(0, 0.3, n_out).astype(np.float32),
         )
         for n_in, n_out in itertools.pairwise(sizes)
     )
+
+
+def made_up(seed: int = 0, n_actors: int = 2) -> Policy:
+    rng = np.random.default_rng(seed)
+    actors = tuple(
+        layers(rng, OBSERVATION_SIZE, 8, 6, len(POLICY_PARAMETERS)) for _ in range(n_actors)
+    )
+    judge = Judge(layers(rng, N_INPUTS, 7, 4), layers(rng, N_INPUTS + 8, 5, 1), 12.5)
     typical = rng.normal(0, 0.1, OBSERVATION_SIZE).astype(np.float32)
-    return Policy(layers, typical, {"seed": seed})
+    return Policy(actors, typical, {"seed": seed}, judge)
 
 
 @pytest.fixture
@@ -32,32 +40,51 @@ def saved(tmp_path):
     return tmp_path
 
 
-def test_a_saved_policy_acts_the_same(saved):
-    observations = np.random.default_rng(1).uniform(-1, 1, (5, OBSERVATION_SIZE))
+def test_a_saved_policy_acts_and_judges_the_same(saved):
+    rng = np.random.default_rng(1)
+    observations = rng.uniform(-1, 1, (5, OBSERVATION_SIZE))
     loaded = Policy.load(saved)
-    np.testing.assert_array_equal(loaded.act(observations), made_up().act(observations))
+    for turn in range(3):
+        np.testing.assert_array_equal(
+            loaded.act(observations, turn), made_up().act(observations, turn)
+        )
+    inputs = rng.normal(size=(3, 4, N_INPUTS)).astype(np.float32)
+    np.testing.assert_array_equal(loaded.judge.scores(inputs), made_up().judge.scores(inputs))
     assert loaded.provenance == {"seed": 0}
+
+
+def test_a_policy_without_a_judge_is_kept_as_such(tmp_path):
+    dataclasses.replace(made_up(), judge=None).save(tmp_path)
+    assert Policy.load(tmp_path).judge is None
+
+
+def test_the_actors_take_turns():
+    policy = made_up(n_actors=3)
+    observation = np.random.default_rng(4).uniform(-1, 1, (1, OBSERVATION_SIZE))
+    actions = [policy.act(observation, turn).tolist() for turn in range(6)]
+    assert actions[:3] == actions[3:]
+    assert len({str(action) for action in actions[:3]}) == 3
 
 
 def test_acts_like_the_network_it_was_taken_from():
     torch = pytest.importorskip("torch")
     policy = made_up()
     modules = []
-    for weights, biases in policy.layers:
+    for weights, biases in policy.actors[0]:
         linear = torch.nn.Linear(weights.shape[1], weights.shape[0])
         linear.weight.data, linear.bias.data = torch.tensor(weights), torch.tensor(biases)
         modules += [linear, torch.nn.Tanh()]
     network = torch.nn.Sequential(*modules[:-1])
     observations = np.random.default_rng(2).uniform(-1, 1, (7, OBSERVATION_SIZE))
     expected = network(torch.tensor(observations, dtype=torch.float32)).detach().numpy()
-    np.testing.assert_allclose(policy.act(observations), np.clip(expected, -1, 1), atol=1e-5)
+    np.testing.assert_allclose(policy.act(observations, 0), np.clip(expected, -1, 1), atol=1e-5)
 
 
 def test_one_observation_acts_as_in_a_batch():
     policy = made_up()
     observations = np.random.default_rng(3).uniform(-1, 1, (4, OBSERVATION_SIZE))
     np.testing.assert_allclose(
-        policy.act(observations)[2], policy.act(observations[2:3])[0], atol=1e-6
+        policy.act(observations, 1)[2], policy.act(observations[2:3], 1)[0], atol=1e-6
     )
 
 
@@ -76,7 +103,7 @@ def test_other_weights_are_refused(saved):
         ("memory", 3),
         ("actions", ["min_snr"]),
         ("features", ["rate"]),
-        ("activation", "relu"),
+        ("activations", ["relu"]),
     ],
 )
 def test_a_policy_for_something_else_is_refused(saved, key, value):
@@ -86,20 +113,32 @@ def test_a_policy_for_something_else_is_refused(saved, key, value):
         Policy.load(saved)
 
 
-def test_shapes_that_do_not_fit_are_refused(saved):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda described: described["actors"][0].__setitem__(0, [9, OBSERVATION_SIZE]),
+        lambda described: described["actors"][1].pop(),
+        lambda described: described["actors"].clear(),
+        lambda described: described["actors"].append(described["actors"][0]),
+        lambda described: described["judge"]["encoder"].clear(),
+        lambda described: described["judge"]["head"].__setitem__(0, [5, 3]),
+        lambda described: described.pop("judge"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(saved, change):
     path = saved / "policy.json"
     described = json.loads(path.read_text())
-    described["layers"][0] = [9, OBSERVATION_SIZE]
+    change(described)
     path.write_text(json.dumps(described))
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match="damaged"):
         Policy.load(saved)
 
 
 def test_weights_that_are_not_numbers_are_refused(tmp_path):
     policy = made_up()
-    policy.layers[0][0][0, 0] = np.nan
+    policy.actors[0][0][0][0, 0] = np.nan
     policy.save(tmp_path)
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="finite"):
         Policy.load(tmp_path)
 
 

@@ -1,11 +1,15 @@
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.parameter_space import ParameterSpace, make_space
+from tuner.judge_training import JudgeNetwork
+from tuner.policy import Policy
 from tuner.recommendation import read_recommendation, recommend, write_recommendation
-from tuner.session import Budget, asked_geometry, best_trial, run_session
+from tuner.session import Budget, asked_geometry, best_trial, merit, run_session
 from tuner.store import SessionStore, Trial
 from wrappers.errors import InputError, ProgramError
 from wrappers.settings import CRYSTFEL_DEFAULTS
@@ -82,6 +86,22 @@ def test_fresh_frames_judge_the_winner(tmp_path, landscape, make_landscape, spac
     assert outcome is not None and outcome.on_fresh_frames
     assert {o.frame for o in outcome.best.outcomes} == set(range(1000, 1200))
     assert {o.frame for o in outcome.baseline.outcomes} == set(range(1000, 1200))
+
+
+def test_the_agents_judge_says_what_is_recommended(tmp_path, landscape, space, monkeypatch):
+    """This one likes the lowest merit best, of those that luck may have put behind the top."""
+    policy = Policy.load()
+    contrarian = replace(JudgeNetwork(2).export(), trust=-1e6)
+    monkeypatch.setattr(Policy, "load", lambda: replace(policy, judge=contrarian))
+    store, outcome = run(tmp_path, landscape, space, n=12, searcher="ppo-only")
+    searched = [trial.evaluation for trial in store.trials if trial.stage == "search"]
+    top = max(map(merit, searched))
+    luck = 2 * math.sqrt(top * (1 - top) / landscape.n_frames)
+    lowest = min(merit(one) for one in searched if merit(one) >= top - luck)
+    assert lowest < top
+    chosen = [one for one in searched if merit(one) == lowest]
+    assert outcome.best.settings.min_snr in {one.settings.min_snr for one in chosen}
+    assert "which may be luck" in outcome.choice
 
 
 def test_an_interrupted_session_goes_on_where_it_stopped(tmp_path, make_landscape, space):

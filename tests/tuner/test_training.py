@@ -12,7 +12,7 @@ from tuner.training import Training, train, train_seed
 from wrappers.errors import InputError
 
 SMALL = Training(
-    seeds=(0,),
+    seeds=(0, 1),
     steps=480,
     chapters=3,
     n_experiments=6,
@@ -23,11 +23,20 @@ SMALL = Training(
     batch_size=40,
     n_epochs=2,
     hidden=(8,),
+    judge_rounds=2,
+    judge_steps=9,
+    judge_batch=6,
+    judge_width=4,
+    judge_chapters=3,
 )
 
 
 def weights(directory) -> list[np.ndarray]:
-    return [array for layer in Policy.load(directory).layers for array in layer]
+    policy = Policy.load(directory)
+    networks = list(policy.actors)
+    if policy.judge is not None:
+        networks += [policy.judge.encoder, policy.judge.head]
+    return [array for layers in networks for layer in layers for array in layer]
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +48,11 @@ def trained(tmp_path_factory):
 
 def test_writes_a_policy_its_curves_and_where_it_came_from(trained):
     policy = Policy.load(trained)
-    assert policy.provenance["seed"] == 0
+    assert len(policy.actors) == 2
+    assert policy.judge is not None
     assert policy.provenance["training"]["steps"] == 480
     assert set(policy.provenance["validation"]) == {"regret_5", "regret_10", "regret_20"}
-    assert len((trained / "curves.csv").read_text().splitlines()) == 1 + 3
+    assert len((trained / "curves.csv").read_text().splitlines()) == 1 + 2 * 3 + 3
     assert (trained / "curves.png").stat().st_size > 1000
 
 
@@ -128,9 +138,8 @@ def test_learns_something(tmp_path):
     train_seed(training, 0, tmp_path / "seed_0")
     pool = SimulatedPool.draw("validation", 50, seed=7)
     learnt = Policy.load(tmp_path / "seed_0" / "best")
-    untrained = Policy(
-        tuple((np.zeros_like(w), np.zeros_like(b)) for w, b in learnt.layers), learnt.typical, {}
-    )
+    nothing = tuple((np.zeros_like(w), np.zeros_like(b)) for w, b in learnt.actors[0])
+    untrained = Policy([nothing], learnt.typical, {})
     before, after = (
         roll_out(policy, pool, budget=10).regrets[:, -1].mean() for policy in (untrained, learnt)
     )
@@ -142,8 +151,8 @@ def test_the_command_trains_and_says_how_well(tmp_path):
     from tuner.cli.train import command
 
     options = ["-o", str(tmp_path / "t"), "--seeds", "1", "--steps", "6000", "--chapters", "1"]
-    options += ["--experiments", "50", "-j", "1"]
+    options += ["--experiments", "50", "--judge-steps", "12", "-j", "1"]
     result = CliRunner().invoke(command, options, catch_exceptions=False)
     assert result.exit_code == 0
-    assert "best: seed 0 after" in result.stdout
+    assert "1 actors and their judge" in result.stdout
     assert Policy.load(tmp_path / "t").provenance["training"]["chapters"] == 1

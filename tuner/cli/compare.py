@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+from click.core import ParameterSource
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tuner.cli.options import (
     existing,
@@ -20,26 +20,51 @@ from tuner.cli.options import (
     indexer_options,
     jobs_option,
     json_option,
+    open_run,
     print_json,
     progress_bar,
     seed_option,
     stderr,
 )
+from wrappers.cell import Cell
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+
+if TYPE_CHECKING:
+    from tuner.comparison import Benchmark, Results
+    from tuner.comparison_methods import Kit
+    from tuner.comparison_store import ComparisonStore
+    from tuner.indexers import IndexerChoice
+
+Found = tuple[dict[str, dict[str, Any]], dict[str, "Results"]]
+
+OF_A_RUN = ("geometry", "cell", "frames", "evaluations", "splits", "seed")
+OF_THE_BENCHMARK = ("families", "full", "shared")
 
 
 @click.command("compare")
 @click.argument("data", type=existing, metavar="[DATA]", required=False)
 @click.option("-g", "--geometry", type=existing, help="CrystFEL geometry file of DATA.")
-@click.option("-p", "--cell", type=existing, help="Unit cell of DATA.")
+@click.option("-p", "--cell", type=existing, help="Unit cell of DATA: CrystFEL .cell or PDB.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Directory for the table, the pictures and every regret.  [default: none are written]",
+    help="New directory for tables, pictures and every regret.  [default: none are written]",
 )
-@click.option("--full", is_flag=True, help="Add rendered, recorded and shared runs (hours).")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted comparison.")
+@click.option(
+    "--methods", help="Only these, comma-separated, such as agent,warm_gp,random.  [default: all]"
+)
+@click.option(
+    "--policy",
+    type=existing,
+    help="Directory of another policy (sfx-tuner train).  [default: the shipped one]",
+)
+@click.option(
+    "--families", help="Without DATA: only these of the benchmark, comma-separated.  [default: all]"
+)
+@click.option("--full", is_flag=True, help="Without DATA: recorded, rendered and shared runs too.")
 @click.option(
     "--shared",
     type=existing,
@@ -47,19 +72,12 @@ from wrappers.files import write_whole
     show_default=True,
     help="Where --full looks for real and CrystFEL-simulated runs.",
 )
-@click.option("--methods", help="Only these, comma-separated.  [default: all]")
-@click.option("--families", help="Only these of the benchmark, comma-separated.  [default: all]")
-@click.option(
-    "--policy",
-    type=existing,
-    help="Directory of another policy (sfx-tuner train).  [default: the shipped one]",
-)
 @click.option(
     "--frames",
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="Frames of DATA to search on; at most half of them.",
+    help="Frames of DATA to search on, and as many to judge on; at most half of them each.",
 )
 @click.option(
     "--evaluations",
@@ -68,22 +86,33 @@ from wrappers.files import write_whole
     show_default=True,
     help="Budget of every method on DATA.",
 )
+@click.option(
+    "--splits",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Searches of every method on DATA; in the second, the frames change places.",
+)
 @indexer_options
 @seed_option
 @jobs_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     data: Path | None,
     geometry: Path | None,
     cell: Path | None,
     output: Path | None,
+    resume: bool,
+    methods: str | None,
+    policy: Path | None,
+    families: str | None,
     full: bool,
     shared: Path,
-    methods: str | None,
-    families: str | None,
-    policy: Path | None,
     frames: int,
     evaluations: int,
+    splits: int,
     seed: int,
     jobs: int,
     as_json: bool,
@@ -91,79 +120,78 @@ def command(
 ) -> None:
     """Compare the agent with Bayesian search and simpler methods.
 
-    Without DATA on the frozen benchmark of simulated experiments; with DATA on that run, of
-    which one part of the frames is searched on and another one judges. Regret is the share of
-    the reachable indexing rate that a method's recommendation misses.
+    Without DATA on the frozen benchmark of simulated experiments (minutes); with DATA on that
+    run, of which one part of the frames is searched on and another one judges. Regret is the
+    share of the reachable indexing rate that a method's recommendation misses.
 
     \b
     Example:
       sfx-tuner compare -o comparison
-      sfx-tuner compare run.h5 -g run.geom -p protein.cell --frames 200
+      sfx-tuner compare run.h5 -g run.geom -p protein.cell -o comparison
     """
-    from tuner.comparison import Benchmark, compare_simulated
+    from tuner.comparison import Benchmark
+    from tuner.comparison_console import print_figures
     from tuner.comparison_methods import METHODS, Kit
-    from tuner.comparison_statistics import compare_family
-    from tuner.policy import Policy
+    from tuner.comparison_store import ComparisonStore
+    from tuner.policy import SHIPPED, Policy
     from tuner.warm_start import WarmStart
 
-    if data is None and (geometry is not None or cell is not None):
-        raise InputError("-g and -p belong to a run: name its DATA file as well")
+    work: Callable[..., Found]
+    asked: dict[str, Any]
+    if data is None:
+        _refuse(ctx, OF_A_RUN, "is for a run: name its DATA file as well")
+        benchmark = Benchmark.load()
+        benchmark = benchmark.only(_chosen(families, list(benchmark.families), "--families"))
+        work = partial(_compare_benchmark, benchmark, shared if full else None)
+        asked = {"families": {name: vars(each) for name, each in benchmark.families.items()}}
+        asked["full"] = str(shared.absolute()) if full else None
+    else:
+        _refuse(ctx, OF_THE_BENCHMARK, f"is for the benchmark: leave it out, or {data}")
+        files = _run_files(data, geometry, cell)
+        asked = {"frames": frames, "evaluations": evaluations, "splits": splits, "seed": seed}
+        work = partial(_compare_run, files, **asked)
+        asked |= dict(zip(("DATA", "geometry", "cell"), map(str, files), strict=True))
     chosen = _chosen(methods, list(METHODS), "--methods")
-    kit = Kit(Policy.load() if policy is None else Policy.load(policy), WarmStart.load())
-    choice = indexer_choice(options)
-    if data is not None:
-        from tuner.comparison_runs import compare_run
+    kit, choice = Kit(Policy.load(policy or SHIPPED), WarmStart.load()), indexer_choice(options)
+    asked |= {"methods": chosen, "policy": _digest(policy or SHIPPED)}
+    asked["indexer"] = {**vars(choice), "name": "crystfel" if choice.crystfel else "fast"}
 
-        if geometry is None or cell is None:
-            raise InputError(f"{data} needs its geometry (-g) and cell (-p) to be compared on")
-        with _status() as show:
-            found = compare_run(
-                data, geometry, cell, choice, kit, chosen,
-                n_frames=frames, budget=evaluations, seed=seed, jobs=jobs, on_progress=show,
-            )  # fmt: skip
-        _report({"run": found}, output, as_json)
-        return
-    benchmark = Benchmark.load()
-    benchmark = benchmark.only(_chosen(families, list(benchmark.families), "--families"))
-    with progress_bar("comparing", benchmark.n_units) as show:
-        results = compare_simulated(benchmark, kit, chosen, jobs=jobs, on_progress=show)
-    figures: dict[str, dict[str, Any]] = {}
-    for family, by_method in results.items():
-        figures[family] = compare_family({m: r["regret"] for m, r in by_method.items()})
-        _add_costs(figures[family], by_method)
-    if full:
-        from tuner.comparison_runs import compare_everything
-        from tuner.comparison_tables import compare_tables
-
-        with _status() as show:
-            tables = compare_tables(kit, chosen, on_progress=show)
-            results["tables"] = tables
-            figures["tables"] = compare_family({m: r["regret"] for m, r in tables.items()})
-            _add_costs(figures["tables"], tables)
-            figures |= compare_everything(shared, choice, kit, chosen, jobs=jobs, on_progress=show)
-    _report(figures, output, as_json)
-    if output is not None:
-        from tuner.comparison_pictures import draw_pictures
-
-        regrets = {f: {m: r["regret"] for m, r in rows.items()} for f, rows in results.items()}
-        _write_regrets(output / "regrets.npz", regrets)
-        draw_pictures(regrets, figures, output)
+    store = ComparisonStore.open(output, asked, resume=resume)
+    with _going_on(store):
+        figures, results = work(choice, kit, chosen, store, jobs)
+        if output is not None:
+            _write(output, figures, results)
+            store.finish()
+    if as_json:
+        print_json({"families": figures})
+    else:
+        print_figures(figures)
+        if output is not None:
+            click.echo(f"written: {output}")
 
 
-@contextmanager
-def _status() -> Iterator[Callable[[str, int, int], None]]:
-    """Show on stderr what is being done; yields a function that takes what, done and total."""
-    with stderr.status("comparing") as status:
-        yield lambda what, done, total: status.update(f"{what}: {done} of {total}")
+def _run_files(data: Path, geometry: Path | None, cell: Path | None) -> tuple[Path, Path, Path]:
+    """Return the files of a run, or raise InputError for the first that is not there or unfit."""
+    if not data.exists():
+        raise InputError(f"{data} does not exist: check its name")
+    if geometry is None or cell is None:
+        lacking = [
+            name
+            for name, path in (("geometry (-g)", geometry), ("cell (-p)", cell))
+            if path is None
+        ]
+        raise InputError(f"{data} needs its {' and its '.join(lacking)} to be compared on")
+    open_run(data, geometry)
+    Cell.read(cell)
+    return data.absolute(), geometry.absolute(), cell.absolute()
 
 
-def _write_regrets(path: Path, regrets: dict[str, dict[str, Any]]) -> None:
-    """Write every regret, arrays (tasks, seeds, evaluations) by family and method."""
-    content = io.BytesIO()
-    np.savez_compressed(
-        content, **{f"{f}/{m}": values for f, rows in regrets.items() for m, values in rows.items()}
-    )
-    write_whole(path, content.getvalue())
+def _refuse(ctx: click.Context, names: Sequence[str], why: str) -> None:
+    """Raise InputError where one of these options was given, which would have no effect."""
+    for option in ctx.command.params:
+        given = ctx.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+        if option.name in names and given:
+            raise InputError(f"{option.opts[0]} {why}")
 
 
 def _chosen(given: str | None, known: list[str], option: str) -> list[str]:
@@ -173,10 +201,84 @@ def _chosen(given: str | None, known: list[str], option: str) -> list[str]:
     for name in names:
         if name not in known:
             raise InputError(f"{option} has {name!r}; choose from {', '.join(known)}")
-    return names
+    return list(dict.fromkeys(names))
 
 
-def _add_costs(figures: dict[str, Any], by_method: dict[str, dict[str, Any]]) -> None:
+def _digest(policy: Path) -> str:
+    """Return a number that tells the trained weights in a directory from others."""
+    weights = (path.read_bytes() for path in sorted(policy.glob("*.safetensors")))
+    return hashlib.sha256(b"".join(weights)).hexdigest()[:16]
+
+
+def _compare_benchmark(
+    benchmark: Benchmark,
+    shared: Path | None,
+    indexer: IndexerChoice,
+    kit: Kit,
+    methods: Sequence[str],
+    store: ComparisonStore,
+    jobs: int,
+) -> Found:
+    """Compare on the frozen families, and with the folder of shared runs on frames as well."""
+    from tuner.comparison import compare_simulated
+    from tuner.comparison_runs import SHARED_RUNS, compare_everything
+    from tuner.comparison_statistics import compare_family
+    from tuner.comparison_tables import compare_tables
+
+    if shared is not None:
+        for name, (file, *_) in SHARED_RUNS.items():
+            if not (shared / file).exists():
+                stderr.print(f"{name} is left out: {shared / file} does not exist", highlight=False)
+    results = store.results
+    with progress_bar("comparing", benchmark.n_units) as show:
+
+        def on_progress(done: int) -> None:
+            show(done)
+            store.keep()
+
+        compare_simulated(
+            benchmark, kit, methods, jobs=jobs, results=results, on_progress=on_progress
+        )
+    runs: Found = ({}, {})
+    if shared is not None:
+        with _status(store) as status:
+            tables = results.setdefault("tables", {})
+            compare_tables(kit, methods, results=tables, on_progress=status)
+            runs = compare_everything(
+                shared, indexer, kit, methods, jobs=jobs, store=store, on_progress=status
+            )
+    figures = {}
+    for family, by_method in results.items():
+        figures[family] = compare_family({m: what["regret"] for m, what in by_method.items()})
+        _add_costs(figures[family], by_method)
+    return figures | runs[0], results | runs[1]
+
+
+def _compare_run(
+    files: tuple[Path, Path, Path],
+    indexer: IndexerChoice,
+    kit: Kit,
+    methods: Sequence[str],
+    store: ComparisonStore,
+    jobs: int,
+    *,
+    frames: int,
+    evaluations: int,
+    splits: int,
+    seed: int,
+) -> Found:
+    """Compare on a user's run."""
+    from tuner.comparison_runs import compare_run
+
+    with _status(store) as status:
+        figures, results = compare_run(
+            *files, indexer, kit, methods, n_frames=frames, budget=evaluations, splits=splits,
+            seed=seed, jobs=jobs, store=store, on_progress=status,
+        )  # fmt: skip
+    return {"run": figures}, {"run": results}
+
+
+def _add_costs(figures: dict[str, Any], by_method: Results) -> None:
     for method, arrays in by_method.items():
         figures[method]["suggestion_seconds"] = float(arrays["seconds"].mean())
         for n in (5, 10):
@@ -185,44 +287,64 @@ def _add_costs(figures: dict[str, Any], by_method: dict[str, dict[str, Any]]) ->
                 figures[method][f"clen_within_0.1_percent_{n}"] = float(near.mean())
 
 
-def _report(figures: dict[str, dict[str, Any]], output: Path | None, as_json: bool) -> None:
-    document = {"families": figures}
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / "comparison.json", json.dumps(document, indent=1) + "\n")
-    if as_json:
-        print_json(document)
-        return
-    console = Console(width=100, highlight=False)
-    for family, found in figures.items():
-        console.print(_table(family, found))
-        ci95 = found.get("warm_gp_minus_agent_10_ci95")
-        if ci95:
-            console.print(
-                f"regret after 10 evaluations, warm_gp less agent: 95 % interval "
-                f"[{ci95[0]:+.4f}, {ci95[1]:+.4f}]"
-            )
-    if output is not None:
-        console.print(f"written: {output}")
+@contextmanager
+def _going_on(store: ComparisonStore) -> Iterator[None]:
+    """Keep what was measured where something ends the comparison, and say how to go on."""
+    try:
+        yield
+    except BaseException:
+        store.keep(now=store.begun)
+        if store.begun:
+            stderr.print(
+                f"nothing measured is lost: the same command with --resume goes on with "
+                f"{store.directory}", highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        raise
 
 
-def _table(family: str, found: dict[str, Any]) -> Table:
-    title = f"{family}: {found['n_tasks']} tasks × {found['n_seeds']} seeds, regret after"
-    table = Table(title=title)
-    table.add_column("method")
-    for heading in ("5", "10", "20", "AUC", "agent less, p (Holm)"):
-        table.add_column(heading, justify="right")
-    paired = found.get("paired", {})
-    for method, row in found.items():
-        if not isinstance(row, dict) or "auc" not in row:
-            continue
-        pair = paired.get(method, {})
-        p_value = pair.get("p_wilcoxon_holm", pair.get("p_mcnemar_holm"))
-        table.add_row(
-            method,
-            *(f"{row[key]:.3f}" if key in row else "" for key in ("regret_5", "regret_10")),
-            f"{row['regret_20']:.3f}" if "regret_20" in row else "",
-            f"{row['auc']:.3f}",
-            "" if p_value is None else f"{pair['difference']:+.3f}, {p_value:.1e}",
-        )
-    return table
+@contextmanager
+def _status(store: ComparisonStore) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on stderr what is being done; yields a function that takes what, done and total.
+
+    Where stderr is no terminal, every method and stage is told on a line of its own.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    last = ""
+    with Progress(*columns, console=stderr, transient=True, expand=True) as progress:
+        task = progress.add_task("comparing", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal last
+            progress.update(task, description=what, completed=done, total=total)
+            if not stderr.is_terminal and what != last:
+                stderr.print(what, highlight=False)
+            last = what
+            store.keep()
+
+        yield show
+
+
+def _write(output: Path, figures: dict[str, dict[str, Any]], results: dict[str, Results]) -> None:
+    """Write tables, pictures and every regret; last of all the file that marks the end."""
+    from tuner.comparison_pictures import draw_pictures, draw_run_pictures
+    from tuner.comparison_store import write_results
+    from tuner.comparison_words import is_run, markdown
+
+    write_results(output / "results.npz", results)
+    write_whole(output / "comparison.md", markdown(figures))
+    runs = {name: rows for name, rows in results.items() if is_run(figures[name])}
+    regrets = {
+        name: {method: what["regret"] for method, what in rows.items()}
+        for name, rows in results.items()
+        if name not in runs
+    }
+    if regrets:
+        draw_pictures(regrets, figures, output)
+    if runs:
+        draw_run_pictures(runs, figures, output)
+    write_whole(output / "comparison.json", json.dumps({"families": figures}, indent=1) + "\n")

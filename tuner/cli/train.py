@@ -23,7 +23,7 @@ from tuner.cli.options import jobs_option, json_option, print_json, stderr
     type=click.IntRange(1, 100),
     default=5,
     show_default=True,
-    help="Trainings to choose the best of, seeded 0, 1, 2 …",
+    help="Actors to train, seeded 0, 1, 2 …; they take turns.",
 )
 @click.option(
     "--steps",
@@ -32,13 +32,22 @@ from tuner.cli.options import jobs_option, json_option, print_json, stderr
     help="Simulated evaluations each of them sees.  [default: 1.5 million]",
 )
 @click.option(
-    "--chapters", type=click.IntRange(1), default=None, help="Checkpoints of each.  [default: 15]"
+    "--chapters",
+    type=click.IntRange(1),
+    default=None,
+    help="Checkpoints of each actor.  [default: 15]",
 )
 @click.option(
     "--experiments",
     type=click.IntRange(1),
     default=None,
     help="Simulated experiments to train on.  [default: 4096]",
+)
+@click.option(
+    "--judge-steps",
+    type=click.IntRange(12),
+    default=None,
+    help="Gradient steps of the judge.  [default: 12000]",
 )
 @click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
 @jobs_option
@@ -49,14 +58,16 @@ def command(
     steps: int | None,
     chapters: int | None,
     experiments: int | None,
+    judge_steps: int | None,
     resume: bool,
     jobs: int,
     as_json: bool,
 ) -> None:
     """Train the agent's policy on simulated experiments.
 
-    The checkpoint is the one that does best on simulated experiments of another family. With
-    its default options this makes the policy that sfx-tuner comes with.
+    Several actors are trained, who take turns; then a judge, who says which of the settings that
+    they tried is the best. The checkpoints are those that do best on simulated experiments of
+    another family. With its default options this makes the policy that sfx-tuner comes with.
 
     \b
     Example:
@@ -71,26 +82,29 @@ def command(
         steps=steps or usual.steps,
         chapters=chapters or usual.chapters,
         n_experiments=experiments or usual.n_experiments,
+        judge_steps=judge_steps or usual.judge_steps,
     )
     stderr.print(
-        "seed chapter     steps  reward  regret on validation after 5, 10, 20", style="bold"
+        "       chapter     steps  reward  regret on validation after 5, 10, 20", style="bold"
     )
 
-    def show(seed: int, row: dict[str, float]) -> None:
+    def show(what: str, row: dict[str, float]) -> None:
         stderr.print(
-            f"{seed:4d} {row['chapter']:7.0f} {row['steps']:9.0f} {row['reward']:7.3f}  "
+            f"{what:6} {row['chapter']:7.0f} {row['steps']:9.0f} {row['reward']:7.3f}  "
             f"{row['regret_5']:.3f} {row['regret_10']:.3f} {row['regret_20']:.3f}",
             highlight=False,
         )
 
-    policy = train(training, output, jobs=jobs, resume=resume, on_chapter=show)
+    def note(text: str) -> None:
+        stderr.print(f"{text} ...", style="dim", highlight=False)
+
+    policy = train(training, output, jobs=jobs, resume=resume, on_chapter=show, on_note=note)
     if as_json:
         print_json({"directory": output, **policy.provenance})
         return
     found = policy.provenance["validation"]
     click.echo(
-        f"best: seed {policy.provenance['seed']} after {policy.provenance['steps']} evaluations; "
-        f"regret on validation {found['regret_5']:.3f}, {found['regret_10']:.3f}, "
-        f"{found['regret_20']:.3f} after 5, 10, 20"
+        f"{seeds} actors and their judge; regret on validation {found['regret_5']:.3f}, "
+        f"{found['regret_10']:.3f}, {found['regret_20']:.3f} after 5, 10, 20"
     )
     click.echo(f"written: {output / 'policy.json'}, policy.safetensors, curves.csv, curves.png")

@@ -213,6 +213,8 @@ def _evidence(found: Findings) -> str:
         )
     if "ended_by" in provenance:
         items.append(f"The session ended early: {escape(str(provenance['ended_by']))}")
+    if "choice" in provenance:
+        items.append(f"Not the highest rate measured: {escape(str(provenance['choice']))}")
     rows = "".join(f"<li>{item}</li>" for item in items)
     return f"<h3>Evidence</h3>\n<ul>{rows}</ul>\n"
 

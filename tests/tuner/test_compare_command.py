@@ -1,0 +1,117 @@
+"""``sfx-tuner compare``, as a user meets it."""
+
+import json
+
+import pytest
+
+from envs.live_evaluator import LiveEvaluator
+from envs.simulated_pool import SimulatedPool
+from envs.simulator import RunPaths, demo_experiment, simulate_run
+from tuner.comparison import Benchmark, Family, fingerprint
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory) -> RunPaths:
+    return simulate_run(demo_experiment(seed=1), tmp_path_factory.mktemp("sim") / "run", 12)
+
+
+@pytest.fixture
+def small_benchmark(monkeypatch) -> None:
+    family = Family(seed=11, n_drawn=3, n_tasks=2, n_seeds=2)
+    benchmark = Benchmark({"test": family}, budget=6, n_frames=50, least_reachable=0.0)
+    selected = benchmark.select(SimulatedPool.draw("test", 3, 11), family)
+    frozen = Family(11, 3, 2, 2, fingerprint(selected))
+    monkeypatch.setattr(
+        "tuner.comparison.Benchmark.load", lambda: Benchmark({"test": frozen}, 6, 50, 0.0)
+    )
+
+
+def run_arguments(paths: RunPaths, *extra: object) -> list[object]:
+    return [
+        *("compare", paths.data, "-g", paths.geometry, "-p", paths.cell),
+        *("--indexer", "fast", "-j", 1, "--methods", "agent,static,defaults"),
+        *("--evaluations", 3, *extra),
+    ]
+
+
+def test_the_benchmark_gives_the_json_of_the_contract_and_writes_all(
+    cli, small_benchmark, tmp_path
+):
+    code, out, _ = cli("compare", "--methods", "agent,warm_gp,random", "--json", "-j", 1, "-o", "c")
+    assert code == 0
+    found = json.loads(out)["families"]["test"]
+    assert found["n_tasks"] == found["n_seeds"] == 2
+    assert 0 <= found["agent"]["regret_5"] <= 1
+    assert len(found["warm_gp_minus_agent_6_ci95"]) == 2
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {
+        *("asked.json", "comparison.json", "comparison.md", "results.npz"),
+        *("anytime.png", "profile.png", "paired.png", "forest.png"),
+    }
+    assert json.loads((tmp_path / "c/comparison.json").read_text())["families"]["test"] == found
+
+
+def test_a_run_is_stopped_resumed_and_measured_once(cli, simulated, tmp_path, monkeypatch):
+    evaluate, measured = LiveEvaluator.evaluate, []
+
+    def stopping(self, settings, n_frames=None):
+        if len(measured) == 4:
+            raise KeyboardInterrupt
+        measured.append((self.n_frames, settings))
+        return evaluate(self, settings, n_frames)
+
+    monkeypatch.setattr(LiveEvaluator, "evaluate", stopping)
+    code, _, err = cli(*run_arguments(simulated, "-o", "c"))
+    assert code == 130
+    assert "the same command with --resume goes on with c" in err
+    before = list(measured)
+
+    def counting(self, settings, n_frames=None):
+        measured.append((self.n_frames, settings))
+        return evaluate(self, settings, n_frames)
+
+    monkeypatch.setattr(LiveEvaluator, "evaluate", counting)
+    measured.clear()
+    code, out, _ = cli(*run_arguments(simulated, "-o", "c", "--resume", "--json"))
+    assert code == 0
+    found = json.loads(out)["families"]["run"]
+    measured_after = list(measured)
+    code, out, _ = cli(*run_arguments(simulated, "-o", "whole", "--json"))
+    whole = json.loads(out)["families"]["run"]
+    assert len(before) + len(measured_after) == len(measured) - len(measured_after)
+    for method in ("agent", "static", "defaults"):
+        found[method].pop("suggestion_seconds"), whole[method].pop("suggestion_seconds")
+    assert found == whole
+    assert found["n_scoring_frames"] == 12
+    assert found["n_seeds"] == 2
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {
+        *("asked.json", "comparison.json", "comparison.md", "results.npz"),
+        *("run_anytime.png", "run_forest.png"),
+    }
+
+
+def test_every_mistake_is_told_in_a_sentence_before_any_work(cli, simulated, tmp_path):
+    def complaint(*arguments: object) -> str:
+        code, out, err = cli("compare", *arguments)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+        return err
+
+    data, geometry, cell = simulated.data, simulated.geometry, simulated.cell
+    good = (data, "-g", geometry, "-p", cell)
+    assert "nofile.h5 does not exist" in complaint("nofile.h5")
+    assert "needs its geometry (-g) and its cell (-p)" in complaint(data)
+    assert "needs its cell (-p) to be compared on" in complaint(data, "-g", geometry)
+    assert "geometry file nofile" in complaint(data, "-g", "nofile", "-p", cell)
+    assert "cell file nofile" in complaint(data, "-g", geometry, "-p", "nofile")
+    assert "choose from agent, agent_only" in complaint("--methods", "magic")
+    assert "--families has 'magic'" in complaint("--families", "magic")
+    assert "--evaluations is for a run" in complaint("--evaluations", 5)
+    assert "--full is for the benchmark" in complaint(*good, "--full")
+    assert "no policy can be read from nodir" in complaint(*good, "--policy", "nodir")
+    (tmp_path / "file").touch()
+    assert "file is a file: name a directory" in complaint(*good, "-o", "file")
+    assert "leave --resume out" in complaint(*good, "-o", "new", "--resume")
+    assert not (tmp_path / "new").exists()
+    code, _, err = cli("compare", *good, "--evaluations", 0)
+    assert code == 2
+    assert "'--evaluations': 0 is not in the range" in err

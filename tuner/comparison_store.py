@@ -1,0 +1,233 @@
+"""What a comparison has measured so far, on disk, so that it can be stopped and resumed.
+
+A directory holds ``asked.json`` (what was asked) and, until the comparison is finished,
+``unfinished/``: the regrets of the families, and every evaluation on frames. Searches are
+repeatable, so those evaluations lead a resumed one to where the stopped one was.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.evaluation import Evaluation, Evaluator
+from tuner.comparison import Results
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+from wrappers.settings import Settings
+
+__all__ = ["ComparisonStore", "Recorded", "write_results"]
+
+SECONDS_BETWEEN_SAVES = 20.0
+
+
+class ComparisonStore:
+    """Where a comparison goes.
+
+    Parameters
+    ----------
+    directory : Path or None
+        None keeps nothing.
+    asked : str
+        For ``asked.json``.
+
+    Attributes
+    ----------
+    results : dict of str to Results
+        By family; to be filled in place.
+    """
+
+    def __init__(self, directory: Path | None, asked: str = "") -> None:
+        self.directory = directory
+        self.results: dict[str, Results] = {}
+        self._asked = asked
+        self._saved = -math.inf
+
+    @classmethod
+    def open(
+        cls, directory: Path | None, asked: Mapping[str, Any], *, resume: bool
+    ) -> ComparisonStore:
+        """Begin a comparison in a new or empty directory, or go on with an unfinished one.
+
+        Parameters
+        ----------
+        directory : Path or None
+        asked : mapping
+            All that the figures depend on; plain values.
+        resume : bool
+
+        Raises
+        ------
+        InputError
+            If the directory cannot be written, holds another comparison, or none to go on with.
+        """
+        if directory is None:
+            if resume:
+                raise InputError("--resume needs the directory to go on with: name it with -o")
+            return cls(None)
+        path, text = directory / "asked.json", json.dumps(asked, indent=1) + "\n"
+        if (directory / "comparison.json").exists():
+            raise InputError(f"{directory} holds a finished comparison: name another directory")
+        if path.exists() and not resume:
+            raise InputError(
+                f"{directory} holds an unfinished comparison: add --resume to go on with it, or "
+                "name another directory"
+            )
+        if resume and not path.exists():
+            raise InputError(
+                f"{directory} holds no comparison to go on with: leave --resume out, or name "
+                "another directory"
+            )
+        _make_writable(directory)
+        store = cls(directory, text)
+        if resume:
+            _check(directory, path, json.loads(text))
+            store.results = _read_results(directory / "unfinished" / "results.npz")
+        return store
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something on disk to go on with."""
+        return self.directory is not None and (self.directory / "unfinished").exists()
+
+    def keep(self, *, now: bool = False) -> None:
+        """Write the results, if the last time is a while ago or `now`; call it after each."""
+        late = time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES
+        if self.directory is not None and self.results and (now or late):
+            write_results(self._begun(self.directory) / "results.npz", self.results)
+            self._saved = time.monotonic()
+
+    def recorded(self, evaluator: Evaluator, name: str) -> Recorded:
+        """Return the evaluator with a record of what it has measured; `name` is that of a file."""
+        if self.directory is None:
+            return Recorded(evaluator)
+        return Recorded(evaluator, self._begun(self.directory) / f"{name}.jsonl")
+
+    def finish(self) -> None:
+        """Forget what was only kept to go on with."""
+        if self.directory is not None:
+            shutil.rmtree(self.directory / "unfinished", ignore_errors=True)
+
+    def _begun(self, directory: Path) -> Path:
+        """Return where unfinished work goes; a directory is only taken once there is some."""
+        if not (directory / "asked.json").exists():
+            write_whole(directory / "asked.json", self._asked)
+        (directory / "unfinished").mkdir(exist_ok=True)
+        return directory / "unfinished"
+
+
+class Recorded:
+    """An evaluator that measures nothing twice, and appends what it measures to a file.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+    path : Path, optional
+        Without it the record is kept in memory only. A last line that was left half-written is
+        measured anew.
+
+    Raises
+    ------
+    InputError
+        If the record is damaged.
+    """
+
+    def __init__(self, evaluator: Evaluator, path: Path | None = None) -> None:
+        self._evaluator, self._path = evaluator, path
+        self._known: dict[Settings, Evaluation] = {}
+        if path is None or not path.exists():
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        complete = [line for line in lines if line.endswith("\n")]
+        for number, line in enumerate(complete, start=1):
+            try:
+                found = Evaluation.from_dict(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(
+                    f"{path}, line {number} is damaged ({error}): delete it"
+                ) from error
+            self._known[found.settings] = found
+        if len(complete) < len(lines):
+            write_whole(path, "".join(complete))
+
+    @property
+    def n_frames(self) -> int:
+        """Size of the sample."""
+        return self._evaluator.n_frames
+
+    def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
+        """Return what the settings give on the whole sample; parts of it are not recorded."""
+        if n_frames is not None and n_frames < self.n_frames:
+            return self._evaluator.evaluate(settings, n_frames)
+        if settings not in self._known:
+            found = self._evaluator.evaluate(settings)
+            self._known[settings] = found
+            if self._path is not None:
+                with self._path.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(found.as_dict()) + "\n")
+        return self._known[settings]
+
+
+def write_results(path: Path, results: Mapping[str, Results]) -> None:
+    """Write arrays (tasks, seeds, evaluations), named ``family/method/what``."""
+    content = io.BytesIO()
+    arrays = {
+        f"{family}/{method}/{what}": values
+        for family, by_method in results.items()
+        for method, by_what in by_method.items()
+        for what, values in by_what.items()
+    }
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_whole(path, content.getvalue())
+
+
+def _read_results(path: Path) -> dict[str, Results]:
+    results: dict[str, Results] = {}
+    if not path.exists():
+        return results
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for name in file.files:
+                family, method, what = name.split("/")
+                results.setdefault(family, {}).setdefault(method, {})[what] = file[name]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged ({error}): delete it") from error
+    return results
+
+
+def _make_writable(directory: Path) -> None:
+    """Make the directory, or raise InputError where nothing could be written in it."""
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"{directory} is a file: name a directory with -o")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{directory} cannot be written ({error.strerror}): choose another place"
+        ) from None
+    if not os.access(directory, os.W_OK):
+        raise InputError(f"{directory} may not be written: choose another place")
+
+
+def _check(directory: Path, path: Path, asked: Mapping[str, Any]) -> None:
+    """Raise InputError where the directory was begun with something else."""
+    try:
+        begun = json.loads(path.read_text())
+        differing = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): name another directory") from error
+    if differing:
+        raise InputError(
+            f"the comparison in {directory} was begun with other {', '.join(differing)}: give "
+            "the same again, or name another directory"
+        )
