@@ -28,20 +28,24 @@ import numpy as np
 
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
 from envs.simulated_pool import SimulatedPool
-from tuner.agent import AgentSearcher, HandOver
+from tuner.agent.policy import SHIPPED, Policy
+from tuner.agent.rollout import regret, roll_out
+from tuner.agent.searcher import AgentSearcher, HandOver
+from tuner.agent.warm_start import WarmStart, portfolio
 from tuner.baselines import PointsSearcher
-from tuner.comparison import Benchmark, Family, fingerprint, run_searcher
-from tuner.policy import SHIPPED, Policy
-from tuner.rollout import regret, roll_out
+from tuner.comparison.benchmark import Benchmark, Family, fingerprint
+from tuner.comparison.searching import run_searcher
 from tuner.searchers import Searcher, make_searcher
 from tuner.threads import share_cores
-from tuner.warm_start import WarmStart, portfolio
 from wrappers.files import write_whole
 
 N_TRAIN = 1000
 """Training experiments that the portfolio is chosen on."""
 
 N_VALIDATION = 100
+N_HAND_OVER = 400
+"""The same, where the hand-over is chosen: what its numbers change is little."""
+
 START_UPS = (3, 5, 8, 12)
 """Numbers of portfolio points that a warm-started search may begin with."""
 
@@ -49,8 +53,8 @@ BENCHMARK = Benchmark(
     families={
         "train": Family(seed=1, n_drawn=60, n_tasks=40, n_seeds=1),
         "validation": Family(seed=1, n_drawn=60, n_tasks=40, n_seeds=1),
-        "test": Family(seed=3, n_drawn=150, n_tasks=100, n_seeds=3),
-        "shifted": Family(seed=3, n_drawn=200, n_tasks=100, n_seeds=3),
+        "test": Family(seed=4, n_drawn=150, n_tasks=100, n_seeds=3),
+        "shifted": Family(seed=4, n_drawn=200, n_tasks=100, n_seeds=3),
     },
     budget=20,
     n_frames=200,
@@ -117,28 +121,39 @@ def hand_over(jobs: int, directory: Path | None) -> None:
     """Print what the agent's hand-over gives on validation, by its three numbers."""
     policy = Policy.load() if directory is None else Policy.load(directory)
     points, make_gp = WarmStart.load().points, partial(make_searcher, "gp", seed=0)
-    print(f"never: {_told(_validate(partial(_agent, policy=policy, plan=None), jobs))}")
-    for n, least, patience in itertools.product((len(points), 6, 0), (7, 10), (2, 4)):
+    never = partial(_agent, policy=policy, plan=None)
+    print(f"never: {_told(_validate(never, jobs, N_HAND_OVER))}", flush=True)
+    for n, least, patience in itertools.product((len(points), 8, 0), (8, 10), (2,)):
         plan = HandOver(points, make_gp, least=least, patience=patience, n_points=n)
-        row = _validate(partial(_agent, policy=policy, plan=plan), jobs)
+        row = _validate(partial(_agent, policy=policy, plan=plan), jobs, N_HAND_OVER)
         print(f"{n:2} points, least {least}, patience {patience}: {_told(row)}", flush=True)
 
 
 @main.command()
 def limits() -> None:
-    """Print how much of the agent's regret on validation is noise that misleads the choice."""
+    """Print how much of the regret on validation is noise that misleads the choice."""
     pool = _validation(5 * N_VALIDATION)
     share_cores(1)
-    print("the agent alone; of what it tried, the regret of")
+    policy, points = Policy.load(), WarmStart.load().actions
+    alone = replace(policy, actors=policy.actors[-1:])
+
+    def portfolio_instead(turn: int, actions: np.ndarray) -> np.ndarray:
+        return np.tile(points[turn], (len(actions), 1))
+
     for n_frames in (100, BENCHMARK.n_frames, 1000):
-        rollout = roll_out(Policy.load(), pool, budget=BENCHMARK.budget, n_frames=n_frames)
-        print(f"{n_frames} frames")
-        for taken, regrets in (
-            ("the highest rate measured", rollout.measured),
-            ("what the judge takes", rollout.regrets),
-            ("the truly best", rollout.least),
+        play = partial(roll_out, pool=pool, budget=BENCHMARK.budget, n_frames=n_frames)
+        for name, rollout in (
+            ("the five actors", play(policy)),
+            ("one of them", play(alone)),
+            ("the portfolio", play(policy, moves=portfolio_instead)),
         ):
-            print(f"  {taken:25}  {_told(regrets.mean(axis=0))}", flush=True)
+            print(f"{n_frames} frames, tried by {name}; regret of")
+            for taken, regrets in (
+                ("the highest rate measured", rollout.measured),
+                ("what the judge takes", rollout.regrets),
+                ("the truly best", rollout.least),
+            ):
+                print(f"  {taken:25}  {_told(regrets.mean(axis=0))}", flush=True)
 
 
 @lru_cache
@@ -156,15 +171,15 @@ def _agent(space: ParameterSpace, *, policy: Policy, plan: HandOver | None) -> S
     return AgentSearcher(space, policy, budget=20, price_of_a_vain_hit=0.0, hand_over=plan)
 
 
-def _validate(make: MakeSearcher, jobs: int) -> np.ndarray:
+def _validate(make: MakeSearcher, jobs: int, n: int = N_VALIDATION) -> np.ndarray:
     """Return the mean regret on validation after each evaluation, (budget,)."""
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        rows = list(pool.map(partial(_validate_part, make, jobs), range(PARTS * jobs)))
+        rows = list(pool.map(partial(_validate_part, make, jobs, n), range(PARTS * jobs)))
     return np.concatenate(rows).mean(axis=0)
 
 
-def _validate_part(make: MakeSearcher, processes: int, part: int) -> np.ndarray:
-    pool = _validation(N_VALIDATION)
+def _validate_part(make: MakeSearcher, processes: int, n: int, part: int) -> np.ndarray:
+    pool = _validation(n)
     share_cores(processes)
     rows = []
     for task in range(part, len(pool), PARTS * processes):

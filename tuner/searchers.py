@@ -21,7 +21,7 @@ from envs.evaluation import Evaluation
 from envs.parameter_space import Parameter, ParameterSpace
 
 if TYPE_CHECKING:
-    from tuner.agent import AgentSearcher
+    from tuner.agent.searcher import AgentSearcher
 
 __all__ = ["AGENTS", "SEARCHERS", "GridSearcher", "OptunaSearcher", "Searcher", "make_searcher"]
 
@@ -192,9 +192,9 @@ def _ppo_only(space: ParameterSpace, seed: int, budget: int | None = None) -> Ag
 
 
 def _agent(space: ParameterSpace, seed: int, budget: int | None, hands_over: bool) -> AgentSearcher:
-    from tuner.agent import AgentSearcher, HandOver  # which hands over to searchers
-    from tuner.policy import Policy
-    from tuner.warm_start import WarmStart
+    from tuner.agent.policy import Policy
+    from tuner.agent.searcher import AgentSearcher, HandOver  # which hands over to searchers
+    from tuner.agent.warm_start import WarmStart
 
     plan = HandOver(WarmStart.load().points, lambda rest: _gp(rest, seed)) if hands_over else None
     return AgentSearcher(space, Policy.load(), budget=budget, hand_over=plan)

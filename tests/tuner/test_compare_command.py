@@ -1,13 +1,20 @@
 """``sfx-tuner compare``, as a user meets it."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
 from envs.live_evaluator import LiveEvaluator
 from envs.simulated_pool import SimulatedPool
 from envs.simulator import RunPaths, demo_experiment, simulate_run
-from tuner.comparison import Benchmark, Family, fingerprint
+from tuner.agent.policy import SHIPPED, Policy
+from tuner.agent.warm_start import WarmStart
+from tuner.comparison.benchmark import Benchmark, Family, fingerprint
+from tuner.comparison.methods import Kit
+from tuner.comparison.runs import compare_run
+from tuner.indexers import IndexerChoice
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +29,7 @@ def small_benchmark(monkeypatch) -> None:
     selected = benchmark.select(SimulatedPool.draw("test", 3, 11), family)
     frozen = Family(11, 3, 2, 2, fingerprint(selected))
     monkeypatch.setattr(
-        "tuner.comparison.Benchmark.load", lambda: Benchmark({"test": frozen}, 6, 50, 0.0)
+        "tuner.comparison.benchmark.Benchmark.load", lambda: Benchmark({"test": frozen}, 6, 50, 0.0)
     )
 
 
@@ -87,6 +94,36 @@ def test_a_run_is_stopped_resumed_and_measured_once(cli, simulated, tmp_path, mo
         *("asked.json", "comparison.json", "comparison.md", "results.npz"),
         *("run_anytime.png", "run_forest.png"),
     }
+
+
+def test_within_an_evaluation_the_frames_are_told(simulated):
+    told = []
+    compare_run(
+        simulated.data, simulated.geometry, simulated.cell, IndexerChoice("fast"),
+        Kit(Policy.load(), WarmStart.load()), ["static"], budget=1, splits=1,
+        on_frames=lambda done, total: told.append((done, total)),
+    )  # fmt: skip
+    assert len(told) > 1
+    assert told[-1][0] == told[-1][1] >= 6
+
+
+def test_a_comparison_begun_with_other_warm_starts_is_not_resumed(
+    cli, simulated, tmp_path, monkeypatch
+):
+    def stopping(self, settings, n_frames=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LiveEvaluator, "evaluate", stopping)
+    arguments = run_arguments(simulated, "-o", "c")
+    assert cli(*arguments)[0] == 130
+    assert cli(*arguments, "--resume")[0] == 130
+    other = shutil.copytree(SHIPPED, tmp_path / "data")
+    found = WarmStart.load(other)
+    replace(found, points=found.points[::-1]).save(other)
+    monkeypatch.setattr("tuner.agent.policy.SHIPPED", other)
+    code, _, err = cli(*arguments, "--resume")
+    assert code == 2
+    assert "was begun with other warm_start: give the same" in err
 
 
 def test_every_mistake_is_told_in_a_sentence_before_any_work(cli, simulated, tmp_path):

@@ -6,8 +6,8 @@ import pytest
 
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.parameter_space import ParameterSpace, make_space
-from tuner.judge_training import JudgeNetwork
-from tuner.policy import Policy
+from tuner.agent.judge_training import JudgeNetwork
+from tuner.agent.policy import Policy
 from tuner.recommendation import read_recommendation, recommend, write_recommendation
 from tuner.session import Budget, asked_geometry, best_trial, merit, run_session
 from tuner.store import SessionStore, Trial

@@ -31,9 +31,10 @@ from wrappers.errors import InputError
 from wrappers.files import write_whole
 
 if TYPE_CHECKING:
-    from tuner.comparison import Benchmark, Results
-    from tuner.comparison_methods import Kit
-    from tuner.comparison_store import ComparisonStore
+    from tuner.comparison.benchmark import Benchmark
+    from tuner.comparison.methods import Kit
+    from tuner.comparison.results import Results
+    from tuner.comparison.store import ComparisonStore
     from tuner.indexers import IndexerChoice
 
 Found = tuple[dict[str, dict[str, Any]], dict[str, "Results"]]
@@ -129,12 +130,12 @@ def command(
       sfx-tuner compare -o comparison
       sfx-tuner compare run.h5 -g run.geom -p protein.cell -o comparison
     """
-    from tuner.comparison import Benchmark
-    from tuner.comparison_console import print_figures
-    from tuner.comparison_methods import METHODS, Kit
-    from tuner.comparison_store import ComparisonStore
-    from tuner.policy import SHIPPED, Policy
-    from tuner.warm_start import WarmStart
+    from tuner.agent.policy import SHIPPED, Policy
+    from tuner.agent.warm_start import WarmStart
+    from tuner.comparison.benchmark import Benchmark
+    from tuner.comparison.console import print_figures
+    from tuner.comparison.methods import METHODS, Kit
+    from tuner.comparison.store import ComparisonStore
 
     work: Callable[..., Found]
     asked: dict[str, Any]
@@ -153,7 +154,8 @@ def command(
         asked |= dict(zip(("DATA", "geometry", "cell"), map(str, files), strict=True))
     chosen = _chosen(methods, list(METHODS), "--methods")
     kit, choice = Kit(Policy.load(policy or SHIPPED), WarmStart.load()), indexer_choice(options)
-    asked |= {"methods": chosen, "policy": _digest(policy or SHIPPED)}
+    asked |= {"methods": chosen, "policy": _digest(policy or SHIPPED, "*.safetensors")}
+    asked["warm_start"] = _digest(SHIPPED, "warm_start.json")
     asked["indexer"] = {**vars(choice), "name": "crystfel" if choice.crystfel else "fast"}
 
     store = ComparisonStore.open(output, asked, resume=resume)
@@ -204,10 +206,10 @@ def _chosen(given: str | None, known: list[str], option: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _digest(policy: Path) -> str:
-    """Return a number that tells the trained weights in a directory from others."""
-    weights = (path.read_bytes() for path in sorted(policy.glob("*.safetensors")))
-    return hashlib.sha256(b"".join(weights)).hexdigest()[:16]
+def _digest(directory: Path, files: str) -> str:
+    """Return a number that tells what some files of a directory hold from other contents."""
+    contents = (path.read_bytes() for path in sorted(directory.glob(files)))
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
 def _compare_benchmark(
@@ -220,10 +222,10 @@ def _compare_benchmark(
     jobs: int,
 ) -> Found:
     """Compare on the frozen families, and with the folder of shared runs on frames as well."""
-    from tuner.comparison import compare_simulated
-    from tuner.comparison_runs import SHARED_RUNS, compare_everything
-    from tuner.comparison_statistics import compare_family
-    from tuner.comparison_tables import compare_tables
+    from tuner.comparison.benchmark import compare_simulated
+    from tuner.comparison.runs import SHARED_RUNS, compare_everything
+    from tuner.comparison.statistics import compare_family
+    from tuner.comparison.tables import compare_tables
 
     if shared is not None:
         for name, (file, *_) in SHARED_RUNS.items():
@@ -241,7 +243,7 @@ def _compare_benchmark(
         )
     runs: Found = ({}, {})
     if shared is not None:
-        with _status(store) as status:
+        with _status(store) as (status, _):
             tables = results.setdefault("tables", {})
             compare_tables(kit, methods, results=tables, on_progress=status)
             runs = compare_everything(
@@ -268,12 +270,12 @@ def _compare_run(
     seed: int,
 ) -> Found:
     """Compare on a user's run."""
-    from tuner.comparison_runs import compare_run
+    from tuner.comparison.runs import compare_run
 
-    with _status(store) as status:
+    with _status(store) as (status, within):
         figures, results = compare_run(
             *files, indexer, kit, methods, n_frames=frames, budget=evaluations, splits=splits,
-            seed=seed, jobs=jobs, store=store, on_progress=status,
+            seed=seed, jobs=jobs, store=store, on_progress=status, on_frames=within,
         )  # fmt: skip
     return {"run": figures}, {"run": results}
 
@@ -303,37 +305,45 @@ def _going_on(store: ComparisonStore) -> Iterator[None]:
 
 
 @contextmanager
-def _status(store: ComparisonStore) -> Iterator[Callable[[str, int, int], None]]:
-    """Show on stderr what is being done; yields a function that takes what, done and total.
+def _status(
+    store: ComparisonStore,
+) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[int, int], None]]]:
+    """Show on stderr what is being done.
 
-    Where stderr is no terminal, every method and stage is told on a line of its own.
+    Yields a function that takes what, done and total, and one that takes the frames done and
+    all frames of the evaluation under way. Where stderr is no terminal, every method and stage
+    is told on a line of its own.
     """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[within]}"),
         TimeElapsedColumn(),
     )
     last = ""
     with Progress(*columns, console=stderr, transient=True, expand=True) as progress:
-        task = progress.add_task("comparing", total=None)
+        task = progress.add_task("comparing", total=None, within="")
 
         def show(what: str, done: int, total: int) -> None:
             nonlocal last
-            progress.update(task, description=what, completed=done, total=total)
+            progress.update(task, description=what, completed=done, total=total, within="")
             if not stderr.is_terminal and what != last:
                 stderr.print(what, highlight=False)
             last = what
             store.keep()
 
-        yield show
+        def show_frames(done: int, total: int) -> None:
+            progress.update(task, within=f"{done}/{total} frames")
+
+        yield show, show_frames
 
 
 def _write(output: Path, figures: dict[str, dict[str, Any]], results: dict[str, Results]) -> None:
     """Write tables, pictures and every regret; last of all the file that marks the end."""
-    from tuner.comparison_pictures import draw_pictures, draw_run_pictures
-    from tuner.comparison_store import write_results
-    from tuner.comparison_words import is_run, markdown
+    from tuner.comparison.pictures import draw_pictures, draw_run_pictures
+    from tuner.comparison.results import write_results
+    from tuner.comparison.words import is_run, markdown
 
     write_results(output / "results.npz", results)
     write_whole(output / "comparison.md", markdown(figures))

@@ -45,9 +45,9 @@ from tuner.cli.options import jobs_option, json_option, print_json, stderr
 )
 @click.option(
     "--judge-steps",
-    type=click.IntRange(12),
+    type=click.IntRange(8),
     default=None,
-    help="Gradient steps of the judge.  [default: 12000]",
+    help="Gradient steps of the judge.  [default: 4000]",
 )
 @click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
 @jobs_option
@@ -74,7 +74,7 @@ def command(
       sfx-tuner train -o training
       sfx-tuner compare --policy training
     """
-    from tuner.training import Training, train
+    from tuner.agent.training import Training, train
 
     usual = Training(seeds=tuple(range(seeds)))
     training = dataclasses.replace(

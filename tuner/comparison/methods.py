@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from envs.parameter_space import ParameterSpace
-from tuner.agent import AgentSearcher, HandOver
+from tuner.agent.policy import Policy
+from tuner.agent.searcher import AgentSearcher, HandOver
+from tuner.agent.warm_start import WarmStart
 from tuner.baselines import PinnedSearcher, PointsSearcher, sobol_points
-from tuner.policy import Policy
 from tuner.searchers import Searcher, make_searcher
-from tuner.warm_start import WarmStart
 
 __all__ = ["METHODS", "Kit"]
 

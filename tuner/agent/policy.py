@@ -20,14 +20,14 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from envs.observation import FACTS, FEATURES, MEMORY, OBSERVATION_SIZE, POLICY_PARAMETERS
-from tuner.judge import N_INPUTS, Judge
-from tuner.networks import Floats, Layers, read_layers, run, shapes, write_layers
+from tuner.agent.judge import N_INPUTS, Judge
+from tuner.agent.networks import Floats, Layers, read_layers, run, shapes, write_layers
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 
 __all__ = ["SHIPPED", "Policy"]
 
-SHIPPED = Path(__file__).parent / "data"
+SHIPPED = Path(__file__).parents[1] / "data"
 """Where the policy that comes with the program is."""
 
 FORMAT = 2

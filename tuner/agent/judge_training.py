@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from multiprocessing import get_context
 
 import numpy as np
@@ -17,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from envs.batched_env import LEAST_REACHABLE, EpisodeKinds
-from envs.observation import POLICY_PARAMETERS, TaskBatch
+from envs.observation import TaskBatch
 from envs.simulated_pool import SimulatedPool
-from tuner.judge import N_INPUTS, Judge, judge_inputs
-from tuner.networks import Layers
-from tuner.policy import Policy
-from tuner.rollout import play
+from tuner.agent.judge import N_INPUTS, Judge, judge_inputs
+from tuner.agent.networks import Layers
+from tuner.agent.policy import Policy
+from tuner.agent.rollout import play
+from tuner.agent.warm_start import WarmStart
 from tuner.threads import share_cores
-from tuner.warm_start import WarmStart
 
 __all__ = ["JudgeNetwork", "Sessions", "play_sessions"]
 
@@ -48,7 +47,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions to learn from: as `tuner.rollout.Played`, worth as a share of what is reachable."""
+    """Sessions to learn from: `rollout.Played`, with worth as a share of what is reachable."""
 
     evaluations: NDArray[np.float32]
     merits: NDArray[np.float32]
@@ -81,35 +80,34 @@ def play_sessions(
     jobs : int
         Processes.
     """
-    # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
-    with ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=_prepare, initargs=(policy, draw, jobs)
-    ) as pool:
-        played = list(pool.map(_play_round, [seed] * rounds, range(rounds)))
+    if jobs == 1:
+        _prepare(policy, draw, 1)
+        played = [_play_round(seed, number) for number in range(rounds)]
+    else:
+        # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
+        with ProcessPoolExecutor(
+            jobs, get_context("spawn"), initializer=_prepare, initargs=(policy, draw, jobs)
+        ) as pool:
+            played = list(pool.map(_play_round, [seed] * rounds, range(rounds)))
     return Sessions(*(np.concatenate(columns) for columns in zip(*played, strict=True)))
 
 
-_given: list[tuple[Policy, tuple[str, int, int, tuple[Array, Array]]]] = []
+_given: list[tuple[Policy, SimulatedPool]] = []
 
 
 def _prepare(
     policy: Policy, draw: tuple[str, int, int, tuple[Array, Array]], processes: int
 ) -> None:
-    _given[:] = [(policy, draw)]
+    """Draw the experiments, once a process; those where nothing can be indexed teach nothing."""
+    _given[:] = [(policy, SimulatedPool.draw(*draw).reaching(LEAST_REACHABLE))]
     share_cores(processes)
 
 
-@lru_cache
-def _experiments() -> SimulatedPool:
-    """Draw the experiments, once a process; those where nothing can be indexed teach nothing."""
-    return SimulatedPool.draw(*_given[0][1]).reaching(LEAST_REACHABLE)
-
-
 def _play_round(seed: int, number: int) -> tuple[NDArray[np.float32], ...]:
-    policy, pool = _given[0][0], _experiments()
+    policy, pool = _given[0]
     rng = np.random.default_rng([seed, number])
     n, kinds = len(pool), EpisodeKinds()
-    points = _portfolio_actions()
+    points = WarmStart.load().actions
     frames = np.rint(np.exp(rng.uniform(np.log(FRAMES[0]), np.log(FRAMES[1]), n))).astype(np.int64)
     budgets = rng.integers(USUAL, LONGEST + 1, n)
     prices, tuned = kinds.draw_prices(n, rng), kinds.draw_tuned(n, rng)
@@ -134,12 +132,6 @@ def _play_round(seed: int, number: int) -> tuple[NDArray[np.float32], ...]:
     worth = played.worth / np.maximum(pool.reachable, LEAST_REACHABLE)[:, None]
     columns = (played.evaluations, played.merits, worth, played.facts, played.prices)
     return tuple(column.astype(np.float32) for column in columns)
-
-
-def _portfolio_actions() -> Array:
-    """Return the portfolio's points as actions (n, d)."""
-    points = WarmStart.load().points
-    return np.array([[2 * p.get(name, 0.5) - 1 for name in POLICY_PARAMETERS] for p in points])
 
 
 class JudgeNetwork(torch.nn.Module):

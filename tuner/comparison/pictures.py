@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from envs.evaluation import wilson_interval
-from tuner.comparison_statistics import bootstrap
-from tuner.comparison_words import about
+from tuner.comparison.statistics import bootstrap
+from tuner.comparison.words import about
 from wrappers.files import write_whole
 
 __all__ = ["draw_pictures", "draw_run_pictures"]
@@ -64,7 +64,7 @@ def draw_pictures(
     families : mapping of str to mapping of str to array (tasks, seeds, budget)
         Regrets by family and method.
     figures : mapping
-        What `tuner.comparison_statistics.compare_family` made of each family.
+        What `tuner.comparison.statistics.compare_family` made of each family.
     directory : Path
     """
     endpoint = min(figures[family]["paired_after"] for family in families)
@@ -93,7 +93,7 @@ def draw_run_pictures(
     runs : mapping of str to mapping of str to mapping of str to array (1, splits, budget)
         ``"rate"`` and ``"regret"`` by run and method.
     figures : mapping
-        What `tuner.comparison_live.run_figures` made of each run.
+        What `tuner.comparison.frames.run_figures` made of each run.
     directory : Path
     """
     endpoint = min(figures[run]["paired_after"] for run in runs)

@@ -19,9 +19,9 @@ from envs.observation import (
 )
 from envs.parameter_space import ParameterSpace
 from envs.reading import Reading
+from tuner.agent.judge import judge_inputs
+from tuner.agent.policy import Policy
 from tuner.baselines import PinnedSearcher, same_peaks
-from tuner.judge import judge_inputs
-from tuner.policy import Policy
 from tuner.searchers import Searcher, Values
 
 __all__ = ["AgentSearcher", "HandOver", "explain"]
@@ -55,10 +55,10 @@ class HandOver:
 
     points: Sequence[Mapping[str, float]]
     make_gp: Callable[[ParameterSpace], Searcher]
-    least: int = 7
+    least: int = 8
     patience: int = 2
     margin: float = 0.25
-    n_points: int = 6
+    n_points: int = 8
 
     def due(self, merits: list[float], n_frames: int) -> bool:
         """Whether these merits, in order, have stalled."""

@@ -6,9 +6,9 @@ from click.testing import CliRunner
 
 import envs.simulated_pool
 from envs.simulated_pool import SimulatedPool
-from tuner.policy import Policy
-from tuner.rollout import roll_out
-from tuner.training import Training, train, train_seed
+from tuner.agent.policy import Policy
+from tuner.agent.rollout import roll_out
+from tuner.agent.training import Training, train, train_seed
 from wrappers.errors import InputError
 
 SMALL = Training(
@@ -64,15 +64,15 @@ def test_equal_seeds_train_equal_policies(trained, tmp_path):
 
 def test_a_resumed_training_is_the_one_that_never_stopped(trained, tmp_path, monkeypatch):
     """It is stopped after its first chapter, as Ctrl-C would."""
-    import tuner.training
+    import tuner.agent.training
 
-    save = tuner.training.write_curve
+    save = tuner.agent.training.write_curve
 
     def save_and_stop(directory, rows):
         save(directory, rows)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuner.training, "write_curve", save_and_stop)
+    monkeypatch.setattr(tuner.agent.training, "write_curve", save_and_stop)
     directory = tmp_path / "seed_0"
     with pytest.raises(KeyboardInterrupt):
         train_seed(SMALL, 0, directory)
@@ -147,12 +147,22 @@ def test_learns_something(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_trains_and_says_how_well(tmp_path):
+def test_the_command_trains_and_says_how_well(tmp_path, monkeypatch):
+    """What the command has no option for is as small as in the other tests."""
     from tuner.cli.train import command
 
-    options = ["-o", str(tmp_path / "t"), "--seeds", "1", "--steps", "6000", "--chapters", "1"]
-    options += ["--experiments", "50", "--judge-steps", "12", "-j", "1"]
+    asked = {"steps": 160, "chapters": 1, "n_experiments": 7, "judge_steps": 12}
+
+    def train_small(training, directory, **options):
+        offered = {name: getattr(training, name) for name in ("seeds", *asked)}
+        return train(dataclasses.replace(SMALL, **offered), directory, **options)
+
+    monkeypatch.setattr("tuner.agent.training.train", train_small)
+    options = ["-o", str(tmp_path / "t"), "--seeds", "1", "--steps", "160", "--chapters", "1"]
+    options += ["--experiments", "7", "--judge-steps", "12", "-j", "1"]
     result = CliRunner().invoke(command, options, catch_exceptions=False)
     assert result.exit_code == 0
     assert "1 actors and their judge" in result.stdout
-    assert Policy.load(tmp_path / "t").provenance["training"]["chapters"] == 1
+    done = Policy.load(tmp_path / "t").provenance["training"]
+    assert {name: done[name] for name in asked} == asked
+    assert done["seeds"] == [0]

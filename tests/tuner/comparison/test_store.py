@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from tuner.comparison_store import ComparisonStore, Recorded
+from tuner.comparison.store import ComparisonStore, Recorded
 from wrappers.errors import InputError
 from wrappers.settings import CRYSTFEL_DEFAULTS
 

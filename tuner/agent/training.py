@@ -27,11 +27,11 @@ from envs.batched_env import BatchedTuningEnv, EpisodeKinds
 from envs.observation import OBSERVATION_SIZE
 from envs.simulated_pool import SimulatedPool
 from envs.tuning_env import Reward
-from tuner.judge_training import JudgeNetwork, play_sessions
-from tuner.policy import Policy
-from tuner.rollout import Rollout, roll_out
+from tuner.agent.judge_training import JudgeNetwork, play_sessions
+from tuner.agent.policy import Policy
+from tuner.agent.rollout import Rollout, roll_out
+from tuner.agent.training_curves import Row, draw_curves, read_curve, write_curve
 from tuner.threads import share_cores, single_threaded_algebra
-from tuner.training_curves import Row, draw_curves, read_curve, write_curve
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 
@@ -95,10 +95,10 @@ class Training:
     by_truth: bool = True
     price_of_a_second: float = 0.0
     judge_rounds: int = 16
-    judge_steps: int = 12000
+    judge_steps: int = 4000
     judge_batch: int = 1024
-    judge_width: int = 96
-    judge_chapters: int = 12
+    judge_width: int = 64
+    judge_chapters: int = 8
     judge_learning_rate: float = 3e-3
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from envs.observation import FEATURES, OBSERVATION_SIZE, POLICY_PARAMETERS, layout
 from envs.parameter_space import make_space
-from tuner.agent import AgentSearcher, HandOver
-from tuner.judge import Judge
-from tuner.judge_training import JudgeNetwork
-from tuner.policy import Policy
+from tuner.agent.judge import Judge
+from tuner.agent.judge_training import JudgeNetwork
+from tuner.agent.policy import Policy
+from tuner.agent.searcher import AgentSearcher, HandOver
 from tuner.searchers import make_searcher
 from tuner.session import merit
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.comparison_statistics import told_after
+from tuner.comparison.statistics import told_after
 
 __all__ = ["about", "headline", "is_run", "markdown", "methods_of"]
 

@@ -1,18 +1,10 @@
-"""The agent against Bayesian search, on experiments that neither has seen.
-
-Every method searches the same experiments with the same frames. Each evaluation is worth its
-net indexing rate; what a method would recommend after n evaluations is the settings with the
-highest one among them, or, of the agent, those that its judge takes; and that is held against
-the truth: what those settings index of infinitely many frames (simulated experiments), or of
-frames that the search never saw (others).
-"""
+"""The frozen benchmark: simulated experiments, and every method on them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,36 +15,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.evaluation import Evaluation, Evaluator
-from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
+from envs.parameter_space import DEFAULT_TUNED
 from envs.simulated_pool import SimulatedPool
-from tuner.agent import AgentSearcher
-from tuner.comparison_methods import METHODS, Kit
-from tuner.comparison_statistics import net_rate
-from tuner.policy import SHIPPED
-from tuner.rollout import regret
-from tuner.searchers import Searcher
+from tuner.agent.policy import SHIPPED
+from tuner.agent.rollout import regret
+from tuner.comparison.methods import Kit
+from tuner.comparison.results import Results, no_results, undone
+from tuner.comparison.searching import run_method
 from tuner.threads import share_cores
 from wrappers.errors import ProgramError
-from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
-__all__ = [
-    "Benchmark",
-    "Family",
-    "Results",
-    "Searched",
-    "compare_simulated",
-    "fingerprint",
-    "no_results",
-    "run_method",
-    "run_searcher",
-    "undone",
-]
+__all__ = ["Benchmark", "Family", "compare_simulated", "fingerprint"]
 
 Array = NDArray[np.float64]
-
-Results = dict[str, dict[str, Array]]
-"""By method and what it is, arrays (tasks, seeds, budget); NaN where nothing was done yet."""
 
 
 @dataclass(frozen=True)
@@ -132,85 +107,6 @@ def fingerprint(pool: SimulatedPool) -> str:
     numbers = [*(pool.model.known[name] for name in sorted(pool.model.known)), pool.reachable]
     rounded = [f"{value:.6g}" for column in numbers for value in column]
     return hashlib.sha256(" ".join(rounded).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Searched:
-    """One method on one task.
-
-    Attributes
-    ----------
-    settings : list of Settings
-        What was evaluated, in order.
-    picks : list of int
-        After each evaluation, the place in `settings` of what the method would recommend.
-    seconds : float array (budget,)
-        That the method took to come up with each, without the evaluation.
-    """
-
-    settings: list[Settings]
-    picks: list[int]
-    seconds: Array
-
-    def recommended(self) -> list[Settings]:
-        """Return the settings that the method would recommend after each evaluation."""
-        return [self.settings[pick] for pick in self.picks]
-
-
-def run_method(
-    name: str, evaluator: Evaluator, space: ParameterSpace, kit: Kit, *, budget: int, seed: int
-) -> Searched:
-    """Let a method of `METHODS` spend the budget.
-
-    Settings that were evaluated before cost one of the budget, but are not measured anew: the
-    frames are the same, so the answer is.
-    """
-    make = METHODS[name]
-    if make is not None:
-        return run_searcher(make(space, seed, budget, kit), evaluator, space, budget=budget)
-    base = space.base
-    defaults = CRYSTFEL_DEFAULTS.replace(clen=base.clen, shift_x=base.shift_x, shift_y=base.shift_y)
-    return Searched([defaults] * budget, [0] * budget, np.zeros(budget))
-
-
-def run_searcher(
-    searcher: Searcher, evaluator: Evaluator, space: ParameterSpace, *, budget: int
-) -> Searched:
-    """Let a searcher spend the budget; see `run_method`.
-
-    The agent's judge says what it recommends; of other searches it is the highest net rate.
-    """
-    known: dict[Settings, Evaluation] = {}
-    settings, merits, picks, seconds = [], [], [], []
-    for _ in range(budget):
-        started = time.perf_counter()
-        values = searcher.suggest()
-        suggested = time.perf_counter()
-        tried = space.settings(values)
-        if tried not in known:
-            known[tried] = evaluator.evaluate(tried)
-        evaluated = time.perf_counter()
-        settings.append(tried)
-        merits.append(net_rate(known[tried]))
-        searcher.ingest(values, merits[-1], known[tried])
-        if isinstance(searcher, AgentSearcher):
-            picks.append(searcher.favourite())
-        else:
-            picks.append(int(np.argmax(merits)))
-        seconds.append(suggested - started + time.perf_counter() - evaluated)
-    return Searched(settings, picks, np.array(seconds))
-
-
-def no_results(methods: Sequence[str], whats: Sequence[str], shape: tuple[int, ...]) -> Results:
-    """Return the results of a family that nothing was done for yet."""
-    return {method: {what: np.full(shape, np.nan) for what in whats} for method in methods}
-
-
-def undone(results: Results) -> list[tuple[int, int]]:
-    """Return the tasks and seeds for which something is missing."""
-    every = np.array([values for arrays in results.values() for values in arrays.values()])
-    places = np.argwhere(np.isnan(every).any(axis=(0, 3))).tolist()
-    return [(task, seed) for task, seed in places]
 
 
 def compare_simulated(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,10 @@ from envs.families import draw_experiments
 from envs.live_evaluator import LiveEvaluator, sample_frames
 from envs.parameter_space import ParameterSpace
 from envs.simulator import simulate_run
-from tuner.comparison import Results
-from tuner.comparison_live import Judged, Progress, compare_on_frames, run_figures
-from tuner.comparison_methods import Kit
-from tuner.comparison_store import ComparisonStore
+from tuner.comparison.frames import Judged, Progress, compare_on_frames, run_figures
+from tuner.comparison.methods import Kit
+from tuner.comparison.results import Results
+from tuner.comparison.store import ComparisonStore
 from tuner.indexers import IndexerChoice, make_indexer
 from tuner.tuning import Request, search_space
 from wrappers.cell import Cell
@@ -80,6 +80,7 @@ def compare_run(
     store: ComparisonStore | None = None,
     name: str = "run",
     on_progress: Progress = lambda what, done, total: None,
+    on_frames: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], Results]:
     """Compare the methods on a run: search on some frames, judge on others.
 
@@ -88,7 +89,7 @@ def compare_run(
     data, geometry, cell : Path
     indexer : IndexerChoice
     kit, methods
-        See `tuner.comparison_live.compare_on_frames`.
+        See `tuner.comparison.frames.compare_on_frames`.
     n_frames : int
         Size of each part; at most half of the run.
     budget, seed, jobs : int
@@ -100,6 +101,8 @@ def compare_run(
         Where every evaluation is kept, under `name`.
     name : str
     on_progress : callable
+    on_frames : callable
+        Called within an evaluation, see `envs.live_evaluator.LiveEvaluator`.
 
     Returns
     -------
@@ -130,8 +133,9 @@ def compare_run(
                 evaluators = []
                 for part, frames in enumerate(parts):
                     live = LiveEvaluator(
-                        run, read, unit, chosen, frames, jobs=jobs, max_decoys=DECOYS, cache=cache
-                    )
+                        run, read, unit, chosen, frames, jobs=jobs, max_decoys=DECOYS,
+                        cache=cache, progress=on_frames,
+                    )  # fmt: skip
                     opened.enter_context(live)
                     evaluators.append(store.recorded(live, f"{name}_{pair + part}"))
                 for split in range(pair, min(pair + 2, splits)):

@@ -3,9 +3,15 @@ import pytest
 import torch
 
 from envs.observation import EVALUATION_SIZE, FACTS
-from tuner.judge import N_INPUTS, Judge, judge_inputs
-from tuner.judge_training import JudgeNetwork, Sessions
-from tuner.networks import silu
+from tuner.agent.judge import N_INPUTS, Judge, judge_inputs
+from tuner.agent.judge_training import JudgeNetwork, Sessions
+from tuner.agent.networks import silu
+from tuner.threads import single_threaded_algebra
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    single_threaded_algebra()
 
 
 def sessions(n: int, made: int, seed: int = 0) -> tuple[np.ndarray, ...]:

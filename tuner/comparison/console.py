@@ -9,8 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tuner.comparison_statistics import told_after
-from tuner.comparison_words import about, headline, is_run, methods_of
+from tuner.comparison.statistics import told_after
+from tuner.comparison.words import about, headline, is_run, methods_of
 
 __all__ = ["print_figures"]
 

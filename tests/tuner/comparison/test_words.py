@@ -5,15 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tuner.comparison_console import print_figures
-from tuner.comparison_live import compare_on_frames, run_figures
-from tuner.comparison_methods import Kit
-from tuner.comparison_statistics import compare_family
-from tuner.comparison_words import headline, markdown
-from tuner.policy import Policy
-from tuner.warm_start import WarmStart
+from tuner.comparison.console import print_figures
+from tuner.comparison.frames import compare_on_frames, run_figures
+from tuner.comparison.statistics import compare_family
+from tuner.comparison.words import headline, markdown
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "comparison.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "comparison.md"
 
 
 def family(lead: float, n_tasks: int = 50) -> dict:
@@ -28,8 +25,7 @@ def family(lead: float, n_tasks: int = 50) -> dict:
 
 
 @pytest.fixture
-def run(make_landscape, space) -> dict:
-    kit = Kit(Policy.load(), WarmStart.load())
+def run(make_landscape, space, kit) -> dict:
     parts = [make_landscape(frames=10), make_landscape(frames=10, first=1000)]
     splits = [
         compare_on_frames(*pair, space, kit, ["agent", "warm_gp", "defaults"], budget=6)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from envs.observation import EVALUATION_SIZE, FACTS
-from tuner.networks import Floats, Layers, run, silu
+from tuner.agent.networks import Floats, Layers, run, silu
 
 __all__ = ["N_INPUTS", "Judge", "judge_inputs"]
 

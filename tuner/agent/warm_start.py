@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from envs.observation import POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.simulated_pool import SimulatedPool
+from tuner.agent.policy import SHIPPED
 from tuner.baselines import sobol_points
-from tuner.policy import SHIPPED
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 
@@ -43,6 +43,11 @@ class WarmStart:
     tpe: int
     provenance: Mapping[str, object]
 
+    @property
+    def actions(self) -> Array:
+        """The points as actions of a policy, (n, d); the middle of what they do not name."""
+        return _actions(self.points)
+
     @classmethod
     def load(cls, directory: Path = SHIPPED) -> WarmStart:
         """Read ``warm_start.json``.
@@ -69,6 +74,10 @@ class WarmStart:
         write_whole(directory / "warm_start.json", json.dumps(asdict(self), indent=1) + "\n")
 
 
+def _actions(points: Sequence[Mapping[str, float]]) -> Array:
+    return np.array([[2 * p.get(name, 0.5) - 1 for name in POLICY_PARAMETERS] for p in points])
+
+
 def score_points(pool: SimulatedPool, points: Sequence[Mapping[str, float]]) -> Array:
     """Return the share of the reachable rate that points of the unit cube truly give.
 
@@ -87,8 +96,7 @@ def score_points(pool: SimulatedPool, points: Sequence[Mapping[str, float]]) -> 
     zeros = np.zeros(n, int)
     tasks = TaskBatch(pool.spaces, zeros, zeros).take(np.arange(n), zeros, zeros, tuned)
     reached = []
-    for point in points:
-        action = [2 * point.get(name, 0.5) - 1 for name in POLICY_PARAMETERS]
+    for action in _actions(points):
         values = tasks.execute(np.tile(action, (n, 1)))
         settings = dict(zip(POLICY_PARAMETERS, values.T, strict=True))
         true_rate = pool.model.evaluate(settings).true_rate

@@ -9,9 +9,9 @@ import numpy as np
 
 from envs.parameter_space import DEFAULT_TUNED, make_space
 from envs.table_evaluator import TABLES, TableEvaluator
-from tuner.comparison import Results, no_results, undone
-from tuner.comparison_live import compare_on_frames
-from tuner.comparison_methods import Kit
+from tuner.comparison.frames import compare_on_frames
+from tuner.comparison.methods import Kit
+from tuner.comparison.results import Results, no_results, undone
 
 __all__ = ["compare_tables"]
 

@@ -7,26 +7,22 @@ repeatable, so those evaluations lead a resumed one to where the stopped one was
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
 import shutil
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from envs.evaluation import Evaluation, Evaluator
-from tuner.comparison import Results
+from tuner.comparison.results import Results, read_results, write_results
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.settings import Settings
 
-__all__ = ["ComparisonStore", "Recorded", "write_results"]
+__all__ = ["ComparisonStore", "Recorded"]
 
 SECONDS_BETWEEN_SAVES = 20.0
 
@@ -92,7 +88,7 @@ class ComparisonStore:
         store = cls(directory, text)
         if resume:
             _check(directory, path, json.loads(text))
-            store.results = _read_results(directory / "unfinished" / "results.npz")
+            store.results = read_results(directory / "unfinished" / "results.npz")
         return store
 
     @property
@@ -176,33 +172,6 @@ class Recorded:
                 with self._path.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(found.as_dict()) + "\n")
         return self._known[settings]
-
-
-def write_results(path: Path, results: Mapping[str, Results]) -> None:
-    """Write arrays (tasks, seeds, evaluations), named ``family/method/what``."""
-    content = io.BytesIO()
-    arrays = {
-        f"{family}/{method}/{what}": values
-        for family, by_method in results.items()
-        for method, by_what in by_method.items()
-        for what, values in by_what.items()
-    }
-    np.savez_compressed(content, allow_pickle=False, **arrays)
-    write_whole(path, content.getvalue())
-
-
-def _read_results(path: Path) -> dict[str, Results]:
-    results: dict[str, Results] = {}
-    if not path.exists():
-        return results
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in file.files:
-                family, method, what = name.split("/")
-                results.setdefault(family, {}).setdefault(method, {})[what] = file[name]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it") from error
-    return results
 
 
 def _make_writable(directory: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 import safetensors.numpy
 
 from envs.observation import OBSERVATION_SIZE, POLICY_PARAMETERS
-from tuner.judge import N_INPUTS, Judge
-from tuner.policy import SHIPPED, Policy
+from tuner.agent.judge import N_INPUTS, Judge
+from tuner.agent.policy import SHIPPED, Policy
 from wrappers.errors import InputError
 
 
@@ -174,7 +174,7 @@ def test_a_directory_without_a_policy_is_refused(tmp_path):
 def test_the_shipped_policy_loads_without_pytorch():
     """PyTorch alone would take longer than the second that loading may take."""
     code = (
-        "import sys; from tuner.policy import Policy; Policy.load(); "
+        "import sys; from tuner.agent.policy import Policy; Policy.load(); "
         "assert 'torch' not in sys.modules and 'pickle5' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, Evaluator, wilson_interval
 from envs.parameter_space import ParameterSpace
-from tuner.comparison import run_method
-from tuner.comparison_methods import Kit
-from tuner.comparison_statistics import (
+from tuner.agent.rollout import regret
+from tuner.comparison.methods import Kit
+from tuner.comparison.searching import run_method
+from tuner.comparison.statistics import (
     holm,
     net_rate,
     paired_after,
@@ -26,7 +27,6 @@ from tuner.comparison_statistics import (
     summary,
     told_after,
 )
-from tuner.rollout import regret
 from wrappers.settings import Settings
 
 __all__ = ["Judged", "Progress", "compare_on_frames", "run_figures"]
@@ -119,7 +119,7 @@ def compare_on_frames(
 
 
 def run_figures(splits: Sequence[Judged], ours: str = "agent") -> dict[str, Any]:
-    """Return the figures of one run, in the manner of `tuner.comparison_statistics.compare_family`.
+    """Return the figures of one run, in the manner of `tuner.comparison.statistics.compare_family`.
 
     Parameters
     ----------

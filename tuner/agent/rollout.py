@@ -12,13 +12,17 @@ from envs.observation import POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.reading import Reading
 from envs.simulated_pool import SimulatedPool
-from tuner.judge import judge_inputs
-from tuner.policy import Policy
+from tuner.agent.judge import judge_inputs
+from tuner.agent.policy import Policy
 
 __all__ = ["Played", "Rollout", "play", "regret", "roll_out"]
 
 Array = NDArray[np.float64]
 Moves = Callable[[int, NDArray[np.floating]], NDArray[np.floating]]
+
+
+def _as_it_would(turn: int, actions: NDArray[np.floating]) -> NDArray[np.floating]:
+    return actions
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def play(
     n_evaluations: int,
     n_frames: ArrayLike,
     draws: ArrayLike,
-    moves: Moves = lambda turn, actions: actions,
+    moves: Moves = _as_it_would,
 ) -> Played:
     """Let a policy tune every experiment of a pool.
 
@@ -128,17 +132,21 @@ def roll_out(
     n_frames: int = 200,
     draw: int = 0,
     tuned: tuple[str, ...] = DEFAULT_TUNED,
+    moves: Moves = _as_it_would,
 ) -> Rollout:
     """Tune every experiment of the pool from nothing, with the policy and nothing else.
 
-    What counts is the net indexing rate: vain hits cost nothing.
+    What counts is the net indexing rate: vain hits cost nothing. With `moves` the policy only
+    judges what these try; see `play`.
     """
     n = len(pool)
     columns = np.tile([name in tuned for name in POLICY_PARAMETERS], (n, 1))
     budgets, prices = np.full(n, budget), np.zeros(n)
     everything = TaskBatch(pool.spaces, budgets, prices)
     tasks = everything.take(np.arange(n), budgets, prices, columns)
-    played = play(policy, pool, tasks, n_evaluations=budget, n_frames=n_frames, draws=draw)
+    played = play(
+        policy, pool, tasks, n_evaluations=budget, n_frames=n_frames, draws=draw, moves=moves
+    )
     missed = regret(played.worth, pool.reachable[:, None])
     rows = np.arange(n)
     measured, judged = [], []
