@@ -36,7 +36,7 @@ from experiments.exhaustive_grid import Grid, measure_grid, open_run
 from tuner.cli.options import print_json, progress_bar, stderr
 from tuner.indexers import IndexerChoice
 from tuner.searchers import SEARCHERS
-from tuner.session import Budget, best_trial
+from tuner.session import Budget, recommended_trial
 from tuner.statistics import paired_difference
 from tuner.store import SessionStore, Trial
 from tuner.tuning import Request, tune
@@ -183,12 +183,13 @@ def _row(
 ) -> dict[str, Any]:
     """Return what was reached, and what was paid until then."""
     for n in range(1, len(trials) + 1):
-        winner = best_trial(trials[:n], space) or trials[0]
+        winner = recommended_trial(trials[:n], space, searcher) or trials[0]
         reached = on_all_frames(winner.evaluation.settings)
         close = reached.rate >= grid.best.rate - CLOSE
         if close:
             break
-    last = on_all_frames((best_trial(trials, space) or trials[0]).evaluation.settings)
+    last = recommended_trial(trials, space, searcher) or trials[0]
+    at_the_end = on_all_frames(last.evaluation.settings)
     spent = [trial.evaluation for trial in trials[:n]]
     frame_evaluations = sum(evaluation.n_frames for evaluation in spent)
     core_seconds = sum(evaluation.core_seconds for evaluation in spent)
@@ -211,7 +212,7 @@ def _row(
         "grid_core_seconds": grid.core_seconds,
         "core_seconds_ratio": core_seconds / grid.core_seconds,
         "whole_session": {
-            "rate": last.rate,
+            "rate": at_the_end.rate,
             "evaluations": len(trials),
             "frame_evaluations": sum(trial.evaluation.n_frames for trial in trials),
             "core_seconds": sum(trial.evaluation.core_seconds for trial in trials),

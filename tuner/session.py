@@ -22,7 +22,15 @@ from tuner.store import SessionStore, Trial
 from wrappers.errors import ProgramError
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
-__all__ = ["Budget", "Outcome", "asked_geometry", "best_trial", "merit", "run_session"]
+__all__ = [
+    "Budget",
+    "Outcome",
+    "asked_geometry",
+    "best_trial",
+    "merit",
+    "recommended_trial",
+    "run_session",
+]
 
 WORTH_A_LOOK = 6
 """In resolutions of the parameter: a correction that is measured at once."""
@@ -176,7 +184,7 @@ def run_session(
             break
 
     tuning = tuning_trials(store.trials)
-    winner = search.winner(tuning)
+    winner = recommended_trial(tuning, space, searcher)
     broken = tuning[-1].evaluation.failure if failures == FAILURES_TO_END else ""
     if winner is None:
         if broken:
@@ -284,6 +292,24 @@ def best_trial(trials: Sequence[Trial], space: ParameterSpace) -> Trial | None:
     points = np.array([space.encode(trial.evaluation.settings) for trial in equal])
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     return equal[int(np.argmin(np.linalg.norm(points - middle, axis=1)))]
+
+
+def recommended_trial(
+    trials: Sequence[Trial], space: ParameterSpace, searcher: str
+) -> Trial | None:
+    """Return the trial that a session with this searcher recommends, or None if none indexed.
+
+    It is `best_trial`, or what the agent's judge takes, unless what the agent was not told of,
+    CrystFEL's defaults, is best.
+    """
+    highest = best_trial(trials, space)
+    if highest is None or searcher not in AGENTS:
+        return highest
+    agent = _AgentSearch(searcher, space, seed=0, budget=None)
+    favourite = agent.favourite(trials)
+    if favourite is None or not agent.knows(highest) or not favourite.evaluation.n_indexed:
+        return highest
+    return favourite
 
 
 def asked_geometry(trials: Sequence[Trial], space: ParameterSpace) -> dict[str, float]:
@@ -408,10 +434,6 @@ class _Search:
         self._ingested = len(trials)
         return "search", space.settings(self._searcher.suggest())
 
-    def winner(self, trials: Sequence[Trial]) -> Trial | None:
-        """Return the trial to recommend, or None if nothing was indexed."""
-        return best_trial(trials, self._whole)
-
     def _ingest(
         self, searcher: Searcher, evaluation: Evaluation, asked: Mapping[str, float]
     ) -> None:
@@ -441,17 +463,14 @@ class _AgentSearch:
         self.reason = self._searcher.reason
         return "search", proposed.replace(**asked)
 
-    def winner(self, trials: Sequence[Trial]) -> Trial | None:
-        """Return the trial to recommend, or None if nothing was indexed.
-
-        The agent's judge decides, unless what it was not told of, CrystFEL's defaults, is best.
-        """
+    def favourite(self, trials: Sequence[Trial]) -> Trial | None:
+        """Return the trial that its judge takes, of those that it can be told of."""
         self._tell(trials)
-        highest = best_trial(trials, self._space)
-        if highest not in self._told:
-            return highest
-        favourite = self._told[self._searcher.favourite()]
-        return favourite if favourite.evaluation.n_indexed else highest
+        return self._told[self._searcher.favourite()] if self._told else None
+
+    def knows(self, trial: Trial) -> bool:
+        """Whether it was told of the trial."""
+        return trial in self._told
 
     def _tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials[self._seen :]:

@@ -100,7 +100,8 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _regret_table(found: Found) -> str:
     after = told_after(found["evaluations"])
-    headings = ["method", f"after {after[0]}", *map(str, after[1:]), "1 − AUC"]
+    headings = ["method", f"after {after[0]}", *map(str, after[1:])]
+    headings += [f"interquartile mean after {found['paired_after']}", "1 − AUC"]
     headings += ["within 10 % after", "never"]
     with_clen = any("clen_within_0.1_percent_5" in found[name] for name in methods_of(found))
     headings += ["clen ± 0.1 % after 5"] if with_clen else []
@@ -108,6 +109,7 @@ def _regret_table(found: Found) -> str:
     for name in methods_of(found):
         row = found[name]
         cells = [f"`{name}`", *(_regret(row, n, found["paired_after"]) for n in after)]
+        cells.append(_with_interval(row, f"regret_{found['paired_after']}_iqm"))
         cells += [f"{1 - row['auc']:.3f}", f"{row['evaluations_to_90_percent']:.1f}"]
         cells.append(f"{100 * row['never_within_90_percent']:.0f} %")
         cells += [f"{100 * row['clen_within_0.1_percent_5']:.0f} %"] if with_clen else []
@@ -116,11 +118,14 @@ def _regret_table(found: Found) -> str:
 
 
 def _regret(row: Found, n: int, with_interval: int) -> str:
-    text = f"{row[f'regret_{n}']:.3f}"
-    if n != with_interval:
-        return text
-    low, high = row[f"regret_{n}_ci95"]
-    return f"{text} [{low:.3f}, {high:.3f}]"
+    if n == with_interval:
+        return _with_interval(row, f"regret_{n}")
+    return f"{row[f'regret_{n}']:.3f}"
+
+
+def _with_interval(row: Found, what: str) -> str:
+    low, high = row[f"{what}_ci95"]
+    return f"{row[what]:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _family_pairs(found: Found) -> str:
