@@ -14,6 +14,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import ProgramError
 from wrappers.frames.run import Run
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
+from wrappers.peakfinding.peak_batch import FramePeaks
 from wrappers.processor_time import processor_seconds
 from wrappers.settings import Settings
 
@@ -75,8 +76,8 @@ class ClusterPool:
         """Return the processor time of this process and of all tasks that gave an answer."""
         return processor_seconds() + self._remote_seconds
 
-    def search(self, frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
-        """Return the peaks of each frame as a pattern, or why there are none.
+    def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FramePeaks]:
+        """Return, by frame, the peaks for each settings, or why there are none.
 
         Raises
         ------
@@ -91,10 +92,7 @@ class ClusterPool:
         for home, held in homes.items():
             shares.setdefault(workers[home % len(workers)], []).extend(held)
         answers = self._run(_search, shares, settings)
-        return {
-            frame: KILLED if answers[frame] is None else answers[frame]  # type: ignore[misc]
-            for frame in frames
-        }
+        return {frame: answers[frame] or FramePeaks(frame, (), KILLED) for frame in frames}
 
     def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index the patterns, in order.
@@ -124,7 +122,7 @@ class ClusterPool:
         self,
         task: Callable[..., tuple[list[R], float]],
         shares: dict[str, list[int]],
-        settings: Settings | None = None,
+        settings: Sequence[Settings] | None = None,
         patterns: Sequence[Pattern] | None = None,
         done: Done = unheard,
     ) -> dict[int, R | None]:
@@ -209,8 +207,8 @@ class _Holder(WorkerPlugin):
 
 
 def _search(
-    name: str, frames: Sequence[int], settings: Settings
-) -> tuple[list[Pattern | str], float]:
+    name: str, frames: Sequence[int], settings: Sequence[Settings]
+) -> tuple[list[FramePeaks], float]:
     return _holder(name).run(lambda worker: worker.search(frames, settings))
 
 

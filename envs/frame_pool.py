@@ -8,17 +8,15 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from typing import Any, Protocol, Self, TypeVar
 
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.settings_mask import SettingsMask
-from wrappers.errors import InputError, ProgramError
-from wrappers.frames.run import Frame, Run
+from wrappers.errors import ProgramError
+from wrappers.frames.run import Run
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.peakfinding.finders import NamedFinder
-from wrappers.peakfinding.peak_batch import Finder, Prepared
-from wrappers.peaks import PeakList
+from wrappers.peakfinding.peak_batch import FramePeaks, PeakBatch
 from wrappers.processor_time import processor_seconds
 from wrappers.settings import Settings
 
@@ -39,8 +37,8 @@ R = TypeVar("R")
 class Pool(Protocol):
     """Processes that find peaks in the frames of a sample and index them."""
 
-    def search(self, frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
-        """Return the peaks of each frame as a pattern, or why there are none."""
+    def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FramePeaks]:
+        """Return, by frame, the peaks for each settings, or why there are none."""
         ...
 
     def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
@@ -123,8 +121,8 @@ class FramePool:
         """Return the processor time of this process and all that it has started."""
         return processor_seconds()
 
-    def search(self, frames: Sequence[int], settings: Settings) -> dict[int, Pattern | str]:
-        """Return the peaks of each frame as a pattern, or why there are none.
+    def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FramePeaks]:
+        """Return, by frame, the peaks for each settings, or why there are none.
 
         Raises
         ------
@@ -136,10 +134,10 @@ class FramePool:
         shares: list[list[int]] = [[] for _ in self._workers]
         for frame in frames:
             shares[self._home.setdefault(frame, len(self._home) % len(shares))].append(frame)
-        found: dict[int, Pattern | str] = {}
+        found: dict[int, FramePeaks] = {}
         for share, answers in zip(shares, self._spread(_search, shares, settings), strict=True):
             found.update(
-                (frame, KILLED if answer is None else answer)
+                (frame, FramePeaks(frame, (), KILLED) if answer is None else answer)
                 for frame, answer in zip(share, answers, strict=True)
             )
         return {frame: found[frame] for frame in frames}
@@ -217,68 +215,19 @@ class FrameWorker:
     def __init__(
         self, run: Run, geometry: Geometry, indexer: Indexer | None, memory: float
     ) -> None:
-        self._run, self._indexer = run, indexer
-        self._finder = NamedFinder(geometry)
-        self._mask = SettingsMask(geometry, run.bad_pixels)
-        self._room = memory
-        self._held: dict[int, _HeldFrame] = {}
+        self._indexer = indexer
+        mask = SettingsMask(geometry, run.bad_pixels)
+        self._batch = PeakBatch(NamedFinder(geometry), run, memory=memory, masked=mask.on)
 
-    def search(self, frames: Sequence[int], settings: Settings) -> list[Pattern | str]:
-        """Return the peaks of each frame as a pattern, or why it cannot be read."""
-        return [self._search_one(frame, settings) for frame in frames]
+    def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> list[FramePeaks]:
+        """Return, frame by frame, the peaks for each settings, or why there are none."""
+        return list(self._batch.search(settings, frames))
 
     def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index the patterns, in order."""
         if self._indexer is None:
             raise ValueError("this pool was made without an indexer")
         return self._indexer.index(patterns, done)
-
-    def _search_one(self, index: int, settings: Settings) -> Pattern | str:
-        held = self._held.get(index)
-        if held is None:
-            try:
-                frame = self._run[index]
-            except InputError as error:
-                return str(error)
-            held = _HeldFrame(frame)
-            # A mask of the frame's own counts too; one shared by all frames costs nothing.
-            size = 1.5 * frame.data.nbytes + frame.mask.nbytes
-            if size <= self._room:
-                self._room -= size
-                self._held[index] = held
-        frame = held.frame
-        return Pattern(
-            held.find(self._finder, self._mask, settings),
-            frame.photon_energy,
-            frame.camera_length,
-            frame.shift_x,
-            frame.shift_y,
-        )
-
-
-class _HeldFrame:
-    """A frame in memory, made ready for further settings where that pays.
-
-    What is made ready holds for one mask only. It costs some five searches, so it is done when a
-    mask is asked for twice in a row: a session that tunes the mask asks for another each time.
-    """
-
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
-        self._mask_key: tuple[float, ...] | None = None
-        self._prepared: Prepared | None = None
-
-    def find(self, finder: Finder, mask: SettingsMask, settings: Settings) -> PeakList:
-        """Return the frame's peaks, with the settings' own mask on top of its own."""
-        asked_again = settings.mask_key == self._mask_key
-        if asked_again and self._prepared is not None:
-            return self._prepared.find(settings)
-        masked = replace(self.frame, mask=mask.on(self.frame.mask, settings))
-        self._mask_key, self._prepared = settings.mask_key, None
-        if not asked_again:
-            return finder.find(masked, settings)
-        self._prepared = finder.prepare(masked)
-        return self._prepared.find(settings)
 
 
 _make_worker: Callable[[], FrameWorker]
@@ -292,7 +241,7 @@ def _start_worker(*arguments: Any) -> None:
     _make_worker = functools.cache(functools.partial(FrameWorker, *arguments))
 
 
-def _search(frames: Sequence[int], settings: Settings) -> list[Pattern | str]:
+def _search(frames: Sequence[int], settings: Sequence[Settings]) -> list[FramePeaks]:
     return _make_worker().search(frames, settings)
 
 

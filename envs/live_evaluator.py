@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.frame_pool import FramePool, Pool
+from envs.peak_searches import REMEMBERED, PeakSearches, search_key
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["LiveEvaluator", "background_level", "sample_frames"]
-
-REMEMBERED_SEARCHES = 32
-"""Peak searches of the whole sample kept in memory; a list of a frame takes some kilobytes."""
 
 
 class LiveEvaluator:
@@ -90,9 +87,7 @@ class LiveEvaluator:
         self._indexer: Indexer = _PooledIndexer(indexer, self._pool)
         if cache is not None:
             self._indexer = CachedIndexer(self._indexer, cache, geometry, cell)
-        self._searches: OrderedDict[tuple[str | float, ...], dict[int, Pattern | str]] = (
-            OrderedDict()
-        )
+        self._searches = PeakSearches(self._pool)
         self._answers: dict[bytes, Indexing] = {}
 
     def __enter__(self) -> LiveEvaluator:
@@ -103,7 +98,7 @@ class LiveEvaluator:
 
     def forget(self) -> None:
         """Drop what is remembered of earlier evaluations, to bound the memory."""
-        self._searches.clear()
+        self._searches.forget()
         self._answers.clear()
 
     def close(self) -> None:
@@ -125,6 +120,37 @@ class LiveEvaluator:
         """
         return self.inspect(settings, self._frames[:n_frames])[0]
 
+    def evaluate_all(self, settings: Sequence[Settings]) -> Iterator[Evaluation]:
+        """Yield what `evaluate` returns for each, as they are done."""
+        return (evaluation for evaluation, _, _ in self.inspect_all(settings))
+
+    def inspect_all(
+        self, settings: Sequence[Settings]
+    ) -> Iterator[tuple[Evaluation, dict[int, Pattern], dict[int, Indexing]]]:
+        """Yield what `inspect` returns for each, as they are done.
+
+        Each frame is searched with many of the settings in one go before any of them is indexed.
+        What that takes is shared equally: the first settings of each search is charged with it.
+        """
+        for first in range(0, len(settings), REMEMBERED):
+            several = settings[first : first + REMEMBERED]
+            started, cores_before = time.perf_counter(), self._pool.core_seconds()
+            self._searches.search(several, self._frames)
+            spent = (
+                time.perf_counter() - started,
+                self._pool.core_seconds() - cores_before,
+            )
+            owed = dict.fromkeys(map(search_key, several), spent)
+            n_searches = len(owed)
+            for each in several:
+                evaluation, patterns, answers = self.inspect(each)
+                seconds, core_seconds = owed.pop(search_key(each), (0.0, 0.0))
+                evaluation = evaluation.with_cost(
+                    evaluation.seconds + seconds / n_searches,
+                    evaluation.core_seconds + core_seconds / n_searches,
+                )
+                yield evaluation, patterns, answers
+
     def inspect(
         self,
         settings: Settings,
@@ -135,9 +161,10 @@ class LiveEvaluator:
 
         Other `frames` than the sample's may be asked for, and another number of decoys.
         """
-        started, cores_before = time.perf_counter(), self._pool.core_seconds()
         frames = self._frames if frames is None else tuple(frames)
-        found = self._search(settings, frames)
+        started, cores_before = time.perf_counter(), self._pool.core_seconds()
+        (known,) = self._searches.search([settings], frames)
+        found = {frame: known[frame] for frame in frames}
         patterns = {
             frame: self._placed(pattern, settings)
             for frame, pattern in found.items()
@@ -170,16 +197,6 @@ class LiveEvaluator:
             core_seconds=self._pool.core_seconds() - cores_before,
         )
         return evaluation, patterns, answers
-
-    def _search(self, settings: Settings, frames: tuple[int, ...]) -> dict[int, Pattern | str]:
-        """Return each frame's peaks with the geometry's own clen, or why there are none."""
-        key = (*settings.peak_key, *settings.mask_key)
-        known = self._searches.setdefault(key, {})
-        self._searches.move_to_end(key)
-        if len(self._searches) > REMEMBERED_SEARCHES:
-            self._searches.popitem(last=False)
-        known.update(self._pool.search([i for i in frames if i not in known], settings))
-        return {i: known[i] for i in frames}
 
     def _placed(self, pattern: Pattern, settings: Settings) -> Pattern:
         nominal = self._run.nominal_clen
@@ -301,9 +318,9 @@ def _compile_kernels(run: Run, geometry: Geometry, indexer: Indexer, frames: Seq
     """Compile once, before many processes would do so at the same time; seconds if cached."""
     with FramePool(run, geometry, indexer, jobs=1, memory=1 << 62) as pool:
         for _ in range(2):  # a frame is made ready when it is searched again
-            found = next(iter(pool.search(frames[:1], Settings(threshold=0)).values()))
-        if isinstance(found, Pattern) and not indexer.parallel:
-            pool.index([found])
+            found = pool.search(frames[:1], [Settings(threshold=0)])[frames[0]]
+        if not indexer.parallel:
+            pool.index(found.patterns)
 
 
 def _outcome(frame: int, found: Pattern | str, answer: Indexing | None) -> FrameOutcome:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
+from envs.evaluation import Evaluation
 from envs.families import Draw
 from envs.live_evaluator import LiveEvaluator, background_level
 from envs.parameter_space import make_space
@@ -27,7 +28,7 @@ from wrappers.cell import Cell
 from wrappers.detector.bad_pixels import find_bad_pixels
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
-from wrappers.indexing import Indexer, Indexing
+from wrappers.indexing import Indexer, Indexing, Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.settings import Settings
 
@@ -169,7 +170,7 @@ def observe_experiment(
             max_decoys=max_decoys, memory=4 << 30,
         )  # fmt: skip
         with evaluator:
-            rows = [_observe(evaluator, one, truths) for one in settings]
+            rows = [_counts(*inspected, truths) for inspected in evaluator.inspect_all(settings)]
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return columns | {
         "settings": np.array([[getattr(s, name) for name in SETTINGS] for s in settings]),
@@ -181,10 +182,12 @@ def observe_experiment(
     }
 
 
-def _observe(
-    evaluator: LiveEvaluator, settings: Settings, truths: list[FrameTruth]
+def _counts(
+    evaluation: Evaluation,
+    patterns: dict[int, Pattern],
+    answers: dict[int, Indexing],
+    truths: list[FrameTruth],
 ) -> dict[str, NDArray[np.generic]]:
-    evaluation, patterns, answers = evaluator.inspect(settings)
     n = len(truths)
     n_true, state = np.zeros(n, np.uint16), np.zeros(n, np.uint8)
     for frame, pattern in patterns.items():

@@ -7,14 +7,14 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs.evaluation import Evaluation, Evaluator, FrameOutcome
+from envs.evaluation import Evaluation, FrameOutcome
 from envs.parameter_space import Known, ParameterSpace
 from wrappers.errors import InputError
 from wrappers.files import write_whole
@@ -32,7 +32,7 @@ TABLES = Path(__file__).parent / "data" / "tables"
 
 
 def record_table(
-    evaluator: Evaluator,
+    evaluate_all: Callable[[Sequence[Settings]], Iterable[Evaluation]],
     space: ParameterSpace,
     grid: Mapping[str, Sequence[float]],
     path: str | os.PathLike[str],
@@ -42,7 +42,8 @@ def record_table(
 
     Parameters
     ----------
-    evaluator : Evaluator
+    evaluate_all : callable
+        Evaluates settings in their order, such as `LiveEvaluator.evaluate_all`.
     space : ParameterSpace
         Its base settings are kept but for what the grid has; what is known goes into the file.
     grid : mapping of str to sequence of float
@@ -57,12 +58,14 @@ def record_table(
     InputError
         If the file cannot be written.
     """
-    points = list(itertools.product(*grid.values()))
-    found = []
-    for done, point in enumerate(points, start=1):
-        settings = space.base.replace(**dict(zip(grid, point, strict=True)))
-        found.append(evaluator.evaluate(settings))
-        progress(done, len(points))
+    points = [
+        space.base.replace(**dict(zip(grid, point, strict=True)))
+        for point in itertools.product(*grid.values())
+    ]
+    found: list[Evaluation] = []
+    for evaluation in evaluate_all(points):
+        found.append(evaluation)
+        progress(len(found), len(points))
     shape = tuple(len(values) for values in grid.values())
 
     def gathered(of: Callable[[Evaluation], object], dtype: str) -> NDArray[np.generic]:

@@ -12,7 +12,7 @@ import itertools
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,11 @@ from tuner.tuning import Request, search_space
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.files import write_whole
-from wrappers.frames.run import Frame, Run
+from wrappers.frames.run import Run
 from wrappers.indexing import Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
-from wrappers.peakfinding.peak_batch import search_frames
+from wrappers.peakfinding.peak_batch import PeakBatch
 from wrappers.peakfinding.peakfinder8 import PeakFinder
-from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
 __all__ = ["Grid", "measure_grid", "open_run"]
@@ -134,16 +133,16 @@ def _index_part(
     points = [grid[i] for i in alive]
     finder = PeakFinder(Geometry.read(request.geometry))
     indexed = np.zeros((len(part), len(points)), bool)
-    for found_in in search_frames(finder, part, points):
-        frame = part[found_in.index]
+    for frame in PeakBatch(finder, part).search(points):
         known: dict[tuple[bytes, bytes, float | None], bool] = {}
-        for number, (point, peaks) in enumerate(zip(points, found_in.lists, strict=True)):
+        for number, (point, pattern) in enumerate(zip(points, frame.patterns, strict=True)):
+            peaks = pattern.peaks
             if len(peaks) < point.min_peaks:
                 continue
             key = (peaks.fs.tobytes(), peaks.ss.tobytes(), point.clen)
             if key not in known:
-                known[key] = indexer.index([_pattern(run, frame, peaks, point)])[0].indexed
-            indexed[found_in.index, number] = known[key]
+                known[key] = indexer.index([_placed(run, pattern, point)])[0].indexed
+            indexed[frame.index, number] = known[key]
     with io.BytesIO() as buffer:
         np.savez(buffer, points=alive, indexed=indexed)
         write_whole(kept, buffer.getvalue())
@@ -159,11 +158,14 @@ def _plain_seconds(request: Request, numbers: NDArray[np.intp]) -> float:
         len(run), size=len(numbers)
     )
 
+    batch = PeakBatch(finder, run)
+
     def evaluate(number: int, index: int) -> None:
-        frame, point = run[index], points[number]
-        peaks = finder.find(frame, point)
-        if len(peaks) >= point.min_peaks:
-            indexer.index([_pattern(run, frame, peaks, point)])
+        point = points[number]
+        (frame,) = batch.search([point], [index])
+        for pattern in frame.patterns:
+            if len(pattern.peaks) >= point.min_peaks:
+                indexer.index([_placed(run, pattern, point)])
 
     evaluate(0, 0)  # compiles
     started = time.process_time()
@@ -172,9 +174,9 @@ def _plain_seconds(request: Request, numbers: NDArray[np.intp]) -> float:
     return time.process_time() - started
 
 
-def _pattern(run: Run, frame: Frame, peaks: PeakList, point: Settings) -> Pattern:
+def _placed(run: Run, pattern: Pattern, point: Settings) -> Pattern:
     offset = 0.0 if point.clen is None else point.clen - run.nominal_clen
-    return Pattern(peaks, frame.photon_energy, frame.camera_length + offset)
+    return replace(pattern, camera_length=pattern.camera_length + offset)
 
 
 @functools.cache

@@ -40,7 +40,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Frame, Run
 from wrappers.indexing import Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
-from wrappers.peakfinding.peak_batch import Finder, find_all
+from wrappers.peakfinding.peak_batch import Finder, PeakBatch
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.peaks import PeakList
@@ -129,8 +129,8 @@ def main(folder: Path, picture: Path | None, as_json: bool) -> None:
                 MIN_SNR[name.split()[0]], THRESHOLD, MIN_PIX_COUNT
             )
         ]
-        found = find_all(finder, run, grid, jobs)
-        columns = [[frame.lists[i] for frame in found] for i in range(len(grid))]
+        found = list(PeakBatch(finder, run, jobs=jobs).search(grid))
+        columns = [[frame.patterns[i].peaks for frame in found] for i in range(len(grid))]
         scores = [score(peaks, truth, CLASSES) for peaks in columns]
         rates = [index(indexer, run, peaks, truth) for peaks in columns]
         order = sorted(range(len(grid)), key=lambda i: -scores[i]["f1"])

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from experiments.peakfinder_cases import DETECTORS, Case, make_case
 from experiments.peakfinder_programs import Cfelpyutils, count_different, time_indexamajig
 from tuner.cli.options import print_json, stderr
-from wrappers.peakfinding.peak_batch import search_frames
+from wrappers.peakfinding.peak_batch import PeakBatch
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.settings import Settings
@@ -227,7 +227,7 @@ def scale_with_jobs(case: Case) -> Iterator[dict[str, float]]:
     least = dict.fromkeys(choices, np.inf)
     for _, jobs in itertools.product(range(5), choices):
         started = time.perf_counter()
-        for _ in search_frames(finder, frames, grid, jobs):
+        for _ in PeakBatch(finder, frames, jobs=jobs).search(grid):
             pass
         least[jobs] = min(least[jobs], time.perf_counter() - started)
     for jobs, seconds in least.items():

@@ -109,6 +109,26 @@ def test_what_was_indexed_is_not_indexed_again(parts):
         assert indexer.given == 2 * given
 
 
+def test_many_settings_at_once_are_evaluated_as_one_by_one(parts, monkeypatch):
+    monkeypatch.setattr("envs.live_evaluator.REMEMBERED", 4)  # two calls of the pool
+    run, geometry, cell = parts
+    tried = [
+        GOOD.replace(min_snr=snr, clen=clen) for snr in (4.5, 6.0, 9.0) for clen in (0.08, 0.081)
+    ]
+    with LiveEvaluator(run, geometry, cell, FastIndexer(geometry, cell), range(FRAMES)) as live:
+        one_by_one = [live.evaluate(settings) for settings in tried]
+    indexer = Counting(geometry, cell)
+    with LiveEvaluator(run, geometry, cell, indexer, range(FRAMES)) as live:
+        together = live.evaluate_all(tried)
+        first = next(together)
+        assert indexer.given == first.n_hits + first.n_decoys  # as they are done
+        together = [first, *together]
+    assert [each.outcomes for each in together] == [each.outcomes for each in one_by_one]
+    assert [each.settings for each in together] == tried
+    assert len({each.n_hits for each in together}) > 1
+    assert all(each.core_seconds > 0 for each in together)
+
+
 def test_the_wrong_camera_length_shows_in_the_cells(parts):
     run, geometry, cell = parts
     with LiveEvaluator(run, geometry, cell, FastIndexer(geometry, cell), range(FRAMES)) as live:

@@ -45,8 +45,9 @@ def test_peaks_are_those_of_masked_frames(known, jobs, memory):
     finder, mask = PeakFinder(run.geometry), SettingsMask(run.geometry, run.bad_pixels)
     with FramePool(run, run.geometry, None, jobs, memory) as pool:
         for settings in MASKED:
-            found = pool.search(range(4), settings)
-            for index, pattern in found.items():
+            found = pool.search(range(4), [settings])
+            for index, peaks in found.items():
+                (pattern,) = peaks.patterns
                 frame = run[index]
                 frame = replace(frame, mask=mask.on(frame.mask, settings))
                 expected = finder.find(frame, settings)

@@ -40,10 +40,10 @@ def expected(run):
 
 def check(pool, run, expected):
     for settings, lists in zip(ASKED, expected, strict=True):
-        found = pool.search(range(len(run)), settings)
+        found = pool.search(range(len(run)), [settings])
         for index, peaks in enumerate(lists):
-            np.testing.assert_array_equal(found[index].peaks.fs, peaks.fs)
-            np.testing.assert_array_equal(found[index].peaks.snr, peaks.snr)
+            np.testing.assert_array_equal(found[index].patterns[0].peaks.fs, peaks.fs)
+            np.testing.assert_array_equal(found[index].patterns[0].peaks.snr, peaks.snr)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -81,4 +81,4 @@ def test_a_geometry_that_knows_no_photon_is_told_of(run):
         FramePool(unknown, geometry, None, jobs=2) as pool,
         pytest.raises(InputError, match=r"no_photon\.geom does not say how many ADU a photon is"),
     ):
-        pool.search([0], ROBUST)
+        pool.search([0], [ROBUST])

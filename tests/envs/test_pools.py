@@ -17,7 +17,6 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import ProgramError
 from wrappers.frames.run import Run
-from wrappers.indexing import Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.settings import Settings
 
@@ -42,8 +41,8 @@ def expected(parts):
     """What one process says of all frames."""
     run, geometry, cell = parts
     with FramePool(run, geometry, FastIndexer(geometry, cell), jobs=1) as pool:
-        patterns = pool.search(range(FRAMES), GOOD)
-        return summary(patterns), [a.indexed for a in pool.index(list(patterns.values()))]
+        found = pool.search(range(FRAMES), [GOOD])
+        return summary(found), indexed(pool, found)
 
 
 @pytest.fixture(scope="module")
@@ -97,24 +96,25 @@ def make_pool(request, parts):
 
 
 def summary(found) -> dict[int, int | str]:
-    return {
-        frame: len(what.peaks) if isinstance(what, Pattern) else what
-        for frame, what in found.items()
-    }
+    return {frame: what.failure or len(what.patterns[0].peaks) for frame, what in found.items()}
+
+
+def indexed(pool, found) -> list[bool]:
+    return [answer.indexed for answer in pool.index([what.patterns[0] for what in found.values()])]
 
 
 def test_many_processes_say_what_one_says(make_pool, parts, expected):
     pool = make_pool(parts[0])
     before = pool.core_seconds()
     for _ in range(2):  # read and held
-        patterns = pool.search(range(FRAMES), GOOD)
-        assert summary(patterns) == expected[0]
-    assert [a.indexed for a in pool.index(list(patterns.values()))] == expected[1]
+        found = pool.search(range(FRAMES), [GOOD])
+        assert summary(found) == expected[0]
+    assert indexed(pool, found) == expected[1]
     assert pool.core_seconds() > before
 
 
 def test_a_frame_whose_worker_dies_once_is_done_by_another(make_pool, deadly_run, expected):
-    assert summary(make_pool(deadly_run(1)).search(range(FRAMES), GOOD)) == expected[0]
+    assert summary(make_pool(deadly_run(1)).search(range(FRAMES), [GOOD])) == expected[0]
 
 
 def test_a_frame_that_kills_again_and_again_is_the_only_one_lost(
@@ -122,7 +122,7 @@ def test_a_frame_that_kills_again_and_again_is_the_only_one_lost(
 ):
     # A pool of processes tries it twice, Dask a worker four times and then the frame alone.
     deaths = 2 if "processes" in request.node.name else 100
-    found = summary(make_pool(deadly_run(deaths)).search(range(FRAMES), GOOD))
+    found = summary(make_pool(deadly_run(deaths)).search(range(FRAMES), [GOOD]))
     assert found == {**expected[0], DEADLY: KILLED}
 
 
@@ -134,7 +134,7 @@ def test_workers_that_keep_dying_end_the_call(parts, deadly_run):
         pytest.raises(ProgramError, match="killed again and again"),
     ):
         for _ in range(MOST_DEATHS):
-            pool.search([DEADLY, DEADLY, DEADLY], GOOD)
+            pool.search([DEADLY, DEADLY, DEADLY], [GOOD])
 
 
 def test_a_worker_killed_in_the_middle_of_its_work_costs_nothing(cluster, parts, expected):
@@ -146,7 +146,7 @@ def test_a_worker_killed_in_the_middle_of_its_work_costs_nothing(cluster, parts,
         killer = threading.Thread(target=kill_soon, args=(victim,))
         killer.start()
         for _ in range(40):
-            assert summary(pool.search(range(FRAMES), GOOD)) == expected[0]
+            assert summary(pool.search(range(FRAMES), [GOOD])) == expected[0]
         killer.join()
         assert not psutil.pid_exists(victim)
 
@@ -171,4 +171,4 @@ def test_a_cluster_without_workers_says_so(parts, monkeypatch):
         ClusterPool(client, run, geometry, FastIndexer(geometry, cell), 0) as pool,
         pytest.raises(ProgramError, match="no workers left"),
     ):
-        pool.search([0], GOOD)
+        pool.search([0], [GOOD])

@@ -44,7 +44,12 @@ def space(live) -> ParameterSpace:
 @pytest.fixture(scope="module")
 def table(live, space, tmp_path_factory) -> TableEvaluator:
     path = tmp_path_factory.mktemp("tables") / "one.npz"
-    record_table(live, space, {**GRID, "clen": [0.098, 0.1, 0.102]}, path)
+    record_table(
+        lambda points: map(live.evaluate, points),
+        space,
+        {**GRID, "clen": [0.098, 0.1, 0.102]},
+        path,
+    )
     return TableEvaluator(path)
 
 

@@ -28,7 +28,6 @@ from tuner.cli.options import (
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.files import write_whole
 from wrappers.frames.cxi import CxiWriter
-from wrappers.indexing import Pattern
 
 __all__ = ["command"]
 
@@ -74,16 +73,17 @@ def command(
         progress_bar("finding peaks", len(run)) as show,
     ):
         for frames in batches(len(run), jobs):
-            for index, found in pool.search(frames, settings).items():
-                if not isinstance(found, Pattern):
-                    stderr.print(f"left out: {found}", markup=False, highlight=False)
+            for index, found in pool.search(frames, [settings]).items():
+                if found.failure:
+                    stderr.print(f"left out: {found.failure}", markup=False, highlight=False)
                     unreadable += 1
                     continue
                 file, event = run.name(index)
                 source = (os.path.abspath(file), event)
-                length = found.camera_length + clen_change
-                writer.append(found.peaks, found.photon_energy, length, source=source)
-                counts.append(len(found.peaks))
+                (pattern,) = found.patterns
+                length = pattern.camera_length + clen_change
+                writer.append(pattern.peaks, pattern.photon_energy, length, source=source)
+                counts.append(len(pattern.peaks))
             show(frames[-1] + 1)
     shifts = {f"shift_{axis}": f"{getattr(settings, f'shift_{axis}'):.9f} m" for axis in "xy"}
     write_whole(output.with_suffix(".geom"), slab_geometry_text(read, **shifts))

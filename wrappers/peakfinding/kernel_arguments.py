@@ -27,7 +27,7 @@ def clipping(settings: Settings) -> tuple[float, float, float, float]:
 
 
 def flat(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array in one dimension and of a type that the kernels take.
+    """Return an array in one dimension without gaps, and of a type that the kernels take.
 
     Nearly always the same memory.
     """
@@ -35,4 +35,4 @@ def flat(array: NDArray[Any]) -> NDArray[Any]:
         array = array.astype(np.float32)
     elif not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    return array.reshape(-1)
+    return np.ascontiguousarray(array).reshape(-1)

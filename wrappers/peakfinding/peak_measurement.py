@@ -14,27 +14,27 @@ from numba import njit
 
 from wrappers.peakfinding.peak_regions import (
     ONE,
-    bits_from,
     join_regions,
     panel_bounds,
-    room_for_regions,
+    possible_seeds,
     set_bit,
 )
-from wrappers.peakfinding.vectors import LANES, add_pixels, no_sums, prefetch, total_sums
+from wrappers.peakfinding.vectors import LANES, add_pixels, bits_at, no_pixels, prefetch, total_sums
 
 __all__ = ["PEAK_ROWS", "find_peaks"]
 
 PEAK_ROWS = ("fs", "ss", "intensity", "snr", "panel", "n_pixels", "max_value")
 """The rows of what `find_peaks` writes."""
 
-FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 NO_SIGMA = 0.01
-BATCH = 64
-"""So many regions are joined before they are measured."""
+MANY = 8
+"""From one bright pixel in so many words on there are many."""
+AHEAD = 10
+"""A region's memory is asked for so many regions before it is needed."""
 
 
 @njit(cache=True, nogil=True)
-def find_peaks(data, layout, search, limits, bright, free, closed, ready, progress, peaks):
+def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progress, peaks):
     """Join bright pixels to regions and write those that are peaks, by panel and raster.
 
     It may be called with more and more of the bright pixels. Once there are enough peaks, the
@@ -43,19 +43,21 @@ def find_peaks(data, layout, search, limits, bright, free, closed, ready, progre
     Parameters
     ----------
     data : array (n_pixels,)
-        The flat slab.
+        The flat slab; `LANES` pixels or more.
     layout : tuple
-        radius (flat), width, panels and slope, as in `radial_layout.RadialLayout`.
+        radius (flat), width and panels, as in `radial_layout.RadialLayout`.
     search : tuple
-        min_snr, min_pix_count, max_pix_count, local_bg_radius, min_res, max_res (infinite for
-        no limit).
+        min_snr, min_pix_count, max_pix_count, local_bg_radius.
     limits : tuple
         mean and upper, float32 arrays (n_rings,).
     bright : int32 array
         Flat indices p of the pixels above their limits, and ~p for those just on them.
-    free, closed : uint64 array (n_pixels // 64 + 2,)
-        A pixel's bit is set in `free` while it is bright and not yet taken, and in `closed` where
-        it cannot be background. They start as zeros and as written by `peak_regions.pack_unusable`.
+    bits : tuple
+        Four of `peak_regions.no_bits`: where a pixel is bright and not yet taken, which starts as
+        zeros; where it cannot be background, which starts with what is not to be searched; and
+        room for more.
+    regions : tuple
+        Of `peak_regions.room_for_regions`, with room for as many pixels as are bright.
     ready : int
         So many rows, counted from panel to panel, have all their bright pixels by now.
     progress : int64 array (4,)
@@ -64,187 +66,201 @@ def find_peaks(data, layout, search, limits, bright, free, closed, ready, progre
     peaks : float64 array (7, n)
         Written, with `PEAK_ROWS`.
     """
-    radius, width, panels, _ = layout
-    _, min_pix_count, max_pix_count, local_bg_radius, _, _ = search
+    _, width, panels = layout
+    _, min_pix_count, max_pix_count, local_bg_radius = search
+    free, closed = bits[:2]
+    # Many pixels are faster dealt with word by word than one by one, few are not.
+    many = len(bright) > len(free) // MANY
     for p in bright[progress[0] :]:
         if p >= 0:
             set_bit(free, p)
-        set_bit(closed, max(p, ~p))
+        if p < 0 or not many:
+            set_bit(closed, max(p, ~p))
+    if many:
+        for word in range(len(free)):
+            closed[word] |= free[word]
     progress[0] = len(bright)
     reach = 2 * local_bg_radius
-    disc = _disc(min(reach, len(data) // width), width)
+    disc = _disc(reach, len(data) // width, width)
     sizes = min_pix_count, max_pix_count
-    regions = room_for_regions(BATCH, len(bright))
-    n_regions = BATCH
-    while n_regions == BATCH and progress[1] < peaks.shape[1]:
-        n_regions = join_regions(free, width, panels, sizes, ready, reach, progress[2:], regions)
-        _ask_for_memory(data, radius, width, local_bg_radius, n_regions, regions)
+    possible = possible_seeds(free, width, min_pix_count, bits[2:]) if many else free
+    n_regions = n_most = len(regions[1])
+    while n_regions == n_most and progress[1] < peaks.shape[1]:
+        n_regions = join_regions(
+            free, possible, width, panels, sizes, ready, reach, progress[2:], regions
+        )
         progress[1] = _measure_batch(
             data, layout, search, limits, closed, disc, n_regions, regions, peaks, progress[1]
         )
 
 
-@njit(cache=True, nogil=True)
-def _ask_for_memory(data, radius, width, local_bg_radius, n_regions, regions):
-    """Prefetch what `_measure_batch` will read."""
-    start, _, ss, fs = regions
-    reach = 2 * local_bg_radius
-    for i in range(n_regions):
-        p = np.int64(ss[start[i]]) * width + fs[start[i]]
-        prefetch(radius, p)
-        prefetch(radius, min(p + width, len(radius) - 1))
-        if reach * width + reach <= p < len(data) - reach * width - reach:
-            for row in range(p - reach * width, p + reach * width, width):
-                prefetch(data, row - local_bg_radius)
-                prefetch(data, row + local_bg_radius)
+@njit(cache=True, nogil=True, forceinline=True)
+def _ask_for_memory(data, radius, width, reach, region_ss, region_fs, first, stop):
+    """Prefetch what `_measure_batch` will read for a region."""
+    p = np.int64(region_ss[first]) * width + region_fs[first]
+    if stop > first + 1:
+        for k in range(first, stop):
+            prefetch(radius, np.int64(region_ss[k]) * width + region_fs[k])
+    if reach * width + reach <= p < len(data) - reach * width - reach:
+        for row in range(p - reach * width, p + reach * width, width):
+            prefetch(data, row - reach // 2)
+            prefetch(data, row + reach // 2)
 
 
 @njit(cache=True, nogil=True)
 def _measure_batch(data, layout, search, limits, closed, disc, n_regions, regions, peaks, n_peaks):
     """Write the rows of those regions that are peaks; return the new number of peaks."""
-    radius, width, panels, slope = layout
-    min_snr, _, _, local_bg_radius, min_res, max_res = search
+    radius, width, panels = layout
+    min_snr, _, _, local_bg_radius = search
     start, owner, region_ss, region_fs = regions
-    mean = limits[0]
+    mean, upper = limits
     reach = 2 * local_bg_radius
-    # No pixel of a background is further from the beam than the centre, or nearer, by more.
-    margin = slope * 2 * reach
     last_centre = len(data) - LANES - reach * width - reach
-    for i in range(n_regions):
+    above_mean = (mean <= upper).all()
+    for i in range(-AHEAD, n_regions):
+        if i + AHEAD < n_regions:
+            first, stop = start[i + AHEAD], start[i + AHEAD + 1]
+            _ask_for_memory(data, radius, width, reach, region_ss, region_fs, first, stop)
+        if i < 0:
+            continue
         if n_peaks == peaks.shape[1]:
             break
         panel = panel_bounds(panels, owner[i])
         first, stop = start[i], start[i + 1]
-        ss, fs = _rounded_centroid(
-            data, radius, width, mean, region_ss, region_fs, first, stop, panel
-        )
-        if ss < 0:
-            continue
+        if stop == first + 1 and above_mean:
+            ss, fs = np.int64(region_ss[first]), np.int64(region_fs[first])
+            value = np.float64(np.float32(data[ss * width + fs]))
+            totals = value, value * (ss - panel[0]), value * (fs - panel[2]), value
+        else:
+            ss, fs, totals = _add_up(
+                data, radius, width, mean, region_ss, region_fs, first, stop, panel
+            )
+            if ss < 0:
+                continue
         centre = ss * width + fs
-        r = radius[centre]
-        if not (min_res < r - margin and r + margin < max_res and len(data) >= LANES):
-            between = (min_res, max_res)
-            sums = _careful_disc_sums(data, closed, ss, fs, reach, width, panel, radius, between)
-        elif (
+        if (
             panel[0] <= ss - reach
             and ss + reach <= panel[1] + 1
             and panel[2] <= fs - reach
             and fs + reach <= panel[3] + 1
             and centre <= last_centre
         ):
-            sums = _disc_sums(data, closed, centre, disc)
+            sums = _disc_sums(data, closed, ss, fs, width, disc)
         else:
-            sums = _border_disc_sums(data, closed, ss, fs, reach, width, panel)
+            sums = _border_disc_sums(data, closed, ss, fs, width, disc, panel)
         local, sigma = _mean_and_sigma(sums)
         if sigma < 0:
-            local, sigma = np.float64(mean[int(np.rint(r))]), NO_SIGMA
-        if sigma == 0:  # a background without noise: CrystFEL refuses these, too
+            local, sigma = np.float64(mean[int(np.rint(radius[centre]))]), NO_SIGMA
+        total, sum_ss, sum_fs, largest = totals
+        if sigma == 0 or total == 0:  # no noise, or no centre: CrystFEL refuses these, too
             continue
-        peak_fs, peak_ss, intensity, largest = _integrate(
-            data, width, region_ss, region_fs, first, stop, panel, local
-        )
+        peak_fs = sum_fs / total + panel[2] + 0.5
+        peak_ss = sum_ss / total + panel[0] + 0.5
+        intensity, largest = total - (stop - first) * local, largest - local
         snr = intensity / sigma
         on_panel = panel[2] <= peak_fs <= panel[3] + 1 and panel[0] <= peak_ss <= panel[1] + 1
-        if snr >= min_snr and largest >= sums[3] - local and on_panel:
-            peaks[0, n_peaks], peaks[1, n_peaks], peaks[2, n_peaks] = peak_fs, peak_ss, intensity
-            peaks[3, n_peaks], peaks[4, n_peaks] = snr, owner[i]
-            peaks[5, n_peaks], peaks[6, n_peaks] = stop - first, largest
-            n_peaks += 1
+        # Written in any case: whether it is kept is anybody's guess, and wrong guesses take time.
+        peaks[0, n_peaks], peaks[1, n_peaks], peaks[2, n_peaks] = peak_fs, peak_ss, intensity
+        peaks[3, n_peaks], peaks[4, n_peaks] = snr, owner[i]
+        peaks[5, n_peaks], peaks[6, n_peaks] = stop - first, largest
+        n_peaks += (snr >= min_snr) & (largest >= sums[3] - local) & on_panel
     return n_peaks
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _rounded_centroid(data, radius, width, mean, region_ss, region_fs, first, stop, panel):
-    """Return the pixel (ss, fs) nearest to the centre of the excess over the ring's mean.
+def _add_up(data, radius, width, mean, region_ss, region_fs, first, stop, panel):
+    """Return where the background of a region is, and what its peak is made of.
 
-    (-1, -1) where there is none.
+    Returns
+    -------
+    ss, fs : int
+        The pixel nearest to the centre of the excess over the ring's mean; -1 where there is none.
+    totals : tuple of float
+        Sum of the values, of their products with ss and with fs on the panel, and the largest.
     """
-    weights = sum_ss = sum_fs = np.float32(0)
+    weights = weighted_ss = weighted_fs = np.float32(0)
+    total = sum_ss = sum_fs = 0.0
+    largest = -math.inf
     for k in range(first, stop):
         ss, fs = np.int64(region_ss[k]), np.int64(region_fs[k])
         p = ss * width + fs
-        weight = np.float32(abs(np.float32(data[p]) - mean[int(np.rint(radius[p]))]))
+        on_ss, on_fs = ss - panel[0], fs - panel[2]
+        single = np.float32(data[p])
+        weight = np.float32(abs(single - mean[int(np.rint(radius[p]))]))
         weights = np.float32(weights + weight)
-        sum_ss = np.float32(sum_ss + np.float32(weight * np.float32(ss - panel[0])))
-        sum_fs = np.float32(sum_fs + np.float32(weight * np.float32(fs - panel[2])))
+        weighted_ss = np.float32(weighted_ss + np.float32(weight * np.float32(on_ss)))
+        weighted_fs = np.float32(weighted_fs + np.float32(weight * np.float32(on_fs)))
+        value = np.float64(single)
+        total += value
+        sum_ss += value * on_ss
+        sum_fs += value * on_fs
+        largest = max(largest, value)
+    totals = total, sum_ss, sum_fs, largest
     if weights == 0:
-        return -1, -1
-    centre_ss = np.rint(np.float32(sum_ss / weights))
-    centre_fs = np.rint(np.float32(sum_fs / weights))
-    return int(centre_ss) + panel[0], int(centre_fs) + panel[2]
+        return -1, -1, totals
+    centre_ss = np.rint(np.float32(weighted_ss / weights))
+    centre_fs = np.rint(np.float32(weighted_fs / weights))
+    return int(centre_ss) + panel[0], int(centre_fs) + panel[2], totals
 
 
 @njit(cache=True, nogil=True)
-def _disc(reach, width):
-    """Return a disc as pieces of rows: flat offset from the centre, and bits of its pixels.
+def _disc(reach, height, width):
+    """Return a disc as pieces of rows: row and first column from the centre, bits of its pixels.
 
-    Both are arrays (n_pieces,). The rows go from -reach to reach - 1, and so do the pixels.
+    All are arrays (n_pieces,). The rows go from -reach to reach - 1, and so do the pixels, as far
+    as a frame has so many.
     """
-    most = 2 * reach * (2 * reach // LANES + 1)
-    offset, lanes = np.empty(most, np.int64), np.empty(most, np.uint64)
+    tall = min(reach, height)
+    wide = min(reach, width)
+    most = 2 * tall * (2 * wide // LANES + 1)
+    rows, columns = np.empty(most, np.int64), np.empty(most, np.int64)
+    lanes = np.empty(most, np.uint64)
     n = 0
-    for row in range(-reach, reach):
-        half = int(math.sqrt(reach**2 - row**2))
-        stop = min(half + 1, reach)
+    for row in range(-tall, tall):
+        half = min(int(math.sqrt(reach**2 - row**2)), wide)
+        stop = min(half + 1, wide)
         for first in range(-half, stop, LANES):
-            offset[n] = row * width + first
+            rows[n], columns[n] = row, first
             lanes[n] = (ONE << np.uint64(min(stop - first, LANES))) - ONE
             n += 1
-    return offset[:n], lanes[:n]
+    return rows[:n], columns[:n], lanes[:n]
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _disc_sums(data, closed, centre, disc):
+def _disc_sums(data, closed, ss, fs, width, disc):
     """Return number, sum, sum of squares and largest (or 0) of a disc's background pixels.
 
     Those are the finite ones that are not closed.
     """
-    offset, lanes = disc
-    sums = no_sums()
-    for k in range(len(offset)):
-        p = centre + offset[k]
-        sums = add_pixels(sums, data, p, lanes[k] & ~bits_from(closed, p))
+    rows, columns, lanes = disc
+    centre = ss * width + fs
+    sums = no_pixels(data)
+    for k in range(len(rows)):
+        p = centre + rows[k] * width + columns[k]
+        sums = add_pixels(sums, data, p, lanes[k] & ~bits_at(closed, p))
     return total_sums(sums)
 
 
 @njit(cache=True, nogil=True)
-def _border_disc_sums(data, closed, centre_ss, centre_fs, reach, width, panel):
+def _border_disc_sums(data, closed, ss, fs, width, disc, panel):
     """Do as `_disc_sums` with the pixels on the panel."""
-    sums = no_sums()
-    for ss in range(max(centre_ss - reach, panel[0]), min(centre_ss + reach, panel[1] + 1)):
-        half = int(math.sqrt(reach**2 - (ss - centre_ss) ** 2))
-        begin = max(centre_fs - half, panel[2])
-        stop = min(centre_fs + min(half + 1, reach), panel[3] + 1)
-        for fs in range(begin, stop, LANES):
-            # At the very end of the frame the lanes begin earlier.
-            first = min(ss * width + fs, len(data) - LANES)
-            skipped = np.uint64(ss * width + fs - first)
-            lanes = ((ONE << np.uint64(min(stop - fs, LANES))) - ONE) << skipped
-            sums = add_pixels(sums, data, first, lanes & ~bits_from(closed, first))
+    rows, columns, lanes = disc
+    sums = no_pixels(data)
+    for k in range(len(rows)):
+        row, first = ss + rows[k], fs + columns[k]
+        if not panel[0] <= row <= panel[1]:
+            continue
+        before, after = min(max(panel[2] - first, 0), LANES), max(panel[3] + 1 - first, 0)
+        chosen = lanes[k] >> np.uint64(before) << np.uint64(before)
+        chosen &= (ONE << np.uint64(min(after, LANES))) - ONE
+        if not chosen:
+            continue
+        # At the frame's very ends the lanes begin elsewhere.
+        p = row * width + first
+        moved = min(max(p, 0), len(data) - LANES)
+        chosen = chosen >> np.uint64(max(moved - p, 0)) << np.uint64(max(p - moved, 0))
+        sums = add_pixels(sums, data, moved, chosen & ~bits_at(closed, moved))
     return total_sums(sums)
-
-
-@njit(cache=True, nogil=True)
-def _careful_disc_sums(data, closed, centre_ss, centre_fs, reach, width, panel, radius, between):
-    """Do as `_disc_sums` with the pixels on the panel and strictly between two radii."""
-    n = 0
-    total = 0.0
-    squares = 0.0
-    top = np.float32(0)
-    for ss in range(max(centre_ss - reach, panel[0]), min(centre_ss + reach, panel[1] + 1)):
-        half = int(math.sqrt(reach**2 - (ss - centre_ss) ** 2))
-        first = max(centre_fs - half, panel[2])
-        stop = min(centre_fs + min(half + 1, reach), panel[3] + 1)
-        for fs in range(first, stop):
-            p = ss * width + fs
-            value = np.float32(data[p])
-            open_ = not bits_from(closed, p) & ONE
-            if open_ and between[0] < radius[p] < between[1] and abs(value) <= FLOAT_MAX:
-                n += 1
-                total += np.float64(value)
-                squares += np.float64(value) ** 2
-                top = max(top, value)
-    return n, total, squares, top
 
 
 @njit(cache=True, nogil=True)
@@ -262,22 +278,3 @@ def _mean_and_sigma(sums):
         return 0.0, -1.0
     mean, variance = _mean_and_variance(n, total, squares)
     return mean, math.sqrt(variance) if variance >= 0 else NO_SIGMA
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _integrate(data, width, region_ss, region_fs, first, stop, panel, local):
-    """Return centroid (fs, ss), intensity and largest pixel over the local background."""
-    total = sum_ss = sum_fs = 0.0
-    largest = -math.inf
-    for k in range(first, stop):
-        ss, fs = np.int64(region_ss[k]), np.int64(region_fs[k])
-        value = np.float64(np.float32(data[ss * width + fs]))
-        total += value
-        sum_ss += value * (ss - panel[0])
-        sum_fs += value * (fs - panel[2])
-        largest = max(largest, value)
-    intensity = total - (stop - first) * local
-    if total == 0:
-        return math.nan, math.nan, intensity, largest - local
-    fs, ss = sum_fs / total + panel[2] + 0.5, sum_ss / total + panel[0] + 0.5
-    return fs, ss, intensity, largest - local

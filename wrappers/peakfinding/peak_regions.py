@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from wrappers.peakfinding.vectors import BITS, bits_false, trailing_zeros
+from wrappers.peakfinding.vectors import BITS, bits_at, bits_false, bits_nonzero, trailing_zeros
 
 __all__ = [
     "EVERYTHING",
     "bits_from",
     "join_pixels",
     "join_regions",
+    "no_bits",
+    "pack_outside",
     "pack_unusable",
     "panel_bounds",
     "room_for_regions",
@@ -24,8 +27,15 @@ __all__ = [
 
 ONE = np.uint64(1)
 ALL = ~np.uint64(0)
+EDGES = ONE | ONE << np.uint64(63)
+"""The pixels at a word's ends, which have neighbours in other words."""
 EVERYTHING = 1 << 62
 """Rows that are ready where all are."""
+
+
+def no_bits(n_pixels: int) -> NDArray[np.uint64]:
+    """Return an unset bit for each pixel, and for some more: the kernels read beyond the end."""
+    return np.zeros(n_pixels // BITS + BITS + 2, np.uint64)
 
 
 @njit(cache=True, nogil=True)
@@ -36,7 +46,7 @@ def pack_unusable(mask, bits):
     ----------
     mask : bool array (n_pixels,)
         True where usable.
-    bits : uint64 array (n_pixels // 64 + 2,)
+    bits : uint64 array
         Written.
     """
     n_words = len(mask) // BITS
@@ -45,6 +55,15 @@ def pack_unusable(mask, bits):
     bits[n_words:] = 0
     for p in range(n_words * BITS, len(mask)):
         if not mask[p]:
+            set_bit(bits, p)
+
+
+@njit(cache=True, nogil=True)
+def pack_outside(radius, min_res, max_res, bits):
+    """Set the bits of the pixels that are not strictly between two radii; clear the others."""
+    bits[:] = 0
+    for p in range(len(radius)):
+        if not min_res < radius[p] < max_res:
             set_bit(bits, p)
 
 
@@ -58,7 +77,7 @@ def join_pixels(bright, width, panels, min_pix_count, max_pix_count, free):
         Flat indices, in any order.
     width, panels
         As for `peak_measurement.find_peaks`.
-    free : uint64 array (n_pixels // 64 + 2,)
+    free : uint64 array
         Scratch of zeros.
 
     Returns
@@ -74,7 +93,9 @@ def join_pixels(bright, width, panels, min_pix_count, max_pix_count, free):
     regions = room_for_regions(len(bright) // min_pix_count, len(bright))
     sizes = min_pix_count, max_pix_count
     position = np.zeros(2, np.int64)
-    n = join_regions(free, width, panels, sizes, EVERYTHING, 0, position, regions)
+    room = np.empty_like(free), np.empty_like(free)
+    possible = possible_seeds(free, width, min_pix_count, room)
+    n = join_regions(free, possible, width, panels, sizes, EVERYTHING, 0, position, regions)
     start, owner, ss, fs = regions
     n_pixels = start[n]
     pixel = ss[:n_pixels].astype(np.int64) * width + fs[:n_pixels]
@@ -93,13 +114,15 @@ def room_for_regions(most, most_pixels):
 
 
 @njit(cache=True, nogil=True)
-def join_regions(free, width, panels, sizes, ready, reach, position, regions):
+def join_regions(free, possible, width, panels, sizes, ready, reach, position, regions):
     """Take the next regions of permitted size, and their pixels out of the free ones.
 
     Parameters
     ----------
     free, width, panels, ready
         As for `peak_measurement.find_peaks`.
+    possible : uint64 array
+        Of `possible_seeds`.
     sizes : tuple of int
         Smallest and largest number of pixels.
     reach : int
@@ -116,7 +139,6 @@ def join_regions(free, width, panels, sizes, ready, reach, position, regions):
         rows must be ready before.
     """
     start, owner, ss, fs = regions
-    seeds = np.empty(width // BITS + 2, np.uint64)
     n_regions = end = 0
     for index in range(len(panels)):
         panel = panel_bounds(panels, index)
@@ -124,74 +146,130 @@ def join_regions(free, width, panels, sizes, ready, reach, position, regions):
         end += panel[1] - panel[0] + 1
         if index < position[0]:
             continue
-        top = panel[0] + 1
-        for row in range(max(position[1], top), panel[1]):
+        for row in range(max(position[1], panel[0] + 1), panel[1]):
             if end > ready and begin + row + 2 > ready:
                 position[0], position[1] = index, row
                 return n_regions
-            left = row * width + panel[2] + 1
-            n_seeds = panel[3] - panel[2] - 1
-            if n_seeds > 0:
-                _copy_row(free, left, n_seeds, seeds)
-            # A pixel without a neighbour is a region of its own. (Above the first row is one
-            # where no region begins.)
-            if n_seeds > 0 and sizes[0] > 1 and row > top:
-                _drop_lonely(free, left, n_seeds, width, seeds)
-            for word in range((n_seeds + BITS - 1) // BITS):
-                while seeds[word]:
-                    p = left + word * BITS + trailing_zeros(seeds[word])
-                    seeds[word] &= seeds[word] - ONE
-                    if not bits_from(free, p) & ONE:  # taken with another
-                        continue
-                    if n_regions == len(owner):
-                        position[0], position[1] = index, row
-                        return n_regions
-                    first = start[n_regions]
-                    n = _fill(free, row, p - row * width, panel, width, ss, fs, first)
-                    if end > ready:
-                        bottom = 0
-                        for k in range(first, first + n):
-                            bottom = max(bottom, int(ss[k]))
-                        if begin + min(bottom + reach, panel[1] + 1) > ready:
-                            for k in range(first, first + n):  # to be taken later
-                                set_bit(free, np.int64(ss[k]) * width + fs[k])
+            left, right = row * width + panel[2] + 1, row * width + panel[3]
+            for some in range(left >> 6, (right + 63) >> 6, BITS):
+                busy = bits_nonzero(possible, some)
+                n_words = ((right + 63) >> 6) - some
+                if n_words < BITS:
+                    busy &= (ONE << np.uint64(n_words)) - ONE
+                while busy:
+                    word = some + trailing_zeros(busy)
+                    busy &= busy - ONE
+                    seeds = possible[word] & _between(word, left, right)
+                    while True:
+                        seeds &= free[word]  # without those taken with another
+                        if not seeds:
+                            break
+                        p = word * BITS + trailing_zeros(seeds)
+                        if n_regions == len(owner):
                             position[0], position[1] = index, row
                             return n_regions
-                    if sizes[0] <= n <= sizes[1]:
-                        start[n_regions + 1] = first + n
-                        owner[n_regions] = index
-                        n_regions += 1
+                        first = start[n_regions]
+                        n = _fill(free, row, p - row * width, panel, width, ss, fs, first)
+                        if end > ready:
+                            bottom = _last_row(ss, first, n) + reach
+                            if begin + min(bottom, panel[1] + 1) > ready:
+                                _put_back(free, width, ss, fs, first, n)
+                                position[0], position[1] = index, row
+                                return n_regions
+                        if sizes[0] <= n <= sizes[1]:
+                            start[n_regions + 1] = first + n
+                            owner[n_regions] = index
+                            n_regions += 1
         position[1] = 0
     position[0] = len(panels)
     return n_regions
 
 
-@njit(cache=True, nogil=True)
-def _copy_row(bits, p, n, seeds):
-    """Write the words of a row's n bits from `p` on."""
-    n_words = (n + BITS - 1) // BITS
-    here, here_by = _place(p)
-    for k in range(np.uint64(n_words)):
-        seeds[k] = _word(bits, here + k, here_by)
-    seeds[n_words - 1] &= ALL >> np.uint64(-n & 63)
+@njit(cache=True, nogil=True, forceinline=True)
+def _last_row(ss, first, n):
+    """Return the last row of a region."""
+    last = 0
+    for k in range(first, first + n):
+        last = max(last, int(ss[k]))
+    return last
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _put_back(free, width, ss, fs, first, n):
+    """Free a region's pixels, to be taken later."""
+    for k in range(first, first + n):
+        set_bit(free, np.int64(ss[k]) * width + fs[k])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _between(word, left, right):
+    """Return the bits of a word that are those of pixels from `left` to before `right`."""
+    p = word * BITS
+    bits = ALL
+    if p < left:
+        bits &= ALL << np.uint64(left - p)
+    if p + BITS > right:
+        bits &= (ONE << np.uint64(max(right - p, 0))) - ONE
+    return bits
 
 
 @njit(cache=True, nogil=True)
-def _drop_lonely(bits, p, n, width, seeds):
-    """Clear the bits of `_copy_row` that have no neighbour to come, after them or below."""
-    n_words = (n + BITS - 1) // BITS
-    # Beside these two are the panel's outermost columns, where no region begins.
-    first, last = seeds[0] & ONE, bits_from(bits, p + n - 1) & ONE
-    # (Words and shifts by hand: the compiler then makes vectors.)
-    after, after_by = _place(p + 1)
-    left, left_by = _place(p + width - 1)
-    below, below_by = _place(p + width)
-    right, right_by = _place(p + width + 1)
-    for k in range(np.uint64(n_words)):
-        around = _word(bits, after + k, after_by) | _word(bits, left + k, left_by)
-        seeds[k] &= around | _word(bits, below + k, below_by) | _word(bits, right + k, right_by)
-    seeds[0] |= first
-    seeds[n_words - 1] |= last << np.uint64((n - 1) & 63)
+def possible_seeds(free, width, least, room):
+    """Return the bits of pixels whose region may have so many pixels.
+
+    Seen by their neighbours, but not by those in other words: then a pixel counts as possible.
+
+    Parameters
+    ----------
+    free, width
+        As for `join_regions`.
+    least : int
+    room : tuple of uint64 array
+        Two of `no_bits`; written.
+    """
+    if least == 1:
+        return free
+    margin = width // BITS + 2
+    words = np.uint64(max(len(free) - BITS - margin, margin))
+    seeds, inner = room
+    seeds[:] = free
+    if least == 2:
+        for k in range(np.uint64(margin), words):
+            seeds[k] = free[k] & _neighbours(free, k, width)[0]
+        return seeds
+    # Of three pixels that are joined, one has two neighbours.
+    inner[:] = free
+    for k in range(np.uint64(margin), words):
+        inner[k] = free[k] & _neighbours(free, k, width)[1]
+    for k in range(np.uint64(margin), words):
+        seeds[k] = free[k] & (inner[k] | _neighbours(inner, k, width)[0])
+    return seeds
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _neighbours(bits, k, width):
+    """Return which pixels of a word have a neighbour, and which have two, or may have them."""
+    shift = np.uint64(width) & np.uint64(63)
+    step = np.uint64(width) >> np.uint64(6)
+    here = bits[k]
+    below = _word(bits, k + step, shift)
+    # The row above begins so many bits before, which is a word earlier and some bits later.
+    back = (np.uint64(64) - shift) & np.uint64(63)
+    above = _word(bits, k - step - np.uint64(shift != np.uint64(0)), back)
+    one = two = EDGES
+    for other in (
+        here << ONE,
+        here >> ONE,
+        above << ONE,
+        above,
+        above >> ONE,
+        below << ONE,
+        below,
+        below >> ONE,
+    ):
+        two |= one & other
+        one |= other
+    return one, two
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -212,7 +290,7 @@ def _fill(bits, row, column, panel, width, ss, fs, first):
             if before < 0:
                 found = bits_from(bits, 0) << ONE & allowed
             else:
-                found = bits_from(bits, before) & allowed
+                found = bits_at(bits, before) & allowed
             while found:
                 p = before + trailing_zeros(found)
                 found &= found - ONE

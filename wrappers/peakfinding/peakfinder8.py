@@ -12,16 +12,25 @@ from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Frame
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, clipping, flat, radii
 from wrappers.peakfinding.peak_measurement import PEAK_ROWS, find_peaks
-from wrappers.peakfinding.peak_regions import EVERYTHING, pack_unusable
+from wrappers.peakfinding.peak_regions import (
+    EVERYTHING,
+    no_bits,
+    pack_outside,
+    pack_unusable,
+    room_for_regions,
+)
 from wrappers.peakfinding.prepared_frame import PreparedFrame
 from wrappers.peakfinding.radial_layout import RadialLayout
 from wrappers.peakfinding.ring_limits import limits_and_bright_pixels
 from wrappers.peakfinding.ring_order import sort_into_rings
-from wrappers.peakfinding.vectors import BITS, LANES
+from wrappers.peakfinding.vectors import LANES
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
 __all__ = ["MAX_N_PEAKS", "PeakFinder"]
+
+BATCH = 256
+"""So many regions are joined before they are measured."""
 
 
 class PeakFinder:
@@ -53,6 +62,7 @@ class PeakFinder:
         self.layout = RadialLayout.build(geometry.radius_map(), geometry.panels, use_saturated)
         self._scratch = _Scratch(self.layout)
         self._last_unusable: NDArray[np.uint64] | None = None
+        self._last_outside: tuple[tuple[float, float], NDArray[np.uint64]] | None = None
 
     def __reduce__(self) -> tuple[type[PeakFinder], tuple[Geometry, bool]]:
         # The layout is quicker built than pickled.
@@ -83,7 +93,7 @@ class PeakFinder:
         mean, upper, n = limits_and_bright_pixels(
             values, self.rings, clipping(settings), self.bright
         )
-        unusable = self._scratch.closed
+        unusable = self._scratch.unusable
         pack_unusable(mask, unusable)
         everything = ((n, EVERYTHING),)
         return self.peaks_among(data, unusable, settings, max_n_peaks, (mean, upper), everything)
@@ -100,7 +110,7 @@ class PeakFinder:
 
     def unusable(self, mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
         """Return the bits of a flat mask, of `pack_unusable`: the last ones if they are equal."""
-        bits = np.empty_like(self._scratch.closed)
+        bits = np.empty_like(self._scratch.unusable)
         pack_unusable(mask, bits)
         if self._last_unusable is None or not np.array_equal(bits, self._last_unusable):
             self._last_unusable = bits
@@ -145,13 +155,15 @@ class PeakFinder:
             settings.min_pix_count,
             settings.max_pix_count,
             settings.local_bg_radius,
-            *radii(settings),
         )
-        where = layout.radius.reshape(-1), layout.radius.shape[1], layout.panels, layout.slope
-        peaks = np.empty((len(PEAK_ROWS), min(max_n_peaks, data.size // settings.min_pix_count)))
+        where = layout.radius.reshape(-1), layout.radius.shape[1], layout.panels
+        peaks = scratch.room_for_peaks(min(max_n_peaks, data.size // settings.min_pix_count))
         progress = np.zeros(4, np.int64)
         scratch.free[:] = 0
-        scratch.closed[:] = unusable
+        np.bitwise_or(unusable, self._outside(settings), out=scratch.closed)
+        bits = scratch.free, scratch.closed, *scratch.room
+        if data.size < LANES:
+            data = np.append(data, np.zeros(LANES, data.dtype))
         for n_bright, ready in parts:
             bright = scratch.bright[:n_bright]
             find_peaks(
@@ -160,8 +172,8 @@ class PeakFinder:
                 search,
                 limits,
                 bright,
-                scratch.free,
-                scratch.closed,
+                bits,
+                scratch.regions,
                 ready,
                 progress,
                 peaks,
@@ -175,13 +187,32 @@ class PeakFinder:
         integers = panel.astype(np.int32), n_pixels.astype(np.int32)
         return PeakList(fs, ss, intensity, snr, *integers, max_value)
 
+    def _outside(self, settings: Settings) -> NDArray[np.uint64]:
+        """Return the bits of the pixels that are not between the settings' radii."""
+        between = radii(settings)
+        # Read once: other threads may change it meanwhile.
+        last = self._last_outside
+        if last is None or last[0] != between:
+            bits = no_bits(self.layout.radius.size)
+            pack_outside(self.layout.radius.reshape(-1), *between, bits)
+            last = self._last_outside = between, bits
+        return last[1]
+
 
 class _Scratch(threading.local):
     """Memory that each thread uses again and again."""
 
     def __init__(self, layout: RadialLayout) -> None:
-        n_words = layout.radius.size // BITS + 2
+        n_pixels = layout.radius.size
         self.values = np.empty(len(layout.pixel) + LANES, np.float32)
         self.bright = np.empty(len(layout.pixel), np.int32)
-        self.free = np.empty(n_words, np.uint64)
-        self.closed = np.empty(n_words, np.uint64)
+        self.unusable, self.closed, self.free = (no_bits(n_pixels) for _ in range(3))
+        self.room = no_bits(n_pixels), no_bits(n_pixels)
+        self.regions = room_for_regions(BATCH, len(layout.pixel))
+        self._peaks = np.empty((len(PEAK_ROWS), MAX_N_PEAKS))
+
+    def room_for_peaks(self, most: int) -> NDArray[np.float64]:
+        """Return memory for so many peaks."""
+        if most > self._peaks.shape[1]:
+            self._peaks = np.empty((len(PEAK_ROWS), most))
+        return self._peaks[:, :most]

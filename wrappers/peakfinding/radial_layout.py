@@ -33,8 +33,6 @@ class RadialLayout:
         First and last ss, first and last fs of each panel in the slab, inclusive.
     max_adu : float64 array (n_panels,)
         Saturation; infinite where saturated peaks are used.
-    slope : float
-        Largest difference of radius between pixels of a panel that share an edge.
     start : int64 array (n_rings + 1,)
         Ring *r* has the places ``start[r]`` to ``start[r + 1]`` in the ring order.
     pixel : int32 array (n,)
@@ -50,7 +48,6 @@ class RadialLayout:
     radius: NDArray[np.float32]
     panels: NDArray[np.int64]
     max_adu: NDArray[np.float64]
-    slope: float
     start: NDArray[np.int64]
     pixel: NDArray[np.int32]
     place: NDArray[np.int32]
@@ -69,17 +66,13 @@ class RadialLayout:
         """Sort the pixels of `panels` into the rings of a radius map (float32, slab)."""
         radius = np.ascontiguousarray(radius, np.float32)
         corners = np.empty((len(panels), 4), np.int64)
-        slope = 0.0
         for index, panel in enumerate(panels):
             rows, columns = panel.rectangle
             corners[index] = rows.start, rows.stop - 1, columns.start, columns.stop - 1
-            for axis in (0, 1):
-                steps = np.abs(np.diff(radius[panel.rectangle], axis=axis))
-                slope = max(slope, float(steps.max(initial=0.0)))
         max_adu = np.array([math.inf if use_saturated else panel.max_adu for panel in panels])
         n_rows = int((corners[:, 1] - corners[:, 0] + 1).sum())
         bands = np.arange(N_BANDS + 1) * n_rows // N_BANDS
-        return cls(radius, corners, max_adu, slope, *_sort_by_ring(radius, corners, bands))
+        return cls(radius, corners, max_adu, *_sort_by_ring(radius, corners, bands))
 
 
 @njit(cache=True, nogil=True)

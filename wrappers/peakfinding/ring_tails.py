@@ -33,7 +33,7 @@ __all__ = ["bright_from_tails", "keep_tails", "limits_from_tails"]
 FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 BLOCK = 32
 """Running sums are kept for each so many values of a tail; a multiple of `LANES`."""
-OUTER = 3.6
+OUTER = 3.0
 """Of pixels so many of their core's standard deviations above it, the place is kept twice."""
 UNKNOWN = -1
 AHEAD = 16
@@ -312,6 +312,8 @@ def bright_from_tails(tails, rings, upper, first, between, found, n_found):
         dimmest, last = first[ring], bright_start[ring + 1]
         if dimmest == last or begin == stop:
             continue
+        later = min(ring + AHEAD, len(upper) - 1)
+        prefetch(outer, outer_start[later + 1] + first[later] - bright_start[later + 1])
         n_before = n_found
         n_outer = outer_start[ring + 1] - outer_start[ring]
         brightest = max(dimmest, last - n_outer)

@@ -28,7 +28,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Frame, Run
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, radii
-from wrappers.peakfinding.peak_regions import join_pixels
+from wrappers.peakfinding.peak_regions import join_pixels, no_bits
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_statistics import (
     add_deviations,
@@ -239,4 +239,4 @@ class _Scratch(threading.local):
     """Memory that each thread uses again and again."""
 
     def __init__(self, n_pixels: int) -> None:
-        self.free = np.empty(n_pixels // 64 + 2, np.uint64)
+        self.free = no_bits(n_pixels)

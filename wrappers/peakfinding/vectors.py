@@ -22,8 +22,11 @@ __all__ = [
     "LANES",
     "add_pixels",
     "add_values",
+    "bits_at",
     "bits_false",
+    "bits_nonzero",
     "bits_outside",
+    "no_pixels",
     "no_sums",
     "prefetch",
     "total_sums",
@@ -39,36 +42,60 @@ _intrinsic: Any = intrinsic  # (its own annotations are those of a plain functio
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _FLOATS, _DOUBLES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_DOUBLE, LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
+_SHORTS = ir.VectorType(ir.IntType(16), LANES)
 _COUNT = ir.IntType(64)
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 class _Sums(types.Type):
-    """Number, sums, sums of squares and largest bit pattern, lane by lane."""
+    """Number, sums, sums of squares and largest bit pattern, lane by lane.
 
-    def __init__(self) -> None:
-        super().__init__("Sums")
+    Of short integers, whose sums and squares are shorter than those of other values.
+    """
+
+    def __init__(self, short: bool) -> None:
+        super().__init__(f"Sums({short})")
+        self.short = short
 
 
-_sums = _Sums()
+_sums, _short_sums = _Sums(False), _Sums(True)
 
 
 @register_model(_Sums)
 class _SumsModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        fields = ir.LiteralStructType([_COUNT, _DOUBLES, _DOUBLES, _INTEGERS])
-        super().__init__(manager, kind, fields)
+        fields = [_COUNT, _DOUBLES, _DOUBLES, _INTEGERS]
+        if kind.short:
+            fields = [_COUNT, _INTEGERS, ir.VectorType(_COUNT, LANES // 2), _SHORTS]
+        super().__init__(manager, kind, ir.LiteralStructType(fields))
+
+
+def _is_short(dtype: Any) -> bool:
+    """Whether all values of a type fit in a 16-bit integer with a sign."""
+    whole = isinstance(dtype, types.Integer)
+    return whole and dtype.bitwidth + (not dtype.signed) <= 16
 
 
 @_intrinsic
 def no_sums(typing_context):
-    """Return sums over nothing."""
+    """Return sums over nothing, for `add_values`."""
     del typing_context
 
     def generate(context, builder, signature, arguments):
         return ir.Constant(context.get_value_type(signature.return_type), None)
 
     return _sums(), generate
+
+
+@_intrinsic
+def no_pixels(typing_context, data):
+    """Return sums over nothing, for `add_pixels` with such data, 65,536 times at most."""
+    del typing_context
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(context.get_value_type(signature.return_type), None)
+
+    return (_short_sums if _is_short(data.dtype) else _sums)(data), generate
 
 
 @_intrinsic
@@ -103,6 +130,9 @@ def add_pixels(typing_context, sums, data, first, chosen):
     def generate(context, builder, signature, arguments):
         sums, data, first, chosen = arguments
         kind = signature.args[1]
+        if signature.args[0].short:
+            value = _lanes(context, builder, kind, data, first, LANES)
+            return _added_shorts(builder, sums, kind, value, chosen)
         value = _floats(builder, kind, _lanes(context, builder, kind, data, first, LANES))
         good = _first_lanes(builder, chosen)
         if isinstance(kind.dtype, types.Float):
@@ -168,6 +198,31 @@ def _added(builder, sums, value, good):
     return sums
 
 
+def _added_shorts(builder, sums, kind, value, chosen):
+    """Add the chosen lanes of short integers to the sums."""
+    if kind.dtype.bitwidth < 16:
+        value = (builder.sext if kind.dtype.signed else builder.zext)(value, _SHORTS)
+    good = _first_lanes(builder, chosen)
+    value = builder.select(good, value, ir.Constant(_SHORTS, None))
+    n, total, squares, top = (builder.extract_value(sums, i) for i in range(4))
+    number = builder.ctpop(builder.bitcast(good, ir.IntType(LANES)))
+    n = builder.add(n, builder.zext(number, _COUNT))
+    total = builder.add(total, builder.sext(value, _INTEGERS))
+    # Squares in pairs, for which there is one instruction; two of them fit in 32 bits.
+    pairs = []
+    for odd in (0, 1):
+        places = ir.Constant(ir.VectorType(ir.IntType(32), LANES // 2), [*range(odd, LANES, 2)])
+        half = builder.shuffle_vector(value, value, places)
+        half = builder.sext(half, ir.VectorType(ir.IntType(32), LANES // 2))
+        pairs.append(builder.mul(half, half, flags=["nsw"]))
+    pair = builder.zext(builder.add(*pairs), ir.VectorType(_COUNT, LANES // 2))
+    squares = builder.add(squares, pair)
+    top = builder.select(builder.icmp_signed(">", value, top), value, top)
+    for i, field in enumerate((n, total, squares, top)):
+        sums = builder.insert_value(sums, field, i)
+    return sums
+
+
 @_intrinsic
 def total_sums(typing_context, sums):
     """Return number, sum, sum of squares, and the largest value or 0."""
@@ -176,20 +231,32 @@ def total_sums(typing_context, sums):
 
     def generate(context, builder, signature, arguments):
         n, total, squares, top = (builder.extract_value(arguments[0], i) for i in range(4))
+        if signature.args[0].short:
+            fields = [
+                n,
+                builder.sitofp(_reduced(builder, "add", total), _DOUBLE),
+                builder.sitofp(_reduced(builder, "add", squares), _DOUBLE),
+                builder.sitofp(_reduced(builder, "smax", top), _FLOAT),
+            ]
+            return context.make_tuple(builder, kind, fields)
         add = _function(builder, f"llvm.vector.reduce.fadd.v{LANES}f64", _DOUBLE, _DOUBLE, _DOUBLES)
-        largest = _function(
-            builder, f"llvm.vector.reduce.smax.v{LANES}i32", ir.IntType(32), _INTEGERS
-        )
         zero = ir.Constant(_DOUBLE, 0.0)
         fields = [
             n,
             builder.call(add, [zero, total], fastmath=["reassoc"]),
             builder.call(add, [zero, squares], fastmath=["reassoc"]),
-            builder.bitcast(builder.call(largest, [top]), _FLOAT),
+            builder.bitcast(_reduced(builder, "smax", top), _FLOAT),
         ]
         return context.make_tuple(builder, kind, fields)
 
     return kind(sums), generate
+
+
+def _reduced(builder, how, vector):
+    """Return the lanes of integers as one."""
+    lane = vector.type.element
+    name = f"llvm.vector.reduce.{how}.v{vector.type.count}i{lane.width}"
+    return builder.call(_function(builder, name, lane, vector.type), [vector])
 
 
 @_intrinsic
@@ -221,6 +288,39 @@ def bits_false(typing_context, flags, first):
         return builder.bitcast(false, ir.IntType(BITS))
 
     return types.uint64(flags, types.intp), generate
+
+
+@_intrinsic
+def bits_nonzero(typing_context, words, first):
+    """Return which of `BITS` elements of an array of words are not 0."""
+    del typing_context, first
+
+    def generate(context, builder, signature, arguments):
+        words, first = arguments
+        word = _lanes(context, builder, signature.args[0], words, first, BITS)
+        nonzero = builder.icmp_unsigned("!=", word, ir.Constant(word.type, None))
+        return builder.bitcast(nonzero, ir.IntType(BITS))
+
+    return types.uint64(words, types.intp), generate
+
+
+@_intrinsic
+def bits_at(typing_context, bits, p):
+    """Return the bits of an array of words from bit `p` on, at least 57 of them.
+
+    Eight bytes from the one with `p` on must be there. (Bytes are in the order of x86 and ARM.)
+    """
+    del typing_context, p
+
+    def generate(context, builder, signature, arguments):
+        bits, p = arguments
+        pointer = context.make_array(signature.args[0])(context, builder, bits).data
+        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        pointer = builder.gep(pointer, [builder.lshr(p, p.type(3))])
+        word = builder.load(builder.bitcast(pointer, _COUNT.as_pointer()), align=1)
+        return builder.lshr(word, builder.and_(p, p.type(7)))
+
+    return types.uint64(bits, types.intp), generate
 
 
 @_intrinsic

@@ -11,7 +11,7 @@ import pytest
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Frame
-from wrappers.peakfinding.peak_batch import find_all, search_frames
+from wrappers.peakfinding.peak_batch import PeakBatch
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.settings import Settings
@@ -74,40 +74,89 @@ def same(first, second):
 @pytest.mark.parametrize("n_settings", [1, 3, len(SETTINGS)])
 def test_a_batch_gives_what_single_searches_give(finder, jobs, n_settings):
     frames, settings = Frames(), SETTINGS[:n_settings]
-    found = find_all(finder, frames, settings, jobs)
+    found = list(PeakBatch(finder, frames, jobs=jobs).search(settings))
     assert frames.n_read == len(frames)
     assert [each.index for each in found] == list(range(6))
     n_peaks = 0
     for each in found:
         if each.index == 2:
-            assert each.lists == () and each.failure == "x.h5 is damaged: copy it again"
+            assert each.patterns == () and each.failure == "x.h5 is damaged: copy it again"
             continue
-        assert len(each.lists) == n_settings and each.failure == ""
-        for chosen, peaks in zip(settings, each.lists, strict=True):
-            assert same(peaks, finder.find(frames[each.index], chosen))
-            n_peaks += len(peaks)
+        assert len(each.patterns) == n_settings and each.failure == ""
+        for chosen, pattern in zip(settings, each.patterns, strict=True):
+            assert same(pattern.peaks, finder.find(frames[each.index], chosen))
+            n_peaks += len(pattern.peaks)
     assert n_peaks > 0
 
 
+def test_a_pattern_says_where_the_detector_stood(finder):
+    frame = dataclasses.replace(Frames()[0], shift_x=1e-3, shift_y=2e-3)
+    (found,) = PeakBatch(finder, [frame]).search(SETTINGS[:1])
+    (pattern,) = found.patterns
+    assert (pattern.photon_energy, pattern.camera_length) == (9000.0, 0.1)
+    assert (pattern.shift_x, pattern.shift_y) == (1e-3, 2e-3)
+
+
 def test_settings_that_differ_in_other_things_than_peaks_share_a_list(finder):
-    found = find_all(finder, Frames(), SETTINGS[:2])
-    assert found[0].lists[0] is found[0].lists[1]
+    found = next(PeakBatch(finder, Frames()).search(SETTINGS[:2]))
+    assert found.patterns[0] is found.patterns[1]
 
 
 def test_max_n_peaks_holds_for_each_list(finder):
-    for each in find_all(finder, Frames(), SETTINGS, max_n_peaks=1):
-        assert all(len(peaks) <= 1 for peaks in each.lists)
+    for each in PeakBatch(finder, Frames()).search(SETTINGS, max_n_peaks=1):
+        assert all(len(pattern.peaks) <= 1 for pattern in each.patterns)
 
 
 def test_no_more_frames_are_read_than_are_needed(finder):
     frames = Frames()
-    results = search_frames(finder, frames, SETTINGS[:1], jobs=2)
+    results = PeakBatch(finder, frames, jobs=2).search(SETTINGS[:1])
     assert next(results).index == 0
     assert frames.n_read <= 3
     results.close()
     assert frames.n_read <= 3
 
 
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_frames_are_kept_as_far_as_there_is_room(finder, jobs):
+    frames = Frames()
+    size = 1.5 * frames[0].data.nbytes + frames[0].mask.nbytes
+    frames.n_read = 0
+    batch = PeakBatch(finder, frames, jobs=jobs, memory=2 * size)
+    for _ in range(3):
+        found = [each.index for each in batch.search(SETTINGS[:2], [5, 4, 3])]
+        assert found == [5, 4, 3]
+    assert frames.n_read == 1 + 1 + 3
+
+
+def test_a_frame_that_could_not_be_read_is_tried_again(finder):
+    frames = Frames()
+    batch = PeakBatch(finder, frames, memory=1 << 30)
+    for _ in range(2):
+        assert [bool(each.failure) for each in batch.search(SETTINGS[:1], [1, 2])] == [False, True]
+    assert frames.n_read == 3
+
+
+def without_edge(mask, settings):
+    """Mask so many pixels of the edge as the settings say."""
+    width = int(settings.mask_edge)
+    usable = np.zeros(mask.shape, bool)
+    usable[width : len(mask) - width, width : mask.shape[1] - width] = True
+    return mask & usable
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_masks_of_settings_hold_for_their_lists_alone_whatever_was_asked_before(finder, jobs):
+    masked = [each.replace(mask_edge=edge) for each in SETTINGS for edge in (0, 4, 0, 6)]
+    frames = Frames()
+    batch = PeakBatch(finder, frames, jobs=jobs, memory=1 << 30, masked=without_edge)
+    for asked in (masked[:1], masked[:2], masked[4:6], masked, masked[1::4], masked[:1]):
+        for each in batch.search(asked, [0, 1, 3]):
+            for settings, pattern in zip(asked, each.patterns, strict=True):
+                frame = frames[each.index]
+                frame = dataclasses.replace(frame, mask=without_edge(frame.mask, settings))
+                assert same(pattern.peaks, finder.find(frame, settings))
+
+
 def test_an_empty_batch_is_one(finder):
-    assert find_all(finder, [], SETTINGS) == []
-    assert [each.lists for each in find_all(finder, [Frames()[0]], [])] == [()]
+    assert list(PeakBatch(finder, []).search(SETTINGS)) == []
+    assert [each.patterns for each in PeakBatch(finder, [Frames()[0]]).search([])] == [()]

@@ -11,8 +11,11 @@ from wrappers.peakfinding.vectors import (
     LANES,
     add_pixels,
     add_values,
+    bits_at,
     bits_false,
+    bits_nonzero,
     bits_outside,
+    no_pixels,
     no_sums,
     prefetch,
     total_sums,
@@ -29,7 +32,7 @@ def sum_values(values, first, n, lower, upper):
 
 @njit
 def sum_pixels(data, first, chosen):
-    sums = add_pixels(no_sums(), data, first, chosen)
+    sums = add_pixels(no_pixels(data), data, first, chosen)
     return total_sums(add_pixels(sums, data, first + LANES, chosen))
 
 
@@ -41,6 +44,16 @@ def outside(values, first, lower, upper):
 @njit
 def false(flags, first):
     return bits_false(flags, first)
+
+
+@njit
+def at(bits, p):
+    return bits_at(bits, p)
+
+
+@njit
+def nonzero(words, first):
+    return bits_nonzero(words, first)
 
 
 @njit
@@ -85,6 +98,23 @@ def test_sums_over_chosen_pixels(dtype):
         assert sum_pixels(data, 2, np.uint64(chosen | 1 << 40)) == expected
 
 
+@njit
+def sum_all(data):
+    sums = no_pixels(data)
+    for first in range(0, len(data), LANES):
+        sums = add_pixels(sums, data, first, np.uint64(0xFFFF))
+    return total_sums(sums)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2"])
+def test_sums_of_the_largest_and_smallest_values_are_exact(dtype):
+    limits = np.iinfo(dtype)
+    for value in (limits.min, limits.max):
+        n = 64 * LANES
+        expected = (n, n * float(value), n * float(value) ** 2, max(value, 0))
+        assert sum_all(np.full(n, value, dtype)) == expected
+
+
 def test_what_is_not_finite_is_not_added():
     data = np.array([np.nan, np.inf, -np.inf, 3, -5, 1e10, 1e39, *np.zeros(30)])
     with np.errstate(over="ignore"):
@@ -111,6 +141,19 @@ def test_bits_tell_what_is_false():
     flags = np.random.default_rng(3).random(70) < 0.5
     word = false(flags, 5)
     assert [not word >> k & 1 for k in range(BITS)] == flags[5 : 5 + BITS].tolist()
+
+
+def test_bits_of_words_from_any_place():
+    flags = np.random.default_rng(4).random(256) < 0.5
+    words = np.packbits(flags, bitorder="little").view(np.uint64)
+    for p in (0, 1, 7, 8, 63, 64, 100, 190):
+        assert [bool(at(words, p) >> k & 1) for k in range(57)] == flags[p : p + 57].tolist()
+
+
+def test_bits_tell_what_is_not_zero():
+    words = np.random.default_rng(5).integers(0, 2, 70, np.uint64) << np.uint64(63)
+    word = nonzero(words, 3)
+    assert [bool(word >> k & 1) for k in range(BITS)] == (words[3 : 3 + BITS] > 0).tolist()
 
 
 def test_trailing_zeros():
