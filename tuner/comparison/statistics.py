@@ -200,18 +200,20 @@ def paired_by_frame(
     -----
     A frame that judges in several splits counts once, with their mean: it tells nothing new. The
     interval is that of `tuner.statistics.paired_difference`, for such means: half a frame is
-    added to each cell of the two-by-two table. It says how far the frames leave the difference
+    added to each cell of the two-by-two table. What the decoys say of chance is a count, too: its
+    variance is added, that of several splits as if they shared their decoys. It says how far the frames leave the difference
     open, not how other searches would have ended.
     """
     within = np.maximum(references, 1e-9)
     by_regret, by_rate = (_by_frame(ours, theirs, scale) for scale in (within, within * 0 + 1))
     indexed = _by_frame(ours, theirs, within * 0 + 1, net=False)
     gained, lost = int(np.sum(indexed > 0)), int(np.sum(indexed < 0))
+    luck = float(np.mean([_chance_variance(*pair) for pair in zip(ours, theirs, strict=True)]))
     return {
         "difference": float(by_regret.mean()),
-        "ci95": _interval(by_regret, float(1 / within.mean())),
+        "ci95": _interval(by_regret, float(1 / within.mean()), luck / float(within.mean()) ** 2),
         "rate_difference": float(by_rate.mean()),
-        "rate_ci95": _interval(by_rate, 1.0),
+        "rate_ci95": _interval(by_rate, 1.0, luck),
         "gained": gained,
         "lost": lost,
         "p_sign": float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
@@ -235,10 +237,26 @@ def _by_frame(
     return len(differences) * np.array(list(differences.values()))
 
 
-def _interval(differences: Array, unit: float) -> list[float]:
-    """Return the interval of their mean (Agresti and Min 2005); a frame is worth `unit`."""
+def _chance_variance(one: Evaluation, other: Evaluation) -> float:
+    """Return the variance that counting decoys leaves in the difference of two net rates."""
+    if one.settings == other.settings:
+        return 0.0
+    total = 0.0
+    for each in (one, other):
+        if each.n_decoys:
+            share = each.n_decoys_indexed / each.n_decoys
+            hits = each.n_hits / max(each.n_frames, 1)
+            total += hits**2 * share * (1 - share) / each.n_decoys
+    return total
+
+
+def _interval(differences: Array, unit: float, luck: float) -> list[float]:
+    """Return the interval of their mean (Agresti and Min 2005).
+
+    A frame is worth `unit`; `luck` is a variance of the mean beside that of the frames.
+    """
     total = len(differences) + 2
     centre = differences.sum() / total
     variance = ((differences**2).sum() + unit**2) / total - centre**2
-    half = 1.959964 * sqrt(variance / total)
+    half = 1.959964 * sqrt(variance / total + luck)
     return [float(max(centre - half, -1.0)), float(min(centre + half, 1.0))]

@@ -112,3 +112,13 @@ def test_two_that_do_the_same_do_not_differ():
     found = compare_family({"agent": regrets, "warm_gp": regrets.copy()})
     assert found["warm_gp_minus_agent_10_ci95"] == [0, 0]
     assert found["paired"]["warm_gp"]["p_wilcoxon"] == 1
+
+
+def test_one_indexed_decoy_proves_no_difference():
+    """The same frames are indexed; one scrambled list more may be chance."""
+    none = replace(outcome(np.arange(100) < 30), n_decoys=50)
+    one = replace(none, settings=Settings(min_snr=3), n_decoys_indexed=1)
+    found = paired_by_frame([none], [one], [0.3])
+    assert found["rate_difference"] > 0
+    assert found["rate_ci95"][0] < 0 < found["rate_ci95"][1]
+    assert found["ci95"][0] < 0 < found["ci95"][1]
