@@ -201,8 +201,8 @@ def paired_by_frame(
     A frame that judges in several splits counts once, with their mean: it tells nothing new. The
     interval is that of `tuner.statistics.paired_difference`, for such means: half a frame is
     added to each cell of the two-by-two table. What the decoys say of chance is a count, too: its
-    variance is added, that of several splits as if they shared their decoys. It says how far the frames leave the difference
-    open, not how other searches would have ended.
+    variance is added, that of several splits as if they shared their decoys. The interval says
+    how far the frames leave the difference open, not how other searches would have ended.
     """
     within = np.maximum(references, 1e-9)
     by_regret, by_rate = (_by_frame(ours, theirs, scale) for scale in (within, within * 0 + 1))
