@@ -154,6 +154,10 @@ def limits() -> None:
                 ("the truly best", rollout.least),
             ):
                 print(f"  {taken:25}  {_told(regrets.mean(axis=0))}", flush=True)
+    print(f"{BENCHMARK.n_frames} frames, what the judge takes of each actor's alone")
+    for actor in policy.actors:
+        rollout = roll_out(replace(policy, actors=[actor]), pool, budget=BENCHMARK.budget)
+        print(f"  {_told(rollout.regrets.mean(axis=0))}", flush=True)
 
 
 @lru_cache

@@ -90,7 +90,7 @@ class PinnedSearcher:
     def suggest(self) -> dict[str, float]:
         """Return the inner searcher's proposal, with the camera length that is known."""
         space = self._space.fixed(**self._pinned())
-        if self._visited < len(self._first):
+        if self.at_first:
             return {**self._first[self._visited], **self._pinned()}
         if not space.parameters:
             return self._space.values(space.base)
@@ -103,6 +103,11 @@ class PinnedSearcher:
         inner = self._inner.suggest()
         return self._space.values(space.settings(inner))
 
+    @property
+    def at_first(self) -> bool:
+        """Whether the next proposal is one of the first points."""
+        return self._visited < len(self._first)
+
     def ingest(self, values: Values, merit: float, evaluation: Evaluation | None = None) -> None:
         """Learn what the values gave."""
         reading = (
@@ -112,7 +117,7 @@ class PinnedSearcher:
         row = np.array([[known[name] for name in POLICY_PARAMETERS]])
         self._tasks.record(row, reading, np.array([merit]))
         self._told.append((dict(values), merit))
-        if self._visited < len(self._first) and same_peaks(self._first[self._visited], values):
+        if self.at_first and same_peaks(self._first[self._visited], values):
             self._visited += 1
         self._tell(dict(values), merit)
 

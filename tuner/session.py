@@ -213,10 +213,14 @@ def run_session(
 def _passed_over(winner: Trial, highest: Trial | None) -> str:
     if highest is None or merit(highest.evaluation) <= merit(winner.evaluation):
         return ""
+    better, taken = (
+        f"trial {trial.number} ({trial.evaluation.n_indexed} frames indexed, "
+        f"{trial.evaluation.n_hits - trial.evaluation.n_indexed} hits in vain)"
+        for trial in (highest, winner)
+    )
     return (
-        f"trial {highest.number} indexed {highest.evaluation.n_indexed} frames, trial "
-        f"{winner.number} {winner.evaluation.n_indexed}, which may be luck: from all that was "
-        f"measured, the agent's judge expects more of trial {winner.number}"
+        f"{better} measured better than {taken}, which may be luck: from all that was measured, "
+        "the agent's judge expects more of the latter"
     )
 
 
@@ -450,14 +454,20 @@ class _AgentSearch:
 
     def __init__(self, name: str, space: ParameterSpace, seed: int, budget: int | None) -> None:
         self._space = space
-        self._searcher = AGENTS[name](space, seed, budget)
+        # The first evaluation, of CrystFEL's defaults, is not the agent's.
+        self._searcher = AGENTS[name](space, seed, budget and max(budget - 1, 1))
         self._seen = 0
         self._told: list[Trial] = []
         self.reason = ""
 
     def move(self, trials: Sequence[Trial]) -> tuple[str, Settings] | None:
-        """Return the agent's next proposal, at the geometry that the lattices ask for."""
+        """Return the agent's next proposal, at the geometry that the lattices ask for.
+
+        None if nothing is left to vary.
+        """
         asked = asked_geometry(trials, self._space)
+        if not self._space.fixed(**asked).parameters:
+            return None
         self._tell(trials)
         proposed = self._space.settings(self._searcher.suggest())
         self.reason = self._searcher.reason

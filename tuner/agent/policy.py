@@ -69,14 +69,7 @@ class Policy:
     def save(self, directory: Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""
         judge = self.judge
-        tensors = {"typical": np.ascontiguousarray(self.typical, np.float32)}
-        for number, actor in enumerate(self.actors):
-            tensors |= write_layers(f"actor_{number}", actor)
-        if judge is not None:
-            tensors |= write_layers("judge.encoder", judge.encoder)
-            tensors |= write_layers("judge.head", judge.head)
-            tensors["judge.trust"] = np.array([judge.trust], np.float32)
-        data = safetensors.numpy.save(tensors)
+        data = safetensors.numpy.save(self._tensors())
         described = {
             "format": FORMAT,
             **_interface(),
@@ -88,6 +81,16 @@ class Policy:
         directory.mkdir(parents=True, exist_ok=True)
         write_whole(directory / "policy.safetensors", data)
         write_whole(directory / "policy.json", json.dumps(described, indent=1) + "\n")
+
+    def _tensors(self) -> dict[str, Floats]:
+        tensors = {"typical": np.ascontiguousarray(self.typical, np.float32)}
+        for number, actor in enumerate(self.actors):
+            tensors |= write_layers(f"actor_{number}", actor)
+        if self.judge is not None:
+            tensors |= write_layers("judge.encoder", self.judge.encoder)
+            tensors |= write_layers("judge.head", self.judge.head)
+            tensors["judge.trust"] = np.array([self.judge.trust], np.float32)
+        return tensors
 
     @classmethod
     def load(cls, directory: Path = SHIPPED) -> Policy:
@@ -121,9 +124,12 @@ class Policy:
             )
         try:
             tensors = safetensors.numpy.load(data)
-            return _rebuild(tensors, described)
+            policy = _rebuild(tensors, described)
+            if policy._tensors().keys() != tensors.keys():
+                raise ValueError("it holds other tensors than its policy.json tells of")
         except (safetensors.SafetensorError, ValueError, TypeError, LookupError) as error:
             raise InputError(f"{directory} holds a damaged policy: {error}") from error
+        return policy
 
 
 def _rebuild(tensors: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) -> Policy:
@@ -137,7 +143,8 @@ def _rebuild(tensors: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) 
         for number, sizes in enumerate(described["actors"])
     )
     judge = None
-    if sizes := described["judge"]:
+    sizes = described["judge"]
+    if sizes is not None:
         n_code = sizes["encoder"][-1][0]
         judge = Judge(
             read_layers("judge.encoder", tensors, sizes["encoder"], N_INPUTS, n_code),

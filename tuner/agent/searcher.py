@@ -99,9 +99,6 @@ class AgentSearcher:
         Without it the agent goes on to the end.
     """
 
-    sees_all = True
-    """It wants every evaluation of a session, at whatever camera length."""
-
     def __init__(
         self,
         space: ParameterSpace,
@@ -170,7 +167,10 @@ class AgentSearcher:
                 )
                 for told in self._told:
                     self._successor.ingest(told.values, told.merit, told.evaluation)
-                self.reason = "the gain has stalled: far-apart points, then a Gaussian process"
+        if self._successor is not None:
+            why = "the gain has stalled" if self._names else "the agent tunes none of these"
+            what = "a far-apart point" if self._successor.at_first else "a Gaussian process"
+            self.reason = f"{why}: {what}"
         return self._successor
 
     def _from_policy(self) -> dict[str, float]:

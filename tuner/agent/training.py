@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -280,9 +282,14 @@ def _pools(training: Training, directory: Path) -> tuple[SimulatedPool, Simulate
     path = directory / "reachable.npz"
     sizes = {"train": training.n_experiments, "validation": training.n_validation}
     if path.exists():
-        with np.load(path, allow_pickle=False) as known:
-            best = {name: (known[name], known[f"{name}_optimum"]) for name in sizes}
-            drawn = [SimulatedPool.draw(name, n, 0, best[name]) for name, n in sizes.items()]
+        try:
+            with np.load(path, allow_pickle=False) as known:
+                best = {name: (known[name], known[f"{name}_optimum"]) for name in sizes}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{path} is damaged ({error}): remove it, it is worked out anew"
+            ) from error
+        drawn = [SimulatedPool.draw(name, n, 0, best[name]) for name, n in sizes.items()]
     else:
         drawn = [SimulatedPool.draw(name, n, 0) for name, n in sizes.items()]
         with path.with_suffix(".part").open("wb") as stream:
@@ -368,25 +375,28 @@ def _make_env(training: Training, pool: SimulatedPool, seed: int, chapter: int) 
 
 
 def _make_model(training: Training, seed: int, env: BatchedTuningEnv) -> PPO:
-    model = PPO(
-        "MlpPolicy",
-        env,
-        learning_rate=training.learning_rate,
-        n_steps=training.n_steps,
-        batch_size=training.batch_size,
-        n_epochs=training.n_epochs,
-        gamma=training.gamma,
-        gae_lambda=training.gae_lambda,
-        clip_range=training.clip_range,
-        ent_coef=training.entropy,
-        policy_kwargs={
-            "net_arch": {"pi": list(training.hidden), "vf": list(training.hidden)},
-            "activation_fn": torch.nn.Tanh,
-            "log_std_init": training.log_std,
-        },
-        seed=seed,
-        device="cpu",
-    )
+    with warnings.catch_warnings():
+        # The last mini-batch of a round is a smaller one, which does no harm.
+        warnings.filterwarnings("ignore", "You have specified a mini-batch size")
+        model = PPO(
+            "MlpPolicy",
+            env,
+            learning_rate=training.learning_rate,
+            n_steps=training.n_steps,
+            batch_size=training.batch_size,
+            n_epochs=training.n_epochs,
+            gamma=training.gamma,
+            gae_lambda=training.gae_lambda,
+            clip_range=training.clip_range,
+            ent_coef=training.entropy,
+            policy_kwargs={
+                "net_arch": {"pi": list(training.hidden), "vf": list(training.hidden)},
+                "activation_fn": torch.nn.Tanh,
+                "log_std_init": training.log_std,
+            },
+            seed=seed,
+            device="cpu",
+        )
     # SB3 would let the rate fall to 0 in each chapter; it falls once, over the whole training.
     model.lr_schedule = lambda _: (
         training.learning_rate * max(1 - model.num_timesteps / training.steps, 0.0)
@@ -433,7 +443,10 @@ def _begin(training: Training, directory: Path, resume: bool) -> None:
                 f"{path} was begun with other options: give the same ones, or name another "
                 "directory"
             )
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{directory} cannot be made: {error.strerror}") from error
     write_whole(path, text)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from wrappers.errors import InputError
 from wrappers.files import write_whole
 
 __all__ = ["Row", "draw_curves", "read_curve", "write_curve"]
@@ -19,12 +20,23 @@ CURVE = "curve.csv"
 
 
 def read_curve(directory: Path) -> list[Row]:
-    """Return the rows of a curve, none where there is no curve yet."""
+    """Return the rows of a curve, none where there is no curve yet.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
     path = directory / CURVE
     if not path.exists():
         return []
-    with path.open(newline="") as stream:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+    try:
+        with path.open(newline="") as stream:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): remove {directory} to train that part anew"
+        ) from error
 
 
 def write_curve(directory: Path, rows: list[Row]) -> None:
@@ -37,8 +49,8 @@ def draw_curves(actors: Mapping[str, list[Row]], judge: list[Row], path: Path) -
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.5), constrained_layout=True)
     for name, rows in actors.items():
         steps = [row["steps"] / 1e6 for row in rows]
-        axes[0].plot(steps, [row["reward"] for row in rows], label=name)
-        axes[1].plot(steps, [row["score"] for row in rows])
+        axes[0].plot(steps, [row["reward"] for row in rows], ".-", label=name)
+        axes[1].plot(steps, [row["score"] for row in rows], ".-")
     sessions = [row["steps"] / 1e6 for row in judge]
     axes[2].plot(sessions, [row["score"] for row in judge], "k.-")
     regret = "regret on validation\n(mean after 5, 10 and 20)"

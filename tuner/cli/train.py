@@ -29,7 +29,8 @@ from tuner.cli.options import jobs_option, json_option, print_json, stderr
     "--steps",
     type=click.IntRange(1),
     default=None,
-    help="Simulated evaluations each of them sees.  [default: 1.5 million]",
+    help="Simulated evaluations that each sees; a third of it before, to be taught.  "
+    "[default: 1.5 million]",
 )
 @click.option(
     "--chapters",
@@ -80,6 +81,7 @@ def command(
     training = dataclasses.replace(
         usual,
         steps=steps or usual.steps,
+        taught=steps // 3 if steps else usual.taught,
         chapters=chapters or usual.chapters,
         n_experiments=experiments or usual.n_experiments,
         judge_steps=judge_steps or usual.judge_steps,
@@ -103,8 +105,9 @@ def command(
         print_json({"directory": output, **policy.provenance})
         return
     found = policy.provenance["validation"]
+    actors = "1 actor" if seeds == 1 else f"{seeds} actors"
     click.echo(
-        f"{seeds} actors and their judge; regret on validation {found['regret_5']:.3f}, "
+        f"{actors} and a judge; regret on validation {found['regret_5']:.3f}, "
         f"{found['regret_10']:.3f}, {found['regret_20']:.3f} after 5, 10, 20"
     )
     click.echo(f"written: {output / 'policy.json'}, policy.safetensors, curves.csv, curves.png")

@@ -310,7 +310,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]"
     )
     if "choice" in recommendation.provenance:
-        console.print(f"not the highest rate measured: {recommendation.provenance['choice']}")
+        console.print(f"not what measured best: {recommendation.provenance['choice']}")
     own = evidence.get("crystfel_own_search", {})
     if "not_done" in own:
         console.print(f"CrystFEL's own peak search was not compared: {own['not_done']}")

@@ -214,7 +214,7 @@ def _evidence(found: Findings) -> str:
     if "ended_by" in provenance:
         items.append(f"The session ended early: {escape(str(provenance['ended_by']))}")
     if "choice" in provenance:
-        items.append(f"Not the highest rate measured: {escape(str(provenance['choice']))}")
+        items.append(f"Not what measured best: {escape(str(provenance['choice']))}")
     rows = "".join(f"<li>{item}</li>" for item in items)
     return f"<h3>Evidence</h3>\n<ul>{rows}</ul>\n"
 

@@ -123,6 +123,9 @@ def test_a_policy_for_something_else_is_refused(saved, key, value):
         lambda described: described["judge"]["encoder"].clear(),
         lambda described: described["judge"]["head"].__setitem__(0, [5, 3]),
         lambda described: described.pop("judge"),
+        lambda described: described.update(judge={}),
+        lambda described: described.update(judge=None),
+        lambda described: described["actors"].pop(),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(saved, change):

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import envs.simulated_pool
 from envs.simulated_pool import SimulatedPool
 from tuner.agent.policy import Policy
 from tuner.agent.rollout import roll_out
-from tuner.agent.training import Training, train, train_seed
+from tuner.agent.training import Training, train, train_judge, train_seed
 from wrappers.errors import InputError
 
 SMALL = Training(
@@ -84,6 +85,42 @@ def test_a_resumed_training_is_the_one_that_never_stopped(trained, tmp_path, mon
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_resumed_judge_is_the_one_that_never_stopped(trained, tmp_path, monkeypatch):
+    import tuner.agent.training
+
+    shutil.copytree(trained, tmp_path / "t")
+    shutil.rmtree(tmp_path / "t" / "judge")
+    save = tuner.agent.training.write_curve
+
+    def save_and_stop(directory, rows):
+        save(directory, rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuner.agent.training, "write_curve", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_judge(SMALL, tmp_path / "t")
+    monkeypatch.undo()
+    train_judge(SMALL, tmp_path / "t")
+    for one, other in zip(
+        weights(trained / "judge" / "best"), weights(tmp_path / "t/judge/best"), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["seed_1/curve.csv", "reachable.npz"])
+def test_damaged_files_of_a_training_are_told(trained, tmp_path, name):
+    shutil.copytree(trained, tmp_path / "t")
+    (tmp_path / "t" / name).write_text("score\nnothing\n")
+    with pytest.raises(InputError, match="is damaged"):
+        train(SMALL, tmp_path / "t", resume=True)
+
+
+def test_a_training_in_a_file_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be made"):
+        train(SMALL, tmp_path / "file")
+
+
 def test_a_training_is_not_overwritten(trained):
     with pytest.raises(InputError, match="--resume"):
         train(SMALL, trained)
@@ -105,8 +142,12 @@ def test_only_train_and_validation_are_ever_drawn(tmp_path, monkeypatch):
 
     monkeypatch.setattr(envs.simulated_pool, "draw_experiments", noting)
     (tmp_path / "seed_0").mkdir()
-    train_seed(SMALL, 0, tmp_path / "seed_0")
-    assert set(drawn) == {"train", "validation"}
+    training = dataclasses.replace(SMALL, seeds=(0,))
+    train_seed(training, 0, tmp_path / "seed_0")
+    drawn_for_actors = len(drawn)
+    train_judge(training, tmp_path)
+    assert set(drawn[:drawn_for_actors]) == {"train", "validation"}
+    assert set(drawn[drawn_for_actors:]) == {"train", "validation"}
 
 
 def test_training_opens_no_file_of_the_shared_data(tmp_path, monkeypatch):
@@ -123,7 +164,9 @@ def test_training_opens_no_file_of_the_shared_data(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "open", noting)
     monkeypatch.setattr(io, "open", noting)
     (tmp_path / "seed_0").mkdir()
-    train_seed(dataclasses.replace(SMALL, chapters=1, steps=80), 0, tmp_path / "seed_0")
+    training = dataclasses.replace(SMALL, seeds=(0,), chapters=1, steps=80)
+    train_seed(training, 0, tmp_path / "seed_0")
+    train_judge(training, tmp_path)
     assert opened
     assert not [name for name in opened if "shared" in name]
 
@@ -162,7 +205,7 @@ def test_the_command_trains_and_says_how_well(tmp_path, monkeypatch):
     options += ["--experiments", "7", "--judge-steps", "12", "-j", "1"]
     result = CliRunner().invoke(command, options, catch_exceptions=False)
     assert result.exit_code == 0
-    assert "1 actors and their judge" in result.stdout
+    assert "1 actor and a judge" in result.stdout
     done = Policy.load(tmp_path / "t").provenance["training"]
     assert {name: done[name] for name in asked} == asked
     assert done["seeds"] == [0]
