@@ -60,6 +60,11 @@ class EpisodeKinds:
         """Return the one kind with this budget, so many frames, from nothing."""
         return cls((budget, budget), (n_frames, n_frames), tuned, 0.0, price)
 
+    def draw_frames(self, n: int, rng: np.random.Generator) -> Rows:
+        """Return the frames of the samples of n episodes, (n,)."""
+        low, high = np.log(self.frames)
+        return np.rint(np.exp(rng.uniform(low, high, n))).astype(np.int64)
+
     def draw_prices(self, n: int, rng: np.random.Generator) -> Array:
         """Return the prices of a vain hit in n episodes, (n,)."""
         if self.price is not None:
@@ -160,8 +165,7 @@ class BatchedTuningEnv(VecEnv):
         n, kinds, rng = len(envs), self._kinds, self._rng
         rows = rng.integers(len(self._templates), size=n)
         budgets = rng.integers(kinds.budgets[0], kinds.budgets[1] + 1, size=n)
-        low, high = np.log(kinds.frames)
-        frames = np.rint(np.exp(rng.uniform(low, high, n))).astype(np.int64)
+        frames = kinds.draw_frames(n, rng)
         tasks = self._templates.take(
             rows, budgets, kinds.draw_prices(n, rng), kinds.draw_tuned(n, rng)
         )
@@ -188,8 +192,7 @@ class BatchedTuningEnv(VecEnv):
         merits = reading.merit(tasks.prices)
         tasks.record(values, reading, merits)
         if self._by_truth:
-            vain = responses.true_hit_rate - responses.true_rate
-            merits = responses.true_rate - tasks.prices * vain
+            merits = responses.worth(tasks.prices)
         return merits - self._price_of_a_second * responses.seconds / np.maximum(frames, 1)
 
     def episodes(self) -> list[Episode]:

@@ -7,11 +7,12 @@ agent in a session are batches of one. Nothing in it comes from a simulator's hi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.evaluation import Evaluation
 from envs.objective import PRICE_OF_A_VAIN_HIT, knows_geometry
 from envs.parameter_space import Known, Parameter, ParameterSpace, make_space
 from envs.reading import Reading
@@ -216,6 +217,22 @@ class TaskBatch:
         self.best = np.where(better, merits, self.best)
         self.incumbent = np.where(better[:, None], values, self.incumbent)
         self._top = np.where(better[:, None], features, self._top)
+
+    def record_one(
+        self, values: Mapping[str, float], merit: float, evaluation: Evaluation | None
+    ) -> Reading:
+        """Take in one evaluation, in a batch of one, and return what it told.
+
+        What `values` do not name has the base's value; without the evaluation only its merit is
+        known.
+        """
+        reading = (
+            Reading.of_rate(merit) if evaluation is None else Reading.of_evaluation(evaluation)
+        )
+        known = dict(zip(POLICY_PARAMETERS, self.base[0], strict=True)) | dict(values)
+        row = np.array([[known[name] for name in POLICY_PARAMETERS]])
+        self.record(row, reading, np.array([merit]))
+        return reading
 
     def _ask(self, reading: Reading, merits: Array) -> NDArray[np.bool_]:
         """Return which readings know the camera length; keep what the best of them asks for."""

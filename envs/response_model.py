@@ -80,6 +80,11 @@ class Responses:
     true_rate: Array
     true_hit_rate: Array
 
+    def worth(self, price_of_a_vain_hit: ArrayLike) -> Array:
+        """Return the merit on infinitely many frames (B,), where nothing is indexed by chance."""
+        vain = self.true_hit_rate - self.true_rate
+        return np.asarray(self.true_rate - np.asarray(price_of_a_vain_hit) * vain)
+
 
 class ResponseModel:
     """A batch of experiments that answer settings.

@@ -104,7 +104,7 @@ def judge(name: str, draw: Draw) -> str:
     rates = np.array([evaluation.rate for evaluation in measured])
     vain = np.array([e.n_hits - e.n_indexed for e in measured]) / table.n_frames
     merits = rates - PRICE_OF_A_VAIN_HIT * vain
-    foretold = told.true_rate - PRICE_OF_A_VAIN_HIT * (told.true_hit_rate - told.true_rate)
+    foretold = told.worth(PRICE_OF_A_VAIN_HIT)
     cells = [draw.kind]
     for values, by_model in ((rates, told.true_rate), (merits, foretold)):
         rank = spearmanr(values, by_model).statistic

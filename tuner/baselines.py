@@ -8,9 +8,8 @@ import numpy as np
 
 from envs.evaluation import Evaluation
 from envs.objective import GEOMETRY, MISLEADING
-from envs.observation import POLICY_PARAMETERS, TaskBatch
+from envs.observation import TaskBatch
 from envs.parameter_space import ParameterSpace
-from envs.reading import Reading
 from tuner.searchers import Searcher, Values
 
 __all__ = ["PinnedSearcher", "PointsSearcher", "same_peaks", "sobol_points"]
@@ -110,12 +109,7 @@ class PinnedSearcher:
 
     def ingest(self, values: Values, merit: float, evaluation: Evaluation | None = None) -> None:
         """Learn what the values gave."""
-        reading = (
-            Reading.of_rate(merit) if evaluation is None else Reading.of_evaluation(evaluation)
-        )
-        known = dict(zip(POLICY_PARAMETERS, self._tasks.base[0], strict=True)) | dict(values)
-        row = np.array([[known[name] for name in POLICY_PARAMETERS]])
-        self._tasks.record(row, reading, np.array([merit]))
+        self._tasks.record_one(values, merit, evaluation)
         self._told.append((dict(values), merit))
         if self.at_first and same_peaks(self._first[self._visited], values):
             self._visited += 1

@@ -25,7 +25,7 @@ from tuner.agent.rollout import play
 from tuner.agent.warm_start import WarmStart
 from tuner.threads import share_cores
 
-__all__ = ["JudgeNetwork", "Sessions", "play_sessions"]
+__all__ = ["JudgeNetwork", "Sessions", "layers_of", "play_sessions"]
 
 LONGEST = 40
 """Evaluations of a session that the judge learns from."""
@@ -106,9 +106,9 @@ def _prepare(
 def _play_round(seed: int, number: int) -> tuple[NDArray[np.float32], ...]:
     policy, pool = _given[0]
     rng = np.random.default_rng([seed, number])
-    n, kinds = len(pool), EpisodeKinds()
+    n, kinds = len(pool), EpisodeKinds(frames=FRAMES)
     points = WarmStart.load().actions
-    frames = np.rint(np.exp(rng.uniform(np.log(FRAMES[0]), np.log(FRAMES[1]), n))).astype(np.int64)
+    frames = kinds.draw_frames(n, rng)
     budgets = rng.integers(USUAL, LONGEST + 1, n)
     prices, tuned = kinds.draw_prices(n, rng), kinds.draw_tuned(n, rng)
     aside = rng.choice(STEPS_ASIDE, (n, 1))
@@ -162,7 +162,7 @@ class JudgeNetwork(torch.nn.Module):
     def export(self) -> Judge:
         """Return what needs no PyTorch."""
         trust = float(self.log_trust.detach().exp())
-        return Judge(_layers(self.encoder), _layers(self.head), trust)
+        return Judge(layers_of(self.encoder), layers_of(self.head), trust)
 
     def learn(
         self,
@@ -195,7 +195,8 @@ class JudgeNetwork(torch.nn.Module):
         return total / steps
 
 
-def _layers(network: torch.nn.Sequential) -> Layers:
+def layers_of(network: torch.nn.Sequential) -> Layers:
+    """Return copies of a network's weights and biases, without PyTorch."""
     return tuple(
         (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
         for layer in network

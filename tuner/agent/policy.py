@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from envs.observation import FACTS, FEATURES, MEMORY, OBSERVATION_SIZE, POLICY_PARAMETERS
-from tuner.agent.judge import N_INPUTS, Judge
+from tuner.agent.judge import N_INPUTS, Judge, judge_inputs
 from tuner.agent.networks import Floats, Layers, read_layers, run, shapes, write_layers
 from wrappers.errors import InputError
 from wrappers.files import write_whole
@@ -65,6 +65,23 @@ class Policy:
         """
         actor = self.actors[turn % len(self.actors)]
         return np.clip(run(actor, observations, np.tanh), -1, 1)
+
+    def choose(
+        self,
+        evaluations: NDArray[np.floating],
+        merits: NDArray[np.floating],
+        facts: NDArray[np.floating],
+        prices: NDArray[np.floating],
+        n_frames: ArrayLike,
+    ) -> NDArray[np.int64]:
+        """Return which of n evaluations (B,) to recommend; see `judge_inputs` for the arrays.
+
+        The judge decides among those near the highest merit; without one it is the highest.
+        """
+        if self.judge is None:
+            return np.asarray(merits.argmax(axis=1))
+        inputs = judge_inputs(evaluations, merits, facts, prices)
+        return self.judge.choose(inputs, merits, n_frames)
 
     def save(self, directory: Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""

@@ -12,7 +12,6 @@ from envs.observation import POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.reading import Reading
 from envs.simulated_pool import SimulatedPool
-from tuner.agent.judge import judge_inputs
 from tuner.agent.policy import Policy
 
 __all__ = ["Played", "Rollout", "play", "regret", "roll_out"]
@@ -86,8 +85,7 @@ def play(
         merits.append(reading.merit(tasks.prices))
         tasks.record(values, reading, merits[-1])
         evaluations.append(tasks.newest.copy())
-        vain = responses.true_hit_rate - responses.true_rate
-        worth.append(responses.true_rate - tasks.prices * vain)
+        worth.append(responses.worth(tasks.prices))
     return Played(
         np.stack(evaluations, axis=1),
         np.stack(merits, axis=1),
@@ -151,16 +149,11 @@ def roll_out(
     rows = np.arange(n)
     measured, judged = [], []
     for made in range(1, budget + 1):
-        measured.append(missed[rows, played.merits[:, :made].argmax(axis=1)])
-        judged.append(missed[rows, _choices(policy, played, made, n_frames)])
+        merits = played.merits[:, :made]
+        measured.append(missed[rows, merits.argmax(axis=1)])
+        taken = policy.choose(
+            played.evaluations[:, :made], merits, played.facts, played.prices, n_frames
+        )
+        judged.append(missed[rows, taken])
     least = np.minimum.accumulate(missed, axis=1)
     return Rollout(np.stack(judged, axis=1), np.stack(measured, axis=1), least, played.typical)
-
-
-def _choices(policy: Policy, played: Played, made: int, n_frames: int) -> NDArray[np.int64]:
-    """Return which of the first evaluations (P,) the policy recommends."""
-    merits = played.merits[:, :made]
-    if policy.judge is None:
-        return np.asarray(merits.argmax(axis=1))
-    inputs = judge_inputs(played.evaluations[:, :made], merits, played.facts, played.prices)
-    return policy.judge.choose(inputs, merits, n_frames)

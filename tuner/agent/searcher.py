@@ -18,8 +18,6 @@ from envs.observation import (
     layout,
 )
 from envs.parameter_space import ParameterSpace
-from envs.reading import Reading
-from tuner.agent.judge import judge_inputs
 from tuner.agent.policy import Policy
 from tuner.baselines import PinnedSearcher, same_peaks
 from tuner.searchers import Searcher, Values
@@ -127,12 +125,7 @@ class AgentSearcher:
 
     def ingest(self, values: Values, merit: float, evaluation: Evaluation | None = None) -> None:
         """Learn what the values gave; without the whole evaluation, only their merit."""
-        reading = (
-            Reading.of_rate(merit) if evaluation is None else Reading.of_evaluation(evaluation)
-        )
-        known = dict(zip(POLICY_PARAMETERS, self._tasks.base[0], strict=True)) | dict(values)
-        row = np.array([[known[name] for name in POLICY_PARAMETERS]])
-        self._tasks.record(row, reading, np.array([merit]))
+        reading = self._tasks.record_one(values, merit, evaluation)
         seen = self._tasks.newest[0].copy()
         self._told.append(_Told(dict(values), merit, evaluation, int(reading.n_frames[0]), seen))
         if self._successor is not None:
@@ -143,17 +136,14 @@ class AgentSearcher:
     def favourite(self) -> int:
         """Return which of the evaluations that it was told, counted from 0, it would recommend.
 
-        Evaluations with fewer frames than others are left aside. The policy's judge decides among
-        those near the highest merit; without a judge it is the highest merit.
+        Evaluations with fewer frames than others are left aside.
         """
         most = max(told.n_frames for told in self._told)
         whole = [place for place, told in enumerate(self._told) if told.n_frames == most]
         merits = np.array([[self._told[place].merit for place in whole]])
-        if self._policy.judge is None:
-            return whole[int(merits.argmax())]
         seen = np.array([[self._told[place].seen for place in whole]])
-        inputs = judge_inputs(seen, merits, self._tasks.facts, self._tasks.prices)
-        return whole[int(self._policy.judge.choose(inputs, merits, most)[0])]
+        tasks = self._tasks
+        return whole[int(self._policy.choose(seen, merits, tasks.facts, tasks.prices, most)[0])]
 
     def _take_over(self) -> PinnedSearcher | None:
         """Return the search that has taken over by now, if any."""

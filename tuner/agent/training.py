@@ -29,7 +29,7 @@ from envs.batched_env import BatchedTuningEnv, EpisodeKinds
 from envs.observation import OBSERVATION_SIZE
 from envs.simulated_pool import SimulatedPool
 from envs.tuning_env import Reward
-from tuner.agent.judge_training import JudgeNetwork, play_sessions
+from tuner.agent.judge_training import JudgeNetwork, layers_of, play_sessions
 from tuner.agent.policy import Policy
 from tuner.agent.rollout import Rollout, roll_out
 from tuner.agent.training_curves import Row, draw_curves, read_curve, write_curve
@@ -334,12 +334,7 @@ def teach(model: PPO, env: BatchedTuningEnv, steps: int, learning_rate: float = 
 
 def export(model: PPO) -> Policy:
     """Return the actor of a PPO model as a policy, without what is typical."""
-    layers = tuple(
-        (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
-        for layer in _actor(model)
-        if isinstance(layer, torch.nn.Linear)
-    )
-    return Policy([layers], np.zeros(OBSERVATION_SIZE, np.float32), {})
+    return Policy([layers_of(_actor(model))], np.zeros(OBSERVATION_SIZE, np.float32), {})
 
 
 def _actor(model: PPO) -> torch.nn.Sequential:
