@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Frame
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
@@ -66,9 +68,16 @@ class _NamedFrame:
         self._finder, self._frame, self._min_snr = finder, frame, min_snr
         self._prepared: dict[str, Prepared] = {}
 
-    def find(self, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
-        """Return what the finder's `find` does."""
-        if settings.peaks not in self._prepared:
-            finder = self._finder.of(settings)
-            self._prepared[settings.peaks] = finder.prepare(self._frame, self._min_snr)
-        return self._prepared[settings.peaks].find(settings, max_n_peaks)
+    def find_all(
+        self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
+    ) -> list[PeakList]:
+        """Return what the finders' `find` does for each settings."""
+        lists: dict[int, PeakList] = {}
+        for name in dict.fromkeys(each.peaks for each in settings):
+            group = {i: each for i, each in enumerate(settings) if each.peaks == name}
+            if name not in self._prepared:
+                finder = self._finder.of(settings[next(iter(group))])
+                self._prepared[name] = finder.prepare(self._frame, self._min_snr)
+            found = self._prepared[name].find_all(list(group.values()), max_n_peaks)
+            lists.update(zip(group, found, strict=True))
+        return [lists[i] for i in range(len(settings))]

@@ -1,16 +1,19 @@
-"""Frames and settings as the kernels of the peak finders take them."""
+"""Frames and settings as the kernels of the peak finders take them, and peaks as they give them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wrappers.peakfinding.vectors import LANES
+from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
-__all__ = ["MAX_N_PEAKS", "clipping", "flat", "radii"]
+__all__ = ["MAX_N_PEAKS", "flat", "flat_data", "peak_lists", "radii", "searches"]
 
 MAX_N_PEAKS = 2048
 """CrystFEL's own limit."""
@@ -21,9 +24,23 @@ def radii(settings: Settings) -> tuple[float, float]:
     return float(settings.min_res), float(settings.max_res) or math.inf
 
 
-def clipping(settings: Settings) -> tuple[float, float, float, float]:
-    """Return what `ring_limits` needs of the settings."""
-    return settings.min_snr, settings.threshold, *radii(settings)
+def searches(settings: Sequence[Settings]) -> NDArray[np.float64]:
+    """Return what the kernels need of each settings: an array (n, 7).
+
+    min_snr, threshold, min_res, max_res, min_pix_count, max_pix_count and local_bg_radius.
+    """
+    rows = [
+        (
+            each.min_snr,
+            each.threshold,
+            *radii(each),
+            each.min_pix_count,
+            each.max_pix_count,
+            each.local_bg_radius,
+        )
+        for each in settings
+    ]
+    return np.array(rows, float).reshape(-1, 7)
 
 
 def flat(array: NDArray[Any]) -> NDArray[Any]:
@@ -36,3 +53,24 @@ def flat(array: NDArray[Any]) -> NDArray[Any]:
     elif not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return np.ascontiguousarray(array).reshape(-1)
+
+
+def flat_data(array: NDArray[Any]) -> NDArray[Any]:
+    """Do as `flat`, with zeros behind a frame of fewer than `LANES` pixels."""
+    data = flat(array)
+    return data if data.size >= LANES else np.append(data, np.zeros(LANES, data.dtype))
+
+
+def peak_lists(peaks: NDArray[np.float64], stops: Sequence[int]) -> list[PeakList]:
+    """Return copies of consecutive pieces of a kernel's peaks (n, 7), given where they end."""
+    if not len(stops):
+        return []
+    fs, ss, intensity, snr, panel, n_pixels, max_value = peaks[: stops[-1]].T.copy()
+    panel, n_pixels = panel.astype(np.int32), n_pixels.astype(np.int32)
+    lists, start = [], 0
+    for stop in stops:
+        piece = slice(start, stop)
+        floats = fs[piece], ss[piece], intensity[piece], snr[piece]
+        lists.append(PeakList(*floats, panel[piece], n_pixels[piece], max_value[piece]))
+        start = stop
+    return lists

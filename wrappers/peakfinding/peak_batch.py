@@ -35,8 +35,8 @@ Asked = dict[Key, dict[Key, Settings]]
 class Prepared(Protocol):
     """A frame made ready for many settings."""
 
-    def find(self, settings: Settings, max_n_peaks: int = ...) -> PeakList:
-        """Return the peaks for one of them."""
+    def find_all(self, settings: Sequence[Settings], max_n_peaks: int = ...) -> list[PeakList]:
+        """Return the peaks for each of some settings."""
         ...
 
 
@@ -214,31 +214,30 @@ class _OpenFrame:
         """Return the peaks for each settings asked."""
         found: dict[Key, dict[Key, Pattern]] = {}
         for mask_key, group in asked.items():
-            look = self._ready(finder, masked, mask_key, list(group.values()))
-            found[mask_key] = {
-                key: self._pattern(look(settings, max_n_peaks)) for key, settings in group.items()
-            }
+            lists = self._find(finder, masked, mask_key, list(group.values()), max_n_peaks)
+            found[mask_key] = dict(zip(group, map(self._pattern, lists), strict=True))
         return found
 
-    def _ready(
+    def _find(
         self,
         finder: Finder,
         masked: Callable[[Mask, Settings], Mask],
         mask_key: Key,
         group: Sequence[Settings],
-    ) -> Callable[[Settings, int], PeakList]:
-        """Return what finds the peaks for settings of one mask."""
+        max_n_peaks: int,
+    ) -> list[PeakList]:
+        """Return the peaks for settings of one mask."""
         again = mask_key == self._mask_key
         if again and self._prepared is not None:
-            return self._prepared.find
+            return self._prepared.find_all(group, max_n_peaks)
         frame = replace(self._frame, mask=masked(self._frame.mask, group[0]))
         fast = [settings.min_snr for settings in group if settings.min_snr >= LOOSEST]
         self._mask_key, self._prepared = mask_key, None
         if not again and len(fast) < FEW:
-            return lambda settings, max_n_peaks: finder.find(frame, settings, max_n_peaks)
+            return [finder.find(frame, settings, max_n_peaks) for settings in group]
         # Nobody knows what a frame that is kept will be asked next.
         self._prepared = finder.prepare(frame, LOOSEST if self._keep else min(fast))
-        return self._prepared.find
+        return self._prepared.find_all(group, max_n_peaks)
 
     def _pattern(self, peaks: PeakList) -> Pattern:
         frame = self._frame

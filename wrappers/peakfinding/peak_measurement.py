@@ -21,10 +21,10 @@ from wrappers.peakfinding.peak_regions import (
 )
 from wrappers.peakfinding.vectors import LANES, add_pixels, bits_at, no_pixels, prefetch, total_sums
 
-__all__ = ["PEAK_ROWS", "find_peaks"]
+__all__ = ["PEAK_COLUMNS", "find_peaks"]
 
-PEAK_ROWS = ("fs", "ss", "intensity", "snr", "panel", "n_pixels", "max_value")
-"""The rows of what `find_peaks` writes."""
+PEAK_COLUMNS = ("fs", "ss", "intensity", "snr", "panel", "n_pixels", "max_value")
+"""The columns of what `find_peaks` writes."""
 
 NO_SIGMA = 0.01
 MANY = 8
@@ -63,8 +63,8 @@ def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progr
     progress : int64 array (4,)
         Zeros at first. The number of pixels of `bright` that were there before, the number of
         peaks, and the panel and row where to go on.
-    peaks : float64 array (7, n)
-        Written, with `PEAK_ROWS`.
+    peaks : float64 array (n, 7)
+        Written, with `PEAK_COLUMNS`.
     """
     _, width, panels = layout
     _, min_pix_count, max_pix_count, local_bg_radius = search
@@ -85,7 +85,7 @@ def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progr
     sizes = min_pix_count, max_pix_count
     possible = possible_seeds(free, width, min_pix_count, bits[2:]) if many else free
     n_regions = n_most = len(regions[1])
-    while n_regions == n_most and progress[1] < peaks.shape[1]:
+    while n_regions == n_most and progress[1] < len(peaks):
         n_regions = join_regions(
             free, possible, width, panels, sizes, ready, reach, progress[2:], regions
         )
@@ -123,7 +123,7 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
             _ask_for_memory(data, radius, width, reach, region_ss, region_fs, first, stop)
         if i < 0:
             continue
-        if n_peaks == peaks.shape[1]:
+        if n_peaks == len(peaks):
             break
         panel = panel_bounds(panels, owner[i])
         first, stop = start[i], start[i + 1]
@@ -160,9 +160,9 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
         snr = intensity / sigma
         on_panel = panel[2] <= peak_fs <= panel[3] + 1 and panel[0] <= peak_ss <= panel[1] + 1
         # Written in any case: whether it is kept is anybody's guess, and wrong guesses take time.
-        peaks[0, n_peaks], peaks[1, n_peaks], peaks[2, n_peaks] = peak_fs, peak_ss, intensity
-        peaks[3, n_peaks], peaks[4, n_peaks] = snr, owner[i]
-        peaks[5, n_peaks], peaks[6, n_peaks] = stop - first, largest
+        peaks[n_peaks, 0], peaks[n_peaks, 1], peaks[n_peaks, 2] = peak_fs, peak_ss, intensity
+        peaks[n_peaks, 3], peaks[n_peaks, 4] = snr, owner[i]
+        peaks[n_peaks, 5], peaks[n_peaks, 6] = stop - first, largest
         n_peaks += (snr >= min_snr) & (largest >= sums[3] - local) & on_panel
     return n_peaks
 

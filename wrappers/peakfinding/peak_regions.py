@@ -10,7 +10,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from wrappers.peakfinding.vectors import BITS, bits_at, bits_false, bits_nonzero, trailing_zeros
+from wrappers.peakfinding.vectors import (
+    BITS,
+    bits_at,
+    bits_false,
+    bits_nonzero,
+    bits_outside,
+    trailing_zeros,
+)
 
 __all__ = [
     "EVERYTHING",
@@ -61,9 +68,13 @@ def pack_unusable(mask, bits):
 @njit(cache=True, nogil=True)
 def pack_outside(radius, min_res, max_res, bits):
     """Set the bits of the pixels that are not strictly between two radii; clear the others."""
-    bits[:] = 0
-    for p in range(len(radius)):
-        if not min_res < radius[p] < max_res:
+    lower, upper = np.float32(min_res), np.float32(max_res)
+    n_words = len(radius) // BITS
+    for k in range(n_words):
+        bits[k] = bits_outside(radius, k * BITS, lower, upper)
+    bits[n_words:] = 0
+    for p in range(n_words * BITS, len(radius)):
+        if not lower < radius[p] < upper:
             set_bit(bits, p)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wrappers.frames.run import Frame
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, clipping, flat
-from wrappers.peakfinding.radial_layout import N_BANDS
-from wrappers.peakfinding.ring_tails import bright_from_tails, keep_tails, limits_from_tails
+from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, flat_data, peak_lists, searches
+from wrappers.peakfinding.peak_searches import search_tails
+from wrappers.peakfinding.ring_tails import keep_tails
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
@@ -20,9 +18,6 @@ if TYPE_CHECKING:
     from wrappers.peakfinding.peakfinder8 import PeakFinder
 
 __all__ = ["PreparedFrame"]
-
-MARGIN = 1.5
-"""So many times the bright pixels that are needed for enough peaks are looked up at first."""
 
 
 class PreparedFrame:
@@ -48,7 +43,7 @@ class PreparedFrame:
     def __init__(self, finder: PeakFinder, frame: Frame, min_snr: float = 2.0) -> None:
         self._finder = finder
         self._min_snr = min_snr
-        self._data, self._mask = flat(frame.data), flat(frame.mask)
+        self._data, self._mask = flat_data(frame.data), flat(frame.mask)
         self._unusable = finder.unusable(self._mask)
         largest_ring = np.diff(finder.layout.start).max(initial=0)
         self._tails: tuple[Any, ...] = keep_tails(
@@ -70,34 +65,34 @@ class PreparedFrame:
 
     def find(self, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
         """Return what ``finder.find(frame, settings, max_n_peaks)`` does."""
-        finder = self._finder
-        if settings.min_snr < self._min_snr:
-            return finder.find_in_arrays(self._data, self._mask, settings, max_n_peaks)
-        mean, upper, first, n_found, n_bright = limits_from_tails(
-            self._tails, self._data, self._mask, finder.rings, clipping(settings), finder.bright
-        )
-        # The more pixels a peak must have, the fewer of the bright ones are in one.
-        needed = MARGIN * max_n_peaks * settings.min_pix_count**2
-        parts = self._parts(upper, first, n_found, needed / max(n_bright, 1))
-        return finder.peaks_among(
-            self._data, self._unusable, settings, max_n_peaks, (mean, upper), parts
-        )
+        return self.find_all([settings], max_n_peaks)[0]
 
-    def _parts(
-        self,
-        upper: NDArray[np.float32],
-        first: NDArray[np.int64],
-        n_found: int,
-        share: float,
-    ) -> Iterator[tuple[int, int]]:
-        """Yield what `PeakFinder.peaks_among` takes: this share of the frame, twice that, ..."""
-        finder, layout = self._finder, self._finder.layout
-        band = 0
-        while band < N_BANDS:
-            stop = math.ceil(share * N_BANDS) if share < 0.5 else N_BANDS
-            between = layout.passed[band], layout.passed[stop]
-            n_found = bright_from_tails(
-                self._tails, finder.rings, upper, first, between, finder.bright, n_found
+    def find_all(
+        self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
+    ) -> list[PeakList]:
+        """Return what `find` does for each settings: in one compiled call, mostly."""
+        fast = [each for each in settings if each.min_snr >= self._min_snr]
+        if len(fast) == len(settings):
+            return self._search_tails(settings, max_n_peaks)
+        found = iter(self._search_tails(fast, max_n_peaks))
+        return [
+            next(found)
+            if each.min_snr >= self._min_snr
+            else self._finder.find_in_arrays(self._data, self._mask, each, max_n_peaks)
+            for each in settings
+        ]
+
+    def _search_tails(self, settings: Sequence[Settings], max_n_peaks: int) -> list[PeakList]:
+        """Return the peaks for settings whose min_snr is not below that of the tails."""
+        finder = self._finder
+        frame = self._data, self._mask, self._unusable
+        rows, stops = searches(settings), np.empty(len(settings), np.int64)
+        memory, peaks = finder.memory(max_n_peaks)
+        lists: list[PeakList] = []
+        while len(lists) < len(settings):
+            left = rows[len(lists) :]
+            n_done = search_tails(
+                frame, self._tails, finder.layout.arrays, left, max_n_peaks, memory, peaks, stops
             )
-            yield n_found, int(layout.bands[stop])
-            band, share = stop, 2 * stop / N_BANDS
+            lists += peak_lists(peaks, stops[:n_done].tolist())
+        return lists

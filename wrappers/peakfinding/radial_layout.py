@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -54,10 +56,13 @@ class RadialLayout:
     bands: NDArray[np.int64]
     passed: NDArray[np.int32]
 
-    @property
-    def saturates(self) -> bool:
-        """Whether any panel's saturation is finite."""
-        return bool((self.max_adu < math.inf).any())
+    @cached_property
+    def arrays(self) -> tuple[Any, ...]:
+        """All of it as the kernels of `peak_searches` take it."""
+        radius = self.radius.reshape(-1)
+        rings = radius, self.start, self.pixel
+        where = radius, self.radius.shape[1], self.panels
+        return rings, self.place, (where, self.max_adu), (self.bands, self.passed)
 
     @classmethod
     def build(

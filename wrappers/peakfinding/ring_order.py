@@ -22,7 +22,7 @@ def sort_into_rings(data, mask, place, values):
 
     Parameters
     ----------
-    data : array (n_pixels,)
+    data : array (n_pixels or more,)
         The flat slab, of any integer or float type.
     mask : bool array (n_pixels,)
         True where usable.
@@ -33,11 +33,11 @@ def sort_into_rings(data, mask, place, values):
     """
     # Each ring's memory is waited for anew unless it is asked for in time. (Unsigned indices:
     # signed ones are looked at whether they count from the end.)
-    ahead = np.uint64(min(AHEAD, len(data)))
-    for k in range(np.uint64(len(data)) - ahead):
+    ahead = np.uint64(min(AHEAD, len(place)))
+    for k in range(np.uint64(len(place)) - ahead):
         prefetch(values, np.uint32(place[k + ahead]))
         value = np.float32(data[k])
         values[np.uint32(place[k])] = value if mask[k] else NAN
-    for k in range(np.uint64(len(data)) - ahead, np.uint64(len(data))):
+    for k in range(np.uint64(len(place)) - ahead, np.uint64(len(place))):
         value = np.float32(data[k])
         values[np.uint32(place[k])] = value if mask[k] else NAN

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Frame, Run
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, radii
+from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, peak_lists, radii
 from wrappers.peakfinding.peak_regions import join_pixels, no_bits
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_statistics import (
@@ -154,7 +154,7 @@ class RobustPeakFinder:
             settings.max_pix_count,
             self._scratch.free,
         )
-        table = measure_regions(
+        peaks = measure_regions(
             flat(frame.data),
             flat(frame.mask),
             flat(self.noise),
@@ -167,9 +167,7 @@ class RobustPeakFinder:
             gain,
             max_n_peaks,
         )
-        fs, ss, intensity, snr, panel, n_pixels, max_value = table.T.copy()
-        integers = panel.astype(np.int32), n_pixels.astype(np.int32)
-        return PeakList(fs, ss, intensity, snr, *integers, max_value)
+        return peak_lists(peaks, [len(peaks)])[0]
 
 
 class RobustFrame:
@@ -216,6 +214,12 @@ class RobustFrame:
             *radii(settings),
         )
         return self._finder.measure(self._frame, bright, settings, max_n_peaks)
+
+    def find_all(
+        self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
+    ) -> list[PeakList]:
+        """Return what `find` does for each settings."""
+        return [self.find(each, max_n_peaks) for each in settings]
 
 
 def photon_adu(geometry: Geometry, photon_energy: float) -> float:

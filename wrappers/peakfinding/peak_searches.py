@@ -1,0 +1,160 @@
+"""Whole searches in one compiled call: of a frame, and of a prepared one with many settings.
+
+Threads wait for each other wherever the interpreter is needed, and a search of a prepared frame is
+over in the time of a few dozen calls from there. So all the way from limits to peaks is here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from wrappers.peakfinding.peak_measurement import find_peaks
+from wrappers.peakfinding.peak_regions import EVERYTHING, pack_outside, pack_unusable
+from wrappers.peakfinding.ring_limits import limits_and_bright_pixels
+from wrappers.peakfinding.ring_order import sort_into_rings
+from wrappers.peakfinding.ring_tails import bright_from_tails, limits_from_tails
+
+__all__ = ["search_frame", "search_tails"]
+
+MARGIN = 1.5
+"""So many times the bright pixels that are needed for enough peaks are looked up at first."""
+
+
+@njit(cache=True, nogil=True)
+def search_frame(data, mask, layout, wanted, max_n_peaks, memory, peaks):
+    """Search a frame with one settings.
+
+    Parameters
+    ----------
+    data : array (n_pixels,)
+        The flat slab, of `kernel_arguments.flat_data`.
+    mask : bool array (n_pixels,)
+        True where usable.
+    layout : tuple
+        `radial_layout.RadialLayout.arrays`.
+    wanted : float64 array (7,)
+        A row of `kernel_arguments.searches`.
+    max_n_peaks : int
+    memory : tuple
+        Of `peakfinder8.PeakFinder.memory`; overwritten.
+    peaks : float64 array (n, 7)
+        Written, with `peak_measurement.PEAK_COLUMNS`.
+
+    Returns
+    -------
+    int
+        Number of peaks.
+    """
+    rings, place, (where, max_adu), _ = layout
+    values, bright, bits, regions, unusable, _ = memory
+    clipping, search, most = _split(wanted, max_n_peaks, len(mask))
+    sort_into_rings(data, mask, place, values)
+    mean, upper, n_bright = limits_and_bright_pixels(values, rings, clipping, bright)
+    pack_unusable(mask, unusable)
+    _clear_bits(unusable, rings, clipping, memory)
+    progress, room = np.zeros(4, np.int64), peaks[:most]
+    limits, found = (mean, upper), bright[:n_bright]
+    find_peaks(data, where, search, limits, found, bits, regions, EVERYTHING, progress, room)
+    return _drop_saturated(room[: progress[1]], max_adu)
+
+
+@njit(cache=True, nogil=True)
+def search_tails(frame, tails, layout, searches, max_n_peaks, memory, peaks, stops):
+    """Search a prepared frame with one settings after another, while there is room for peaks.
+
+    Parameters
+    ----------
+    frame : tuple
+        data and mask, as for `search_frame`, and the bits of the mask, of `pack_unusable`.
+    tails : tuple
+        Of `ring_tails.keep_tails`.
+    layout, max_n_peaks, memory
+        As for `search_frame`.
+    searches : float64 array (n_settings, 7)
+        Of `kernel_arguments.searches`.
+    peaks : float64 array (n, 7)
+        Written, with `peak_measurement.PEAK_COLUMNS`.
+    stops : int64 array (n_settings,)
+        Written: the row where the peaks of each settings end and the next ones begin.
+
+    Returns
+    -------
+    int
+        So many settings are done; the others' peaks might find no room.
+    """
+    data, mask, unusable = frame
+    n_peaks = 0
+    for i in range(len(searches)):
+        clipping, search, most = _split(searches[i], max_n_peaks, len(mask))
+        if n_peaks + most > len(peaks):
+            return i
+        room = peaks[n_peaks : n_peaks + most]
+        _clear_bits(unusable, layout[0], clipping, memory)
+        n_peaks += _search_once(data, mask, tails, layout, clipping, search, memory, room)
+        stops[i] = n_peaks
+    return len(searches)
+
+
+@njit(cache=True, nogil=True)
+def _search_once(data, mask, tails, layout, clipping, search, memory, peaks):
+    """Search a prepared frame with one settings; return the number of peaks.
+
+    Bright pixels are looked up for a part of the frame, then for twice as much, and so on, as long
+    as there is room for peaks.
+    """
+    rings, _, (where, max_adu), (bands, passed) = layout
+    _, bright, bits, regions, _, _ = memory
+    mean, upper, first, n_found, n_bright = limits_from_tails(
+        tails, data, mask, rings, clipping, bright
+    )
+    n_bands = len(bands) - 1
+    # The more pixels a peak must have, the fewer of the bright ones are in one.
+    share = MARGIN * len(peaks) * search[1] ** 2 / max(n_bright, 1)
+    progress, limits = np.zeros(4, np.int64), (mean, upper)
+    band = 0
+    while band < n_bands:
+        stop = math.ceil(share * n_bands) if share < 0.5 else n_bands
+        between = passed[band], passed[stop]
+        n_found = bright_from_tails(tails, rings, upper, first, between, bright, n_found)
+        found = bright[:n_found]
+        find_peaks(data, where, search, limits, found, bits, regions, bands[stop], progress, peaks)
+        if progress[1] == len(peaks):
+            break
+        band, share = stop, 2 * stop / n_bands
+    return _drop_saturated(peaks[: progress[1]], max_adu)
+
+
+@njit(cache=True, nogil=True)
+def _split(wanted, max_n_peaks, n_pixels):
+    """Return what decides the limits, what decides the peaks, and how many there can be."""
+    clipping = wanted[0], wanted[1], wanted[2], wanted[3]
+    search = wanted[0], int(wanted[4]), int(wanted[5]), int(wanted[6])
+    return clipping, search, min(max_n_peaks, n_pixels // search[1])
+
+
+@njit(cache=True, nogil=True)
+def _clear_bits(unusable, rings, clipping, memory):
+    """Set the bits as `find_peaks` takes them: no pixel bright, and closed what is not searched."""
+    free, closed, _, _ = memory[2]
+    outside, between = memory[5]
+    if between[0] != clipping[2] or between[1] != clipping[3]:
+        pack_outside(rings[0], clipping[2], clipping[3], outside)
+        between[0], between[1] = clipping[2], clipping[3]
+    for k in range(len(free)):
+        free[k] = 0
+        closed[k] = unusable[k] | outside[k]
+
+
+@njit(cache=True, nogil=True)
+def _drop_saturated(peaks, max_adu):
+    """Move the peaks that are not above their panel's `max_adu` together; return their number."""
+    kept = 0
+    for k in range(len(peaks)):
+        if peaks[k, 6] <= max_adu[int(peaks[k, 4])]:
+            if kept < k:
+                peaks[kept] = peaks[k]
+            kept += 1
+    return kept
