@@ -17,6 +17,7 @@ __all__ = ["MAX_N_PEAKS", "flat", "flat_data", "peak_lists", "radii", "searches"
 
 MAX_N_PEAKS = 2048
 """CrystFEL's own limit."""
+SMALL = 2 * LANES
 
 
 def radii(settings: Settings) -> tuple[float, float]:
@@ -56,16 +57,16 @@ def flat(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def flat_data(array: NDArray[Any]) -> NDArray[Any]:
-    """Do as `flat`, with zeros behind a frame of fewer than `LANES` pixels."""
+    """Do as `flat`, with zeros behind a frame that is too small for vectors."""
     data = flat(array)
-    return data if data.size >= LANES else np.append(data, np.zeros(LANES, data.dtype))
+    return data if data.size >= SMALL else np.append(data, np.zeros(SMALL, data.dtype))
 
 
 def peak_lists(peaks: NDArray[np.float64], stops: Sequence[int]) -> list[PeakList]:
-    """Return copies of consecutive pieces of a kernel's peaks (n, 7), given where they end."""
+    """Return copies of consecutive pieces of a kernel's peaks (7, n), given where they end."""
     if not len(stops):
         return []
-    fs, ss, intensity, snr, panel, n_pixels, max_value = peaks[: stops[-1]].T.copy()
+    fs, ss, intensity, snr, panel, n_pixels, max_value = peaks[:, : stops[-1]].copy()
     panel, n_pixels = panel.astype(np.int32), n_pixels.astype(np.int32)
     lists, start = [], 0
     for stop in stops:

@@ -19,12 +19,21 @@ from wrappers.peakfinding.peak_regions import (
     possible_seeds,
     set_bit,
 )
-from wrappers.peakfinding.vectors import LANES, add_pixels, bits_at, no_pixels, prefetch, total_sums
+from wrappers.peakfinding.vectors import (
+    LANES,
+    add_pixels,
+    bits_at,
+    lanes_of,
+    no_pixels,
+    no_wide_pixels,
+    prefetch,
+    total_sums,
+)
 
-__all__ = ["PEAK_COLUMNS", "find_peaks"]
+__all__ = ["PEAK_ROWS", "find_peaks"]
 
-PEAK_COLUMNS = ("fs", "ss", "intensity", "snr", "panel", "n_pixels", "max_value")
-"""The columns of what `find_peaks` writes."""
+PEAK_ROWS = ("fs", "ss", "intensity", "snr", "panel", "n_pixels", "max_value")
+"""The rows of what `find_peaks` writes."""
 
 NO_SIGMA = 0.01
 MANY = 8
@@ -43,9 +52,9 @@ def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progr
     Parameters
     ----------
     data : array (n_pixels,)
-        The flat slab; `LANES` pixels or more.
+        The flat slab, of `kernel_arguments.flat_data`.
     layout : tuple
-        radius (flat), width and panels, as in `radial_layout.RadialLayout`.
+        ring, width and panels, as in `radial_layout.RadialLayout`.
     search : tuple
         min_snr, min_pix_count, max_pix_count, local_bg_radius.
     limits : tuple
@@ -63,8 +72,8 @@ def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progr
     progress : int64 array (4,)
         Zeros at first. The number of pixels of `bright` that were there before, the number of
         peaks, and the panel and row where to go on.
-    peaks : float64 array (n, 7)
-        Written, with `PEAK_COLUMNS`.
+    peaks : float64 array (7, n)
+        Written, with `PEAK_ROWS`.
     """
     _, width, panels = layout
     _, min_pix_count, max_pix_count, local_bg_radius = search
@@ -81,11 +90,12 @@ def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progr
             closed[word] |= free[word]
     progress[0] = len(bright)
     reach = 2 * local_bg_radius
-    disc = _disc(reach, len(data) // width, width)
+    n_lanes = LANES if _is_narrow(reach) else lanes_of(no_wide_pixels(data))
+    disc = _disc(reach, len(data) // width, width, n_lanes)
     sizes = min_pix_count, max_pix_count
     possible = possible_seeds(free, width, min_pix_count, bits[2:]) if many else free
     n_regions = n_most = len(regions[1])
-    while n_regions == n_most and progress[1] < len(peaks):
+    while n_regions == n_most and progress[1] < peaks.shape[1]:
         n_regions = join_regions(
             free, possible, width, panels, sizes, ready, reach, progress[2:], regions
         )
@@ -95,12 +105,12 @@ def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progr
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _ask_for_memory(data, radius, width, reach, region_ss, region_fs, first, stop):
+def _ask_for_memory(data, ring, width, reach, region_ss, region_fs, first, stop):
     """Prefetch what `_measure_batch` will read for a region."""
     p = np.int64(region_ss[first]) * width + region_fs[first]
     if stop > first + 1:
         for k in range(first, stop):
-            prefetch(radius, np.int64(region_ss[k]) * width + region_fs[k])
+            prefetch(ring, np.int64(region_ss[k]) * width + region_fs[k])
     if reach * width + reach <= p < len(data) - reach * width - reach:
         for row in range(p - reach * width, p + reach * width, width):
             prefetch(data, row - reach // 2)
@@ -110,20 +120,20 @@ def _ask_for_memory(data, radius, width, reach, region_ss, region_fs, first, sto
 @njit(cache=True, nogil=True)
 def _measure_batch(data, layout, search, limits, closed, disc, n_regions, regions, peaks, n_peaks):
     """Write the rows of those regions that are peaks; return the new number of peaks."""
-    radius, width, panels = layout
+    ring, width, panels = layout
     min_snr, _, _, local_bg_radius = search
     start, owner, region_ss, region_fs = regions
     mean, upper = limits
     reach = 2 * local_bg_radius
-    last_centre = len(data) - LANES - reach * width - reach
+    last_centre = len(data) - lanes_of(no_wide_pixels(data)) - reach * width - reach
     above_mean = (mean <= upper).all()
     for i in range(-AHEAD, n_regions):
         if i + AHEAD < n_regions:
             first, stop = start[i + AHEAD], start[i + AHEAD + 1]
-            _ask_for_memory(data, radius, width, reach, region_ss, region_fs, first, stop)
+            _ask_for_memory(data, ring, width, reach, region_ss, region_fs, first, stop)
         if i < 0:
             continue
-        if n_peaks == len(peaks):
+        if n_peaks == peaks.shape[1]:
             break
         panel = panel_bounds(panels, owner[i])
         first, stop = start[i], start[i + 1]
@@ -133,7 +143,7 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
             totals = value, value * (ss - panel[0]), value * (fs - panel[2]), value
         else:
             ss, fs, totals = _add_up(
-                data, radius, width, mean, region_ss, region_fs, first, stop, panel
+                data, ring, width, mean, region_ss, region_fs, first, stop, panel
             )
             if ss < 0:
                 continue
@@ -145,12 +155,19 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
             and fs + reach <= panel[3] + 1
             and centre <= last_centre
         ):
-            sums = _disc_sums(data, closed, ss, fs, width, disc)
+            if _is_narrow(reach):
+                sums = _disc_sums(no_pixels(data), data, closed, centre, disc)
+            else:
+                sums = _disc_sums(no_wide_pixels(data), data, closed, centre, disc)
+        elif _is_narrow(reach):
+            sums = _border_disc_sums(no_pixels(data), data, closed, ss, fs, centre, disc, panel)
         else:
-            sums = _border_disc_sums(data, closed, ss, fs, width, disc, panel)
+            sums = _border_disc_sums(
+                no_wide_pixels(data), data, closed, ss, fs, centre, disc, panel
+            )
         local, sigma = _mean_and_sigma(sums)
         if sigma < 0:
-            local, sigma = np.float64(mean[int(np.rint(radius[centre]))]), NO_SIGMA
+            local, sigma = np.float64(mean[ring[centre]]), NO_SIGMA
         total, sum_ss, sum_fs, largest = totals
         if sigma == 0 or total == 0:  # no noise, or no centre: CrystFEL refuses these, too
             continue
@@ -160,15 +177,15 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
         snr = intensity / sigma
         on_panel = panel[2] <= peak_fs <= panel[3] + 1 and panel[0] <= peak_ss <= panel[1] + 1
         # Written in any case: whether it is kept is anybody's guess, and wrong guesses take time.
-        peaks[n_peaks, 0], peaks[n_peaks, 1], peaks[n_peaks, 2] = peak_fs, peak_ss, intensity
-        peaks[n_peaks, 3], peaks[n_peaks, 4] = snr, owner[i]
-        peaks[n_peaks, 5], peaks[n_peaks, 6] = stop - first, largest
+        peaks[0, n_peaks], peaks[1, n_peaks], peaks[2, n_peaks] = peak_fs, peak_ss, intensity
+        peaks[3, n_peaks], peaks[4, n_peaks] = snr, owner[i]
+        peaks[5, n_peaks], peaks[6, n_peaks] = stop - first, largest
         n_peaks += (snr >= min_snr) & (largest >= sums[3] - local) & on_panel
     return n_peaks
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _add_up(data, radius, width, mean, region_ss, region_fs, first, stop, panel):
+def _add_up(data, ring, width, mean, region_ss, region_fs, first, stop, panel):
     """Return where the background of a region is, and what its peak is made of.
 
     Returns
@@ -186,7 +203,7 @@ def _add_up(data, radius, width, mean, region_ss, region_fs, first, stop, panel)
         p = ss * width + fs
         on_ss, on_fs = ss - panel[0], fs - panel[2]
         single = np.float32(data[p])
-        weight = np.float32(abs(single - mean[int(np.rint(radius[p]))]))
+        weight = np.float32(abs(single - mean[ring[p]]))
         weights = np.float32(weights + weight)
         weighted_ss = np.float32(weighted_ss + np.float32(weight * np.float32(on_ss)))
         weighted_fs = np.float32(weighted_fs + np.float32(weight * np.float32(on_fs)))
@@ -203,62 +220,83 @@ def _add_up(data, radius, width, mean, region_ss, region_fs, first, stop, panel)
     return int(centre_ss) + panel[0], int(centre_fs) + panel[2], totals
 
 
-@njit(cache=True, nogil=True)
-def _disc(reach, height, width):
-    """Return a disc as pieces of rows: row and first column from the centre, bits of its pixels.
+@njit(cache=True, nogil=True, forceinline=True)
+def _is_narrow(reach):
+    """Whether a row of a disc is one piece of `LANES` pixels."""
+    return 2 * reach <= LANES
 
-    All are arrays (n_pieces,). The rows go from -reach to reach - 1, and so do the pixels, as far
-    as a frame has so many.
+
+@njit(cache=True, nogil=True)
+def _disc(reach, height, width, n_lanes):
+    """Return a disc as pieces of rows.
+
+    The rows go from -reach to reach - 1, and so do the pixels, as far as a frame has so many.
+
+    Parameters
+    ----------
+    reach, height, width : int
+        Radius of the disc; height and width of the frame, in pixels.
+    n_lanes : int
+        So many pixels are in a piece.
+
+    Returns
+    -------
+    offset : int64 array (n_pieces,)
+        Of each piece's first pixel from the centre, in the flat frame.
+    column : int64 array (n_pieces,)
+        First column from the centre.
+    lanes : uint64 array (n_pieces,)
+        Bits of the piece's pixels that are in the disc.
+    per_row, n_above : int
+        Number of pieces of a row, and of rows above the centre's.
     """
-    tall = min(reach, height)
-    wide = min(reach, width)
-    most = 2 * tall * (2 * wide // LANES + 1)
-    rows, columns = np.empty(most, np.int64), np.empty(most, np.int64)
-    lanes = np.empty(most, np.uint64)
-    n = 0
-    for row in range(-tall, tall):
-        half = min(int(math.sqrt(reach**2 - row**2)), wide)
-        stop = min(half + 1, wide)
-        for first in range(-half, stop, LANES):
-            rows[n], columns[n] = row, first
-            lanes[n] = (ONE << np.uint64(min(stop - first, LANES))) - ONE
-            n += 1
-    return rows[:n], columns[:n], lanes[:n]
+    tall, wide = min(reach, height), min(reach, width)
+    per_row = (2 * wide - 1) // n_lanes + 1
+    n = 2 * tall * per_row
+    offset, column, lanes = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint64)
+    for k in range(n):
+        row, first = k // per_row - tall, k % per_row * n_lanes - wide
+        half = int(math.sqrt(reach**2 - row**2))
+        offset[k], column[k] = row * width + first, first
+        lanes[k] = _lanes_between(max(-half, -wide) - first, min(half + 1, wide) - first, n_lanes)
+    return offset, column, lanes, per_row, tall
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _disc_sums(data, closed, ss, fs, width, disc):
+def _lanes_between(first, stop, n_lanes):
+    """Return the bits from `first` to before `stop`, of those of so many lanes."""
+    before, after = min(max(first, 0), n_lanes), min(max(stop, 0), n_lanes)
+    return (ONE << np.uint64(after)) - ONE & ~((ONE << np.uint64(before)) - ONE)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _disc_sums(sums, data, closed, centre, disc):
     """Return number, sum, sum of squares and largest (or 0) of a disc's background pixels.
 
     Those are the finite ones that are not closed.
     """
-    rows, columns, lanes = disc
-    centre = ss * width + fs
-    sums = no_pixels(data)
-    for k in range(len(rows)):
-        p = centre + rows[k] * width + columns[k]
+    offset, _, lanes, _, _ = disc
+    for k in range(len(offset)):
+        p = centre + offset[k]
         sums = add_pixels(sums, data, p, lanes[k] & ~bits_at(closed, p))
     return total_sums(sums)
 
 
 @njit(cache=True, nogil=True)
-def _border_disc_sums(data, closed, ss, fs, width, disc, panel):
+def _border_disc_sums(sums, data, closed, ss, fs, centre, disc, panel):
     """Do as `_disc_sums` with the pixels on the panel."""
-    rows, columns, lanes = disc
-    sums = no_pixels(data)
-    for k in range(len(rows)):
-        row, first = ss + rows[k], fs + columns[k]
-        if not panel[0] <= row <= panel[1]:
-            continue
-        before, after = min(max(panel[2] - first, 0), LANES), max(panel[3] + 1 - first, 0)
-        chosen = lanes[k] >> np.uint64(before) << np.uint64(before)
-        chosen &= (ONE << np.uint64(min(after, LANES))) - ONE
-        if not chosen:
-            continue
+    offset, column, lanes, per_row, n_above = disc
+    n_lanes = lanes_of(sums)
+    first = max(panel[0] - ss + n_above, 0) * per_row
+    stop = min(panel[1] + 1 - ss + n_above, 2 * n_above) * per_row
+    for k in range(first, stop):
+        here = fs + column[k]
+        chosen = lanes[k] & _lanes_between(panel[2] - here, panel[3] + 1 - here, n_lanes)
         # At the frame's very ends the lanes begin elsewhere.
-        p = row * width + first
-        moved = min(max(p, 0), len(data) - LANES)
-        chosen = chosen >> np.uint64(max(moved - p, 0)) << np.uint64(max(p - moved, 0))
+        p = centre + offset[k]
+        moved = min(max(p, 0), len(data) - n_lanes)
+        by = np.uint64(min(abs(moved - p), n_lanes))
+        chosen = chosen >> by if moved > p else chosen << by
         sums = add_pixels(sums, data, moved, chosen & ~bits_at(closed, moved))
     return total_sums(sums)
 

@@ -34,8 +34,9 @@ __all__ = [
 
 ONE = np.uint64(1)
 ALL = ~np.uint64(0)
-EDGES = ONE | ONE << np.uint64(63)
-"""The pixels at a word's ends, which have neighbours in other words."""
+SQUARE = np.uint64(0x070707)
+RIM = np.uint64(0xFF818181818181FF)
+"""Nine pixels, and the outer ones, of the 8 x 8 in a word."""
 EVERYTHING = 1 << 62
 """Rows that are ready where all are."""
 
@@ -180,7 +181,10 @@ def join_regions(free, possible, width, panels, sizes, ready, reach, position, r
                             position[0], position[1] = index, row
                             return n_regions
                         first = start[n_regions]
-                        n = _fill(free, row, p - row * width, panel, width, ss, fs, first)
+                        column = p - row * width
+                        n = _fill_patch(free, row, column, panel, width, ss, fs, first)
+                        if n == 0:
+                            n = _fill(free, row, column, panel, width, ss, fs, first)
                         if end > ready:
                             bottom = _last_row(ss, first, n) + reach
                             if begin + min(bottom, panel[1] + 1) > ready:
@@ -228,7 +232,7 @@ def _between(word, left, right):
 def possible_seeds(free, width, least, room):
     """Return the bits of pixels whose region may have so many pixels.
 
-    Seen by their neighbours, but not by those in other words: then a pixel counts as possible.
+    Seen by their neighbours. Where a row ends, the next one's pixels count as neighbours, too.
 
     Parameters
     ----------
@@ -259,28 +263,52 @@ def possible_seeds(free, width, least, room):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _neighbours(bits, k, width):
-    """Return which pixels of a word have a neighbour, and which have two, or may have them."""
-    shift = np.uint64(width) & np.uint64(63)
-    step = np.uint64(width) >> np.uint64(6)
-    here = bits[k]
-    below = _word(bits, k + step, shift)
-    # The row above begins so many bits before, which is a word earlier and some bits later.
-    back = (np.uint64(64) - shift) & np.uint64(63)
-    above = _word(bits, k - step - np.uint64(shift != np.uint64(0)), back)
-    one = two = EDGES
-    for other in (
-        here << ONE,
-        here >> ONE,
-        above << ONE,
-        above,
-        above >> ONE,
-        below << ONE,
-        below,
-        below >> ONE,
-    ):
+    """Return which pixels of a word have a neighbour, and which have two."""
+    one = two = np.uint64(0)
+    for away in (-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1):
+        other = _word(bits, k + np.uint64(away >> 6), np.uint64(away & 63))
         two |= one & other
         one |= other
     return one, two
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _fill_patch(bits, row, column, panel, width, ss, fs, first):
+    """Do as `_fill` with the bits around a pixel in one word; return 0 if the region is larger."""
+    top, left = row - 1, column - 3
+    if left < panel[2] or left + 7 > panel[3] or top + 7 > panel[1]:
+        return 0
+    ss[first], fs[first] = row, column
+    p = row * width + column
+    patch = np.uint64(0)
+    for y in range(3):
+        line = bits_at(bits, (top + y) * width + left) & np.uint64(0xFF)
+        patch |= line << np.uint64(8 * y)
+    bits[p >> 6] &= ~(ONE << np.uint64(p & 63))
+    patch &= ~(ONE << np.uint64(8 + 3))
+    if not patch & SQUARE << np.uint64(2):
+        return 1
+    n = first + 1
+    for y in range(3, 8):
+        line = bits_at(bits, (top + y) * width + left) & np.uint64(0xFF)
+        patch |= line << np.uint64(8 * y)
+    done = first
+    while done < n:
+        centre = 8 * (ss[done] - top) + fs[done] - left
+        done += 1
+        found = patch & (SQUARE << np.uint64(centre - 9))
+        if found & RIM:
+            return 0
+        patch &= ~found
+        while found:
+            place = trailing_zeros(found)
+            found &= found - ONE
+            ss[n], fs[n] = top + (place >> 3), left + (place & 7)
+            n += 1
+    for k in range(first + 1, n):
+        p = np.int64(ss[k]) * width + fs[k]
+        bits[p >> 6] &= ~(ONE << np.uint64(p & 63))
+    return n - first
 
 
 @njit(cache=True, nogil=True, forceinline=True)

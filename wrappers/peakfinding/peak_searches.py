@@ -40,8 +40,8 @@ def search_frame(data, mask, layout, wanted, max_n_peaks, memory, peaks):
     max_n_peaks : int
     memory : tuple
         Of `peakfinder8.PeakFinder.memory`; overwritten.
-    peaks : float64 array (n, 7)
-        Written, with `peak_measurement.PEAK_COLUMNS`.
+    peaks : float64 array (7, n)
+        Written, with `peak_measurement.PEAK_ROWS`.
 
     Returns
     -------
@@ -55,10 +55,10 @@ def search_frame(data, mask, layout, wanted, max_n_peaks, memory, peaks):
     mean, upper, n_bright = limits_and_bright_pixels(values, rings, clipping, bright)
     pack_unusable(mask, unusable)
     _clear_bits(unusable, rings, clipping, memory)
-    progress, room = np.zeros(4, np.int64), peaks[:most]
+    progress, room = np.zeros(4, np.int64), peaks[:, :most]
     limits, found = (mean, upper), bright[:n_bright]
     find_peaks(data, where, search, limits, found, bits, regions, EVERYTHING, progress, room)
-    return _drop_saturated(room[: progress[1]], max_adu)
+    return _drop_saturated(room[:, : progress[1]], max_adu)
 
 
 @njit(cache=True, nogil=True)
@@ -75,10 +75,10 @@ def search_tails(frame, tails, layout, searches, max_n_peaks, memory, peaks, sto
         As for `search_frame`.
     searches : float64 array (n_settings, 7)
         Of `kernel_arguments.searches`.
-    peaks : float64 array (n, 7)
-        Written, with `peak_measurement.PEAK_COLUMNS`.
+    peaks : float64 array (7, n)
+        Written, with `peak_measurement.PEAK_ROWS`.
     stops : int64 array (n_settings,)
-        Written: the row where the peaks of each settings end and the next ones begin.
+        Written: the column where the peaks of each settings end and the next ones begin.
 
     Returns
     -------
@@ -86,45 +86,47 @@ def search_tails(frame, tails, layout, searches, max_n_peaks, memory, peaks, sto
         So many settings are done; the others' peaks might find no room.
     """
     data, mask, unusable = frame
+    rings, bright = layout[0], memory[1]
     n_peaks = 0
     for i in range(len(searches)):
         clipping, search, most = _split(searches[i], max_n_peaks, len(mask))
-        if n_peaks + most > len(peaks):
+        if n_peaks + most > peaks.shape[1]:
             return i
-        room = peaks[n_peaks : n_peaks + most]
-        _clear_bits(unusable, layout[0], clipping, memory)
-        n_peaks += _search_once(data, mask, tails, layout, clipping, search, memory, room)
+        # Other settings change none of this.
+        if i == 0 or (searches[i, :4] != searches[i - 1, :4]).any():
+            limits = limits_from_tails(tails, data, mask, rings, clipping, bright)
+        _clear_bits(unusable, rings, clipping, memory)
+        room = peaks[:, n_peaks : n_peaks + most]
+        n_peaks += _peaks_from_tails(data, tails, layout, limits, search, memory, room)
         stops[i] = n_peaks
     return len(searches)
 
 
 @njit(cache=True, nogil=True)
-def _search_once(data, mask, tails, layout, clipping, search, memory, peaks):
-    """Search a prepared frame with one settings; return the number of peaks.
+def _peaks_from_tails(data, tails, layout, limits, search, memory, peaks):
+    """Write the peaks of a prepared frame, given what `limits_from_tails` returns; return how many.
 
     Bright pixels are looked up for a part of the frame, then for twice as much, and so on, as long
     as there is room for peaks.
     """
     rings, _, (where, max_adu), (bands, passed) = layout
     _, bright, bits, regions, _, _ = memory
-    mean, upper, first, n_found, n_bright = limits_from_tails(
-        tails, data, mask, rings, clipping, bright
-    )
+    mean, upper, first, n_found, n_bright = limits
     n_bands = len(bands) - 1
     # The more pixels a peak must have, the fewer of the bright ones are in one.
-    share = MARGIN * len(peaks) * search[1] ** 2 / max(n_bright, 1)
-    progress, limits = np.zeros(4, np.int64), (mean, upper)
+    share = MARGIN * peaks.shape[1] * search[1] ** 2 / max(n_bright, 1)
+    progress = np.zeros(4, np.int64)
     band = 0
     while band < n_bands:
         stop = math.ceil(share * n_bands) if share < 0.5 else n_bands
         between = passed[band], passed[stop]
         n_found = bright_from_tails(tails, rings, upper, first, between, bright, n_found)
-        found = bright[:n_found]
-        find_peaks(data, where, search, limits, found, bits, regions, bands[stop], progress, peaks)
-        if progress[1] == len(peaks):
+        found, ready = bright[:n_found], bands[stop]
+        find_peaks(data, where, search, (mean, upper), found, bits, regions, ready, progress, peaks)
+        if progress[1] == peaks.shape[1]:
             break
         band, share = stop, 2 * stop / n_bands
-    return _drop_saturated(peaks[: progress[1]], max_adu)
+    return _drop_saturated(peaks[:, : progress[1]], max_adu)
 
 
 @njit(cache=True, nogil=True)
@@ -152,9 +154,9 @@ def _clear_bits(unusable, rings, clipping, memory):
 def _drop_saturated(peaks, max_adu):
     """Move the peaks that are not above their panel's `max_adu` together; return their number."""
     kept = 0
-    for k in range(len(peaks)):
-        if peaks[k, 6] <= max_adu[int(peaks[k, 4])]:
+    for k in range(peaks.shape[1]):
+        if peaks[6, k] <= max_adu[int(peaks[4, k])]:
             if kept < k:
-                peaks[kept] = peaks[k]
+                peaks[:, kept] = peaks[:, k]
             kept += 1
     return kept

@@ -17,7 +17,7 @@ from wrappers.peakfinding.kernel_arguments import (
     peak_lists,
     searches,
 )
-from wrappers.peakfinding.peak_measurement import PEAK_COLUMNS
+from wrappers.peakfinding.peak_measurement import PEAK_ROWS
 from wrappers.peakfinding.peak_regions import no_bits, pack_unusable, room_for_regions
 from wrappers.peakfinding.peak_searches import search_frame
 from wrappers.peakfinding.prepared_frame import PreparedFrame
@@ -31,7 +31,7 @@ __all__ = ["MAX_N_PEAKS", "PeakFinder"]
 
 BATCH = 256
 """So many regions are joined before they are measured."""
-ROOM = 4 * MAX_N_PEAKS
+ROOM = 2 * MAX_N_PEAKS
 """So many peaks at least there is room for."""
 
 
@@ -102,8 +102,8 @@ class PeakFinder:
         """
         scratch = self._scratch
         most = max(min(max_n_peaks, self.layout.radius.size), ROOM)
-        if most > len(scratch.peaks):
-            scratch.peaks = np.empty((most, len(PEAK_COLUMNS)))
+        if most > scratch.peaks.shape[1]:
+            scratch.peaks = np.empty((len(PEAK_ROWS), most))
         return scratch.arrays, scratch.peaks
 
     def ring_values(
@@ -131,7 +131,7 @@ class _Scratch(threading.local):
     def __init__(self, layout: RadialLayout) -> None:
         n_pixels, n_places = layout.radius.size, len(layout.pixel)
         self.values = np.empty(n_places + LANES, np.float32)
-        self.peaks = np.empty((ROOM, len(PEAK_COLUMNS)))
+        self.peaks = np.empty((len(PEAK_ROWS), ROOM))
         free, closed, *room, unusable, outside = (no_bits(n_pixels) for _ in range(6))
         # `outside` holds what is not between these radii.
         between = np.full(2, np.nan)

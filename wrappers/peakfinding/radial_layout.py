@@ -41,6 +41,8 @@ class RadialLayout:
         Flat index in the slab of the pixel at each place.
     place : int32 array (n_pixels,)
         Place of each pixel of the flat slab; n for pixels outside the panels.
+    ring : uint16 or int32 array (n_pixels,)
+        Ring of each pixel of the flat slab; 0 for pixels outside the panels.
     bands : int64 array (N_BANDS + 1,)
         The first row of each band of rows, counted from panel to panel, and the number of rows.
     passed : int32 array (N_BANDS + 1, n_rings)
@@ -53,15 +55,15 @@ class RadialLayout:
     start: NDArray[np.int64]
     pixel: NDArray[np.int32]
     place: NDArray[np.int32]
+    ring: NDArray[np.uint16 | np.int32]
     bands: NDArray[np.int64]
     passed: NDArray[np.int32]
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
         """All of it as the kernels of `peak_searches` take it."""
-        radius = self.radius.reshape(-1)
-        rings = radius, self.start, self.pixel
-        where = radius, self.radius.shape[1], self.panels
+        rings = self.radius.reshape(-1), self.start, self.pixel
+        where = self.ring, self.radius.shape[1], self.panels
         return rings, self.place, (where, self.max_adu), (self.bands, self.passed)
 
     @classmethod
@@ -77,12 +79,17 @@ class RadialLayout:
         max_adu = np.array([math.inf if use_saturated else panel.max_adu for panel in panels])
         n_rows = int((corners[:, 1] - corners[:, 0] + 1).sum())
         bands = np.arange(N_BANDS + 1) * n_rows // N_BANDS
-        return cls(radius, corners, max_adu, *_sort_by_ring(radius, corners, bands))
+        start, pixel, place, passed = _sort_by_ring(radius, corners, bands)
+        # Two bytes, because the kernels wait for memory.
+        few = len(start) <= 1 << 16
+        ring = np.zeros(radius.size, np.uint16 if few else np.int32)
+        ring[pixel] = np.repeat(np.arange(len(start) - 1), np.diff(start))
+        return cls(radius, corners, max_adu, start, pixel, place, ring, bands, passed)
 
 
 @njit(cache=True, nogil=True)
 def _sort_by_ring(radius, panels, bands):
-    """Return start, pixel, place, bands and passed of a `RadialLayout`."""
+    """Return start, pixel, place and passed of a `RadialLayout`."""
     width = radius.shape[1]
     n_rings = 0
     for ss, fs in np.ndindex(radius.shape):
@@ -113,4 +120,4 @@ def _sort_by_ring(radius, panels, bands):
                     place[p] = free[ring]
                     free[ring] += 1
     passed[band:] = free - start[:n_rings]
-    return start, pixel, place, bands, passed
+    return start, pixel, place, passed

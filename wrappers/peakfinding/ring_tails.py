@@ -246,13 +246,11 @@ def _clip_tails(tails, clipping, mean, upper, first):
             continue
         k_faint = stop_faint - (stop_faint - begin_faint) % BLOCK
         k_bright = stop_bright - (stop_bright - begin_bright) % BLOCK
-        n_faint = n_bright = -1
         n, total, squares = everything[ring, 0], everything[ring, 1], everything[ring, 2]
         middle, lower, limit = next_window(n, total, squares, min_snr, threshold)
         for left in range(N_PASSES - 1, -1, -1):
             if limit < window[ring, 1] or (left and lower > window[ring, 0]):
                 break
-            last_faint, last_bright = n_faint, n_bright
             # Whole blocks are summed up already; the next one has to be looked through.
             k_faint = _first_mixed_block(faint, begin_faint, k_faint, stop_faint, -lower, -1)
             k_bright = _first_mixed_block(bright, begin_bright, k_bright, stop_bright, limit, 1)
@@ -265,9 +263,10 @@ def _clip_tails(tails, clipping, mean, upper, first):
                 sums = add_values(sums, bright, k, min(stop_bright - k, LANES), -INFINITE, limit)
             n, total, squares, _ = total_sums(sums)
             n_bright = k_bright - begin_bright + n - n_mixed
-            if left == 0 or (n_faint == last_faint and n_bright == last_bright):
-                mean[ring], upper[ring], first[ring] = middle, limit, begin_bright + n_bright
-                all_bright += stop_bright - first[ring]
+            dimmest = begin_bright + n_bright
+            if left == 0:
+                mean[ring], upper[ring], first[ring] = middle, limit, dimmest
+                all_bright += stop_bright - dimmest
                 break
             f = faint_row[ring] + (k_faint - begin_faint) // BLOCK
             b = bright_row[ring] + (k_bright - begin_bright) // BLOCK
@@ -278,7 +277,24 @@ def _clip_tails(tails, clipping, mean, upper, first):
                 min_snr,
                 threshold,
             )
+            # No further pass would find anything else.
+            if (
+                window[ring, 1] <= limit
+                and lower <= window[ring, 0]
+                and _is_split(faint, begin_faint, begin_faint + n_faint, stop_faint, -lower, -1)
+                and _is_split(bright, begin_bright, dimmest, stop_bright, limit, 1)
+            ):
+                mean[ring], upper[ring], first[ring] = middle, limit, dimmest
+                all_bright += stop_bright - dimmest
+                break
     return all_bright
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _is_split(values, start, k, stop, limit, sign):
+    """Whether just a tail's values before `k` are within a limit, as in `_first_mixed_block`."""
+    inside = k == start or sign * values[k - 1] < limit
+    return inside and (k == stop or sign * values[k] >= limit)
 
 
 @njit(cache=True, nogil=True, forceinline=True)

@@ -167,7 +167,7 @@ class RobustPeakFinder:
             gain,
             max_n_peaks,
         )
-        return peak_lists(peaks, [len(peaks)])[0]
+        return peak_lists(peaks.T, [len(peaks)])[0]
 
 
 class RobustFrame:

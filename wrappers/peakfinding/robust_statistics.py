@@ -157,7 +157,7 @@ def measure_regions(
     gain,
     max_n_peaks,
 ):
-    """Return the peaks among regions, in columns: the `PEAK_COLUMNS` of `peak_measurement`."""
+    """Return the peaks among regions, with `peak_measurement.PEAK_ROWS` as columns."""
     start, pixel, owner = regions
     reach = 2 * local_bg_radius
     around = np.empty((2 * reach) ** 2, np.float32)

@@ -1,4 +1,4 @@
-"""What Numba has no words for: sixteen values at once, single bits, and memory asked for early.
+"""What Numba has no words for: many values at once, single bits, and memory asked for early.
 
 Where the compiler is left to find vectors by itself, it may find none, and a kernel is several
 times slower without anyone being told. So the inner loops of the peak finder name them. LLVM turns
@@ -26,8 +26,10 @@ __all__ = [
     "bits_false",
     "bits_nonzero",
     "bits_outside",
+    "lanes_of",
     "no_pixels",
     "no_sums",
+    "no_wide_pixels",
     "prefetch",
     "total_sums",
     "trailing_zeros",
@@ -42,7 +44,6 @@ _intrinsic: Any = intrinsic  # (its own annotations are those of a plain functio
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _FLOATS, _DOUBLES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_DOUBLE, LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
-_SHORTS = ir.VectorType(ir.IntType(16), LANES)
 _COUNT = ir.IntType(64)
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -50,15 +51,15 @@ _LARGEST = float(np.finfo(np.float32).max)
 class _Sums(types.Type):
     """Number, sums, sums of squares and largest bit pattern, lane by lane.
 
-    Of short integers, whose sums and squares are shorter than those of other values.
+    Of short integers, sums of pairs; of the pairs' squares, modulo 2**32 and without 16 bits each.
     """
 
-    def __init__(self, short: bool) -> None:
-        super().__init__(f"Sums({short})")
-        self.short = short
+    def __init__(self, short: bool, lanes: int) -> None:
+        super().__init__(f"Sums({short}, {lanes})")
+        self.short, self.lanes = short, lanes
 
 
-_sums, _short_sums = _Sums(False), _Sums(True)
+_sums = _Sums(False, LANES)
 
 
 @register_model(_Sums)
@@ -66,7 +67,8 @@ class _SumsModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         fields = [_COUNT, _DOUBLES, _DOUBLES, _INTEGERS]
         if kind.short:
-            fields = [_COUNT, _INTEGERS, ir.VectorType(_COUNT, LANES // 2), _SHORTS]
+            pairs = ir.VectorType(ir.IntType(32), kind.lanes // 2)
+            fields = [_COUNT, pairs, pairs, pairs, ir.VectorType(ir.IntType(16), kind.lanes)]
         super().__init__(manager, kind, ir.LiteralStructType(fields))
 
 
@@ -81,21 +83,36 @@ def no_sums(typing_context):
     """Return sums over nothing, for `add_values`."""
     del typing_context
 
-    def generate(context, builder, signature, arguments):
-        return ir.Constant(context.get_value_type(signature.return_type), None)
-
-    return _sums(), generate
+    return _sums(), _nothing
 
 
 @_intrinsic
 def no_pixels(typing_context, data):
-    """Return sums over nothing, for `add_pixels` with such data, 65,536 times at most."""
+    """Return sums over nothing, for `add_pixels` with such data, 32,768 times at most."""
+    del typing_context
+    return (_Sums(True, LANES) if _is_short(data.dtype) else _sums)(data), _nothing
+
+
+@_intrinsic
+def no_wide_pixels(typing_context, data):
+    """Do as `no_pixels` for more pixels at once, if there are vectors of so many."""
+    del typing_context
+    return (_Sums(True, 2 * LANES) if _is_short(data.dtype) else _sums)(data), _nothing
+
+
+def _nothing(context, builder, signature, arguments):
+    return ir.Constant(context.get_value_type(signature.return_type), None)
+
+
+@_intrinsic
+def lanes_of(typing_context, sums):
+    """Return how many pixels `add_pixels` adds to such sums at once: a constant."""
     del typing_context
 
     def generate(context, builder, signature, arguments):
-        return ir.Constant(context.get_value_type(signature.return_type), None)
+        return context.get_constant(types.intp, sums.lanes)
 
-    return (_short_sums if _is_short(data.dtype) else _sums)(data), generate
+    return types.intp(sums), generate
 
 
 @_intrinsic
@@ -110,7 +127,7 @@ def add_values(typing_context, sums, values, first, n, lower, upper):
         value = _floats(builder, signature.args[1], value)
         whole = ir.Constant(ir.IntType(32), (1 << LANES) - 1)
         above = builder.shl(whole, builder.trunc(n, ir.IntType(32)))
-        good = _first_lanes(builder, builder.not_(above))
+        good = _first_lanes(builder, builder.not_(above), LANES)
         good = builder.and_(
             good, builder.fcmp_ordered(">", value, _everywhere(builder, lower, LANES))
         )
@@ -124,17 +141,17 @@ def add_values(typing_context, sums, values, first, n, lower, upper):
 
 @_intrinsic
 def add_pixels(typing_context, sums, data, first, chosen):
-    """Return sums with `LANES` elements added: those finite and with a bit in `chosen`."""
+    """Return sums with `lanes_of` elements added: those finite and with a bit in `chosen`."""
     del typing_context, first, chosen
 
     def generate(context, builder, signature, arguments):
         sums, data, first, chosen = arguments
         kind = signature.args[1]
         if signature.args[0].short:
-            value = _lanes(context, builder, kind, data, first, LANES)
+            value = _lanes(context, builder, kind, data, first, signature.args[0].lanes)
             return _added_shorts(builder, sums, kind, value, chosen)
         value = _floats(builder, kind, _lanes(context, builder, kind, data, first, LANES))
-        good = _first_lanes(builder, chosen)
+        good = _first_lanes(builder, chosen, LANES)
         if isinstance(kind.dtype, types.Float):
             for comparison, limit in (("<=", _LARGEST), (">=", -_LARGEST)):
                 limits = ir.Constant(_FLOATS, [limit] * LANES)
@@ -154,10 +171,11 @@ def _floats(builder, kind, value):
     return convert(value, _FLOATS)
 
 
-def _first_lanes(builder, bits):
+def _first_lanes(builder, bits, n):
     """Return the lowest bits of an integer as lanes."""
-    lanes = builder.trunc(bits, ir.IntType(LANES))
-    return builder.bitcast(lanes, ir.VectorType(ir.IntType(1), LANES))
+    kind = ir.IntType(n)
+    lanes = bits if bits.type == kind else builder.trunc(bits, kind)
+    return builder.bitcast(lanes, ir.VectorType(ir.IntType(1), n))
 
 
 def _lanes(context, builder, kind, array, first, n):
@@ -200,27 +218,34 @@ def _added(builder, sums, value, good):
 
 def _added_shorts(builder, sums, kind, value, chosen):
     """Add the chosen lanes of short integers to the sums."""
+    n, total, squares, high, top = (builder.extract_value(sums, i) for i in range(5))
     if kind.dtype.bitwidth < 16:
-        value = (builder.sext if kind.dtype.signed else builder.zext)(value, _SHORTS)
-    good = _first_lanes(builder, chosen)
-    value = builder.select(good, value, ir.Constant(_SHORTS, None))
-    n, total, squares, top = (builder.extract_value(sums, i) for i in range(4))
-    number = builder.ctpop(builder.bitcast(good, ir.IntType(LANES)))
+        value = (builder.sext if kind.dtype.signed else builder.zext)(value, top.type)
+    good = _first_lanes(builder, chosen, value.type.count)
+    value = builder.select(good, value, ir.Constant(value.type, None))
+    number = builder.ctpop(builder.bitcast(good, ir.IntType(value.type.count)))
     n = builder.add(n, builder.zext(number, _COUNT))
-    total = builder.add(total, builder.sext(value, _INTEGERS))
-    # Squares in pairs, for which there is one instruction; two of them fit in 32 bits.
-    pairs = []
+    # In pairs: for the sum of two squares there is one instruction.
+    pairs = total.type
+    both, half = builder.bitcast(value, pairs), _halves(pairs)
+    for one in (builder.shl(both, half), both):
+        total = builder.add(total, builder.ashr(one, half))
+    square = []
     for odd in (0, 1):
-        places = ir.Constant(ir.VectorType(ir.IntType(32), LANES // 2), [*range(odd, LANES, 2)])
-        half = builder.shuffle_vector(value, value, places)
-        half = builder.sext(half, ir.VectorType(ir.IntType(32), LANES // 2))
-        pairs.append(builder.mul(half, half, flags=["nsw"]))
-    pair = builder.zext(builder.add(*pairs), ir.VectorType(_COUNT, LANES // 2))
-    squares = builder.add(squares, pair)
+        places = ir.Constant(pairs, [*range(odd, value.type.count, 2)])
+        one = builder.sext(builder.shuffle_vector(value, value, places), pairs)
+        square.append(builder.mul(one, one, flags=["nsw"]))
+    pair = builder.add(*square)
+    squares, high = builder.add(squares, pair), builder.add(high, builder.lshr(pair, half))
     top = builder.select(builder.icmp_signed(">", value, top), value, top)
-    for i, field in enumerate((n, total, squares, top)):
+    for i, field in enumerate((n, total, squares, high, top)):
         sums = builder.insert_value(sums, field, i)
     return sums
+
+
+def _halves(kind):
+    """Return half the bits of 32 for each lane."""
+    return ir.Constant(kind, [16] * kind.count)
 
 
 @_intrinsic
@@ -230,12 +255,14 @@ def total_sums(typing_context, sums):
     kind = types.Tuple((types.int64, types.float64, types.float64, types.float32))
 
     def generate(context, builder, signature, arguments):
-        n, total, squares, top = (builder.extract_value(arguments[0], i) for i in range(4))
+        n, total, squares, *high, top = (
+            builder.extract_value(arguments[0], i) for i in range(len(arguments[0].type.elements))
+        )
         if signature.args[0].short:
             fields = [
                 n,
-                builder.sitofp(_reduced(builder, "add", total), _DOUBLE),
-                builder.sitofp(_reduced(builder, "add", squares), _DOUBLE),
+                builder.sitofp(_reduced(builder, "add", _long(builder.sext, total)), _DOUBLE),
+                builder.uitofp(_reduced(builder, "add", _whole(builder, squares, *high)), _DOUBLE),
                 builder.sitofp(_reduced(builder, "smax", top), _FLOAT),
             ]
             return context.make_tuple(builder, kind, fields)
@@ -250,6 +277,18 @@ def total_sums(typing_context, sums):
         return context.make_tuple(builder, kind, fields)
 
     return kind(sums), generate
+
+
+def _long(extend, vector):
+    """Return 32-bit lanes as 64-bit ones."""
+    return extend(vector, ir.VectorType(_COUNT, vector.type.count))
+
+
+def _whole(builder, low, high):
+    """Return sums (64 bits) from their last 32 bits and the sums without 16 bits of each number."""
+    rest = builder.sub(low, builder.shl(high, _halves(high.type)))
+    high = _long(builder.zext, high)
+    return builder.add(builder.shl(high, _halves(high.type)), _long(builder.zext, rest))
 
 
 def _reduced(builder, how, vector):

@@ -221,7 +221,7 @@ def peak_settings(draw):
         threshold=draw(st.sampled_from([-40, 0, 0, 1, 2, 5, 10, 25])),
         min_pix_count=low,
         max_pix_count=low + draw(st.sampled_from([0, 2, 5, 500])),
-        local_bg_radius=draw(st.integers(1, 6)),
+        local_bg_radius=draw(st.integers(1, 9)),
         min_res=draw(st.sampled_from([0, 1, 3, 5])),
         max_res=draw(st.sampled_from([0, 6, 9, 14])),
     )

@@ -60,6 +60,36 @@ def test_any_settings_give_the_first_looks_peaks(source, chosen, request):
             assert same(prepared.find(settings, 50), finder.find(frame, settings, 50)), settings
 
 
+# Equal limits one after another, some of them below what was prepared for.
+SIMILAR = [
+    Settings(
+        min_snr=min_snr,
+        threshold=20,
+        min_pix_count=pixels,
+        local_bg_radius=radius,
+        min_res=min_res,
+    )
+    for min_snr, min_res, pixels, radius in itertools.product(
+        (3, 1.8, 2.5), (0, 40), (1, 2, 3), (3, 8, 9)
+    )
+]
+
+
+@pytest.mark.parametrize("use_saturated", [True, False])
+@pytest.mark.parametrize("most", [7, 2048, 10**9])
+def test_settings_asked_at_once_give_what_each_gives(simulated, use_saturated, most):
+    run, _ = simulated
+    geometry = run.geometry
+    panels = tuple(dataclasses.replace(panel, max_adu=300.0) for panel in geometry.panels)
+    finder = PeakFinder(dataclasses.replace(geometry, panels=panels), use_saturated)
+    prepared = PreparedFrame(finder, run[30])
+    found = prepared.find_all(SIMILAR, most)
+    assert sum(len(peaks) for peaks in found) > 100 or most == 7
+    for settings, peaks in zip(SIMILAR, found, strict=True):
+        assert same(peaks, finder.find(run[30], settings, most)), settings
+    assert prepared.find_all([]) == []
+
+
 def test_floats_give_the_same_peaks_but_for_the_last_digit_of_a_limit(real):
     run, finder = real
     frame = run[1]

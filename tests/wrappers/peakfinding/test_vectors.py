@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from numba import njit
@@ -15,8 +17,10 @@ from wrappers.peakfinding.vectors import (
     bits_false,
     bits_nonzero,
     bits_outside,
+    lanes_of,
     no_pixels,
     no_sums,
+    no_wide_pixels,
     prefetch,
     total_sums,
     trailing_zeros,
@@ -33,7 +37,18 @@ def sum_values(values, first, n, lower, upper):
 @njit
 def sum_pixels(data, first, chosen):
     sums = add_pixels(no_pixels(data), data, first, chosen)
-    return total_sums(add_pixels(sums, data, first + LANES, chosen))
+    return total_sums(add_pixels(sums, data, first + lanes_of(sums), chosen))
+
+
+@njit
+def sum_wide_pixels(data, first, chosen):
+    sums = add_pixels(no_wide_pixels(data), data, first, chosen)
+    return total_sums(add_pixels(sums, data, first + lanes_of(sums), chosen))
+
+
+@njit
+def lanes(data):
+    return lanes_of(no_pixels(data)), lanes_of(no_wide_pixels(data))
 
 
 @njit
@@ -90,29 +105,49 @@ def test_sums_over_values_between_limits(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_sums_over_chosen_pixels(dtype):
-    data = np.random.default_rng(1).integers(0, 100, 40).astype(dtype)
-    for chosen in (0, 1, 0b1010_0000_1111_0101, 0xFFFF):
-        bits = np.array([chosen >> k & 1 for k in range(LANES)], bool)
-        expected = sums_of(data[2 : 2 + 2 * LANES][np.tile(bits, 2)])
-        assert sum_pixels(data, 2, np.uint64(chosen | 1 << 40)) == expected
+@pytest.mark.parametrize("wide", [0, 1])
+def test_sums_over_chosen_pixels(dtype, wide):
+    data = np.random.default_rng(1).integers(0, 100, 70).astype(dtype)
+    n_lanes = lanes(data)[wide]
+    assert n_lanes == (32 if wide and dtype in ("i1", "u1", "i2") else LANES)
+    for chosen in (0, 1, 0b1010_0000_1111_0101, 0xFFFF, 0xF0F0_1234, 0xFFFF_FFFF):
+        bits = np.array([chosen >> k & 1 for k in range(n_lanes)], bool)
+        expected = sums_of(data[2 : 2 + 2 * n_lanes][np.tile(bits, 2)])
+        add = sum_wide_pixels if wide else sum_pixels
+        assert add(data, 2, np.uint64(chosen | 1 << 40)) == expected
 
 
 @njit
-def sum_all(data):
-    sums = no_pixels(data)
-    for first in range(0, len(data), LANES):
-        sums = add_pixels(sums, data, first, np.uint64(0xFFFF))
+def sum_all(sums, data):
+    for first in range(0, len(data), lanes_of(sums)):
+        sums = add_pixels(sums, data, first, np.uint64(0xFFFF_FFFF))
     return total_sums(sums)
 
 
+@njit
+def sum_narrow(data):
+    return sum_all(no_pixels(data), data)
+
+
+@njit
+def sum_wide(data):
+    return sum_all(no_wide_pixels(data), data)
+
+
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2"])
-def test_sums_of_the_largest_and_smallest_values_are_exact(dtype):
+@pytest.mark.parametrize("add", [sum_narrow, sum_wide])
+def test_sums_of_the_largest_and_smallest_values_are_exact(dtype, add):
     limits = np.iinfo(dtype)
-    for value in (limits.min, limits.max):
-        n = 64 * LANES
+    for value, n_times in itertools.product((limits.min, limits.max), (1, 64, 16_000)):
+        n = n_times * 2 * LANES
         expected = (n, n * float(value), n * float(value) ** 2, max(value, 0))
-        assert sum_all(np.full(n, value, dtype)) == expected
+        assert add(np.full(n, value, dtype)) == expected
+
+
+@pytest.mark.parametrize("add", [sum_narrow, sum_wide])
+def test_sums_of_all_sorts_of_short_integers_are_exact(add):
+    data = np.random.default_rng(6).integers(-(1 << 15), 1 << 15, 1 << 14).astype(np.int16)
+    assert add(data) == sums_of(data)
 
 
 def test_what_is_not_finite_is_not_added():
