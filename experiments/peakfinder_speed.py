@@ -1,8 +1,8 @@
 """How fast the peak finder is, beside cfelpyutils' compiled peakfinder8 and CrystFEL itself.
 
-All search the same made-up frames (`peakfinder_cases`) on one core. In each round, each of them
-takes the next frame: cfelpyutils, a first look of ours, and a sweep of prepared frames, one after
-the other with one settings, as in a session. Rounds are repeated and the middle one counts, in
+All search the same made-up frames (`peakfinder_cases`) on one core. In each round, cfelpyutils and a
+first look of ours take the next frame, and a sweep goes over all of them, prepared, one after the
+other with one settings, as in a session. Rounds are repeated and the middle one counts, in
 processor time of the thread, so that whatever else the machine does falls on all of them alike.
 cfelpyutils is given a copy of the frame as float32, the mask and the radius map ready made.
 ``again`` is a prepared frame that was searched just before, with caches warm.
@@ -63,8 +63,6 @@ OTHERS = [
 
 DIFFERENT = 0.01
 """So many peaks cfelpyutils may find elsewhere: its flood fill joins some that are apart."""
-SWEEPS = 2
-"""So often each prepared frame is searched in a round; the others' memory lies between."""
 
 
 @click.command()
@@ -117,7 +115,7 @@ def compare(case: Case, settings: Settings, repeats: int) -> dict[str, Any]:
     theirs = Cfelpyutils(frames, case.module, settings, finder.layout.radius)
 
     def sweep(number: int) -> None:
-        for each in prepared * SWEEPS:
+        for each in prepared:
             each.find(settings)
 
     def again(number: int) -> None:
@@ -133,7 +131,7 @@ def compare(case: Case, settings: Settings, repeats: int) -> dict[str, Any]:
         lambda number: frames[number % n].data.sum(),
         lambda number: read_once(frames[number % n].data, frames[number % n].mask),
     )
-    quick = swept / (SWEEPS * n)
+    quick = swept / n
     same, n_peaks, n_different = True, 0, 0
     for i, frame in enumerate(frames):
         ours, again_ours = finder.find(frame, settings), prepared[i].find(settings)
@@ -207,9 +205,7 @@ def scale_with_settings(case: Case) -> Iterator[dict[str, float]]:
         grid = [USUAL.replace(min_snr=4 + 4 * i / n) for i in range(n)]
 
         def together(number: int, grid: list[Settings] = grid) -> None:
-            prepared = finder.prepare(frame, 4.0)
-            for settings in grid:
-                prepared.find(settings)
+            finder.prepare(frame, 4.0).find_all(grid)
 
         def singly(number: int, grid: list[Settings] = grid) -> None:
             for settings in grid[:10]:
@@ -221,7 +217,7 @@ def scale_with_settings(case: Case) -> Iterator[dict[str, float]]:
 
 def scale_with_jobs(case: Case) -> Iterator[dict[str, float]]:
     """Yield how many searches a second a batch does with more and more threads."""
-    finder, frames = PeakFinder(case.geometry), case.frames * 6
+    finder, frames = PeakFinder(case.geometry), case.frames
     grid = [USUAL.replace(min_snr=4 + i / 10) for i in range(30)]
     choices = [jobs for jobs in (1, 2, 4, 8, 16, 32) if jobs <= len(os.sched_getaffinity(0))]
     least = dict.fromkeys(choices, np.inf)

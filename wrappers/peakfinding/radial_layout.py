@@ -55,7 +55,7 @@ class RadialLayout:
     start: NDArray[np.int64]
     pixel: NDArray[np.int32]
     place: NDArray[np.int32]
-    ring: NDArray[np.uint16 | np.int32]
+    ring: NDArray[np.integer[Any]]
     bands: NDArray[np.int64]
     passed: NDArray[np.int32]
 
@@ -81,8 +81,8 @@ class RadialLayout:
         bands = np.arange(N_BANDS + 1) * n_rows // N_BANDS
         start, pixel, place, passed = _sort_by_ring(radius, corners, bands)
         # Two bytes, because the kernels wait for memory.
-        few = len(start) <= 1 << 16
-        ring = np.zeros(radius.size, np.uint16 if few else np.int32)
+        dtype = np.uint16 if len(start) <= 1 << 16 else np.int32
+        ring = np.zeros(radius.size, dtype)
         ring[pixel] = np.repeat(np.arange(len(start) - 1), np.diff(start))
         return cls(radius, corners, max_adu, start, pixel, place, ring, bands, passed)
 
