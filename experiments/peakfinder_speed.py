@@ -1,7 +1,7 @@
 """How fast the peak finder is, beside cfelpyutils' compiled peakfinder8 and CrystFEL itself.
 
-All search the same made-up frames (`peakfinder_cases`) on one core. In each round, cfelpyutils and a
-first look of ours take the next frame, and a sweep goes over all of them, prepared, one after the
+All search the same made-up frames (`peakfinder_cases`) on one core. In each round, cfelpyutils and
+a first look of ours take the next frame, and a sweep goes over all of them, prepared, one after the
 other with one settings, as in a session. Rounds are repeated and the middle one counts, in
 processor time of the thread, so that whatever else the machine does falls on all of them alike.
 cfelpyutils is given a copy of the frame as float32, the mask and the radius map ready made.

@@ -247,13 +247,13 @@ def possible_seeds(free, width, least, room):
     margin = width // BITS + 2
     words = np.uint64(max(len(free) - BITS - margin, margin))
     seeds, inner = room
-    seeds[:] = free
+    for bits in room:
+        bits[:margin], bits[words:] = free[:margin], free[words:]
     if least == 2:
         for k in range(np.uint64(margin), words):
             seeds[k] = free[k] & _neighbours(free, k, width)[0]
         return seeds
     # Of three pixels that are joined, one has two neighbours.
-    inner[:] = free
     for k in range(np.uint64(margin), words):
         inner[k] = free[k] & _neighbours(free, k, width)[1]
     for k in range(np.uint64(margin), words):

@@ -81,8 +81,9 @@ class RadialLayout:
         bands = np.arange(N_BANDS + 1) * n_rows // N_BANDS
         start, pixel, place, passed = _sort_by_ring(radius, corners, bands)
         # Two bytes, because the kernels wait for memory.
-        dtype = np.uint16 if len(start) <= 1 << 16 else np.int32
-        ring = np.zeros(radius.size, dtype)
+        ring: NDArray[np.integer[Any]] = np.zeros(
+            radius.size, np.uint16 if len(start) <= 1 << 16 else np.int32
+        )
         ring[pixel] = np.repeat(np.arange(len(start) - 1), np.diff(start))
         return cls(radius, corners, max_adu, start, pixel, place, ring, bands, passed)
 
