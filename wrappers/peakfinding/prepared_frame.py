@@ -70,7 +70,10 @@ class PreparedFrame:
     def find_all(
         self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
     ) -> list[PeakList]:
-        """Return what `find` does for each settings: in one compiled call, mostly."""
+        """Return what `find` does for each settings, mostly in one compiled call.
+
+        Settings that follow one of equal min_snr, threshold, min_res and max_res cost less.
+        """
         fast = [each for each in settings if each.min_snr >= self._min_snr]
         if len(fast) == len(settings):
             return self._search_tails(settings, max_n_peaks)
