@@ -10,6 +10,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -183,21 +184,27 @@ def _grid(space: ParameterSpace, seed: int) -> Searcher:
     return GridSearcher(space, points, seed)
 
 
-def _ppo(space: ParameterSpace, seed: int, budget: int | None = None) -> AgentSearcher:
-    return _agent(space, seed, budget, hands_over=True)
+def _ppo(
+    space: ParameterSpace, seed: int, budget: int | None = None, policy: Path | None = None
+) -> AgentSearcher:
+    return _agent(space, seed, budget, policy, hands_over=True)
 
 
-def _ppo_only(space: ParameterSpace, seed: int, budget: int | None = None) -> AgentSearcher:
-    return _agent(space, seed, budget, hands_over=False)
+def _ppo_only(
+    space: ParameterSpace, seed: int, budget: int | None = None, policy: Path | None = None
+) -> AgentSearcher:
+    return _agent(space, seed, budget, policy, hands_over=False)
 
 
-def _agent(space: ParameterSpace, seed: int, budget: int | None, hands_over: bool) -> AgentSearcher:
-    from tuner.agent.policy import Policy
+def _agent(
+    space: ParameterSpace, seed: int, budget: int | None, policy: Path | None, hands_over: bool
+) -> AgentSearcher:
+    from tuner.agent.policy import SHIPPED, Policy
     from tuner.agent.searcher import AgentSearcher, HandOver  # which hands over to searchers
     from tuner.agent.warm_start import WarmStart
 
     plan = HandOver(WarmStart.load().points, lambda rest: _gp(rest, seed)) if hands_over else None
-    return AgentSearcher(space, Policy.load(), budget=budget, hand_over=plan)
+    return AgentSearcher(space, Policy.load(policy or SHIPPED), budget=budget, hand_over=plan)
 
 
 SEARCHERS: dict[str, Callable[[ParameterSpace, int], Searcher]] = {
@@ -212,7 +219,10 @@ SEARCHERS: dict[str, Callable[[ParameterSpace, int], Searcher]] = {
 
 
 AGENTS = {"ppo": _ppo, "ppo-only": _ppo_only}
-"""Those of `SEARCHERS` that look at whole evaluations and reckon with the budget."""
+"""Those of `SEARCHERS` that look at whole evaluations and reckon with the budget.
+
+They take the budget in evaluations and the directory of a policy, too; None is the shipped one.
+"""
 
 
 def make_searcher(

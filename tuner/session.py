@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -101,6 +102,7 @@ def run_session(
     race: Race = Race(),  # noqa: B008 (frozen)
     fresh: Evaluator | None = None,
     stop_early: bool = False,
+    policy: Path | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Outcome | None:
     """Spend the budget; return what to recommend, or None if nothing was ever indexed.
@@ -132,6 +134,8 @@ def run_session(
         On frames that the tuning sample does not have.
     stop_early : bool
         End before the budget is spent, once the winner is `racing.separated` from the rest.
+    policy : Path, optional
+        Directory of the agent's policy, if the searcher is one; the shipped one by default.
     on_trial : callable
         Called with each new trial.
 
@@ -142,7 +146,7 @@ def run_session(
     """
     agent = searcher in AGENTS
     search = (
-        _AgentSearch(searcher, space, seed, budget.evaluations)
+        _AgentSearch(searcher, space, seed, budget.evaluations, policy)
         if agent
         else _Search(searcher, space, seed)
     )
@@ -184,7 +188,7 @@ def run_session(
             break
 
     tuning = tuning_trials(store.trials)
-    winner = recommended_trial(tuning, space, searcher)
+    winner = recommended_trial(tuning, space, searcher, policy)
     broken = tuning[-1].evaluation.failure if failures == FAILURES_TO_END else ""
     if winner is None:
         if broken:
@@ -299,17 +303,17 @@ def best_trial(trials: Sequence[Trial], space: ParameterSpace) -> Trial | None:
 
 
 def recommended_trial(
-    trials: Sequence[Trial], space: ParameterSpace, searcher: str
+    trials: Sequence[Trial], space: ParameterSpace, searcher: str, policy: Path | None = None
 ) -> Trial | None:
     """Return the trial that a session with this searcher recommends, or None if none indexed.
 
-    It is `best_trial`, or what the agent's judge takes, unless what the agent was not told of,
-    CrystFEL's defaults, is best.
+    It is `best_trial`, or what the judge of the agent's policy takes, unless what the agent was
+    not told of, CrystFEL's defaults, is best.
     """
     highest = best_trial(trials, space)
     if highest is None or searcher not in AGENTS:
         return highest
-    agent = _AgentSearch(searcher, space, seed=0, budget=None)
+    agent = _AgentSearch(searcher, space, seed=0, budget=None, policy=policy)
     favourite = agent.favourite(trials)
     if favourite is None or not agent.knows(highest) or not favourite.evaluation.n_indexed:
         return highest
@@ -452,10 +456,17 @@ class _Search:
 class _AgentSearch:
     """The agent, who sees every evaluation of the whole space and says why it moves."""
 
-    def __init__(self, name: str, space: ParameterSpace, seed: int, budget: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        space: ParameterSpace,
+        seed: int,
+        budget: int | None,
+        policy: Path | None,
+    ) -> None:
         self._space = space
         # The first evaluation, of CrystFEL's defaults, is not the agent's.
-        self._searcher = AGENTS[name](space, seed, budget and max(budget - 1, 1))
+        self._searcher = AGENTS[name](space, seed, budget and max(budget - 1, 1), policy)
         self._seen = 0
         self._told: list[Trial] = []
         self.reason = ""

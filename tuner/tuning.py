@@ -15,6 +15,7 @@ import numpy as np
 
 from envs.live_evaluator import LiveEvaluator, background_level, sample_frames
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import fingerprint
 from tuner.indexers import IndexerChoice, make_indexer
@@ -73,6 +74,8 @@ class Request:
     indexer : IndexerChoice
     stop_early : bool
         End before the budget is spent, once the winner is separated.
+    policy : Path, optional
+        Directory of the agent's policy; the shipped one by default.
     """
 
     data: Path
@@ -86,6 +89,7 @@ class Request:
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
     stop_early: bool = False
+    policy: Path | None = None
 
 
 def tune(
@@ -140,6 +144,13 @@ def tune(
             f"the {request.searcher} searcher was trained with peakfinder8 and knows no "
             f"{request.peaks} peak finder: choose --searcher gp"
         )
+    if request.policy is not None:
+        if request.searcher not in AGENTS:
+            raise InputError(
+                f"a policy is for the agent, not for the {request.searcher} searcher: choose "
+                "--searcher ppo, or leave --policy out"
+            )
+        Policy.load(request.policy)
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
     run = Run.open(request.data, geometry)
@@ -152,6 +163,7 @@ def tune(
         "data_sha256": fingerprint(request.data, *run.files),
         "geometry_sha256": fingerprint(request.geometry),
         "cell_sha256": fingerprint(request.cell),
+        **_policy_files(request.policy),
     }
     # Everything that may be refused comes before the session is begun.
     space = search_space(request, run, geometry, sample)
@@ -188,6 +200,7 @@ def tune(
             seed=request.seed,
             fresh=evaluator(others) if len(others) == len(sample) else None,
             stop_early=request.stop_early,
+            policy=request.policy,
             on_trial=on_trial,
         )
     recommendation = None
@@ -202,6 +215,14 @@ def tune(
         write_recommendation(recommendation, directory / "recommended.toml")
     write_report(store, recommendation, directory / "report.html")
     return recommendation
+
+
+def _policy_files(policy: Path | None) -> dict[str, str]:
+    """Return what a session notes of a policy that is not the shipped one."""
+    if policy is None:
+        return {}
+    files = policy / "policy.json", policy / "policy.safetensors"
+    return {"policy_sha256": fingerprint(*files)}
 
 
 def _bad_pixels(run: Run, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
@@ -262,8 +283,9 @@ def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, An
         **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
         **{
             key: store.config[key]
-            for name in ("data", "geometry", "cell")
+            for name in ("data", "geometry", "cell", "policy")
             for key in (name, f"{name}_sha256")
+            if store.config.get(key) is not None
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 
 from envs.simulator import RunPaths, demo_experiment, simulate_run
+from tuner.agent.policy import Policy
+from tuner.store import SessionStore
 from wrappers.detector.geometry import Geometry
 
 FRAMES = 16
@@ -152,6 +155,28 @@ def test_the_agent_does_not_know_the_robust_finder(cli, simulated, searcher):
     assert code == 2
     assert f"the {searcher} searcher was trained with peakfinder8" in err
     assert "--searcher gp" in err and not Path("session").exists()
+
+
+def test_a_session_with_a_policy_of_ones_own(cli, simulated):
+    policy = Policy.load()
+    dataclasses.replace(policy, actors=policy.actors[1:], judge=None).save(Path("mine"))
+    mine = ("--searcher", "ppo", "--policy", "mine")
+    code, out, _ = cli(*tune_arguments(simulated, *mine, "--json"))
+    provenance = json.loads(out)["provenance"]
+    assert code == 0
+    assert provenance["policy"] == str(Path("mine").resolve())
+    assert provenance["policy_sha256"].startswith("sha256")
+    proposed = [trial.evaluation.settings for trial in SessionStore.open(Path("session")).trials]
+    assert cli(*tune_arguments(simulated, *mine, "--resume"))[0] == 0
+    code, _, err = cli(*tune_arguments(simulated, "--searcher", "ppo", "--resume"))
+    assert code == 2 and "was begun with policy = " in err
+    policy.save(Path("mine"))
+    code, _, err = cli(*tune_arguments(simulated, *mine, "--resume"))
+    assert code == 2 and "was begun with policy_sha256 = " in err
+    shutil.rmtree("session")
+    assert cli(*tune_arguments(simulated, "--searcher", "ppo"))[0] == 0
+    shipped = [trial.evaluation.settings for trial in SessionStore.open(Path("session")).trials]
+    assert shipped[0] == proposed[0] and shipped[1] != proposed[1]
 
 
 @pytest.mark.parametrize("command", ["tune", "peaks", "index"])
@@ -315,6 +340,8 @@ def test_frames_without_peaks(cli, simulated, tmp_path):
         (["-j", "100000"], "--jobs"),
         (["--tune", ""], "cannot be tuned"),
         (["--resume"], "holds no session"),
+        (["--policy", "mine"], "a policy is for the agent, not for the gp searcher"),
+        (["--searcher", "ppo", "--policy", "nowhere"], "no policy can be read from nowhere"),
     ],
 )
 def test_bad_options_exit_2(cli, simulated, arguments, sentence):

@@ -56,6 +56,12 @@ SECONDS_OF_SILENCE = 60.0
     help="Session directory: recommended.toml, trials.csv, report.html.",
 )
 @click.option("--searcher", type=click.Choice(list(SEARCHERS)), default="gp", show_default=True)
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="Directory of another policy (sfx-tuner train) for the ppo searcher.  [default: the "
+    "shipped one]",
+)
 @indexer_options
 @click.option(
     "--frames",
@@ -115,6 +121,7 @@ def command(
     cell: Path,
     output: Path,
     searcher: str,
+    policy: Path | None,
     frames: int,
     evaluations: int | None,
     minutes: float | None,
@@ -152,6 +159,7 @@ def command(
         seed=seed,
         indexer=indexer_choice(options),
         stop_early=stop_early,
+        policy=policy,
     )
     if minutes is not None and math.isnan(minutes):
         raise InputError("--minutes is not a number: give a time such as 20")
