@@ -236,7 +236,8 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
     step = after[column] - tasks.units(tasks.incumbent)[0, column]
     if abs(step) < STAYS:
         return f"{sight}: {name} stays"
-    return f"{sight}: {name} {'above' if step > 0 else 'below'} the best so far"
+    best = tasks.incumbent[0, column]
+    return f"{sight}: {name} {'up' if step > 0 else 'down'} from the best ({best:.4g})"
 
 
 def _places(features: tuple[str, ...]) -> list[int]:

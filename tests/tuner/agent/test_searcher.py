@@ -124,16 +124,16 @@ def test_a_stall_is_no_gain_for_a_while(merits, due):
 @pytest.mark.parametrize(
     ("strength", "said"),
     [
-        (1.0, "many frames have enough peaks: min_snr above the best so far"),
-        (-1.0, "many frames have enough peaks: min_snr below the best so far"),
+        (1.0, "many frames have enough peaks: min_snr up from the best ({})"),
+        (-1.0, "many frames have enough peaks: min_snr down from the best ({})"),
         (0.001, "no single group of diagnostics moves the proposal"),
     ],
 )
 def test_says_what_moved_it(landscape, space, strength, said):
     searcher = AgentSearcher(space, follows("hits", "min_snr", strength))
-    run(searcher, landscape, space, 1)
+    (best,) = run(searcher, landscape, space, 1)
     searcher.suggest()
-    assert searcher.reason == said
+    assert searcher.reason == said.format(f"{best['min_snr']:.4g}")
 
 
 def test_says_nothing_of_what_it_has_not_seen(landscape, space):
