@@ -38,6 +38,8 @@ PEAK_ROWS = ("fs", "ss", "intensity", "snr", "panel", "n_pixels", "max_value")
 NO_SIGMA = 0.01
 MANY = 8
 """From one bright pixel in so many words on there are many."""
+AT_ONCE = 1 << 14
+"""So many pieces of a disc are summed up before short integers might overflow."""
 AHEAD = 10
 """A region's memory is asked for so many regions before it is needed."""
 
@@ -154,6 +156,7 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
             and panel[2] <= fs - reach
             and fs + reach <= panel[3] + 1
             and centre <= last_centre
+            and len(disc[0]) <= AT_ONCE
         ):
             if _is_narrow(reach):
                 sums = _disc_sums(no_pixels(data), data, closed, centre, disc)
@@ -284,21 +287,27 @@ def _disc_sums(sums, data, closed, centre, disc):
 
 @njit(cache=True, nogil=True)
 def _border_disc_sums(sums, data, closed, ss, fs, centre, disc, panel):
-    """Do as `_disc_sums` with the pixels on the panel."""
+    """Do as `_disc_sums` with the pixels on the panel, and for discs of any size."""
     offset, column, lanes, per_row, n_above = disc
     n_lanes = lanes_of(sums)
     first = max(panel[0] - ss + n_above, 0) * per_row
     stop = min(panel[1] + 1 - ss + n_above, 2 * n_above) * per_row
-    for k in range(first, stop):
-        here = fs + column[k]
-        chosen = lanes[k] & _lanes_between(panel[2] - here, panel[3] + 1 - here, n_lanes)
-        # At the frame's very ends the lanes begin elsewhere.
-        p = centre + offset[k]
-        moved = min(max(p, 0), len(data) - n_lanes)
-        by = np.uint64(min(abs(moved - p), n_lanes))
-        chosen = chosen >> by if moved > p else chosen << by
-        sums = add_pixels(sums, data, moved, chosen & ~bits_at(closed, moved))
-    return total_sums(sums)
+    n, total, squares, largest = 0, 0.0, 0.0, np.float32(0)
+    for some in range(first, stop, AT_ONCE):
+        part = sums
+        for k in range(some, min(some + AT_ONCE, stop)):
+            here = fs + column[k]
+            chosen = lanes[k] & _lanes_between(panel[2] - here, panel[3] + 1 - here, n_lanes)
+            # At the frame's very ends the lanes begin elsewhere.
+            p = centre + offset[k]
+            moved = min(max(p, 0), len(data) - n_lanes)
+            by = np.uint64(min(abs(moved - p), n_lanes))
+            chosen = chosen >> by if moved > p else chosen << by
+            part = add_pixels(part, data, moved, chosen & ~bits_at(closed, moved))
+        more = total_sums(part)
+        n, total, squares = n + more[0], total + more[1], squares + more[2]
+        largest = max(largest, more[3])
+    return n, total, squares, largest
 
 
 @njit(cache=True, nogil=True)

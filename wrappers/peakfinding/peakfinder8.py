@@ -120,9 +120,12 @@ class PeakFinder:
         """Return the bits of a flat mask, of `pack_unusable`: the last ones if they are equal."""
         bits = no_bits(self.layout.radius.size)
         pack_unusable(mask, bits)
-        if self._last_unusable is None or not np.array_equal(bits, self._last_unusable):
-            self._last_unusable = bits
-        return self._last_unusable
+        # Read once: another thread may change it meanwhile.
+        last = self._last_unusable
+        if last is not None and np.array_equal(bits, last):
+            return last
+        self._last_unusable = bits
+        return bits
 
 
 class _Scratch(threading.local):

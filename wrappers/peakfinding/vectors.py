@@ -88,7 +88,7 @@ def no_sums(typing_context):
 
 @_intrinsic
 def no_pixels(typing_context, data):
-    """Return sums over nothing, for `add_pixels` with such data, 32,768 times at most."""
+    """Return sums over nothing, for `add_pixels` with such data, 16,384 times at most."""
     del typing_context
     return (_Sums(True, LANES) if _is_short(data.dtype) else _sums)(data), _nothing
 

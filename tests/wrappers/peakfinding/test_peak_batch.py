@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -155,6 +156,22 @@ def test_masks_of_settings_hold_for_their_lists_alone_whatever_was_asked_before(
                 frame = frames[each.index]
                 frame = dataclasses.replace(frame, mask=without_edge(frame.mask, settings))
                 assert same(pattern.peaks, finder.find(frame, settings))
+
+
+def test_threads_do_not_mix_up_frames_of_different_masks(finder):
+    frames = [Frames()[0], Frames()[1]]
+    for i in range(2):
+        mask = np.random.default_rng(i).random(frames[i].mask.shape) < 0.5
+        frames[i] = dataclasses.replace(frames[i], mask=mask)
+    expected = list(PeakBatch(finder, frames).search(SETTINGS))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for each in PeakBatch(finder, frames * 300, jobs=4).search(SETTINGS):
+            for one, other in zip(expected[each.index % 2].patterns, each.patterns, strict=True):
+                assert same(one.peaks, other.peaks)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_an_empty_batch_is_one(finder):

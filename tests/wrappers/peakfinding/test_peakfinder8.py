@@ -362,6 +362,21 @@ def test_a_background_may_be_larger_than_the_panel(slab):
     assert same(PreparedFrame(finder, case).find(more), expected)
 
 
+def test_short_integers_do_not_overflow_in_a_huge_background(tmp_path):
+    side = 1300
+    (tmp_path / "x.geom").write_text(
+        HEADER + panel_text("a", (0, side - 1), (0, side - 1), (-side / 2, -side / 2))
+    )
+    finder = PeakFinder(Geometry.read(tmp_path / "x.geom"))
+    data = np.rint(np.random.default_rng(0).normal(30_000, 3, (side, side))).astype(np.int16)
+    data[650, 900:902] += 100
+    mask = np.ones(data.shape, bool)
+    chosen = Settings(min_snr=8, threshold=0, min_pix_count=2, local_bg_radius=600)
+    found = finder.find(frame(data, mask), chosen)
+    assert len(found) == 1 and found.intensity[0] == pytest.approx(200, abs=10)
+    assert same(found, finder.find(frame(data.astype(np.int32), mask), chosen))
+
+
 def test_threads_may_share_a_finder_and_processes_get_a_copy(slab):
     finder, data = slab
     data[10, 10] = 500
