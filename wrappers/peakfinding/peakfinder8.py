@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
 from wrappers.frames.run import Frame
 from wrappers.peakfinding.kernel_arguments import (
     MAX_N_PEAKS,
@@ -74,26 +75,37 @@ class PeakFinder:
 
         Only the peak settings count (`wrappers.settings.PEAK_FIELDS`). Where there are more
         than `max_n_peaks`, the first ones win, as in CrystFEL.
+
+        Raises
+        ------
+        InputError
+            If the frame has other pixels than the geometry.
         """
-        return self.find_in_arrays(frame.data, frame.mask, settings, max_n_peaks)
+        data, mask = self.flatten(frame)
+        memory, peaks = self.memory(max_n_peaks)
+        (wanted,) = searches([settings])
+        n = search_frame(data, mask, self.layout.arrays, wanted, max_n_peaks, memory, peaks)
+        return peak_lists(peaks, [n])[0]
 
     def prepare(self, frame: Frame, min_snr: float = 2.0) -> PreparedFrame:
         """Make a frame ready for many settings; see `prepared_frame.PreparedFrame`."""
         return PreparedFrame(self, frame, min_snr)
 
-    def find_in_arrays(
-        self,
-        data: NDArray[np.generic],
-        mask: NDArray[np.bool_],
-        settings: Settings,
-        max_n_peaks: int = MAX_N_PEAKS,
-    ) -> PeakList:
-        """Do as `find` for a slab (ss, fs) of any integer or float type and its usable pixels."""
-        data, mask = flat_data(data), flat(mask)
-        memory, peaks = self.memory(max_n_peaks)
-        (wanted,) = searches([settings])
-        n = search_frame(data, mask, self.layout.arrays, wanted, max_n_peaks, memory, peaks)
-        return peak_lists(peaks, [n])[0]
+    def flatten(self, frame: Frame) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Return a frame's data, of any integer or float type, and mask as the kernels take them.
+
+        Raises
+        ------
+        InputError
+            If they have other pixels than the geometry.
+        """
+        for array in (frame.data, frame.mask):
+            if array.shape != self.layout.radius.shape:
+                raise InputError(
+                    f"{frame.file} {frame.event}: {array.shape} pixels, but the geometry has "
+                    f"{self.layout.radius.shape}: take the geometry that belongs to the frame"
+                )
+        return flat_data(frame.data), flat(frame.mask)
 
     def memory(self, max_n_peaks: int) -> tuple[tuple[Any, ...], NDArray[np.float64]]:
         """Return what the kernels of `peak_searches` may overwrite, and where they write peaks.
@@ -109,7 +121,7 @@ class PeakFinder:
     def ring_values(
         self, data: NDArray[np.generic], mask: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        """Return a flat frame in ring order, in memory that this thread's next call overwrites.
+        """Return a frame of `flatten` in ring order, in memory that this thread uses again.
 
         `LANES` more values than there are pixels: the kernels read beyond the end.
         """

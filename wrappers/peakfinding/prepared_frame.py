@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wrappers.frames.run import Frame
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, flat_data, peak_lists, searches
+from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, peak_lists, searches
 from wrappers.peakfinding.peak_searches import search_tails
 from wrappers.peakfinding.ring_tails import keep_tails
 from wrappers.peaks import PeakList
@@ -43,7 +43,8 @@ class PreparedFrame:
     def __init__(self, finder: PeakFinder, frame: Frame, min_snr: float = 2.0) -> None:
         self._finder = finder
         self._min_snr = min_snr
-        self._data, self._mask = flat_data(frame.data), flat(frame.mask)
+        self._frame = frame
+        self._data, self._mask = finder.flatten(frame)
         self._unusable = finder.unusable(self._mask)
         largest_ring = np.diff(finder.layout.start).max(initial=0)
         self._tails: tuple[Any, ...] = keep_tails(
@@ -81,7 +82,7 @@ class PreparedFrame:
         return [
             next(found)
             if each.min_snr >= self._min_snr
-            else self._finder.find_in_arrays(self._data, self._mask, each, max_n_peaks)
+            else self._finder.find(self._frame, each, max_n_peaks)
             for each in settings
         ]
 

@@ -107,7 +107,7 @@ class RobustPeakFinder:
 
         The latter is infinite where a ring has too few usable pixels.
         """
-        values = self._rings.ring_values(flat(frame.data), flat(frame.mask))
+        values = self._rings.ring_values(*self._rings.flatten(frame))
         return ring_statistics(values, self.layout.start)
 
     def learn_noise(self, frames: Run | Sequence[Frame]) -> NDArray[np.float32]:

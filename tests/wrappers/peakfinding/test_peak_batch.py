@@ -174,6 +174,21 @@ def test_threads_do_not_mix_up_frames_of_different_masks(finder):
         sys.setswitchinterval(interval)
 
 
+@pytest.mark.parametrize("shape", [(30, 41), (31, 40), (15, 40), (40, 30)])
+def test_a_frame_of_another_detector_is_refused(finder, shape):
+    data, mask = np.zeros(shape, np.int16), np.ones(shape, bool)
+    usual = Frames()[0]
+    for case in (
+        dataclasses.replace(usual, data=data, mask=mask),
+        dataclasses.replace(usual, data=data),
+        dataclasses.replace(usual, mask=mask),
+    ):
+        with pytest.raises(InputError, match=r"x.h5 //0: .* pixels, but the geometry has"):
+            finder.find(case, SETTINGS[0])
+        with pytest.raises(InputError, match="the geometry has"):
+            finder.prepare(case)
+
+
 def test_an_empty_batch_is_one(finder):
     assert list(PeakBatch(finder, []).search(SETTINGS)) == []
     assert [each.patterns for each in PeakBatch(finder, [Frames()[0]]).search([])] == [()]

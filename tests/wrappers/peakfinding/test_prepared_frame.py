@@ -104,7 +104,7 @@ def test_from_its_min_snr_on_no_first_look_is_taken(simulated, monkeypatch):
     frame = run[20]
     prepared = PreparedFrame(finder, frame)
     expected = [finder.find(frame, settings) for settings in GRID]
-    monkeypatch.setattr(PeakFinder, "find_in_arrays", None)
+    monkeypatch.setattr(PeakFinder, "find", None)
     for settings, peaks in zip(GRID, expected, strict=True):
         if settings.min_snr >= 2:
             assert same(prepared.find(settings), peaks)
