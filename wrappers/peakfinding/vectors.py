@@ -319,28 +319,26 @@ def bits_outside(typing_context, values, first, lower, upper):
 def bits_false(typing_context, flags, first):
     """Return which of `BITS` elements of a bool array are False."""
     del typing_context, first
-
-    def generate(context, builder, signature, arguments):
-        flags, first = arguments
-        flag = _lanes(context, builder, signature.args[0], flags, first, BITS)
-        false = builder.icmp_unsigned("==", flag, ir.Constant(flag.type, None))
-        return builder.bitcast(false, ir.IntType(BITS))
-
-    return types.uint64(flags, types.intp), generate
+    return types.uint64(flags, types.intp), _compared_to_zero("==")
 
 
 @_intrinsic
 def bits_nonzero(typing_context, words, first):
     """Return which of `BITS` elements of an array of words are not 0."""
     del typing_context, first
+    return types.uint64(words, types.intp), _compared_to_zero("!=")
+
+
+def _compared_to_zero(how):
+    """Return what generates the bits of a comparison of an array's elements with 0."""
 
     def generate(context, builder, signature, arguments):
-        words, first = arguments
-        word = _lanes(context, builder, signature.args[0], words, first, BITS)
-        nonzero = builder.icmp_unsigned("!=", word, ir.Constant(word.type, None))
-        return builder.bitcast(nonzero, ir.IntType(BITS))
+        array, first = arguments
+        lanes = _lanes(context, builder, signature.args[0], array, first, BITS)
+        bits = builder.icmp_unsigned(how, lanes, ir.Constant(lanes.type, None))
+        return builder.bitcast(bits, ir.IntType(BITS))
 
-    return types.uint64(words, types.intp), generate
+    return generate
 
 
 @_intrinsic
