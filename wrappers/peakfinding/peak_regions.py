@@ -159,7 +159,8 @@ def join_regions(free, possible, width, panels, sizes, ready, reach, position, r
         if index < position[0]:
             continue
         for row in range(max(position[1], panel[0] + 1), panel[1]):
-            if end > ready and begin + row + 2 > ready:
+            # Whether a pixel is possible depends on the next two rows.
+            if end > ready and begin + row + 3 > ready:
                 position[0], position[1] = index, row
                 return n_regions
             left, right = row * width + panel[2] + 1, row * width + panel[3]

@@ -377,6 +377,22 @@ def test_short_integers_do_not_overflow_in_a_huge_background(tmp_path):
     assert same(found, finder.find(frame(data.astype(np.int32), mask), chosen))
 
 
+def test_a_search_band_by_band_knows_regions_that_reach_into_the_next_band(tmp_path):
+    """The first of 32 bands of four rows has bright pixels enough to end the search."""
+    (tmp_path / "x.geom").write_text(HEADER + panel_text("a", (0, 199), (0, 127), (-100, -64)))
+    finder = PeakFinder(Geometry.read(tmp_path / "x.geom"))
+    data = np.random.default_rng(0).normal(20, 3, (128, 200))
+    data = np.clip(np.rint(data), 10, 28).astype(np.int16)
+    data[2:5, 60] = data[3, 30:33] = 100  # the latter begins a row later
+    data[1:4:2, 110:199:2] = data[10:120:6, 20:180:6] = 100
+    case = frame(data, np.ones(data.shape, bool))
+    chosen = Settings(min_snr=4, threshold=50, min_pix_count=3, local_bg_radius=1)
+    for most in (1, 2, 3):
+        expected = finder.find(case, chosen, most)
+        assert expected.fs[0] == 60.5
+        assert same(PreparedFrame(finder, case).find(chosen, most), expected)
+
+
 def test_threads_may_share_a_finder_and_processes_get_a_copy(slab):
     finder, data = slab
     data[10, 10] = 500
