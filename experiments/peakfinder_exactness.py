@@ -3,7 +3,8 @@
 - The recorded lists of ``indexamajig`` for the run ``jf1m_lyso_60`` of the shared data.
 - ``indexamajig`` itself, if there is one, on that run and on two real ones.
 - cfelpyutils' compiled peakfinder8, whose flood fill is older, on the same frames and settings.
-- Prepared frames against first looks, where a peak is the same if all its bits are.
+- Prepared frames against first looks, where a peak is the same if its place in the list and all its
+  bits are.
 
 A peak of either list without a partner in the other counts as different.
 
@@ -155,11 +156,11 @@ def compare_prepared(folder: Path) -> Iterator[Row]:
         prepared = finder.prepare(run[index])
         for settings in GRID:
             expected, found = finder.find(run[index], settings), prepared.find(settings)
-            columns = [
-                {*zip(*(getattr(peaks, f.name) for f in dataclasses.fields(peaks)), strict=True)}
+            first, second = (
+                [*zip(*(getattr(peaks, f.name) for f in dataclasses.fields(peaks)), strict=True)]
                 for peaks in (expected, found)
-            ]
-            different = max(len(columns[0] - columns[1]), len(columns[1] - columns[0]))
+            )
+            different = sum(a != b for a, b in itertools.zip_longest(first, second))
             row = added(row, len(expected), different)
     yield row
 

@@ -237,7 +237,7 @@ def print_tables(cases: list[dict[str, Any]], small: dict[str, Any]) -> None:
     """Print the results for people."""
     print("settings: min_snr / threshold / min_pix_count / local_bg_radius; ms a frame")
     titles = "peaks  cfelpyutils   first    x  prepared     x  again     x  same peaks"
-    print(f"\n Mpx  settings        {titles}  indexamajig")
+    print(f"\n Mpx  settings           {titles}  indexamajig")
     for row in cases:
         program = row["indexamajig_ms"]
         print(f"{format_row(row)}  {'-' if program is None else f'{program:.1f}':>11}")
@@ -249,7 +249,7 @@ def print_tables(cases: list[dict[str, Any]], small: dict[str, Any]) -> None:
             f"{row['prepared_bytes'] / 1e6:12.2f}  {row['first_mb_per_s']:11.0f}  "
             f"{row['plain_sum_mb_per_s']:4.0f}  {row['read_ms']:8.2f}"
         )
-    print(f"\n Mpx  settings        {titles}")
+    print(f"\n Mpx  settings           {titles}")
     for row in small["settings"]:
         print(format_row(row))
     robust = small["robust"]
@@ -268,7 +268,7 @@ def print_tables(cases: list[dict[str, Any]], small: dict[str, Any]) -> None:
 def format_row(row: dict[str, Any]) -> str:
     """Return a comparison as a line of the tables."""
     return (
-        f"{row['mpx']:4d}  {row['settings']:14}  {row['n_peaks']:5.0f}  "
+        f"{row['mpx']:4d}  {row['settings']:17}  {row['n_peaks']:5.0f}  "
         f"{row['cfelpyutils_ms']:11.1f}  {row['ours_first_ms']:6.2f}  {row['first_ratio']:3.1f}  "
         f"{row['ours_prepared_ms']:8.3f}  {row['prepared_ratio']:4.0f}  "
         f"{row['ours_prepared_again_ms']:5.3f}  "

@@ -13,11 +13,12 @@ from wrappers.peakfinding.vectors import LANES
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
-__all__ = ["MAX_N_PEAKS", "flat", "flat_data", "peak_lists", "radii", "searches"]
+__all__ = ["MAX_N_PEAKS", "flat", "flat_data", "peak_lists", "radii", "settings_table"]
 
 MAX_N_PEAKS = 2048
 """CrystFEL's own limit."""
 SMALL = 2 * LANES
+"""The kernels may take so many pixels at once."""
 
 
 def radii(settings: Settings) -> tuple[float, float]:
@@ -25,7 +26,7 @@ def radii(settings: Settings) -> tuple[float, float]:
     return float(settings.min_res), float(settings.max_res) or math.inf
 
 
-def searches(settings: Sequence[Settings]) -> NDArray[np.float64]:
+def settings_table(settings: Sequence[Settings]) -> NDArray[np.float64]:
     """Return what the kernels need of each settings: an array (n, 7).
 
     min_snr, threshold, min_res, max_res, min_pix_count, max_pix_count and local_bg_radius.
@@ -63,7 +64,10 @@ def flat_data(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def peak_lists(peaks: NDArray[np.float64], stops: Sequence[int]) -> list[PeakList]:
-    """Return copies of consecutive pieces of a kernel's peaks (7, n), given where they end."""
+    """Return a copy of a kernel's peaks (7, n) in consecutive pieces, given where they end.
+
+    The pieces share their memory.
+    """
     if not len(stops):
         return []
     fs, ss, intensity, snr, panel, n_pixels, max_value = peaks[:, : stops[-1]].copy()

@@ -19,6 +19,7 @@ from wrappers.peakfinding.peak_regions import (
     possible_seeds,
     set_bit,
 )
+from wrappers.peakfinding.ring_limits import mean_and_variance
 from wrappers.peakfinding.vectors import (
     LANES,
     add_pixels,
@@ -147,7 +148,8 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
             ss, fs, totals = _add_up(
                 data, ring, width, mean, region_ss, region_fs, first, stop, panel
             )
-            if ss < 0:
+            # No centre, or sums that are infinite.
+            if not (panel[0] <= ss <= panel[1] and panel[2] <= fs <= panel[3]):
                 continue
         centre = ss * width + fs
         if (
@@ -310,18 +312,11 @@ def _border_disc_sums(sums, data, closed, ss, fs, centre, disc, panel):
     return n, total, squares, largest
 
 
-@njit(cache=True, nogil=True)
-def _mean_and_variance(n, total, squares):
-    # A function of its own, because equal values must give 0, which fused operations spoil.
-    mean = total / n
-    return mean, squares / n - mean * mean
-
-
 @njit(cache=True, nogil=True, forceinline=True)
 def _mean_and_sigma(sums):
     """Return mean and standard deviation; the latter is -1 where there are no pixels."""
     n, total, squares, _ = sums
     if n == 0:
         return 0.0, -1.0
-    mean, variance = _mean_and_variance(n, total, squares)
+    mean, variance = mean_and_variance(n, total, squares)
     return mean, math.sqrt(variance) if variance >= 0 else NO_SIGMA

@@ -21,13 +21,14 @@ from wrappers.peakfinding.vectors import (
 
 __all__ = [
     "EVERYTHING",
-    "bits_from",
+    "ONE",
     "join_pixels",
     "join_regions",
     "no_bits",
     "pack_outside",
     "pack_unusable",
     "panel_bounds",
+    "possible_seeds",
     "room_for_regions",
     "set_bit",
 ]
@@ -275,7 +276,11 @@ def _neighbours(bits, k, width):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _fill_patch(bits, row, column, panel, width, ss, fs, first):
-    """Do as `_fill` with the bits around a pixel in one word; return 0 if the region is larger."""
+    """Do as `_fill` with the bits around a pixel in one word; return 0 if the region is larger.
+
+    The word has eight rows of eight pixels, and the first pixel in row 1, column 3 of them: no
+    region goes farther up than that, unless to the panel's edge.
+    """
     top, left = row - 1, column - 3
     if left < panel[2] or left + 7 > panel[3] or top + 7 > panel[1]:
         return 0
@@ -327,10 +332,7 @@ def _fill(bits, row, column, panel, width, ss, fs, first):
         allowed = np.uint64((column > panel[2]) | 2 | (column < panel[3]) << 2)
         for y in range(max(row - 1, panel[0]), min(row + 1, panel[1]) + 1):
             before = y * width + column - 1
-            if before < 0:
-                found = bits_from(bits, 0) << ONE & allowed
-            else:
-                found = bits_at(bits, before) & allowed
+            found = allowed & (bits[0] << ONE if before < 0 else bits_at(bits, before))
             while found:
                 p = before + trailing_zeros(found)
                 found &= found - ONE
@@ -338,20 +340,6 @@ def _fill(bits, row, column, panel, width, ss, fs, first):
                 ss[n], fs[n] = y, p - y * width
                 n += 1
     return n - first
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def bits_from(bits, p):
-    """Return the 64 bits from `p` on, which must not be negative."""
-    k, by = _place(p)
-    return _word(bits, k, by)
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _place(p):
-    """Return the word of a pixel's bit, and by how much to shift that word."""
-    # Unsigned: indices with a sign are looked at whether they count from the end.
-    return np.uint64(p) >> np.uint64(6), np.uint64(p) & np.uint64(63)
 
 
 @njit(cache=True, nogil=True, forceinline=True)

@@ -24,7 +24,7 @@ MARGIN = 1.5
 
 
 @njit(cache=True, nogil=True)
-def search_frame(data, mask, layout, wanted, max_n_peaks, memory, peaks):
+def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
     """Search a frame with one settings.
 
     Parameters
@@ -35,8 +35,8 @@ def search_frame(data, mask, layout, wanted, max_n_peaks, memory, peaks):
         True where usable.
     layout : tuple
         `radial_layout.RadialLayout.arrays`.
-    wanted : float64 array (7,)
-        A row of `kernel_arguments.searches`.
+    row : float64 array (7,)
+        Of `kernel_arguments.settings_table`.
     max_n_peaks : int
     memory : tuple
         Of `peakfinder8.PeakFinder.memory`; overwritten.
@@ -50,7 +50,7 @@ def search_frame(data, mask, layout, wanted, max_n_peaks, memory, peaks):
     """
     rings, place, (where, max_adu), _ = layout
     values, bright, bits, regions, unusable, _ = memory
-    clipping, search, most = _split(wanted, max_n_peaks, len(mask))
+    clipping, search, most = _read_row(row, max_n_peaks, len(mask))
     sort_into_rings(data, mask, place, values)
     mean, upper, n_bright = limits_and_bright_pixels(values, rings, clipping, bright)
     pack_unusable(mask, unusable)
@@ -62,7 +62,7 @@ def search_frame(data, mask, layout, wanted, max_n_peaks, memory, peaks):
 
 
 @njit(cache=True, nogil=True)
-def search_tails(frame, tails, layout, searches, max_n_peaks, memory, peaks, stops):
+def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     """Search a prepared frame with one settings after another, while there is room for peaks.
 
     Parameters
@@ -73,8 +73,8 @@ def search_tails(frame, tails, layout, searches, max_n_peaks, memory, peaks, sto
         Of `ring_tails.keep_tails`.
     layout, max_n_peaks, memory
         As for `search_frame`.
-    searches : float64 array (n_settings, 7)
-        Of `kernel_arguments.searches`.
+    rows : float64 array (n_settings, 7)
+        Of `kernel_arguments.settings_table`.
     peaks : float64 array (7, n)
         Written, with `peak_measurement.PEAK_ROWS`.
     stops : int64 array (n_settings,)
@@ -86,20 +86,22 @@ def search_tails(frame, tails, layout, searches, max_n_peaks, memory, peaks, sto
         So many settings are done; the others' peaks might find no room.
     """
     data, mask, unusable = frame
-    rings, bright = layout[0], memory[1]
-    n_peaks = 0
-    for i in range(len(searches)):
-        clipping, search, most = _split(searches[i], max_n_peaks, len(mask))
+    rings, _, _, _ = layout
+    _, bright, _, _, _, _ = memory
+    n_peaks, last = 0, (np.nan, np.nan, np.nan, np.nan)
+    for i in range(len(rows)):
+        clipping, search, most = _read_row(rows[i], max_n_peaks, len(mask))
         if n_peaks + most > peaks.shape[1]:
             return i
         # Other settings change none of this.
-        if i == 0 or (searches[i, :4] != searches[i - 1, :4]).any():
+        if clipping != last:
             limits = limits_from_tails(tails, data, mask, rings, clipping, bright)
+        last = clipping
         _clear_bits(unusable, rings, clipping, memory)
         room = peaks[:, n_peaks : n_peaks + most]
         n_peaks += _peaks_from_tails(data, tails, layout, limits, search, memory, room)
         stops[i] = n_peaks
-    return len(searches)
+    return len(rows)
 
 
 @njit(cache=True, nogil=True)
@@ -130,21 +132,24 @@ def _peaks_from_tails(data, tails, layout, limits, search, memory, peaks):
 
 
 @njit(cache=True, nogil=True)
-def _split(wanted, max_n_peaks, n_pixels):
+def _read_row(row, max_n_peaks, n_pixels):
     """Return what decides the limits, what decides the peaks, and how many there can be."""
-    clipping = wanted[0], wanted[1], wanted[2], wanted[3]
-    search = wanted[0], int(wanted[4]), int(wanted[5]), int(wanted[6])
-    return clipping, search, min(max_n_peaks, n_pixels // search[1])
+    min_snr, threshold, min_res, max_res = row[0], row[1], row[2], row[3]
+    min_pix_count, max_pix_count, local_bg_radius = int(row[4]), int(row[5]), int(row[6])
+    clipping = min_snr, threshold, min_res, max_res
+    search = min_snr, min_pix_count, max_pix_count, local_bg_radius
+    return clipping, search, max(min(max_n_peaks, n_pixels // min_pix_count), 0)
 
 
 @njit(cache=True, nogil=True)
 def _clear_bits(unusable, rings, clipping, memory):
     """Set the bits as `find_peaks` takes them: no pixel bright, and closed what is not searched."""
-    free, closed, _, _ = memory[2]
-    outside, between = memory[5]
-    if between[0] != clipping[2] or between[1] != clipping[3]:
-        pack_outside(rings[0], clipping[2], clipping[3], outside)
-        between[0], between[1] = clipping[2], clipping[3]
+    _, _, (free, closed, _, _), _, _, (outside, between) = memory
+    radius, _, _ = rings
+    _, _, min_res, max_res = clipping
+    if between[0] != min_res or between[1] != max_res:
+        pack_outside(radius, min_res, max_res, outside)
+        between[0], between[1] = min_res, max_res
     for k in range(len(free)):
         free[k] = 0
         closed[k] = unusable[k] | outside[k]

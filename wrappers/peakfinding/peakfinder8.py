@@ -16,7 +16,7 @@ from wrappers.peakfinding.kernel_arguments import (
     flat,
     flat_data,
     peak_lists,
-    searches,
+    settings_table,
 )
 from wrappers.peakfinding.peak_measurement import PEAK_ROWS
 from wrappers.peakfinding.peak_regions import no_bits, pack_unusable, room_for_regions
@@ -33,7 +33,7 @@ __all__ = ["MAX_N_PEAKS", "PeakFinder"]
 BATCH = 256
 """So many regions are joined before they are measured."""
 ROOM = 2 * MAX_N_PEAKS
-"""So many peaks at least there is room for."""
+"""There is room for the peaks of a search with the usual limit, and of more with fewer peaks."""
 
 
 class PeakFinder:
@@ -83,8 +83,8 @@ class PeakFinder:
         """
         data, mask = self.flatten(frame)
         memory, peaks = self.memory(max_n_peaks)
-        (wanted,) = searches([settings])
-        n = search_frame(data, mask, self.layout.arrays, wanted, max_n_peaks, memory, peaks)
+        (row,) = settings_table([settings])
+        n = search_frame(data, mask, self.layout.arrays, row, max_n_peaks, memory, peaks)
         return peak_lists(peaks, [n])[0]
 
     def prepare(self, frame: Frame, min_snr: float = 2.0) -> PreparedFrame:

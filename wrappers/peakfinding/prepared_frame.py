@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wrappers.frames.run import Frame
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, peak_lists, searches
+from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, peak_lists, settings_table
 from wrappers.peakfinding.peak_searches import search_tails
 from wrappers.peakfinding.ring_tails import keep_tails
 from wrappers.peaks import PeakList
@@ -90,7 +90,7 @@ class PreparedFrame:
         """Return the peaks for settings whose min_snr is not below that of the tails."""
         finder = self._finder
         frame = self._data, self._mask, self._unusable
-        rows, stops = searches(settings), np.empty(len(settings), np.int64)
+        rows, stops = settings_table(settings), np.empty(len(settings), np.int64)
         memory, peaks = finder.memory(max_n_peaks)
         lists: list[PeakList] = []
         while len(lists) < len(settings):

@@ -37,6 +37,7 @@ __all__ = [
     "collect_bright",
     "drop_radii",
     "limits_and_bright_pixels",
+    "mean_and_variance",
     "moments",
     "next_window",
     "ring_inside",
@@ -146,7 +147,8 @@ def moments(values, begin, stop, lower, upper):
 
 
 @njit(cache=True, nogil=True)
-def _mean_and_variance(n, total, squares):
+def mean_and_variance(n, total, squares):
+    """Return mean and variance of values, given their number, sum and sum of squares."""
     # A function of its own, because equal values must give 0, which fused operations spoil.
     mean = total / n
     return mean, squares / n - mean * mean
@@ -161,7 +163,7 @@ def next_window(n, total, squares, min_snr, threshold):
     """
     if n == 0:
         return np.float32(0), np.float32(0), INFINITE
-    mean, variance = _mean_and_variance(n, total, squares)
+    mean, variance = mean_and_variance(n, total, squares)
     sigma = math.sqrt(variance) if variance >= 0 else variance
     lower = np.float32(mean - min_snr * sigma)
     upper = np.float32(max(mean + min_snr * sigma, threshold))

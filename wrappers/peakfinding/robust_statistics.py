@@ -160,7 +160,7 @@ def measure_regions(
     """Return the peaks among regions, with `peak_measurement.PEAK_ROWS` as columns."""
     start, pixel, owner = regions
     reach = 2 * local_bg_radius
-    around = np.empty((2 * reach) ** 2, np.float32)
+    around = np.empty(min(2 * reach, len(data) // width) * min(2 * reach, width), np.float32)
     peaks = np.empty((min(max_n_peaks, len(owner)), 7))
     n_peaks = 0
     for index in range(len(owner)):

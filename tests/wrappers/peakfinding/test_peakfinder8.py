@@ -377,6 +377,29 @@ def test_short_integers_do_not_overflow_in_a_huge_background(tmp_path):
     assert same(found, finder.find(frame(data.astype(np.int32), mask), chosen))
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_values_too_large_to_be_summed_up_do_no_harm(detectors, dtype):
+    detector = detectors["side by side"]
+    data = noisy(detector.geometry.slab_shape).astype(dtype)
+    data[4, [4, 24]] = 500
+    data[10, 5:7] = data[1, 12:14] = 3.4e36
+    case = frame(data, np.ones(data.shape, bool))
+    for found in (
+        detector.finder.find(case, LOOSE),
+        PreparedFrame(detector.finder, case).find(LOOSE),
+    ):
+        assert {24.5, 4.5} <= {*found.fs}
+
+
+@pytest.mark.parametrize("most", [0, -1, -(10**9)])
+def test_no_peaks_may_be_asked_for(slab, most):
+    finder, data = slab
+    data[10, 10] = 500
+    case = frame(data, np.ones(data.shape, bool))
+    assert len(finder.find(case, LOOSE, most)) == 0
+    assert len(PreparedFrame(finder, case).find(LOOSE, most)) == 0
+
+
 def test_a_search_band_by_band_knows_regions_that_reach_into_the_next_band(tmp_path):
     """The first of 32 bands of four rows has bright pixels enough to end the search."""
     (tmp_path / "x.geom").write_text(HEADER + panel_text("a", (0, 199), (0, 127), (-100, -64)))
