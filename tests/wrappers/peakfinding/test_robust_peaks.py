@@ -224,3 +224,10 @@ def test_both_finders_agree_on_strong_isolated_peaks(geometry, finder):
     assert len(peaks) == len(other) == len(SPOTS)
     assert np.abs(peaks.fs - other.fs).max() < 0.3
     assert np.median(peaks.intensity / other.intensity) == pytest.approx(1, abs=0.1)
+
+
+def test_a_background_may_be_larger_than_the_panel(finder):
+    case = frame(np.rint(with_spots(background(), 300)).astype(np.int16))
+    expected = finder.find(case, USUAL.replace(local_bg_radius=max(SHAPE)))
+    assert len(expected) == len(SPOTS)
+    assert same(finder.find(case, USUAL.replace(local_bg_radius=10**9)), expected)
