@@ -10,7 +10,6 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -22,6 +21,7 @@ from envs.evaluation import Evaluation
 from envs.parameter_space import Parameter, ParameterSpace
 
 if TYPE_CHECKING:
+    from tuner.agent.policy import Policy
     from tuner.agent.searcher import AgentSearcher
 
 __all__ = ["AGENTS", "SEARCHERS", "GridSearcher", "OptunaSearcher", "Searcher", "make_searcher"]
@@ -185,26 +185,26 @@ def _grid(space: ParameterSpace, seed: int) -> Searcher:
 
 
 def _ppo(
-    space: ParameterSpace, seed: int, budget: int | None = None, policy: Path | None = None
+    space: ParameterSpace, seed: int, budget: int | None = None, policy: Policy | None = None
 ) -> AgentSearcher:
     return _agent(space, seed, budget, policy, hands_over=True)
 
 
 def _ppo_only(
-    space: ParameterSpace, seed: int, budget: int | None = None, policy: Path | None = None
+    space: ParameterSpace, seed: int, budget: int | None = None, policy: Policy | None = None
 ) -> AgentSearcher:
     return _agent(space, seed, budget, policy, hands_over=False)
 
 
 def _agent(
-    space: ParameterSpace, seed: int, budget: int | None, policy: Path | None, hands_over: bool
+    space: ParameterSpace, seed: int, budget: int | None, policy: Policy | None, hands_over: bool
 ) -> AgentSearcher:
-    from tuner.agent.policy import SHIPPED, Policy
+    from tuner.agent.policy import Policy
     from tuner.agent.searcher import AgentSearcher, HandOver  # which hands over to searchers
     from tuner.agent.warm_start import WarmStart
 
     plan = HandOver(WarmStart.load().points, lambda rest: _gp(rest, seed)) if hands_over else None
-    return AgentSearcher(space, Policy.load(policy or SHIPPED), budget=budget, hand_over=plan)
+    return AgentSearcher(space, policy or Policy.load(), budget=budget, hand_over=plan)
 
 
 SEARCHERS: dict[str, Callable[[ParameterSpace, int], Searcher]] = {
@@ -221,7 +221,7 @@ SEARCHERS: dict[str, Callable[[ParameterSpace, int], Searcher]] = {
 AGENTS = {"ppo": _ppo, "ppo-only": _ppo_only}
 """Those of `SEARCHERS` that look at whole evaluations and reckon with the budget.
 
-They take the budget in evaluations and the directory of a policy, too; None is the shipped one.
+They take the budget in evaluations and a policy, too; None is the shipped one.
 """
 
 

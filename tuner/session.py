@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from envs import objective
 from envs.evaluation import Evaluation, Evaluator
 from envs.parameter_space import ParameterSpace
+from tuner.agent.policy import Policy
 from tuner.racing import INDIFFERENCE, Race, separated
 from tuner.searchers import AGENTS, Searcher, make_searcher
 from tuner.store import SessionStore, Trial
@@ -102,7 +102,7 @@ def run_session(
     race: Race = Race(),  # noqa: B008 (frozen)
     fresh: Evaluator | None = None,
     stop_early: bool = False,
-    policy: Path | None = None,
+    policy: Policy | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Outcome | None:
     """Spend the budget; return what to recommend, or None if nothing was ever indexed.
@@ -134,8 +134,8 @@ def run_session(
         On frames that the tuning sample does not have.
     stop_early : bool
         End before the budget is spent, once the winner is `racing.separated` from the rest.
-    policy : Path, optional
-        Directory of the agent's policy, if the searcher is one; the shipped one by default.
+    policy : Policy, optional
+        Of the agent, if the searcher is one; the shipped one by default.
     on_trial : callable
         Called with each new trial.
 
@@ -303,7 +303,7 @@ def best_trial(trials: Sequence[Trial], space: ParameterSpace) -> Trial | None:
 
 
 def recommended_trial(
-    trials: Sequence[Trial], space: ParameterSpace, searcher: str, policy: Path | None = None
+    trials: Sequence[Trial], space: ParameterSpace, searcher: str, policy: Policy | None = None
 ) -> Trial | None:
     """Return the trial that a session with this searcher recommends, or None if none indexed.
 
@@ -462,7 +462,7 @@ class _AgentSearch:
         space: ParameterSpace,
         seed: int,
         budget: int | None,
-        policy: Path | None,
+        policy: Policy | None,
     ) -> None:
         self._space = space
         # The first evaluation, of CrystFEL's defaults, is not the agent's.

@@ -144,13 +144,12 @@ def tune(
             f"the {request.searcher} searcher was trained with peakfinder8 and knows no "
             f"{request.peaks} peak finder: choose --searcher gp"
         )
-    if request.policy is not None:
-        if request.searcher not in AGENTS:
-            raise InputError(
-                f"a policy is for the agent, not for the {request.searcher} searcher: choose "
-                "--searcher ppo, or leave --policy out"
-            )
-        Policy.load(request.policy)
+    if request.policy is not None and request.searcher not in AGENTS:
+        raise InputError(
+            f"a policy is for the agent, not for the {request.searcher} searcher: choose "
+            "--searcher ppo, or leave --policy out"
+        )
+    policy = None if request.policy is None else Policy.load(request.policy)
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
     run = Run.open(request.data, geometry)
@@ -200,7 +199,7 @@ def tune(
             seed=request.seed,
             fresh=evaluator(others) if len(others) == len(sample) else None,
             stop_early=request.stop_early,
-            policy=request.policy,
+            policy=policy,
             on_trial=on_trial,
         )
     recommendation = None

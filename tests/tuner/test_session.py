@@ -91,9 +91,8 @@ def test_fresh_frames_judge_the_winner(tmp_path, landscape, make_landscape, spac
 def test_the_judge_of_the_policy_says_what_is_recommended(tmp_path, landscape, space):
     """This one likes the lowest merit best, of those that luck may have put behind the top."""
     contrarian = replace(JudgeNetwork(2).export(), trust=-1e6)
-    replace(Policy.load(), judge=contrarian).save(tmp_path / "policy")
-    options = {"searcher": "ppo-only", "policy": tmp_path / "policy"}
-    store, outcome = run(tmp_path / "session", landscape, space, n=12, **options)
+    options = {"searcher": "ppo-only", "policy": replace(Policy.load(), judge=contrarian)}
+    store, outcome = run(tmp_path, landscape, space, n=12, **options)
     searched = [trial.evaluation for trial in store.trials if trial.stage == "search"]
     top = max(map(merit, searched))
     luck = 2 * math.sqrt(top * (1 - top) / landscape.n_frames)

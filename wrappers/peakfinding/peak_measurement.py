@@ -128,7 +128,6 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
     start, owner, region_ss, region_fs = regions
     mean, upper = limits
     reach = 2 * local_bg_radius
-    last_centre = len(data) - lanes_of(no_wide_pixels(data)) - reach * width - reach
     above_mean = (mean <= upper).all()
     for i in range(-AHEAD, n_regions):
         if i + AHEAD < n_regions:
@@ -152,23 +151,11 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
             if not (panel[0] <= ss <= panel[1] and panel[2] <= fs <= panel[3]):
                 continue
         centre = ss * width + fs
-        if (
-            panel[0] <= ss - reach
-            and ss + reach <= panel[1] + 1
-            and panel[2] <= fs - reach
-            and fs + reach <= panel[3] + 1
-            and centre <= last_centre
-            and len(disc[0]) <= AT_ONCE
-        ):
-            if _is_narrow(reach):
-                sums = _disc_sums(no_pixels(data), data, closed, centre, disc)
-            else:
-                sums = _disc_sums(no_wide_pixels(data), data, closed, centre, disc)
-        elif _is_narrow(reach):
-            sums = _border_disc_sums(no_pixels(data), data, closed, ss, fs, centre, disc, panel)
+        if _is_narrow(reach):
+            sums = _background(no_pixels(data), data, closed, ss, fs, width, reach, disc, panel)
         else:
-            sums = _border_disc_sums(
-                no_wide_pixels(data), data, closed, ss, fs, centre, disc, panel
+            sums = _background(
+                no_wide_pixels(data), data, closed, ss, fs, width, reach, disc, panel
             )
         local, sigma = _mean_and_sigma(sums)
         if sigma < 0:
@@ -272,6 +259,25 @@ def _lanes_between(first, stop, n_lanes):
     """Return the bits from `first` to before `stop`, of those of so many lanes."""
     before, after = min(max(first, 0), n_lanes), min(max(stop, 0), n_lanes)
     return (ONE << np.uint64(after)) - ONE & ~((ONE << np.uint64(before)) - ONE)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _background(sums, data, closed, ss, fs, width, reach, disc, panel):
+    """Return number, sum, sum of squares and largest (or 0) of the background around a pixel.
+
+    From sums over nothing, of `no_pixels` or `no_wide_pixels`.
+    """
+    centre = ss * width + fs
+    if (
+        panel[0] <= ss - reach
+        and ss + reach <= panel[1] + 1
+        and panel[2] <= fs - reach
+        and fs + reach <= panel[3] + 1
+        and centre <= len(data) - lanes_of(sums) - reach * width - reach
+        and len(disc[0]) <= AT_ONCE
+    ):
+        return _disc_sums(sums, data, closed, centre, disc)
+    return _border_disc_sums(sums, data, closed, ss, fs, centre, disc, panel)
 
 
 @njit(cache=True, nogil=True, forceinline=True)

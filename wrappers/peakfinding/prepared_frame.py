@@ -76,8 +76,6 @@ class PreparedFrame:
         Settings that follow one of equal min_snr, threshold, min_res and max_res cost less.
         """
         fast = [each for each in settings if each.min_snr >= self._min_snr]
-        if len(fast) == len(settings):
-            return self._search_tails(settings, max_n_peaks)
         found = iter(self._search_tails(fast, max_n_peaks))
         return [
             next(found)
