@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from envs.objective import PRICE_OF_A_VAIN_HIT
+from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.observation import OBSERVATION_SIZE, POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.reading import Reading
-from envs.simulated_pool import SimulatedPool
+from envs.response.simulated_pool import SimulatedPool
 from envs.tuning_env import Reward, rewards
 
 __all__ = ["BatchedTuningEnv", "Episode", "EpisodeKinds"]
@@ -43,7 +43,7 @@ class EpisodeKinds:
     from_base : float
         Share of the episodes that begin with the base settings evaluated.
     price : float or None
-        Of a vain hit, in indexed frames; None draws it: nothing, `PRICE_OF_A_VAIN_HIT`, or
+        Of a vain hit, in indexed frames; None draws it: nothing, `UNINDEXED_HIT_PENALTY`, or
         anything up to twice that.
     """
 
@@ -69,8 +69,8 @@ class EpisodeKinds:
         """Return the prices of a vain hit in n episodes, (n,)."""
         if self.price is not None:
             return np.full(n, self.price)
-        usual = np.where(rng.random(n) < 0.6, 0.0, PRICE_OF_A_VAIN_HIT)
-        return np.where(rng.random(n) < 0.2, rng.uniform(0, 2 * PRICE_OF_A_VAIN_HIT, n), usual)
+        usual = np.where(rng.random(n) < 0.6, 0.0, UNINDEXED_HIT_PENALTY)
+        return np.where(rng.random(n) < 0.2, rng.uniform(0, 2 * UNINDEXED_HIT_PENALTY, n), usual)
 
     def draw_tuned(self, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Return which parameters are tuned in n episodes, (n, d)."""

@@ -80,7 +80,7 @@ class Evaluation:
     scale_deviation : float
         Median over the indexed frames of the refined cells' size against the reference
         cell's, minus 1; NaN without any. A camera length 1 % too short makes it about -0.01.
-    asked : mapping of str to (float, float)
+    refined : mapping of str to (float, float)
         What the indexed frames' own lattices say of ``clen``, ``shift_x`` and ``shift_y``: the
         setting that fits them best and its standard error, in metres. Empty where too few
         are indexed.
@@ -97,7 +97,7 @@ class Evaluation:
     explained: float = float("nan")
     residual: float = float("nan")
     scale_deviation: float = float("nan")
-    asked: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    refined: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seconds: float = 0.0
     core_seconds: float = 0.0
     failure: str = ""
@@ -164,9 +164,12 @@ class Evaluation:
     def from_dict(cls, fields: dict[str, Any]) -> Evaluation:
         """Rebuild an evaluation from `as_dict`'s plain values."""
         outcomes = tuple(FrameOutcome(**outcome) for outcome in fields["outcomes"])
-        asked = {name: (value, se) for name, (value, se) in fields["asked"].items()}
+        fields = dict(fields)
+        # Until version 0.1 the refined geometry was called "asked".
+        refined = fields.pop("asked", None) or fields.pop("refined", {})
+        fields["refined"] = {name: (value, se) for name, (value, se) in refined.items()}
         settings = Settings(**fields["settings"])
-        return cls(**{**fields, "settings": settings, "outcomes": outcomes, "asked": asked})
+        return cls(**{**fields, "settings": settings, "outcomes": outcomes})
 
 
 class Evaluator(Protocol):

@@ -15,7 +15,7 @@ __all__ = [
     "FEWEST_INDEXED",
     "GEOMETRY",
     "MISLEADING",
-    "PRICE_OF_A_VAIN_HIT",
+    "UNINDEXED_HIT_PENALTY",
     "WELL_KNOWN",
     "knows_geometry",
     "merit",
@@ -28,7 +28,7 @@ MISLEADING = 30
 """In resolutions of a geometry parameter: a rate measured this far off says little about the peak
 settings."""
 
-PRICE_OF_A_VAIN_HIT = 0.2
+UNINDEXED_HIT_PENALTY = 0.2
 """In indexed frames: five hits in vain outweigh one more indexed frame."""
 
 WELL_KNOWN = 6
@@ -45,7 +45,7 @@ def merit(
     n_decoys: ArrayLike,
     n_decoys_indexed: ArrayLike,
     *,
-    price_of_a_vain_hit: ArrayLike = PRICE_OF_A_VAIN_HIT,
+    unindexed_hit_penalty: ArrayLike = UNINDEXED_HIT_PENALTY,
 ) -> Any:
     """Return the indexing rate, less what chance alone would index, less the price of waste.
 
@@ -57,13 +57,13 @@ def merit(
     ----------
     n_frames, n_hits, n_indexed, n_decoys, n_decoys_indexed : array_like of int
         Counts, broadcast against each other.
-    price_of_a_vain_hit : array_like of float
+    unindexed_hit_penalty : array_like of float
         In indexed frames; 0 gives the net indexing rate.
     """
     frames = np.maximum(n_frames, 1)
     hits, indexed = np.asarray(n_hits), np.asarray(n_indexed)
     by_chance = np.asarray(n_decoys_indexed) / np.maximum(n_decoys, 1) * hits
-    return (indexed - by_chance - np.asarray(price_of_a_vain_hit) * (hits - indexed)) / frames
+    return (indexed - by_chance - np.asarray(unindexed_hit_penalty) * (hits - indexed)) / frames
 
 
 def knows_geometry(n_indexed: ArrayLike, standard_error: ArrayLike, resolution: ArrayLike) -> Any:

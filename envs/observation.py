@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
-from envs.objective import PRICE_OF_A_VAIN_HIT, knows_geometry
+from envs.objective import UNINDEXED_HIT_PENALTY, knows_geometry
 from envs.parameter_space import Known, Parameter, ParameterSpace, make_space
 from envs.reading import Reading
 from wrappers.settings import Settings
@@ -43,7 +43,7 @@ FEATURES = (
     "residual",
     "cell_scale",
     "decoys",
-    "clen_asked",
+    "refined_clen",
     "clen_known",
     "frames",
     "measured",
@@ -105,7 +105,7 @@ class TaskBatch:
 
     @classmethod
     def single(
-        cls, space: ParameterSpace, budget: int, price: float = PRICE_OF_A_VAIN_HIT
+        cls, space: ParameterSpace, budget: int, price: float = UNINDEXED_HIT_PENALTY
     ) -> TaskBatch:
         """Return a batch of one."""
         return cls([space], np.array([budget]), np.array([price]))
@@ -238,9 +238,9 @@ class TaskBatch:
         """Return which readings know the camera length; keep what the best of them asks for."""
         c = self._columns
         resolution = c["resolution"][:, CLEN]
-        knows = knows_geometry(reading.n_indexed, reading.asked_clen_se, resolution)
+        knows = knows_geometry(reading.n_indexed, reading.refined_clen_se, resolution)
         better = knows & (merits > self._pinned_by)
-        asked = np.nan_to_num(reading.asked_clen)[:, None] + np.zeros((1, D))
+        asked = np.nan_to_num(reading.refined_clen)[:, None] + np.zeros((1, D))
         self.pinned = np.where(better, self._round(asked)[:, CLEN], self.pinned)
         self._pinned_by = np.where(better, merits, self._pinned_by)
         return np.asarray(knows)
@@ -261,7 +261,7 @@ class TaskBatch:
             "residual": reading.residual / 8,
             "cell_scale": reading.scale_deviation / 0.04,
             "decoys": reading.n_decoys_indexed / np.maximum(reading.n_decoys, 1),
-            "clen_asked": (reading.asked_clen / clen - 1) / 0.05,
+            "refined_clen": (reading.refined_clen / clen - 1) / 0.05,
             "clen_known": knows,
             "frames": np.log10(frames / 100),
             "measured": np.ones(len(self)),

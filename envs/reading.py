@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from envs.evaluation import Evaluation
-from envs.objective import PRICE_OF_A_VAIN_HIT, merit
+from envs.objective import UNINDEXED_HIT_PENALTY, merit
 
 __all__ = ["Reading"]
 
@@ -19,8 +19,8 @@ Array = NDArray[np.float64]
 class Reading:
     """What an evaluation tells of B tasks; every field an array (B,).
 
-    The names are those of `envs.evaluation.Evaluation` and `envs.response_model.Responses`.
-    `median_peaks` is of the hits; with `asked_clen`, its standard error and the three
+    The names are those of `envs.evaluation.Evaluation` and `envs.response.model.Responses`.
+    `median_peaks` is of the hits; with `refined_clen`, its standard error and the three
     diagnostics it is NaN where nothing tells it.
     """
 
@@ -33,8 +33,8 @@ class Reading:
     explained: Array
     residual: Array
     scale_deviation: Array
-    asked_clen: Array
-    asked_clen_se: Array
+    refined_clen: Array
+    refined_clen_se: Array
 
     @classmethod
     def of(cls, responses: object) -> Reading:
@@ -45,11 +45,11 @@ class Reading:
     def of_evaluation(cls, evaluation: Evaluation) -> Reading:
         """Return one evaluation as a batch of one."""
         peaks = [outcome.n_peaks for outcome in evaluation.outcomes if outcome.hit]
-        asked, error = evaluation.asked.get("clen", (np.nan, np.nan))
+        asked, error = evaluation.refined.get("clen", (np.nan, np.nan))
         values = {
             "median_peaks": float(np.median(peaks)) if peaks else np.nan,
-            "asked_clen": asked,
-            "asked_clen_se": error,
+            "refined_clen": asked,
+            "refined_clen_se": error,
         }
         names = (f.name for f in fields(cls))
         return cls(
@@ -67,7 +67,7 @@ class Reading:
         counts |= {"n_decoys": 0, "n_decoys_indexed": 0}
         return cls(**{**values, **{name: np.array([float(n)]) for name, n in counts.items()}})
 
-    def merit(self, price_of_a_vain_hit: ArrayLike = PRICE_OF_A_VAIN_HIT) -> Array:
+    def merit(self, unindexed_hit_penalty: ArrayLike = UNINDEXED_HIT_PENALTY) -> Array:
         """Return what a search maximises; see `envs.objective.merit`."""
         return np.asarray(
             merit(
@@ -76,6 +76,6 @@ class Reading:
                 self.n_indexed,
                 self.n_decoys,
                 self.n_decoys_indexed,
-                price_of_a_vain_hit=price_of_a_vain_hit,
+                unindexed_hit_penalty=unindexed_hit_penalty,
             )
         )

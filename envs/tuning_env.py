@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from envs.evaluation import Evaluation, Evaluator
-from envs.objective import PRICE_OF_A_VAIN_HIT
+from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.observation import OBSERVATION_SIZE, POLICY_PARAMETERS, TaskBatch, settings_of
 from envs.parameter_space import ParameterSpace
 from envs.reading import Reading
@@ -81,7 +81,7 @@ brightest pixels, log camera length, log pixel size, log radius of the detector 
     ## Reward
 
     An evaluation's value is its indexing rate, less the share that chance alone would index (by
-    the decoys), less `price_of_a_vain_hit` × (hits not indexed) / frames, less
+    the decoys), less `unindexed_hit_penalty` × (hits not indexed) / frames, less
     `price_of_a_second` × core seconds / frames.
 
     | reward | is | an episode's sum |
@@ -108,7 +108,7 @@ rate) | the last value |
         Evaluations of an episode.
     reward : {"delta", "gain", "rate", "incumbent"}
         See above.
-    price_of_a_vain_hit, price_of_a_second : float
+    unindexed_hit_penalty, price_of_a_second : float
         In indexed frames.
     truth : callable, optional
         Settings to the true rate, for ``info["true_rate"]``; a simulator's only.
@@ -128,7 +128,7 @@ rate) | the last value |
         *,
         budget: int = 20,
         reward: Reward = "delta",
-        price_of_a_vain_hit: float = PRICE_OF_A_VAIN_HIT,
+        unindexed_hit_penalty: float = UNINDEXED_HIT_PENALTY,
         price_of_a_second: float = 0.0,
         truth: Callable[[Settings], float] | None = None,
     ) -> None:
@@ -137,10 +137,10 @@ rate) | the last value |
         self._evaluator, self._space, self._truth = evaluator, space, truth
         self._budget = budget
         self._reward: Reward = reward
-        self._prices = price_of_a_vain_hit, price_of_a_second
+        self._prices = unindexed_hit_penalty, price_of_a_second
         self.action_space = gym.spaces.Box(-1, 1, (len(POLICY_PARAMETERS),), np.float32)
         self.observation_space = gym.spaces.Box(-1, 1, (OBSERVATION_SIZE,), np.float32)
-        self._tasks = TaskBatch.single(space, budget, price_of_a_vain_hit)
+        self._tasks = TaskBatch.single(space, budget, unindexed_hit_penalty)
         self._trials: list[tuple[Evaluation, float]] = []
 
     def reset(

@@ -5,7 +5,7 @@ In this order, after `envs/data/response_model.json` or the families have change
     python -m experiments.agent_study warm-start    # tuner/data/warm_start.json
     python -m experiments.agent_study freeze        # tuner/data/benchmark.json
     sfx-tuner train -o training                     # then copy policy.* to tuner/data
-    python -m experiments.agent_study hand-over     # the table that HandOver's defaults came from
+    python -m experiments.agent_study hand-over     # the table that Fallback's defaults came from
     python -m experiments.agent_study limits        # what noise leaves to be gained
     sfx-tuner compare -o comparison
 
@@ -27,14 +27,14 @@ import click
 import numpy as np
 
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
-from envs.simulated_pool import SimulatedPool
+from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import SHIPPED, Policy
 from tuner.agent.rollout import regret, roll_out
-from tuner.agent.searcher import AgentSearcher, HandOver
+from tuner.agent.searcher import AgentSearcher, Fallback
 from tuner.agent.warm_start import WarmStart, portfolio
-from tuner.baselines import PointsSearcher
 from tuner.comparison.benchmark import Benchmark, Family, fingerprint
 from tuner.comparison.searching import run_searcher
+from tuner.search.baselines import PointsSearcher
 from tuner.searchers import Searcher, make_searcher
 from tuner.threads import share_cores
 from wrappers.files import write_whole
@@ -43,7 +43,7 @@ N_TRAIN = 1000
 """Training experiments that the portfolio is chosen on."""
 
 N_VALIDATION = 100
-N_HAND_OVER = 400
+N_FALLBACK = 400
 """The same, where the hand-over is chosen: what its numbers change is little."""
 
 START_UPS = (3, 5, 8, 12)
@@ -117,15 +117,15 @@ def warm_start(jobs: int) -> None:
 @main.command("hand-over")
 @click.option("-j", "--jobs", default=2, show_default=True)
 @click.option("--policy", "directory", type=click.Path(path_type=Path), help="Another policy.")
-def hand_over(jobs: int, directory: Path | None) -> None:
+def fallback(jobs: int, directory: Path | None) -> None:
     """Print what the agent's hand-over gives on validation, by its three numbers."""
     policy = Policy.load() if directory is None else Policy.load(directory)
     points, make_gp = WarmStart.load().points, partial(make_searcher, "gp", seed=0)
     never = partial(_agent, policy=policy, plan=None)
-    print(f"never: {_told(_validate(never, jobs, N_HAND_OVER))}", flush=True)
+    print(f"never: {_told(_validate(never, jobs, N_FALLBACK))}", flush=True)
     for n, least, patience in itertools.product((len(points), 8, 0), (8, 10), (2,)):
-        plan = HandOver(points, make_gp, least=least, patience=patience, n_points=n)
-        row = _validate(partial(_agent, policy=policy, plan=plan), jobs, N_HAND_OVER)
+        plan = Fallback(points, make_gp, least=least, patience=patience, n_points=n)
+        row = _validate(partial(_agent, policy=policy, plan=plan), jobs, N_FALLBACK)
         print(f"{n:2} points, least {least}, patience {patience}: {_told(row)}", flush=True)
 
 
@@ -171,8 +171,8 @@ def _warm(space: ParameterSpace, *, name: str, points: list[dict[str, float]]) -
     return PointsSearcher(space, points, searcher) if points else searcher
 
 
-def _agent(space: ParameterSpace, *, policy: Policy, plan: HandOver | None) -> Searcher:
-    return AgentSearcher(space, policy, budget=20, price_of_a_vain_hit=0.0, hand_over=plan)
+def _agent(space: ParameterSpace, *, policy: Policy, plan: Fallback | None) -> Searcher:
+    return AgentSearcher(space, policy, budget=20, unindexed_hit_penalty=0.0, fallback=plan)
 
 
 def _validate(make: MakeSearcher, jobs: int, n: int = N_VALIDATION) -> np.ndarray:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from envs.evaluation import Evaluation, FrameOutcome
-from envs.live_evaluator import sample_frames
+from envs.evaluators.live import sample_frames
 from envs.parameter_space import ParameterSpace
 from tuner.cli.options import progress_bar
 from tuner.tuning import Request, search_space

@@ -123,7 +123,7 @@ def evaluate(
         "decoys": len(decoys),
         "decoys_indexed": n_decoys,
         "rate": n_indexed / n_frames,
-        "net_rate": float(merit(*counts, price_of_a_vain_hit=0)),
+        "net_rate": float(merit(*counts, unindexed_hit_penalty=0)),
         "merit": float(merit(*counts)),
     }
 

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.families import Draw, draw_experiments
-from envs.recording import observe_experiment
-from envs.response_model import ResponseModel
+from envs.evaluators.recording import observe_experiment
+from envs.response.model import ResponseModel
+from envs.simulation.families import Draw, draw_experiments
 from experiments.response_fit import Recorded, fit
 from experiments.response_pictures import draw_pictures
 from experiments.response_report import compare, table

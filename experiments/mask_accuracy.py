@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.cli.options import print_json
-from tuner.mask_picture import draw_mask
-from wrappers.detector.bad_pixels import KINDS, BadPixelMap, find_bad_pixels, spread_frames
+from tuner.display.mask_picture import draw_mask
 from wrappers.detector.geometry import Geometry
-from wrappers.detector.settings_mask import BITS, SettingsMask
 from wrappers.frames.run import Run
+from wrappers.masks.bad_pixels import KINDS, BadPixelMap, find_bad_pixels, spread_frames
+from wrappers.masks.settings_mask import BITS, SettingsMask
 from wrappers.settings import Settings
 
 SIGMAS = (4.0, 4.5, 5.0, 5.5, 6.0, 8.0, 10.0)

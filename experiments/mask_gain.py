@@ -21,17 +21,17 @@ import h5py
 import numpy as np
 
 from envs.evaluation import Evaluation
-from envs.live_evaluator import LiveEvaluator
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import print_json, progress_bar
 from tuner.indexers import IndexerChoice, make_indexer
-from tuner.session import Budget
+from tuner.session.loop import Budget
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
-from wrappers.detector.bad_pixels import KINDS, find_bad_pixels
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
+from wrappers.masks.bad_pixels import KINDS, find_bad_pixels
 from wrappers.settings import Settings
 
 MIN_SNR = (8.0, 6.0, 5.0, 4.5, 4.0, 3.5)

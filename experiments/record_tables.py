@@ -3,7 +3,7 @@
     python -m experiments.record_tables      # records what is missing, about an hour on one core
 
 What it writes, `envs/data/tables/*.npz`, lets any searcher be tried on real responses of frames
-at no cost (`envs.table_evaluator`). They are for judging, never for training.
+at no cost (`envs.evaluators.table`). They are for judging, never for training.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from envs.families import Draw, draw_experiments
-from envs.live_evaluator import LiveEvaluator, background_level
-from envs.objective import PRICE_OF_A_VAIN_HIT
+from envs.evaluators.live import LiveEvaluator, background_level
+from envs.evaluators.table import TABLES, TableEvaluator, record_table
+from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
-from envs.response_model import ResponseModel
-from envs.simulator import simulate_run
-from envs.table_evaluator import TABLES, TableEvaluator, record_table
+from envs.response.model import ResponseModel
+from envs.simulation.families import Draw, draw_experiments
+from envs.simulation.simulator import simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
@@ -93,7 +93,7 @@ def judge(name: str, draw: Draw) -> str:
     table = TableEvaluator(TABLES / f"{name}.npz")
     points = list(itertools.product(*table.grid.values()))
     plain = dataclasses.replace(
-        draw, strictness=0.0, clen_tolerance=0.08, quirks=(0.0,) * len(draw.quirks)
+        draw, strictness=0.0, clen_tolerance=0.08, random_effects=(0.0,) * len(draw.random_effects)
     )
     model = ResponseModel([plain]).take(np.zeros(len(points), int))
     told = model.evaluate(dict(zip(table.grid, np.array(points).T, strict=True)), 0)
@@ -103,8 +103,8 @@ def judge(name: str, draw: Draw) -> str:
     ]
     rates = np.array([evaluation.rate for evaluation in measured])
     vain = np.array([e.n_hits - e.n_indexed for e in measured]) / table.n_frames
-    merits = rates - PRICE_OF_A_VAIN_HIT * vain
-    foretold = told.worth(PRICE_OF_A_VAIN_HIT)
+    merits = rates - UNINDEXED_HIT_PENALTY * vain
+    foretold = told.worth(UNINDEXED_HIT_PENALTY)
     cells = [draw.kind]
     for values, by_model in ((rates, told.true_rate), (merits, foretold)):
         rank = spearmanr(values, by_model).statistic

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, minimize
 from scipy.special import expit, log_expit
 
-from envs.families import Draw
-from envs.recording import DIAGNOSTICS, INDEXED
-from envs.response_coefficients import Coefficients
-from envs.response_columns import SETTINGS
-from envs.response_kernel import (
+from envs.evaluators.recording import DIAGNOSTICS, INDEXED
+from envs.response.coefficients import Coefficients
+from envs.response.columns import SETTINGS
+from envs.response.kernel import (
     BRIGHT,
     CHANCE,
     CRYSTAL,
@@ -35,8 +34,9 @@ from envs.response_kernel import (
     SIZE,
     STRICT_LOOKED_AT,
 )
-from envs.response_model import MIN_PEAKS, ResponseModel
-from envs.response_tables import make_tables
+from envs.response.model import MIN_PEAKS, ResponseModel
+from envs.response.tables import make_tables
+from envs.simulation.families import Draw
 
 __all__ = ["Recorded", "fit"]
 
@@ -57,7 +57,7 @@ EASE_PRIOR = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """Recorded experiments of a family; the arrays of `envs.recording`, E of each."""
+    """Recorded experiments of a family; the arrays of `envs.evaluators.recording`, E of each."""
 
     draws: Sequence[Draw]
     arrays: dict[str, NDArray[Any]]
@@ -122,7 +122,10 @@ class Recorded:
     @cached_property
     def _plain(self) -> ResponseModel:
         """The model of the experiments, without what it cannot know of them."""
-        draws = [dataclasses.replace(d, quirks=(0.0,) * len(d.quirks)) for d in self.draws]
+        draws = [
+            dataclasses.replace(d, random_effects=(0.0,) * len(d.random_effects))
+            for d in self.draws
+        ]
         return ResponseModel(draws, Coefficients())
 
     def evaluations(self, coefficients: Coefficients) -> dict[str, Array]:
@@ -219,7 +222,7 @@ def _spots(recorded: Recorded, start: Coefficients) -> Coefficients:
     excess = ((true - expected) ** 2 - expected)[some] / expected[some] ** 2
     spread = float(np.sqrt(np.clip(np.mean(np.clip(excess, -1, 1)), 0.01**2, 0.5**2)))
     # spots grow about as the brightness does
-    return dataclasses.replace(found, spots_quirk=_deviation(middle), spread=spread)
+    return dataclasses.replace(found, spots_effect=_deviation(middle), spread=spread)
 
 
 def _false_peaks(recorded: Recorded, start: Coefficients) -> Coefficients:
@@ -238,7 +241,7 @@ def _false_peaks(recorded: Recorded, start: Coefficients) -> Coefficients:
     )
     off = residuals(found).reshape(measured.shape)
     middle = np.array([np.median(row[row != 0]) if row.any() else 0.0 for row in off])
-    return dataclasses.replace(found, false_quirk=_deviation(middle))
+    return dataclasses.replace(found, false_effect=_deviation(middle))
 
 
 def _deviation(values: Array) -> float:
@@ -290,7 +293,7 @@ def _indexing(recorded: Recorded, start: Coefficients) -> Coefficients:
         dilution=float(x[2]),
         misplaced=float(x[3]),
         crowded=float(x[4]),
-        enough_quirk=float(np.std(x[5:])),
+        enough_effect=float(np.std(x[5:])),
     )
 
 
@@ -323,7 +326,7 @@ def _diagnostics(recorded: Recorded, start: Coefficients) -> Coefficients:
     def residuals(coefficients: Coefficients) -> Array:
         expected = recorded.evaluations(coefficients)
         parts = []
-        for name, scale in (("explained", 0.1), ("residual", 0.0), ("asked_clen_se", 0.0)):
+        for name, scale in (("explained", 0.1), ("residual", 0.0), ("refined_clen_se", 0.0)):
             measured, model = told[name], expected[name]
             off = (measured - model) / scale if scale else np.log(measured / model)
             parts.append(np.where(enough & np.isfinite(off), off, 0).ravel())
@@ -421,7 +424,7 @@ def _strictness(recorded: Recorded, start: Coefficients) -> Coefficients:
         strict_enough=float(x[0] - x[3:].mean()),
         strict_limit=float(x[1] + x[3:].mean()),
         strict_power=float(np.exp(x[2])),
-        strict_quirk=float(np.std(x[3:])),
+        strict_effect=float(np.std(x[3:])),
     )
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from envs.evaluation import wilson_interval
-from envs.recording import INDEXED, Scan, scan_of
+from envs.evaluators.recording import INDEXED, Scan, scan_of
 from experiments.response_fit import Recorded
 from experiments.response_report import Comparison
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from envs.evaluators.recording import DIAGNOSTICS, INDEXED
 from envs.objective import merit
-from envs.recording import DIAGNOSTICS, INDEXED
-from envs.response_coefficients import Coefficients
-from envs.response_model import MIN_PEAKS
+from envs.response.coefficients import Coefficients
+from envs.response.model import MIN_PEAKS
 from experiments.response_fit import Recorded
 
 __all__ = ["Comparison", "choice", "compare", "table"]
@@ -95,8 +95,8 @@ def compare(recorded: Recorded, coefficients: Coefficients) -> dict[str, Compari
         ("residual, pixels", where(told["residual"]), model["residual"]),
         (
             "standard error of clen",
-            where(told["asked_clen_se"] / clen),
-            model["asked_clen_se"] / clen,
+            where(told["refined_clen_se"] / clen),
+            model["refined_clen_se"] / clen,
         ),
         ("core seconds", recorded.seconds, model["seconds"]),
     ]

@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
-from envs.live_evaluator import LiveEvaluator
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import print_json, progress_bar
 from tuner.cli.tune import trial_printer
 from tuner.indexers import IndexerChoice, make_indexer
-from tuner.racing import Race
-from tuner.session import Budget
+from tuner.session.loop import Budget
+from tuner.session.racing import Race
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell

@@ -28,17 +28,17 @@ from typing import Any
 import click
 
 from envs.evaluation import Evaluation
-from envs.experiment import demo_experiment
-from envs.live_evaluator import LiveEvaluator
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import ParameterSpace
-from envs.simulator import simulate_run
+from envs.simulation.experiment import demo_experiment
+from envs.simulation.simulator import simulate_run
 from experiments.exhaustive_grid import Grid, measure_grid, open_run
 from tuner.cli.options import print_json, progress_bar, stderr
 from tuner.indexers import IndexerChoice
 from tuner.searchers import SEARCHERS
-from tuner.session import Budget, recommended_trial
+from tuner.session.loop import Budget, recommended_trial
+from tuner.session.store import SessionStore, Trial
 from tuner.statistics import paired_difference
-from tuner.store import SessionStore, Trial
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry

@@ -77,7 +77,7 @@ class KnownLandscape:
             outcomes,
             n_decoys=20,
             scale_deviation=settings.clen / self.true_clen - 1 if known else math.nan,
-            asked={"clen": (self.true_clen * 1.0001, 1e-5 / np.sqrt(n_indexed))} if known else {},
+            refined={"clen": (self.true_clen * 1.0001, 1e-5 / np.sqrt(n_indexed))} if known else {},
             seconds=0.1,
         )
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from envs.live_evaluator import LiveEvaluator
+from envs.evaluators.live import LiveEvaluator
 from tuner.indexers import IndexerChoice, make_indexer
 from tuner.recommendation import Recommendation
-from tuner.session import Budget
+from tuner.session.loop import Budget
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
 from wrappers.detector.geom_file import write_geometry

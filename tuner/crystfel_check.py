@@ -11,10 +11,10 @@ from tuner.indexers import IndexerChoice
 from wrappers.cell import Cell
 from wrappers.crystfel.indexer import index_own_peaks
 from wrappers.detector.geom_file import write_geometry
-from wrappers.detector.mask_file import geometry_lines, write_mask
-from wrappers.detector.settings_mask import SettingsMask
 from wrappers.errors import ProgramError
 from wrappers.frames.run import Run
+from wrappers.masks.mask_file import geometry_lines, write_mask
+from wrappers.masks.settings_mask import SettingsMask
 from wrappers.settings import Settings
 
 __all__ = ["check_own_search"]

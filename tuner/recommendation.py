@@ -129,7 +129,7 @@ def recommend(
         "gain_ci95": [round(end, 4) for end in gain.ci95],
         **{
             f"{name}_se": float(f"{se:.3g}")
-            for name, (_, se) in best.asked.items()
+            for name, (_, se) in best.refined.items()
             if name in provenance.get("tuned", ())
         },
         "cell_scale_deviation": round(best.scale_deviation, 6),

@@ -200,11 +200,11 @@ def _agent(
     space: ParameterSpace, seed: int, budget: int | None, policy: Policy | None, hands_over: bool
 ) -> AgentSearcher:
     from tuner.agent.policy import Policy
-    from tuner.agent.searcher import AgentSearcher, HandOver  # which hands over to searchers
+    from tuner.agent.searcher import AgentSearcher, Fallback  # which hands over to searchers
     from tuner.agent.warm_start import WarmStart
 
-    plan = HandOver(WarmStart.load().points, lambda rest: _gp(rest, seed)) if hands_over else None
-    return AgentSearcher(space, policy or Policy.load(), budget=budget, hand_over=plan)
+    plan = Fallback(WarmStart.load().points, lambda rest: _gp(rest, seed)) if hands_over else None
+    return AgentSearcher(space, policy or Policy.load(), budget=budget, fallback=plan)
 
 
 SEARCHERS: dict[str, Callable[[ParameterSpace, int], Searcher]] = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.live_evaluator import LiveEvaluator, background_level, sample_frames
+from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
@@ -22,16 +22,16 @@ from tuner.indexers import IndexerChoice, make_indexer
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.searchers import AGENTS
-from tuner.session import Budget, Outcome, run_session
-from tuner.store import SessionStore, Trial
+from tuner.session.loop import Budget, Outcome, run_session
+from tuner.session.store import SessionStore, Trial
 from wrappers.cell import Cell
 from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
-from wrappers.detector.bad_pixels import BadPixelMap, find_bad_pixels
 from wrappers.detector.geometry import Geometry
-from wrappers.detector.settings_mask import needs_map
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
+from wrappers.masks.bad_pixels import BadPixelMap, find_bad_pixels
+from wrappers.masks.settings_mask import needs_map
 from wrappers.peakfinding.robust_peaks import photon_adu
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ class CachedIndexer:
 
     Attributes
     ----------
-    n_asked, n_new : int
+    n_refined, n_new : int
         Patterns asked for so far, and those that the other indexer was asked for.
 
     Raises
@@ -87,7 +87,7 @@ class CachedIndexer:
         self._max_bytes = max_bytes
         texts = (indexer.name, slab_geometry_text(geometry), repr(cell))
         self._context = hashlib.blake2b("\0".join(texts).encode(), digest_size=16).digest()
-        self.n_asked = self.n_new = 0
+        self.n_refined = self.n_new = 0
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -111,7 +111,7 @@ class CachedIndexer:
         distinct = dict(zip(keys, patterns, strict=True))
         answers = self._find(list(distinct))
         new = {key: pattern for key, pattern in distinct.items() if key not in answers}
-        self.n_asked += len(patterns)
+        self.n_refined += len(patterns)
         self.n_new += len(new)
         if new:
             told = counting_on(done, len(patterns) - len(new))

@@ -70,7 +70,7 @@ class Settings:
         sign (``detector_shift_x``, ``detector_shift_y``).
     mask_hot_sigma, mask_noisy_sigma, mask_dead_sigma : float
         Mask pixels that are this many robust standard deviations brighter, more restless, or
-        fainter, quieter and less responsive than their neighbours (`wrappers.detector.bad_pixels`);
+        fainter, quieter and less responsive than their neighbours (`wrappers.masks.bad_pixels`);
         0 leaves them. They come on top of the geometry's own masks.
     mask_edge : int
         Width of the strip that is masked along each panel's rim, in pixels.

@@ -5,7 +5,7 @@ from stable_baselines3 import PPO
 from envs.batched_env import LEAST_REACHABLE, BatchedTuningEnv, EpisodeKinds
 from envs.observation import POLICY_PARAMETERS
 from envs.parameter_space import DEFAULT_TUNED
-from envs.simulated_pool import SimulatedPool
+from envs.response.simulated_pool import SimulatedPool
 from envs.tuning_env import TuningEnv
 
 ALL = tuple(POLICY_PARAMETERS)
@@ -38,7 +38,7 @@ def test_agrees_with_the_single_environment_step_for_step(pool, reward, tuned):
             pool.space(episode.experiment, tuned),
             budget=7,
             reward=reward,
-            price_of_a_vain_hit=0.3,
+            unindexed_hit_penalty=0.3,
             price_of_a_second=0.5,
         )
         for episode in episodes

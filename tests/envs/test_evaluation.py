@@ -40,11 +40,11 @@ def test_the_false_rate_scales_the_decoys_up_to_all_hits():
 
 
 def test_an_evaluation_survives_json():
-    before = evaluation(n_decoys=4, residual=1.25, asked={"clen": (0.08, 1e-5)})
+    before = evaluation(n_decoys=4, residual=1.25, refined={"clen": (0.08, 1e-5)})
     after = Evaluation.from_dict(json.loads(json.dumps(before.as_dict())))
     assert after.outcomes == before.outcomes
     assert after.settings == before.settings
-    assert (after.residual, after.asked) == (1.25, {"clen": (0.08, 1e-5)})
+    assert (after.residual, after.refined) == (1.25, {"clen": (0.08, 1e-5)})
     assert math.isnan(after.scale_deviation)
 
 

@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from envs.frame_pool import FramePool
-from envs.live_evaluator import LiveEvaluator
-from envs.simulator import demo_experiment, simulate_run
+from envs.evaluators.live import LiveEvaluator
+from envs.simulation.simulator import demo_experiment, simulate_run
 from wrappers.cell import Cell
-from wrappers.detector.bad_pixels import find_bad_pixels
 from wrappers.detector.geometry import Geometry
-from wrappers.detector.settings_mask import SettingsMask
 from wrappers.frames.run import Run
 from wrappers.indexing import Indexing
+from wrappers.masks.bad_pixels import find_bad_pixels
+from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.settings import Settings
+from wrappers.workers.frame_pool import FramePool
 
 BASE = Settings(min_snr=5, threshold=100, min_pix_count=1, min_peaks=5)
 MASKED = [

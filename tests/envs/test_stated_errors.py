@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from envs.experiment import demo_experiment
-from envs.live_evaluator import LiveEvaluator
-from envs.simulator import simulate_run
+from envs.evaluators.live import LiveEvaluator
+from envs.simulation.experiment import demo_experiment
+from envs.simulation.simulator import simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
@@ -30,7 +30,7 @@ def test_the_stated_errors_cover_the_truth(tmp_path):
         geometry, cell = Geometry.read(paths.geometry), Cell.read(paths.cell)
         run, indexer = Run.open(paths.data, geometry), FastIndexer(geometry, cell)
         with LiveEvaluator(run, geometry, cell, indexer, range(FRAMES), max_decoys=0) as live:
-            asked = live.evaluate(SETTINGS).asked
+            asked = live.evaluate(SETTINGS).refined
         truth = {name: getattr(experiment, name) for name in asked}
         off.append([(told - truth[name]) / error for name, (told, error) in asked.items()])
     off = np.abs(off)

@@ -56,13 +56,13 @@ def test_the_budget_ends_the_episode(env):
 
 
 def test_delta_rewards_without_prices_add_up_to_the_last_rate(landscape, space):
-    env = TuningEnv(landscape, space, budget=6, price_of_a_vain_hit=0)
+    env = TuningEnv(landscape, space, budget=6, unindexed_hit_penalty=0)
     steps = rollout(env)
     assert total(steps) == pytest.approx(rates(steps)[-1])
 
 
 def test_gain_rewards_add_up_to_the_best_rate(landscape, space):
-    env = TuningEnv(landscape, space, budget=6, reward="gain", price_of_a_vain_hit=0)
+    env = TuningEnv(landscape, space, budget=6, reward="gain", unindexed_hit_penalty=0)
     steps = rollout(env)
     assert all(reward >= 0 for _, reward, _ in steps)
     assert total(steps) == pytest.approx(max(rates(steps)))
@@ -70,14 +70,14 @@ def test_gain_rewards_add_up_to_the_best_rate(landscape, space):
 
 
 def test_rate_and_incumbent_rewards_are_the_areas_under_their_curves(landscape, space):
-    steps = rollout(TuningEnv(landscape, space, budget=6, reward="rate", price_of_a_vain_hit=0))
+    steps = rollout(TuningEnv(landscape, space, budget=6, reward="rate", unindexed_hit_penalty=0))
     assert total(steps) == pytest.approx(sum(rates(steps)))
-    env = TuningEnv(landscape, space, budget=6, reward="incumbent", price_of_a_vain_hit=0)
+    env = TuningEnv(landscape, space, budget=6, reward="incumbent", unindexed_hit_penalty=0)
     assert total(rollout(env)) == pytest.approx(sum(np.maximum.accumulate(rates(steps))))
 
 
 def test_waste_and_time_cost_what_the_prices_say(landscape, space):
-    env = TuningEnv(landscape, space, budget=1, reward="rate", price_of_a_vain_hit=0.5)
+    env = TuningEnv(landscape, space, budget=1, reward="rate", unindexed_hit_penalty=0.5)
     env.reset()
     _, reward, _, _, info = env.step(np.zeros(5, np.float32))
     rate = info["n_indexed"] / info["n_frames"]
@@ -88,7 +88,7 @@ def test_waste_and_time_cost_what_the_prices_say(landscape, space):
 
     evaluate, landscape.evaluate = landscape.evaluate, costly
     env = TuningEnv(
-        landscape, space, budget=1, reward="rate", price_of_a_vain_hit=0, price_of_a_second=0.25
+        landscape, space, budget=1, reward="rate", unindexed_hit_penalty=0, price_of_a_second=0.25
     )
     env.reset()
     _, reward, _, _, info = env.step(np.zeros(5, np.float32))

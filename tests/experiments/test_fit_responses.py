@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from envs.families import family_of
-from envs.response_coefficients import Coefficients
+from envs.response.coefficients import Coefficients
+from envs.simulation.families import family_of
 from experiments.fit_responses import GROUPS, load, recorded_draws
 from experiments.response_fit import fit
 from experiments.response_report import choice, compare, table

@@ -17,9 +17,9 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.simulator import RunPaths, demo_experiment, simulate_run
+from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from tuner.agent.policy import Policy
-from tuner.store import SessionStore
+from tuner.session.store import SessionStore
 from wrappers.detector.geometry import Geometry
 
 FRAMES = 16

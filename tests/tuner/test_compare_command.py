@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from envs.live_evaluator import LiveEvaluator
-from envs.simulated_pool import SimulatedPool
-from envs.simulator import RunPaths, demo_experiment, simulate_run
+from envs.evaluators.live import LiveEvaluator
+from envs.response.simulated_pool import SimulatedPool
+from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from tuner.agent.policy import SHIPPED, Policy
 from tuner.agent.warm_start import WarmStart
 from tuner.comparison.benchmark import Benchmark, Family, fingerprint

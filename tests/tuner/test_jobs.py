@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from envs.experiment import demo_experiment
-from envs.simulator import RunPaths, simulate_run
+from envs.simulation.experiment import demo_experiment
+from envs.simulation.simulator import RunPaths, simulate_run
 from tuner.cluster import connect
 from tuner.indexers import IndexerChoice
 from tuner.recommendation import Recommendation
-from tuner.session import Budget
-from tuner.store import SessionStore
+from tuner.session.loop import Budget
+from tuner.session.store import SessionStore
 from tuner.tuning import Request, tune
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.simulator import RunPaths, demo_experiment, simulate_run
+from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from tuner.fingerprint import fingerprint
 from tuner.recommendation import Recommendation, read_recommendation, write_recommendation
 from wrappers.detector.geometry import Geometry

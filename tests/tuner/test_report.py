@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from envs.evaluation import Evaluation, FrameOutcome
-from envs.simulator import demo_experiment, simulate_run
+from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.cli import main
 from tuner.indexers import IndexerChoice
 from tuner.recommendation import Recommendation, read_recommendation, recommend
@@ -20,8 +20,8 @@ from tuner.report import write_report
 from tuner.report.findings import find
 from tuner.report.frames import choose_frames, compare_frames
 from tuner.report.model import Axis, Response, importance
-from tuner.session import Budget, run_session
-from tuner.store import SessionStore
+from tuner.session.loop import Budget, run_session
+from tuner.session.store import SessionStore
 from tuner.tuning import Request, tune
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
@@ -137,7 +137,7 @@ def test_failed_trials_unknown_numbers_and_odd_names_do_no_harm(tmp_path):
     store.add("baseline", baseline)
     store.add("search", Evaluation(settings, (), failure="indexamajig died <b>"))
     best = evaluation(
-        settings.replace(min_snr=4), [True] * 3, asked={"clen": (0.1, math.nan)}, n_decoys=3
+        settings.replace(min_snr=4), [True] * 3, refined={"clen": (0.1, math.nan)}, n_decoys=3
     )
     store.add("search", best, reason="a <i>reason</i>")
     text = report(store, recommend(best, baseline, {"tuned": ["min_snr", "clen"]}))

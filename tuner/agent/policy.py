@@ -20,8 +20,8 @@ import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 
 from envs.observation import FACTS, FEATURES, MEMORY, OBSERVATION_SIZE, POLICY_PARAMETERS
-from tuner.agent.judge import N_INPUTS, Judge, judge_inputs
 from tuner.agent.networks import Floats, Layers, read_layers, run, shapes, write_layers
+from tuner.agent.selector import N_INPUTS, Judge, judge_inputs
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 

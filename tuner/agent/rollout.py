@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from envs.observation import POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.reading import Reading
-from envs.simulated_pool import SimulatedPool
+from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import Policy
 
 __all__ = ["Played", "Rollout", "play", "regret", "roll_out"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
-from envs.objective import PRICE_OF_A_VAIN_HIT
+from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.observation import (
     FEATURES,
     MEMORY,
@@ -19,10 +19,10 @@ from envs.observation import (
 )
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
-from tuner.baselines import PinnedSearcher, same_peaks
+from tuner.search.baselines import PinnedSearcher, same_peaks
 from tuner.searchers import Searcher, Values
 
-__all__ = ["AgentSearcher", "HandOver", "explain"]
+__all__ = ["AgentSearcher", "Fallback", "explain"]
 
 STAYS = 0.02
 """Steps on the scale of the actions, 2 from end to end of a range, that are not worth a word."""
@@ -32,7 +32,7 @@ USUAL_BUDGET = 20
 
 
 @dataclass(frozen=True)
-class HandOver:
+class Fallback:
     """To whom the agent hands over, and when: as soon as its gain has stalled.
 
     Attributes
@@ -91,9 +91,9 @@ class AgentSearcher:
     policy : Policy
     budget : int or None
         Evaluations of the whole session, those ingested included.
-    price_of_a_vain_hit : float
+    unindexed_hit_penalty : float
         That the merits which it will be told are reckoned with.
-    hand_over : HandOver, optional
+    fallback : Fallback, optional
         Without it the agent goes on to the end.
     """
 
@@ -103,13 +103,13 @@ class AgentSearcher:
         policy: Policy,
         *,
         budget: int | None = None,
-        price_of_a_vain_hit: float = PRICE_OF_A_VAIN_HIT,
-        hand_over: HandOver | None = None,
+        unindexed_hit_penalty: float = UNINDEXED_HIT_PENALTY,
+        fallback: Fallback | None = None,
     ) -> None:
         self._space, self._policy = space, policy
-        self._tasks = TaskBatch.single(space, budget or USUAL_BUDGET, price_of_a_vain_hit)
+        self._tasks = TaskBatch.single(space, budget or USUAL_BUDGET, unindexed_hit_penalty)
         self._names = [name for name in POLICY_PARAMETERS if name in space.names]
-        self._hand_over = hand_over
+        self._hand_over = fallback
         self._successor: PinnedSearcher | None = None
         self._told: list[_Told] = []
         self._pending: dict[str, float] | None = None
@@ -196,7 +196,7 @@ CLUES = (
         "the spots lie far from their predicted places",
     ),
     _Clue(
-        ("cell_scale", "clen_asked"),
+        ("cell_scale", "refined_clen"),
         "the cells come out too small, so the detector is farther away",
         "the cells come out too large, so the detector is nearer",
     ),

@@ -27,11 +27,11 @@ from stable_baselines3 import PPO
 
 from envs.batched_env import BatchedTuningEnv, EpisodeKinds
 from envs.observation import OBSERVATION_SIZE
-from envs.simulated_pool import SimulatedPool
+from envs.response.simulated_pool import SimulatedPool
 from envs.tuning_env import Reward
-from tuner.agent.judge_training import JudgeNetwork, layers_of, play_sessions
 from tuner.agent.policy import Policy
 from tuner.agent.rollout import Rollout, roll_out
+from tuner.agent.selector_training import JudgeNetwork, layers_of, play_sessions
 from tuner.agent.training_curves import Row, draw_curves, read_curve, write_curve
 from tuner.threads import share_cores, single_threaded_algebra
 from wrappers.errors import InputError

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from envs.observation import POLICY_PARAMETERS, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
-from envs.simulated_pool import SimulatedPool
+from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import SHIPPED
-from tuner.baselines import sobol_points
+from tuner.search.baselines import sobol_points
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 

@@ -31,8 +31,8 @@ from wrappers.frames.run import Run
 from wrappers.indexing import Indexer
 
 if TYPE_CHECKING:
-    from tuner.applying import VetoCheck
-    from tuner.watching import WatchRequest
+    from tuner.apply.applying import VetoCheck
+    from tuner.apply.watching import WatchRequest
     from wrappers.reduction import Reduction, SettingsSet
 
 __all__ = ["command"]
@@ -120,9 +120,9 @@ def command(
       sfx-tuner apply session run.h5 -o hits.cxi
       sfx-tuner apply session --watch /data/raw -o /data/hits
     """
-    from envs.live_evaluator import sample_frames
-    from tuner.applying import check_veto, named_set
-    from tuner.watching import WatchRequest
+    from envs.evaluators.live import sample_frames
+    from tuner.apply.applying import check_veto, named_set
+    from tuner.apply.watching import WatchRequest
 
     if (data is None) == (watch is None):
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
@@ -161,7 +161,7 @@ def _indexer(
     recommendation: Recommendation, geometry: Geometry, cell: Path | None, jobs: int
 ) -> tuple[Cell | None, Indexer | None]:
     """Return the session's cell and indexer, or None and why nothing is indexed."""
-    from tuner.applying import session_cell, session_indexer
+    from tuner.apply.applying import session_cell, session_indexer
 
     file = cell or session_cell(recommendation)
     if file is None:
@@ -250,7 +250,7 @@ def _watch(
     idle: float | None,
     as_json: bool,
 ) -> None:
-    from tuner.watching import Watch
+    from tuner.apply.watching import Watch
 
     def say(sentence: str) -> None:
         stderr.print(sentence, markup=False, highlight=False, soft_wrap=True)

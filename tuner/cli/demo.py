@@ -43,9 +43,9 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
       sfx-tuner demo -o demo
     """
     from envs.parameter_space import DEFAULT_TUNED
-    from envs.simulator import demo_experiment, simulate_run
+    from envs.simulation.simulator import demo_experiment, simulate_run
     from tuner.indexers import IndexerChoice
-    from tuner.session import Budget
+    from tuner.session.loop import Budget
     from tuner.tuning import Request, tune
 
     experiment = demo_experiment(seed)

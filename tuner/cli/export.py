@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from tuner.cli.options import json_option, print_json, require_directory_for
-from tuner.exporters import TARGETS, write_export
-from tuner.exporters_job import crystfel_arguments
+from tuner.export.exporters import TARGETS, write_export
+from tuner.export.job import crystfel_arguments
 from tuner.recommendation import read_recommendation
 
 __all__ = ["command"]

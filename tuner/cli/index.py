@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from envs.evaluation import wilson_interval
-from envs.frame_pool import batches
-from envs.live_evaluator import LiveEvaluator
+from envs.evaluators.live import LiveEvaluator
 from tuner.cli.options import (
     cell_option,
     data_argument,
@@ -30,6 +29,7 @@ from tuner.cli.options import (
 )
 from tuner.indexers import make_indexer
 from wrappers.cell import Cell
+from wrappers.workers.frame_pool import batches
 
 __all__ = ["command"]
 

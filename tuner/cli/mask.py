@@ -95,11 +95,11 @@ def command(
     Example:
       sfx-tuner mask run.h5 -g run.geom -o mask.h5 --geometry-out masked.geom --picture mask.png
     """
-    from tuner.mask_picture import draw_mask
-    from wrappers.detector.bad_pixels import find_bad_pixels, spread_frames
+    from tuner.display.mask_picture import draw_mask
     from wrappers.detector.geom_file import write_geometry
-    from wrappers.detector.mask_file import geometry_lines, write_mask
-    from wrappers.detector.settings_mask import BITS, SettingsMask
+    from wrappers.masks.bad_pixels import find_bad_pixels, spread_frames
+    from wrappers.masks.mask_file import geometry_lines, write_mask
+    from wrappers.masks.settings_mask import BITS, SettingsMask
 
     for path in (output, geometry_out, picture):
         if path is not None:

@@ -193,8 +193,8 @@ def with_bad_pixels(run: Run, settings: Settings, mask: Path | None) -> Run:
 
     The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.
     """
-    from wrappers.detector.bad_pixels import BadPixelMap, find_bad_pixels, spread_frames
-    from wrappers.detector.settings_mask import needs_map
+    from wrappers.masks.bad_pixels import BadPixelMap, find_bad_pixels, spread_frames
+    from wrappers.masks.settings_mask import needs_map
 
     if mask is not None:
         return run.with_bad_pixels(BadPixelMap.load(mask, run.geometry))

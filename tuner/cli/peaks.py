@@ -9,7 +9,6 @@ from typing import Any
 import click
 import numpy as np
 
-from envs.frame_pool import FramePool, batches
 from tuner.cli.options import (
     data_argument,
     geometry_option,
@@ -28,6 +27,7 @@ from tuner.cli.options import (
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.files import write_whole
 from wrappers.frames.cxi import CxiWriter
+from wrappers.workers.frame_pool import FramePool, batches
 
 __all__ = ["command"]
 

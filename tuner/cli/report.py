@@ -33,7 +33,7 @@ def command(session: Path, output: Path | None, as_json: bool) -> None:
     """
     from tuner.recommendation import read_recommendation
     from tuner.report import write_report
-    from tuner.store import SessionStore
+    from tuner.session.store import SessionStore
 
     store = SessionStore.open(session)
     if not store.trials:

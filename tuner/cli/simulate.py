@@ -41,7 +41,7 @@ def command(
     Example:
       sfx-tuner simulate -o simulated --frames 100 --clen-error 0.01
     """
-    from envs.simulator import Experiment, demo_experiment, simulate_run
+    from envs.simulation.simulator import Experiment, demo_experiment, simulate_run
 
     experiment = demo_experiment(seed) if small else Experiment(seed=seed)
     if clen_error is not None:

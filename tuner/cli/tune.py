@@ -29,12 +29,12 @@ from tuner.cli.options import (
     stderr,
 )
 from tuner.cluster import connect
-from tuner.dashboard import Dashboard
-from tuner.live import LiveTable
+from tuner.display.dashboard import Dashboard
+from tuner.display.live import LiveTable
 from tuner.recommendation import UNITS, Recommendation, shown
 from tuner.searchers import SEARCHERS
-from tuner.session import Budget
-from tuner.store import SessionStore, Trial
+from tuner.session.loop import Budget
+from tuner.session.store import SessionStore, Trial
 from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
 from wrappers.settings import FINDERS

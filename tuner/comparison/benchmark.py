@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.parameter_space import DEFAULT_TUNED
-from envs.simulated_pool import SimulatedPool
+from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import SHIPPED
 from tuner.agent.rollout import regret
 from tuner.comparison.methods import Kit

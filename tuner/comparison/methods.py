@@ -8,9 +8,9 @@ from functools import partial
 
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
-from tuner.agent.searcher import AgentSearcher, HandOver
+from tuner.agent.searcher import AgentSearcher, Fallback
 from tuner.agent.warm_start import WarmStart
-from tuner.baselines import PinnedSearcher, PointsSearcher, sobol_points
+from tuner.search.baselines import PinnedSearcher, PointsSearcher, sobol_points
 from tuner.searchers import Searcher, make_searcher
 
 __all__ = ["METHODS", "Kit"]
@@ -32,13 +32,13 @@ def _agent(space: ParameterSpace, seed: int, budget: int, kit: Kit) -> Searcher:
         space,
         kit.policy,
         budget=budget,
-        price_of_a_vain_hit=0.0,
-        hand_over=HandOver(kit.warm_start.points, partial(_plain_of, "gp", seed)),
+        unindexed_hit_penalty=0.0,
+        fallback=Fallback(kit.warm_start.points, partial(_plain_of, "gp", seed)),
     )
 
 
 def _agent_only(space: ParameterSpace, seed: int, budget: int, kit: Kit) -> Searcher:
-    return AgentSearcher(space, kit.policy, budget=budget, price_of_a_vain_hit=0.0)
+    return AgentSearcher(space, kit.policy, budget=budget, unindexed_hit_penalty=0.0)
 
 
 def _plain_of(name: str, seed: int, space: ParameterSpace) -> Searcher:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from envs.families import draw_experiments
-from envs.live_evaluator import LiveEvaluator, sample_frames
+from envs.evaluators.live import LiveEvaluator, sample_frames
 from envs.parameter_space import ParameterSpace
-from envs.simulator import simulate_run
+from envs.simulation.families import draw_experiments
+from envs.simulation.simulator import simulate_run
 from tuner.comparison.frames import Judged, Progress, compare_on_frames, run_figures
 from tuner.comparison.methods import Kit
 from tuner.comparison.results import Results
@@ -102,7 +102,7 @@ def compare_run(
     name : str
     on_progress : callable
     on_frames : callable
-        Called within an evaluation, see `envs.live_evaluator.LiveEvaluator`.
+        Called within an evaluation, see `envs.evaluators.live.LiveEvaluator`.
 
     Returns
     -------

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import numpy as np
 
+from envs.evaluators.table import TABLES, TableEvaluator
 from envs.parameter_space import DEFAULT_TUNED, make_space
-from envs.table_evaluator import TABLES, TableEvaluator
 from tuner.comparison.frames import compare_on_frames
 from tuner.comparison.methods import Kit
 from tuner.comparison.results import Results, no_results, undone

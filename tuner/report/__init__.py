@@ -30,7 +30,7 @@ from tuner.report.sections import (
     trials_section,
 )
 from tuner.report.verdict import apply_section, opening
-from tuner.store import SessionStore
+from tuner.session.store import SessionStore
 from wrappers.files import write_whole
 
 __all__ = ["render_body", "title_of", "write_report"]

@@ -9,9 +9,9 @@ from typing import Any
 
 from envs.evaluation import Evaluation
 from tuner.recommendation import UNITS, Recommendation, recommend, settings_digest, shown
-from tuner.session import merit, tuning_trials
+from tuner.session.loop import merit, tuning_trials
+from tuner.session.store import SessionStore, Trial
 from tuner.statistics import PairedDifference, paired_difference
-from tuner.store import SessionStore, Trial
 
 __all__ = ["Findings", "find", "leaders", "unit_of"]
 

@@ -17,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, FrameOutcome
-from envs.live_evaluator import LiveEvaluator
+from envs.evaluators.live import LiveEvaluator
 from tuner.fingerprint import fingerprint
 from tuner.report.prediction import detector_pixels, predict
-from tuner.store import SessionStore
+from tuner.session.store import SessionStore
 from wrappers.cell import Cell
-from wrappers.detector.bad_pixels import BadPixelMap
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.run import Frame, Run
 from wrappers.indexing import Done, Indexing, Pattern, unheard
+from wrappers.masks.bad_pixels import BadPixelMap
 
 __all__ = ["Comparison", "View", "choose_frames", "compare_frames"]
 

@@ -28,8 +28,8 @@ from tuner.report.trends import (
     scale_picture,
     shift_picture,
 )
-from tuner.session import merit
-from tuner.store import Trial
+from tuner.session.loop import merit
+from tuner.session.store import Trial
 
 __all__ = [
     "geometry_section",
@@ -162,7 +162,7 @@ def geometry_section(found: Findings) -> str:
     trials = [
         trial
         for trial in found.measured
-        if all(map(math.isfinite, trial.evaluation.asked.get("clen", (math.nan,))))
+        if all(map(math.isfinite, trial.evaluation.refined.get("clen", (math.nan,))))
         # One frame knows nothing of how frames differ, so its error is no error.
         and trial.evaluation.n_indexed >= FEWEST_INDEXED
     ]
@@ -202,7 +202,7 @@ def geometry_section(found: Findings) -> str:
                 "would do.",
             )
         )
-    if all("shift_x" in trial.evaluation.asked for trial in trials):
+    if all("shift_x" in trial.evaluation.refined for trial in trials):
         figures.append(
             picture(
                 shift_picture(trials),
@@ -263,7 +263,7 @@ def _row(trial: Trial, tuned: Sequence[str]) -> list[str]:
     if evaluation.failure:
         return [*start, *[""] * 10, f"failed: {evaluation.failure}"]
     low, high = evaluation.ci95
-    clen, error = (1e3 * x for x in evaluation.asked.get("clen", (math.nan, math.nan)))
+    clen, error = (1e3 * x for x in evaluation.refined.get("clen", (math.nan, math.nan)))
     notes = [f"{evaluation.n_failed} without an answer"] if evaluation.n_failed else []
     return [
         *start,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, wilson_interval
 from tuner.report.drawing import GROUPS, TOKENS, group_of, logarithmic, percent, points, svg
-from tuner.store import Trial
+from tuner.session.store import Trial
 
 __all__ = [
     "clen_picture",
@@ -156,7 +156,7 @@ def clen_picture(trials: Sequence[Trial], tried: NDArray[np.float64], best: floa
         axes.plot(numbers, 1e3 * tried, "_", color=TOKENS["soft"], ms=9)
         for group in GROUPS:
             chosen = [trial for trial in trials if group_of(trial) == group]
-            asked = np.array([trial.evaluation.asked["clen"] for trial in chosen]).reshape(-1, 2)
+            asked = np.array([trial.evaluation.refined["clen"] for trial in chosen]).reshape(-1, 2)
             if chosen:
                 points(
                     axes,
@@ -218,7 +218,7 @@ def shift_picture(trials: Sequence[Trial]) -> str:
         for group, (_, marker, name) in GROUPS.items():
             asked = np.array(
                 [
-                    (*trial.evaluation.asked["shift_x"], *trial.evaluation.asked["shift_y"])
+                    (*trial.evaluation.refined["shift_x"], *trial.evaluation.refined["shift_y"])
                     for trial in trials
                     if group_of(trial) == group
                 ]

@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
-from wrappers.detector.masks import flag_values
 from wrappers.detector.panels import Header
 from wrappers.errors import InputError
 from wrappers.frames.events import find_events, read_list
 from wrappers.frames.hdf5 import is_hdf5
 from wrappers.frames.stored import Place, StoredFrames
+from wrappers.masks.masks import flag_values
 
 if TYPE_CHECKING:
-    from wrappers.detector.bad_pixels import BadPixelMap
+    from wrappers.masks.bad_pixels import BadPixelMap
 
 __all__ = ["Frame", "Run"]
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
-from wrappers.detector.masks import stored_masks
 from wrappers.detector.panels import MODULE, Block, Header, MaskSource
 from wrappers.errors import InputError
 from wrappers.frames.events import fill_path, linked_path, split_event, wrong_dimensions
 from wrappers.frames.hdf5 import HDF5Files, reading
+from wrappers.masks.masks import stored_masks
 
 __all__ = ["Place", "StoredFrames"]
 

@@ -91,7 +91,7 @@ class PeakBatch:
         that are read anew each time.
     masked : callable
         Given a frame's mask and settings, returns the mask to use, such as
-        `wrappers.detector.settings_mask.SettingsMask.on`.
+        `wrappers.masks.settings_mask.SettingsMask.on`.
 
     Examples
     --------

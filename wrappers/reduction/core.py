@@ -27,11 +27,11 @@ from typing import Any
 
 import h5py
 
-from wrappers.detector.bad_pixels import find_bad_pixels
-from wrappers.detector.settings_mask import needs_map
 from wrappers.errors import InputError, ProgramError
 from wrappers.files import write_whole
 from wrappers.frames.run import Run
+from wrappers.masks.bad_pixels import find_bad_pixels
+from wrappers.masks.settings_mask import needs_map
 from wrappers.peakfinding.peak_batch import Finder
 from wrappers.reduction.joining import SETS, SUMMARY, Joining
 from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part

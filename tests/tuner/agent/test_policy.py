@@ -9,8 +9,8 @@ import pytest
 import safetensors.numpy
 
 from envs.observation import OBSERVATION_SIZE, POLICY_PARAMETERS
-from tuner.agent.judge import N_INPUTS, Judge
 from tuner.agent.policy import SHIPPED, Policy
+from tuner.agent.selector import N_INPUTS, Judge
 from wrappers.errors import InputError
 
 

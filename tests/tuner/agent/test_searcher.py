@@ -6,12 +6,12 @@ import pytest
 
 from envs.observation import FEATURES, OBSERVATION_SIZE, POLICY_PARAMETERS, layout
 from envs.parameter_space import make_space
-from tuner.agent.judge import Judge
-from tuner.agent.judge_training import JudgeNetwork
 from tuner.agent.policy import Policy
-from tuner.agent.searcher import AgentSearcher, HandOver
+from tuner.agent.searcher import AgentSearcher, Fallback
+from tuner.agent.selector import Judge
+from tuner.agent.selector_training import JudgeNetwork
 from tuner.searchers import make_searcher
-from tuner.session import merit
+from tuner.session.loop import merit
 
 KNOWN = {
     "background": (12.0, 60.0),
@@ -72,7 +72,7 @@ def test_a_gp_tunes_what_the_agent_cannot(landscape):
     searcher = AgentSearcher(
         space,
         always(np.zeros(5)),
-        hand_over=HandOver((), lambda rest: make_searcher("gp", rest, 0)),
+        fallback=Fallback((), lambda rest: make_searcher("gp", rest, 0)),
     )
     tried = run(searcher, landscape, space, 6)
     assert len({values["local_bg_radius"] for values in tried}) > 1
@@ -82,7 +82,7 @@ def test_hands_over_when_the_gain_has_stalled(landscape, space):
     searcher = AgentSearcher(
         space,
         always([-0.5, 0, 0, 0, 0]),
-        hand_over=HandOver(
+        fallback=Fallback(
             [{"min_snr": 0.9}, {"min_snr": 0.1}],
             lambda rest: make_searcher("gp", rest, 0),
             least=5,
@@ -117,7 +117,7 @@ def test_never_hands_over_unless_asked(landscape, space):
     ],
 )
 def test_a_stall_is_no_gain_for_a_while(merits, due):
-    plan = HandOver((), lambda rest: make_searcher("gp", rest, 0), least=6, patience=3)
+    plan = Fallback((), lambda rest: make_searcher("gp", rest, 0), least=6, patience=3)
     assert plan.due(merits, n_frames=100) is due
 
 

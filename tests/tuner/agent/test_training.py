@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import envs.simulated_pool
-from envs.simulated_pool import SimulatedPool
+import envs.response.simulated_pool
+from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import Policy
 from tuner.agent.rollout import roll_out
 from tuner.agent.training import Training, train, train_judge, train_seed
@@ -134,13 +134,13 @@ def test_another_training_is_not_resumed(trained):
 def test_only_train_and_validation_are_ever_drawn(tmp_path, monkeypatch):
     """Nothing of the test or shifted families may reach a training or its checkpoint's choice."""
     drawn = []
-    original = envs.simulated_pool.draw_experiments
+    original = envs.response.simulated_pool.draw_experiments
 
     def noting(family, n, seed, **options):
         drawn.append(family)
         return original(family, n, seed, **options)
 
-    monkeypatch.setattr(envs.simulated_pool, "draw_experiments", noting)
+    monkeypatch.setattr(envs.response.simulated_pool, "draw_experiments", noting)
     (tmp_path / "seed_0").mkdir()
     training = dataclasses.replace(SMALL, seeds=(0,))
     train_seed(training, 0, tmp_path / "seed_0")

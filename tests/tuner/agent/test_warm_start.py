@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from envs.parameter_space import DEFAULT_TUNED
-from envs.simulated_pool import SimulatedPool
+from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.warm_start import WarmStart, portfolio, score_points
-from tuner.baselines import sobol_points
+from tuner.search.baselines import sobol_points
 from wrappers.errors import InputError
 
 

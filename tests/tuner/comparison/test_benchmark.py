@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from envs.simulated_pool import SimulatedPool
+from envs.response.simulated_pool import SimulatedPool
 from tuner.comparison.benchmark import Benchmark, Family, compare_simulated, fingerprint
 from tuner.comparison.results import undone
 from wrappers.errors import ProgramError

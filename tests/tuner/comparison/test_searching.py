@@ -1,7 +1,7 @@
 import pytest
 
 from envs.parameter_space import DEFAULT_TUNED
-from envs.simulated_pool import SimulatedPool
+from envs.response.simulated_pool import SimulatedPool
 from tuner.comparison.methods import METHODS
 from tuner.comparison.searching import run_method
 from tuner.comparison.statistics import net_rate

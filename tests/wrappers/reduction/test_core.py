@@ -20,11 +20,11 @@ from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import run_indexamajig
 from wrappers.crystfel.indexer import index_own_peaks
 from wrappers.crystfel.stream import Chunk, Stream
-from wrappers.detector.bad_pixels import BadPixelMap
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.cxi_reader import CxiPeaks
 from wrappers.frames.run import Run
+from wrappers.masks.bad_pixels import BadPixelMap
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.reduction import SettingsSet, reduce_run
 from wrappers.settings import Settings

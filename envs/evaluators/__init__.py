@@ -1,0 +1,1 @@
+"""Evaluators: what turns a parameter set into an evaluation."""

@@ -1,0 +1,343 @@
+"""Evaluations on real frames: peak finding and indexing, as CrystFEL would."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from envs.evaluation import Evaluation, FrameOutcome
+from envs.evaluators.peak_searches import REMEMBERED, PeakSearches, search_key
+from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.frames.run import Run
+from wrappers.indexing import Done, Indexer, Indexing, Pattern, counting_on
+from wrappers.indexing_cache import CachedIndexer
+from wrappers.lattices.decoys import make_decoy
+from wrappers.lattices.geometry_refinement import GeometryEstimate, estimate_geometry
+from wrappers.settings import Settings
+from wrappers.workers.frame_pool import FramePool, Pool
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["LiveEvaluator", "background_level", "sample_frames"]
+
+
+class LiveEvaluator:
+    """Evaluates settings on real frames: finds the peaks, indexes the hits.
+
+    Peaks are found by worker processes that keep their frames; what depends on neither the
+    changed settings nor the changed peaks is not done again. A frame whose peak list and
+    geometry were seen before is never indexed twice.
+
+    Parameters
+    ----------
+    run : Run
+    geometry : Geometry
+    cell : Cell
+    indexer : Indexer
+    frames : sequence of int
+        The sample: indices in the run, in random order.
+    jobs : int
+        Worker processes; with 1 everything runs in this process.
+    max_decoys : int
+        Hits per evaluation whose scrambled peak lists are indexed too.
+    memory : int
+        Bytes that may be taken, by each machine, to keep frames ready for further settings.
+    cache : path, optional
+        Folder in which lattices are kept, for further evaluators of the same run.
+    cluster : distributed.Client, optional
+        Its workers do the work instead of processes of this machine.
+    progress : callable
+        Called with the frames and decoys of an evaluation that are done, and with the number of
+        decoys and all frames of the sample.
+
+    Notes
+    -----
+    Close it, or use it as a context manager, to end the worker processes.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        geometry: Geometry,
+        cell: Cell,
+        indexer: Indexer,
+        frames: Sequence[int],
+        *,
+        jobs: int = 1,
+        max_decoys: int = 50,
+        memory: int = 2 << 30,
+        cache: str | os.PathLike[str] | None = None,
+        cluster: Client | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self._run, self._geometry, self._cell = run, geometry, cell
+        self._frames = tuple(frames)
+        self._max_decoys = max_decoys
+        self._progress = progress
+        self._pool = _make_pool(run, geometry, indexer, self._frames, jobs, memory, cluster)
+        self._indexer: Indexer = _PooledIndexer(indexer, self._pool)
+        if cache is not None:
+            self._indexer = CachedIndexer(self._indexer, cache, geometry, cell)
+        self._searches = PeakSearches(self._pool)
+        self._answers: dict[bytes, Indexing] = {}
+
+    def __enter__(self) -> LiveEvaluator:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def forget(self) -> None:
+        """Drop what is remembered of earlier evaluations, to bound the memory."""
+        self._searches.forget()
+        self._answers.clear()
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._pool.close()
+
+    @property
+    def n_frames(self) -> int:
+        """Size of the sample."""
+        return len(self._frames)
+
+    def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
+        """Return what the settings give on the first `n_frames` frames of the sample, or all.
+
+        Raises
+        ------
+        ProgramError
+            If the indexer cannot be run at all.
+        """
+        return self.inspect(settings, self._frames[:n_frames])[0]
+
+    def evaluate_all(self, settings: Sequence[Settings]) -> Iterator[Evaluation]:
+        """Yield what `evaluate` returns for each, as they are done."""
+        return (evaluation for evaluation, _, _ in self.inspect_all(settings))
+
+    def inspect_all(
+        self, settings: Sequence[Settings]
+    ) -> Iterator[tuple[Evaluation, dict[int, Pattern], dict[int, Indexing]]]:
+        """Yield what `inspect` returns for each, as they are done.
+
+        Each frame is searched with many of the settings in one go before any of them is indexed.
+        What that takes is shared equally: the first settings of each search is charged with it.
+        """
+        for first in range(0, len(settings), REMEMBERED):
+            several = settings[first : first + REMEMBERED]
+            started, cores_before = time.perf_counter(), self._pool.core_seconds()
+            self._searches.search(several, self._frames)
+            spent = (
+                time.perf_counter() - started,
+                self._pool.core_seconds() - cores_before,
+            )
+            owed = dict.fromkeys(map(search_key, several), spent)
+            n_searches = len(owed)
+            for each in several:
+                evaluation, patterns, answers = self.inspect(each)
+                seconds, core_seconds = owed.pop(search_key(each), (0.0, 0.0))
+                evaluation = evaluation.with_cost(
+                    evaluation.seconds + seconds / n_searches,
+                    evaluation.core_seconds + core_seconds / n_searches,
+                )
+                yield evaluation, patterns, answers
+
+    def inspect(
+        self,
+        settings: Settings,
+        frames: Sequence[int] | None = None,
+        max_decoys: int | None = None,
+    ) -> tuple[Evaluation, dict[int, Pattern], dict[int, Indexing]]:
+        """Return the evaluation with the peaks (by frame) and the lattices (by hit) behind it.
+
+        Other `frames` than the sample's may be asked for, and another number of decoys.
+        """
+        frames = self._frames if frames is None else tuple(frames)
+        started, cores_before = time.perf_counter(), self._pool.core_seconds()
+        (known,) = self._searches.search([settings], frames)
+        found = {frame: known[frame] for frame in frames}
+        patterns = {
+            frame: self._placed(pattern, settings)
+            for frame, pattern in found.items()
+            if isinstance(pattern, Pattern)
+        }
+        hits = {
+            frame: pattern
+            for frame, pattern in patterns.items()
+            if len(pattern.peaks) >= settings.min_peaks
+        }
+        # The first hits, not an even choice: further frames then add decoys and change none.
+        chosen = list(hits)[: self._max_decoys if max_decoys is None else max_decoys]
+        made = [make_decoy(hits[i], self._geometry, self._cell, seed=i) for i in chosen]
+        total = len(self._frames) + len(made)
+        told = counting_on(lambda n: self._progress(n, total), len(frames) - len(hits))
+        # The hits come first, so that they have an answer if the indexer runs out of time.
+        found_in = self._index([*hits.values(), *made], told)
+        answers = dict(zip(hits, found_in[: len(hits)], strict=True))
+        decoys = [answer for answer in found_in[len(hits) :] if not answer.failure]
+        estimate = estimate_geometry(
+            list(hits.values()), [answers[frame] for frame in hits], self._geometry, self._cell
+        )
+        evaluation = Evaluation(
+            settings=settings,
+            outcomes=tuple(_outcome(i, found[i], answers.get(i)) for i in frames),
+            n_decoys=len(decoys),
+            n_decoys_indexed=sum(answer.indexed for answer in decoys),
+            **self._diagnostics(estimate, settings),
+            seconds=time.perf_counter() - started,
+            core_seconds=self._pool.core_seconds() - cores_before,
+        )
+        return evaluation, patterns, answers
+
+    def _placed(self, pattern: Pattern, settings: Settings) -> Pattern:
+        nominal = self._run.nominal_clen
+        offset = 0.0 if settings.clen is None else settings.clen - nominal
+        return replace(
+            pattern,
+            camera_length=pattern.camera_length + offset,
+            shift_x=pattern.shift_x + settings.shift_x,
+            shift_y=pattern.shift_y + settings.shift_y,
+        )
+
+    def _index(self, patterns: Sequence[Pattern], done: Done) -> list[Indexing]:
+        keys = [_digest(pattern) for pattern in patterns]
+        new = {key: p for key, p in zip(keys, patterns, strict=True) if key not in self._answers}
+        told = counting_on(done, len(patterns) - len(new))
+        told(0)
+        answers = dict(zip(new, self._indexer.index(list(new.values()), told), strict=True))
+        done(len(patterns))
+        # What failed may go better next time.
+        self._answers.update({k: a for k, a in answers.items() if not a.failure})
+        return [answers[key] if key in answers else self._answers[key] for key in keys]
+
+    def _diagnostics(self, estimate: GeometryEstimate | None, settings: Settings) -> dict[str, Any]:
+        if estimate is None:
+            return {}
+        tried = settings.clen or self._run.nominal_clen
+        return {
+            "explained": estimate.explained,
+            "residual": estimate.residual_px,
+            "scale_deviation": estimate.scale_deviation,
+            "refined": {
+                "clen": (tried + estimate.camera_length_change, estimate.camera_length_se),
+                "shift_x": (estimate.shift_x, estimate.shift_x_se),
+                "shift_y": (estimate.shift_y, estimate.shift_y_se),
+            },
+        }
+
+
+class _PooledIndexer:
+    """An indexer that does its work in a pool."""
+
+    parallel = True
+
+    def __init__(self, indexer: Indexer, pool: Pool) -> None:
+        self.name = indexer.name
+        self.index = pool.index
+        self.close = pool.close
+
+
+def _make_pool(
+    run: Run,
+    geometry: Geometry,
+    indexer: Indexer,
+    frames: Sequence[int],
+    jobs: int,
+    memory: int,
+    cluster: Client | None,
+) -> Pool:
+    if cluster is not None:
+        # Imported when needed: it is an extra.
+        from wrappers.workers.cluster_pool import ClusterPool
+
+        return ClusterPool(cluster, run, geometry, indexer, memory)
+    jobs = max(1, min(jobs, len(frames)))
+    if jobs > 1:
+        _compile_kernels(run, geometry, indexer, frames)
+    return FramePool(run, geometry, indexer, jobs, memory)
+
+
+def sample_frames(run: Run, n_frames: int | None, seed: int) -> tuple[list[int], list[int]]:
+    """Return a random sample of a run's frames and, as many where there are, others.
+
+    Both are in random order, so that the first frames of a sample are a sample themselves.
+
+    Parameters
+    ----------
+    run : Run
+    n_frames : int or None
+        Size of the sample; None takes every frame.
+    seed : int
+    """
+    order = np.random.default_rng(seed).permutation(len(run))
+    n = len(run) if n_frames is None else min(n_frames, len(run))
+    return order[:n].tolist(), order[n : 2 * n].tolist()
+
+
+def background_level(run: Run, frames: Sequence[int]) -> tuple[float, float]:
+    """Return the median and the 99.9th percentile of the usable pixels of some frames, in ADU.
+
+    Parameters
+    ----------
+    run : Run
+    frames : sequence of int
+        Up to five of them, evenly spread, are read.
+
+    Raises
+    ------
+    InputError
+        If none of them can be read, or all their pixels are masked.
+    """
+    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(5, len(frames))).astype(int)]
+    levels, problem = [], "all their pixels are masked"
+    for index in chosen:
+        try:
+            frame = run[index]
+        except InputError as error:
+            problem = str(error)
+            continue
+        values = frame.data[frame.mask]
+        if values.size:
+            levels.append(np.percentile(values, (50, 99.9)))
+    if not levels:
+        raise InputError(f"no frame of {run.name(chosen[0])[0]} can be used: {problem}")
+    median, bright = np.median(levels, axis=0)
+    return float(median), float(bright)
+
+
+def _compile_kernels(run: Run, geometry: Geometry, indexer: Indexer, frames: Sequence[int]) -> None:
+    """Compile once, before many processes would do so at the same time; seconds if cached."""
+    with FramePool(run, geometry, indexer, jobs=1, memory=1 << 62) as pool:
+        for _ in range(2):  # a frame is made ready when it is searched again
+            found = pool.search(frames[:1], [Settings(threshold=0)])[frames[0]]
+        if not indexer.parallel:
+            pool.index(found.patterns)
+
+
+def _outcome(frame: int, found: Pattern | str, answer: Indexing | None) -> FrameOutcome:
+    if isinstance(found, str):
+        return FrameOutcome(frame, 0, False, 0, found)
+    n_peaks = len(found.peaks)
+    if answer is None:
+        return FrameOutcome(frame, n_peaks, False, 0)
+    return FrameOutcome(frame, n_peaks, True, len(answer.lattices), answer.failure)
+
+
+def _digest(pattern: Pattern) -> bytes:
+    """Return a key that equal peaks in an equal geometry share."""
+    digest = hashlib.blake2b(digest_size=16)
+    peaks = pattern.peaks
+    for values in (peaks.fs, peaks.ss, peaks.intensity, peaks.panel):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    place = (pattern.camera_length, pattern.photon_energy, pattern.shift_x, pattern.shift_y)
+    digest.update(np.array(place).tobytes())
+    return digest.digest()

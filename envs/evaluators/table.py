@@ -1,0 +1,228 @@
+"""Recorded experiments: what was once measured on a grid, answered at no cost."""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs.evaluation import Evaluation, FrameOutcome
+from envs.parameter_space import Known, ParameterSpace
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+from wrappers.settings import Settings
+
+__all__ = ["TABLES", "TableEvaluator", "record_table"]
+
+TOLD = ("explained", "residual", "scale_deviation", "seconds", "core_seconds")
+PER_FRAME = ("frames", "n_peaks", "hit", "n_lattices")
+REFINED = ("clen", "shift_x", "shift_y")
+VERSION = 1
+
+TABLES = Path(__file__).parents[1] / "data" / "tables"
+"""Where the tables are that come with the program."""
+
+
+def record_table(
+    evaluate_all: Callable[[Sequence[Settings]], Iterable[Evaluation]],
+    space: ParameterSpace,
+    grid: Mapping[str, Sequence[float]],
+    path: str | os.PathLike[str],
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> None:
+    """Measure every point of a grid and write what was found as a compact file.
+
+    Parameters
+    ----------
+    evaluate_all : callable
+        Evaluates settings in their order, such as `LiveEvaluator.evaluate_all`.
+    space : ParameterSpace
+        Its base settings are kept but for what the grid has; what is known goes into the file.
+    grid : mapping of str to sequence of float
+        Values of some settings, each in ascending order.
+    path : path
+        A ``.npz``; it appears whole or not at all.
+    progress : callable, optional
+        Called with the number of points done and to do.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    points = [
+        space.base.replace(**dict(zip(grid, point, strict=True)))
+        for point in itertools.product(*grid.values())
+    ]
+    found: list[Evaluation] = []
+    for evaluation in evaluate_all(points):
+        found.append(evaluation)
+        progress(len(found), len(points))
+    shape = tuple(len(values) for values in grid.values())
+
+    def gathered(of: Callable[[Evaluation], object], dtype: str) -> NDArray[np.generic]:
+        values = np.array([of(evaluation) for evaluation in found], dtype)
+        return values.reshape(shape + values.shape[1:])
+
+    about = {
+        "version": VERSION,
+        "grid": {name: list(map(float, values)) for name, values in grid.items()},
+        "base": space.base.as_dict(),
+        "known": None if space.known is None else asdict(space.known),
+    }
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+        frames=np.array([outcome.frame for outcome in found[0].outcomes], np.int32),
+        n_peaks=gathered(lambda e: [outcome.n_peaks for outcome in e.outcomes], "u2"),
+        hit=gathered(lambda e: [outcome.hit for outcome in e.outcomes], "?"),
+        n_lattices=gathered(lambda e: [outcome.n_lattices for outcome in e.outcomes], "u1"),
+        decoys=gathered(lambda e: (e.n_decoys, e.n_decoys_indexed), "u2"),
+        told=gathered(lambda e: [getattr(e, name) for name in TOLD], "f8"),
+        refined=gathered(lambda e: [e.refined.get(n, (np.nan, np.nan)) for n in REFINED], "f8"),
+    )
+    write_whole(Path(path), content.getvalue())
+
+
+class TableEvaluator:
+    """Evaluates settings by looking up the nearest point of a recorded grid.
+
+    Nearest is judged on a logarithmic scale where all of a setting's values are above 0.
+    Settings that the grid does not have make no difference.
+
+    Parameters
+    ----------
+    path : path
+        A file of `record_table`.
+
+    Attributes
+    ----------
+    grid : dict of str to float array
+        The recorded values of each setting.
+    base : Settings
+        What all other settings were.
+    known : Known or None
+        What was known before anything was evaluated.
+
+    Raises
+    ------
+    InputError
+        If the file is no such table.
+
+    Notes
+    -----
+    The lattices' deviation from the reference cell is that of the recorded camera length, plus
+    the difference to the one that was asked for. On part of the frames, diagnostics and the
+    share of decoys indexed are those of the whole sample.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            about = json.loads(arrays.pop("about").tobytes())
+            version = about["version"]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} is no recorded table ({error}): name another file") from None
+        if version != VERSION:
+            raise InputError(f"{path} is a table of version {version}, not {VERSION}: record anew")
+        if "asked" in arrays:  # its name until version 0.1
+            arrays["refined"] = arrays.pop("asked")
+        self._arrays = arrays
+        self.grid = {name: np.array(values) for name, values in about["grid"].items()}
+        self.base = Settings(**about["base"])
+        known = about["known"]
+        if known is not None:
+            known["background"] = tuple(known["background"])
+        self.known = None if known is None else Known(**known)
+        self._share = 1.0
+
+    @property
+    def n_frames(self) -> int:
+        """Size of the sample."""
+        return len(self._arrays["frames"])
+
+    @property
+    def best_rate(self) -> float:
+        """Highest indexing rate of any recorded settings."""
+        return float((self._arrays["n_lattices"] > 0).mean(axis=-1).max())
+
+    @property
+    def points(self) -> list[Settings]:
+        """Every recorded settings."""
+        return [
+            self.base.replace(**dict(zip(self.grid, map(float, point), strict=True)))
+            for point in itertools.product(*self.grid.values())
+        ]
+
+    def take(self, frames: ArrayLike) -> TableEvaluator:
+        """Return the table with some of its frames, by their places in the sample."""
+        taken = copy.copy(self)
+        rows = np.asarray(frames, int)
+        taken._arrays = {
+            name: values[..., rows] if name in PER_FRAME else values
+            for name, values in self._arrays.items()
+        }
+        taken._share = self._share * len(rows) / self.n_frames
+        return taken
+
+    def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
+        """Return what was recorded nearest to the settings, on the first `n_frames` frames."""
+        n = self.n_frames if n_frames is None else min(n_frames, self.n_frames)
+        place = tuple(self._place(name, settings) for name in self.grid)
+        row = {name: values[place] for name, values in self._arrays.items() if name != "frames"}
+        outcomes = tuple(
+            FrameOutcome(int(frame), int(n_peaks), bool(hit), int(n_lattices))
+            for frame, n_peaks, hit, n_lattices in zip(
+                self._arrays["frames"][:n],
+                row["n_peaks"][:n],
+                row["hit"][:n],
+                row["n_lattices"][:n],
+                strict=True,
+            )
+        )
+        told = dict(zip(TOLD, row["told"].tolist(), strict=True))
+        told["scale_deviation"] += self._stretch(settings, place)
+        for name in ("seconds", "core_seconds"):
+            told[name] *= self._share * n / self.n_frames
+        n_decoys, n_accepted = (int(number) for number in row["decoys"])
+        tried = min(n_decoys, sum(outcome.hit for outcome in outcomes))
+        return Evaluation(
+            settings=settings,
+            outcomes=outcomes,
+            n_decoys=tried,
+            n_decoys_indexed=round(n_accepted * tried / max(n_decoys, 1)),
+            refined={
+                name: (float(value), float(error))
+                for name, (value, error) in zip(REFINED, row["refined"], strict=True)
+                if np.isfinite(value)
+            },
+            **told,
+        )
+
+    def _place(self, name: str, settings: Settings) -> int:
+        """Return which of a setting's recorded values is nearest."""
+        values, value = self.grid[name], self._value(name, settings)
+        if values.min() > 0 and value > 0:
+            values, value = np.log(values), float(np.log(value))
+        return int(np.argmin(np.abs(values - value)))
+
+    def _value(self, name: str, settings: Settings) -> float:
+        value = getattr(settings, name)
+        return float(getattr(self.base, name) if value is None else value)
+
+    def _stretch(self, settings: Settings, place: tuple[int, ...]) -> float:
+        """Return how far the camera length asked for is from the one recorded, relative."""
+        if "clen" not in self.grid:
+            return 0.0
+        recorded = self.grid["clen"][place[list(self.grid).index("clen")]]
+        return self._value("clen", settings) / float(recorded) - 1

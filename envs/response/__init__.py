@@ -1,0 +1,1 @@
+"""The response model: evaluations without frames, for training."""

@@ -1,0 +1,105 @@
+"""Simulated experiments with the spaces in which sessions would search them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.evaluators.response import ResponseEvaluator
+from envs.observation import POLICY_PARAMETERS
+from envs.parameter_space import ParameterSpace, make_space
+from envs.response.model import ResponseModel
+from envs.simulation.families import draw_experiments
+from wrappers.settings import Settings
+
+__all__ = ["SimulatedPool"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SimulatedPool:
+    """Experiments of one family, ready to be searched.
+
+    Attributes
+    ----------
+    model : ResponseModel
+    spaces : sequence of ParameterSpace
+        One an experiment, with every one of `POLICY_PARAMETERS` tuned.
+    reachable : float array (P,)
+        The highest true rate that settings in the space give without a mask for bad pixels,
+        which sessions do not tune unless told to.
+    optimum : float array (P, d)
+        Such settings, in the order of `POLICY_PARAMETERS`.
+    """
+
+    model: ResponseModel
+    spaces: Sequence[ParameterSpace]
+    reachable: Floats
+    optimum: Floats
+
+    def __len__(self) -> int:
+        return len(self.spaces)
+
+    @classmethod
+    def draw(
+        cls, family: str, n: int, seed: int, known_best: tuple[Floats, Floats] | None = None
+    ) -> SimulatedPool:
+        """Draw n experiments of a family (see `envs.simulation.families`).
+
+        Working out `reachable` and `optimum` takes most of the time; they may be known from
+        before.
+        """
+        model = ResponseModel(draw_experiments(family, n, seed))
+        known = {name: column.tolist() for name, column in model.known.items()}
+        spaces = [
+            make_space(
+                POLICY_PARAMETERS,
+                background=(known["median"][i], known["bright"][i]),
+                camera_length=known["clen0"][i],
+                pixel_size=known["pixel_size"][i],
+                largest_radius=known["radius"][i],
+                photon_energy=known["photon_energy"][i],
+            )
+            for i in range(n)
+        ]
+        if known_best is None:
+            reachable, settings = model.best(mask_hot_sigma=0)
+            known_best = reachable, np.stack([settings[n] for n in POLICY_PARAMETERS], axis=1)
+        return cls(model, spaces, *known_best)
+
+    def take(self, rows: NDArray[np.int64]) -> SimulatedPool:
+        """Return a pool of some of the experiments."""
+        return SimulatedPool(
+            self.model.take(rows),
+            [self.spaces[row] for row in rows],
+            self.reachable[rows],
+            self.optimum[rows],
+        )
+
+    def reaching(self, least: float) -> SimulatedPool:
+        """Return the experiments in which at least this rate is within reach."""
+        return self.take(np.flatnonzero(self.reachable >= least))
+
+    def space(self, row: int, tuned: Sequence[str]) -> ParameterSpace:
+        """Return the space of one experiment with only some of the parameters tuned."""
+        whole = self.spaces[row]
+        return replace(whole, parameters=tuple(whole[name] for name in tuned))
+
+    def evaluator(self, row: int, n_frames: int, draw: int) -> ResponseEvaluator:
+        """Return the evaluator of one experiment on one sample of its frames."""
+        return ResponseEvaluator(self.model.take([row]), n_frames=n_frames, draw=draw)
+
+    def truth(self, row: int, tried: Sequence[Settings]) -> tuple[Floats, Floats]:
+        """Return the true rates of settings, and the relative errors of their camera lengths."""
+        model = self.model.take(np.full(len(tried), row))
+        clen = np.array([np.nan if one.clen is None else one.clen for one in tried])
+        values = {
+            name: np.array([getattr(one, name) for one in tried], float)
+            for name in POLICY_PARAMETERS
+        }
+        rates = model.evaluate(values | {"clen": clen}, n_frames=0).true_rate
+        return rates, clen / model.true_clen - 1

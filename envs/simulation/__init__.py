@@ -1,0 +1,1 @@
+"""The simulator of frames, of runs and of whole experiments."""

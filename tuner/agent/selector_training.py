@@ -1,0 +1,204 @@
+"""Teaching the judge which of a session's evaluations is truly the best.
+
+A trained committee plays sessions on the training experiments, with moves of other searches mixed
+in: steps aside, and points of the portfolio that the agent hands over to. Of every session the
+judge sees the first few evaluations, and learns to put its weight on those that are worth most.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from envs.batched_env import LEAST_REACHABLE, EpisodeKinds
+from envs.observation import TaskBatch
+from envs.response.simulated_pool import SimulatedPool
+from tuner.agent.networks import Layers
+from tuner.agent.policy import Policy
+from tuner.agent.rollout import play
+from tuner.agent.selector import N_INPUTS, Judge, judge_inputs
+from tuner.agent.warm_start import WarmStart
+from tuner.threads import share_cores
+
+__all__ = ["JudgeNetwork", "Sessions", "layers_of", "play_sessions"]
+
+LONGEST = 40
+"""Evaluations of a session that the judge learns from."""
+
+USUAL = 20
+"""That most lessons do not go beyond."""
+
+FRAMES = (50, 400)
+"""Frames of a session's sample, from and to, drawn evenly on a log scale."""
+
+STEPS_ASIDE = (0.0, 0.0, 0.1, 0.3)
+"""Standard deviations that the actions of a session may be disturbed with."""
+
+FROM_PORTFOLIO = (0.0, 0.0, 0.2, 0.5)
+"""Shares of the evaluations that may be points of the portfolio instead."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Sessions to learn from: `rollout.Played`, with worth as a share of what is reachable."""
+
+    evaluations: NDArray[np.float32]
+    merits: NDArray[np.float32]
+    worth: NDArray[np.float32]
+    facts: NDArray[np.float32]
+    prices: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.merits)
+
+
+def play_sessions(
+    policy: Policy,
+    draw: tuple[str, int, int, tuple[Array, Array]],
+    rounds: int,
+    *,
+    seed: int,
+    jobs: int,
+) -> Sessions:
+    """Play every experiment of a draw so many times.
+
+    Parameters
+    ----------
+    policy : Policy
+    draw : tuple
+        The arguments of `SimulatedPool.draw`.
+    rounds : int
+    seed : int
+        Equal seeds give equal sessions, whatever the number of jobs.
+    jobs : int
+        Processes.
+    """
+    if jobs == 1:
+        _prepare(policy, draw, 1)
+        played = [_play_round(seed, number) for number in range(rounds)]
+    else:
+        # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
+        with ProcessPoolExecutor(
+            jobs, get_context("spawn"), initializer=_prepare, initargs=(policy, draw, jobs)
+        ) as pool:
+            played = list(pool.map(_play_round, [seed] * rounds, range(rounds)))
+    return Sessions(*(np.concatenate(columns) for columns in zip(*played, strict=True)))
+
+
+_given: list[tuple[Policy, SimulatedPool]] = []
+
+
+def _prepare(
+    policy: Policy, draw: tuple[str, int, int, tuple[Array, Array]], processes: int
+) -> None:
+    """Draw the experiments, once a process; those where nothing can be indexed teach nothing."""
+    _given[:] = [(policy, SimulatedPool.draw(*draw).reaching(LEAST_REACHABLE))]
+    share_cores(processes)
+
+
+def _play_round(seed: int, number: int) -> tuple[NDArray[np.float32], ...]:
+    policy, pool = _given[0]
+    rng = np.random.default_rng([seed, number])
+    n, kinds = len(pool), EpisodeKinds(frames=FRAMES)
+    points = WarmStart.load().actions
+    frames = kinds.draw_frames(n, rng)
+    budgets = rng.integers(USUAL, LONGEST + 1, n)
+    prices, tuned = kinds.draw_prices(n, rng), kinds.draw_tuned(n, rng)
+    aside = rng.choice(STEPS_ASIDE, (n, 1))
+    share = rng.choice(FROM_PORTFOLIO, n)
+    everything = TaskBatch(pool.spaces, budgets, prices)
+
+    def moves(turn: int, actions: NDArray[np.floating]) -> NDArray[np.floating]:
+        moved = actions + aside * rng.standard_normal(actions.shape)
+        swapped = rng.random(n) < share
+        return np.where(swapped[:, None], points[rng.integers(len(points), size=n)], moved)
+
+    played = play(
+        policy,
+        pool,
+        everything.take(np.arange(n), budgets, prices, tuned),
+        n_evaluations=LONGEST,
+        n_frames=frames,
+        draws=rng.integers(1, 2**31, n),
+        moves=moves,
+    )
+    worth = played.worth / np.maximum(pool.reachable, LEAST_REACHABLE)[:, None]
+    columns = (played.evaluations, played.merits, worth, played.facts, played.prices)
+    return tuple(column.astype(np.float32) for column in columns)
+
+
+class JudgeNetwork(torch.nn.Module):
+    """`Judge` as it is trained."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        linear, silu = torch.nn.Linear, torch.nn.SiLU
+        self.encoder = torch.nn.Sequential(linear(N_INPUTS, width), silu(), linear(width, width))
+        self.head = torch.nn.Sequential(
+            linear(N_INPUTS + 2 * width, width), silu(), linear(width, width), silu(),
+            linear(width, 1),
+        )  # fmt: skip
+        self.log_trust = torch.nn.Parameter(torch.tensor(3.0))
+        # It begins by taking the highest merit.
+        last = self.head[-1]
+        torch.nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+        torch.nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the scores (B, n) of the evaluations of B sessions, (B, n, N_INPUTS)."""
+        codes = self.encoder(inputs)
+        pooled = torch.cat([codes.mean(dim=1), codes.amax(dim=1)], dim=1)[:, None]
+        pooled = pooled.expand(-1, inputs.shape[1], -1)
+        score = self.head(torch.cat([inputs, pooled], dim=2))[..., 0]
+        return torch.as_tensor(score + self.log_trust.exp() * inputs[..., -1])
+
+    def export(self) -> Judge:
+        """Return what needs no PyTorch."""
+        trust = float(self.log_trust.detach().exp())
+        return Judge(layers_of(self.encoder), layers_of(self.head), trust)
+
+    def learn(
+        self,
+        sessions: Sessions,
+        optimizer: torch.optim.Optimizer,
+        *,
+        steps: int,
+        batch_size: int,
+        rng: np.random.Generator,
+    ) -> float:
+        """Take so many steps up the mean worth of the choice, and return its mean.
+
+        The choice is a soft one, drawn with the softmax of the scores; the worth expected of it is
+        what the gradient ascends (a policy gradient with one step and known rewards).
+        """
+        total = 0.0
+        for _ in range(steps):
+            rows = rng.integers(len(sessions), size=batch_size)
+            made = int(rng.integers(2, (LONGEST if rng.random() < 0.2 else USUAL) + 1))
+            inputs = judge_inputs(
+                sessions.evaluations[rows, :made], sessions.merits[rows, :made],
+                sessions.facts[rows], sessions.prices[rows],
+            )  # fmt: skip
+            worth = torch.as_tensor(np.clip(sessions.worth[rows, :made], -1, 1))
+            expected = (torch.softmax(self(torch.as_tensor(inputs)), dim=1) * worth).sum(1).mean()
+            optimizer.zero_grad()
+            (-expected).backward()
+            optimizer.step()
+            total += float(expected.detach())
+        return total / steps
+
+
+def layers_of(network: torch.nn.Sequential) -> Layers:
+    """Return copies of a network's weights and biases, without PyTorch."""
+    return tuple(
+        (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
+        for layer in network
+        if isinstance(layer, torch.nn.Linear)
+    )

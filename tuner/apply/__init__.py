@@ -1,0 +1,1 @@
+"""Feeding the recommended set back to the reduction core."""

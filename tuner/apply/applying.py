@@ -1,0 +1,181 @@
+"""A recommended set applied to further runs, and whether its veto loses anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs.evaluation import wilson_interval
+from envs.evaluators.live import LiveEvaluator
+from tuner.fingerprint import fingerprint
+from tuner.indexers import IndexerChoice
+from tuner.recommendation import (
+    EDITED,
+    Recommendation,
+    applied_settings,
+    read_recommendation,
+)
+from wrappers.cell import Cell
+from wrappers.errors import InputError
+from wrappers.frames.run import Run
+from wrappers.indexing import Indexer
+from wrappers.masks.bad_pixels import find_bad_pixels
+from wrappers.masks.settings_mask import needs_map
+from wrappers.reduction import SettingsSet
+from wrappers.settings import Settings
+
+__all__ = [
+    "CurrentSet",
+    "VetoCheck",
+    "check_veto",
+    "named_set",
+    "rate_intervals",
+    "session_cell",
+    "session_indexer",
+]
+
+FEWEST_PEAKS = 5
+"""A frame that the veto drops is still given to the indexer with so many peaks."""
+
+
+@dataclass(frozen=True)
+class VetoCheck:
+    """What the indexer says of a sample of all frames, hits and others.
+
+    Attributes
+    ----------
+    n_frames : int
+    n_kept, n_lost : int
+        Frames that index, with as many peaks as a hit needs, and with fewer.
+    indexer : str
+    """
+
+    n_frames: int
+    n_kept: int
+    n_lost: int
+    indexer: str
+
+
+def check_veto(
+    run: Run, settings: Settings, cell: Cell, indexer: Indexer, frames: Sequence[int], *, jobs: int
+) -> VetoCheck:
+    """Index a sample of frames, whether they are hits or not.
+
+    Parameters
+    ----------
+    run : Run
+    settings : Settings
+    cell : Cell
+    indexer : Indexer
+    frames : sequence of int
+    jobs : int
+        Processes.
+    """
+    if needs_map(settings) and run.bad_pixels is None:
+        run = run.with_bad_pixels(find_bad_pixels(run))
+    asked = settings.replace(min_peaks=min(settings.min_peaks, FEWEST_PEAKS))
+    with LiveEvaluator(
+        run, run.geometry, cell, indexer, frames, jobs=jobs, max_decoys=0, memory=0
+    ) as evaluator:
+        outcomes = evaluator.evaluate(asked).outcomes
+    indexed = [outcome.n_peaks for outcome in outcomes if outcome.indexed]
+    n_kept = sum(n >= settings.min_peaks for n in indexed)
+    return VetoCheck(len(outcomes), n_kept, len(indexed) - n_kept, indexer.name)
+
+
+def session_indexer(recommendation: Recommendation) -> IndexerChoice:
+    """Return the indexer that a session used, so that rates can be compared with its own."""
+    name = str(recommendation.provenance.get("indexer", ""))
+    crystfel = re.fullmatch(r"CrystFEL [^,]+, (\S+)(?: (cheap|normal|thorough))?.*", name)
+    if crystfel is None:
+        return IndexerChoice("fast")
+    return IndexerChoice("crystfel", crystfel[1], crystfel[2] or "normal")
+
+
+def session_cell(recommendation: Recommendation) -> Path | None:
+    """Return the session's cell file, or None where it is gone or has changed."""
+    path = Path(str(recommendation.provenance.get("cell", "")))
+    known = recommendation.provenance.get("cell_sha256")
+    return path if path.is_file() and fingerprint(path) == known else None
+
+
+def rate_intervals(recommendation: Recommendation) -> dict[str, tuple[float, float]]:
+    """Return the 95 % intervals of the hit and indexing rates, as far as they are recorded.
+
+    Settings that were edited by hand have none.
+    """
+    evidence = {} if recommendation.edited else recommendation.evidence
+    try:
+        n_frames = int(evidence["n_frames"])
+        return {
+            "hit rate": wilson_interval(int(evidence["n_hits"]), n_frames),
+            "indexing rate": wilson_interval(int(evidence["n_indexed"]), n_frames),
+        }
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def named_set(recommendation: Recommendation, run: Run) -> SettingsSet:
+    """Return the set that a recommendation comes to for a run, named after its content."""
+    digest = hashlib.sha256(json.dumps(recommendation.settings.as_dict()).encode()).hexdigest()
+    date = recommendation.provenance.get("date", "")
+    name = f"{date} sha256:{digest[:16]}".strip()
+    return SettingsSet(applied_settings(recommendation, run.nominal_clen), name)
+
+
+class CurrentSet:
+    """What a ``recommended.toml`` recommends for a run at the moment of asking.
+
+    The file is read again when it has changed: whole, or not at all. While it cannot be read,
+    the set before it stays in force.
+
+    Parameters
+    ----------
+    path : Path
+        A ``recommended.toml`` or a session's directory.
+    run : Run
+    on_problem : callable
+        Called with a sentence when a changed file cannot be read, or was edited by hand.
+
+    Attributes
+    ----------
+    recommendations : dict
+        Those taken up so far, by the name of the set.
+    """
+
+    def __init__(self, path: Path, run: Run, on_problem: Callable[[str], None]) -> None:
+        self._path = path / "recommended.toml" if path.is_dir() else path
+        self._run, self._on_problem = run, on_problem
+        self._seen = self._signature()
+        self.recommendations: dict[str, Recommendation] = {}
+        self._current = self._taken_up(read_recommendation(self._path))
+
+    def _taken_up(self, recommendation: Recommendation) -> SettingsSet:
+        named = named_set(recommendation, self._run)
+        self.recommendations[named.name] = recommendation
+        return named
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    def __call__(self) -> SettingsSet:
+        """Return the set."""
+        signature = self._signature()
+        if signature is not None and signature != self._seen:
+            self._seen = signature
+            try:
+                recommendation = read_recommendation(self._path)
+                self._current = self._taken_up(recommendation)
+                if recommendation.edited:
+                    self._on_problem(f"{self._path}: {EDITED}, so no rate is held against them")
+            except InputError as error:
+                self._on_problem(f"{error}; the set before it stays in force")
+        return self._current

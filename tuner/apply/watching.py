@@ -1,0 +1,241 @@
+"""Reducing runs as they appear, with whatever set is recommended at the moment."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from envs.evaluators.live import sample_frames
+from tuner.apply.applying import CurrentSet, VetoCheck, check_veto, rate_intervals
+from tuner.apply.drift import RateWatch
+from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.frames.run import Run
+from wrappers.indexing import Indexer
+from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.peakfinding.finders import NamedFinder
+from wrappers.reduction import OtherInputs, Reduction, reduce_run
+from wrappers.reduction.parts import Part
+
+__all__ = ["Watch", "WatchRequest"]
+
+JOURNAL = "watched.jsonl"
+
+
+@dataclass(frozen=True)
+class WatchRequest:
+    """What is to be watched, and how runs are to be reduced.
+
+    Attributes
+    ----------
+    recommended : Path
+        A ``recommended.toml`` or a session's directory; read again whenever it changes.
+    folder : Path
+        Where runs appear.
+    pattern : str
+        Which files in it are runs, as for `Path.glob`.
+    out : Path
+        Folder of the hits.
+    settle : float
+        A file is a run once it has not changed for so many seconds.
+    n_sample : int
+        Frames of each run that are indexed to watch the indexing rate; 0 for none.
+    jobs : int
+    virtual : bool
+    mask : Path or None
+        The map of bad pixels for sets that mask some; without one each run's own frames make it.
+    """
+
+    recommended: Path
+    folder: Path
+    pattern: str
+    out: Path
+    settle: float = 5.0
+    n_sample: int = 100
+    jobs: int = 1
+    virtual: bool = False
+    mask: Path | None = None
+
+
+class Watch:
+    """Reduces the runs of a folder, each once.
+
+    What is done stands in ``watched.jsonl`` in the folder of the hits, a line a run, so a watch
+    that was stopped goes on where it was, in mid-run too.
+
+    Parameters
+    ----------
+    request : WatchRequest
+    geometry : Geometry
+    cell : Cell or None
+        None, or no indexer, where only the hit rate is to be watched.
+    indexer : Indexer or None
+    say : callable
+        Called with a sentence for people: alarms, and why a file is no run.
+    progress : callable
+        Called with the run's file, its number of frames, those done and the hits.
+
+    Raises
+    ------
+    InputError
+        If the folder of the hits cannot be made, or the map of bad pixels cannot be read.
+    """
+
+    def __init__(
+        self,
+        request: WatchRequest,
+        geometry: Geometry,
+        cell: Cell | None = None,
+        indexer: Indexer | None = None,
+        *,
+        say: Callable[[str], None] = lambda sentence: None,
+        progress: Callable[[Path, int, int, int], None] = lambda *_: None,
+    ) -> None:
+        self._request, self._geometry, self._cell, self._indexer = request, geometry, cell, indexer
+        self._say, self._progress = say, progress
+        self._bad_pixels = (
+            None if request.mask is None else BadPixelMap.load(request.mask, geometry)
+        )
+        try:
+            request.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"the folder {request.out} cannot be made: {error.strerror}"
+            ) from error
+        self._journal = request.out / JOURNAL
+        self._done = self._read_journal()
+        self._refused: dict[Path, tuple[int, int]] = {}
+        self._sizes: dict[Path, tuple[int, int]] = {}
+
+    def step(self) -> list[dict[str, Any]]:
+        """Reduce what has appeared since the last step; return the journal's new lines."""
+        lines = []
+        for path in self._ready():
+            try:
+                run = Run.open(path, self._geometry).with_bad_pixels(self._bad_pixels)
+                line = self._reduce(path, run)
+            except InputError as error:
+                # It may be no run, or not be complete: it is looked at again when it changes.
+                self._refused[path] = _signature(path)
+                self._say(f"{path.name} is left out: {error}")
+                continue
+            with self._journal.open("a") as journal:
+                journal.write(json.dumps(line) + "\n")
+            self._done.append(line)
+            lines.append(line)
+        return lines
+
+    def _ready(self) -> list[Path]:
+        """Return the files that are new, or have changed, and are no longer being written."""
+        done = {(line["file"], line["size"], line["mtime_ns"]) for line in self._done}
+        ready = []
+        for path in sorted(self._request.folder.glob(self._request.pattern)):
+            try:
+                size, changed = signature = _signature(path)
+            except OSError:
+                continue
+            settled = self._sizes.get(path) == signature or not self._request.settle
+            self._sizes[path] = signature
+            if not settled or time.time() - changed / 1e9 < self._request.settle:
+                continue
+            if (str(path.absolute()), size, changed) in done or self._refused.get(
+                path
+            ) == signature:
+                continue
+            ready.append(path)
+        return ready
+
+    def _reduce(self, path: Path, run: Run) -> dict[str, Any]:
+        request, (size, changed) = self._request, _signature(path)
+        current = CurrentSet(request.recommended, run, self._say)
+        n_tests = sum(line["n_tests"] for line in self._done)
+        watch, used, alarms = RateWatch({}, n_tests), "", []
+
+        def begin_test(name: str) -> None:
+            nonlocal used
+            if name != used:
+                used = name
+                known = current.recommendations.get(name)
+                watch.begin_run({} if known is None else rate_intervals(known))
+
+        def count(rate: str, k: int, n: int) -> None:
+            if (alarm := watch.count(rate, k, n)) is not None:
+                alarms.append(str(alarm))
+                self._say(f"{path.name}: {alarm}")
+
+        def on_part(part: Part) -> None:
+            begin_test(part.used.name)
+            count("hit rate", part.n_hits, part.n_frames)
+
+        def reduce(resume: bool) -> Reduction:
+            return reduce_run(
+                run,
+                NamedFinder(run.geometry),
+                current,
+                self._output(path),
+                jobs=request.jobs,
+                virtual=request.virtual,
+                resume=resume,
+                progress=lambda done, hits: self._progress(path, len(run), done, hits),
+                on_part=on_part,
+            )
+
+        try:
+            reduction = reduce(resume=True)
+        except OtherInputs:  # the file has changed since a watch was stopped in the middle of it
+            reduction = reduce(resume=False)
+        check = None
+        if self._cell is not None and self._indexer is not None and request.n_sample:
+            last = reduction.sets[-1]
+            begin_test(last.name)
+            frames, _ = sample_frames(run, request.n_sample, seed=0)
+            check = check_veto(
+                run, last.settings, self._cell, self._indexer, frames, jobs=request.jobs
+            )
+            count("indexing rate", check.n_kept, check.n_frames)
+        return {
+            "file": str(path.absolute()),
+            "size": size,
+            "mtime_ns": changed,
+            **_summary(reduction, check),
+            "n_tests": watch.n_tests - n_tests,
+            "alarms": alarms,
+        }
+
+    def _output(self, path: Path) -> Path:
+        """Return where a run's hits go; files of one name in several folders stay apart."""
+        parts = path.relative_to(self._request.folder).with_suffix("").parts
+        return self._request.out / ("_".join(parts) + "_hits.cxi")
+
+    def _read_journal(self) -> list[dict[str, Any]]:
+        if not self._journal.exists():
+            return []
+        lines = self._journal.read_text().splitlines()
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise InputError(
+                f"{self._journal} is damaged ({error}): mend its last line, or choose another "
+                "folder for the hits"
+            ) from error
+
+
+def _signature(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _summary(reduction: Reduction, check: VetoCheck | None) -> dict[str, Any]:
+    return {
+        "hits": str(reduction.hits),
+        "n_frames": reduction.n_frames,
+        "n_unreadable": len(reduction.unreadable),
+        "n_hits": reduction.n_hits,
+        "sets": [used.as_dict() for used in reduction.sets],
+        "sample": None if check is None else asdict(check),
+    }

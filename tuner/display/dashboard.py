@@ -1,0 +1,280 @@
+"""The report of a running session in a browser of this machine."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import math
+import multiprocessing
+import signal
+import threading
+import time
+from concurrent.futures import Future, ProcessPoolExecutor
+from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from tuner.report import render_body, title_of
+from tuner.report.html import page
+from tuner.session.store import SessionStore
+from wrappers.errors import InputError
+
+__all__ = ["Dashboard"]
+
+HOSTS = ("127.0.0.1", "localhost", "::1")
+"""Names under which a page may ask: others are a foreign site's that was pointed here. The port
+may be another one, that of a tunnel."""
+
+LINGER = 5.0
+"""Seconds, at most, that the end waits for a page that is being looked at to take the report."""
+
+LOOK = 2.0
+"""Seconds between two looks of a page."""
+
+REST = 2.0
+"""How much longer than a drawing took is waited before the next: the session needs the cores."""
+
+SCRIPT = (
+    f"""const pause = {1000 * LOOK:.0f};
+"""
+    + """
+const line = document.getElementById("live");
+let tag = line.dataset.tag;
+async function look() {
+  try {
+    const answer = await fetch("/", {cache: "no-store", headers: {"If-None-Match": tag}});
+    if (answer.status === 200) {
+      const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const aside = [...document.querySelectorAll(".scroll")].map(each => each.scrollLeft);
+      document.querySelector("main").replaceWith(next.querySelector("main"));
+      document.querySelectorAll(".scroll").forEach((each, i) => each.scrollLeft = aside[i] || 0);
+      tag = next.getElementById("live").dataset.tag;
+      line.textContent = next.getElementById("live").textContent;
+      if (next.getElementById("live").dataset.over) return;
+    }
+    setTimeout(look, pause);
+  } catch {
+    line.textContent = line.dataset.end;
+  }
+}
+setTimeout(look, pause);
+"""
+)
+
+FINAL = '"over"'
+"""Tag of the last state."""
+
+_DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+    f"script-src 'sha256-{_DIGEST}'"
+)
+
+
+class Dashboard:
+    """Serves the report of a running session on 127.0.0.1; used as a context manager.
+
+    The page asks every two seconds whether there is something new, and then takes it over
+    where it is scrolled to. It is drawn when it is asked for and something is new, a third of
+    the time at most, by a process of its own. In the end a page that is open gets the session's
+    report. Only this page can be asked for, and nothing be changed by it.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the session, which need not be there yet.
+    port : int
+        0 takes a free one.
+
+    Attributes
+    ----------
+    address : str
+        Where a browser finds it.
+
+    Raises
+    ------
+    InputError
+        If the port cannot be had.
+    """
+
+    def __init__(self, directory: Path, port: int = 0) -> None:
+        self._directory = directory
+        self._store: SessionStore | None = None  # what is new
+        self._drawn = _draw(None, directory)
+        self._drawing: Future[tuple[str, bytes]] | None = None
+        self._begun = self._rested = 0.0
+        self._asked = -math.inf
+        self._taken = threading.Event()
+        self._lock = threading.Lock()
+        # A process of its own: the session does not share Python's one lock with it.
+        self._draughtsman = ProcessPoolExecutor(
+            1, multiprocessing.get_context("forkserver"), _ignore_interrupts
+        )
+        try:
+            self._server = _Server(self, port)
+        except OSError as error:
+            raise InputError(
+                f"--dashboard cannot have port {port} ({error.strerror}): name another, or none"
+            ) from error
+        self.address = f"http://127.0.0.1:{self._server.server_port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._hand_over()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._draughtsman.shutdown(cancel_futures=True)
+
+    def _hand_over(self) -> None:
+        """Let a page that is open take the report that the session has written."""
+        report = self._directory / "report.html"
+        if time.monotonic() - self._asked > 2 * LOOK or not report.exists():
+            return
+        with self._lock:
+            self._drawn = _final(report)
+            self._drawing, self._store = None, None
+        self._taken.wait(LINGER)
+
+    def update(self) -> None:
+        """Take up what the session has measured; called by the thread that writes it."""
+        store = SessionStore.open(self._directory)
+        with self._lock:
+            self._store = store
+
+    def page(self) -> tuple[str, bytes]:
+        """Return a tag that tells one state from others, and the page as it was last drawn.
+
+        Where something is new, a drawing is begun that later calls return.
+        """
+        with self._lock:
+            self._asked = time.monotonic()
+            if self._drawing is not None and self._drawing.done():
+                done, self._drawing = self._drawing, None
+                self._rested = time.monotonic() + REST * (time.monotonic() - self._begun)
+                self._drawn = done.result()
+            rested = self._drawing is None and time.monotonic() > self._rested
+            if self._store is not None and rested:
+                store, self._store = self._store, None
+                self._begun = time.monotonic()
+                self._drawing = self._draughtsman.submit(_draw, store, self._directory)
+            return self._drawn
+
+    def given(self, tag: str) -> None:
+        """Note that a page has been given the state of a tag."""
+        if tag == FINAL:
+            self._taken.set()
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches the whole process group; it is for the session.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _final(report: Path) -> tuple[str, bytes]:
+    text = report.read_text()
+    body = text[text.index("<main>") : text.index("</main>") + len("</main>")]
+    line = f"The session has ended: this is its report, {report.absolute()}."
+    return _whole(FINAL, report.parent.name, line, body, report.parent)
+
+
+def _draw(store: SessionStore | None, directory: Path) -> tuple[str, bytes]:
+    if store is None:
+        tag, line, title = '"0"', "The first evaluation is under way, or being drawn.", "sfx-tuner"
+        body = '<main><p class="headline">There is nothing to show yet.</p></main>'
+    else:
+        n = len(store.trials)
+        tag, title = f'"{n}"', title_of(store)
+        line = f"Running: {n} evaluation{'s' * (n != 1)} so far. This page renews itself."
+        body = render_body(store, None, frames=False)
+    return _whole(tag, title, line, body, directory)
+
+
+def _whole(tag: str, title: str, line: str, body: str, directory: Path) -> tuple[str, bytes]:
+    """Return the tag of a state, and the page that shows it."""
+    report = directory.absolute() / "report.html"
+    end = (
+        "The session has ended, or was stopped: this is what it last showed. When it ends, its "
+        f"report is {report}."
+    )
+    over = ' data-over="1"' if tag == FINAL else ""
+    status = (
+        f'<div id="live" role="status" data-tag="{escape(tag)}" data-end="{escape(end)}"{over}>'
+        f"{escape(line)}</div>"
+    )
+    script = f"<script>{SCRIPT}</script>"
+    return tag, page(title, status + body, policy=POLICY, script=script).encode()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, dashboard: Dashboard, port: int) -> None:
+        self.dashboard = dashboard
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep a browser that goes away from writing over the terminal."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version = "sfx-tuner"
+    sys_version = ""
+    timeout = 30
+
+    def do_GET(self) -> None:
+        if not self._from_here():
+            self.send_error(403, "Ask for this page as 127.0.0.1 or localhost")
+        elif self.path != "/":
+            self.send_error(404)
+        else:
+            self._answer()
+
+    def _refuse(self) -> None:
+        self.send_error(405)
+
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse
+
+    def _from_here(self) -> bool:
+        with contextlib.suppress(ValueError):
+            return urlsplit(f"//{self.headers.get('Host', '')}").hostname in HOSTS
+        return False
+
+    def _answer(self) -> None:
+        try:
+            tag, content = self.server.dashboard.page()
+        except Exception as error:  # the session must not suffer
+            self.send_error(500, f"The report cannot be drawn: {type(error).__name__}")
+            return
+        same = self.headers.get("If-None-Match") == tag
+        self.send_response(304 if same else 200)
+        self.send_header("ETag", tag)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", f"{POLICY}; frame-ancestors 'none'")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if not same:
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if not same:
+            self.wfile.write(content)
+            self.server.dashboard.given(tag)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the terminal shows the session."""

@@ -1,0 +1,1 @@
+"""Writing the recommended set for other programs."""

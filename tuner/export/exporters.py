@@ -1,0 +1,182 @@
+"""Writing the recommended settings for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.export.formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
+from tuner.export.job import INSTEAD, Export, Job
+from tuner.recommendation import EDITED, Recommendation, clen_change, session_geometry
+from wrappers.detector.geom_file import energy, split_lines, statements, write_geometry
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.mask_file import geometry_lines, write_mask
+from wrappers.masks.settings_mask import SettingsMask, needs_map
+
+__all__ = ["TARGETS", "Target", "write_export"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A program's file.
+
+    Attributes
+    ----------
+    render : callable
+        Returns the `Export` of a `Job`.
+    file : str
+        Its name where the user gives none.
+    searches : str
+        The program, where it is told to find peaks, which all do with peakfinder8; or "".
+    needs_geometry : bool
+        Whether the tuned geometry file is written beside it.
+    takes_mask : bool
+        Whether it applies the masks that the geometry names.
+    has_versions : bool
+        Whether older releases read another form.
+    plain_energy : bool
+        Whether its reader of geometries stops at a photon energy with a unit.
+    executable : bool
+    """
+
+    render: Callable[[Job], Export]
+    file: str
+    searches: str = ""
+    needs_geometry: bool = True
+    takes_mask: bool = True
+    has_versions: bool = False
+    plain_energy: bool = False
+    executable: bool = False
+
+
+TARGETS = {
+    "crystfel": Target(crystfel, "recommended.sh", "indexamajig", executable=True),
+    "project": Target(project, "recommended.project", "CrystFEL's graphical program"),
+    "geom": Target(geom, "recommended.geom"),
+    "xwiz": Target(xwiz, "recommended.xwiz.toml", "EXtra-Xwiz", has_versions=True),
+    "om": Target(
+        om, "recommended.yaml", "OM", takes_mask=False, has_versions=True, plain_energy=True
+    ),
+    "cheetah": Target(
+        cheetah, "recommended.ini", "Cheetah", needs_geometry=False, takes_mask=False
+    ),
+    "json": Target(plain_json, "recommended.json", needs_geometry=False, takes_mask=False),
+}
+"""What can be written, by the name that the command line has for it."""
+
+
+def write_export(
+    recommendation: Recommendation,
+    target: Target,
+    path: Path,
+    *,
+    geometry: Path | None = None,
+    cell: Path | None = None,
+    old: bool = False,
+) -> tuple[list[Path], tuple[str, ...]]:
+    """Write a recommendation for another program.
+
+    Parameters
+    ----------
+    recommendation : Recommendation
+    target : Target
+        One of `TARGETS`.
+    path : Path
+        The file to write. A geometry file, where the target needs one, is written beside it, and
+        a mask file, where the settings mask pixels.
+    geometry, cell : Path, optional
+        By default those that the session was run with.
+    old : bool
+        Write for releases before the format was changed.
+
+    Returns
+    -------
+    files : list of Path
+    notes : tuple of str
+        What the target cannot hold, or holds in another way.
+
+    Raises
+    ------
+    InputError
+        If the geometry or cell is gone or has changed, a file would overwrite another, or the
+        target cannot search as recommended.
+    """
+    peaks = recommendation.settings.peaks
+    if target.searches and peaks != "peakfinder8":
+        raise InputError(
+            f"the recommended settings are of the {peaks} peak finder, which {target.searches} "
+            f"does not have: {INSTEAD} (--to geom writes the geometry, --to json everything)"
+        )
+    if old and not target.has_versions:
+        raise InputError("this target has no older form: leave out --format-version old")
+    cell = cell or Path(str(recommendation.provenance.get("cell", "protein.cell")))
+    tuned = path if target.render is geom else path.with_suffix(".geom")
+    mask = None
+    if target.needs_geometry:
+        if tuned == path and target.render is not geom:
+            raise InputError(f"{path} is where the geometry goes: choose another suffix with -o")
+        source = session_geometry(recommendation, geometry)
+        if target.takes_mask:
+            mask = _write_mask(recommendation, tuned.with_suffix(".mask.h5"), source)
+        _write_tuned_geometry(recommendation, tuned, source, mask)
+        if target.plain_energy:
+            _write_plain_energy(tuned)
+    export = target.render(Job(recommendation, tuned.absolute(), cell.absolute(), old, mask))
+    write_whole(path, export.text)
+    if target.executable:
+        path.chmod(0o755)
+    further = [tuned] if target.needs_geometry and tuned != path else []
+    notes = (EDITED, *export.notes) if recommendation.edited else export.notes
+    return [path, *further, *([mask] if mask else [])], notes
+
+
+def _write_mask(recommendation: Recommendation, out: Path, geometry: Path) -> Path | None:
+    """Write the settings' own mask, where they have one and the session's map is still there."""
+    settings = recommendation.settings
+    if not any(settings.mask_key):
+        return None
+    read = Geometry.read(geometry)
+    found = None
+    if needs_map(settings):
+        stored = Path(str(recommendation.provenance.get("bad_pixels", "")))
+        if not stored.is_file():
+            return None
+        found = BadPixelMap.load(stored, read)
+    write_mask(out, read, SettingsMask(read, found).bits(settings))
+    return out
+
+
+def _write_tuned_geometry(
+    recommendation: Recommendation, out: Path, source: Path, mask: Path | None
+) -> None:
+    """Write the session's geometry with the recommended camera length, shift and mask."""
+    if out.resolve() == source.resolve():
+        raise InputError(
+            f"{out} is the geometry that was tuned, and it must stay as it was: choose another "
+            "name with -o"
+        )
+    top, bottom = geometry_lines(mask, Geometry.read(source)) if mask else ([], [])
+    write_geometry(
+        source,
+        out,
+        clen_change=clen_change(recommendation),
+        shift_x=recommendation.settings.shift_x,
+        shift_y=recommendation.settings.shift_y,
+        top=top,
+        bottom=bottom,
+    )
+
+
+def _write_plain_energy(path: Path) -> None:
+    """Write the photon energy without its unit, which is eV in every version of CrystFEL."""
+    lines = split_lines(path)
+    for statement in statements(list(lines), path):
+        if statement.key == "photon_energy" and not statement.value.startswith("/"):
+            line, end = lines[statement.line], statement.start + len(statement.value)
+            value = f"{energy(statement.key, statement.value):.12g}"
+            lines[statement.line] = line[: statement.start] + value + line[end:]
+    write_whole(path, "".join(lines))

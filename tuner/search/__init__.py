@@ -1,0 +1,1 @@
+"""The search: what proposes the next parameter set."""

@@ -1,0 +1,1 @@
+"""A session: the loop, its store, the race."""

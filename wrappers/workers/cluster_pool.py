@@ -1,0 +1,220 @@
+"""Workers of a Dask cluster that hold the frames of a sample."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar, cast
+
+from distributed import Client, KilledWorker, WorkerPlugin, get_worker, wait
+
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import ProgramError
+from wrappers.frames.run import Run
+from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
+from wrappers.peakfinding.peak_batch import FramePeaks
+from wrappers.settings import Settings
+from wrappers.workers.frame_pool import KILLED, FrameWorker
+from wrappers.workers.processor_time import processor_seconds
+
+__all__ = ["ClusterPool"]
+
+ITEMS_PER_TASK = 8
+"""Frames of one task: what a lost worker costs at most, beside reading its frames anew."""
+
+COME_BACK = 60.0
+"""Seconds in which lost workers may be replaced before the cluster counts as lost."""
+
+STALL = 5.0
+"""Seconds without any result after which it is checked whether anybody works on them."""
+
+R = TypeVar("R")
+
+
+class ClusterPool:
+    """Finds peaks and indexes on the workers of a Dask cluster; a `frame_pool.Pool`.
+
+    A frame goes to the worker that read it before. Where a worker is lost, or busy, another
+    takes its tasks; workers that join later are used as well. Whatever kills several workers
+    one after the other goes without an answer.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Every worker must be able to read the run's files.
+    run : Run
+    geometry : Geometry
+    indexer : Indexer
+        Pickled to the workers. One that uses several cores by itself should be made for as
+        many as a worker has.
+    memory : int
+        Bytes that each worker may take to keep frames ready for further settings.
+    """
+
+    def __init__(
+        self, client: Client, run: Run, geometry: Geometry, indexer: Indexer, memory: int
+    ) -> None:
+        self._client = client
+        self._name = f"sfx-tuner-{uuid.uuid4().hex}"
+        self._home: dict[int, int] = {}
+        self._remote_seconds = 0.0
+        client.register_plugin(_Holder(self._name, (run, geometry, indexer, memory)), self._name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the workers forget the sample; they stay for others."""
+        if self._client.status == "running":
+            self._client.unregister_worker_plugin(self._name)
+
+    def core_seconds(self) -> float:
+        """Return the processor time of this process and of all tasks that gave an answer."""
+        return processor_seconds() + self._remote_seconds
+
+    def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FramePeaks]:
+        """Return, by frame, the peaks for each settings, or why there are none.
+
+        Raises
+        ------
+        ProgramError
+            If the cluster has no workers left.
+        """
+        homes: dict[int, list[int]] = {}
+        for frame in frames:
+            homes.setdefault(self._home.setdefault(frame, len(self._home)), []).append(frame)
+        workers = self._workers()
+        shares: dict[str, list[int]] = {}
+        for home, held in homes.items():
+            shares.setdefault(workers[home % len(workers)], []).extend(held)
+        answers = self._run(_search, shares, settings)
+        return {frame: answers[frame] or FramePeaks(frame, (), KILLED) for frame in frames}
+
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
+        """Index the patterns, in order.
+
+        Raises
+        ------
+        ProgramError
+            If the indexer cannot be run at all, or the cluster has no workers left.
+        """
+        workers = self._workers()
+        shares: dict[str, list[int]] = {}
+        for number in range(len(patterns)):
+            shares.setdefault(workers[number % len(workers)], []).append(number)
+        answers = self._run(_index, shares, patterns=patterns, done=done)
+        return [answers[i] or Indexing(failure=KILLED) for i in range(len(patterns))]
+
+    def _workers(self) -> list[str]:
+        try:
+            self._client.wait_for_workers(1, timeout=COME_BACK)
+        except TimeoutError as error:
+            raise ProgramError(
+                "the cluster has no workers left: start some, then go on with --resume"
+            ) from error
+        return list(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    def _run(
+        self,
+        task: Callable[..., tuple[list[R], float]],
+        shares: dict[str, list[int]],
+        settings: Sequence[Settings] | None = None,
+        patterns: Sequence[Pattern] | None = None,
+        done: Done = unheard,
+    ) -> dict[int, R | None]:
+        """Run a task on the items of each worker's share; None stands for what kills workers."""
+
+        def submit(items: list[int], worker: str | None) -> Any:
+            what = items if patterns is None else [patterns[i] for i in items]
+            return self._client.submit(
+                task,
+                self._name,
+                what,
+                *(() if settings is None else (settings,)),
+                workers=None if worker is None else [worker],
+                allow_other_workers=worker is not None,
+                pure=False,
+            )
+
+        pending = {
+            submit(items, worker): items
+            for worker, share in shares.items()
+            for items in _chunks(share)
+        }
+        answers: dict[int, R | None] = {}
+        while pending:
+            try:
+                ended = wait(list(pending), timeout=STALL, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                if not any(self._client.processing().values()):
+                    # When all workers die at once, Dask may never come back to what they did.
+                    self._workers()
+                    pending = {submit(items, None): items for items in pending.values()}
+                continue
+            for future in ended:
+                items = pending.pop(future)
+                try:
+                    found, seconds = future.result(timeout=STALL)
+                except TimeoutError:
+                    pending[submit(items, None)] = items
+                except KilledWorker:
+                    if len(items) == 1:
+                        answers[items[0]] = None
+                    else:
+                        pending.update((submit([item], None), [item]) for item in items)
+                else:
+                    self._remote_seconds += seconds
+                    answers.update(zip(items, found, strict=True))
+            done(len(answers))
+        return answers
+
+
+def _chunks(items: list[int]) -> list[list[int]]:
+    return [items[i : i + ITEMS_PER_TASK] for i in range(0, len(items), ITEMS_PER_TASK)]
+
+
+class _Holder(WorkerPlugin):
+    """What a worker holds of one pool."""
+
+    idempotent = True
+
+    def __init__(self, name: str, arguments: tuple[Run, Geometry, Indexer, int]) -> None:
+        self.name = name
+        self._arguments = arguments
+        self._worker: FrameWorker | None = None
+        self._lock: threading.Lock | None = None
+
+    def setup(self, worker: object) -> None:
+        self._lock = threading.Lock()
+
+    def teardown(self, worker: object) -> None:
+        self._arguments[2].close()
+
+    def run(self, do: Callable[[FrameWorker], R]) -> tuple[R, float]:
+        """Do something with the frames that are held; return its result and its cost."""
+        assert self._lock is not None, "Dask calls setup first"
+        # An indexer serves one thread at a time, and so does the clock.
+        with self._lock:
+            before = processor_seconds()
+            if self._worker is None:
+                self._worker = FrameWorker(*self._arguments)
+            result = do(self._worker)
+            return result, processor_seconds() - before
+
+
+def _search(
+    name: str, frames: Sequence[int], settings: Sequence[Settings]
+) -> tuple[list[FramePeaks], float]:
+    return _holder(name).run(lambda worker: worker.search(frames, settings))
+
+
+def _index(name: str, patterns: Sequence[Pattern]) -> tuple[list[Indexing], float]:
+    return _holder(name).run(lambda worker: worker.index(patterns))
+
+
+def _holder(name: str) -> _Holder:
+    return cast(_Holder, get_worker().plugins[name])
