@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wrappers.detector.geom_file import split_lines, statements
+from wrappers.detector.geom_text import split_lines, statements
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import MODULE, Block
 from wrappers.errors import InputError
