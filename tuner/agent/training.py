@@ -8,6 +8,7 @@ resumed is the one that never stopped. Only the families "train" and "validation
 
 from __future__ import annotations
 
+import io
 import json
 import time
 import warnings
@@ -36,6 +37,7 @@ from tuner.agent.training_curves import Row, draw_curves, read_curve, write_curv
 from tuner.threads import share_cores, single_threaded_algebra
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.outputs import require_new_folder
 
 __all__ = ["Training", "train"]
 
@@ -292,15 +294,15 @@ def _pools(training: Training, directory: Path) -> tuple[SimulatedPool, Simulate
         drawn = [SimulatedPool.draw(name, n, 0, best[name]) for name, n in sizes.items()]
     else:
         drawn = [SimulatedPool.draw(name, n, 0) for name, n in sizes.items()]
-        with path.with_suffix(".part").open("wb") as stream:
-            np.savez(
-                stream,
-                train=drawn[0].reachable,
-                train_optimum=drawn[0].optimum,
-                validation=drawn[1].reachable,
-                validation_optimum=drawn[1].optimum,
-            )
-        path.with_suffix(".part").replace(path)
+        content = io.BytesIO()
+        np.savez(
+            content,
+            train=drawn[0].reachable,
+            train_optimum=drawn[0].optimum,
+            validation=drawn[1].reachable,
+            validation_optimum=drawn[1].optimum,
+        )
+        write_whole(path, content.getvalue())
     return drawn[0], drawn[1]
 
 
@@ -410,9 +412,9 @@ def _save_checkpoint(model: PPO, path: Path) -> None:
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_whole(path, content.getvalue())
 
 
 def _load_checkpoint(model: PPO, path: Path) -> None:
@@ -438,10 +440,8 @@ def _begin(training: Training, directory: Path, resume: bool) -> None:
                 f"{path} was begun with other options: give the same ones, or name another "
                 "directory"
             )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{directory} cannot be made: {error.strerror}") from error
+    else:
+        require_new_folder(directory, "policy.json", "policy.safetensors", "curves.csv")
     write_whole(path, text)
 
 

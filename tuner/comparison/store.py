@@ -20,6 +20,7 @@ from envs.evaluation import Evaluation, Evaluator
 from tuner.comparison.results import Results, read_results, write_results
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.outputs import require_new_folder
 from wrappers.settings import Settings
 
 __all__ = ["ComparisonStore", "Recorded"]
@@ -85,6 +86,8 @@ class ComparisonStore:
                 "another directory"
             )
         _make_writable(directory)
+        if not resume:
+            require_new_folder(directory, "comparison.md", "results.npz", "unfinished")
         store = cls(directory, text)
         if resume:
             _check(directory, path, json.loads(text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from wrappers.detector.geom_text import energy, split_lines, statements
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.frames.linked import files_named
 from wrappers.masks.bad_pixels import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
+from wrappers.outputs import check_outputs, companion
 
 __all__ = ["TARGETS", "Target", "write_export"]
 
@@ -78,6 +80,8 @@ def write_export(
     geometry: Path | None = None,
     cell: Path | None = None,
     old: bool = False,
+    inputs: Sequence[Path] = (),
+    force: bool = False,
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write a recommendation for another program.
 
@@ -93,6 +97,10 @@ def write_export(
         By default those that the session was run with.
     old : bool
         Write for releases before the format was changed.
+    inputs : sequence of Path
+        Files and folders that must stay as they are, beside the geometry and the cell.
+    force : bool
+        Whether files that exist may be replaced.
 
     Returns
     -------
@@ -115,14 +123,19 @@ def write_export(
     if old and not target.has_versions:
         raise InputError("this target has no older form: leave out --format-version old")
     cell = cell or Path(str(recommendation.provenance.get("cell", "protein.cell")))
-    tuned = path if target.render is geom else path.with_suffix(".geom")
-    mask = None
+    tuned = path if target.render is geom else companion(path, ".geom")
+    source = masked = mask = None
     if target.needs_geometry:
-        if tuned == path and target.render is not geom:
-            raise InputError(f"{path} is where the geometry goes: choose another suffix with -o")
         source = session_geometry(recommendation, geometry)
-        if target.takes_mask:
-            mask = _write_mask(recommendation, tuned.with_suffix(".mask.h5"), source)
+        masked = companion(path, ".mask.h5") if target.takes_mask else None
+    check_outputs(
+        *(path, *([tuned] if tuned != path and source else []), masked),
+        inputs=[*inputs, cell, source, *_session_files(recommendation)],
+        force=force,
+    )
+    if source is not None:
+        if masked is not None:
+            mask = _write_mask(recommendation, masked, source)
         _write_tuned_geometry(recommendation, tuned, source, mask)
         if target.plain_energy:
             _write_plain_energy(tuned)
@@ -133,6 +146,12 @@ def write_export(
     further = [tuned] if target.needs_geometry and tuned != path else []
     notes = (EDITED, *export.notes) if recommendation.edited else export.notes
     return [path, *further, *([mask] if mask else [])], notes
+
+
+def _session_files(recommendation: Recommendation) -> list[Path]:
+    """Return the run's files, where the session found them."""
+    data = recommendation.provenance.get("data")
+    return [] if data is None else files_named(Path(str(data)))
 
 
 def _write_mask(recommendation: Recommendation, out: Path, geometry: Path) -> Path | None:
@@ -155,11 +174,6 @@ def _write_tuned_geometry(
     recommendation: Recommendation, out: Path, source: Path, mask: Path | None
 ) -> None:
     """Write the session's geometry with the recommended camera length, shift and mask."""
-    if out.resolve() == source.resolve():
-        raise InputError(
-            f"{out} is the geometry that was tuned, and it must stay as it was: choose another "
-            "name with -o"
-        )
     top, bottom = geometry_lines(mask, Geometry.read(source)) if mask else ([], [])
     write_geometry(
         source,

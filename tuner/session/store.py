@@ -20,8 +20,15 @@ import pandas as pd
 from envs.evaluation import Evaluation
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.outputs import require_new_folder
 
 __all__ = ["SessionStore", "Trial"]
+
+FILES = (
+    *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
+    *("bad_pixels.h5", "indexed"),
+)
+"""What a session writes into its directory, beside ``session.json``."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,8 @@ class SessionStore:
                 f"{directory} holds a session already: add --resume to go on with it, or name "
                 "another directory"
             )
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_whole(directory / "session.json", json.dumps(config, indent=2) + "\n")
-        except OSError as error:
-            raise InputError(f"cannot write to {directory}: {error.strerror}") from error
+        require_new_folder(directory, *FILES)
+        write_whole(directory / "session.json", json.dumps(config, indent=2) + "\n")
         return cls(directory, config, [])
 
     @classmethod
