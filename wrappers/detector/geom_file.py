@@ -1,14 +1,14 @@
-"""Geometry files that are written: edited copies, and that of slab files."""
+"""Writing CrystFEL geometry files: edited copies, and those of peak lists without images."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from wrappers.detector.geom_text import (
     LENGTH_UNITS,
+    MASK_FILE,
     NUMBER,
     Statement,
     mask_path,
@@ -20,8 +20,6 @@ from wrappers.errors import InputError
 from wrappers.files import write_whole
 
 __all__ = ["slab_geometry_text", "write_geometry"]
-
-_MASK_FILE = re.compile(r"(?:mask[0-7]?|saturation_map)_file")
 
 
 def write_geometry(
@@ -108,7 +106,7 @@ def write_geometry(
                 add(given[-1], shift)
 
     for statement in found:
-        if _MASK_FILE.fullmatch(statement.key) and not os.path.isabs(statement.value):
+        if MASK_FILE.fullmatch(statement.key) and not os.path.isabs(statement.value):
             line, end = lines[statement.line], statement.start + len(statement.value)
             path = mask_path(statement.value, source.parent)
             edits[statement.line] = line[: statement.start] + path + line[end:]

@@ -18,6 +18,7 @@ from wrappers.errors import InputError
 
 __all__ = [
     "LENGTH_UNITS",
+    "MASK_FILE",
     "NUMBER",
     "Statement",
     "energy",
@@ -37,6 +38,7 @@ _VECTOR = re.compile(rf"[+-]?(?:{_UNSIGNED})?[xyz](?:[+-](?:{_UNSIGNED})?[xyz])*
 LENGTH_UNITS = {"m": 1.0, "mm": 1e-3}
 _ENERGY_UNITS = {"eV": 1.0, "keV": 1e3, "MeV": 1e6}
 _WAVELENGTH_UNITS = {"A": 1.0, "m": 1e10}
+MASK_FILE = re.compile(r"(?:mask[0-7]?|saturation_map)_file")
 
 
 @dataclass(frozen=True)
