@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wrappers.detector.geom_file import (
+from wrappers.detector.geom_text import (
     Statement,
     energy,
     length,
