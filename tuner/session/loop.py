@@ -224,7 +224,7 @@ def _passed_over(winner: Trial, highest: Trial | None) -> str:
     )
     return (
         f"{better} measured better than {taken}, which may be luck: from all that was measured, "
-        "the agent's judge expects more of the latter"
+        "the agent's selector expects more of the latter"
     )
 
 
@@ -307,7 +307,7 @@ def recommended_trial(
 ) -> Trial | None:
     """Return the trial that a session with this searcher recommends, or None if none indexed.
 
-    It is `best_trial`, or what the judge of the agent's policy takes, unless what the agent was
+    It is `best_trial`, or what the selector of the agent's policy takes, unless what the agent was
     not told of, CrystFEL's defaults, is best.
     """
     highest = best_trial(trials, space)
@@ -485,7 +485,7 @@ class _AgentSearch:
         return "search", proposed.replace(**asked)
 
     def favourite(self, trials: Sequence[Trial]) -> Trial | None:
-        """Return the trial that its judge takes, of those that it can be told of."""
+        """Return the trial that its selector takes, of those that it can be told of."""
         self._tell(trials)
         return self._told[self._searcher.favourite()] if self._told else None
 
