@@ -21,15 +21,15 @@ class Counts(Protocol):
     """What a merit is made of: an evaluation's numbers, or arrays of those of many."""
 
     @property
-    def n_frames(self) -> Any: ...  # noqa: D102
+    def n_frames(self) -> Any: ...
     @property
-    def n_hits(self) -> Any: ...  # noqa: D102
+    def n_hits(self) -> Any: ...
     @property
-    def n_indexed(self) -> Any: ...  # noqa: D102
+    def n_indexed(self) -> Any: ...
     @property
-    def n_decoys(self) -> Any: ...  # noqa: D102
+    def n_decoys(self) -> Any: ...
     @property
-    def n_decoys_indexed(self) -> Any: ...  # noqa: D102
+    def n_decoys_indexed(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Merit:
 
     def __post_init__(self) -> None:
         penalty = self.unindexed_hit_penalty
-        if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 <= penalty:
+        if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not penalty >= 0:
             raise InputError(
                 f"the merit's unindexed_hit_penalty is {penalty!r}, but must be a number of at "
                 "least 0"
