@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from wrappers.errors import InputError
@@ -122,10 +123,8 @@ def _sweep(folder: Path) -> None:
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
-            try:
+            with suppress(OSError):  # another's, or swept by another
                 os.unlink(entry.path)
-            except OSError:
-                pass  # another's, or swept by another
 
 
 def _is_left(entry: os.DirEntry[str]) -> bool:

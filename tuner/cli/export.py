@@ -77,7 +77,7 @@ def command(
         cell=cell,
         old=format_version == "old",
         inputs=[recommended],
-        force=force,
+        replace=force,
     )
     for note in notes:
         click.echo(f"note: {note}", err=True)

@@ -15,7 +15,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.frames.linked import files_named
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
 from wrappers.outputs import check_outputs, companion
@@ -81,7 +81,7 @@ def write_export(
     cell: Path | None = None,
     old: bool = False,
     inputs: Sequence[Path] = (),
-    force: bool = False,
+    replace: bool = True,
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write a recommendation for another program.
 
@@ -99,8 +99,8 @@ def write_export(
         Write for releases before the format was changed.
     inputs : sequence of Path
         Files and folders that must stay as they are, beside the geometry and the cell.
-    force : bool
-        Whether files that exist may be replaced.
+    replace : bool
+        Whether earlier files of those names may be replaced.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def write_export(
     check_outputs(
         *(path, *([tuned] if tuned != path and source else []), masked),
         inputs=[*inputs, cell, source, *_session_files(recommendation)],
-        force=force,
+        force=replace,
     )
     if source is not None:
         if masked is not None:

@@ -20,8 +20,8 @@ __all__ = ["files_behind", "files_named", "files_of_run"]
 
 def files_of_run(run: Run) -> list[Path]:
     """Return every file that a run's frames are made of, linked files and mask files included."""
-    masks = {mask.file for panel in run.geometry.panels for mask in panel.masks}
-    named = [*run.files, *(Path(file) for file in sorted(masks - {None}))]  # type: ignore[type-var]
+    masks = {mask.file for panel in run.geometry.panels for mask in panel.masks if mask.file}
+    named = [*run.files, *map(Path, sorted(masks))]
     return [*named, *files_behind(named)]
 
 
