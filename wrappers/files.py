@@ -19,7 +19,7 @@ from pathlib import Path
 from wrappers.errors import InputError
 from wrappers.processes import ProcessMark, this_process
 
-__all__ = ["Unfinished", "cannot_write", "unfinished_folder", "write_whole"]
+__all__ = ["Unfinished", "append_line", "cannot_write", "unfinished_folder", "write_whole"]
 
 PART = re.compile(r"\..*\.([0-9a-f]{12})-(\d+)-(\d+)-[0-9a-f]{16}\.part", re.DOTALL)
 LONGEST_NAME = 120
@@ -80,6 +80,32 @@ def write_whole(target: Path, content: str | bytes) -> None:
             part.discard()
     except OSError as error:
         raise cannot_write(target, error) from None
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file, which is on disk when this returns.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written; then nothing of it remains.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o666)
+        with os.fdopen(descriptor, "ab", buffering=0) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            content = (line + "\n").encode("utf-8", "surrogateescape")
+            try:
+                while content:
+                    content = content[stream.write(content) :]
+                os.fsync(descriptor)
+            except OSError:
+                with suppress(OSError):
+                    stream.truncate(size)
+                raise
+    except OSError as error:
+        raise cannot_write(path, error) from None
 
 
 def cannot_write(target: Path, error: OSError) -> InputError:

@@ -141,7 +141,7 @@ def command(
             stack.enter_context(closing(indexer))
         if watch is not None:
             request = WatchRequest(
-                recommended, watch, pattern, output, settle, sample, jobs, virtual, mask
+                *(recommended, watch, pattern, output, settle, sample, jobs, virtual, mask, force)
             )
             _watch(request, read, unit, indexer, idle, as_json)
             return

@@ -246,7 +246,7 @@ def apply_section(found: Findings) -> str:
     else:
         further = paragraph(
             "Index those with CrystFEL, which cannot find these peaks by itself:"
-        ) + commands("indexamajig --peaks=cxi --no-revalidate -g hits.geom …")
+        ) + commands("indexamajig --peaks=cxi --no-revalidate -g hits.cxi.geom …")
     return section(
         "apply",
         "How to apply it",

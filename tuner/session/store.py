@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import pandas as pd
 
 from envs.evaluation import Evaluation
 from wrappers.errors import InputError
-from wrappers.files import write_whole
+from wrappers.files import append_line, write_whole
 from wrappers.outputs import require_new_folder
 
 __all__ = ["SessionStore", "Trial"]
@@ -135,10 +134,7 @@ class SessionStore:
         trial = Trial(len(self.trials), stage, evaluation, reason)
         fields = {"number": trial.number, "stage": stage, "evaluation": evaluation.as_dict()}
         line = json.dumps(fields | ({"reason": reason} if reason else {}))
-        with (self.directory / "evaluations.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_line(self.directory / "evaluations.jsonl", line)
         self.trials.append(trial)
         write_whole(self.directory / "trials.csv", self.table().to_csv(index=False))
         return trial
