@@ -20,6 +20,7 @@ __all__ = ["DEFAULT_TUNED", "Known", "Parameter", "ParameterSpace", "make_space"
 DEFAULT_TUNED = ("min_snr", "threshold", "min_pix_count", "clen")
 """What a session tunes unless told otherwise."""
 
+
 @dataclass(frozen=True)
 class Parameter:
     """One tuned setting and the range in which it is sought.

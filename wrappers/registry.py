@@ -81,6 +81,10 @@ class Registry(Generic[T]):
         """Return the part of a name or an alias; raises what `name_of` raises."""
         return self._parts[self.name_of(name)]
 
+    def items(self) -> tuple[tuple[str, T], ...]:
+        """Return names and parts, in the order of their registration."""
+        return tuple(self._parts.items())
+
     def __contains__(self, name: object) -> bool:
         return name in self._parts or name in self._aliases
 
