@@ -9,7 +9,7 @@ import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wrappers.about import Range
 from wrappers.errors import InputError
@@ -17,7 +17,6 @@ from wrappers.registry import Registry
 
 if TYPE_CHECKING:
     from wrappers.detector.geometry import Geometry
-    from wrappers.peakfinding.peak_batch import Finder
 
 __all__ = [
     "CUSTOMARY",
@@ -82,7 +81,7 @@ class PeakFinderKind:
     Attributes
     ----------
     maker : callable or str
-        Makes a `Finder` for a geometry; a string names it as ``package.module:object``.
+        Makes a finder for a geometry; a string names it as ``package.module:object``.
     in_crystfel : bool
         Whether CrystFEL, and the programs that follow it, find the same peaks under this name.
     needs_photon : bool
@@ -93,17 +92,16 @@ class PeakFinderKind:
         Given the background and a photon in ADU, returns the `SearchBox`.
     """
 
-    maker: Callable[[Geometry], Finder] | str
+    maker: Callable[[Geometry], Any] | str
     in_crystfel: bool = False
     needs_photon: bool = False
     usual: Callable[[float], Mapping[str, float]] = _peakfinder8_usual
     box: Callable[[Background, float], SearchBox] = _peakfinder8_box
 
-    def make(self, geometry: Geometry) -> Finder:
-        """Return a finder for frames of a geometry."""
+    def make(self, geometry: Geometry) -> Any:
+        """Return a `wrappers.peakfinding.peak_batch.Finder` for frames of a geometry."""
         maker = pkgutil.resolve_name(self.maker) if isinstance(self.maker, str) else self.maker
-        made: Finder = maker(geometry)
-        return made
+        return maker(geometry)
 
     def photon(self, geometry: Geometry, photon_energy: float) -> float:
         """Return a photon in ADU where the finder needs it, else NaN.
