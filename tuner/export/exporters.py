@@ -18,7 +18,11 @@ from wrappers.frames.linked import files_named
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
+<<<<<<< HEAD
 from wrappers.outputs import check_outputs, companion
+=======
+from wrappers.peak_finders import PEAK_FINDERS
+>>>>>>> main
 
 __all__ = ["TARGETS", "Target", "write_export"]
 
@@ -114,10 +118,10 @@ def write_export(
         If the geometry or cell is gone or has changed, a file would overwrite another, or the
         target cannot search as recommended.
     """
-    peaks = recommendation.settings.peaks
-    if target.searches and peaks != "peakfinder8":
+    finder = recommendation.settings.peak_finder
+    if target.searches and not PEAK_FINDERS.get(finder).in_crystfel:
         raise InputError(
-            f"the recommended settings are of the {peaks} peak finder, which {target.searches} "
+            f"the recommended settings are of the {finder} peak finder, which {target.searches} "
             f"does not have: {INSTEAD} (--to geom writes the geometry, --to json everything)"
         )
     if old and not target.has_versions:
