@@ -18,12 +18,18 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real and simulated data beside the repository."""
-    path = ROOT.parent / "shared" / "data"
-    if not path.is_dir():
-        pytest.skip(f"needs the shared data, and {path} does not exist")
-    return path
+def shared() -> Path:
+    """The folder of data and cases beside the repository, or beside a folder that holds it."""
+    for folder in ROOT.parents:
+        if (folder / "shared" / "data").is_dir():
+            return folder / "shared"
+    pytest.skip(f"needs the shared data, and no folder above {ROOT} has shared/data")
+
+
+@pytest.fixture(scope="session")
+def shared_data(shared: Path) -> Path:
+    """The real and simulated data."""
+    return shared / "data"
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,8 @@ from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
-from wrappers.masks.bad_pixels import BadPixelMap, find_bad_pixels
+from wrappers.masks.bad_pixel_map import BadPixelMap
+from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.peakfinding.robust_peaks import photon_adu
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from tuner.export.formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
 from tuner.export.job import INSTEAD, Export, Job
 from tuner.recommendation import EDITED, Recommendation, clen_change, session_geometry
-from wrappers.detector.geom_file import energy, split_lines, statements, write_geometry
+from wrappers.detector.geom_file import write_geometry
+from wrappers.detector.geom_text import energy, split_lines, statements
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
 

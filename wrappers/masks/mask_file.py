@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wrappers.detector.geom_file import split_lines, statements
+from wrappers.detector.geom_text import split_lines, statements
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import MODULE, Block
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import BITS
 
 __all__ = ["geometry_lines", "write_mask"]

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wrappers.detector.geom_file import slab_geometry_text, split_lines, write_geometry
+from wrappers.detector.geom_file import slab_geometry_text, write_geometry
+from wrappers.detector.geom_text import split_lines
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC, Header
 from wrappers.errors import InputError
