@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _intrinsic: Any = intrinsic  # (its own annotations are those of a plain function)
+_njit: Any = njit  # (its own annotations know not all of its options)
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _FLOATS, _DOUBLES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_DOUBLE, LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
@@ -406,7 +407,7 @@ def _function(builder, name, result, *arguments):
 def probe() -> None:
     """Compile a little of everything; whatever Numba raises if its inside is not as expected."""
 
-    @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @_njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def little(data, words):
         sums = add_pixels(no_wide_pixels(data), data, 0, bits_at(words, 0))
         prefetch(data, trailing_zeros(bits_nonzero(words, 0)))
