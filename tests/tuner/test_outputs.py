@@ -38,10 +38,9 @@ def here(simulated, tmp_path) -> Path:
     write_recommendation(
         Recommendation(SETTINGS, {}, provenance), tmp_path / "session" / "recommended.toml"
     )
-    with h5py.File(tmp_path / "master.h5", "w") as file:
-        with h5py.File(tmp_path / "run.h5") as run:
-            for name in run:
-                file[name] = h5py.ExternalLink("run.h5", f"/{name}")
+    with h5py.File(tmp_path / "master.h5", "w") as file, h5py.File(tmp_path / "run.h5") as run:
+        for name in run:
+            file[name] = h5py.ExternalLink("run.h5", f"/{name}")
     (tmp_path / "soft.h5").symlink_to("run.h5")
     (tmp_path / "hard.h5").hardlink_to(tmp_path / "run.h5")
     (tmp_path / "notes.cxi").write_text("a day's work")

@@ -18,14 +18,9 @@ from tuner.cli.options import (
     progress_bar,
     stderr,
 )
-<<<<<<< HEAD
 from wrappers.frames.linked import files_of_run
 from wrappers.outputs import check_outputs
-from wrappers.settings import Settings
-=======
-from wrappers.errors import InputError
 from wrappers.settings import ABOUT, Settings
->>>>>>> main
 
 __all__ = ["command"]
 

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tuner.indexers import IndexerChoice
 from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
 from wrappers.frames.run import Run
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.registry import Registry

@@ -18,11 +18,8 @@ from wrappers.frames.linked import files_named
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
-<<<<<<< HEAD
 from wrappers.outputs import check_outputs, companion
-=======
 from wrappers.peak_finders import PEAK_FINDERS
->>>>>>> main
 
 __all__ = ["TARGETS", "Target", "write_export"]
 
