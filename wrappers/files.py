@@ -7,6 +7,7 @@ followed. What a killed process has left is removed when another one writes to t
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -19,7 +20,15 @@ from pathlib import Path
 from wrappers.errors import InputError
 from wrappers.processes import ProcessMark, this_process
 
-__all__ = ["Unfinished", "append_line", "cannot_write", "unfinished_folder", "write_whole"]
+__all__ = [
+    "Unfinished",
+    "append_line",
+    "cannot_write",
+    "is_of_the_disk",
+    "mend",
+    "unfinished_folder",
+    "write_whole",
+]
 
 PART = re.compile(r"\..*\.([0-9a-f]{12})-(\d+)-(\d+)-[0-9a-f]{16}\.part", re.DOTALL)
 LONGEST_NAME = 120
@@ -110,9 +119,42 @@ def append_line(path: Path, line: str) -> None:
 
 def cannot_write(target: Path, error: OSError) -> InputError:
     """Return what to say where a file cannot be written."""
-    return InputError(
-        f"{target} cannot be written ({error.strerror or error}): choose another place"
-    )
+    return InputError(f"{target} cannot be written ({error.strerror or error}): {mend(error)}")
+
+
+def mend(error: OSError) -> str:
+    """Return what to do about a failure of the file system."""
+    return _MENDS.get(_number(error), "choose another place")
+
+
+def is_of_the_disk(error: OSError) -> bool:
+    """Whether it is the place that fails, not what was asked of it."""
+    return _number(error) in _MENDS
+
+
+def _number(error: OSError) -> int | None:
+    # HDF5 has the number in its text only.
+    told = re.search(r"errno = (\d+)", str(error))
+    return int(told[1]) if error.errno is None and told else error.errno
+
+
+_MENDS = {
+    errno.ENOSPC: "the disk is full, make room",
+    errno.EDQUOT: "your quota is used up, make room",
+    errno.EFBIG: "no file may become so large here, choose another place",
+    errno.EROFS: "it is on a read-only file system, choose another place",
+    errno.ESTALE: "its disk has gone, mount it again",
+    errno.EIO: "its disk does not work, choose another place",
+    errno.ENODEV: "its disk has gone, mount it again",
+    errno.ENOTCONN: "its disk has gone, mount it again",
+    errno.ETIMEDOUT: "its disk does not answer, try again later",
+    errno.EACCES: "you may not, choose another place",
+    errno.EPERM: "you may not, choose another place",
+    errno.ENOLCK: "its file system has no locks left, choose another place",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "too many files are open, raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine",
+}
 
 
 def unfinished_folder(target: Path) -> Path:

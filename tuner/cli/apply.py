@@ -23,7 +23,13 @@ from tuner.cli.options import (
     with_bad_pixels,
 )
 from tuner.indexers import make_indexer
-from tuner.recommendation import EDITED, Recommendation, read_recommendation, session_geometry
+from tuner.recommendation import (
+    EDITED,
+    Recommendation,
+    files_of_session,
+    read_recommendation,
+    session_geometry,
+)
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
@@ -149,7 +155,10 @@ def command(
         run, _ = open_run(data, geometry_file)
         check_outputs(
             *(output, companion(output, ".geom")),
-            inputs=[recommended, data, geometry_file, cell, mask, *files_of_run(run)],
+            inputs=[
+                *(recommended, data, geometry_file, cell, mask),
+                *(*files_of_run(run), *files_of_session(recommendation)),
+            ],
             force=True,  # the reduction itself says what of its own may be replaced
         )
         used = named_set(recommendation, run)

@@ -8,13 +8,18 @@ from pathlib import Path
 
 from tuner.export.formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
 from tuner.export.job import INSTEAD, Export, Job
-from tuner.recommendation import EDITED, Recommendation, clen_change, session_geometry
+from tuner.recommendation import (
+    EDITED,
+    Recommendation,
+    clen_change,
+    files_of_session,
+    session_geometry,
+)
 from wrappers.detector.geom_file import write_geometry
 from wrappers.detector.geom_text import energy, split_lines, statements
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.frames.linked import files_named
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
@@ -131,7 +136,7 @@ def write_export(
         masked = companion(path, ".mask.h5") if target.takes_mask else None
     check_outputs(
         *(path, *([tuned] if tuned != path and source else []), masked),
-        inputs=[*inputs, cell, source, *_session_files(recommendation)],
+        inputs=[*inputs, cell, source, *files_of_session(recommendation)],
         force=replace,
     )
     if source is not None:
@@ -147,12 +152,6 @@ def write_export(
     further = [tuned] if target.needs_geometry and tuned != path else []
     notes = (EDITED, *export.notes) if recommendation.edited else export.notes
     return [path, *further, *([mask] if mask else [])], notes
-
-
-def _session_files(recommendation: Recommendation) -> list[Path]:
-    """Return the run's files, where the session found them."""
-    data = recommendation.provenance.get("data")
-    return [] if data is None else files_named(Path(str(data)))
 
 
 def _write_mask(recommendation: Recommendation, out: Path, geometry: Path) -> Path | None:
