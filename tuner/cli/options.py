@@ -17,10 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tuner.indexers import IndexerChoice
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.source import FrameSource
 from wrappers.settings import FINDERS, ROBUST_SNR, Settings
 
 __all__ = [
+    "SourceName",
     "cell_option",
     "data_argument",
     "geometry_option",
@@ -46,7 +48,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 existing = click.Path(path_type=Path)
 
-data_argument = click.argument("data", type=existing, metavar="DATA")
+
+class SourceName(click.ParamType):
+    """The name of a file, as a path, or an address, as it is."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Address:
+        """Return the path or the address."""
+        return value if is_address(value) else Path(value)
+
+
+data_argument = click.argument("data", type=SourceName(), metavar="DATA")
 geometry_option = click.option(
     "-g", "--geometry", type=existing, required=True, help="CrystFEL geometry file (.geom)."
 )
@@ -113,7 +126,7 @@ def _shown(default: Any) -> str:
     return default if isinstance(default, str) else f"{default:g}"
 
 
-def settings_from(options: dict[str, Any], run: Run) -> Settings:
+def settings_from(options: dict[str, Any], run: FrameSource) -> Settings:
     """Return the settings that the options of `settings_options` name, for a run."""
     from tuner.recommendation import applied_settings, read_recommendation
 
@@ -129,7 +142,7 @@ def settings_from(options: dict[str, Any], run: Run) -> Settings:
     return base.replace(**given)
 
 
-def _usual(peaks: str, run: Run) -> dict[str, float]:
+def _usual(peaks: str, run: FrameSource) -> dict[str, float]:
     """Return a finder's usual min_snr and threshold."""
     from wrappers.peakfinding.robust_peaks import photon_adu
 
@@ -182,13 +195,14 @@ def indexer_choice(options: dict[str, Any]) -> IndexerChoice:
     )
 
 
-def open_run(data: Path, geometry: Path) -> tuple[Run, Geometry]:
-    """Read the geometry and open the run."""
-    read = Geometry.read(geometry)
-    return Run.open(data, read), read
+def open_run(data: Address, geometry: Path) -> FrameSource:
+    """Open a run with its geometry; it is closed when the command ends."""
+    run = open_source(data, Geometry.read(geometry))
+    click.get_current_context().call_on_close(run.close)
+    return run
 
 
-def with_bad_pixels(run: Run, settings: Settings, mask: Path | None) -> Run:
+def with_bad_pixels(run: FrameSource, settings: Settings, mask: Path | None) -> FrameSource:
     """Return the run with a map of its bad pixels, where the settings need one.
 
     The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.
