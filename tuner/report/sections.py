@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from envs.objective import FEWEST_INDEXED
+from envs.geometry_rule import FEWEST_INDEXED
 from tuner.report.drawing import group_of, legend
 from tuner.report.findings import Findings, unit_of
 from tuner.report.html import grid, paragraph, picture, section, table
