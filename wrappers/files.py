@@ -124,7 +124,7 @@ def cannot_write(target: Path, error: OSError) -> InputError:
 
 def mend(error: OSError) -> str:
     """Return what to do about a failure of the file system."""
-    return _MENDS.get(_number(error), "choose another place")
+    return _MENDS.get(_number(error) or 0, "choose another place")
 
 
 def is_of_the_disk(error: OSError) -> bool:

@@ -26,7 +26,7 @@ def companion(path: Path, ending: str) -> Path:
 
 def check_outputs(
     *outputs: Path | None,
-    inputs: Iterable[Path | None] = (),
+    inputs: Iterable[str | os.PathLike[str] | None] = (),
     force: bool = False,
     ours: Callable[[Path], bool] = lambda path: False,
 ) -> None:
@@ -36,7 +36,7 @@ def check_outputs(
     ----------
     outputs : Path or None
         The files that are to be written; None stands for one that is not.
-    inputs : iterable of Path or None
+    inputs : iterable of path or None
         Files, and folders with all that is in them. A file is the same by whatever name: through
         links of either kind, or in other letters where the file system does not mind.
     force : bool
@@ -52,7 +52,7 @@ def check_outputs(
     given = [path for path in outputs if path is not None]
     if not given:
         return
-    read = list(_files(path for path in inputs if path is not None))
+    read = list(_files(Path(path) for path in inputs if path is not None))
     known = {identity: path for path in read for identity in _identities(path)}
     places = set()
     for path in given:

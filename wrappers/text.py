@@ -1,8 +1,8 @@
 """Text of others (names of files, words in files of strangers) on its way to a reader.
 
 Each reader has characters that mean something to it: a terminal's escape codes, a comment's end of
-line. There is one function for each; a shell has `shlex.quote`, HTML has `html.escape`, YAML and JSON
-have their writers.
+line. There is one function for each; a shell has `shlex.quote`, HTML has `html.escape`, YAML and
+JSON have their writers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _FILE = "file://"
 def printable(text: str, *, lines: bool = False) -> str:
     r"""Return text for a terminal or a comment: what is not seen is written as ``\x1b``.
 
-    Control characters, separators of lines, marks that turn the direction of writing, and bytes of a
-    name that are no UTF-8 are not seen.
+    Control characters, separators of lines, marks that turn the direction of writing, and bytes
+    of a name that are no UTF-8 are not seen.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.options import (
+    SourceName,
     force_option,
     jobs_option,
     json_option,
@@ -34,7 +35,8 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.linked import files_of_run
-from wrappers.frames.run import Run
+from wrappers.frames.opening import Address
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
 from wrappers.outputs import check_outputs, companion
 
@@ -51,7 +53,7 @@ POLL = 1.0
 
 @click.command(short_help="Write the hits of a run, found with the recommended set.")
 @click.argument("recommended", type=click.Path(path_type=Path), metavar="RECOMMENDED")
-@click.argument("data", type=click.Path(path_type=Path), required=False, metavar="[DATA]")
+@click.argument("data", type=SourceName(), required=False, metavar="[DATA]")
 @click.option(
     "-g",
     "--geometry",
@@ -103,7 +105,7 @@ POLL = 1.0
 @json_option
 def command(
     recommended: Path,
-    data: Path | None,
+    data: Address | None,
     geometry: Path | None,
     output: Path,
     virtual: bool,
@@ -152,7 +154,7 @@ def command(
             _watch(request, read, unit, indexer, idle, as_json)
             return
         assert data is not None
-        run, _ = open_run(data, geometry_file)
+        run = open_run(data, geometry_file)
         check_outputs(
             *(output, companion(output, ".geom")),
             inputs=[
@@ -195,7 +197,7 @@ def _indexer(
 
 
 def _reduce(
-    run: Run,
+    run: FrameSource,
     used: SettingsSet,
     output: Path,
     *,

@@ -19,6 +19,7 @@ from tuner.cli.options import (
     stderr,
 )
 from wrappers.frames.linked import files_of_run
+from wrappers.frames.opening import Address, is_address
 from wrappers.outputs import check_outputs
 from wrappers.settings import ABOUT, Settings
 
@@ -74,7 +75,7 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
 @force_option
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     output: Path,
     hot_sigma: float,
@@ -108,7 +109,8 @@ def command(
         mask_dead_sigma=dead_sigma,
         mask_edge=edge,
     )
-    run, read = open_run(data, geometry)
+    run = open_run(data, geometry)
+    read = run.geometry
     check_outputs(
         *(output, geometry_out, picture),
         inputs=[data, geometry, *files_of_run(run)],
@@ -121,7 +123,7 @@ def command(
     bits = SettingsMask(read, bad_pixels).bits(settings)
     bits[~run.static_mask(0)] |= BITS["geometry"]
     attributes = {
-        "data": str(data.absolute()),
+        "data": str(data if is_address(data) else Path(data).absolute()),
         "n_frames": bad_pixels.n_frames,
         **dict(
             zip(("hot_sigma", "noisy_sigma", "dead_sigma", "edge"), settings.mask_key, strict=True)

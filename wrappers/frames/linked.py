@@ -13,12 +13,12 @@ import h5py
 from wrappers.errors import InputError
 from wrappers.frames.events import read_list
 from wrappers.frames.hdf5 import is_hdf5
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 
 __all__ = ["files_behind", "files_named", "files_of_run"]
 
 
-def files_of_run(run: Run) -> list[Path]:
+def files_of_run(run: FrameSource) -> list[Path]:
     """Return every file that a run's frames are made of, linked files and mask files included."""
     masks = {mask.file for panel in run.geometry.panels for mask in panel.masks if mask.file}
     named = [*run.files, *map(Path, sorted(masks))]
