@@ -249,7 +249,7 @@ def test_every_programs_table_has_every_setting_of_a_peak_search():
         assert len(set(written)) == len(written), program
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_every_value_is_held_or_said_not_to_be(name, folder, tmp_path):
     recommendation = recommendation_of(folder)
     _, notes = write_export(recommendation, TARGETS.get(name), tmp_path / TARGETS.get(name).file)
@@ -267,7 +267,7 @@ def test_every_value_is_held_or_said_not_to_be(name, folder, tmp_path):
 ROBUST = TUNED.replace(peak_finder="robust", min_snr=2.37)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_only_what_searches_for_no_peaks_takes_the_robust_finder(name, folder, tmp_path):
     path = tmp_path / TARGETS.get(name).file
     if name in ("geom", "json"):
@@ -300,7 +300,7 @@ def test_comments_say_whence_and_what_is_lost(name, folder, tmp_path):
         assert f"Note: {note}." in comments
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_what_was_edited_by_hand_is_said_to_have_no_evidence(name, folder, tmp_path):
     measured = settings_digest(TUNED.replace(min_snr=5))
     edited = recommendation_of(folder, settings_sha256=measured)
