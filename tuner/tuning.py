@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
-from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
+from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import fingerprint
@@ -33,7 +31,6 @@ from wrappers.frames.run import Run
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
-from wrappers.peakfinding.robust_peaks import photon_adu
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -249,19 +246,7 @@ def search_space(
     request: Request, run: Run, geometry: Geometry, sample: Sequence[int]
 ) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
-    radii = geometry.radius_map()
-    energy = run.photon_energy(sample[0])
-    return make_space(
-        request.tuned,
-        background=background_level(run, sample),
-        camera_length=run.nominal_clen,
-        pixel_size=1 / geometry.panels[0].res,
-        largest_radius=float(radii[np.isfinite(radii)].max()),
-        photon_energy=energy,
-        clen_range=request.clen_range,
-        peaks=request.peaks,
-        photon=photon_adu(geometry, energy) if request.peaks == "robust" else math.nan,
-    )
+    return run_space(run, sample, request.tuned, clen_range=request.clen_range, peaks=request.peaks)
 
 
 def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, Any]:
