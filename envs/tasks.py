@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from wrappers.frames.run import Run
 from wrappers.indexing import Indexer
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
-from wrappers.peakfinding.robust_peaks import photon_adu
+from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import Settings
 
 __all__ = ["Task", "run_space", "run_task", "simulated_task"]
@@ -118,7 +117,7 @@ def run_space(
     tuned: Sequence[str],
     *,
     clen_range: float = 0.05,
-    peaks: str = "peakfinder8",
+    peak_finder: str = "peakfinder8",
 ) -> ParameterSpace:
     """Return the box in which a run is searched, made from a sample of its frames.
 
@@ -128,7 +127,7 @@ def run_space(
     sample : sequence of int
     tuned : sequence of str
     clen_range : float
-    peaks : str
+    peak_finder : str
         See `make_space`.
     """
     radii, energy = run.geometry.radius_map(), run.photon_energy(sample[0])
@@ -140,6 +139,6 @@ def run_space(
         largest_radius=float(radii[np.isfinite(radii)].max()),
         photon_energy=energy,
         clen_range=clen_range,
-        peaks=peaks,
-        photon=photon_adu(run.geometry, energy) if peaks == "robust" else math.nan,
+        peak_finder=peak_finder,
+        photon=PEAK_FINDERS.get(peak_finder).photon(run.geometry, energy),
     )

@@ -62,9 +62,9 @@ class Request:
         Size of the tuning sample; None takes every frame.
     tuned : tuple of str
         The tuned settings.
-    peaks : str
-        The peak finder whose settings are tuned, of `wrappers.settings.FINDERS`. The baseline is
-        CrystFEL's defaults in any case.
+    peak_finder : str
+        The peak finder whose settings are tuned, of `wrappers.peak_finders.PEAK_FINDERS`. The
+        baseline is CrystFEL's defaults in any case.
     clen_range : float
         ``clen`` is sought within this fraction of the geometry's.
     seed : int
@@ -82,7 +82,7 @@ class Request:
     searcher: str = "gp"
     n_frames: int | None = 200
     tuned: tuple[str, ...] = DEFAULT_TUNED
-    peaks: str = "peakfinder8"
+    peak_finder: str = "peakfinder8"
     clen_range: float = 0.05
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
@@ -137,10 +137,10 @@ def tune(
     ProgramError
         If the indexer cannot be run.
     """
-    if request.searcher in AGENTS and request.peaks != "peakfinder8":
+    if request.searcher in AGENTS and request.peak_finder != "peakfinder8":
         raise InputError(
             f"the {request.searcher} searcher was trained with peakfinder8 and knows no "
-            f"{request.peaks} peak finder: choose --searcher gp"
+            f"{request.peak_finder} peak finder: choose --searcher gp"
         )
     if request.policy is not None and request.searcher not in AGENTS:
         raise InputError(
@@ -246,7 +246,13 @@ def search_space(
     request: Request, run: Run, geometry: Geometry, sample: Sequence[int]
 ) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
-    return run_space(run, sample, request.tuned, clen_range=request.clen_range, peaks=request.peaks)
+    return run_space(
+        run,
+        sample,
+        request.tuned,
+        clen_range=request.clen_range,
+        peak_finder=request.peak_finder,
+    )
 
 
 def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, Any]:
