@@ -14,7 +14,8 @@ from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from envs.response.simulated_pool import SimulatedPool
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
-from wrappers.frames.run import Run
+from wrappers.frames.opening import open_source
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
@@ -100,19 +101,19 @@ def run_task(
     from wrappers.lattices.fast_indexer import FastIndexer  # waits for Numba
 
     panels, known_cell = Geometry.read(Path(geometry)), Cell.read(Path(cell))
-    frames = Run.open(Path(run), panels)
+    frames = open_source(run, panels)
     sample, _ = sample_frames(frames, n_frames, sample_seed)
     space = run_space(frames, sample, tuned)
     if needs_map(space.base):
         frames = frames.with_bad_pixels(find_bad_pixels(frames, sample))
     evaluator = LiveEvaluator(
-        frames, panels, known_cell, indexer or FastIndexer(panels, known_cell), sample, jobs=jobs
+        frames, known_cell, indexer or FastIndexer(panels, known_cell), sample, jobs=jobs
     )
     return Task(evaluator, space, close=evaluator.close)
 
 
 def run_space(
-    run: Run,
+    run: FrameSource,
     sample: Sequence[int],
     tuned: Sequence[str],
     *,
@@ -123,7 +124,7 @@ def run_space(
 
     Parameters
     ----------
-    run : Run
+    run : FrameSource
     sample : sequence of int
     tuned : sequence of str
     clen_range : float
