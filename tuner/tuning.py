@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
-from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
+from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint
@@ -33,7 +32,6 @@ from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
-from wrappers.peak_finders import PEAK_FINDERS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -252,19 +250,12 @@ def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> Sessio
 
 def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
-    geometry = run.geometry
-    radii = geometry.radius_map()
-    energy = run.photon_energy(sample[0])
-    return make_space(
+    return run_space(
+        run,
+        sample,
         request.tuned,
-        background=background_level(run, sample),
-        camera_length=run.nominal_clen,
-        pixel_size=1 / geometry.panels[0].res,
-        largest_radius=float(radii[np.isfinite(radii)].max()),
-        photon_energy=energy,
         clen_range=request.clen_range,
         peak_finder=request.peak_finder,
-        photon=PEAK_FINDERS.get(request.peak_finder).photon(geometry, energy),
     )
 
 
