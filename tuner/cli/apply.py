@@ -23,7 +23,6 @@ from tuner.cli.options import (
     stderr,
     with_bad_pixels,
 )
-from tuner.indexers import make_indexer
 from tuner.recommendation import (
     EDITED,
     Recommendation,
@@ -37,6 +36,7 @@ from wrappers.errors import InputError, ProgramError
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address
 from wrappers.frames.source import FrameSource
+from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer
 from wrappers.outputs import check_outputs, companion
 
