@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
+from envs.objective import GEOMETRY
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
@@ -209,7 +210,7 @@ def tune(
             checks["crystfel_own_search"] = check_own_search(
                 outcome.best, run, request.geometry, cell, request.indexer, jobs=jobs
             )
-        provenance = _provenance(store, run, outcome)
+        provenance = _provenance(store, run, space, outcome)
         recommendation = recommend(outcome.best, outcome.baseline, provenance, checks)
         write_recommendation(recommendation, directory / "recommended.toml")
     write_report(store, recommendation, directory / "report.html")
@@ -263,7 +264,9 @@ def search_space(
     )
 
 
-def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, Any]:
+def _provenance(
+    store: SessionStore, run: Run, space: ParameterSpace, outcome: Outcome
+) -> dict[str, Any]:
     evaluations = [trial.evaluation for trial in store.trials]
     return {
         "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
@@ -279,6 +282,10 @@ def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, An
         **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
         **({"choice": outcome.choice} if outcome.choice else {}),
         "geometry_clen": run.nominal_clen,
+        "geometry_ranges": {
+            p.name: [p.low, p.high] for p in space.parameters if p.name in GEOMETRY
+        },
+        "pixel_size": 1 / run.geometry.panels[0].res,
         **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
         **{
             key: store.config[key]
