@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
-from envs.objective import UNINDEXED_HIT_PENALTY, knows_geometry
+from envs.geometry_rule import knows_geometry, updated_lock
+from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.parameter_space import Known, Parameter, ParameterSpace, make_space
 from envs.reading import Reading
 from wrappers.settings import Settings
@@ -72,7 +73,7 @@ Rows = NDArray[np.int64]
 class TaskBatch:
     """B tuning tasks under way.
 
-    Once the lattices of an evaluation know the camera length (`envs.objective.knows_geometry`),
+    Once the lattices of an evaluation know the camera length (`envs.geometry_rule`),
     the executed ``clen`` of further ones is what the best such evaluation asks for, in every
     task that tunes it: part of the task's dynamics, as it is of a session's.
 
@@ -239,10 +240,10 @@ class TaskBatch:
         c = self._columns
         resolution = c["resolution"][:, CLEN]
         knows = knows_geometry(reading.n_indexed, reading.refined_clen_se, resolution)
-        better = knows & (merits > self._pinned_by)
-        asked = np.nan_to_num(reading.refined_clen)[:, None] + np.zeros((1, D))
-        self.pinned = np.where(better, self._round(asked)[:, CLEN], self.pinned)
-        self._pinned_by = np.where(better, merits, self._pinned_by)
+        refined = np.nan_to_num(reading.refined_clen)[:, None] + np.zeros((1, D))
+        self.pinned, self._pinned_by = updated_lock(
+            self.pinned, self._pinned_by, self._round(refined)[:, CLEN], knows, merits
+        )
         return np.asarray(knows)
 
     def _features(

@@ -150,11 +150,11 @@ def limits() -> None:
             print(f"{n_frames} frames, tried by {name}; regret of")
             for taken, regrets in (
                 ("the highest rate measured", rollout.measured),
-                ("what the judge takes", rollout.regrets),
+                ("what the selector takes", rollout.regrets),
                 ("the truly best", rollout.least),
             ):
                 print(f"  {taken:25}  {_told(regrets.mean(axis=0))}", flush=True)
-    print(f"{BENCHMARK.n_frames} frames, what the judge takes of each actor's alone")
+    print(f"{BENCHMARK.n_frames} frames, what the selector takes of each actor's alone")
     for actor in policy.actors:
         rollout = roll_out(replace(policy, actors=[actor]), pool, budget=BENCHMARK.budget)
         print(f"  {_told(rollout.regrets.mean(axis=0))}", flush=True)

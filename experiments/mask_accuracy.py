@@ -20,7 +20,8 @@ from tuner.cli.options import print_json
 from tuner.display.mask_picture import draw_mask
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
-from wrappers.masks.bad_pixels import KINDS, BadPixelMap, find_bad_pixels, spread_frames
+from wrappers.masks.bad_pixel_map import KINDS, BadPixelMap
+from wrappers.masks.bad_pixels import find_bad_pixels, spread_frames
 from wrappers.masks.settings_mask import BITS, SettingsMask
 from wrappers.settings import Settings
 

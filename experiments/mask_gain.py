@@ -31,7 +31,8 @@ from tuner.tuning import Request, tune
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
-from wrappers.masks.bad_pixels import KINDS, find_bad_pixels
+from wrappers.masks.bad_pixel_map import KINDS
+from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.settings import Settings
 
 MIN_SNR = (8.0, 6.0, 5.0, 4.5, 4.0, 3.5)

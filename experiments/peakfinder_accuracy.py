@@ -37,7 +37,8 @@ from scipy.spatial import cKDTree
 from tuner.cli.options import print_json, stderr
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
-from wrappers.frames.run import Frame, Run
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
 from wrappers.indexing import Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.peakfinding.peak_batch import Finder, PeakBatch

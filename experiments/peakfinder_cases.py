@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
-from wrappers.frames.run import Frame
+from wrappers.frames.frame import Frame
 
 __all__ = ["DETECTORS", "Case", "make_case"]
 

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from experiments.peakfinder_cases import Case
 from wrappers.crystfel.indexamajig import CrystfelProgram, find_indexamajig
-from wrappers.frames.run import Frame
+from wrappers.frames.frame import Frame
 from wrappers.peakfinding.peakfinder8 import MAX_N_PEAKS
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings

@@ -23,7 +23,8 @@ from scipy.spatial import cKDTree
 from experiments.peakfinder_accuracy import CLASSES, NEAR, USUAL, Floats, Truth, make_finders
 from tuner.cli.options import print_json, stderr
 from wrappers.detector.geometry import Geometry
-from wrappers.frames.run import Frame, Run
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
 from wrappers.peakfinding.kernel_arguments import flat
 from wrappers.peakfinding.peak_regions import join_pixels
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder

@@ -31,7 +31,8 @@ from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
-from wrappers.masks.bad_pixels import BadPixelMap, find_bad_pixels
+from wrappers.masks.bad_pixel_map import BadPixelMap
+from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.peakfinding.robust_peaks import photon_adu
 
@@ -282,9 +283,7 @@ def _provenance(
         **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
         **({"choice": outcome.choice} if outcome.choice else {}),
         "geometry_clen": run.nominal_clen,
-        "geometry_ranges": {
-            p.name: [p.low, p.high] for p in space.parameters if p.name in GEOMETRY
-        },
+        **{f"{p.name}_bounds": [p.low, p.high] for p in space.parameters if p.name in GEOMETRY},
         "pixel_size": 1 / run.geometry.panels[0].res,
         **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
         **{

@@ -159,7 +159,7 @@ def test_the_agent_does_not_know_the_robust_finder(cli, simulated, searcher):
 
 def test_a_session_with_a_policy_of_ones_own(cli, simulated):
     policy = Policy.load()
-    dataclasses.replace(policy, actors=policy.actors[1:], judge=None).save(Path("mine"))
+    dataclasses.replace(policy, actors=policy.actors[1:], selector=None).save(Path("mine"))
     mine = ("--searcher", "ppo", "--policy", "mine")
     code, out, _ = cli(*tune_arguments(simulated, *mine, "--json"))
     provenance = json.loads(out)["provenance"]

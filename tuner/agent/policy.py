@@ -19,9 +19,10 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 
+from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.observation import FACTS, FEATURES, MEMORY, OBSERVATION_SIZE, POLICY_PARAMETERS
 from tuner.agent.networks import Floats, Layers, read_layers, run, shapes, write_layers
-from tuner.agent.selector import N_INPUTS, Judge, judge_inputs
+from tuner.agent.selector import N_INPUTS, Selector, selector_inputs
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 
@@ -30,12 +31,12 @@ __all__ = ["SHIPPED", "Policy"]
 SHIPPED = Path(__file__).parents[1] / "data"
 """Where the policy that comes with the program is."""
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A committee of actors that take turns, and the judge of what they tried.
+    """A committee of actors that take turns, and the selector of what they tried.
 
     The actors are multilayer perceptrons from observations to actions, tanh between their layers,
     that were trained from different random starts. One alone soon wiggles where it is; each sees
@@ -48,14 +49,14 @@ class Policy:
         The mean observation in training, which explanations compare with.
     provenance : mapping
         How it was trained: plain values.
-    judge : Judge or None
+    selector : Selector or None
         Without one the highest merit is taken.
     """
 
     actors: Sequence[Layers]
     typical: Floats
     provenance: Mapping[str, Any]
-    judge: Judge | None = None
+    selector: Selector | None = None
 
     def act(self, observations: NDArray[np.floating], turn: int) -> Floats:
         """Return the actions (B, d) in [-1, 1] for observations (B, OBSERVATION_SIZE).
@@ -74,24 +75,25 @@ class Policy:
         prices: NDArray[np.floating],
         n_frames: ArrayLike,
     ) -> NDArray[np.int64]:
-        """Return which of n evaluations (B,) to recommend; see `judge_inputs` for the arrays.
+        """Return which of n evaluations (B,) to recommend; see `selector_inputs` for the arrays.
 
-        The judge decides among those near the highest merit; without one it is the highest.
+        The selector decides among those near the highest merit; without one it is the highest.
         """
-        if self.judge is None:
+        if self.selector is None:
             return np.asarray(merits.argmax(axis=1))
-        inputs = judge_inputs(evaluations, merits, facts, prices)
-        return self.judge.choose(inputs, merits, n_frames)
+        inputs = selector_inputs(evaluations, merits, facts, prices)
+        return self.selector.choose(inputs, merits, n_frames)
 
     def save(self, directory: Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""
-        judge = self.judge
+        selector = self.selector
         data = safetensors.numpy.save(self._tensors())
         described = {
             "format": FORMAT,
             **_interface(),
             "actors": [shapes(actor) for actor in self.actors],
-            "judge": judge and {"encoder": shapes(judge.encoder), "head": shapes(judge.head)},
+            "selector": selector
+            and {"encoder": shapes(selector.encoder), "head": shapes(selector.head)},
             "sha256": hashlib.sha256(data).hexdigest(),
             "provenance": dict(self.provenance),
         }
@@ -103,10 +105,10 @@ class Policy:
         tensors = {"typical": np.ascontiguousarray(self.typical, np.float32)}
         for number, actor in enumerate(self.actors):
             tensors |= write_layers(f"actor_{number}", actor)
-        if self.judge is not None:
-            tensors |= write_layers("judge.encoder", self.judge.encoder)
-            tensors |= write_layers("judge.head", self.judge.head)
-            tensors["judge.trust"] = np.array([self.judge.trust], np.float32)
+        if self.selector is not None:
+            tensors |= write_layers("selector.encoder", self.selector.encoder)
+            tensors |= write_layers("selector.head", self.selector.head)
+            tensors["selector.trust"] = np.array([self.selector.trust], np.float32)
         return tensors
 
     @classmethod
@@ -128,6 +130,7 @@ class Policy:
             ) from error
         if not isinstance(described, dict):
             raise InputError(f"{path} is not the description of a policy")
+        described = _upgraded(described)
         for key, ours in {"format": FORMAT, **_interface()}.items():
             if described.get(key) != ours:
                 raise InputError(
@@ -140,13 +143,29 @@ class Policy:
                 "from one place"
             )
         try:
-            tensors = safetensors.numpy.load(data)
+            tensors = _renamed(safetensors.numpy.load(data))
             policy = _rebuild(tensors, described)
             if policy._tensors().keys() != tensors.keys():
                 raise ValueError("it holds other tensors than its policy.json tells of")
         except (safetensors.SafetensorError, ValueError, TypeError, LookupError) as error:
             raise InputError(f"{directory} holds a damaged policy: {error}") from error
         return policy
+
+
+def _upgraded(described: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a description of format 2 as one of `FORMAT`, any other as it is.
+
+    Format 2 called the selector "judge", and did not say for which merit it was trained.
+    """
+    if described.get("format") != 2:
+        return described
+    renamed = {"selector" if key == "judge" else key: value for key, value in described.items()}
+    return renamed | {"format": FORMAT, "merit": _interface()["merit"]}
+
+
+def _renamed(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the tensors by the names of `FORMAT`; see `_upgraded`."""
+    return {name.replace("judge.", "selector.", 1): array for name, array in tensors.items()}
 
 
 def _rebuild(tensors: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) -> Policy:
@@ -159,18 +178,18 @@ def _rebuild(tensors: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) 
         read_layers(f"actor_{number}", tensors, sizes, OBSERVATION_SIZE, n_out)
         for number, sizes in enumerate(described["actors"])
     )
-    judge = None
-    sizes = described["judge"]
+    selector = None
+    sizes = described["selector"]
     if sizes is not None:
         n_code = sizes["encoder"][-1][0]
-        judge = Judge(
-            read_layers("judge.encoder", tensors, sizes["encoder"], N_INPUTS, n_code),
-            read_layers("judge.head", tensors, sizes["head"], N_INPUTS + 2 * n_code, 1),
-            float(tensors["judge.trust"][0]),
+        selector = Selector(
+            read_layers("selector.encoder", tensors, sizes["encoder"], N_INPUTS, n_code),
+            read_layers("selector.head", tensors, sizes["head"], N_INPUTS + 2 * n_code, 1),
+            float(tensors["selector.trust"][0]),
         )
     if not actors or tensors["typical"].shape != (OBSERVATION_SIZE,):
         raise ValueError("it has no actor, or its typical observation is of another length")
-    return Policy(actors, tensors["typical"], dict(described.get("provenance") or {}), judge)
+    return Policy(actors, tensors["typical"], dict(described.get("provenance") or {}), selector)
 
 
 def _interface() -> dict[str, Any]:
@@ -182,4 +201,5 @@ def _interface() -> dict[str, Any]:
         "memory": MEMORY,
         "activations": ["tanh", "silu"],
         "observation_size": OBSERVATION_SIZE,
+        "merit": {"name": "net_rate", "unindexed_hit_penalty": UNINDEXED_HIT_PENALTY},
     }

@@ -103,7 +103,7 @@ class Rollout:
     Attributes
     ----------
     regrets : float array (P, budget)
-        Normalised regret, after each evaluation, of the one that the policy's judge takes, or
+        Normalised regret, after each evaluation, of the one that the policy's selector takes, or
         the one with the highest merit where it has none; see `regret`.
     measured, least : float array (P, budget)
         The same of the highest merit, and of whichever evaluation so far was truly the best.
@@ -135,7 +135,7 @@ def roll_out(
     """Tune every experiment of the pool from nothing, with the policy and nothing else.
 
     What counts is the net indexing rate: vain hits cost nothing. With `moves` the policy only
-    judges what these try; see `play`.
+    selects among what these try; see `play`.
     """
     n = len(pool)
     columns = np.tile([name in tuned for name in POLICY_PARAMETERS], (n, 1))
@@ -147,13 +147,13 @@ def roll_out(
     )
     missed = regret(played.worth, pool.reachable[:, None])
     rows = np.arange(n)
-    measured, judged = [], []
+    measured, selected = [], []
     for made in range(1, budget + 1):
         merits = played.merits[:, :made]
         measured.append(missed[rows, merits.argmax(axis=1)])
         taken = policy.choose(
             played.evaluations[:, :made], merits, played.facts, played.prices, n_frames
         )
-        judged.append(missed[rows, taken])
+        selected.append(missed[rows, taken])
     least = np.minimum.accumulate(missed, axis=1)
-    return Rollout(np.stack(judged, axis=1), np.stack(measured, axis=1), least, played.typical)
+    return Rollout(np.stack(selected, axis=1), np.stack(measured, axis=1), least, played.typical)

@@ -70,7 +70,7 @@ class Fallback:
 
 @dataclass(frozen=True)
 class _Told:
-    """One evaluation: as it was told, and as the policy's judge sees it."""
+    """One evaluation: as it was told, and as the policy's selector sees it."""
 
     values: Values
     merit: float

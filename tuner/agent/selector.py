@@ -1,9 +1,9 @@
 """Which of the settings that were tried is truly the best.
 
 The highest of ten measured rates flatters itself (the winner's curse): in a sample of two hundred
-frames with a dozen crystals, settings that differ by little are told apart by luck. The judge is
-a small network that sees all evaluations of a session at once, as the agent does, and was taught
-on simulated experiments, where the truth is known, which of them to take. It is a set network
+frames with a dozen crystals, settings that differ by little are told apart by luck. The selector is
+a small network that sees all evaluations of a session at once, as the agent does, and was trained
+on simulated experiments, where the truth is known, to select the best of them. It is a set network
 (Zaheer et al., Deep Sets, 2017): every evaluation is encoded, the codes are pooled, and each
 evaluation is scored beside what was pooled.
 """
@@ -18,17 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 from envs.observation import EVALUATION_SIZE, FACTS
 from tuner.agent.networks import Floats, Layers, run, silu
 
-__all__ = ["N_INPUTS", "Judge", "judge_inputs"]
+__all__ = ["N_INPUTS", "Selector", "selector_inputs"]
 
 N_INPUTS = EVALUATION_SIZE + len(FACTS) + 3
 """Of one evaluation: itself, the facts, the price of a vain hit, the highest merit, its lag."""
 
 LUCK = 2.0
-"""Standard errors of the highest merit that the judge may stay behind it."""
+"""Standard errors of the highest merit that the selector may stay behind it."""
 
 
 @dataclass(frozen=True)
-class Judge:
+class Selector:
     """The network.
 
     Attributes
@@ -46,7 +46,7 @@ class Judge:
     trust: float
 
     def scores(self, inputs: Floats) -> Floats:
-        """Return a score (B, n) for each of n evaluations, from `judge_inputs` (B, n, N_INPUTS)."""
+        """Return a score (B, n) for each of n evaluations from `selector_inputs`."""
         codes = run(self.encoder, inputs, silu)
         pooled = np.concatenate([codes.mean(axis=1), codes.max(axis=1)], axis=1)[:, None]
         pooled = np.broadcast_to(pooled, (*inputs.shape[:2], pooled.shape[2]))
@@ -56,7 +56,7 @@ class Judge:
     def choose(
         self, inputs: Floats, merits: NDArray[np.floating], n_frames: ArrayLike
     ) -> NDArray[np.int64]:
-        """Return which evaluation (B,) of n is to be taken, from `judge_inputs` (B, n, N_INPUTS).
+        """Return which of n evaluations to take (B,), from `selector_inputs` (B, n, N_INPUTS).
 
         None of those is, however the network may like it, that lies `LUCK` standard errors or
         more behind the one with the highest merit: so far luck seldom goes.
@@ -68,13 +68,13 @@ class Judge:
         return np.asarray(np.where(near, self.scores(inputs), -np.inf).argmax(axis=1))
 
 
-def judge_inputs(
+def selector_inputs(
     evaluations: NDArray[np.floating],
     merits: NDArray[np.floating],
     facts: NDArray[np.floating],
     prices: NDArray[np.floating],
 ) -> Floats:
-    """Return what the judge sees, (B, n, N_INPUTS).
+    """Return what the selector sees, (B, n, N_INPUTS).
 
     Parameters
     ----------

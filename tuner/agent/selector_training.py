@@ -1,8 +1,8 @@
-"""Teaching the judge which of a session's evaluations is truly the best.
+"""Training the selector to find which of a session's evaluations is truly the best.
 
 A trained committee plays sessions on the training experiments, with moves of other searches mixed
 in: steps aside, and points of the portfolio that the agent hands over to. Of every session the
-judge sees the first few evaluations, and learns to put its weight on those that are worth most.
+selector sees the first few evaluations, and learns to put its weight on those that are worth most.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.networks import Layers
 from tuner.agent.policy import Policy
 from tuner.agent.rollout import play
-from tuner.agent.selector import N_INPUTS, Judge, judge_inputs
+from tuner.agent.selector import N_INPUTS, Selector, selector_inputs
 from tuner.agent.warm_start import WarmStart
 from tuner.threads import share_cores
 
-__all__ = ["JudgeNetwork", "Sessions", "layers_of", "play_sessions"]
+__all__ = ["SelectorNetwork", "Sessions", "layers_of", "play_sessions"]
 
 LONGEST = 40
-"""Evaluations of a session that the judge learns from."""
+"""Evaluations of a session that the selector learns from."""
 
 USUAL = 20
-"""That most lessons do not go beyond."""
+"""Evaluations that most of the samples do not go beyond."""
 
 FRAMES = (50, 400)
 """Frames of a session's sample, from and to, drawn evenly on a log scale."""
@@ -98,7 +98,7 @@ _given: list[tuple[Policy, SimulatedPool]] = []
 def _prepare(
     policy: Policy, draw: tuple[str, int, int, tuple[Array, Array]], processes: int
 ) -> None:
-    """Draw the experiments, once a process; those where nothing can be indexed teach nothing."""
+    """Draw the experiments, once a process; without those where nothing can be indexed."""
     _given[:] = [(policy, SimulatedPool.draw(*draw).reaching(LEAST_REACHABLE))]
     share_cores(processes)
 
@@ -134,8 +134,8 @@ def _play_round(seed: int, number: int) -> tuple[NDArray[np.float32], ...]:
     return tuple(column.astype(np.float32) for column in columns)
 
 
-class JudgeNetwork(torch.nn.Module):
-    """`Judge` as it is trained."""
+class SelectorNetwork(torch.nn.Module):
+    """`Selector` as it is trained."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -159,10 +159,10 @@ class JudgeNetwork(torch.nn.Module):
         score = self.head(torch.cat([inputs, pooled], dim=2))[..., 0]
         return torch.as_tensor(score + self.log_trust.exp() * inputs[..., -1])
 
-    def export(self) -> Judge:
+    def export(self) -> Selector:
         """Return what needs no PyTorch."""
         trust = float(self.log_trust.detach().exp())
-        return Judge(layers_of(self.encoder), layers_of(self.head), trust)
+        return Selector(layers_of(self.encoder), layers_of(self.head), trust)
 
     def learn(
         self,
@@ -182,7 +182,7 @@ class JudgeNetwork(torch.nn.Module):
         for _ in range(steps):
             rows = rng.integers(len(sessions), size=batch_size)
             made = int(rng.integers(2, (LONGEST if rng.random() < 0.2 else USUAL) + 1))
-            inputs = judge_inputs(
+            inputs = selector_inputs(
                 sessions.evaluations[rows, :made], sessions.merits[rows, :made],
                 sessions.facts[rows], sessions.prices[rows],
             )  # fmt: skip

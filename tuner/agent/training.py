@@ -1,9 +1,10 @@
 """Training the agent: PPO on simulated experiments, checkpoints chosen on others.
 
-Actors are trained from several random starts; together they are the committee. Then the judge
-learns from sessions that the committee plays. All of it is cut into chapters. Each begins from
-the weights of the one before with random streams of its own, so a training that was stopped and
-resumed is the one that never stopped. Only the families "train" and "validation" are drawn here.
+Actors are trained from several random starts; together they are the committee. Then the selector
+learns from sessions that the committee plays. Both are divided into checkpoint intervals. Each
+interval begins from the weights of the one before, with random streams of its own, so a training
+that was stopped and resumed is the one that never stopped. Only the families "train" and
+"validation" are drawn here.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from envs.response.simulated_pool import SimulatedPool
 from envs.tuning_env import Reward
 from tuner.agent.policy import Policy
 from tuner.agent.rollout import Rollout, roll_out
-from tuner.agent.selector_training import JudgeNetwork, layers_of, play_sessions
+from tuner.agent.selector_training import SelectorNetwork, layers_of, play_sessions
 from tuner.agent.training_curves import Row, draw_curves, read_curve, write_curve
 from tuner.threads import share_cores, single_threaded_algebra
 from wrappers.errors import InputError
@@ -50,11 +51,10 @@ class Training:
         Actors whose trainings differ in nothing else.
     steps : int
         Evaluations that each of them sees.
-    taught : int
-        Evaluations from which the actor is taught the best settings before all others; see
-        `teach`.
-    chapters : int
-        Parts of a training; after each there is a checkpoint.
+    imitation_steps : int
+        Evaluations of the imitation pre-training before them; see `imitate`.
+    checkpoints : int
+        Checkpoint intervals, of equal length, that the steps are divided into.
     n_experiments, n_validation : int
         Simulated experiments to train on and to choose the checkpoint on.
     n_envs, n_steps, batch_size, n_epochs : int
@@ -68,18 +68,18 @@ class Training:
     by_truth : bool
     price_of_a_second : float
         See `envs.batched_env.BatchedTuningEnv`.
-    judge_rounds : int
-        Sessions on each experiment that the judge learns from.
-    judge_steps, judge_batch, judge_width, judge_chapters : int
+    selector_rounds : int
+        Sessions on each experiment that the selector learns from.
+    selector_steps, selector_batch, selector_width, selector_checkpoints : int
         Its gradient steps, sessions a step, width of its layers, checkpoints.
-    judge_learning_rate : float
+    selector_learning_rate : float
         At the start; it falls linearly to 0.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     steps: int = 1_500_000
-    taught: int = 500_000
-    chapters: int = 15
+    imitation_steps: int = 500_000
+    checkpoints: int = 15
     n_experiments: int = 4096
     n_validation: int = 512
     n_envs: int = 256
@@ -96,12 +96,12 @@ class Training:
     reward: Reward = "incumbent"
     by_truth: bool = True
     price_of_a_second: float = 0.0
-    judge_rounds: int = 16
-    judge_steps: int = 4000
-    judge_batch: int = 1024
-    judge_width: int = 64
-    judge_chapters: int = 8
-    judge_learning_rate: float = 3e-3
+    selector_rounds: int = 16
+    selector_steps: int = 4000
+    selector_batch: int = 1024
+    selector_width: int = 64
+    selector_checkpoints: int = 8
+    selector_learning_rate: float = 3e-3
 
 
 def train(
@@ -110,13 +110,13 @@ def train(
     *,
     jobs: int = 1,
     resume: bool = False,
-    on_chapter: Callable[[str, Row], None] = lambda what, row: None,
+    on_checkpoint: Callable[[str, Row], None] = lambda what, row: None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> Policy:
-    """Train the actors and the judge; of each, take the checkpoint that does best on validation.
+    """Train the actors and the selector; of each, take the checkpoint that does best on validation.
 
     Writes ``policy.json`` and ``policy.safetensors``, ``curves.csv`` and ``curves.png``, and
-    for each seed and the judge their checkpoints.
+    for each seed and the selector their checkpoints.
 
     Parameters
     ----------
@@ -127,11 +127,11 @@ def train(
         Seeds that are trained at the same time, one process each.
     resume : bool
         Go on where the training in the directory was stopped.
-    on_chapter : callable
-        Called with what is trained, ``"seed 0"`` or ``"judge"``, and the row of its curve after
-        each chapter.
+    on_checkpoint : callable
+        Called with what is trained, ``"seed 0"`` or ``"selector"``, and the row of its curve after
+        each checkpoint interval.
     on_note : callable
-        Called with what takes minutes and is no chapter, in words.
+        Called with what takes minutes and is no checkpoint interval, in words.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def train(
         for seed in training.seeds:
             rows = read_curve(directory / f"seed_{seed}")
             for row in rows[seen.get(seed, 0) :]:
-                on_chapter(f"seed {seed}", row)
+                on_checkpoint(f"seed {seed}", row)
             seen[seed] = len(rows)
 
     # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
@@ -161,7 +161,7 @@ def train(
         for future in as_completed(futures):
             future.result()
     tell()
-    train_judge(training, directory, jobs, on_chapter, on_note)
+    train_selector(training, directory, jobs, on_checkpoint, on_note)
     return _put_together(training, directory)
 
 
@@ -177,19 +177,19 @@ def train_seed(training: Training, seed: int, directory: Path, processes: int = 
     model = _make_model(training, seed, _make_env(training, pool, seed, 0))
     if rows:
         _load_checkpoint(model, directory / "checkpoint.pt")
-    elif training.taught:
-        teach(model, _make_env(training, pool, seed, 0), training.taught)
+    elif training.imitation_steps:
+        imitate(model, _make_env(training, pool, seed, 0), training.imitation_steps)
     best = min((row["score"] for row in rows), default=np.inf)
-    for chapter in range(len(rows), training.chapters):
+    for interval in range(len(rows), training.checkpoints):
         started = time.perf_counter()
-        model.set_env(_make_env(training, pool, seed, chapter), force_reset=True)
-        model.set_random_seed(_stream(seed, chapter, 0))
-        target = training.steps * (chapter + 1) // training.chapters
+        model.set_env(_make_env(training, pool, seed, interval), force_reset=True)
+        model.set_random_seed(_stream(seed, interval, 0))
+        target = training.steps * (interval + 1) // training.checkpoints
         model.learn(target - model.num_timesteps, reset_num_timesteps=False)
         policy = export(model)
         rollout = roll_out(policy, validation, budget=20)
         row = {
-            "chapter": chapter,
+            "checkpoint": interval,
             "steps": model.num_timesteps,
             "seconds": time.perf_counter() - started,
             "reward": float(np.mean([episode["r"] for episode in model.ep_info_buffer or []])),
@@ -204,66 +204,68 @@ def train_seed(training: Training, seed: int, directory: Path, processes: int = 
         write_curve(directory, rows)
 
 
-def train_judge(
+def train_selector(
     training: Training,
     directory: Path,
     jobs: int = 1,
-    on_chapter: Callable[[str, Row], None] = lambda what, row: None,
+    on_checkpoint: Callable[[str, Row], None] = lambda what, row: None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> None:
-    """Train the judge of the committee, or go on with it; see ``directory/judge``."""
-    judging = directory / "judge"
-    judging.mkdir(exist_ok=True)
-    rows = read_curve(judging)
-    if len(rows) == training.judge_chapters:
+    """Train the selector of the committee, or go on with it; see ``directory/selector``."""
+    own = directory / "selector"
+    own.mkdir(exist_ok=True)
+    rows = read_curve(own)
+    if len(rows) == training.selector_checkpoints:
         return
     pool, validation = _pools(training, directory)
     committee = _committee(training, directory)
     known = ("train", training.n_experiments, 0, (pool.reachable, pool.optimum))
-    on_note(f"the actors play {training.judge_rounds * len(pool)} sessions for the judge")
-    sessions = play_sessions(committee, known, training.judge_rounds, seed=0, jobs=jobs)
+    on_note(f"the actors play {training.selector_rounds * len(pool)} sessions for the selector")
+    sessions = play_sessions(committee, known, training.selector_rounds, seed=0, jobs=jobs)
     single_threaded_algebra()
     torch.set_num_threads(jobs)  # its batches, unlike PPO's, are large enough to be shared
     torch.manual_seed(_stream(0, 0, 3))
-    network = JudgeNetwork(training.judge_width)
-    optimizer = torch.optim.Adam(network.parameters(), lr=training.judge_learning_rate)
-    path = judging / "checkpoint.pt"
+    network = SelectorNetwork(training.selector_width)
+    optimizer = torch.optim.Adam(network.parameters(), lr=training.selector_learning_rate)
+    path = own / "checkpoint.pt"
     if rows:
         state = torch.load(path, weights_only=True)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
     best = min((row["score"] for row in rows), default=np.inf)
-    steps = training.judge_steps // training.judge_chapters
-    for chapter in range(len(rows), training.judge_chapters):
+    steps = training.selector_steps // training.selector_checkpoints
+    for interval in range(len(rows), training.selector_checkpoints):
         started = time.perf_counter()
         for group in optimizer.param_groups:
-            group["lr"] = training.judge_learning_rate * (1 - chapter / training.judge_chapters)
+            group["lr"] = training.selector_learning_rate * (
+                1 - interval / training.selector_checkpoints
+            )
         reward = network.learn(
             sessions,
             optimizer,
             steps=steps,
-            batch_size=training.judge_batch,
-            rng=np.random.default_rng(_stream(0, chapter, 4)),
+            batch_size=training.selector_batch,
+            rng=np.random.default_rng(_stream(0, interval, 4)),
         )
-        policy = replace(committee, judge=network.export())
+        policy = replace(committee, selector=network.export())
         row = {
-            "chapter": chapter,
-            "steps": (chapter + 1) * steps * training.judge_batch,
+            "checkpoint": interval,
+            "steps": (interval + 1) * steps * training.selector_batch,
             "seconds": time.perf_counter() - started,
             "reward": reward,
             **_validated([roll_out(policy, validation, budget=20, draw=n) for n in range(3)]),
         }
         if row["score"] < best:
             best = row["score"]
-            policy.save(judging / "best")
+            policy.save(own / "best")
         _save({"network": network.state_dict(), "optimizer": optimizer.state_dict()}, path)
         rows.append(row)
-        write_curve(judging, rows)
-        on_chapter("judge", row)
+        write_curve(own, rows)
+        on_checkpoint("selector", row)
 
 
 def _committee(training: Training, directory: Path) -> Policy:
-    """Return the best checkpoints of all seeds as one policy, without a judge."""
+    """Return the best checkpoints of all seeds as one policy, without a selector."""
     members = [Policy.load(directory / f"seed_{seed}" / "best") for seed in training.seeds]
     typical = np.mean([member.typical for member in members], axis=0)
     return Policy([member.actors[0] for member in members], typical, {})
@@ -304,11 +306,11 @@ def _pools(training: Training, directory: Path) -> tuple[SimulatedPool, Simulate
     return drawn[0], drawn[1]
 
 
-def teach(model: PPO, env: BatchedTuningEnv, steps: int, learning_rate: float = 1e-3) -> None:
+def imitate(model: PPO, env: BatchedTuningEnv, steps: int, learning_rate: float = 1e-3) -> None:
     """Teach the actor to guess the best settings from what it sees, before it is rewarded.
 
     The actor plays with noise of various sizes, and learns after every step by regression on
-    the actions that only the simulator knows to be best (behavioural cloning on the pupil's own
+    the actions that only the simulator knows to be best (behavioural cloning on the actor's own
     states, as in DAgger, Ross et al. 2011). That gives a guess such as the mean of what is
     possible; where to look in order to learn more is left to the rewards.
     """
@@ -357,11 +359,13 @@ def _stream(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
-def _make_env(training: Training, pool: SimulatedPool, seed: int, chapter: int) -> BatchedTuningEnv:
+def _make_env(
+    training: Training, pool: SimulatedPool, seed: int, interval: int
+) -> BatchedTuningEnv:
     return BatchedTuningEnv(
         pool,
         n_envs=training.n_envs,
-        seed=_stream(seed, chapter, 1),
+        seed=_stream(seed, interval, 1),
         kinds=EpisodeKinds(),
         reward=training.reward,
         by_truth=training.by_truth,
@@ -392,7 +396,7 @@ def _make_model(training: Training, seed: int, env: BatchedTuningEnv) -> PPO:
             seed=seed,
             device="cpu",
         )
-    # SB3 would let the rate fall to 0 in each chapter; it falls once, over the whole training.
+    # SB3 would let the rate fall to 0 in each interval; it falls once, over the whole training.
     model.lr_schedule = lambda _: (
         training.learning_rate * max(1 - model.num_timesteps / training.steps, 0.0)
     )
@@ -446,10 +450,10 @@ def _begin(training: Training, directory: Path, resume: bool) -> None:
 
 
 def _put_together(training: Training, directory: Path) -> Policy:
-    """Write the committee with its judge, and how they came about."""
+    """Write the committee with its selector, and how they came about."""
     curves = {f"seed {seed}": read_curve(directory / f"seed_{seed}") for seed in training.seeds}
-    judged = read_curve(directory / "judge")
-    row = min(judged, key=lambda row: row["score"])
+    selected = read_curve(directory / "selector")
+    row = min(selected, key=lambda row: row["score"])
     provenance = {
         "training": asdict(training),
         "validation": {name: row[name] for name in ("regret_5", "regret_10", "regret_20")},
@@ -461,12 +465,15 @@ def _put_together(training: Training, directory: Path) -> Policy:
             name: version(name) for name in ("sfx-tuner", "stable-baselines3", "torch", "numpy")
         },
     }
-    policy = replace(Policy.load(directory / "judge" / "best"), provenance=provenance)
+    policy = replace(Policy.load(directory / "selector" / "best"), provenance=provenance)
     policy.save(directory)
     frame = pd.concat(
-        [pd.DataFrame(rows).assign(of=name) for name, rows in (curves | {"judge": judged}).items()],
+        [
+            pd.DataFrame(rows).assign(of=name)
+            for name, rows in (curves | {"selector": selected}).items()
+        ],
         ignore_index=True,
     )
     write_whole(directory / "curves.csv", frame.to_csv(index=False))
-    draw_curves(curves, judged, directory / "curves.png")
+    draw_curves(curves, selected, directory / "curves.png")
     return policy

@@ -1,4 +1,4 @@
-"""How a training went: a row a chapter, kept beside its checkpoint, and a picture of all."""
+"""How a training went: a row a checkpoint, and a picture of all."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def write_curve(directory: Path, rows: list[Row]) -> None:
     write_whole(directory / CURVE, pd.DataFrame(rows).to_csv(index=False))
 
 
-def draw_curves(actors: Mapping[str, list[Row]], judge: list[Row], path: Path) -> None:
+def draw_curves(actors: Mapping[str, list[Row]], selector: list[Row], path: Path) -> None:
     """Draw the actors' rewards and all regrets on validation against what was seen."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.5), constrained_layout=True)
     for name, rows in actors.items():
         steps = [row["steps"] / 1e6 for row in rows]
         axes[0].plot(steps, [row["reward"] for row in rows], ".-", label=name)
         axes[1].plot(steps, [row["score"] for row in rows], ".-")
-    sessions = [row["steps"] / 1e6 for row in judge]
-    axes[2].plot(sessions, [row["score"] for row in judge], "k.-")
+    sessions = [row["steps"] / 1e6 for row in selector]
+    axes[2].plot(sessions, [row["score"] for row in selector], "k.-")
     regret = "regret on validation\n(mean after 5, 10 and 20)"
     axes[0].set(xlabel="evaluations seen (millions)", ylabel="reward per evaluation")
     axes[1].set(
         title="each actor alone", xlabel="evaluations seen (millions)", ylabel=regret, yscale="log"
     )
     axes[2].set(
-        title="all of them, with the judge",
-        xlabel="sessions that the judge saw (millions)",
+        title="all of them, with the selector",
+        xlabel="sessions that the selector saw (millions)",
         ylabel=regret,
     )
     axes[0].legend(fontsize="small")

@@ -17,7 +17,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
 from wrappers.indexing import Indexer
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.reduction import OtherInputs, Reduction, reduce_run
 from wrappers.reduction.parts import Part

@@ -193,7 +193,8 @@ def with_bad_pixels(run: Run, settings: Settings, mask: Path | None) -> Run:
 
     The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.
     """
-    from wrappers.masks.bad_pixels import BadPixelMap, find_bad_pixels, spread_frames
+    from wrappers.masks.bad_pixel_map import BadPixelMap
+    from wrappers.masks.bad_pixels import find_bad_pixels, spread_frames
     from wrappers.masks.settings_mask import needs_map
 
     if mask is not None:

@@ -29,11 +29,11 @@ from tuner.cli.options import jobs_option, json_option, print_json, stderr
     "--steps",
     type=click.IntRange(1),
     default=None,
-    help="Simulated evaluations that each sees; a third of it before, to be taught.  "
+    help="Simulated evaluations that each sees; a third as many before, of imitation.  "
     "[default: 1.5 million]",
 )
 @click.option(
-    "--chapters",
+    "--checkpoints",
     type=click.IntRange(1),
     default=None,
     help="Checkpoints of each actor.  [default: 15]",
@@ -45,10 +45,10 @@ from tuner.cli.options import jobs_option, json_option, print_json, stderr
     help="Simulated experiments to train on.  [default: 4096]",
 )
 @click.option(
-    "--judge-steps",
+    "--selector-steps",
     type=click.IntRange(8),
     default=None,
-    help="Gradient steps of the judge.  [default: 4000]",
+    help="Gradient steps of the selector.  [default: 4000]",
 )
 @click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
 @jobs_option
@@ -57,18 +57,18 @@ def command(
     output: Path,
     seeds: int,
     steps: int | None,
-    chapters: int | None,
+    checkpoints: int | None,
     experiments: int | None,
-    judge_steps: int | None,
+    selector_steps: int | None,
     resume: bool,
     jobs: int,
     as_json: bool,
 ) -> None:
     """Train the agent's policy on simulated experiments.
 
-    Several actors are trained, who take turns; then a judge, who says which of the settings that
-    they tried is the best. The checkpoints are those that do best on simulated experiments of
-    another family. With its default options this makes the policy that sfx-tuner comes with.
+    Several actors are trained, which take turns; then a selector, which says which of the parameter
+    sets that they tried is the best. The checkpoints are chosen on simulated experiments of another
+    family. With its default options this makes the policy that sfx-tuner comes with.
 
     \b
     Example:
@@ -81,18 +81,18 @@ def command(
     training = dataclasses.replace(
         usual,
         steps=steps or usual.steps,
-        taught=steps // 3 if steps else usual.taught,
-        chapters=chapters or usual.chapters,
+        imitation_steps=steps // 3 if steps else usual.imitation_steps,
+        checkpoints=checkpoints or usual.checkpoints,
         n_experiments=experiments or usual.n_experiments,
-        judge_steps=judge_steps or usual.judge_steps,
+        selector_steps=selector_steps or usual.selector_steps,
     )
     stderr.print(
-        "       chapter     steps  reward  regret on validation after 5, 10, 20", style="bold"
+        "         checkpoint     steps  reward  regret on validation after 5, 10, 20", style="bold"
     )
 
     def show(what: str, row: dict[str, float]) -> None:
         stderr.print(
-            f"{what:6} {row['chapter']:7.0f} {row['steps']:9.0f} {row['reward']:7.3f}  "
+            f"{what:8} {row['checkpoint']:10.0f} {row['steps']:9.0f} {row['reward']:7.3f}  "
             f"{row['regret_5']:.3f} {row['regret_10']:.3f} {row['regret_20']:.3f}",
             highlight=False,
         )
@@ -100,14 +100,14 @@ def command(
     def note(text: str) -> None:
         stderr.print(f"{text} ...", style="dim", highlight=False)
 
-    policy = train(training, output, jobs=jobs, resume=resume, on_chapter=show, on_note=note)
+    policy = train(training, output, jobs=jobs, resume=resume, on_checkpoint=show, on_note=note)
     if as_json:
         print_json({"directory": output, **policy.provenance})
         return
     found = policy.provenance["validation"]
     actors = "1 actor" if seeds == 1 else f"{seeds} actors"
     click.echo(
-        f"{actors} and a judge; regret on validation {found['regret_5']:.3f}, "
+        f"{actors} and a selector; regret on validation {found['regret_5']:.3f}, "
         f"{found['regret_10']:.3f}, {found['regret_20']:.3f} after 5, 10, 20"
     )
     click.echo(f"written: {output / 'policy.json'}, policy.safetensors, curves.csv, curves.png")

@@ -2,7 +2,7 @@
 
 Every method searches the same experiments with the same frames. Each evaluation is worth its
 net indexing rate; what a method would recommend after n evaluations is the settings with the
-highest one among them, or, of the agent, those that its judge takes; and that is held against
+highest one among them, or, of the agent, those that its selector takes; and that is held against
 the truth: what those settings index of infinitely many frames (simulated experiments), or of
 frames that the search never saw (others).
 

@@ -65,7 +65,7 @@ def run_searcher(
 ) -> Searched:
     """Let a searcher spend the budget; see `run_method`.
 
-    The agent's judge says what it recommends; of other searches it is the highest net rate.
+    The agent's selector says what it recommends; of other searches it is the highest net rate.
     """
     known: dict[Settings, Evaluation] = {}
     settings, merits, picks, seconds = [], [], [], []

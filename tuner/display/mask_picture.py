@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.masks.bad_pixels import KINDS, BadPixelMap
+from wrappers.masks.bad_pixel_map import KINDS, BadPixelMap
 from wrappers.masks.settings_mask import BITS
 from wrappers.settings import Settings
 

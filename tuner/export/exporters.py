@@ -14,7 +14,7 @@ from wrappers.detector.geom_text import energy, split_lines, statements
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from envs.objective import FEWEST_INDEXED
+from envs.geometry_rule import FEWEST_INDEXED
 from tuner.recommendation import at_edge
 from tuner.report.words import plainly
 from wrappers.lattices.geometry_drift import Drift
@@ -62,7 +62,8 @@ def detector_statements(
     n_indexed : int
         Frames behind that; below three nothing is said.
     provenance : mapping
-        Of the recommendation: ``tuned``, ``geometry_clen``, ``clen_bounds``, ``pixel_size`` …; what an older session does not have is not spoken of.
+        Of the recommendation: ``tuned``, ``geometry_clen``, ``clen_bounds``, ``pixel_size`` …; what
+        an older session does not have is not spoken of.
     drift : Drift or None
         Of the recommended set's frames.
     """

@@ -22,9 +22,10 @@ from tuner.session.store import SessionStore
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.frames.run import Frame, Run
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
 from wrappers.indexing import Done, Indexing, Pattern, unheard
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 
 __all__ = ["Comparison", "Gallery", "View", "choose_frames", "compare_frames"]
 

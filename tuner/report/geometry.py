@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
-from envs.objective import FEWEST_INDEXED
+from envs.geometry_rule import FEWEST_INDEXED
 from tuner.report.detector import Statement
 from tuner.report.drawing import GROUPS, TOKENS, group_of, points, svg
 from tuner.report.findings import Findings

@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 
 from envs.evaluation import Evaluation
 from tuner.report.drawing import TOKENS, logarithmic, svg
-from tuner.report.findings import Findings, unit_of
+from tuner.report.findings import Findings
 from tuner.report.model import (
     FEWEST_FOR_IMPORTANCE,
     Axis,
@@ -25,7 +25,7 @@ from tuner.report.model import (
 )
 from tuner.session.loop import merit
 from tuner.session.store import Trial
-from wrappers.settings import Settings
+from wrappers.settings import ABOUT, Settings
 
 __all__ = ["Landscape", "landscape"]
 
@@ -96,7 +96,7 @@ def _response(
         evaluations,
         found.recommendation.settings,
         (x.name, y.name),
-        (unit_of(x.name), unit_of(y.name)),
+        (ABOUT[x.name].unit, ABOUT[y.name].unit),
     )
     return (x.name, y.name), picture
 

@@ -23,8 +23,9 @@ from tuner.report.drawing import (
     points,
     svg,
 )
-from tuner.report.findings import Findings, unit_of
+from tuner.report.findings import Findings
 from tuner.session.store import Trial
+from wrappers.settings import ABOUT
 
 __all__ = ["Progress", "Responses", "Table", "progress", "responses", "table_of_trials"]
 
@@ -114,7 +115,7 @@ def responses(found: Findings) -> Responses | None:
     return Responses(
         groups=frozenset(map(group_of, trials)),
         pictures={
-            name: _response_pictures(trials, name, unit_of(name), found.best_value(name))
+            name: _response_pictures(trials, name, ABOUT[name].unit, found.best_value(name))
             for name in found.tuned
         },
     )

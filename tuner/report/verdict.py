@@ -10,9 +10,10 @@ from typing import Any
 from envs.evaluation import wilson_interval
 from tuner.recommendation import shown
 from tuner.report.detector import Statement
-from tuner.report.findings import Findings, unit_of
+from tuner.report.findings import Findings
 from tuner.report.words import duration, percent, plainly
-from wrappers.settings import CRYSTFEL_DEFAULTS
+from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS
 
 __all__ = ["Opening", "Usage", "opening", "usage"]
 
@@ -120,7 +121,7 @@ def usage(found: Findings) -> Usage | None:
     return Usage(
         shlex.quote(str(found.store.directory)),
         found.finished,
-        found.recommendation.settings.peaks == "peakfinder8",
+        PEAK_FINDERS.get(found.recommendation.settings.peak_finder).in_crystfel,
     )
 
 
@@ -205,7 +206,7 @@ def _settings(
         known = f" ± {plainly(error)}" if error is not None else ""
         role = "tuned" if name in found.tuned else "kept"
         usual = "geometry's" if default is None else shown(default)
-        rows.append((name, shown(value) + known, usual, unit_of(name), role))
+        rows.append((name, shown(value) + known, usual, ABOUT[name].unit, role))
     return tuple(rows), tuple(unused)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from envs.evaluation import Evaluation
-from envs.objective import GEOMETRY, MISLEADING
+from envs.geometry_rule import GEOMETRY, MISLEADING
 from envs.observation import TaskBatch
 from envs.parameter_space import ParameterSpace
 from tuner.searchers import Searcher, Values

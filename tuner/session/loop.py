@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs import objective
+from envs import geometry_rule, objective
 from envs.evaluation import Evaluation, Evaluator
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
@@ -224,7 +224,7 @@ def _passed_over(winner: Trial, highest: Trial | None) -> str:
     )
     return (
         f"{better} measured better than {taken}, which may be luck: from all that was measured, "
-        "the agent's judge expects more of the latter"
+        "the agent's selector expects more of the latter"
     )
 
 
@@ -307,7 +307,7 @@ def recommended_trial(
 ) -> Trial | None:
     """Return the trial that a session with this searcher recommends, or None if none indexed.
 
-    It is `best_trial`, or what the judge of the agent's policy takes, unless what the agent was
+    It is `best_trial`, or what the selector of the agent's policy takes, unless what the agent was
     not told of, CrystFEL's defaults, is best.
     """
     highest = best_trial(trials, space)
@@ -329,13 +329,13 @@ def refined_geometry(trials: Sequence[Trial], space: ParameterSpace) -> dict[str
 
     def knows(evaluation: Evaluation, name: str) -> bool:
         return name in evaluation.refined and bool(
-            objective.knows_geometry(
+            geometry_rule.knows_geometry(
                 evaluation.n_indexed, evaluation.refined[name][1], space[name].resolution
             )
         )
 
     asked = {}
-    for name in objective.GEOMETRY:
+    for name in geometry_rule.GEOMETRY:
         if name in space.names:
             known = [t.evaluation for t in trials if knows(t.evaluation, name)]
             if known:
@@ -401,7 +401,7 @@ def _coarse_looks(start: Trial, space: ParameterSpace) -> list[Settings]:
         for offset in COARSE_CLEN:
             values = space.values(base.replace(clen=base.clen * (1 + offset)))
             geometry.append(space.settings(values))
-    enough_hits = start.evaluation.n_hits >= objective.FEWEST_INDEXED
+    enough_hits = start.evaluation.n_hits >= geometry_rule.FEWEST_INDEXED
     return geometry + peaks if enough_hits else peaks + geometry
 
 
@@ -449,7 +449,7 @@ class _Search:
         values = self._space.values(settings)
         # CrystFEL's defaults, say, differ from the base in more than the tuned parameters.
         comparable = self._space.settings(values) == settings.replace(**asked)
-        if comparable and _near(settings, asked, self._whole, objective.MISLEADING):
+        if comparable and _near(settings, asked, self._whole, geometry_rule.MISLEADING):
             searcher.ingest(values, merit(evaluation))
 
 
@@ -485,7 +485,7 @@ class _AgentSearch:
         return "search", proposed.replace(**asked)
 
     def favourite(self, trials: Sequence[Trial]) -> Trial | None:
-        """Return the trial that its judge takes, of those that it can be told of."""
+        """Return the trial that its selector takes, of those that it can be told of."""
         self._tell(trials)
         return self._told[self._searcher.favourite()] if self._told else None
 

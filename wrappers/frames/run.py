@@ -11,60 +11,24 @@ import copy
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import Header
 from wrappers.errors import InputError
 from wrappers.frames.events import find_events, read_list
+from wrappers.frames.frame import Frame, Mask
 from wrappers.frames.hdf5 import is_hdf5
 from wrappers.frames.stored import Place, StoredFrames
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.masks import flag_values
 
-if TYPE_CHECKING:
-    from wrappers.masks.bad_pixels import BadPixelMap
-
-__all__ = ["Frame", "Run"]
-
-Mask = NDArray[np.bool_]
+__all__ = ["Run"]
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs", ".nexus")
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One detector image.
-
-    Attributes
-    ----------
-    data : array (ss, fs)
-        The slab, in the file's data type.
-    mask : bool array (ss, fs)
-        True where a pixel is usable. Frames share one array where they can: don't write to it.
-    photon_energy : float
-        In eV.
-    camera_length : float
-        Mean over the panels of ``clen`` + ``coffset``, in metres.
-    file, event : str
-        As CrystFEL names the frame.
-    shift_x, shift_y : float
-        Shift of the detector in metres, where the geometry takes it from the data.
-    """
-
-    data: NDArray[Any]
-    mask: Mask
-    photon_energy: float
-    camera_length: float
-    file: str
-    event: str
-    shift_x: float = 0.0
-    shift_y: float = 0.0
 
 
 class Run:

@@ -21,31 +21,25 @@ their robust standard deviation on that side of it. So what varies slowly over a
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-import h5py
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.files import write_whole
-from wrappers.frames.run import Frame, Run
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.peakfinding.kernel_arguments import flat
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.radial_layout import RadialLayout
 from wrappers.peakfinding.robust_statistics import ring_statistics
-from wrappers.settings import Settings
 
-__all__ = ["KINDS", "BadPixelMap", "find_bad_pixels", "spread_frames"]
-
-KINDS = ("hot", "noisy", "dead")
+__all__ = ["find_bad_pixels", "spread_frames"]
 
 FEWEST_FRAMES = 10
 """Below this nothing can be said of a pixel's spread."""
@@ -68,84 +62,6 @@ LEAST_SIGMA = 12**-0.5
 """Standard deviation that rounding to whole numbers alone gives."""
 CLEARLY_BRIGHT = 3.0
 """In robust σ: a pixel brighter than this is not called dead for holding still."""
-
-GROUP = "/sigma"
-
-
-@dataclass(frozen=True, eq=False)
-class BadPixelMap:
-    """How far each pixel is from what its neighbours do, in robust standard deviations.
-
-    From it the mask at any thresholds follows at once. 0 where nothing is known: outside the
-    panels and where the geometry masks the pixel.
-
-    Attributes
-    ----------
-    hot, noisy, dead : float16 array (ss, fs)
-        Too bright; too restless; too faint and too still (added in quadrature, because a dead
-        pixel is both) or too unresponsive.
-    n_frames : int
-        Frames that it was made from.
-    """
-
-    hot: NDArray[np.float16]
-    noisy: NDArray[np.float16]
-    dead: NDArray[np.float16]
-    n_frames: int
-
-    def beyond(self, kind: str, settings: Settings) -> NDArray[np.bool_]:
-        """Return which pixels are bad in one of the `KINDS` at the settings' threshold."""
-        sigma: NDArray[np.float16] = getattr(self, kind)
-        threshold: float = getattr(settings, f"mask_{kind}_sigma")
-        return sigma > threshold if threshold else np.zeros(sigma.shape, bool)
-
-    def save(self, path: Path) -> None:
-        """Write an HDF5 file; it appears whole or not at all.
-
-        Raises
-        ------
-        InputError
-            If it cannot be written.
-        """
-        content = io.BytesIO()
-        with h5py.File(content, "w") as file:
-            self.write_into(file)
-        write_whole(path, content.getvalue())
-
-    def write_into(self, file: h5py.File) -> None:
-        """Write the map into an open HDF5 file, as the group ``/sigma``."""
-        for kind in KINDS:
-            file.create_dataset(
-                f"{GROUP}/{kind}", data=getattr(self, kind), compression="gzip", shuffle=True
-            )
-        file[GROUP].attrs["n_frames"] = self.n_frames
-
-    @classmethod
-    def load(cls, path: Path, geometry: Geometry) -> BadPixelMap:
-        """Read the map of a file that `save` or ``sfx-tuner mask`` wrote.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, holds no map, or that of another detector.
-        """
-        try:
-            with h5py.File(path, "r") as file:
-                if GROUP not in file:
-                    raise InputError(
-                        f"{path} holds no map of bad pixels ({GROUP}): name a file that sfx-tuner "
-                        "mask wrote; other masks belong into the geometry (mask0_file)"
-                    )
-                hot, noisy, dead = (file[f"{GROUP}/{kind}"][()] for kind in KINDS)
-                found = cls(hot, noisy, dead, int(file[GROUP].attrs["n_frames"]))
-        except (OSError, KeyError) as error:
-            raise InputError(f"{path} cannot be read as a map of bad pixels: {error}") from error
-        if hot.shape != geometry.slab_shape:
-            raise InputError(
-                f"the map of bad pixels {path} has {hot.shape} pixels, but {geometry.path} has "
-                f"{geometry.slab_shape}: make one from frames of this detector"
-            )
-        return found
 
 
 def spread_frames(n_frames: int, most: int = MOST_FRAMES) -> list[int]:

@@ -16,7 +16,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import MODULE, Block
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import BITS
 
 __all__ = ["geometry_lines", "write_mask"]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.settings import Settings
-
-if TYPE_CHECKING:
-    from wrappers.masks.bad_pixels import BadPixelMap
 
 __all__ = ["BITS", "SettingsMask", "needs_map"]
 

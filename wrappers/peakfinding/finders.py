@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wrappers.detector.geometry import Geometry
-from wrappers.frames.run import Frame
+from wrappers.frames.frame import Frame
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
 from wrappers.peakfinding.peak_batch import Finder, Prepared
 from wrappers.peakfinding.peakfinder8 import PeakFinder

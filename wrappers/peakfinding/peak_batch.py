@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.errors import InputError
-from wrappers.frames.run import Frame, Run
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
 from wrappers.indexing import Pattern
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
 from wrappers.peaks import PeakList

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Frame
+from wrappers.frames.frame import Frame
 from wrappers.peakfinding.kernel_arguments import (
     MAX_N_PEAKS,
     flat,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wrappers.frames.run import Frame
+from wrappers.frames.frame import Frame
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, peak_lists, settings_table
 from wrappers.peakfinding.peak_searches import search_tails
 from wrappers.peakfinding.ring_tails import keep_tails

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Frame, Run
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, peak_lists, radii
 from wrappers.peakfinding.peak_regions import join_pixels, no_bits
 from wrappers.peakfinding.peakfinder8 import PeakFinder

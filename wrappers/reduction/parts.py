@@ -16,7 +16,7 @@ import h5py
 from wrappers.errors import InputError
 from wrappers.frames.cxi import CxiWriter
 from wrappers.frames.run import Run
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peakfinding.peak_batch import Finder
 from wrappers.settings import Settings

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import itertools
 import json
 import subprocess
@@ -10,7 +11,7 @@ import safetensors.numpy
 
 from envs.observation import OBSERVATION_SIZE, POLICY_PARAMETERS
 from tuner.agent.policy import SHIPPED, Policy
-from tuner.agent.selector import N_INPUTS, Judge
+from tuner.agent.selector import N_INPUTS, Selector
 from wrappers.errors import InputError
 
 
@@ -29,9 +30,9 @@ def made_up(seed: int = 0, n_actors: int = 2) -> Policy:
     actors = tuple(
         layers(rng, OBSERVATION_SIZE, 8, 6, len(POLICY_PARAMETERS)) for _ in range(n_actors)
     )
-    judge = Judge(layers(rng, N_INPUTS, 7, 4), layers(rng, N_INPUTS + 8, 5, 1), 12.5)
+    selector = Selector(layers(rng, N_INPUTS, 7, 4), layers(rng, N_INPUTS + 8, 5, 1), 12.5)
     typical = rng.normal(0, 0.1, OBSERVATION_SIZE).astype(np.float32)
-    return Policy(actors, typical, {"seed": seed}, judge)
+    return Policy(actors, typical, {"seed": seed}, selector)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def saved(tmp_path):
     return tmp_path
 
 
-def test_a_saved_policy_acts_and_judges_the_same(saved):
+def test_a_saved_policy_acts_and_selects_the_same(saved):
     rng = np.random.default_rng(1)
     observations = rng.uniform(-1, 1, (5, OBSERVATION_SIZE))
     loaded = Policy.load(saved)
@@ -49,13 +50,31 @@ def test_a_saved_policy_acts_and_judges_the_same(saved):
             loaded.act(observations, turn), made_up().act(observations, turn)
         )
     inputs = rng.normal(size=(3, 4, N_INPUTS)).astype(np.float32)
-    np.testing.assert_array_equal(loaded.judge.scores(inputs), made_up().judge.scores(inputs))
+    np.testing.assert_array_equal(loaded.selector.scores(inputs), made_up().selector.scores(inputs))
     assert loaded.provenance == {"seed": 0}
 
 
-def test_a_policy_without_a_judge_is_kept_as_such(tmp_path):
-    dataclasses.replace(made_up(), judge=None).save(tmp_path)
-    assert Policy.load(tmp_path).judge is None
+def test_a_policy_without_a_selector_is_kept_as_such(tmp_path):
+    dataclasses.replace(made_up(), selector=None).save(tmp_path)
+    assert Policy.load(tmp_path).selector is None
+
+
+def test_a_policy_of_format_2_is_still_read(saved):
+    """It called the selector a judge, and had no merit."""
+    described = json.loads((saved / "policy.json").read_text())
+    tensors = safetensors.numpy.load_file(saved / "policy.safetensors")
+    data = safetensors.numpy.save(
+        {name.replace("selector", "judge"): array for name, array in tensors.items()}
+    )
+    described["judge"] = described.pop("selector")
+    del described["merit"]
+    described |= {"format": 2, "sha256": hashlib.sha256(data).hexdigest()}
+    (saved / "policy.json").write_text(json.dumps(described))
+    (saved / "policy.safetensors").write_bytes(data)
+    inputs = np.random.default_rng(1).normal(size=(3, 4, N_INPUTS)).astype(np.float32)
+    np.testing.assert_array_equal(
+        Policy.load(saved).selector.scores(inputs), made_up().selector.scores(inputs)
+    )
 
 
 def test_the_actors_take_turns():
@@ -104,6 +123,7 @@ def test_other_weights_are_refused(saved):
         ("actions", ["min_snr"]),
         ("features", ["rate"]),
         ("activations", ["relu"]),
+        ("merit", {"name": "net_rate", "unindexed_hit_penalty": 0.3}),
     ],
 )
 def test_a_policy_for_something_else_is_refused(saved, key, value):
@@ -120,11 +140,11 @@ def test_a_policy_for_something_else_is_refused(saved, key, value):
         lambda described: described["actors"][1].pop(),
         lambda described: described["actors"].clear(),
         lambda described: described["actors"].append(described["actors"][0]),
-        lambda described: described["judge"]["encoder"].clear(),
-        lambda described: described["judge"]["head"].__setitem__(0, [5, 3]),
-        lambda described: described.pop("judge"),
-        lambda described: described.update(judge={}),
-        lambda described: described.update(judge=None),
+        lambda described: described["selector"]["encoder"].clear(),
+        lambda described: described["selector"]["head"].__setitem__(0, [5, 3]),
+        lambda described: described.pop("selector"),
+        lambda described: described.update(selector={}),
+        lambda described: described.update(selector=None),
         lambda described: described["actors"].pop(),
     ],
 )
@@ -146,7 +166,6 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path):
 
 
 def test_a_pickle_in_place_of_the_weights_is_not_run(saved):
-    import hashlib
     import pickle
 
     class Trap:

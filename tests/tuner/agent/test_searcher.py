@@ -8,8 +8,8 @@ from envs.observation import FEATURES, OBSERVATION_SIZE, POLICY_PARAMETERS, layo
 from envs.parameter_space import make_space
 from tuner.agent.policy import Policy
 from tuner.agent.searcher import AgentSearcher, Fallback
-from tuner.agent.selector import Judge
-from tuner.agent.selector_training import JudgeNetwork
+from tuner.agent.selector import Selector
+from tuner.agent.selector_training import SelectorNetwork
 from tuner.searchers import make_searcher
 from tuner.session.loop import merit
 
@@ -164,13 +164,13 @@ def test_an_evaluation_without_an_answer_counts_as_nothing_indexed(landscape, sp
     assert all(math.isfinite(value) for value in searcher.suggest().values())
 
 
-def contrarian() -> Judge:
-    """Return a judge who likes the lowest merit best."""
-    network = JudgeNetwork(2).export()
+def contrarian() -> Selector:
+    """Return a selector that likes the lowest merit best."""
+    network = SelectorNetwork(2).export()
     return dataclasses.replace(network, trust=-1e6)
 
 
-def test_recommends_the_highest_merit_where_it_has_no_judge(landscape):
+def test_recommends_the_highest_merit_where_it_has_no_selector(landscape):
     space = make_space(("min_snr", "threshold"), **KNOWN)
     searcher = AgentSearcher(space, always([0.5, -0.5, 0.2, 0.1, -1]))
     for snr, merit_of_it in ((4.0, 0.2), (5.0, 0.4), (6.0, 0.3)):
@@ -178,9 +178,9 @@ def test_recommends_the_highest_merit_where_it_has_no_judge(landscape):
     assert searcher.favourite() == 1
 
 
-def test_its_judge_decides_among_those_that_luck_may_have_ordered(landscape):
+def test_its_selector_decides_among_those_that_luck_may_have_ordered(landscape):
     space = make_space(("min_snr", "threshold"), **KNOWN)
-    policy = dataclasses.replace(always([0.5, -0.5, 0.2, 0.1, -1]), judge=contrarian())
+    policy = dataclasses.replace(always([0.5, -0.5, 0.2, 0.1, -1]), selector=contrarian())
     searcher = AgentSearcher(space, policy)
     measured = []
     for snr in (3.0, 4.0, 5.0, 6.0, 7.0, 8.0):

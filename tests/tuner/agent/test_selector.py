@@ -4,8 +4,8 @@ import torch
 
 from envs.observation import EVALUATION_SIZE, FACTS
 from tuner.agent.networks import silu
-from tuner.agent.selector import N_INPUTS, Judge, judge_inputs
-from tuner.agent.selector_training import JudgeNetwork, Sessions
+from tuner.agent.selector import N_INPUTS, Selector, selector_inputs
+from tuner.agent.selector_training import SelectorNetwork, Sessions
 from tuner.threads import single_threaded_algebra
 
 
@@ -24,20 +24,20 @@ def sessions(n: int, made: int, seed: int = 0) -> tuple[np.ndarray, ...]:
     )
 
 
-def judge_that(trust: float, seed: int = 0) -> Judge:
-    """Return a judge with a random network, who adds so much for the lag."""
+def selector_with(trust: float, seed: int = 0) -> Selector:
+    """Return a selector with a random network, who adds so much for the lag."""
     torch.manual_seed(seed)
-    network = JudgeNetwork(6)
+    network = SelectorNetwork(6)
     torch.nn.init.normal_(network.head[-1].weight)
     exported = network.export()
-    return Judge(exported.encoder, exported.head, trust)
+    return Selector(exported.encoder, exported.head, trust)
 
 
 def test_scores_as_the_network_that_was_trained():
     torch.manual_seed(1)
-    network = JudgeNetwork(9)
+    network = SelectorNetwork(9)
     torch.nn.init.normal_(network.head[-1].weight)
-    inputs = judge_inputs(*sessions(4, 7))
+    inputs = selector_inputs(*sessions(4, 7))
     with torch.no_grad():
         expected = network(torch.as_tensor(inputs)).numpy()
     np.testing.assert_allclose(network.export().scores(inputs), expected, rtol=1e-4, atol=1e-4)
@@ -53,25 +53,27 @@ def test_silu_is_pytorchs():
 def test_the_order_of_the_evaluations_does_not_matter():
     evaluations, merits, facts, prices = sessions(3, 8)
     order = np.random.default_rng(2).permutation(8)
-    judge = judge_that(5.0)
-    scores = judge.scores(judge_inputs(evaluations, merits, facts, prices))
-    shuffled = judge.scores(judge_inputs(evaluations[:, order], merits[:, order], facts, prices))
+    selector = selector_with(5.0)
+    scores = selector.scores(selector_inputs(evaluations, merits, facts, prices))
+    shuffled = selector.scores(
+        selector_inputs(evaluations[:, order], merits[:, order], facts, prices)
+    )
     np.testing.assert_allclose(shuffled, scores[:, order], rtol=1e-5, atol=1e-5)
 
 
-def test_an_untaught_judge_takes_the_highest_merit():
+def test_an_untrained_selector_takes_the_highest_merit():
     drawn = sessions(20, 6)
-    judge = JudgeNetwork(5).export()
-    choice = judge.choose(judge_inputs(*drawn), drawn[1], 200)
+    selector = SelectorNetwork(5).export()
+    choice = selector.choose(selector_inputs(*drawn), drawn[1], 200)
     np.testing.assert_array_equal(choice, drawn[1].argmax(axis=1))
 
 
 @pytest.mark.parametrize("n_frames", [50, 200, 5000])
 def test_nothing_is_taken_that_luck_does_not_explain(n_frames):
-    """This judge would take the worst of all; it gets the worst within two standard errors."""
+    """This selector would take the worst of all; it gets the worst within two standard errors."""
     drawn = sessions(50, 12)
     merits = drawn[1]
-    choice = judge_that(-1e6).choose(judge_inputs(*drawn), merits, n_frames)
+    choice = selector_with(-1e6).choose(selector_inputs(*drawn), merits, n_frames)
     top = merits.max(axis=1)
     error = np.sqrt(top * (1 - top) / n_frames)
     taken = merits[np.arange(50), choice]
@@ -84,11 +86,11 @@ def test_nothing_is_taken_that_luck_does_not_explain(n_frames):
 
 def test_one_evaluation_is_its_own_best():
     drawn = sessions(3, 1)
-    assert judge_that(1.0).choose(judge_inputs(*drawn), drawn[1], 100).tolist() == [0, 0, 0]
+    assert selector_with(1.0).choose(selector_inputs(*drawn), drawn[1], 100).tolist() == [0, 0, 0]
 
 
 def test_inputs_have_the_size_that_the_networks_expect():
-    assert judge_inputs(*sessions(2, 3)).shape == (2, 3, N_INPUTS)
+    assert selector_inputs(*sessions(2, 3)).shape == (2, 3, N_INPUTS)
 
 
 def test_learns_what_tells_the_truly_best():
@@ -97,11 +99,11 @@ def test_learns_what_tells_the_truly_best():
     worth = 0.5 + 0.4 * np.tanh(evaluations[:, :, 7])
     merits = np.random.default_rng(4).uniform(0.29, 0.31, worth.shape).astype(np.float32)
     torch.manual_seed(0)
-    network = JudgeNetwork(16)
+    network = SelectorNetwork(16)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    taught = Sessions(evaluations[:300], merits[:300], worth[:300], facts[:300], prices[:300])
-    network.learn(taught, optimizer, steps=150, batch_size=64, rng=np.random.default_rng(5))
-    inputs = judge_inputs(evaluations[300:, :10], merits[300:, :10], facts[300:], prices[300:])
+    some = Sessions(evaluations[:300], merits[:300], worth[:300], facts[:300], prices[:300])
+    network.learn(some, optimizer, steps=150, batch_size=64, rng=np.random.default_rng(5))
+    inputs = selector_inputs(evaluations[300:, :10], merits[300:, :10], facts[300:], prices[300:])
     choice = network.export().choose(inputs, merits[300:, :10], 200)
     truth = worth[300:, :10]
     chosen = truth[np.arange(100), choice].mean()

@@ -9,34 +9,34 @@ import envs.response.simulated_pool
 from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import Policy
 from tuner.agent.rollout import roll_out
-from tuner.agent.training import Training, train, train_judge, train_seed
+from tuner.agent.training import Training, train, train_seed, train_selector
 from wrappers.errors import InputError
 
 SMALL = Training(
     seeds=(0, 1),
     steps=480,
-    chapters=3,
+    checkpoints=3,
     n_experiments=6,
     n_validation=5,
-    taught=64,
+    imitation_steps=64,
     n_envs=8,
     n_steps=10,
     batch_size=40,
     n_epochs=2,
     hidden=(8,),
-    judge_rounds=2,
-    judge_steps=9,
-    judge_batch=6,
-    judge_width=4,
-    judge_chapters=3,
+    selector_rounds=2,
+    selector_steps=9,
+    selector_batch=6,
+    selector_width=4,
+    selector_checkpoints=3,
 )
 
 
 def weights(directory) -> list[np.ndarray]:
     policy = Policy.load(directory)
     networks = list(policy.actors)
-    if policy.judge is not None:
-        networks += [policy.judge.encoder, policy.judge.head]
+    if policy.selector is not None:
+        networks += [policy.selector.encoder, policy.selector.head]
     return [array for layers in networks for layer in layers for array in layer]
 
 
@@ -50,7 +50,7 @@ def trained(tmp_path_factory):
 def test_writes_a_policy_its_curves_and_where_it_came_from(trained):
     policy = Policy.load(trained)
     assert len(policy.actors) == 2
-    assert policy.judge is not None
+    assert policy.selector is not None
     assert policy.provenance["training"]["steps"] == 480
     assert set(policy.provenance["validation"]) == {"regret_5", "regret_10", "regret_20"}
     assert len((trained / "curves.csv").read_text().splitlines()) == 1 + 2 * 3 + 3
@@ -64,7 +64,7 @@ def test_equal_seeds_train_equal_policies(trained, tmp_path):
 
 
 def test_a_resumed_training_is_the_one_that_never_stopped(trained, tmp_path, monkeypatch):
-    """It is stopped after its first chapter, as Ctrl-C would."""
+    """It is stopped after its first checkpoint, as Ctrl-C would."""
     import tuner.agent.training
 
     save = tuner.agent.training.write_curve
@@ -85,11 +85,11 @@ def test_a_resumed_training_is_the_one_that_never_stopped(trained, tmp_path, mon
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_resumed_judge_is_the_one_that_never_stopped(trained, tmp_path, monkeypatch):
+def test_a_resumed_selector_is_the_one_that_never_stopped(trained, tmp_path, monkeypatch):
     import tuner.agent.training
 
     shutil.copytree(trained, tmp_path / "t")
-    shutil.rmtree(tmp_path / "t" / "judge")
+    shutil.rmtree(tmp_path / "t" / "selector")
     save = tuner.agent.training.write_curve
 
     def save_and_stop(directory, rows):
@@ -98,11 +98,11 @@ def test_a_resumed_judge_is_the_one_that_never_stopped(trained, tmp_path, monkey
 
     monkeypatch.setattr(tuner.agent.training, "write_curve", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
-        train_judge(SMALL, tmp_path / "t")
+        train_selector(SMALL, tmp_path / "t")
     monkeypatch.undo()
-    train_judge(SMALL, tmp_path / "t")
+    train_selector(SMALL, tmp_path / "t")
     for one, other in zip(
-        weights(trained / "judge" / "best"), weights(tmp_path / "t/judge/best"), strict=True
+        weights(trained / "selector" / "best"), weights(tmp_path / "t/selector/best"), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 
@@ -145,7 +145,7 @@ def test_only_train_and_validation_are_ever_drawn(tmp_path, monkeypatch):
     training = dataclasses.replace(SMALL, seeds=(0,))
     train_seed(training, 0, tmp_path / "seed_0")
     drawn_for_actors = len(drawn)
-    train_judge(training, tmp_path)
+    train_selector(training, tmp_path)
     assert set(drawn[:drawn_for_actors]) == {"train", "validation"}
     assert set(drawn[drawn_for_actors:]) == {"train", "validation"}
 
@@ -164,9 +164,9 @@ def test_training_opens_no_file_of_the_shared_data(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "open", noting)
     monkeypatch.setattr(io, "open", noting)
     (tmp_path / "seed_0").mkdir()
-    training = dataclasses.replace(SMALL, seeds=(0,), chapters=1, steps=80)
+    training = dataclasses.replace(SMALL, seeds=(0,), checkpoints=1, steps=80)
     train_seed(training, 0, tmp_path / "seed_0")
-    train_judge(training, tmp_path)
+    train_selector(training, tmp_path)
     assert opened
     assert not [name for name in opened if "shared" in name]
 
@@ -175,7 +175,7 @@ def test_training_opens_no_file_of_the_shared_data(tmp_path, monkeypatch):
 def test_learns_something(tmp_path):
     """A minute of training must leave less regret than an untrained policy."""
     training = Training(
-        steps=100_000, chapters=2, n_experiments=200, n_validation=50, n_envs=64, hidden=(64, 64)
+        steps=100_000, checkpoints=2, n_experiments=200, n_validation=50, n_envs=64, hidden=(64, 64)
     )
     (tmp_path / "seed_0").mkdir()
     train_seed(training, 0, tmp_path / "seed_0")
@@ -194,18 +194,18 @@ def test_the_command_trains_and_says_how_well(tmp_path, monkeypatch):
     """What the command has no option for is as small as in the other tests."""
     from tuner.cli.train import command
 
-    asked = {"steps": 160, "chapters": 1, "n_experiments": 7, "judge_steps": 12}
+    asked = {"steps": 160, "checkpoints": 1, "n_experiments": 7, "selector_steps": 12}
 
     def train_small(training, directory, **options):
         offered = {name: getattr(training, name) for name in ("seeds", *asked)}
         return train(dataclasses.replace(SMALL, **offered), directory, **options)
 
     monkeypatch.setattr("tuner.agent.training.train", train_small)
-    options = ["-o", str(tmp_path / "t"), "--seeds", "1", "--steps", "160", "--chapters", "1"]
-    options += ["--experiments", "7", "--judge-steps", "12", "-j", "1"]
+    options = ["-o", str(tmp_path / "t"), "--seeds", "1", "--steps", "160", "--checkpoints", "1"]
+    options += ["--experiments", "7", "--selector-steps", "12", "-j", "1"]
     result = CliRunner().invoke(command, options, catch_exceptions=False)
     assert result.exit_code == 0
-    assert "1 actor and a judge" in result.stdout
+    assert "1 actor and a selector" in result.stdout
     done = Policy.load(tmp_path / "t").provenance["training"]
     assert {name: done[name] for name in asked} == asked
     assert done["seeds"] == [0]

@@ -18,7 +18,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
 from wrappers.indexing import Indexing
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.settings import Settings
 
 GEOMETRY = """\

@@ -32,7 +32,7 @@ from wrappers.crystfel.stream import read_progress
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.settings import PEAK_FIELDS, Settings
 
 EPIX = """\

@@ -7,7 +7,7 @@ import pytest
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.parameter_space import ParameterSpace, make_space
 from tuner.agent.policy import Policy
-from tuner.agent.selector_training import JudgeNetwork
+from tuner.agent.selector_training import SelectorNetwork
 from tuner.recommendation import read_recommendation, recommend, write_recommendation
 from tuner.session.loop import Budget, best_trial, merit, refined_geometry, run_session
 from tuner.session.store import SessionStore, Trial
@@ -80,7 +80,7 @@ def test_of_equal_settings_the_middle_of_the_plateau_wins(space):
     assert best is not None and best.evaluation.settings.min_snr == 6
 
 
-def test_fresh_frames_judge_the_winner(tmp_path, landscape, make_landscape, space):
+def test_fresh_frames_decide_about_the_winner(tmp_path, landscape, make_landscape, space):
     fresh = make_landscape(first=1000)
     _, outcome = run(tmp_path, landscape, space, n=8, fresh=fresh)
     assert outcome is not None and outcome.on_fresh_frames
@@ -88,10 +88,10 @@ def test_fresh_frames_judge_the_winner(tmp_path, landscape, make_landscape, spac
     assert {o.frame for o in outcome.baseline.outcomes} == set(range(1000, 1200))
 
 
-def test_the_judge_of_the_policy_says_what_is_recommended(tmp_path, landscape, space):
+def test_the_selector_of_the_policy_says_what_is_recommended(tmp_path, landscape, space):
     """This one likes the lowest merit best, of those that luck may have put behind the top."""
-    contrarian = replace(JudgeNetwork(2).export(), trust=-1e6)
-    options = {"searcher": "ppo-only", "policy": replace(Policy.load(), judge=contrarian)}
+    contrarian = replace(SelectorNetwork(2).export(), trust=-1e6)
+    options = {"searcher": "ppo-only", "policy": replace(Policy.load(), selector=contrarian)}
     store, outcome = run(tmp_path, landscape, space, n=12, **options)
     searched = [trial.evaluation for trial in store.trials if trial.stage == "search"]
     top = max(map(merit, searched))

@@ -9,7 +9,8 @@ import pytest
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
-from wrappers.masks.bad_pixels import KINDS, BadPixelMap, find_bad_pixels, spread_frames
+from wrappers.masks.bad_pixel_map import KINDS, BadPixelMap
+from wrappers.masks.bad_pixels import find_bad_pixels, spread_frames
 from wrappers.settings import Settings
 
 SIZE = 96

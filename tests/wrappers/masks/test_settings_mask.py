@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wrappers.detector.geometry import Geometry
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import BITS, SettingsMask, needs_map
 from wrappers.settings import Settings
 

@@ -11,7 +11,7 @@ import pytest
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Frame
+from wrappers.frames.frame import Frame
 from wrappers.peakfinding.peak_batch import PeakBatch
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from wrappers.crystfel.stream import Stream
 from wrappers.detector.geometry import Geometry
-from wrappers.frames.run import Frame, Run
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.prepared_frame import PreparedFrame
 from wrappers.peaks import PeakList

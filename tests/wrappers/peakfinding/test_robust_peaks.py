@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Frame
+from wrappers.frames.frame import Frame
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.settings import Settings

@@ -24,7 +24,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.cxi_reader import CxiPeaks
 from wrappers.frames.run import Run
-from wrappers.masks.bad_pixels import BadPixelMap
+from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.reduction import SettingsSet, reduce_run
 from wrappers.settings import Settings

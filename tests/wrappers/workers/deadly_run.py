@@ -6,7 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-from wrappers.frames.run import Frame, Run
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
 
 
 class DeadlyRun:
