@@ -166,7 +166,7 @@ class Evaluation:
         fields["frame_clens"] = tuple(
             (frame, value, se) for frame, value, se in fields.get("frame_clens", ())
         )
-        settings = Settings(**fields["settings"])
+        settings = Settings.from_dict(fields["settings"])
         return cls(**{**fields, "settings": settings, "outcomes": outcomes})
 
 

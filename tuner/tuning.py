@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
-from envs.objective import GEOMETRY
+from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
@@ -34,7 +33,7 @@ from wrappers.frames.run import Run
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
-from wrappers.peakfinding.robust_peaks import photon_adu
+from wrappers.peak_finders import PEAK_FINDERS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -66,9 +65,9 @@ class Request:
         Size of the tuning sample; None takes every frame.
     tuned : tuple of str
         The tuned settings.
-    peaks : str
-        The peak finder whose settings are tuned, of `wrappers.settings.FINDERS`. The baseline is
-        CrystFEL's defaults in any case.
+    peak_finder : str
+        The peak finder whose settings are tuned, of `wrappers.peak_finders.PEAK_FINDERS`. The
+        baseline is CrystFEL's defaults in any case.
     clen_range : float
         ``clen`` is sought within this fraction of the geometry's.
     seed : int
@@ -86,7 +85,7 @@ class Request:
     searcher: str = "gp"
     n_frames: int | None = 200
     tuned: tuple[str, ...] = DEFAULT_TUNED
-    peaks: str = "peakfinder8"
+    peak_finder: str = "peakfinder8"
     clen_range: float = 0.05
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
@@ -141,10 +140,10 @@ def tune(
     ProgramError
         If the indexer cannot be run.
     """
-    if request.searcher in AGENTS and request.peaks != "peakfinder8":
+    if request.searcher in AGENTS and request.peak_finder != "peakfinder8":
         raise InputError(
             f"the {request.searcher} searcher was trained with peakfinder8 and knows no "
-            f"{request.peaks} peak finder: choose --searcher gp"
+            f"{request.peak_finder} peak finder: choose --searcher gp"
         )
     if request.policy is not None and request.searcher not in AGENTS:
         raise InputError(
@@ -260,8 +259,8 @@ def search_space(
         largest_radius=float(radii[np.isfinite(radii)].max()),
         photon_energy=energy,
         clen_range=request.clen_range,
-        peaks=request.peaks,
-        photon=photon_adu(geometry, energy) if request.peaks == "robust" else math.nan,
+        peak_finder=request.peak_finder,
+        photon=PEAK_FINDERS.get(request.peak_finder).photon(geometry, energy),
     )
 
 

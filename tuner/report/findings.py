@@ -10,7 +10,6 @@ from typing import Any
 
 from envs.evaluation import Evaluation
 from tuner.recommendation import (
-    UNITS,
     Recommendation,
     drift_of,
     recommend,
@@ -23,7 +22,7 @@ from tuner.session.store import SessionStore, Trial
 from tuner.statistics import PairedDifference, paired_difference
 from wrappers.lattices.geometry_drift import Drift
 
-__all__ = ["Findings", "find", "leaders", "unit_of"]
+__all__ = ["Findings", "find", "leaders"]
 
 
 @dataclass(frozen=True)
@@ -137,12 +136,6 @@ def _known_so_far(store: SessionStore, first: Trial) -> dict[str, Any]:
         if "clen" in known["tuned"] and isinstance(span, float):
             known["clen_bounds"] = [nominal * (1 - span), nominal * (1 + span)]
     return known
-
-
-def unit_of(name: str) -> str:
-    """Return a setting's unit, without explanations."""
-    unit = UNITS.get(name, "").split(";")[0].split(",")[0]
-    return "px" if unit == "pixels" else unit
 
 
 def leaders(trials: Sequence[Trial]) -> tuple[int, ...]:
