@@ -109,7 +109,7 @@ def _measure(
     sessions = []
     with (
         closing(indexer),
-        LiveEvaluator(run, geometry, cell, indexer, range(len(run)), jobs=jobs) as evaluator,
+        LiveEvaluator(run, cell, indexer, range(len(run)), jobs=jobs) as evaluator,
     ):
         points = list(itertools.product(MIN_SNR, MIN_PIX_COUNT))
         with progress_bar("table", len(points)) as show:

@@ -82,7 +82,7 @@ def _record_one(name: str) -> Path:
         )
         indexer = FastIndexer(geometry, cell)
         with LiveEvaluator(
-            run, geometry, cell, indexer, frames, max_decoys=MAX_DECOYS, memory=4 << 30
+            run, cell, indexer, frames, max_decoys=MAX_DECOYS, memory=4 << 30
         ) as evaluator:
             record_table(evaluator.evaluate_all, space, grid_of(space), path)
     return path

@@ -32,7 +32,7 @@ def indexed_frames(request: Request, settings: Settings) -> frozenset[int]:
     run = Run.open(request.data, geometry)
     with (
         closing(make_indexer(request.indexer, geometry, cell, jobs=2)) as indexer,
-        LiveEvaluator(run, geometry, cell, indexer, range(len(run)), max_decoys=0) as evaluator,
+        LiveEvaluator(run, cell, indexer, range(len(run)), max_decoys=0) as evaluator,
     ):
         return evaluator.evaluate(settings).indexed_frames
 

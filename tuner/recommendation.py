@@ -275,7 +275,7 @@ def clen_change(recommendation: Recommendation) -> float:
             "the recommendation does not say from which camera length it started "
             "(geometry_clen in [provenance]): run the session again"
         )
-    return recommendation.settings.clen - nominal
+    return recommendation.settings.clen_change(nominal)
 
 
 def applied_settings(recommendation: Recommendation, nominal_clen: float) -> Settings:

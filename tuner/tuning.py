@@ -17,7 +17,7 @@ from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
-from tuner.fingerprint import fingerprint
+from tuner.fingerprint import data_fingerprint, fingerprint
 from tuner.indexers import IndexerChoice, make_indexer
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
@@ -29,7 +29,8 @@ from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
@@ -58,7 +59,9 @@ class Request:
 
     Attributes
     ----------
-    data, geometry, cell : Path
+    data : path or str
+        A file, or an address: see `wrappers.frames.opening.open_source`.
+    geometry, cell : Path
     searcher : str
         A name in `tuner.searchers.SEARCHERS`.
     n_frames : int or None
@@ -79,7 +82,7 @@ class Request:
         Directory of the agent's policy; the shipped one by default.
     """
 
-    data: Path
+    data: Address
     geometry: Path
     cell: Path
     searcher: str = "gp"
@@ -91,6 +94,10 @@ class Request:
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
     stop_early: bool = False
     policy: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not is_address(self.data):
+            object.__setattr__(self, "data", Path(self.data))
 
 
 def tune(
@@ -153,20 +160,20 @@ def tune(
     policy = None if request.policy is None else Policy.load(request.policy)
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
-    run = Run.open(request.data, geometry)
+    run = open_source(request.data, geometry)
     indexer = make_indexer(request.indexer, geometry, cell, jobs=1 if cluster else jobs)
     on_indexer(indexer.name)
     sample, others = sample_frames(run, request.n_frames, request.seed)
     config = {
         **{key: _plain(value) for key, value in asdict(request).items() if key not in HOW},
         "indexer": indexer.name,
-        "data_sha256": fingerprint(request.data, *run.files),
+        "data_sha256": data_fingerprint(request.data, run),
         "geometry_sha256": fingerprint(request.geometry),
         "cell_sha256": fingerprint(request.cell),
         **_policy_files(request.policy),
     }
     # Everything that may be refused comes before the session is begun.
-    space = search_space(request, run, geometry, sample)
+    space = search_space(request, run, sample)
     if needs_map(space.base):
         run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume))
     store = _open_store(directory, config, resume)
@@ -179,7 +186,6 @@ def tune(
         def evaluator(frames: list[int], max_decoys: int = DECOYS) -> LiveEvaluator:
             live = LiveEvaluator(
                 run,
-                geometry,
                 cell,
                 indexer,
                 frames,
@@ -225,7 +231,7 @@ def _policy_files(policy: Path | None) -> dict[str, str]:
     return {"policy_sha256": fingerprint(*files)}
 
 
-def _bad_pixels(run: Run, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
+def _bad_pixels(run: FrameSource, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
     """Return the session's map of bad pixels, made of its sample when it begins."""
     if resume and path.exists():
         return BadPixelMap.load(path, run.geometry)
@@ -245,10 +251,9 @@ def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> Sessio
     return store
 
 
-def search_space(
-    request: Request, run: Run, geometry: Geometry, sample: Sequence[int]
-) -> ParameterSpace:
+def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
+    geometry = run.geometry
     radii = geometry.radius_map()
     energy = run.photon_energy(sample[0])
     return make_space(
@@ -265,7 +270,7 @@ def search_space(
 
 
 def _provenance(
-    store: SessionStore, run: Run, space: ParameterSpace, outcome: Outcome
+    store: SessionStore, run: FrameSource, space: ParameterSpace, outcome: Outcome
 ) -> dict[str, Any]:
     evaluations = [trial.evaluation for trial in store.trials]
     return {

@@ -26,7 +26,7 @@ from envs.simulation.rendering import FrameTruth
 from envs.simulation.simulator import read_truth, simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
-from wrappers.frames.run import Run
+from wrappers.frames.opening import open_source
 from wrappers.indexing import Indexer, Indexing, Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.masks.bad_pixels import find_bad_pixels
@@ -157,7 +157,7 @@ def observe_experiment(
     with tempfile.TemporaryDirectory() as folder:
         paths = simulate_run(draw.experiment, Path(folder) / "run", n_frames)
         geometry, cell = Geometry.read(paths.geometry), Cell.read(paths.cell)
-        run = Run.open(paths.data, geometry)
+        run = open_source(paths.data, geometry)
         truths = read_truth(paths.truth)
         bad = find_bad_pixels(run)
         run = run.with_bad_pixels(bad)
@@ -166,7 +166,7 @@ def observe_experiment(
         if chosen is not None:
             settings = [settings[i] for i in chosen]
         evaluator = LiveEvaluator(
-            run, geometry, cell, make_indexer(geometry, cell), range(n_frames),
+            run, cell, make_indexer(geometry, cell), range(n_frames),
             max_decoys=max_decoys, memory=4 << 30,
         )  # fmt: skip
         with evaluator:

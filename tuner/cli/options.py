@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tuner.indexers import IndexerChoice
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.source import FrameSource
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.registry import Registry
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
@@ -25,6 +26,7 @@ from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
 __all__ = [
     "PEAK_FINDER_FLAGS",
     "RegistryChoice",
+    "SourceName",
     "cell_option",
     "data_argument",
     "geometry_option",
@@ -50,7 +52,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 existing = click.Path(path_type=Path)
 
-data_argument = click.argument("data", type=existing, metavar="DATA")
+
+class SourceName(click.ParamType):
+    """The name of a file, as a path, or an address, as it is."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Address:
+        """Return the path or the address."""
+        return value if is_address(value) else Path(value)
+
+
+data_argument = click.argument("data", type=SourceName(), metavar="DATA")
 geometry_option = click.option(
     "-g", "--geometry", type=existing, required=True, help="CrystFEL geometry file (.geom)."
 )
@@ -147,7 +160,7 @@ def settings_options(function: F) -> F:
     )(function)
 
 
-def settings_from(options: dict[str, Any], run: Run) -> Settings:
+def settings_from(options: dict[str, Any], run: FrameSource) -> Settings:
     """Return the settings that the options of `settings_options` name, for a run."""
     from tuner.recommendation import applied_settings, read_recommendation
 
@@ -207,13 +220,14 @@ def indexer_choice(options: dict[str, Any]) -> IndexerChoice:
     )
 
 
-def open_run(data: Path, geometry: Path) -> tuple[Run, Geometry]:
-    """Read the geometry and open the run."""
-    read = Geometry.read(geometry)
-    return Run.open(data, read), read
+def open_run(data: Address, geometry: Path) -> FrameSource:
+    """Open a run with its geometry; it is closed when the command ends."""
+    run = open_source(data, Geometry.read(geometry))
+    click.get_current_context().call_on_close(run.close)
+    return run
 
 
-def with_bad_pixels(run: Run, settings: Settings, mask: Path | None) -> Run:
+def with_bad_pixels(run: FrameSource, settings: Settings, mask: Path | None) -> FrameSource:
     """Return the run with a map of its bad pixels, where the settings need one.
 
     The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.

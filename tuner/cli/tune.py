@@ -39,6 +39,7 @@ from tuner.session.loop import Budget
 from tuner.session.store import SessionStore, Trial
 from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
+from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT
 
@@ -119,7 +120,7 @@ SECONDS_OF_SILENCE = 60.0
 @jobs_option
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     cell: Path,
     output: Path,

@@ -573,7 +573,7 @@ def test_the_script_reaches_the_evaluated_rate(small_run, indexamajig, tmp_path)
     geometry, cell = Geometry.read(small_run.geometry), Cell.read(small_run.cell)
     run = Run.open(small_run.data, geometry)
     indexer = CrystfelIndexer(geometry, cell, program=indexamajig, jobs=1)
-    with LiveEvaluator(run, geometry, cell, indexer, list(range(len(run)))) as evaluator:
+    with LiveEvaluator(run, cell, indexer, list(range(len(run)))) as evaluator:
         expected = evaluator.evaluate(settings)
     recommendation = Recommendation(
         settings,
