@@ -10,15 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
+from envs.evaluators.live import LiveEvaluator, sample_frames
 from envs.geometry_rule import GEOMETRY
-from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
+from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.searchers import AGENTS
@@ -31,10 +29,10 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address, open_source
 from wrappers.frames.source import FrameSource
+from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
-from wrappers.peak_finders import PEAK_FINDERS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -48,9 +46,7 @@ HOW = ("indexer", "stop_early")
 """Fields of a request that a resumed session may change; the indexer's name it may not."""
 
 DECOYS = 50
-DEAR_DECOYS = 20
-"""With CrystFEL a decoy costs several times as much as a crystal: xgandalf tries it again and
-again (thaumatin: 15 crystals take 6 core-seconds, their decoys 18)."""
+"""Of an evaluation on fresh frames."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,9 @@ def tune(
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
     run = open_source(request.data, geometry)
-    indexer = make_indexer(request.indexer, geometry, cell, jobs=1 if cluster else jobs)
+    choice = request.indexer.settled()
+    kind = INDEXERS.get(choice.name)
+    indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)
     on_indexer(indexer.name)
     sample, others = sample_frames(run, request.n_frames, request.seed)
     config = {
@@ -199,7 +197,7 @@ def tune(
 
         outcome = run_session(
             store,
-            evaluator(sample, DEAR_DECOYS if request.indexer.crystfel else DECOYS),
+            evaluator(sample, kind.most_decoys),
             space,
             searcher=request.searcher,
             budget=budget,
@@ -211,12 +209,12 @@ def tune(
         )
     recommendation = None
     if outcome is not None:
-        checks = {"crystfel": _program()} if request.indexer.crystfel else {}
-        if request.indexer.crystfel and not outcome.ended_by_failure:
+        checks = {"crystfel": _program()} if kind.of_crystfel else {}
+        if kind.of_crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
-                outcome.best, run, request.geometry, cell, request.indexer, jobs=jobs
+                outcome.best, run, request.geometry, cell, choice, jobs=jobs
             )
-        provenance = _provenance(store, run, space, outcome)
+        provenance = {**_provenance(store, run, space, outcome), **choice.record()}
         recommendation = recommend(outcome.best, outcome.baseline, provenance, checks)
         write_recommendation(recommendation, directory / "recommended.toml")
     write_report(store, recommendation, directory / "report.html")
@@ -253,19 +251,12 @@ def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> Sessio
 
 def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
-    geometry = run.geometry
-    radii = geometry.radius_map()
-    energy = run.photon_energy(sample[0])
-    return make_space(
+    return run_space(
+        run,
+        sample,
         request.tuned,
-        background=background_level(run, sample),
-        camera_length=run.nominal_clen,
-        pixel_size=1 / geometry.panels[0].res,
-        largest_radius=float(radii[np.isfinite(radii)].max()),
-        photon_energy=energy,
         clen_range=request.clen_range,
         peak_finder=request.peak_finder,
-        photon=PEAK_FINDERS.get(request.peak_finder).photon(geometry, energy),
     )
 
 
