@@ -6,10 +6,14 @@ import hashlib
 import os
 from pathlib import Path
 
+from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
 
-__all__ = ["data_fingerprint", "fingerprint"]
+__all__ = ["LINKED", "data_fingerprint", "fingerprint", "linked_fingerprint"]
+
+LINKED = "linked_sha256"
+"""What a session calls the fingerprint of external masks and of data behind links."""
 
 WHOLE_FILE_LIMIT = 64 << 20
 
@@ -34,6 +38,16 @@ def data_fingerprint(name: Address, run: FrameSource) -> str:
     """
     files = [*([] if is_address(name) else [Path(name)]), *run.files]
     return fingerprint(*files) if files else f"address:{os.fspath(name)}"
+
+
+def linked_fingerprint(run: FrameSource) -> dict[str, str]:
+    """Return the `fingerprint` of what a run's files and masks link to, under `LINKED`.
+
+    Nothing where they link to nothing.
+    """
+    own = {path.resolve() for path in run.files}
+    linked = [path for path in files_of_run(run) if path.resolve() not in own]
+    return {LINKED: fingerprint(*linked)} if linked else {}
 
 
 def _of_one(path: Path) -> str:

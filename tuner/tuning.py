@@ -16,17 +16,18 @@ from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
 from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
-from tuner.fingerprint import data_fingerprint, fingerprint
+from tuner.fingerprint import LINKED, data_fingerprint, fingerprint, linked_fingerprint
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.searchers import AGENTS
 from tuner.session.loop import Budget, Outcome, run_session
+from tuner.session.ownership import owned
 from tuner.session.store import SessionStore, Trial
 from wrappers.cell import Cell
 from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError
+from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address, is_address, open_source
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
@@ -139,10 +140,28 @@ def tune(
     Raises
     ------
     InputError
-        If a file cannot be used, or the session to resume was begun with other inputs.
+        If a file cannot be used, the session to resume was begun with other inputs, or another
+        process is writing it.
     ProgramError
         If the indexer cannot be run.
     """
+    with owned(directory):
+        return _tune(
+            request, directory, budget, jobs, cluster, resume, on_indexer, on_trial, on_progress
+        )
+
+
+def _tune(
+    request: Request,
+    directory: Path,
+    budget: Budget,
+    jobs: int,
+    cluster: Client | None,
+    resume: bool,
+    on_indexer: Callable[[str], None],
+    on_trial: Callable[[Trial], None],
+    on_progress: Callable[[int, int], None],
+) -> Recommendation | None:
     if request.searcher in AGENTS and request.peak_finder != "peakfinder8":
         raise InputError(
             f"the {request.searcher} searcher was trained with peakfinder8 and knows no "
@@ -168,6 +187,7 @@ def tune(
         "data_sha256": data_fingerprint(request.data, run),
         "geometry_sha256": fingerprint(request.geometry),
         "cell_sha256": fingerprint(request.cell),
+        **linked_fingerprint(run),
         **_policy_files(request.policy),
     }
     # Everything that may be refused comes before the session is begun.
@@ -209,14 +229,21 @@ def tune(
         )
     recommendation = None
     if outcome is not None:
-        checks = {"crystfel": _program()} if kind.of_crystfel else {}
+        checks: dict[str, Any] = {"crystfel": _program()} if kind.of_crystfel else {}
+        provenance = {**_provenance(store, run, space, outcome), **choice.record()}
+
+        def write() -> Recommendation:
+            found = recommend(outcome.best, outcome.baseline, provenance, checks)
+            write_recommendation(found, directory / "recommended.toml")
+            return found
+
+        # Before the last check: whatever becomes of that, this is on disk.
+        recommendation = write()
         if kind.of_crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
                 outcome.best, run, request.geometry, cell, choice, jobs=jobs
             )
-        provenance = {**_provenance(store, run, space, outcome), **choice.record()}
-        recommendation = recommend(outcome.best, outcome.baseline, provenance, checks)
-        write_recommendation(recommendation, directory / "recommended.toml")
+            recommendation = write()
     write_report(store, recommendation, directory / "report.html")
     return recommendation
 
@@ -239,9 +266,17 @@ def _bad_pixels(run: FrameSource, sample: list[int], path: Path, resume: bool) -
 def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> SessionStore:
     if not resume:
         return SessionStore.create(directory, config)
-    store = SessionStore.open(directory)
+    store = SessionStore.open(directory, mend=True)
     for key, value in config.items():
+        if key == LINKED and key not in store.config:
+            continue  # begun before linked files were noted
         if store.config.get(key) != value:
+            if key == LINKED:
+                raise InputError(
+                    f"the files behind the links of {config['data']}, or the geometry's mask "
+                    f"files, are no longer those that {directory} was begun with: put them back, "
+                    "or name another directory"
+                )
             raise InputError(
                 f"{directory} was begun with {key} = {store.config.get(key)}, not {value}: "
                 "resume it with what it was begun with, or name another directory"
@@ -291,13 +326,17 @@ def _provenance(
 
 
 def _program() -> dict[str, Any]:
-    """Return what CrystFEL was found here."""
-    program = require_program(None)
+    """Return what CrystFEL was found here, or why none is any more."""
+    try:
+        program = require_program(None)
+        stays = can_serve(program)
+    except (ProgramError, OSError) as error:
+        return {"not_known": str(error)}
     return {
         "version": program.version,
         "program": program.path,
         "indexers": list(program.indexers),
-        "stays": can_serve(program),
+        "stays": stays,
     }
 
 

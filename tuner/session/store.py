@@ -92,10 +92,11 @@ class SessionStore:
         return cls(directory, config, [])
 
     @classmethod
-    def open(cls, directory: Path) -> SessionStore:
+    def open(cls, directory: Path, *, mend: bool = False) -> SessionStore:
         """Open an existing session.
 
-        A last line that a killed session left half-written is dropped.
+        A last line that is not whole is left out: a session was killed while it wrote it, or is
+        writing it. `mend` drops it from the file, too, which is for the session's owner to do.
 
         Raises
         ------
@@ -126,7 +127,7 @@ class SessionStore:
                 )
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{log}, line {len(trials) + 1} is damaged: {error}") from error
-        if len(complete) < len(lines):
+        if mend and len(complete) < len(lines):
             write_whole(log, "".join(complete))
         return cls(directory, config, trials)
 
