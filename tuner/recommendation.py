@@ -161,7 +161,8 @@ def write_recommendation(recommendation: Recommendation, path: Path) -> None:
     )
     for name, values in recommendation.as_dict().items():
         table = tomlkit.table()
-        for key, value in values.items():
+        # A table within a table ends it.
+        for key, value in sorted(values.items(), key=lambda each: isinstance(each[1], Mapping)):
             item = tomlkit.item(value)
             if name == "settings" and key in UNITS:
                 item.comment(UNITS[key])

@@ -59,7 +59,7 @@ def write_report(store: SessionStore, recommendation: Recommendation | None, pat
 
 def title_of(store: SessionStore) -> str:
     """Return the title of a session's report."""
-    return f"sfx-tuner: {Path(str(store.config.get('data', store.directory))).name}"
+    return f"sfx-tuner: {Path(store.config.data or store.directory).name}"
 
 
 def render_body(
@@ -99,7 +99,7 @@ def _provenance(found: Findings) -> str:
     values = dict(found.recommendation.provenance) if found.recommendation else {}
     rows = [
         (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for name, value in {**found.store.config, **values}.items()
+        for name, value in {**found.store.config.as_dict(), **values}.items()
     ]
     return section(
         "provenance", "Provenance", table(("", ""), rows, kind="provenance", text=(0, 1))

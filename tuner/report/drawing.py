@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from numpy.typing import ArrayLike
 
 from tuner.report.style import COLOURS
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 
 __all__ = ["GROUPS", "TOKENS", "group_of", "legend", "logarithmic", "percent", "points", "svg"]
 

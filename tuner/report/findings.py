@@ -9,11 +9,11 @@ from typing import Any
 
 from envs.evaluation import Evaluation
 from tuner.recommendation import UNITS, Recommendation, recommend, settings_digest, shown
-from tuner.session.loop import merit, tuning_trials
-from tuner.session.store import SessionStore, Trial
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from tuner.statistics import PairedDifference, paired_difference
 
-__all__ = ["Findings", "find", "leaders", "unit_of"]
+__all__ = ["Findings", "find", "unit_of"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Findings:
     best, baseline : Evaluation or None
         The recommended settings' and the default ones', on the same frames.
     incumbents : tuple of int
-        For each trial the number of the trial that led after it; -1 for none.
+        For each trial the number of the one that was best after it; -1 for none.
     finished : bool
         Whether the session has ended with a recommendation.
     amended : str
@@ -49,7 +49,7 @@ class Findings:
     @property
     def tuned(self) -> list[str]:
         """Names of the tuned settings."""
-        return list(self.store.config.get("tuned", ()))
+        return list(self.store.config.tuned)
 
     @property
     def measured(self) -> list[Trial]:
@@ -88,7 +88,7 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
         so far takes its place; where it was edited by hand, what it was before.
     """
     trials = tuple(store.trials)
-    incumbents = leaders(trials)
+    incumbents = tuple(trial.best for trial in trials)
     finished = recommendation is not None
     recommendation, amended = _own(trials, recommendation)
     best = baseline = None
@@ -96,7 +96,7 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
         best, baseline = _pair(trials, recommendation)
     elif incumbents and incumbents[-1] >= 0 and trials[0].evaluation.n_frames:
         best, baseline = trials[incumbents[-1]].evaluation, trials[0].evaluation
-        recommendation = recommend(best, baseline, {"tuned": list(store.config.get("tuned", ()))})
+        recommendation = recommend(best, baseline, {"tuned": list(store.config.tuned)})
     return Findings(store, trials, recommendation, best, baseline, incumbents, finished, amended)
 
 
@@ -104,19 +104,6 @@ def unit_of(name: str) -> str:
     """Return a setting's unit, without explanations."""
     unit = UNITS.get(name, "").split(";")[0].split(",")[0]
     return "px" if unit == "pixels" else unit
-
-
-def leaders(trials: Sequence[Trial]) -> tuple[int, ...]:
-    """Return who led after each trial; trials that were dropped early do not count."""
-    whole = max((t.evaluation.n_frames for t in tuning_trials(trials)), default=0)
-    leader, led = -1, []
-    for trial in trials:
-        evaluation = trial.evaluation
-        counts = trial.stage != "fresh" and evaluation.n_indexed and evaluation.n_frames == whole
-        if counts and (leader < 0 or merit(evaluation) > merit(trials[leader].evaluation) + 1e-9):
-            leader = trial.number
-        led.append(leader)
-    return tuple(led)
 
 
 def _own(

@@ -170,7 +170,7 @@ class _Remembered:
 
 def _open(store: SessionStore) -> tuple[Run, Cell]:
     """Open the session's run, if it is still the one that was measured."""
-    paths = {name: Path(str(store.config.get(name))) for name in ("data", "geometry", "cell")}
+    paths = {name: Path(getattr(store.config, name)) for name in ("data", "geometry", "cell")}
     for path in paths.values():
         if not path.is_file():
             raise InputError(f"{path} is not there")
@@ -181,7 +181,7 @@ def _open(store: SessionStore) -> tuple[Run, Cell]:
         "geometry": (paths["geometry"],),
         "cell": (paths["cell"],),
     }.items():
-        if fingerprint(*files) != store.config.get(f"{name}_sha256"):
+        if fingerprint(*files) != getattr(store.config, f"{name}_sha256"):
             raise InputError(f"{paths[name]} is no longer what the session was run with")
     bad_pixels = store.directory / "bad_pixels.h5"
     if bad_pixels.exists():
@@ -192,7 +192,7 @@ def _open(store: SessionStore) -> tuple[Run, Cell]:
 def _views(
     store: SessionStore, run: Run, cell: Cell, evaluation: Evaluation, frames: list[int]
 ) -> dict[int, View]:
-    indexer = _Remembered(str(store.config.get("indexer")))
+    indexer = _Remembered(store.config.indexer)
     kept = store.directory / "indexed"
     with LiveEvaluator(
         run, run.geometry, cell, indexer, frames, memory=0, cache=kept if kept.exists() else None

@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 
 from envs.geometry_rule import FEWEST_INDEXED
+from envs.objective import Merit
 from tuner.report.drawing import group_of, legend
 from tuner.report.findings import Findings, unit_of
 from tuner.report.html import grid, paragraph, picture, section, table
@@ -28,8 +29,7 @@ from tuner.report.trends import (
     scale_picture,
     shift_picture,
 )
-from tuner.session.loop import merit
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 
 __all__ = [
     "geometry_section",
@@ -104,7 +104,7 @@ def landscape_section(found: Findings) -> str:
         return ""
     settings = [trial.evaluation.settings for trial in trials]
     varied = [name for name in found.tuned if len({getattr(each, name) for each in settings}) > 1]
-    ranked, about = _importance(trials, varied)
+    ranked, about = _importance(trials, varied, found.store.config.merit)
     parts = [about]
     if ranked:
         parts.append(picture(importance_picture(ranked)))
@@ -112,7 +112,9 @@ def landscape_section(found: Findings) -> str:
     return section("importance", "What matters", *parts, _response(found, trials, names))
 
 
-def _importance(trials: Sequence[Trial], varied: Sequence[str]) -> tuple[list[Importance], str]:
+def _importance(
+    trials: Sequence[Trial], varied: Sequence[str], merit: Merit
+) -> tuple[list[Importance], str]:
     if len(trials) < FEWEST_FOR_IMPORTANCE or len(varied) < 2:
         return [], paragraph(
             f"Too few evaluations ({len(trials)} that differ only in what was tuned) to tell how "

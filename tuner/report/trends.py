@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, wilson_interval
 from tuner.report.drawing import GROUPS, TOKENS, group_of, logarithmic, percent, points, svg
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 
 __all__ = [
     "clen_picture",

@@ -19,8 +19,7 @@ __all__ = ["apply_section", "opening"]
 
 def opening(found: Findings) -> str:
     """Return what comes first: the recommendation and its evidence."""
-    config = found.store.config
-    name = escape(str(config.get("data", "")).rsplit("/", 1)[-1])
+    name = escape(found.store.config.data.rsplit("/", 1)[-1])
     head = f"<header><h1>sfx-tuner · {name}</h1>\n"
     evidence = found.evidence
     if not evidence.get("n_frames"):

@@ -12,7 +12,7 @@ from rich.console import Console
 from envs.evaluation import Evaluation, FrameOutcome
 from tuner.display.live import LiveTable
 from tuner.session.loop import Budget
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 from wrappers.settings import CRYSTFEL_DEFAULTS
 
 TUNED = ("min_snr", "threshold")

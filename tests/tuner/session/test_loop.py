@@ -10,7 +10,8 @@ from tuner.agent.policy import Policy
 from tuner.agent.selector_training import SelectorNetwork
 from tuner.recommendation import read_recommendation, recommend, write_recommendation
 from tuner.session.loop import Budget, best_trial, merit, refined_geometry, run_session
-from tuner.session.store import SessionStore, Trial
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from wrappers.errors import InputError, ProgramError
 from wrappers.settings import CRYSTFEL_DEFAULTS
 
