@@ -15,6 +15,7 @@ from wrappers.errors import ProgramError
 from wrappers.frames.run import Run
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask
+from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import Settings
 
 __all__ = ["check_own_search"]
@@ -50,8 +51,8 @@ def check_own_search(
         of CrystFEL's own search. Where that cannot be done ``not_done`` says why.
     """
     settings = evaluation.settings
-    if settings.peaks != "peakfinder8":
-        return {"not_done": f"CrystFEL has no {settings.peaks} peak search"}
+    if not PEAK_FINDERS.get(settings.peak_finder).in_crystfel:
+        return {"not_done": f"CrystFEL has no {settings.peak_finder} peak search"}
     names = [run.name(outcome.frame) for outcome in evaluation.outcomes]
     clen_change = 0.0 if settings.clen is None else settings.clen - run.nominal_clen
     try:

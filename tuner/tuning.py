@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from wrappers.frames.run import Run
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
-from wrappers.peakfinding.robust_peaks import photon_adu
+from wrappers.peak_finders import PEAK_FINDERS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -64,9 +63,9 @@ class Request:
         Size of the tuning sample; None takes every frame.
     tuned : tuple of str
         The tuned settings.
-    peaks : str
-        The peak finder whose settings are tuned, of `wrappers.settings.FINDERS`. The baseline is
-        CrystFEL's defaults in any case.
+    peak_finder : str
+        The peak finder whose settings are tuned, of `wrappers.peak_finders.PEAK_FINDERS`. The
+        baseline is CrystFEL's defaults in any case.
     clen_range : float
         ``clen`` is sought within this fraction of the geometry's.
     seed : int
@@ -84,7 +83,7 @@ class Request:
     searcher: str = "gp"
     n_frames: int | None = 200
     tuned: tuple[str, ...] = DEFAULT_TUNED
-    peaks: str = "peakfinder8"
+    peak_finder: str = "peakfinder8"
     clen_range: float = 0.05
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
@@ -154,7 +153,7 @@ def tune(
         searcher=request.searcher,
         n_frames=request.n_frames,
         tuned=request.tuned,
-        peaks=request.peaks,
+        peak_finder=request.peak_finder,
         clen_range=request.clen_range,
         seed=request.seed,
         indexer=indexer.name,
@@ -220,10 +219,10 @@ def tune(
 def _refuse_unfit_searcher(request: Request) -> None:
     """Raise InputError where the searcher cannot do what is asked of it."""
     kind = SEARCHERS.get(request.searcher)
-    if kind.peak_finders and request.peaks not in kind.peak_finders:
+    if kind.peak_finders and request.peak_finder not in kind.peak_finders:
         raise InputError(
             f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "
-            f"knows no {request.peaks} peak finder: choose --searcher gp"
+            f"knows no {request.peak_finder} peak finder: choose --searcher gp"
         )
     if request.policy is not None and not kind.takes_policy:
         able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).takes_policy)
@@ -269,8 +268,8 @@ def search_space(
         largest_radius=float(radii[np.isfinite(radii)].max()),
         photon_energy=energy,
         clen_range=request.clen_range,
-        peaks=request.peaks,
-        photon=photon_adu(geometry, energy) if request.peaks == "robust" else math.nan,
+        peak_finder=request.peak_finder,
+        photon=PEAK_FINDERS.get(request.peak_finder).photon(geometry, energy),
     )
 
 

@@ -139,7 +139,7 @@ class TableEvaluator:
             arrays["refined"] = arrays.pop("asked")
         self._arrays = arrays
         self.grid = {name: np.array(values) for name, values in about["grid"].items()}
-        self.base = Settings(**about["base"])
+        self.base = Settings.from_dict(about["base"])
         known = about["known"]
         if known is not None:
             known["background"] = tuple(known["background"])

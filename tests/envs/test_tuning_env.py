@@ -112,7 +112,7 @@ def test_the_executed_settings_are_those_that_the_space_decodes(env, space):
         action = rng.uniform(-1.1, 1.1, 5).astype(np.float32)
         *_, info = env.step(action)
         expected = space.decode((action[:4].astype(float) + 1) / 2).as_dict()
-        assert info["settings"].pop("peaks") == expected.pop("peaks")
+        assert info["settings"].pop("peak_finder") == expected.pop("peak_finder")
         assert info["settings"] == pytest.approx(expected, rel=1e-12)
 
 

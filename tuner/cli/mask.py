@@ -19,11 +19,9 @@ from tuner.cli.options import (
     stderr,
 )
 from wrappers.errors import InputError
-from wrappers.settings import Settings
+from wrappers.settings import ABOUT, Settings
 
 __all__ = ["command"]
-
-DEFAULT_SIGMA = 5.0
 
 MANY_CLUSTERED = 0.5
 """Share of hot and noisy pixels with a neighbour of that kind: true ones are mostly alone."""
@@ -33,7 +31,7 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
     return click.option(
         f"--{kind}-sigma",
         type=click.FloatRange(min=0),
-        default=DEFAULT_SIGMA,
+        default=ABOUT[f"mask_{kind}_sigma"].start,
         show_default=True,
         help=f"Mask pixels that are so many robust σ {meaning} (0: none).",
     )

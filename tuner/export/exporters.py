@@ -17,6 +17,7 @@ from wrappers.files import write_whole
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
+from wrappers.peak_finders import PEAK_FINDERS
 
 __all__ = ["TARGETS", "Target", "write_export"]
 
@@ -106,10 +107,10 @@ def write_export(
         If the geometry or cell is gone or has changed, a file would overwrite another, or the
         target cannot search as recommended.
     """
-    peaks = recommendation.settings.peaks
-    if target.searches and peaks != "peakfinder8":
+    finder = recommendation.settings.peak_finder
+    if target.searches and not PEAK_FINDERS.get(finder).in_crystfel:
         raise InputError(
-            f"the recommended settings are of the {peaks} peak finder, which {target.searches} "
+            f"the recommended settings are of the {finder} peak finder, which {target.searches} "
             f"does not have: {INSTEAD} (--to geom writes the geometry, --to json everything)"
         )
     if old and not target.has_versions:

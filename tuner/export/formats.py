@@ -29,8 +29,10 @@ from tuner.export.job import (
     mask_notes,
     version,
 )
-from tuner.recommendation import EDITED, UNITS, clen_change
+from tuner.recommendation import EDITED, clen_change
 from wrappers.detector.geometry import Geometry
+from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.settings import ABOUT
 
 __all__ = ["cheetah", "crystfel", "geom", "om", "plain_json", "project", "xwiz"]
 
@@ -128,10 +130,11 @@ def project(job: Job) -> Export:
 def geom(job: Job) -> Export:
     """Return the tuned geometry file again, with a comment on top."""
     settings = job.settings
-    if settings.peaks == "peakfinder8":
+    if PEAK_FINDERS.get(settings.peak_finder).in_crystfel:
         rest = f"({' '.join(crystfel_arguments(settings))}) are options of indexamajig"
     else:
-        rest = f"are of the {settings.peaks} peak finder, which CrystFEL does not have: {INSTEAD}"
+        finder = settings.peak_finder
+        rest = f"are of the {finder} peak finder, which CrystFEL does not have: {INSTEAD}"
     notes = (
         "a geometry file holds the camera length and the detector shift only; the peak settings "
         f"{rest}",
@@ -297,6 +300,6 @@ def plain_json(job: Job) -> Export:
         "written_by": version(),
         **({"note": EDITED} if job.recommendation.edited else {}),
         **job.recommendation.as_dict(),
-        "units": UNITS,
+        "units": {name: about.note for name, about in ABOUT.items() if about.note},
     }
     return Export(json.dumps(document, indent=2, default=str) + "\n", ())

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from envs.objective import USUAL_MERIT, Merit
 from wrappers.errors import InputError
+from wrappers.settings import with_current_names
 
 __all__ = ["SessionConfig"]
 
@@ -29,8 +30,7 @@ class SessionConfig:
     n_frames : int or None
         Size of the tuning sample; None: every frame.
     tuned : tuple of str
-    peaks : str
-        The peak finder.
+    peak_finder : str
     clen_range : float
     seed : int
     indexer : str
@@ -49,7 +49,7 @@ class SessionConfig:
     searcher: str = "gp"
     n_frames: int | None = None
     tuned: tuple[str, ...] = ()
-    peaks: str = "peakfinder8"
+    peak_finder: str = "peakfinder8"
     clen_range: float = 0.05
     seed: int = 0
     indexer: str = ""
@@ -75,10 +75,10 @@ class SessionConfig:
             If there is none, or a field does not hold what it should.
         """
         try:
-            values = json.loads(path.read_text())
+            values = with_current_names(json.loads(path.read_text()))
         except FileNotFoundError as error:
             raise InputError(f"{path.parent} holds no session: {path} does not exist") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"{path} cannot be read as a session: {error}") from error
         if not isinstance(values, Mapping):
             raise InputError(f"{path} cannot be read as a session: it holds no table of fields")

@@ -28,6 +28,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
+from wrappers.peak_finders import photon_adu
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, peak_lists, radii
 from wrappers.peakfinding.peak_regions import join_pixels, no_bits
 from wrappers.peakfinding.peakfinder8 import PeakFinder
@@ -41,7 +42,7 @@ from wrappers.peakfinding.robust_statistics import (
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
-__all__ = ["RobustFrame", "RobustPeakFinder", "photon_adu"]
+__all__ = ["RobustFrame", "RobustPeakFinder"]
 
 NOISY = 1.5
 """A pixel's noise counts from here on; what is below may be chance."""
@@ -221,23 +222,6 @@ class RobustFrame:
     ) -> list[PeakList]:
         """Return what `find` does for each settings."""
         return [self.find(each, max_n_peaks) for each in settings]
-
-
-def photon_adu(geometry: Geometry, photon_energy: float) -> float:
-    """Return how many ADU a photon (of so many eV) is.
-
-    Raises
-    ------
-    InputError
-        If the geometry does not say.
-    """
-    gain = geometry.adu_per_photon(photon_energy)
-    if gain is None:
-        raise InputError(
-            f"{geometry.path} does not say how many ADU a photon is, which the robust peak finder "
-            "must know: add a line such as 'adu_per_photon = 10'"
-        )
-    return gain
 
 
 class _Scratch(threading.local):

@@ -47,7 +47,7 @@ class SettingsSet:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SettingsSet:
         """Rebuild a set from `as_dict`'s values."""
-        return cls(Settings(**values["settings"]), values["name"])
+        return cls(Settings.from_dict(values["settings"]), values["name"])
 
 
 @dataclass(frozen=True)

@@ -13,24 +13,27 @@ from tuner.session.store import MemoryLog, SessionStore
 from tuner.session.trial import Trial
 from wrappers.errors import InputError, ProgramError
 
-BUDGET = 14
+BUDGET = 10
 
 
 def tried(log) -> list[tuple]:
     return [(t.stage, t.evaluation.settings, t.evaluation.n_frames, t.best) for t in log.trials]
 
 
-def session(trials, landscape, space, searcher, **options) -> MemoryLog:
+def session(trials, landscape, space, searcher, n=BUDGET) -> MemoryLog:
     log = MemoryLog(trials)
-    run_session(log, landscape, space, searcher=searcher, seed=1, budget=Budget(BUDGET), **options)
+    run_session(log, landscape, space, searcher=searcher, seed=1, budget=Budget(n))
     return log
 
 
 @pytest.mark.parametrize("searcher", list(SEARCHERS))
-def test_a_session_stopped_after_any_trial_makes_the_same_trials(searcher, make_landscape, space):
-    whole = session([], make_landscape(), space, searcher)
+@pytest.mark.parametrize("n", [BUDGET, pytest.param(24, marks=pytest.mark.slow)])
+def test_a_session_stopped_after_any_trial_makes_the_same_trials(
+    searcher, n, make_landscape, space
+):
+    whole = session([], make_landscape(), space, searcher, n)
     for cut in range(len(whole.trials)):
-        resumed = session(whole.trials[:cut], make_landscape(), space, searcher)
+        resumed = session(whole.trials[:cut], make_landscape(), space, searcher, n)
         assert tried(resumed) == tried(whole), cut
 
 

@@ -14,7 +14,7 @@ from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
 
-ROBUST = Settings(peaks="robust", min_snr=2.5, threshold=10, max_pix_count=50)
+ROBUST = Settings(peak_finder="robust", min_snr=2.5, threshold=10, max_pix_count=50)
 # What a session asks: the defaults first, then one finder's settings, out of its range too.
 REFINED = [
     Settings(threshold=30),
