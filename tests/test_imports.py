@@ -30,7 +30,7 @@ FORBIDDEN = {
 KNOWN_CIRCLES = [
     {"wrappers.peakfinding.peakfinder8", "wrappers.peakfinding.prepared_frame"},
 ]
-KNOWN_FORBIDDEN = {("envs.batched_env", "stable_baselines3")}
+KNOWN_FORBIDDEN: set[tuple[str, str]] = set()
 
 
 def modules(root: Path) -> dict[str, Path]:

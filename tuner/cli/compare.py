@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tuner.comparison.benchmark import Benchmark
     from tuner.comparison.results import Results
     from tuner.comparison.store import ComparisonStore
-    from tuner.indexers import IndexerChoice
+    from wrappers.indexers import IndexerChoice
 
 Found = tuple[dict[str, dict[str, Any]], dict[str, "Results"]]
 
@@ -158,7 +158,10 @@ def command(
     asked |= {"methods": chosen, "policy": _digest(policy or SHIPPED, "*.safetensors")}
     asked["warm_start"] = _digest(SHIPPED, "warm_start.json")
     asked["merit"] = Merit().as_dict()
-    asked["indexer"] = {**vars(choice), "name": "crystfel" if choice.crystfel else "fast"}
+    asked["indexer"] = {
+        "name": choice.own_name,
+        **{key: getattr(choice, key) for key in ("method", "effort", "timeout")},
+    }
 
     store = ComparisonStore.open(output, asked, resume=resume)
     with _going_on(store):

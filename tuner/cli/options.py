@@ -14,10 +14,12 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tuner.indexers import IndexerChoice
+from wrappers.crystfel.options import EFFORTS
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.source import FrameSource
+from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.registry import Registry
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
@@ -25,8 +27,10 @@ from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
 __all__ = [
     "PEAK_FINDER_FLAGS",
     "RegistryChoice",
+    "SourceName",
     "cell_option",
     "data_argument",
+    "force_option",
     "geometry_option",
     "indexer_choice",
     "indexer_options",
@@ -36,7 +40,6 @@ __all__ = [
     "open_run",
     "print_json",
     "progress_bar",
-    "require_directory_for",
     "seed_option",
     "settings_from",
     "settings_options",
@@ -50,7 +53,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 existing = click.Path(path_type=Path)
 
-data_argument = click.argument("data", type=existing, metavar="DATA")
+
+class SourceName(click.ParamType):
+    """The name of a file, as a path, or an address, as it is."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Address:
+        """Return the path or the address."""
+        return value if is_address(value) else Path(value)
+
+
+data_argument = click.argument("data", type=SourceName(), metavar="DATA")
 geometry_option = click.option(
     "-g", "--geometry", type=existing, required=True, help="CrystFEL geometry file (.geom)."
 )
@@ -72,6 +86,9 @@ mask_option = click.option(
     "--mask",
     type=existing,
     help="A file of sfx-tuner mask, for settings with a mask_*_sigma.  [default: from the data]",
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Replace outputs that exist; what is read stays in any case."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
@@ -147,7 +164,7 @@ def settings_options(function: F) -> F:
     )(function)
 
 
-def settings_from(options: dict[str, Any], run: Run) -> Settings:
+def settings_from(options: dict[str, Any], run: FrameSource) -> Settings:
     """Return the settings that the options of `settings_options` name, for a run."""
     from tuner.recommendation import applied_settings, read_recommendation
 
@@ -169,10 +186,11 @@ def indexer_options(function: F) -> F:
     options = (
         click.option(
             "--indexer",
-            type=click.Choice(["auto", "fast", "crystfel"]),
-            default="auto",
+            type=RegistryChoice(INDEXERS, (AUTO,)),
+            default=AUTO,
             show_default=True,
-            help="fast: the embedded indexer; auto: CrystFEL where it is installed.",
+            help="; ".join(f"{name}: {kind.words}" for name, kind in INDEXERS.items())
+            + f"; {AUTO}: the first of them that is installed.",
         ),
         click.option(
             "--method",
@@ -180,7 +198,7 @@ def indexer_options(function: F) -> F:
         ),
         click.option(
             "--effort",
-            type=click.Choice(["cheap", "normal", "thorough"]),
+            type=click.Choice(EFFORTS),
             default="normal",
             show_default=True,
             help="How hard xgandalf tries.",
@@ -207,13 +225,14 @@ def indexer_choice(options: dict[str, Any]) -> IndexerChoice:
     )
 
 
-def open_run(data: Path, geometry: Path) -> tuple[Run, Geometry]:
-    """Read the geometry and open the run."""
-    read = Geometry.read(geometry)
-    return Run.open(data, read), read
+def open_run(data: Address, geometry: Path) -> FrameSource:
+    """Open a run with its geometry; it is closed when the command ends."""
+    run = open_source(data, Geometry.read(geometry))
+    click.get_current_context().call_on_close(run.close)
+    return run
 
 
-def with_bad_pixels(run: Run, settings: Settings, mask: Path | None) -> Run:
+def with_bad_pixels(run: FrameSource, settings: Settings, mask: Path | None) -> FrameSource:
     """Return the run with a map of its bad pixels, where the settings need one.
 
     The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.
@@ -257,9 +276,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def require_directory_for(path: Path) -> None:
-    """Raise InputError where a file could not be written, before the work is done."""
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"cannot write {path}: its directory does not exist, make it first")

@@ -40,6 +40,7 @@ from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
 from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
+from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT
 
@@ -120,7 +121,7 @@ SECONDS_OF_SILENCE = 60.0
 @jobs_option
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     cell: Path,
     output: Path,
@@ -173,7 +174,7 @@ def command(
 
     try:
         with (
-            connect(cluster, jobs) as client,
+            connect(cluster, jobs, _warn) as client,
             display(request.tuned, budget, output, resume=resume, port=dashboard) as (
                 on_trial,
                 on_progress,
@@ -211,6 +212,10 @@ def command(
             "the session ended before its budget was spent, and recommends the best of what it "
             f"had measured: {recommendation.provenance['ended_by']}; --resume goes on"
         )
+
+
+def _warn(sentence: str) -> None:
+    stderr.print(f"warning: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

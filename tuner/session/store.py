@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,12 +20,19 @@ from tuner.session.choice import with_best
 from tuner.session.config import SessionConfig
 from tuner.session.trial import Trial
 from wrappers.errors import InputError
-from wrappers.files import write_whole
+from wrappers.files import append_line, write_whole
+from wrappers.outputs import require_new_folder
 
 __all__ = ["Log", "MemoryLog", "SessionStore", "trial_table"]
 
 FORMER_STAGES = {"look": "coarse", "portfolio": "initial"}
 """Stages by the names that they had until version 0.1."""
+
+FILES = (
+    *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
+    *("bad_pixels.h5", "indexed"),
+)
+"""What a session writes into its directory, beside ``session.json``."""
 
 
 class Log(Protocol):
@@ -92,12 +98,8 @@ class SessionStore:
                 f"{directory} holds a session already: add --resume to go on with it, or name "
                 "another directory"
             )
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(config.as_dict(), indent=2) + "\n"
-            write_whole(directory / "session.json", text)
-        except OSError as error:
-            raise InputError(f"cannot write to {directory}: {error.strerror}") from error
+        require_new_folder(directory, *FILES)
+        write_whole(directory / "session.json", json.dumps(config.as_dict(), indent=2) + "\n")
         return cls(directory, config, [])
 
     @classmethod
@@ -147,10 +149,7 @@ class SessionStore:
             "best": trial.best,
             **({"reason": trial.reason} if trial.reason else {}),
         }
-        with (self.directory / "evaluations.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(fields) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_line(self.directory / "evaluations.jsonl", json.dumps(fields))
         self.trials.append(trial)
         write_whole(self.directory / "trials.csv", self.table().to_csv(index=False))
 

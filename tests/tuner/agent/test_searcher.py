@@ -4,9 +4,10 @@ import math
 import numpy as np
 import pytest
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluation import Evaluation
 from envs.objective import USUAL_MERIT as merit
-from envs.observation import FEATURES, OBSERVATION_SIZE, POLICY_PARAMETERS, layout
+from envs.observation import FEATURES, OBSERVATION_SIZE, layout
 from envs.parameter_space import make_space
 from tuner.agent.policy import Policy
 from tuner.agent.searcher import AgentSearcher, Fallback
