@@ -249,7 +249,7 @@ def search_space(
     request: Request, run: Run, geometry: Geometry, sample: Sequence[int]
 ) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
-    radii = geometry.radius_map()
+    radii = geometry.moved(*run.shift(sample[0])).radius_map()
     energy = run.photon_energy(sample[0])
     return make_space(
         request.tuned,

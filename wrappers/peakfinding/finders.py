@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from wrappers.detector.geometry import Geometry
@@ -25,12 +26,14 @@ class NamedFinder:
 
     Notes
     -----
-    A finder is made when it is first asked for. Several threads may use this one at once.
+    The rings follow the detector where the data says how it is shifted in a frame. A finder is
+    made when it is first asked for. Several threads may use this one at once.
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self._made: dict[str, Finder] = {}
+        self._shifted: dict[tuple[float, float], NamedFinder] = {}
 
     def __reduce__(self) -> tuple[type[NamedFinder], tuple[Geometry]]:
         return NamedFinder, (self._geometry,)
@@ -45,6 +48,18 @@ class NamedFinder:
             )
         return self._made[settings.peaks]
 
+    def at(self, frame: Frame) -> NamedFinder:
+        """Return the finder for the rings around the beam where a frame's detector is shifted."""
+        shift = frame.shift_x, frame.shift_y
+        if not any(shift):
+            return self
+        if shift not in self._shifted:
+            moved = copy.copy(self)
+            moved._geometry, moved._made = self._geometry.moved(*shift), {}
+            # Frames of a run mostly have one shift, and a layout is some bytes a pixel.
+            self._shifted = {shift: moved}
+        return self._shifted[shift]
+
     def find(self, frame: Frame, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
         """Return the peaks of a frame.
 
@@ -54,11 +69,11 @@ class NamedFinder:
             If the robust finder is asked for and the geometry does not say how many ADU a
             photon is.
         """
-        return self.of(settings).find(frame, settings, max_n_peaks)
+        return self.at(frame).of(settings).find(frame, settings, max_n_peaks)
 
     def prepare(self, frame: Frame, min_snr: float = 2.0) -> Prepared:
         """Make a frame ready for many settings, for each finder when it is first asked for."""
-        return _NamedFrame(self, frame, min_snr)
+        return _NamedFrame(self.at(frame), frame, min_snr)
 
 
 class _NamedFrame:
