@@ -6,27 +6,31 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import tomlkit
 
 from envs.evaluation import Evaluation
+from envs.geometry_rule import GEOMETRY
 from tuner.fingerprint import fingerprint
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.settings import Settings
+from wrappers.lattices.geometry_drift import Drift, find_drift
+from wrappers.settings import ABOUT, FORMER_NAMES, Settings
 
 __all__ = [
     "EDITED",
-    "UNITS",
     "Recommendation",
     "applied_settings",
+    "at_edge",
     "clen_change",
+    "drift_of",
     "read_recommendation",
     "recommend",
     "session_geometry",
@@ -35,23 +39,6 @@ __all__ = [
     "write_recommendation",
 ]
 
-UNITS = {
-    "threshold": "ADU",
-    "min_pix_count": "pixels, inclusive",
-    "max_pix_count": "pixels, inclusive",
-    "local_bg_radius": "pixels",
-    "min_res": "pixels",
-    "max_res": "pixels; 0: no limit",
-    "clen": "m; clen + coffset, averaged over the panels",
-    "shift_x": "m, added to detector_shift_x",
-    "shift_y": "m, added to detector_shift_y",
-    "mask_hot_sigma": "robust σ; 0: off",
-    "mask_noisy_sigma": "robust σ; 0: off",
-    "mask_dead_sigma": "robust σ; 0: off",
-    "mask_edge": "pixels",
-}
-
-
 MEASURED = "settings_sha256"
 """In the provenance: the digest of the settings that were measured."""
 
@@ -59,6 +46,10 @@ EDITED = (
     "the settings were edited by hand after the session: its rates are those of its own set, and "
     "nobody has measured these"
 )
+
+
+EDGE = 0.01
+"""Of a range: a value so near to its end is at its edge."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +105,11 @@ def recommend(
         Further evidence, plain values.
     """
     gain = paired_difference(best, baseline)
+    drift = drift_of(best)
+    # Beyond its range, or over lengths that differ, an estimate has no error worth its name.
+    vague = at_edge(best.settings, best.refined, provenance)
+    if drift is not None and drift.grave:
+        vague |= {"clen"}
     evidence: dict[str, Any] = {
         "n_frames": best.n_frames,
         "n_hits": best.n_hits,
@@ -127,11 +123,18 @@ def recommend(
         "baseline_rate": round(baseline.rate, 6),
         "gain": round(gain.difference, 6),
         "gain_ci95": [round(end, 4) for end in gain.ci95],
+        "gain_p": float(f"{gain.p_value:.3g}"),
         **{
             f"{name}_se": float(f"{se:.3g}")
             for name, (_, se) in best.refined.items()
-            if name in provenance.get("tuned", ())
+            if name in provenance.get("tuned", ()) and name not in vague
         },
+        **{
+            f"{name}_refined": [float(f"{value:.9g}"), float(f"{se:.3g}")]
+            for name, (value, se) in best.refined.items()
+            if math.isfinite(value) and math.isfinite(se)
+        },
+        **({} if drift is None else {"drift": str(drift)}),
         "cell_scale_deviation": round(best.scale_deviation, 6),
         "residual_px": round(best.residual, 4),
         **checks,
@@ -142,11 +145,47 @@ def recommend(
     )
 
 
+def drift_of(evaluation: Evaluation) -> Drift | None:
+    """Return how the camera length changes within the run, by the indexed frames' own."""
+    frames, lengths, errors = np.array(evaluation.frame_clens).reshape(-1, 3).T
+    return find_drift(frames.astype(int), lengths, errors)
+
+
+def at_edge(
+    settings: Settings, refined: Mapping[str, Sequence[float]], provenance: Mapping[str, Any]
+) -> set[str]:
+    """Return the names of the tuned geometry that ended at the edge of its range.
+
+    Parameters
+    ----------
+    settings : Settings
+        The recommended set.
+    refined : mapping of str to (float, float)
+        What its lattices give, with standard errors.
+    provenance : mapping
+        Holds ``clen_bounds`` and the like, the range of each tuned length; without one nothing is
+        known.
+    """
+    found = set()
+    for name in GEOMETRY:
+        if f"{name}_bounds" not in provenance:
+            continue
+        low, high = provenance[f"{name}_bounds"]
+        value = getattr(settings, name)
+        given, error = refined.get(name, (math.nan, math.nan))
+        margin = EDGE * (high - low)
+        inside = value is None or low + margin < value < high - margin
+        beyond = given < low - 2 * error or given > high + 2 * error
+        if not inside or beyond:
+            found.add(name)
+    return found
+
+
 def settings_digest(settings: Settings) -> str:
-    """Return what tells one set of settings from others, whatever fields are added to them."""
+    """Return what tells one set of settings from others, whatever fields are added or renamed."""
     usual = Settings()
     values = {
-        name: value if isinstance(value, str) else float(value)
+        FORMER_NAMES.get(name, name): value if isinstance(value, str) else float(value)
         for name, value in settings.as_dict().items()
         if value is not None and value != getattr(usual, name)
     }
@@ -163,8 +202,8 @@ def write_recommendation(recommendation: Recommendation, path: Path) -> None:
         table = tomlkit.table()
         for key, value in values.items():
             item = tomlkit.item(value)
-            if name == "settings" and key in UNITS:
-                item.comment(UNITS[key])
+            if name == "settings" and ABOUT[key].note:
+                item.comment(ABOUT[key].note)
             table.add(key, item)
         document.add(name, table)
     write_whole(path, tomlkit.dumps(document))
@@ -192,16 +231,10 @@ def read_recommendation(path: Path) -> Recommendation:
     values = document.get("settings")
     if not isinstance(values, dict):
         raise InputError(f"{path} has no [settings] table, so there is nothing to apply")
-    known = {field.name for field in fields(Settings)}
-    for name in values:
-        if name not in known:
-            raise InputError(
-                f"{path}: {name!r} in [settings] is no setting; choose from {', '.join(known)}"
-            )
     try:
-        settings = Settings(**values)
+        settings = Settings.from_dict(values)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}, [settings]: {error}") from error
     return Recommendation(settings, document.get("evidence", {}), document.get("provenance", {}))
 
 
@@ -242,7 +275,7 @@ def clen_change(recommendation: Recommendation) -> float:
             "the recommendation does not say from which camera length it started "
             "(geometry_clen in [provenance]): run the session again"
         )
-    return recommendation.settings.clen - nominal
+    return recommendation.settings.clen_change(nominal)
 
 
 def applied_settings(recommendation: Recommendation, nominal_clen: float) -> Settings:

@@ -68,7 +68,7 @@ def found(peaks):
 @pytest.mark.parametrize("finder", ["peakfinder8", "robust"])
 def test_a_shift_in_the_data_is_the_same_shift_as_a_number(files, finder):
     moving = run(files, "/shift")
-    kind = {"peaks": finder, "threshold": 15.0}
+    kind = {"peak_finder": finder, "threshold": 15.0}
     by_header = NamedFinder(moving.geometry)
     lengths = []
     for i, shift in enumerate(SHIFTS):
