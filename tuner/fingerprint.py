@@ -10,10 +10,7 @@ from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
 
-__all__ = ["LINKED", "data_fingerprint", "fingerprint", "linked_fingerprint"]
-
-LINKED = "linked_sha256"
-"""What a session calls the fingerprint of external masks and of data behind links."""
+__all__ = ["data_fingerprint", "fingerprint", "linked_fingerprint"]
 
 WHOLE_FILE_LIMIT = 64 << 20
 
@@ -40,14 +37,11 @@ def data_fingerprint(name: Address, run: FrameSource) -> str:
     return fingerprint(*files) if files else f"address:{os.fspath(name)}"
 
 
-def linked_fingerprint(run: FrameSource) -> dict[str, str]:
-    """Return the `fingerprint` of what a run's files and masks link to, under `LINKED`.
-
-    Nothing where they link to nothing.
-    """
+def linked_fingerprint(run: FrameSource) -> str | None:
+    """Return the `fingerprint` of external masks and of data behind a run's links, or None."""
     own = {path.resolve() for path in run.files}
     linked = [path for path in files_of_run(run) if path.resolve() not in own]
-    return {LINKED: fingerprint(*linked)} if linked else {}
+    return fingerprint(*linked) if linked else None
 
 
 def _of_one(path: Path) -> str:
