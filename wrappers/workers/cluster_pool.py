@@ -180,7 +180,7 @@ class _Holder(WorkerPlugin):
 
     idempotent = True
 
-    def __init__(self, name: str, arguments: tuple[FrameSource, Indexer, int]) -> None:
+    def __init__(self, name: str, arguments: tuple[FrameSource, Indexer, NamedFinder, int]) -> None:
         self.name = name
         self._arguments = arguments
         self._worker: FrameWorker | None = None
