@@ -85,11 +85,11 @@ def test_a_peak_finder(paths, run_session, from_files, jobs):
     finally:
         PEAK_FINDERS.forget("strict")
     assert found[0] == from_files[0], "the baseline is CrystFEL's defaults in any case"
-    tried = [settings for settings, _ in found]
-    assert {settings.peak_finder for settings in tried[1:]} == {"strict"}
+    own = [(settings, outcomes) for settings, outcomes in found if settings != found[0][0]]
+    assert len(own) >= 5 and {settings.peak_finder for settings, _ in own} == {"strict"}
     geometry = Geometry.read(paths.geometry)
     run, finder = Run.open(paths.data, geometry), PeakFinder(geometry)
-    for settings, outcomes in found[1:]:
+    for settings, outcomes in own:
         for outcome in outcomes:
             peaks = finder.find(run[outcome.frame], doubled(settings))
             assert outcome.n_peaks == len(peaks)
