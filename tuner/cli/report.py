@@ -45,7 +45,7 @@ def command(session: Path, output: Path | None, force: bool, as_json: bool) -> N
     recommendation = read_recommendation(recommended) if recommended.exists() else None
     path = output or session / "report.html"
     if output is not None:
-        data, *others = (Path(str(store.config[key])) for key in ("data", "geometry", "cell"))
+        data, *others = (Path(getattr(store.config, key)) for key in ("data", "geometry", "cell"))
         check_outputs(path, inputs=[session, *files_named(data), *others], force=force)
     write_report(store, recommendation, path)
     if as_json:

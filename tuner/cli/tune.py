@@ -36,7 +36,8 @@ from tuner.display.live import LiveTable
 from tuner.recommendation import Recommendation, shown
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
-from tuner.session.store import SessionStore, Trial
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address
@@ -59,7 +60,7 @@ SECONDS_OF_SILENCE = 60.0
     required=True,
     help="Session directory: recommended.toml, trials.csv, report.html.",
 )
-@click.option("--searcher", type=click.Choice(list(SEARCHERS)), default="gp", show_default=True)
+@click.option("--searcher", type=click.Choice(SEARCHERS.names()), default="gp", show_default=True)
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
