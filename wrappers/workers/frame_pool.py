@@ -91,10 +91,11 @@ class FramePool:
         self._local: FrameWorker | None = None
         self._workers: list[ProcessPoolExecutor] = []
         self._home: dict[int, int] = {}
+        finder = NamedFinder(run.geometry)
         if jobs == 1:
-            self._local = FrameWorker(run, indexer, memory)
+            self._local = FrameWorker(run, indexer, finder, memory)
             return
-        self._start_arguments = (run, indexer, memory / jobs)
+        self._start_arguments = (run, indexer, finder, memory / jobs)
         self._workers = [self._start() for _ in range(jobs)]
 
     def __enter__(self) -> Self:
@@ -209,10 +210,12 @@ def _result(future: Future[T]) -> T | None:
 class FrameWorker:
     """What one process holds."""
 
-    def __init__(self, run: FrameSource, indexer: Indexer | None, memory: float) -> None:
+    def __init__(
+        self, run: FrameSource, indexer: Indexer | None, finder: NamedFinder, memory: float
+    ) -> None:
         self._indexer = indexer
         mask = SettingsMask(run.geometry, run.bad_pixels)
-        self._batch = PeakBatch(NamedFinder(run.geometry), run, memory=memory, masked=mask.on)
+        self._batch = PeakBatch(finder, run, memory=memory, masked=mask.on)
 
     def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> list[FramePeaks]:
         """Return, frame by frame, the peaks for each settings, or why there are none."""
