@@ -16,7 +16,6 @@ from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.searchers import AGENTS
@@ -29,6 +28,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address, open_source
 from wrappers.frames.source import FrameSource
+from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
@@ -45,9 +45,7 @@ HOW = ("indexer", "stop_early")
 """Fields of a request that a resumed session may change; the indexer's name it may not."""
 
 DECOYS = 50
-DEAR_DECOYS = 20
-"""With CrystFEL a decoy costs several times as much as a crystal: xgandalf tries it again and
-again (thaumatin: 15 crystals take 6 core-seconds, their decoys 18)."""
+"""Of an evaluation on fresh frames."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,9 @@ def tune(
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
     run = open_source(request.data, geometry)
-    indexer = make_indexer(request.indexer, geometry, cell, jobs=1 if cluster else jobs)
+    choice = request.indexer.settled()
+    kind = INDEXERS.get(choice.name)
+    indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)
     on_indexer(indexer.name)
     sample, others = sample_frames(run, request.n_frames, request.seed)
     config = {
@@ -196,7 +196,7 @@ def tune(
 
         outcome = run_session(
             store,
-            evaluator(sample, DEAR_DECOYS if request.indexer.crystfel else DECOYS),
+            evaluator(sample, kind.most_decoys),
             space,
             searcher=request.searcher,
             budget=budget,
@@ -208,12 +208,12 @@ def tune(
         )
     recommendation = None
     if outcome is not None:
-        checks = {"crystfel": _program()} if request.indexer.crystfel else {}
-        if request.indexer.crystfel and not outcome.ended_by_failure:
+        checks = {"crystfel": _program()} if kind.of_crystfel else {}
+        if kind.of_crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
-                outcome.best, run, request.geometry, cell, request.indexer, jobs=jobs
+                outcome.best, run, request.geometry, cell, choice, jobs=jobs
             )
-        provenance = _provenance(store, run, outcome)
+        provenance = {**_provenance(store, run, outcome), **choice.record()}
         recommendation = recommend(outcome.best, outcome.baseline, provenance, checks)
         write_recommendation(recommendation, directory / "recommended.toml")
     write_report(store, recommendation, directory / "report.html")

@@ -23,13 +23,13 @@ from tuner.cli.options import (
     stderr,
     with_bad_pixels,
 )
-from tuner.indexers import make_indexer
 from tuner.recommendation import EDITED, Recommendation, read_recommendation, session_geometry
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address
 from wrappers.frames.source import FrameSource
+from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer
 
 if TYPE_CHECKING:

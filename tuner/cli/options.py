@@ -14,11 +14,12 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tuner.indexers import IndexerChoice
+from wrappers.crystfel.options import EFFORTS
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address, open_source
 from wrappers.frames.source import FrameSource
+from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.registry import Registry
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
@@ -182,10 +183,11 @@ def indexer_options(function: F) -> F:
     options = (
         click.option(
             "--indexer",
-            type=click.Choice(["auto", "fast", "crystfel"]),
-            default="auto",
+            type=RegistryChoice(INDEXERS, (AUTO,)),
+            default=AUTO,
             show_default=True,
-            help="fast: the embedded indexer; auto: CrystFEL where it is installed.",
+            help="; ".join(f"{name}: {kind.words}" for name, kind in INDEXERS.items())
+            + f"; {AUTO}: the first of them that is installed.",
         ),
         click.option(
             "--method",
@@ -193,7 +195,7 @@ def indexer_options(function: F) -> F:
         ),
         click.option(
             "--effort",
-            type=click.Choice(["cheap", "normal", "thorough"]),
+            type=click.Choice(EFFORTS),
             default="normal",
             show_default=True,
             help="How hard xgandalf tries.",
