@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
 from envs.tasks import run_space
 from tuner.agent.policy import Policy
@@ -213,7 +214,7 @@ def tune(
             checks["crystfel_own_search"] = check_own_search(
                 outcome.best, run, request.geometry, cell, choice, jobs=jobs
             )
-        provenance = {**_provenance(store, run, outcome), **choice.record()}
+        provenance = {**_provenance(store, run, space, outcome), **choice.record()}
         recommendation = recommend(outcome.best, outcome.baseline, provenance, checks)
         write_recommendation(recommendation, directory / "recommended.toml")
     write_report(store, recommendation, directory / "report.html")
@@ -259,7 +260,9 @@ def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> P
     )
 
 
-def _provenance(store: SessionStore, run: FrameSource, outcome: Outcome) -> dict[str, Any]:
+def _provenance(
+    store: SessionStore, run: FrameSource, space: ParameterSpace, outcome: Outcome
+) -> dict[str, Any]:
     evaluations = [trial.evaluation for trial in store.trials]
     return {
         "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
@@ -275,6 +278,8 @@ def _provenance(store: SessionStore, run: FrameSource, outcome: Outcome) -> dict
         **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
         **({"choice": outcome.choice} if outcome.choice else {}),
         "geometry_clen": run.nominal_clen,
+        **{f"{p.name}_bounds": [p.low, p.high] for p in space.parameters if p.name in GEOMETRY},
+        "pixel_size": 1 / run.geometry.panels[0].res,
         **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
         **{
             key: store.config[key]
