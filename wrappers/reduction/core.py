@@ -25,7 +25,7 @@ from typing import Any
 
 import h5py
 
-from wrappers.errors import InputError, ProgramError
+from wrappers.errors import InputError, ProgramError, UnreadableError
 from wrappers.files import write_whole
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.source import FrameSource
@@ -135,8 +135,10 @@ def reduce_run(
     ------
     OtherInputs
         If the reduction to resume was begun with other inputs.
+    UnreadableError
+        If no frame can be read.
     InputError
-        If no frame can be read, if another process is writing the same file, or if a file
+        If another process is writing the same file, or if a file
         cannot be written.
     ProgramError
         If a process was killed.
@@ -181,7 +183,7 @@ def reduce_run(
     # Only now, because an open lock cannot be removed from a network's file system.
     _remove(folder)
     if not n_frames:
-        raise InputError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
+        raise UnreadableError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
     return Reduction(
         hits=out,
         geometry=companion(out, ".geom"),
