@@ -34,6 +34,7 @@ from tuner.cluster import connect
 from tuner.display.dashboard import Dashboard
 from tuner.display.live import LiveTable
 from tuner.recommendation import Recommendation, shown
+from tuner.report.findings import find
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore, Trial
@@ -319,8 +320,12 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
         f"  measured {where}\n"
         f"CrystFEL's defaults {evidence['baseline_rate']:.1%} on the same frames: "
-        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]"
+        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}], p = "
+        f"{evidence['gain_p']:.2g}"
     )
+    for statement in find(SessionStore.open(directory), recommendation).detector:
+        text = f"warning: {statement}" if statement.warning else str(statement)
+        console.print(text, markup=False, style="bold" if statement.warning else "")
     if "choice" in recommendation.provenance:
         console.print(f"not what measured best: {recommendation.provenance['choice']}")
     own = evidence.get("crystfel_own_search", {})
