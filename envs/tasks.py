@@ -131,7 +131,8 @@ def run_space(
     peak_finder : str
         See `make_space`.
     """
-    radii, energy = run.geometry.radius_map(), run.photon_energy(sample[0])
+    radii = run.geometry.moved(*run.shift(sample[0])).radius_map()
+    energy = run.photon_energy(sample[0])
     return make_space(
         tuned,
         background=background_level(run, sample),

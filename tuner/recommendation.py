@@ -21,8 +21,10 @@ from tuner.fingerprint import fingerprint
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.frames.linked import files_named
 from wrappers.lattices.geometry_drift import Drift, find_drift
 from wrappers.settings import ABOUT, FORMER_NAMES, Settings
+from wrappers.text import from_toml, to_toml
 
 __all__ = [
     "EDITED",
@@ -31,6 +33,7 @@ __all__ = [
     "at_edge",
     "clen_change",
     "drift_of",
+    "files_of_session",
     "read_recommendation",
     "recommend",
     "session_geometry",
@@ -200,8 +203,9 @@ def write_recommendation(recommendation: Recommendation, path: Path) -> None:
     )
     for name, values in recommendation.as_dict().items():
         table = tomlkit.table()
-        for key, value in values.items():
-            item = tomlkit.item(value)
+        # A table within a table ends it.
+        for key, value in sorted(values.items(), key=lambda each: isinstance(each[1], Mapping)):
+            item = tomlkit.item(to_toml(value) if isinstance(value, str) else value)
             if name == "settings" and ABOUT[key].note:
                 item.comment(ABOUT[key].note)
             table.add(key, item)
@@ -220,7 +224,7 @@ def read_recommendation(path: Path) -> Recommendation:
     if path.is_dir():
         path = path / "recommended.toml"
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"cannot read {path} ({error.strerror}): name the recommended.toml of a finished "
@@ -235,7 +239,29 @@ def read_recommendation(path: Path) -> Recommendation:
         settings = Settings.from_dict(values)
     except InputError as error:
         raise InputError(f"{path}, [settings]: {error}") from error
-    return Recommendation(settings, document.get("evidence", {}), document.get("provenance", {}))
+    provenance = {
+        key: from_toml(value) if isinstance(value, str) else value
+        for key, value in _table(document, "provenance", path).items()
+    }
+    return Recommendation(settings, _table(document, "evidence", path), provenance)
+
+
+def _table(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: {name} is no table: write [{name}] above its lines")
+    return table
+
+
+def files_of_session(recommendation: Recommendation) -> list[Path]:
+    """Return the files that a recommendation's session has read, where it found them."""
+    known = {
+        name: Path(str(recommendation.provenance[name]))
+        for name in ("data", "geometry", "cell", "bad_pixels")
+        if name in recommendation.provenance
+    }
+    behind = files_named(known["data"]) if "data" in known else []
+    return [*known.values(), *behind]
 
 
 def session_geometry(recommendation: Recommendation, source: Path | None = None) -> Path:

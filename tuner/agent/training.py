@@ -27,6 +27,7 @@ from tuner.agent.training_curves import Row, draw_curves, read_curve
 from tuner.agent.training_setup import Training, draw_pools
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.outputs import require_new_folder
 
 __all__ = ["Training", "train"]
 
@@ -106,10 +107,8 @@ def _begin(training: Training, directory: Path, resume: bool) -> None:
                 f"{path} was begun with other options: give the same ones, or name another "
                 "directory"
             )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{directory} cannot be made: {error.strerror}") from error
+    else:
+        require_new_folder(directory, "policy.json", "policy.safetensors", "curves.csv")
     write_whole(path, text)
 
 

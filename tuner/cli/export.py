@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import RegistryChoice, json_option, print_json, require_directory_for
+from tuner.cli.options import RegistryChoice, force_option, json_option, print_json
 from tuner.export.exporters import TARGETS, write_export
 from tuner.recommendation import read_recommendation
 from wrappers.crystfel.options import search_arguments
@@ -45,6 +45,7 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="File to write; a geometry goes beside it.  [default: recommended.*]",
 )
+@force_option
 @json_option
 def command(
     recommended: Path,
@@ -53,6 +54,7 @@ def command(
     geometry: Path | None,
     cell: Path | None,
     output: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Write the recommended settings for another program.
@@ -67,7 +69,6 @@ def command(
     recommendation = read_recommendation(recommended)
     chosen = TARGETS.get(target)
     path = output or Path(chosen.file)
-    require_directory_for(path)
     files, notes = write_export(
         recommendation,
         chosen,
@@ -75,6 +76,8 @@ def command(
         geometry=geometry,
         cell=cell,
         old=format_version == "old",
+        inputs=[recommended],
+        replace=force,
     )
     for note in notes:
         click.echo(f"note: {note}", err=True)

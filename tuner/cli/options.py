@@ -30,6 +30,7 @@ __all__ = [
     "SourceName",
     "cell_option",
     "data_argument",
+    "force_option",
     "geometry_option",
     "indexer_choice",
     "indexer_options",
@@ -39,7 +40,6 @@ __all__ = [
     "open_run",
     "print_json",
     "progress_bar",
-    "require_directory_for",
     "seed_option",
     "settings_from",
     "settings_options",
@@ -86,6 +86,9 @@ mask_option = click.option(
     "--mask",
     type=existing,
     help="A file of sfx-tuner mask, for settings with a mask_*_sigma.  [default: from the data]",
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Replace outputs that exist; what is read stays in any case."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
@@ -273,9 +276,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def require_directory_for(path: Path) -> None:
-    """Raise InputError where a file could not be written, before the work is done."""
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"cannot write {path}: its directory does not exist, make it first")

@@ -37,7 +37,8 @@ from tuner.recommendation import Recommendation, shown
 from tuner.report.findings import find
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
-from tuner.session.store import SessionStore, Trial
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address
@@ -60,7 +61,7 @@ SECONDS_OF_SILENCE = 60.0
     required=True,
     help="Session directory: recommended.toml, trials.csv, report.html.",
 )
-@click.option("--searcher", type=click.Choice(list(SEARCHERS)), default="gp", show_default=True)
+@click.option("--searcher", type=click.Choice(SEARCHERS.names()), default="gp", show_default=True)
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
@@ -174,7 +175,7 @@ def command(
 
     try:
         with (
-            connect(cluster, jobs) as client,
+            connect(cluster, jobs, _warn) as client,
             display(request.tuned, budget, output, resume=resume, port=dashboard) as (
                 on_trial,
                 on_progress,
@@ -212,6 +213,10 @@ def command(
             "the session ended before its budget was spent, and recommends the best of what it "
             f"had measured: {recommendation.provenance['ended_by']}; --resume goes on"
         )
+
+
+def _warn(sentence: str) -> None:
+    stderr.print(f"warning: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -35,7 +35,8 @@ def assemble(
     origin : (int, int)
         x and y of the first column and row, in pixel widths from the beam.
     """
-    flat = _flattened(frame.data, frame.mask, geometry.radius_map())
+    radius = geometry.moved(frame.shift_x, frame.shift_y).radius_map()
+    flat = _flattened(frame.data, frame.mask, radius)
     places = []
     for i, panel in enumerate(geometry.panels):
         x, y = geometry.pixel_corners(i)

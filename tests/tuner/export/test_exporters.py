@@ -361,8 +361,8 @@ def test_the_geometry_that_is_named_has_the_tuned_place(name, folder, tmp_path):
     assert geometry.camera_length() == pytest.approx(TUNED.clen, abs=1e-12)
     assert (geometry.shift_x, geometry.shift_y) == (TUNED.shift_x, TUNED.shift_y)
     if name != "geom":
-        assert files[:2] == [tmp_path / "out.x", tmp_path / "out.geom"]
-        assert str(tmp_path / "out.geom") in files[0].read_text()
+        assert files[:2] == [tmp_path / "out.x", tmp_path / "out.x.geom"]
+        assert str(tmp_path / "out.x.geom") in files[0].read_text()
 
 
 def test_a_commented_geometry_keeps_its_lines(folder, tmp_path):
@@ -400,7 +400,7 @@ def test_the_script_quotes_names(folder, tmp_path):
         check=True,
     )
     assert done.stdout.splitlines() == [*words_of(script), "-j", "3", "--no-image-data"]
-    assert (tmp_path / "recommended.lst").read_text() == "/data/it's run 7.h5\n"
+    assert (tmp_path / "recommended.sh.lst").read_text() == "/data/it's run 7.h5\n"
 
 
 def test_a_list_of_files_is_given_as_it_is(folder, tmp_path):
@@ -483,7 +483,7 @@ def test_om_gets_a_photon_energy_that_it_can_read(given, written, folder, tmp_pa
     source = tmp_path / "energy.geom"
     source.write_text(EPIX.replace("9300 eV", given))
     exported(recommendation_of(folder), "om", tmp_path, geometry=source)
-    assert f"photon_energy = {written}\n" in (tmp_path / "recommended.geom").read_text()
+    assert f"photon_energy = {written}\n" in (tmp_path / "recommended.yaml.geom").read_text()
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -516,13 +516,16 @@ def test_cheetah_is_told_the_change_of_its_offset(folder, tmp_path):
 
 def test_nothing_of_the_users_is_overwritten(folder, tmp_path):
     recommendation = recommendation_of(folder)
-    for name, path in (("geom", folder / "run.geom"), ("om", folder / "run.yaml")):
-        with pytest.raises(InputError, match="it must stay as it was"):
-            write_export(recommendation, TARGETS.get(name), path)
-    with pytest.raises(InputError, match="choose another suffix"):
-        write_export(recommendation, TARGETS.get("crystfel"), tmp_path / "script.geom")
+    (folder / "link.geom").symlink_to("run.geom")
+    (folder / "hard.geom").hardlink_to(folder / "run.geom")
+    for name in ("run.geom", "link.geom", "hard.geom", "run.cell"):
+        with pytest.raises(InputError, match="must stay as it is"):
+            write_export(recommendation, TARGETS.get("geom"), folder / name)
+    # What is written beside a file never has a name that the user may have given.
+    write_export(recommendation, TARGETS.get("om"), folder / "run.yaml")
+    with pytest.raises(InputError, match="exists already"):
+        write_export(recommendation, TARGETS.get("om"), folder / "run.yaml", replace=False)
     assert (folder / "run.geom").read_text() == EPIX
-    assert not (folder / "run.yaml").exists()
 
 
 def test_inputs_that_are_gone(folder, tmp_path):
@@ -557,7 +560,7 @@ def test_command(cli, folder, tmp_path):
         assert all(line.startswith("note: ") for line in err.splitlines())
         assert bool(err) == (name != "json")
     code, out, _ = cli("recommended.toml", "--to", "xwiz", "--json", "-o", "x.toml")
-    assert json.loads(out)["files"] == ["x.toml", "x.geom", "x.mask.h5"]
+    assert json.loads(out)["files"] == ["x.toml", "x.toml.geom", "x.toml.mask.h5"]
     assert any("min_res" in note for note in json.loads(out)["notes"])
     code, out, err = cli("recommended.toml", "--to", "json", "--format-version", "old")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
