@@ -229,13 +229,13 @@ def test_more_than_is_said_by_the_exact_test_alone(tmp_path, gained, clear):
     assert ("not clearly different from" in text) != clear
 
 
-def test_characters_that_control_are_left_out(tmp_path):
-    name = "a\u2028b\x1b[31m\u202ec<&>.h5"
+def test_characters_that_are_not_seen_are_spelled_out(tmp_path):
+    name = "a\udce9\u2028b\x1b[31m\u202ec<&>.h5"
     store = SessionStore.create(tmp_path / "s", {"data": name, "tuned": ["min_snr"]})
     store.add("baseline", evaluation(CRYSTFEL_DEFAULTS, [True] * 5))
     store.add("search", evaluation(CRYSTFEL_DEFAULTS, [True] * 5), reason="`x`\x00</td><b>\u2029")
     text = report(store, None)
-    assert "ab[31mc&lt;&amp;&gt;.h5" in text and "</td><b>" not in text
+    assert r"a\xe9\u2028b\x1b[31m\u202ec&lt;&amp;&gt;.h5" in text and "</td><b>" not in text
     assert not set("\u2028\u2029\u202e\x1b\x00") & set(text)
 
 

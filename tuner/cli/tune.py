@@ -325,8 +325,8 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
         f"  measured {where}\n"
         f"CrystFEL's defaults {evidence['baseline_rate']:.1%} on the same frames: "
-        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}], p = "
-        f"{evidence['gain_p']:.2g}"
+        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]\n"
+        f"  McNemar's exact test: p = {evidence['gain_p']:.2g}"
     )
     for statement in find(SessionStore.open(directory), recommendation).detector:
         text = f"warning: {statement}" if statement.warning else str(statement)
