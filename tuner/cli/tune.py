@@ -324,9 +324,9 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         f"indexing rate {evidence['indexing_rate']:.1%} [{low:.1%}, {high:.1%}]: "
         f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
         f"  measured {where}\n"
-        f"CrystFEL's defaults {evidence['baseline_rate']:.1%} on the same frames: "
-        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]\n"
-        f"  McNemar's exact test: p = {evidence['gain_p']:.2g}"
+        f"CrystFEL's defaults {evidence['baseline_rate']:.1%}, same frames: "
+        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}], p = "
+        f"{evidence['gain_p']:.1g}"
     )
     for statement in find(SessionStore.open(directory), recommendation).detector:
         text = f"warning: {statement}" if statement.warning else str(statement)
@@ -344,7 +344,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     n, k = evidence["n_decoys"], evidence["n_decoys_indexed"]
     if n:
         console.print(
-            f"decoys: {k} of {n} scrambled peak lists indexed, so chance indexes less than "
-            f"{wilson_interval(k, n)[1]:.0%} of the hits"
+            f"decoys: {k} of {n} scrambled peak lists indexed: chance indexes "
+            f"< {wilson_interval(k, n)[1]:.0%} of the hits"
         )
     console.print(f"written: {directory / 'recommended.toml'}")

@@ -12,7 +12,10 @@ from envs.evaluation import Evaluation, FrameOutcome
 from tuner.recommendation import drift_of, read_recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.report.detector import Statement, detector_statements
+from tuner.session.choice import with_best
+from tuner.session.config import SessionConfig
 from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
 NOMINAL, PIXEL = 0.12463, 75e-6
@@ -115,12 +118,13 @@ def test_two_camera_lengths_in_a_run_are_said_first_and_have_no_error(tmp_path):
     settings = CRYSTFEL_DEFAULTS.replace(clen=0.08086)
     refined = {**RIGHT, "clen": (0.08086, 0.00018)}
     best = evaluation(settings.replace(min_snr=4), lengths, refined=refined)
-    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr", "clen"]})
-    store.add("baseline", evaluation(settings, refined=refined))
-    store.add("search", best)
-    own = recommend(
-        best, store.trials[0].evaluation, {"tuned": ["min_snr", "clen"], "geometry_clen": 0.08}
-    )
+    config = SessionConfig(data="run.h5", tuned=("min_snr", "clen"))
+    store = SessionStore.create(tmp_path / "s", config)
+    baseline = evaluation(settings, refined=refined)
+    trials = [Trial(0, "baseline", baseline), Trial(1, "search", best)]
+    for trial in with_best(trials, config.tuned):
+        store.add(trial)
+    own = recommend(best, baseline, {"tuned": ["min_snr", "clen"], "geometry_clen": 0.08})
     assert "clen_se" not in own.evidence and "before frame 25" in own.evidence["drift"]
     write_recommendation(own, store.directory / "recommended.toml")
     # What is read again, session and recommendation, says the same.
