@@ -34,6 +34,7 @@ from tuner.display.dashboard import Dashboard
 from tuner.display.live import LiveTable
 from tuner.display.terminal import Terminal
 from tuner.recommendation import Recommendation, shown
+from tuner.report.findings import find
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
@@ -297,11 +298,12 @@ def _measured(evaluation: Evaluation) -> str:
     if evaluation.failure:
         return f"failed: {evaluation.failure}"
     low, high = evaluation.ci95
-    unknown = f"  {evaluation.n_failed} without an answer" if evaluation.n_failed else ""
+    false = "" if math.isnan(evaluation.false_rate) else f"{evaluation.false_rate:.1%}"
+    remarks = "; ".join(evaluation.remarks)
     return (
         f"{evaluation.n_hits:5d} {evaluation.n_indexed:7d} {evaluation.n_frames:6d} "
-        f"{evaluation.rate:6.1%}  [{low:6.1%}, {high:6.1%}] {evaluation.false_rate:6.1%} "
-        f"{evaluation.seconds:6.1f}s{unknown}"
+        f"{evaluation.rate:6.1%}  [{low:6.1%}, {high:6.1%}] {false:>6} "
+        f"{evaluation.seconds:6.1f}s{f'  {remarks}' if remarks else ''}"
     )
 
 
@@ -323,9 +325,13 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         f"indexing rate {evidence['indexing_rate']:.1%} [{low:.1%}, {high:.1%}]: "
         f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
         f"  measured {where}\n"
-        f"CrystFEL's defaults {evidence['baseline_rate']:.1%} on the same frames: "
-        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]"
+        f"CrystFEL's defaults {evidence['baseline_rate']:.1%}, same frames: "
+        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}], p = "
+        f"{evidence['gain_p']:.1g}"
     )
+    for statement in find(SessionStore.open(directory), recommendation).detector:
+        text = f"warning: {statement}" if statement.warning else str(statement)
+        console.print(text, markup=False, style="bold" if statement.warning else "")
     if "choice" in recommendation.provenance:
         console.print(f"not what measured best: {recommendation.provenance['choice']}")
     own = evidence.get("crystfel_own_search", {})
@@ -339,7 +345,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     n, k = evidence["n_decoys"], evidence["n_decoys_indexed"]
     if n:
         console.print(
-            f"decoys: {k} of {n} scrambled peak lists indexed, so chance indexes less than "
-            f"{wilson_interval(k, n)[1]:.0%} of the hits"
+            f"decoys: {k} of {n} scrambled peak lists indexed: chance indexes "
+            f"< {wilson_interval(k, n)[1]:.0%} of the hits"
         )
     console.print(f"written: {directory / 'recommended.toml'}")
