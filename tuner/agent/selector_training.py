@@ -37,6 +37,7 @@ from tuner.agent.training_setup import (
 )
 from tuner.agent.warm_start import WarmStart
 from tuner.threads import share_cores, single_threaded_algebra
+from wrappers.processes import end_with_parent
 
 __all__ = ["SelectorNetwork", "Sessions", "play_sessions", "train_selector"]
 
@@ -179,6 +180,7 @@ def _prepare(
     policy: Policy, draw: tuple[str, int, int, tuple[Array, Array]], processes: int
 ) -> None:
     """Draw the experiments, once a process; without those where nothing can be indexed."""
+    end_with_parent()
     _given[:] = [(policy, SimulatedPool.draw(*draw).reaching(LEAST_REACHABLE))]
     share_cores(processes)
 

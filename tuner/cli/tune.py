@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from envs.evaluation import Evaluation, wilson_interval
@@ -33,6 +32,7 @@ from tuner.cli.options import (
 from tuner.cluster import connect
 from tuner.display.dashboard import Dashboard
 from tuner.display.live import LiveTable
+from tuner.display.terminal import Terminal
 from tuner.recommendation import Recommendation, shown
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
@@ -313,7 +313,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         error = evidence.get(f"{name}_se")
         known = f" ± {error:.1g}" if error is not None else ""
         table.add_row(name, shown(value) + known, ABOUT[name].unit)
-    console = Console(width=max(70, min(100, shutil.get_terminal_size().columns)), highlight=False)
+    console = Terminal(width=max(70, min(100, shutil.get_terminal_size().columns)))
     console.print(table)
     low, high = evidence["ci95"]
     gain_low, gain_high = evidence["gain_ci95"]

@@ -14,8 +14,9 @@ from envs.evaluation import Evaluator
 from envs.evaluators.response import ResponseEvaluator
 from envs.response.coefficients import Coefficients
 from envs.response.columns import FRAME_COEFFICIENTS, LIMIT_COEFFICIENTS
-from envs.response.limits import _tail, mixture_quantiles
+from envs.response.limits import MOST_IN_A_PEAK, _tail, mixture_quantiles
 from envs.response.model import ResponseModel
+from envs.response.simulated_pool import spaces_of
 from envs.simulation.families import draw_experiments
 from wrappers.settings import Settings
 
@@ -176,7 +177,7 @@ def test_lattices_tell_the_camera_length(model) -> None:
 
 
 def test_best_is_not_beaten_by_chance_settings(model) -> None:
-    rates, settings = model.best()
+    rates, settings = model.best(spaces_of(model))
     at_best = model.evaluate(settings, 0).true_rate
     np.testing.assert_allclose(at_best, rates)
     rng = np.random.default_rng(0)
@@ -246,3 +247,8 @@ def test_every_coefficient_has_its_place() -> None:
     names = {field.name for field in dataclasses.fields(Coefficients)}
     assert names == set(LIMIT_COEFFICIENTS) | set(FRAME_COEFFICIENTS)
     assert all(math.isfinite(value) for value in dataclasses.asdict(Coefficients.load()).values())
+
+
+def test_the_kernel_has_the_base_settings_built_in(model) -> None:
+    for space in spaces_of(model):
+        assert space.base.max_pix_count == MOST_IN_A_PEAK
