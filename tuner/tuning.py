@@ -16,19 +16,20 @@ from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
-from tuner.fingerprint import data_fingerprint, fingerprint
+from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.searchers import SEARCHERS
 from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, Outcome, run_session
+from tuner.session.ownership import owned
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
 from wrappers.cell import Cell
 from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError
+from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address, is_address, open_source
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
@@ -139,10 +140,28 @@ def tune(
     Raises
     ------
     InputError
-        If a file cannot be used, or the session to resume was begun with other inputs.
+        If a file cannot be used, the session to resume was begun with other inputs, or another
+        process is writing it.
     ProgramError
         If the indexer cannot be run.
     """
+    with owned(directory):
+        return _tune(
+            request, directory, budget, jobs, cluster, resume, on_indexer, on_trial, on_progress
+        )
+
+
+def _tune(
+    request: Request,
+    directory: Path,
+    budget: Budget,
+    jobs: int,
+    cluster: Client | None,
+    resume: bool,
+    on_indexer: Callable[[str], None],
+    on_trial: Callable[[Trial], None],
+    on_progress: Callable[[int, int], None],
+) -> Recommendation | None:
     _refuse_unfit_searcher(request)
     policy = None if request.policy is None else Policy.load(request.policy)
     geometry = Geometry.read(request.geometry)
@@ -168,6 +187,7 @@ def tune(
         data_sha256=data_fingerprint(request.data, run),
         geometry_sha256=fingerprint(request.geometry),
         cell_sha256=fingerprint(request.cell),
+        linked_sha256=linked_fingerprint(run),
         policy_sha256=_policy_fingerprint(request.policy),
     )
     # Everything that may be refused comes before the session is begun.
@@ -210,14 +230,21 @@ def tune(
         )
     recommendation = None
     if outcome is not None:
-        checks = {"crystfel": _program()} if kind.of_crystfel else {}
+        checks: dict[str, Any] = {"crystfel": _program()} if kind.of_crystfel else {}
+        provenance = {**_provenance(store, run, space, outcome), **choice.record()}
+
+        def write() -> Recommendation:
+            found = recommend(outcome.best, outcome.baseline, provenance, checks)
+            write_recommendation(found, directory / "recommended.toml")
+            return found
+
+        # Before the last check: whatever becomes of that, this is on disk.
+        recommendation = write()
         if kind.of_crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
                 outcome.best, run, request.geometry, cell, choice, jobs=jobs
             )
-        provenance = {**_provenance(store, run, space, outcome), **choice.record()}
-        recommendation = recommend(outcome.best, outcome.baseline, provenance, checks)
-        write_recommendation(recommendation, directory / "recommended.toml")
+            recommendation = write()
     write_report(store, recommendation, directory / "report.html")
     return recommendation
 
@@ -255,7 +282,7 @@ def _bad_pixels(run: FrameSource, sample: list[int], path: Path, resume: bool) -
 def _open_store(directory: Path, config: SessionConfig, resume: bool) -> SessionStore:
     if not resume:
         return SessionStore.create(directory, config)
-    store = SessionStore.open(directory)
+    store = SessionStore.open(directory, mend=True)
     store.config.refuse_other(config, directory)
     return store
 
@@ -303,11 +330,15 @@ def _provenance(
 
 
 def _program() -> dict[str, Any]:
-    """Return what CrystFEL was found here."""
-    program = require_program(None)
+    """Return what CrystFEL was found here, or why none is any more."""
+    try:
+        program = require_program(None)
+        stays = can_serve(program)
+    except (ProgramError, OSError) as error:
+        return {"not_known": str(error)}
     return {
         "version": program.version,
         "program": program.path,
         "indexers": list(program.indexers),
-        "stays": can_serve(program),
+        "stays": stays,
     }

@@ -13,7 +13,7 @@ import numpy as np
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.peak_searches import REMEMBERED, PeakSearches, search_key
 from wrappers.cell import Cell
-from wrappers.errors import InputError
+from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, counting_on
 from wrappers.indexing_cache import CachedIndexer
@@ -112,9 +112,16 @@ class LiveEvaluator:
         Raises
         ------
         ProgramError
-            If the indexer cannot be run at all.
+            If the indexer cannot be run at all, or not one of the frames can be read.
         """
-        return self.inspect(settings, self._frames[:n_frames])[0]
+        evaluation = self.inspect(settings, self._frames[:n_frames])[0]
+        if evaluation.unreadable:
+            # A disk that has gone says nothing about the settings.
+            raise ProgramError(
+                f"none of the {evaluation.n_frames} frames can be read: "
+                f"{evaluation.outcomes[0].failure}"
+            )
+        return evaluation
 
     def evaluate_all(self, settings: Sequence[Settings]) -> Iterator[Evaluation]:
         """Yield what `evaluate` returns for each, as they are done."""

@@ -27,6 +27,7 @@ from tuner.cli.options import (
     seed_option,
     stderr,
 )
+from tuner.display.terminal import echo
 from wrappers.cell import Cell
 from wrappers.errors import InputError
 from wrappers.files import write_whole
@@ -174,7 +175,7 @@ def command(
     else:
         print_figures(figures)
         if output is not None:
-            click.echo(f"written: {output}")
+            echo(f"written: {output}")
 
 
 def _run_files(data: Path, geometry: Path | None, cell: Path | None) -> tuple[Path, Path, Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tuner.cli.options import force_option, json_option, print_json
+from tuner.display.terminal import echo
 from wrappers.errors import InputError
 from wrappers.frames.linked import files_named
 from wrappers.outputs import check_outputs
@@ -51,4 +52,4 @@ def command(session: Path, output: Path | None, force: bool, as_json: bool) -> N
     if as_json:
         print_json({"report": path, "bytes": path.stat().st_size, "trials": len(store.trials)})
         return
-    click.echo(f"written: {path}")
+    echo(f"written: {path}")

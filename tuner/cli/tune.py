@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from envs.evaluation import Evaluation, wilson_interval
@@ -34,7 +33,9 @@ from tuner.cli.options import (
 from tuner.cluster import connect
 from tuner.display.dashboard import Dashboard
 from tuner.display.live import LiveTable
+from tuner.display.terminal import Terminal
 from tuner.recommendation import Recommendation, shown
+from tuner.report.findings import find
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
@@ -313,7 +314,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         error = evidence.get(f"{name}_se")
         known = f" ± {error:.1g}" if error is not None else ""
         table.add_row(name, shown(value) + known, ABOUT[name].unit)
-    console = Console(width=max(70, min(100, shutil.get_terminal_size().columns)), highlight=False)
+    console = Terminal(width=max(70, min(100, shutil.get_terminal_size().columns)))
     console.print(table)
     low, high = evidence["ci95"]
     gain_low, gain_high = evidence["gain_ci95"]
@@ -323,9 +324,13 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         f"indexing rate {evidence['indexing_rate']:.1%} [{low:.1%}, {high:.1%}]: "
         f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
         f"  measured {where}\n"
-        f"CrystFEL's defaults {evidence['baseline_rate']:.1%} on the same frames: "
-        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]"
+        f"CrystFEL's defaults {evidence['baseline_rate']:.1%}, same frames: "
+        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}], p = "
+        f"{evidence['gain_p']:.1g}"
     )
+    for statement in find(SessionStore.open(directory), recommendation).detector:
+        text = f"warning: {statement}" if statement.warning else str(statement)
+        console.print(text, markup=False, style="bold" if statement.warning else "")
     if "choice" in recommendation.provenance:
         console.print(f"not what measured best: {recommendation.provenance['choice']}")
     own = evidence.get("crystfel_own_search", {})
@@ -339,7 +344,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     n, k = evidence["n_decoys"], evidence["n_decoys_indexed"]
     if n:
         console.print(
-            f"decoys: {k} of {n} scrambled peak lists indexed, so chance indexes less than "
-            f"{wilson_interval(k, n)[1]:.0%} of the hits"
+            f"decoys: {k} of {n} scrambled peak lists indexed: chance indexes "
+            f"< {wilson_interval(k, n)[1]:.0%} of the hits"
         )
     console.print(f"written: {directory / 'recommended.toml'}")

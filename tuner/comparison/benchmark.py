@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from tuner.comparison.results import Results, no_results, undone
 from tuner.comparison.searching import run_method
 from tuner.threads import share_cores
 from wrappers.errors import ProgramError
+from wrappers.processes import serve_parent
 
 __all__ = ["Benchmark", "Family", "compare_simulated", "fingerprint"]
 
@@ -179,8 +179,7 @@ _jobs: list[_Job] = []
 
 
 def _prepare(job: _Job) -> None:
-    # Ctrl-C reaches all processes of a terminal; this one ends when its parent does.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve_parent()
     _jobs[:] = [job]
 
 

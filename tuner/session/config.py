@@ -39,6 +39,8 @@ class SessionConfig:
         Directory of a policy that is not the shipped one.
     data_sha256, geometry_sha256, cell_sha256, policy_sha256 : str or None
         Fingerprints of the files.
+    linked_sha256 : str or None
+        That of the geometry's mask files, and of the data behind the links of the data files.
     merit : Merit
         Sessions that do not say maximised the first version's.
     """
@@ -58,6 +60,7 @@ class SessionConfig:
     geometry_sha256: str | None = None
     cell_sha256: str | None = None
     policy_sha256: str | None = None
+    linked_sha256: str | None = None
     merit: Merit = USUAL_MERIT
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,7 +98,15 @@ class SessionConfig:
         """Raise InputError where a session in a directory, begun as `self`, is not `other`."""
         for field in fields(self):
             begun, asked = getattr(self, field.name), getattr(other, field.name)
-            if begun != asked:
+            if field.name == "linked_sha256":
+                # Sessions of the first version do not say.
+                if begun is not None and begun != asked:
+                    raise InputError(
+                        f"the files behind the links of {self.data}, or the geometry's mask files, "
+                        f"are no longer those that {directory} was begun with: put them back, or "
+                        "name another directory"
+                    )
+            elif begun != asked:
                 raise InputError(
                     f"{directory} was begun with {field.name} = {_plain(begun)}, not "
                     f"{_plain(asked)}: resume it with what it was begun with, or name another "

@@ -103,10 +103,11 @@ class SessionStore:
         return cls(directory, config, [])
 
     @classmethod
-    def open(cls, directory: Path) -> SessionStore:
+    def open(cls, directory: Path, *, mend: bool = False) -> SessionStore:
         """Open an existing session.
 
-        A last line that a killed session left half-written is dropped.
+        A last line that is not whole is left out: a session was killed while it wrote it, or is
+        writing it. `mend` drops it from the file, too, which is for the session's owner to do.
 
         Raises
         ------
@@ -134,7 +135,7 @@ class SessionStore:
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{log}, line {len(trials) + 1} is damaged: {error}") from error
             all_know_best = all_know_best and "best" in values
-        if len(complete) < len(lines):
+        if mend and len(complete) < len(lines):
             write_whole(log, "".join(complete))
         if not all_know_best:
             trials = with_best(trials, config.tuned, config.merit)

@@ -14,8 +14,6 @@ import math
 import multiprocessing
 import os
 import re
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -35,6 +33,7 @@ from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.outputs import check_outputs, companion
 from wrappers.peakfinding.peak_batch import Finder
+from wrappers.processes import serve_parent
 from wrappers.reduction.joining import SETS, SUMMARY, Joining
 from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
 from wrappers.settings import Settings
@@ -355,18 +354,8 @@ _reducer: Reducer
 
 def _start_worker(run: FrameSource, finder: Finder, folder: Path, images: bool) -> None:
     global _reducer
-    # Ctrl-C reaches all processes; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A parent that is killed cannot end its workers, and they would wait for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    serve_parent()
     _reducer = Reducer(run, finder, folder, images)
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 def _reduce(batch: Batch, used: SettingsSet, bad_pixels: Path | None) -> Part:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +15,7 @@ from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.peakfinding.peak_batch import FramePeaks, PeakBatch
+from wrappers.processes import serve_parent
 from wrappers.settings import Settings
 from wrappers.workers.processor_time import processor_seconds
 
@@ -233,8 +233,7 @@ _make_worker: Callable[[], FrameWorker]
 
 def _start_worker(*arguments: Any) -> None:
     global _make_worker
-    # Ctrl-C reaches the whole process group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve_parent()
     # Made by the first task, whose caller then hears what went wrong.
     _make_worker = functools.cache(functools.partial(FrameWorker, *arguments))
 

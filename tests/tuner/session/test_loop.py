@@ -21,7 +21,7 @@ from wrappers.settings import CRYSTFEL_DEFAULTS
 
 def run(directory: Path, evaluator, space: ParameterSpace, *, n: int = 20, **options):
     if (directory / "session.json").exists():
-        store = SessionStore.open(directory)
+        store = SessionStore.open(directory, mend=True)
     else:
         store = SessionStore.create(directory, SessionConfig(data="run.h5", tuned=space.names))
     options = {"searcher": "gp", "seed": 1, "budget": Budget(n), **options}
@@ -141,7 +141,10 @@ def test_a_half_written_line_is_dropped(tmp_path, landscape, space):
     log = tmp_path / "evaluations.jsonl"
     n = len(log.read_text().splitlines())
     log.write_text(log.read_text()[:-200])
+    half = log.read_text()
     assert len(SessionStore.open(tmp_path).trials) == n - 1
+    assert log.read_text() == half, "who only reads changes nothing: the session may be running"
+    assert len(SessionStore.open(tmp_path, mend=True).trials) == n - 1
     assert log.read_text().endswith("\n")
 
 
