@@ -1,4 +1,4 @@
-"""What one settings gives on one sample of frames."""
+"""What one parameter set gives on one sample of frames."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FrameOutcome:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome of one settings on one sample of frames.
+    """The outcome of one parameter set on one sample of frames.
 
     Attributes
     ----------

@@ -102,7 +102,7 @@ def merit(
 ) -> Any:
     """Return the indexing rate, less what chance alone would index, less a penalty.
 
-    Chance is told by the decoys: the share of them that were indexed, times the share of
+    The decoys tell what chance indexes: the share of them that were indexed, times the share of
     frames that are hits. The penalty is for hits that are not indexed: they fill the disk and take
     the indexer's time, 10 to 30 times as much as others with CrystFEL.
 

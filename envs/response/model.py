@@ -1,4 +1,4 @@
-"""What settings give on simulated experiments, thousands of times a second.
+"""What parameter sets give on simulated experiments, thousands of times a second.
 
 The response model is the cheapest of three fidelities (frames, recorded tables, this). Spots and
 noise are treated by the physics that the renderer uses and the limits that peakfinder8 sets;
@@ -101,7 +101,7 @@ class ResponseModel:
     Notes
     -----
     Frames are latent random numbers made from an experiment's seed, a realisation's number and
-    the frame's own, so every settings sees the same frames. Another realisation (`draws` of
+    the frame's own, so every parameter set sees the same frames. Another realisation (`draws` of
     `evaluate`) is another sample of the same experiment's frames.
     """
 
@@ -159,7 +159,7 @@ class ResponseModel:
         n_frames: ArrayLike | None = None,
         draws: ArrayLike = 0,
     ) -> Responses:
-        """Return what one settings for each experiment gives.
+        """Return what one parameter set for each experiment gives.
 
         Parameters
         ----------
@@ -216,11 +216,11 @@ class ResponseModel:
             results,
             outcomes,
         )
-        told: dict[str, Any] = dict(zip(OUTPUTS, results.T, strict=True))
+        found: dict[str, Any] = dict(zip(OUTPUTS, results.T, strict=True))
         for name in OUTPUTS:
             if name.startswith("n_"):
-                told[name] = told[name].astype(np.int64)
-        return Responses(n_frames=frames, **told), outcomes
+                found[name] = found[name].astype(np.int64)
+        return Responses(n_frames=frames, **found), outcomes
 
     def _limits(self, settings: Mapping[str, ArrayLike]) -> tuple[Array, tuple[Array, ...]]:
         """Return the settings (B, 5) and what they let through."""

@@ -92,7 +92,7 @@ class SimulatedPool:
         return ResponseEvaluator(self.model.take([row]), n_frames=n_frames, draw=draw)
 
     def truth(self, row: int, tried: Sequence[Settings]) -> tuple[Floats, Floats]:
-        """Return the true rates of settings, and the relative errors of their camera lengths."""
+        """Return the true rates of parameter sets, and their camera lengths' relative errors."""
         model = self.model.take(np.full(len(tried), row))
         clen = np.array([np.nan if one.clen is None else one.clen for one in tried])
         values = {

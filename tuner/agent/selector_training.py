@@ -1,7 +1,7 @@
 """Training the selector to find which of a session's evaluations is truly the best.
 
 A trained committee plays sessions on the training experiments, with moves of other searches mixed
-in: steps aside, and points of the portfolio that the agent hands over to. Of every session the
+in: steps aside, and points of the portfolio, as the fallback search has them. Of every session the
 selector sees the first few evaluations, and learns to put its weight on those of the highest true
 merit.
 """
