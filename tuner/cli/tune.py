@@ -14,7 +14,7 @@ import click
 from rich.table import Table
 
 from envs.evaluation import Evaluation, wilson_interval
-from envs.parameter_space import DEFAULT_TUNED
+from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED
 from tuner.cli.options import (
     PEAK_FINDER_FLAGS,
     RegistryChoice,
@@ -25,6 +25,7 @@ from tuner.cli.options import (
     indexer_options,
     jobs_option,
     json_option,
+    peak_finder_help,
     print_json,
     seed_option,
     stderr,
@@ -43,7 +44,7 @@ from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
-from wrappers.settings import ABOUT
+from wrappers.settings import ABOUT, Settings
 
 __all__ = ["command", "display", "print_recommendation", "trial_printer"]
 
@@ -90,15 +91,14 @@ SECONDS_OF_SILENCE = 60.0
 @click.option(
     *PEAK_FINDER_FLAGS,
     type=RegistryChoice(PEAK_FINDERS),
-    default="peakfinder8",
+    default=Settings.peak_finder,
     show_default=True,
-    help="The peak finder whose settings are tuned. robust is for weak patterns and bad pixels, "
-    "and is none of CrystFEL's own.",
+    help=peak_finder_help(),
 )
 @click.option(
     "--clen-range",
     type=click.FloatRange(0.001, 0.3),
-    default=0.05,
+    default=CLEN_RANGE,
     show_default=True,
     help="Seek clen within this fraction of the geometry's.",
 )
