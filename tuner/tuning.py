@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
@@ -29,6 +29,7 @@ from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.sampling import background_level, sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tuner.cli.options import (
     data_argument,
     geometry_option,
+    jobs_option,
     json_option,
     open_run,
     print_json,
@@ -71,6 +72,7 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
     help="Write a copy of the geometry that uses the mask, too.",
 )
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the mask (.png, .pdf …).")
+@jobs_option
 @json_option
 def command(
     data: Address,
@@ -83,6 +85,7 @@ def command(
     frames: int,
     geometry_out: Path | None,
     picture: Path | None,
+    jobs: int,
     as_json: bool,
 ) -> None:
     """Find the bad pixels of a run: hot, noisy and dead ones.
@@ -116,7 +119,7 @@ def command(
     top, bottom = geometry_lines(output, read)
     chosen = spread_frames(len(run), frames)
     with progress_bar("looking at pixels", 2 * len(chosen)) as show:
-        bad_pixels = find_bad_pixels(run, chosen, progress=show)
+        bad_pixels = find_bad_pixels(run, chosen, jobs=jobs, progress=show)
     bits = SettingsMask(read, bad_pixels).bits(settings)
     bits[~run.static_mask(0)] |= BITS["geometry"]
     attributes = {

@@ -28,7 +28,8 @@ from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.files import write_whole
 from wrappers.frames.cxi import CxiWriter
 from wrappers.frames.opening import Address
-from wrappers.workers.frame_pool import FramePool, batches
+from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.pool import batches
 
 __all__ = ["command"]
 
@@ -65,7 +66,7 @@ def command(
     require_directory_for(output)
     run = open_run(data, geometry)
     settings = settings_from(options, run)
-    run = with_bad_pixels(run, settings, mask)
+    run = with_bad_pixels(run, settings, mask, jobs)
     clen_change = settings.clen_change(run.nominal_clen)
     counts, unreadable = [], 0
     with (

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import ParameterSpace
 from envs.simulation.families import draw_experiments
 from envs.simulation.simulator import simulate_run
@@ -26,6 +26,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, open_source
+from wrappers.frames.sampling import sample_frames
 from wrappers.settings import Settings
 
 __all__ = ["SHARED_RUNS", "compare_everything", "compare_run", "exhaustive_grid"]
