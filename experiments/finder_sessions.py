@@ -16,11 +16,11 @@ import click
 
 from envs.evaluation import Evaluation
 from tuner.cli.options import cell_option, data_argument, geometry_option, jobs_option
-from tuner.indexers import IndexerChoice
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
+from wrappers.indexers import IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 
 

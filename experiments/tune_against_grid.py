@@ -27,7 +27,6 @@ from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import print_json, progress_bar
 from tuner.cli.tune import trial_printer
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.session.loop import Budget
 from tuner.session.racing import Race
 from tuner.statistics import paired_difference
@@ -35,6 +34,7 @@ from tuner.tuning import Request, tune
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source
+from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.indexing import Lattice
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 

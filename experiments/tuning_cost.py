@@ -34,13 +34,13 @@ from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import simulate_run
 from experiments.exhaustive_grid import Grid, measure_grid, open_run
 from tuner.cli.options import print_json, progress_bar, stderr
-from tuner.indexers import IndexerChoice
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget, recommended_trial
 from tuner.session.store import SessionStore, Trial
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
+from wrappers.indexers import IndexerChoice
 from wrappers.settings import Settings
 
 SHARED = Path(__file__).parents[2] / "shared/data/simulated"

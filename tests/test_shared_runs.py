@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from envs.evaluators.live import LiveEvaluator
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.recommendation import Recommendation
 from tuner.session.loop import Budget
 from tuner.tuning import Request, tune
@@ -17,6 +16,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geom_file import write_geometry
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
+from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.settings import Settings
 
 

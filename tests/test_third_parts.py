@@ -6,7 +6,6 @@ import pytest
 
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from tests.array_source import ArraySource
-from tuner.indexers import IndexerChoice
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
 from tuner.tuning import Request, tune
@@ -14,6 +13,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import SOURCES
 from wrappers.frames.run import Run
 from wrappers.frames.source import FrameSource
+from wrappers.indexers import IndexerChoice
 
 FRAMES = 16
 

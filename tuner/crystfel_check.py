@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from envs.evaluation import Evaluation
-from tuner.indexers import IndexerChoice
 from wrappers.cell import Cell
 from wrappers.crystfel.indexer import index_own_peaks
 from wrappers.detector.geom_file import write_geometry
 from wrappers.errors import ProgramError
 from wrappers.frames.source import FrameSource
+from wrappers.indexers import IndexerChoice
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peak_finders import PEAK_FINDERS

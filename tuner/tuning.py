@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from envs.evaluators.live import LiveEvaluator
-from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.geometry_rule import GEOMETRY
+from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
+from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.searchers import AGENTS
@@ -29,12 +28,12 @@ from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address, open_source
-from wrappers.frames.sampling import background_level, sample_frames
+from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
+from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
-from wrappers.peak_finders import PEAK_FINDERS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -48,9 +47,7 @@ HOW = ("indexer", "stop_early")
 """Fields of a request that a resumed session may change; the indexer's name it may not."""
 
 DECOYS = 50
-DEAR_DECOYS = 20
-"""With CrystFEL a decoy costs several times as much as a crystal: xgandalf tries it again and
-again (thaumatin: 15 crystals take 6 core-seconds, their decoys 18)."""
+"""Of an evaluation on fresh frames."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,9 @@ def tune(
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
     run = open_source(request.data, geometry)
-    indexer = make_indexer(request.indexer, geometry, cell, jobs=1 if cluster else jobs)
+    choice = request.indexer.settled()
+    kind = INDEXERS.get(choice.name)
+    indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)
     on_indexer(indexer.name)
     sample, others = sample_frames(run, request.n_frames, request.seed)
     config = {
@@ -175,7 +174,7 @@ def tune(
     # Everything that may be refused comes before the session is begun.
     space = search_space(request, run, sample)
     if needs_map(space.base):
-        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume))
+        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume, jobs))
     store = _open_store(directory, config, resume)
     if run.bad_pixels is not None:
         run.bad_pixels.save(directory / BAD_PIXELS)
@@ -199,7 +198,7 @@ def tune(
 
         outcome = run_session(
             store,
-            evaluator(sample, DEAR_DECOYS if request.indexer.crystfel else DECOYS),
+            evaluator(sample, kind.most_decoys),
             space,
             searcher=request.searcher,
             budget=budget,
@@ -211,12 +210,12 @@ def tune(
         )
     recommendation = None
     if outcome is not None:
-        checks = {"crystfel": _program()} if request.indexer.crystfel else {}
-        if request.indexer.crystfel and not outcome.ended_by_failure:
+        checks = {"crystfel": _program()} if kind.of_crystfel else {}
+        if kind.of_crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
-                outcome.best, run, request.geometry, cell, request.indexer, jobs=jobs
+                outcome.best, run, request.geometry, cell, choice, jobs=jobs
             )
-        provenance = _provenance(store, run, outcome)
+        provenance = {**_provenance(store, run, space, outcome), **choice.record()}
         recommendation = recommend(outcome.best, outcome.baseline, provenance, checks)
         write_recommendation(recommendation, directory / "recommended.toml")
     write_report(store, recommendation, directory / "report.html")
@@ -231,11 +230,13 @@ def _policy_files(policy: Path | None) -> dict[str, str]:
     return {"policy_sha256": fingerprint(*files)}
 
 
-def _bad_pixels(run: FrameSource, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
+def _bad_pixels(
+    run: FrameSource, sample: list[int], path: Path, resume: bool, jobs: int
+) -> BadPixelMap:
     """Return the session's map of bad pixels, made of its sample when it begins."""
     if resume and path.exists():
         return BadPixelMap.load(path, run.geometry)
-    return find_bad_pixels(run, sample)
+    return find_bad_pixels(run, sample, jobs=jobs)
 
 
 def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> SessionStore:
@@ -253,23 +254,18 @@ def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> Sessio
 
 def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
-    geometry = run.geometry
-    radii = geometry.radius_map()
-    energy = run.photon_energy(sample[0])
-    return make_space(
+    return run_space(
+        run,
+        sample,
         request.tuned,
-        background=background_level(run, sample),
-        camera_length=run.nominal_clen,
-        pixel_size=1 / geometry.panels[0].res,
-        largest_radius=float(radii[np.isfinite(radii)].max()),
-        photon_energy=energy,
         clen_range=request.clen_range,
         peak_finder=request.peak_finder,
-        photon=PEAK_FINDERS.get(request.peak_finder).photon(geometry, energy),
     )
 
 
-def _provenance(store: SessionStore, run: FrameSource, outcome: Outcome) -> dict[str, Any]:
+def _provenance(
+    store: SessionStore, run: FrameSource, space: ParameterSpace, outcome: Outcome
+) -> dict[str, Any]:
     evaluations = [trial.evaluation for trial in store.trials]
     return {
         "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
@@ -285,6 +281,8 @@ def _provenance(store: SessionStore, run: FrameSource, outcome: Outcome) -> dict
         **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
         **({"choice": outcome.choice} if outcome.choice else {}),
         "geometry_clen": run.nominal_clen,
+        **{f"{p.name}_bounds": [p.low, p.high] for p in space.parameters if p.name in GEOMETRY},
+        "pixel_size": 1 / run.geometry.panels[0].res,
         **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
         **{
             key: store.config[key]

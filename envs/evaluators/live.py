@@ -183,13 +183,15 @@ class LiveEvaluator:
             outcomes=tuple(_outcome(i, found[i], answers.get(i)) for i in frames),
             n_decoys=len(decoys),
             n_decoys_indexed=sum(answer.indexed for answer in decoys),
-            **self._diagnostics(estimate, settings),
+            **self._diagnostics(estimate, settings, list(hits)),
             seconds=time.perf_counter() - started,
             core_seconds=self._pool.core_seconds() - cores_before,
         )
         return evaluation, patterns, answers
 
-    def _diagnostics(self, estimate: GeometryEstimate | None, settings: Settings) -> dict[str, Any]:
+    def _diagnostics(
+        self, estimate: GeometryEstimate | None, settings: Settings, hits: Sequence[int]
+    ) -> dict[str, Any]:
         if estimate is None:
             return {}
         tried = settings.clen or self._run.nominal_clen
@@ -202,6 +204,10 @@ class LiveEvaluator:
                 "shift_x": (estimate.shift_x, estimate.shift_x_se),
                 "shift_y": (estimate.shift_y, estimate.shift_y_se),
             },
+            "frame_clens": tuple(
+                (hits[place], _short(tried + change), _short(error))
+                for place, change, error in estimate.frame_changes
+            ),
         }
 
 
@@ -223,3 +229,8 @@ def _outcome(frame: int, found: Pattern | str, answer: Indexing | None) -> Frame
     if answer is None:
         return FrameOutcome(frame, n_peaks, False, 0)
     return FrameOutcome(frame, n_peaks, True, len(answer.lattices), answer.failure)
+
+
+def _short(length: float) -> float:
+    # To nanometres: a session keeps one for every frame of every evaluation.
+    return round(length, 9)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluation import Evaluation
 from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import make_space
-from envs.response.columns import SETTINGS
 from envs.simulation.families import Draw
 from envs.simulation.rendering import FrameTruth
 from envs.simulation.simulator import read_truth, simulate_run
@@ -149,8 +149,8 @@ def observe_experiment(
     Returns
     -------
     dict of arrays
-        ``settings`` (S, 5) of `SETTINGS`; ``n_peaks`` and ``n_true``, those near a true spot,
-        ``state`` (`STATES`), each (S, N); ``n_decoys_indexed`` (S,);
+        ``settings`` (S, 5) of `POLICY_PARAMETERS`; ``n_peaks`` and ``n_true``, those near a true
+        spot, ``state`` (`STATES`), each (S, N); ``n_decoys_indexed`` (S,);
         ``diagnostics`` (S, 6) of `DIAGNOSTICS`;
         ``crystals`` (N,), ``level`` (N,) and ``photons`` (N,) of the brightest crystal;
         ``background`` (2,); ``masked`` (3,) shares of pixels masked at mask_hot_sigma 4, 8, 30.
@@ -174,7 +174,7 @@ def observe_experiment(
             rows = [_counts(*inspected, truths) for inspected in evaluator.inspect_all(settings)]
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return columns | {
-        "settings": np.array([[getattr(s, name) for name in SETTINGS] for s in settings]),
+        "settings": np.array([[getattr(s, name) for name in POLICY_PARAMETERS] for s in settings]),
         "crystals": np.array([len(t.reciprocal) for t in truths], np.uint8),
         "level": np.array([t.background for t in truths], np.float32),
         "photons": np.array([t.photons.max(initial=0) for t in truths], np.float32),

@@ -152,11 +152,6 @@ class TableEvaluator:
         return len(self._arrays["frames"])
 
     @property
-    def best_rate(self) -> float:
-        """Highest indexing rate of any recorded settings."""
-        return float((self._arrays["n_lattices"] > 0).mean(axis=-1).max())
-
-    @property
     def points(self) -> list[Settings]:
         """Every recorded settings."""
         return [

@@ -14,7 +14,6 @@ import pytest
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.cli import main
-from tuner.indexers import IndexerChoice
 from tuner.recommendation import Recommendation, read_recommendation, recommend
 from tuner.report import write_report
 from tuner.report.findings import find
@@ -23,6 +22,7 @@ from tuner.report.model import Axis, Response, importance
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import SessionStore
 from tuner.tuning import Request, tune
+from wrappers.indexers import IndexerChoice
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
 
@@ -78,9 +78,9 @@ def test_predicted_reflections_are_where_the_peaks_are(session):
     store, recommendation = SessionStore.open(session), read_recommendation(session)
     found = find(store, recommendation)
     assert found.best is not None and found.baseline is not None
-    comparisons, note = compare_frames(store, found.best, found.baseline)
-    gained = next(each for each in comparisons if each.kind == "gained")
-    assert note == ""
+    gallery = compare_frames(store, found.best, found.baseline)
+    gained = next(each for each in gallery.comparisons if each.kind == "gained")
+    assert gallery.note == ""
     assert gained.recommended.outcome.indexed and not gained.default.outcome.indexed
     assert len(gained.recommended.peaks) == gained.recommended.outcome.n_peaks
     apart = gained.recommended.peaks[:, None] - gained.recommended.predicted[None]
@@ -101,7 +101,7 @@ def test_frames_are_left_out_where_the_run_has_changed(session, tmp_path):
     store = SessionStore.open(session)
     other = SessionStore(session, {**store.config, "data_sha256": "sha256:0"}, store.trials)
     best = store.trials[-1].evaluation
-    assert "no longer what the session was run with" in compare_frames(other, best, best)[1]
+    assert "no longer what the session was run with" in compare_frames(other, best, best).note
 
 
 def test_typical_frames_are_chosen():
@@ -157,7 +157,7 @@ def test_what_was_edited_by_hand_is_not_given_the_sessions_rates(tmp_path):
     assert "The recommended settings index 75.0" in report(store, own)
     edited = replace(own, settings=settings.replace(min_snr=5.5))
     text = report(store, edited)
-    assert "The session&#x27;s own settings index 75.0" in text
+    assert "The session&#39;s own settings index 75.0" in text
     assert "edited by hand since (min_snr is 5.5, was 4)" in text
     found = find(store, edited)
     assert found.best is best and found.best_value("min_snr") == 4

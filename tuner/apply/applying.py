@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 from envs.evaluation import wilson_interval
 from envs.evaluators.live import LiveEvaluator
 from tuner.fingerprint import fingerprint
-from tuner.indexers import IndexerChoice
 from tuner.recommendation import (
     EDITED,
     Recommendation,
@@ -22,6 +20,7 @@ from tuner.recommendation import (
 from wrappers.cell import Cell
 from wrappers.errors import InputError
 from wrappers.frames.source import FrameSource
+from wrappers.indexers import IndexerChoice, recorded_choice
 from wrappers.indexing import Indexer
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
@@ -93,11 +92,7 @@ def check_veto(
 
 def session_indexer(recommendation: Recommendation) -> IndexerChoice:
     """Return the indexer that a session used, so that rates can be compared with its own."""
-    name = str(recommendation.provenance.get("indexer", ""))
-    crystfel = re.fullmatch(r"CrystFEL [^,]+, (\S+)(?: (cheap|normal|thorough))?.*", name)
-    if crystfel is None:
-        return IndexerChoice("fast")
-    return IndexerChoice("crystfel", crystfel[1], crystfel[2] or "normal")
+    return recorded_choice(recommendation.provenance)
 
 
 def session_cell(recommendation: Recommendation) -> Path | None:

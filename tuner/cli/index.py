@@ -27,9 +27,9 @@ from tuner.cli.options import (
     stderr,
     with_bad_pixels,
 )
-from tuner.indexers import make_indexer
 from wrappers.cell import Cell
 from wrappers.frames.opening import Address
+from wrappers.indexers import make_indexer
 from wrappers.workers.pool import batches
 
 __all__ = ["command"]

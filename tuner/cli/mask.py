@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 
 from tuner.cli.options import (
     data_argument,
+    force_option,
     geometry_option,
     jobs_option,
     json_option,
     open_run,
     print_json,
     progress_bar,
-    require_directory_for,
     stderr,
 )
-from wrappers.errors import InputError
+from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address, is_address
+from wrappers.outputs import check_outputs
 from wrappers.settings import ABOUT, Settings
 
 __all__ = ["command"]
@@ -73,6 +74,7 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
 )
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the mask (.png, .pdf …).")
 @jobs_option
+@force_option
 @json_option
 def command(
     data: Address,
@@ -86,6 +88,7 @@ def command(
     geometry_out: Path | None,
     picture: Path | None,
     jobs: int,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Find the bad pixels of a run: hot, noisy and dead ones.
@@ -103,9 +106,6 @@ def command(
     from wrappers.masks.mask_file import geometry_lines, write_mask
     from wrappers.masks.settings_mask import BITS, SettingsMask
 
-    for path in (output, geometry_out, picture):
-        if path is not None:
-            require_directory_for(path)
     settings = Settings(
         mask_hot_sigma=hot_sigma,
         mask_noisy_sigma=noisy_sigma,
@@ -114,8 +114,11 @@ def command(
     )
     run = open_run(data, geometry)
     read = run.geometry
-    if geometry_out is not None and geometry_out.resolve() == geometry.resolve():
-        raise InputError(f"{geometry_out} is the geometry itself: give its copy another name")
+    check_outputs(
+        *(output, geometry_out, picture),
+        inputs=[data, geometry, *files_of_run(run)],
+        force=force,
+    )
     top, bottom = geometry_lines(output, read)
     chosen = spread_frames(len(run), frames)
     with progress_bar("looking at pixels", 2 * len(chosen)) as show:

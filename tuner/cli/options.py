@@ -14,11 +14,12 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tuner.indexers import IndexerChoice
+from wrappers.crystfel.options import EFFORTS
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address, open_source
 from wrappers.frames.source import FrameSource
+from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.registry import Registry
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
@@ -29,6 +30,7 @@ __all__ = [
     "SourceName",
     "cell_option",
     "data_argument",
+    "force_option",
     "geometry_option",
     "indexer_choice",
     "indexer_options",
@@ -38,7 +40,6 @@ __all__ = [
     "open_run",
     "print_json",
     "progress_bar",
-    "require_directory_for",
     "seed_option",
     "settings_from",
     "settings_options",
@@ -85,6 +86,9 @@ mask_option = click.option(
     "--mask",
     type=existing,
     help="A file of sfx-tuner mask, for settings with a mask_*_sigma.  [default: from the data]",
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Replace outputs that exist; what is read stays in any case."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
@@ -182,10 +186,11 @@ def indexer_options(function: F) -> F:
     options = (
         click.option(
             "--indexer",
-            type=click.Choice(["auto", "fast", "crystfel"]),
-            default="auto",
+            type=RegistryChoice(INDEXERS, (AUTO,)),
+            default=AUTO,
             show_default=True,
-            help="fast: the embedded indexer; auto: CrystFEL where it is installed.",
+            help="; ".join(f"{name}: {kind.words}" for name, kind in INDEXERS.items())
+            + f"; {AUTO}: the first of them that is installed.",
         ),
         click.option(
             "--method",
@@ -193,7 +198,7 @@ def indexer_options(function: F) -> F:
         ),
         click.option(
             "--effort",
-            type=click.Choice(["cheap", "normal", "thorough"]),
+            type=click.Choice(EFFORTS),
             default="normal",
             show_default=True,
             help="How hard xgandalf tries.",
@@ -273,9 +278,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def require_directory_for(path: Path) -> None:
-    """Raise InputError where a file could not be written, before the work is done."""
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"cannot write {path}: its directory does not exist, make it first")

@@ -173,7 +173,7 @@ def command(
 
     try:
         with (
-            connect(cluster, jobs) as client,
+            connect(cluster, jobs, _warn) as client,
             display(request.tuned, budget, output, resume=resume, port=dashboard) as (
                 on_trial,
                 on_progress,
@@ -211,6 +211,10 @@ def command(
             "the session ended before its budget was spent, and recommends the best of what it "
             f"had measured: {recommendation.provenance['ended_by']}; --resume goes on"
         )
+
+
+def _warn(sentence: str) -> None:
+    stderr.print(f"warning: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -20,13 +20,13 @@ from tuner.comparison.frames import Judged, Progress, compare_on_frames, run_fig
 from tuner.comparison.methods import Kit
 from tuner.comparison.results import Results
 from tuner.comparison.store import ComparisonStore
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.tuning import Request, search_space
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, open_source
 from wrappers.frames.sampling import sample_frames
+from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.settings import Settings
 
 __all__ = ["SHARED_RUNS", "compare_everything", "compare_run", "exhaustive_grid"]

@@ -19,7 +19,8 @@ from typing import Any
 from envs.evaluation import Evaluation, Evaluator
 from tuner.comparison.results import Results, read_results, write_results
 from wrappers.errors import InputError
-from wrappers.files import write_whole
+from wrappers.files import append_line, write_whole
+from wrappers.outputs import require_new_folder
 from wrappers.settings import Settings
 
 __all__ = ["ComparisonStore", "Recorded"]
@@ -85,6 +86,8 @@ class ComparisonStore:
                 "another directory"
             )
         _make_writable(directory)
+        if not resume:
+            require_new_folder(directory, "comparison.md", "results.npz", "unfinished")
         store = cls(directory, text)
         if resume:
             _check(directory, path, json.loads(text))
@@ -169,8 +172,7 @@ class Recorded:
             found = self._evaluator.evaluate(settings)
             self._known[settings] = found
             if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(found.as_dict()) + "\n")
+                append_line(self._path, json.dumps(found.as_dict()))
         return self._known[settings]
 
 

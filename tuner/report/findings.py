@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from envs.evaluation import Evaluation
-from tuner.recommendation import Recommendation, recommend, settings_digest, shown
+from tuner.recommendation import (
+    Recommendation,
+    drift_of,
+    recommend,
+    settings_digest,
+    shown,
+)
+from tuner.report.detector import Statement, detector_statements
 from tuner.session.loop import merit, tuning_trials
 from tuner.session.store import SessionStore, Trial
 from tuner.statistics import PairedDifference, paired_difference
+from wrappers.lattices.geometry_drift import Drift
 
 __all__ = ["Findings", "find", "leaders"]
 
@@ -71,6 +80,24 @@ class Findings:
         except ValueError:
             return None
 
+    @cached_property
+    def drift(self) -> Drift | None:
+        """How the camera length changes within the run, by the recommended set's frames."""
+        return None if self.best is None else drift_of(self.best)
+
+    @property
+    def detector(self) -> tuple[Statement, ...]:
+        """What is said of the camera length and the beam centre."""
+        if self.recommendation is None or self.best is None:
+            return ()
+        return detector_statements(
+            self.recommendation.settings,
+            self.best.refined,
+            self.best.n_indexed,
+            {**_known_so_far(self.store, self.trials[0]), **self.recommendation.provenance},
+            self.drift,
+        )
+
     def best_value(self, name: str) -> float:
         """Return the recommended value of a setting, or NaN."""
         value = getattr(self.recommendation.settings, name) if self.recommendation else None
@@ -96,8 +123,19 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
         best, baseline = _pair(trials, recommendation)
     elif incumbents and incumbents[-1] >= 0 and trials[0].evaluation.n_frames:
         best, baseline = trials[incumbents[-1]].evaluation, trials[0].evaluation
-        recommendation = recommend(best, baseline, {"tuned": list(store.config.get("tuned", ()))})
+        recommendation = recommend(best, baseline, _known_so_far(store, trials[0]))
     return Findings(store, trials, recommendation, best, baseline, incumbents, finished, amended)
+
+
+def _known_so_far(store: SessionStore, first: Trial) -> dict[str, Any]:
+    """Return what the provenance of a session that has not ended holds of its geometry."""
+    known: dict[str, Any] = {"tuned": list(store.config.get("tuned", ()))}
+    nominal, span = first.evaluation.settings.clen, store.config.get("clen_range")
+    if nominal is not None:
+        known["geometry_clen"] = nominal
+        if "clen" in known["tuned"] and isinstance(span, float):
+            known["clen_bounds"] = [nominal * (1 - span), nominal * (1 + span)]
+    return known
 
 
 def leaders(trials: Sequence[Trial]) -> tuple[int, ...]:

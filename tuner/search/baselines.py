@@ -122,7 +122,7 @@ class PinnedSearcher:
             self._inner.ingest({name: values[name] for name in self._inner_space.names}, merit)
 
     def _pinned(self) -> dict[str, float]:
-        asked = float(self._tasks.pinned[0])
+        asked = float(self._tasks.fixed_clen[0])
         if np.isnan(asked) or "clen" not in self._space.names:
             return {}
         return {"clen": asked}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,17 @@ import pandas as pd
 
 from envs.evaluation import Evaluation
 from wrappers.errors import InputError
-from wrappers.files import write_whole
+from wrappers.files import append_line, write_whole
+from wrappers.outputs import require_new_folder
 from wrappers.settings import with_current_names
 
 __all__ = ["SessionStore", "Trial"]
+
+FILES = (
+    *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
+    *("bad_pixels.h5", "indexed"),
+)
+"""What a session writes into its directory, beside ``session.json``."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,8 @@ class SessionStore:
                 f"{directory} holds a session already: add --resume to go on with it, or name "
                 "another directory"
             )
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_whole(directory / "session.json", json.dumps(config, indent=2) + "\n")
-        except OSError as error:
-            raise InputError(f"cannot write to {directory}: {error.strerror}") from error
+        require_new_folder(directory, *FILES)
+        write_whole(directory / "session.json", json.dumps(config, indent=2) + "\n")
         return cls(directory, config, [])
 
     @classmethod
@@ -132,10 +135,7 @@ class SessionStore:
         trial = Trial(len(self.trials), stage, evaluation, reason)
         fields = {"number": trial.number, "stage": stage, "evaluation": evaluation.as_dict()}
         line = json.dumps(fields | ({"reason": reason} if reason else {}))
-        with (self.directory / "evaluations.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_line(self.directory / "evaluations.jsonl", line)
         self.trials.append(trial)
         write_whole(self.directory / "trials.csv", self.table().to_csv(index=False))
         return trial

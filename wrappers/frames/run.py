@@ -25,6 +25,9 @@ from wrappers.masks.masks import flag_values
 
 __all__ = ["HDF5_SUFFIXES", "Run"]
 
+LARGEST_SHIFT = 2.0
+"""In metres."""
+
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs", ".nexus")
 
 
@@ -114,13 +117,11 @@ class Run(FrameSource):
         """
         file, event = self._names[index]
         data = self._stored.slab(file, event)
-        shift_x, shift_y = (
-            0.0 if header is None else self._header(file, event, header, "detector_shift")
-            for header in self.geometry.shift_headers
-        )
+        shift_x, shift_y = self.shift(index)
+        mask = self._stored.mask(file, event, (shift_x, shift_y))
         return Frame(
             data=data,
-            mask=flag_values(self.geometry, data, self._stored.mask(file, event)),
+            mask=flag_values(self.geometry, data, mask),
             photon_energy=self.photon_energy(index),
             camera_length=self.camera_length(index),
             file=file,
@@ -128,6 +129,30 @@ class Run(FrameSource):
             shift_x=shift_x,
             shift_y=shift_y,
         )
+
+    def shift(self, index: int) -> tuple[float, float]:
+        """Return a frame's shift of the detector along x and y, in metres.
+
+        That is what the data says; a shift that the geometry states is not in it.
+
+        Raises
+        ------
+        InputError
+            If the file has no sensible one.
+        """
+        file, event = self._names[index]
+        x, y = (
+            0.0 if header is None else self._header(file, event, header, "detector_shift")
+            for header in self.geometry.shift_headers
+        )
+        for value in (x, y):
+            if not abs(value) <= LARGEST_SHIFT:
+                raise InputError(
+                    f"the detector shift of {file} {event} is {value:g} m, but no detector moves "
+                    f"by {LARGEST_SHIFT:g} m: check the unit of detector_shift_x and _y in "
+                    f"{self.geometry.path}"
+                )
+        return x, y
 
     def places(self, index: int) -> list[Place]:
         """Return where a frame is stored: for each block the data set, and the index into it.

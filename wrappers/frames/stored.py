@@ -49,9 +49,10 @@ class StoredFrames:
         self.geometry = geometry
         self.files = HDF5Files()
         self._masks: dict[str, tuple[Mask, frozenset[MaskSource]]] = {}
+        self._lab_mask: tuple[tuple[float, float], Mask | None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_masks": {}}
+        return {**self.__dict__, "_masks": {}, "_lab_mask": None}
 
     def places(self, file: str, event: str) -> list[Place]:
         """Return where a frame is: for each block the data set, and the index into it."""
@@ -72,10 +73,20 @@ class StoredFrames:
             slab[block.rows, : block.width] = part
         return slab
 
-    def mask(self, file: str, event: str) -> Mask:
-        """Return the mask of a frame by everything but its own values."""
-        static, changing = self.static_mask(file, event)
-        return static & self._stored_mask(file, event, changing) if changing else static
+    def mask(self, file: str, event: str, shift: tuple[float, float] = (0.0, 0.0)) -> Mask:
+        """Return the mask of a frame by everything but its own values.
+
+        `shift` is what the data says of the detector's shift along x and y, in metres.
+        """
+        mask, changing = self.static_mask(file, event)
+        if changing:
+            mask = mask & self._stored_mask(file, event, changing)
+        if not self.geometry.shifted_by_data:
+            return mask
+        if self._lab_mask is None or self._lab_mask[0] != shift:
+            self._lab_mask = shift, self.geometry.moved(*shift).lab_mask()
+        regions = self._lab_mask[1]
+        return mask if regions is None else mask & regions
 
     def static_mask(self, file: str, event: str) -> tuple[Mask, frozenset[MaskSource]]:
         """Return what holds for all frames of a file, and the masks that do not."""

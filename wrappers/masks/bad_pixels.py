@@ -25,6 +25,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numba import njit
@@ -102,7 +103,7 @@ def find_bad_pixels(
     if frames is None:
         frames = range(len(run))
     candidates = [frames[i] for i in spread_frames(len(frames))]
-    finder = PeakFinder(run.geometry)
+    finder = PeakFinder(run.geometry.moved(*_first_shift(run, candidates)))
     make = functools.partial(_Backgrounds, run, finder)
     backgrounds, n_bright = {}, {}
     problem = ""
@@ -128,6 +129,14 @@ def find_bad_pixels(
         sums.add(index, run[index])
         progress(len(candidates) + done)
     return _compare(run.geometry, sums.result(), len(chosen))
+
+
+def _first_shift(run: FrameSource, frames: Sequence[int]) -> tuple[float, float]:
+    """Return how the first frame that can be read has the detector shifted, in metres."""
+    for index in frames:
+        with suppress(InputError):
+            return run.shift(index)
+    return 0.0, 0.0
 
 
 Background = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -11,7 +11,6 @@ import functools
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,19 +19,29 @@ from pathlib import Path
 import h5py
 
 from wrappers.errors import InputError
+from wrappers.frames.linked import files_of_run
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
+from wrappers.outputs import check_outputs, companion
 from wrappers.peakfinding.peak_batch import Finder
 from wrappers.reduction.joining import SETS, SUMMARY, Joining
 from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
-from wrappers.reduction.plan import OtherInputs, owned, plan_batches, reduction_key
+from wrappers.reduction.plan import (
+    BAD_PIXELS,
+    OtherInputs,
+    owned,
+    plan_batches,
+    reduction_key,
+    remove_parts,
+)
 from wrappers.settings import Settings
 from wrappers.workers.processes import Processes
 
 __all__ = ["OtherInputs", "Reduction", "reduce_run"]
 
-BAD_PIXELS = "bad_pixels.h5"
+
+PARTS = ".parts"
 
 _Order = tuple[Batch, SettingsSet, Path | None]
 """A batch, what to search it with, and the map of bad pixels that this needs."""
@@ -76,6 +85,7 @@ def reduce_run(
     jobs: int = 1,
     virtual: bool = False,
     resume: bool = False,
+    replace: bool = True,
     progress: Callable[[int, int], None] = lambda done, hits: None,
     on_part: Callable[[Part], None] = lambda part: None,
 ) -> Reduction:
@@ -86,7 +96,7 @@ def reduce_run(
     settings' ``clen``), and where each came from. ``/sfx_tuner/frames`` has for every frame of
     the run the number of peaks (-1: unreadable) and the set of settings that it was searched
     with, ``/sfx_tuner/hits`` that for every hit, and ``/sfx_tuner/sets`` the sets themselves.
-    Beside it, with the suffix ``.geom``, stands the geometry with which CrystFEL reads it, with
+    Beside it, with ``.geom`` behind its name, stands the geometry to read it with, with
     its own peak search or with ``--peaks=cxi``. Each process holds a frame at a time, however
     many there are.
 
@@ -109,6 +119,8 @@ def reduce_run(
     resume : bool, optional
         Go on with an interrupted reduction, if there is one. Without it, what one has left
         behind is dropped.
+    replace : bool, optional
+        Whether earlier files of those names may be replaced; the run's own never are.
     progress : callable, optional
         Called with the number of frames done and the number of hits after each batch.
     on_part : callable, optional
@@ -130,9 +142,14 @@ def reduce_run(
     fixed = SettingsSet(settings) if isinstance(settings, Settings) else settings
     current = fixed if callable(fixed) else lambda: fixed
     key = reduction_key(run, None if callable(fixed) else fixed, virtual)
-    folder = out.with_name(f"{out.name}.parts")
-    if resume and not folder.exists() and (finished := _finished(out, key)) is not None:
-        return finished
+    folder = companion(out, PARTS)
+    if resume and not folder.exists() and (done := _finished(out, key)) is not None:
+        return done
+    check_outputs(
+        *(out, companion(out, ".geom")),
+        inputs=[run.geometry.path, *files_of_run(run)],
+        force=replace or (resume and folder.exists()),
+    )
     with owned(folder, out):
         batches = plan_batches(folder, key, len(run), math.prod(run.geometry.slab_shape), resume)
         known = {b: p for b in batches if (p := read_part(b.path(folder))) is not None}
@@ -157,12 +174,12 @@ def reduce_run(
             if n_frames:
                 joining.finish({"key": key, "n_frames": n_frames, "unreadable": unreadable})
     # Only now, because an open lock cannot be removed from a network's file system.
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_parts(folder)
     if not n_frames:
         raise InputError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
     return Reduction(
         hits=out,
-        geometry=out.with_suffix(".geom"),
+        geometry=companion(out, ".geom"),
         n_frames=n_frames,
         n_hits=n_hits,
         unreadable=unreadable,
@@ -183,7 +200,7 @@ def _finished(out: Path, key: str) -> Reduction | None:
     except (OSError, KeyError, ValueError):
         return None
     n_frames, unreadable = summary["n_frames"], tuple(summary["unreadable"])
-    geometry = out.with_suffix(".geom")
+    geometry = companion(out, ".geom")
     return Reduction(out, geometry, n_frames, n_hits, unreadable, tuple(sets), n_frames)
 
 

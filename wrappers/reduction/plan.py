@@ -10,23 +10,32 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.frames.linked import files_of_run
 from wrappers.frames.source import FrameSource
 from wrappers.reduction.parts import Batch, SettingsSet
 
-__all__ = ["OtherInputs", "owned", "plan_batches", "reduction_key"]
+__all__ = [
+    "BAD_PIXELS",
+    "OtherInputs",
+    "owned",
+    "plan_batches",
+    "reduction_key",
+    "remove_parts",
+]
 
 FRAMES_PER_BATCH, PIXELS_PER_BATCH = 100, 100_000_000
 """At most: what a kill costs each process, and how soon a new set is taken up."""
 FEWEST_BATCHES = 8
 
-PLAN, LOCK = "plan.json", "lock"
+PLAN, LOCK, BAD_PIXELS = "plan.json", "lock", "bad_pixels.h5"
 
 
 class OtherInputs(InputError):
@@ -38,7 +47,9 @@ def reduction_key(run: FrameSource, fixed: SettingsSet | None, virtual: bool) ->
     digest = hashlib.sha256()
     for index in range(len(run)):
         digest.update("\0".join(run.name(index)).encode() + b"\n")
-    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in run.files]
+    files = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files_of_run(run)
+    ]
     geometry = hashlib.sha256(run.geometry.path.read_bytes()).hexdigest()
     used = None if fixed is None else fixed.as_dict()
     digest.update(json.dumps([files, geometry, used, virtual]).encode())
@@ -48,12 +59,32 @@ def reduction_key(run: FrameSource, fixed: SettingsSet | None, virtual: bool) ->
     return digest.hexdigest()
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a file in the folder of the parts is a reduction's, by its name."""
+    named = path.name in (PLAN, LOCK, BAD_PIXELS) or re.fullmatch(r"\d{6,}\.cxi", path.name)
+    return bool(named) or (path.name.startswith(".") and path.name.endswith(".part"))
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the folder of the parts; where that fails it is left behind, which harms nothing."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _is_ours(path):
+                path.unlink()
+        folder.rmdir()
+
+
 @contextmanager
 def owned(folder: Path, out: Path) -> Iterator[None]:
     """Make the folder of the parts, and keep other processes out of it."""
     try:
         folder.mkdir(exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        if strange := next((each for each in folder.iterdir() if not _is_ours(each)), None):
+            raise InputError(
+                f"{folder} is where the parts of {out} go, but holds other files "
+                f"({strange.name}): move them, or choose another name"
+            )
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     except OSError as error:
         raise InputError(
             f"{out} cannot be written ({error.strerror} for {folder}): choose another place"
