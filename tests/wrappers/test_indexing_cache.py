@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.geometries import ONE_PANEL
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
@@ -23,23 +24,7 @@ from wrappers.indexing import Done, Indexing, Lattice, Pattern, unheard
 from wrappers.indexing_cache import CachedIndexer
 from wrappers.peaks import PeakList
 
-GEOMETRY = """\
-photon_energy = 9300 eV
-clen = 0.1 m
-res = 10000
-data = /data
-dim0 = %
-dim1 = ss
-dim2 = fs
-p0/min_fs = 0
-p0/max_fs = 99
-p0/min_ss = 0
-p0/max_ss = 99
-p0/corner_x = -50
-p0/corner_y = -50
-p0/fs = x
-p0/ss = y
-"""
+GEOMETRY = ONE_PANEL
 CELL = Cell(79.0, 79.0, 38.0, 90.0, 90.0, 90.0, "tetragonal", "P", "c")
 
 
