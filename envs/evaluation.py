@@ -1,4 +1,4 @@
-"""What one settings gives on one sample of frames."""
+"""What one parameter set gives on one sample of frames."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FrameOutcome:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome of one settings on one sample of frames.
+    """The outcome of one parameter set on one sample of frames.
 
     Attributes
     ----------
@@ -118,6 +118,13 @@ class Evaluation:
         return sum(bool(outcome.failure) for outcome in self.outcomes)
 
     @property
+    def unreadable(self) -> bool:
+        """Whether not one frame could be searched for peaks: nothing was measured then."""
+        return bool(self.outcomes) and all(
+            outcome.failure and not outcome.hit for outcome in self.outcomes
+        )
+
+    @property
     def rate(self) -> float:
         """Indexing rate: indexed frames / all frames."""
         return self.n_indexed / self.n_frames if self.outcomes else 0.0
@@ -167,7 +174,10 @@ class Evaluation:
             (frame, value, se) for frame, value, se in fields.get("frame_clens", ())
         )
         settings = Settings.from_dict(fields["settings"])
-        return cls(**{**fields, "settings": settings, "outcomes": outcomes})
+        found = cls(**{**fields, "settings": settings, "outcomes": outcomes})
+        if found.unreadable:  # until version 0.1 such a one passed for a rate of 0
+            return replace(found, outcomes=(), failure=outcomes[0].failure)
+        return found
 
 
 class Evaluator(Protocol):

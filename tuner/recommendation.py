@@ -203,7 +203,8 @@ def write_recommendation(recommendation: Recommendation, path: Path) -> None:
     )
     for name, values in recommendation.as_dict().items():
         table = tomlkit.table()
-        for key, value in values.items():
+        # A table within a table ends it.
+        for key, value in sorted(values.items(), key=lambda each: isinstance(each[1], Mapping)):
             item = tomlkit.item(to_toml(value) if isinstance(value, str) else value)
             if name == "settings" and ABOUT[key].note:
                 item.comment(ABOUT[key].note)

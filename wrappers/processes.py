@@ -1,18 +1,21 @@
-"""Which process something belongs to, and whether that process is still there."""
+"""Which process something belongs to, whether it is still there, and ending with it."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import multiprocessing
 import os
+import signal
 import socket
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-__all__ = ["ProcessMark", "this_process"]
+__all__ = ["ProcessMark", "end_with_parent", "serve_parent", "this_process"]
 
 
 @dataclass(frozen=True)
@@ -78,3 +81,26 @@ def _started(pid: int) -> int | None:
             return int(process.create_time())
     except psutil.Error:
         return None
+
+
+def end_with_parent() -> None:
+    """Have this worker process end when the program that started it does, however that ends.
+
+    A program that is killed outright cannot end its workers, but the kernel then closes its end of
+    a pipe. (The kernel's own signal for the purpose, PR_SET_PDEATHSIG, looks at the thread, or the
+    server of processes, that made the worker, and not at the program.)
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_wait_for_the_end_of, args=(parent,), daemon=True).start()
+
+
+def serve_parent() -> None:
+    """Have this worker process end with its program, and leave Ctrl-C, which reaches all, to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def _wait_for_the_end_of(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

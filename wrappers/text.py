@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from wrappers.errors import InputError
 
-__all__ = ["from_toml", "one_line_value", "printable", "to_toml"]
+__all__ = ["from_toml", "one_line_value", "printable", "to_toml", "utf8_value"]
 
 _FILE = "file://"
 
@@ -48,7 +48,23 @@ def one_line_value(text: str, what: str) -> str:
     # Other bytes than UTF-8 go through as they are.
     if any(not _is_seen(each) and not _is_byte(each) for each in text):
         raise InputError(
-            f"{what} {printable(text)!r} has a character that the file cannot hold: give it "
+            f"{what} '{printable(text)}' has a character that the file cannot hold: give it "
+            "another name"
+        )
+    return text
+
+
+def utf8_value(text: str, what: str) -> str:
+    """Return text for a file that holds UTF-8 only.
+
+    Raises
+    ------
+    InputError
+        If it is a name with other bytes; `what` says whose.
+    """
+    if any(map(_is_byte, text)):
+        raise InputError(
+            f"{what} '{printable(text)}' is not in UTF-8, and the file holds nothing else: give it "
             "another name"
         )
     return text

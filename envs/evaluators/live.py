@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.found_peaks import REMEMBERED, FoundPeaks, search_key
 from wrappers.cell import Cell
+from wrappers.errors import ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer, Indexing, Pattern, counting_on
 from wrappers.indexing_cache import CachedIndexer
@@ -107,9 +108,16 @@ class LiveEvaluator:
         Raises
         ------
         ProgramError
-            If the indexer cannot be run at all.
+            If the indexer cannot be run at all, or not one of the frames can be read.
         """
-        return self.inspect(settings, self._frames[:n_frames])[0]
+        evaluation = self.inspect(settings, self._frames[:n_frames])[0]
+        if evaluation.unreadable:
+            # A disk that has gone says nothing about the settings.
+            raise ProgramError(
+                f"none of the {evaluation.n_frames} frames can be read: "
+                f"{evaluation.outcomes[0].failure}"
+            )
+        return evaluation
 
     def evaluate_all(self, settings: Sequence[Settings]) -> Iterator[Evaluation]:
         """Yield what `evaluate` returns for each, as they are done."""

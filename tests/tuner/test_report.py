@@ -19,8 +19,11 @@ from tuner.report import write_report
 from tuner.report.findings import find
 from tuner.report.frames import choose_frames, compare_frames
 from tuner.report.model import Axis, Response, importance
+from tuner.session.choice import with_best
+from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from tuner.tuning import Request, tune
 from wrappers.indexers import IndexerChoice
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
@@ -41,11 +44,16 @@ def session(tmp_path_factory) -> Path:
 @pytest.fixture
 def known(tmp_path, landscape, space):
     """A longer session whose run was made up."""
-    store = SessionStore.create(tmp_path / "known", {"data": "run.h5", "tuned": list(space.names)})
+    store = SessionStore.create(tmp_path / "known", SessionConfig(data="run.h5", tuned=space.names))
     outcome = run_session(store, landscape, space, searcher="random", seed=1, budget=Budget(20))
     assert outcome is not None
     provenance = {"tuned": list(space.names), "geometry_clen": 0.0784}
     return store, recommend(outcome.best, outcome.baseline, provenance)
+
+
+def add(store: SessionStore, stage: str, measured: Evaluation, reason: str = "") -> None:
+    trial = Trial(len(store.trials), stage, measured, reason)
+    store.add(with_best([*store.trials, trial], store.config.tuned)[-1])
 
 
 def report(store: SessionStore, recommendation: Recommendation | None) -> str:
@@ -99,7 +107,7 @@ def test_frames_are_left_out_with_a_sentence_where_the_run_is_gone(known):
 
 def test_frames_are_left_out_where_the_run_has_changed(session, tmp_path):
     store = SessionStore.open(session)
-    other = SessionStore(session, {**store.config, "data_sha256": "sha256:0"}, store.trials)
+    other = SessionStore(session, replace(store.config, data_sha256="sha256:0"), store.trials)
     best = store.trials[-1].evaluation
     assert "no longer what the session was run with" in compare_frames(other, best, best).note
 
@@ -124,22 +132,22 @@ def test_typical_frames_are_chosen():
 
 
 def test_a_session_that_indexed_nothing_says_so(tmp_path):
-    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr"]})
-    store.add("baseline", evaluation(CRYSTFEL_DEFAULTS, [False] * 5))
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data="run.h5", tuned=("min_snr",)))
+    add(store, "baseline", evaluation(CRYSTFEL_DEFAULTS, [False] * 5))
     assert "No settings have indexed any frame." in report(store, None)
 
 
 def test_failed_trials_unknown_numbers_and_odd_names_do_no_harm(tmp_path):
     name = "<script>alert(1)</script>.h5"
-    store = SessionStore.create(tmp_path / "s", {"data": name, "tuned": ["min_snr", "clen"]})
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data=name, tuned=("min_snr", "clen")))
     settings = CRYSTFEL_DEFAULTS
     baseline = evaluation(settings, [True, False, False], scale_deviation=math.nan)
-    store.add("baseline", baseline)
-    store.add("search", Evaluation(settings, (), failure="indexamajig died <b>"))
+    add(store, "baseline", baseline)
+    add(store, "search", Evaluation(settings, (), failure="indexamajig died <b>"))
     best = evaluation(
         settings.replace(min_snr=4), [True] * 3, refined={"clen": (0.1, math.nan)}, n_decoys=3
     )
-    store.add("search", best, reason="a <i>reason</i>")
+    add(store, "search", best, reason="a <i>reason</i>")
     text = report(store, recommend(best, baseline, {"tuned": ["min_snr", "clen"]}))
     assert "failed: indexamajig died &lt;b&gt;" in text
     assert "<script>" not in text and "<i>reason" not in text
@@ -147,12 +155,12 @@ def test_failed_trials_unknown_numbers_and_odd_names_do_no_harm(tmp_path):
 
 
 def test_what_was_edited_by_hand_is_not_given_the_sessions_rates(tmp_path):
-    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr"]})
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data="run.h5", tuned=("min_snr",)))
     settings = CRYSTFEL_DEFAULTS
     baseline = evaluation(settings, [True, False, False, False])
     best = evaluation(settings.replace(min_snr=4), [True, True, True, False])
-    store.add("baseline", baseline)
-    store.add("search", best)
+    add(store, "baseline", baseline)
+    add(store, "search", best)
     own = recommend(best, baseline, {"tuned": ["min_snr"]})
     assert "The recommended settings index 75.0" in report(store, own)
     edited = replace(own, settings=settings.replace(min_snr=5.5))
@@ -188,20 +196,20 @@ def test_an_interrupted_session_has_a_report_that_says_so(known):
 
 
 def test_defaults_that_nothing_beats_are_not_compared_with_themselves(tmp_path):
-    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr"]})
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data="run.h5", tuned=("min_snr",)))
     baseline = evaluation(CRYSTFEL_DEFAULTS, [True, False, True, False])
-    store.add("baseline", baseline)
+    add(store, "baseline", baseline)
     assert "defaults index 50.0\u00a0% of the frames: the best so far." in report(store, None)
     finished = recommend(baseline, baseline, {"tuned": ["min_snr"]})
     assert "defaults index 50.0\u00a0% of the frames: the best." in report(store, finished)
 
 
 def test_a_gain_within_its_interval_is_not_called_one(tmp_path):
-    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr"]})
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data="run.h5", tuned=("min_snr",)))
     baseline = evaluation(CRYSTFEL_DEFAULTS, [True, False, True, False])
     best = evaluation(CRYSTFEL_DEFAULTS.replace(min_snr=4), [True, True, True, False])
-    store.add("baseline", baseline)
-    store.add("search", best)
+    add(store, "baseline", baseline)
+    add(store, "search", best)
     assert "not clearly different from" in report(store, recommend(best, baseline, {}))
 
 

@@ -28,6 +28,7 @@ from tuner.agent.training_setup import Training, draw_pools
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.outputs import require_new_folder
+from wrappers.processes import end_with_parent
 
 __all__ = ["Training", "train"]
 
@@ -78,7 +79,7 @@ def train(
             seen[seed] = len(rows)
 
     # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
         futures = [
             pool.submit(train_seed, training, seed, directory / f"seed_{seed}", jobs)
             for seed in training.seeds

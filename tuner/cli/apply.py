@@ -23,6 +23,7 @@ from tuner.cli.options import (
     stderr,
     with_bad_pixels,
 )
+from tuner.display.terminal import echo
 from tuner.recommendation import (
     EDITED,
     Recommendation,
@@ -252,18 +253,18 @@ def _report(reduction: Reduction, check: VetoCheck | None, seconds: float, as_js
             }
         )
         return
-    click.echo(
+    echo(
         f"{reduction.n_hits} hits in {reduction.n_frames} frames"
         + (f", 1 in {factor:.1f}" if factor else "")
         + (f"; {n_done / seconds:.0f} frames/s" if n_done else "")
         + (f"; {reduction.n_resumed} frames were done before" if reduction.n_resumed else "")
     )
     if check is not None:
-        click.echo(
+        echo(
             f"of {check.n_frames} frames taken at random {check.n_kept + check.n_lost} index with "
             f"{check.indexer}: {check.n_kept} kept, {check.n_lost} lost"
         )
-    click.echo(
+    echo(
         f"written: {reduction.hits} and {reduction.geometry}\n"
         "CrystFEL reads them with\n"
         f"  HDF5_PLUGIN_PATH={hdf5plugin.PLUGIN_PATH} \\\n"
@@ -300,7 +301,7 @@ def _watch(
                 else ""
             )
             sets = f", {len(line['sets'])} sets" if len(line["sets"]) > 1 else ""
-            click.echo(
+            echo(
                 f"{Path(line['file']).name}: {line['n_hits']} hits in {line['n_frames']} frames"
                 f"{sets}{indexed} → {line['hits']}"
             )

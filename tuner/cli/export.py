@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tuner.cli.options import RegistryChoice, force_option, json_option, print_json
+from tuner.display.terminal import echo
 from tuner.export.exporters import TARGETS, write_export
 from tuner.recommendation import read_recommendation
 from wrappers.crystfel.options import search_arguments
@@ -80,10 +81,10 @@ def command(
         replace=force,
     )
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     if as_json:
         print_json({"target": target, "files": files, "notes": notes})
         return
     if chosen.prints_options:
-        click.echo(" ".join(search_arguments(recommendation.settings)))
-    click.echo(f"written: {' and '.join(map(str, files))}")
+        echo(" ".join(search_arguments(recommendation.settings)))
+    echo(f"written: {' and '.join(map(str, files))}")

@@ -17,6 +17,7 @@ import click
 
 from wrappers.errors import InputError, ProgramError
 from wrappers.files import is_of_the_disk, mend
+from wrappers.text import printable
 
 __all__ = ["main"]
 
@@ -82,7 +83,7 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except (InputError, ProgramError) as error:
-        click.echo(f"sfx-tuner: {error}", err=True)
+        click.echo(f"sfx-tuner: {printable(str(error))}", err=True)
         code = 2
     except BrokenPipeError:
         # Or Python would complain again when it ends.
@@ -92,7 +93,8 @@ def main() -> None:
         if not is_of_the_disk(error):
             raise
         place = error.filename or "a file"
-        click.echo(f"sfx-tuner: {place}: {error.strerror or error}; {mend(error)}", err=True)
+        why = printable(f"{place}: {error.strerror or error}; {mend(error)}")
+        click.echo(f"sfx-tuner: {why}", err=True)
         code = 2
     except click.ClickException as error:
         error.show()

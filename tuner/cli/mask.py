@@ -19,6 +19,7 @@ from tuner.cli.options import (
     progress_bar,
     stderr,
 )
+from tuner.display.terminal import echo
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address, is_address
 from wrappers.outputs import check_outputs
@@ -162,20 +163,18 @@ def command(
         )
         return
     thresholds = {"hot": hot_sigma, "noisy": noisy_sigma, "dead": dead_sigma}
-    click.echo(f"{'kind':10}{'bit':>4}{'threshold':>11}{'pixels':>9}{'share':>9}")
+    echo(f"{'kind':10}{'bit':>4}{'threshold':>11}{'pixels':>9}{'share':>9}")
     for kind, bit in BITS.items():
         threshold = f"{thresholds[kind]:g} σ" if kind in thresholds else ""
         threshold = f"{edge} px" if kind == "edge" else threshold
-        click.echo(
-            f"{kind:10}{bit:4d}{threshold:>11}{counts[kind]:9d}{counts[kind] / on_panels:9.3%}"
-        )
-    click.echo(
+        echo(f"{kind:10}{bit:4d}{threshold:>11}{counts[kind]:9d}{counts[kind] / on_panels:9.3%}")
+    echo(
         f"{new} pixels more than the geometry masks, from {bad_pixels.n_frames} frames\n"
         f"written: {', '.join(map(str, written))}"
     )
     if geometry_out is None:
-        click.echo("CrystFEL takes it with these lines, before the first panel of the geometry:")
-        click.echo("\n".join(f"  {line}" for line in [*top, *bottom]))
+        echo("CrystFEL takes it with these lines, before the first panel of the geometry:")
+        echo("\n".join(f"  {line}" for line in [*top, *bottom]))
 
 
 def _clustered(bad: NDArray[np.bool_]) -> float:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tuner.display.terminal import Terminal
 from wrappers.crystfel.options import EFFORTS
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
@@ -47,7 +47,7 @@ __all__ = [
     "with_bad_pixels",
 ]
 
-stderr = Console(stderr=True)
+stderr = Terminal(stderr=True)
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -24,6 +24,7 @@ from tuner.cli.options import (
     stderr,
     with_bad_pixels,
 )
+from tuner.display.terminal import echo
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.files import write_whole
 from wrappers.frames.cxi import CxiWriter, is_peak_list
@@ -117,7 +118,7 @@ def command(
             }
         )
         return
-    click.echo(
+    echo(
         f"{sum(counts)} peaks in {len(counts)} frames, {median:g} in the median frame; "
         f"{hits} frames with at least {settings.min_peaks}\n"
         f"written: {output}, and {written} to read it with"

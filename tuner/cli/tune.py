@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from envs.evaluation import Evaluation, wilson_interval
@@ -33,10 +32,12 @@ from tuner.cli.options import (
 from tuner.cluster import connect
 from tuner.display.dashboard import Dashboard
 from tuner.display.live import LiveTable
+from tuner.display.terminal import Terminal
 from tuner.recommendation import Recommendation, shown
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
-from tuner.session.store import SessionStore, Trial
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address
@@ -59,7 +60,7 @@ SECONDS_OF_SILENCE = 60.0
     required=True,
     help="Session directory: recommended.toml, trials.csv, report.html.",
 )
-@click.option("--searcher", type=click.Choice(list(SEARCHERS)), default="gp", show_default=True)
+@click.option("--searcher", type=click.Choice(SEARCHERS.names()), default="gp", show_default=True)
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
@@ -312,7 +313,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         error = evidence.get(f"{name}_se")
         known = f" ± {error:.1g}" if error is not None else ""
         table.add_row(name, shown(value) + known, ABOUT[name].unit)
-    console = Console(width=max(70, min(100, shutil.get_terminal_size().columns)), highlight=False)
+    console = Terminal(width=max(70, min(100, shutil.get_terminal_size().columns)))
     console.print(table)
     low, high = evidence["ci95"]
     gain_low, gain_high = evidence["gain_ci95"]

@@ -143,7 +143,7 @@ class Recorded:
 
     def __init__(self, evaluator: Evaluator, path: Path | None = None) -> None:
         self._evaluator, self._path = evaluator, path
-        self._known: dict[Settings, Evaluation] = {}
+        self._known: dict[tuple[Settings, int], Evaluation] = {}
         if path is None or not path.exists():
             return
         lines = path.read_text().splitlines(keepends=True)
@@ -155,7 +155,7 @@ class Recorded:
                 raise InputError(
                     f"{path}, line {number} is damaged ({error}): delete it"
                 ) from error
-            self._known[found.settings] = found
+            self._known[found.settings, found.n_frames] = found
         if len(complete) < len(lines):
             write_whole(path, "".join(complete))
 
@@ -165,15 +165,14 @@ class Recorded:
         return self._evaluator.n_frames
 
     def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
-        """Return what the settings give on the whole sample; parts of it are not recorded."""
-        if n_frames is not None and n_frames < self.n_frames:
-            return self._evaluator.evaluate(settings, n_frames)
-        if settings not in self._known:
-            found = self._evaluator.evaluate(settings)
-            self._known[settings] = found
+        """Return what the parameter set gives on the first `n_frames` frames, or on all."""
+        n = self.n_frames if n_frames is None else min(n_frames, self.n_frames)
+        if (settings, n) not in self._known:
+            found = self._evaluator.evaluate(settings, n)
+            self._known[settings, n] = found
             if self._path is not None:
                 append_line(self._path, json.dumps(found.as_dict()))
-        return self._known[settings]
+        return self._known[settings, n]
 
 
 def _make_writable(directory: Path) -> None:

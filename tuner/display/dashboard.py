@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import math
 import multiprocessing
-import signal
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,6 +22,7 @@ from tuner.report import render_body, title_of
 from tuner.report.page import render, script
 from tuner.session.store import SessionStore
 from wrappers.errors import InputError
+from wrappers.processes import serve_parent
 
 __all__ = ["Dashboard"]
 
@@ -88,7 +88,7 @@ class Dashboard:
         self._lock = threading.Lock()
         # A process of its own: the session does not share Python's one lock with it.
         self._draughtsman = ProcessPoolExecutor(
-            1, multiprocessing.get_context("forkserver"), _ignore_interrupts
+            1, multiprocessing.get_context("forkserver"), serve_parent
         )
         try:
             self._server = _Server(self, port)
@@ -154,11 +154,6 @@ class Dashboard:
         """Note that a page has been given the state of a tag."""
         if tag == FINAL:
             self._taken.set()
-
-
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches the whole process group; it is for the session.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _final(report: Path) -> tuple[str, bytes]:

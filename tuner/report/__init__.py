@@ -95,12 +95,12 @@ def render_body(
 
 
 def _name(store: SessionStore) -> str:
-    return Path(str(store.config.get("data", store.directory))).name
+    return Path(store.config.data or store.directory).name
 
 
 def _provenance(found: Findings) -> list[tuple[str, str]]:
     values = dict(found.recommendation.provenance) if found.recommendation else {}
     return [
         (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for name, value in {**found.store.config, **values}.items()
+        for name, value in {**found.store.config.as_dict(), **values}.items()
     ]

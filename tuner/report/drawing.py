@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 
 __all__ = [
     "COLOURS",

@@ -17,12 +17,12 @@ from tuner.recommendation import (
     shown,
 )
 from tuner.report.detector import Statement, detector_statements
-from tuner.session.loop import merit, tuning_trials
-from tuner.session.store import SessionStore, Trial
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from tuner.statistics import PairedDifference, paired_difference
 from wrappers.lattices.geometry_drift import Drift
 
-__all__ = ["Findings", "find", "leaders"]
+__all__ = ["Findings", "find"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Findings:
     best, baseline : Evaluation or None
         The recommended settings' and the default ones', on the same frames.
     incumbents : tuple of int
-        For each trial the number of the trial that led after it; -1 for none.
+        For each trial the number of the one that was best after it; -1 for none.
     finished : bool
         Whether the session has ended with a recommendation.
     amended : str
@@ -58,7 +58,7 @@ class Findings:
     @property
     def tuned(self) -> list[str]:
         """Names of the tuned settings."""
-        return list(self.store.config.get("tuned", ()))
+        return list(self.store.config.tuned)
 
     @property
     def measured(self) -> list[Trial]:
@@ -115,7 +115,7 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
         so far takes its place; where it was edited by hand, what it was before.
     """
     trials = tuple(store.trials)
-    incumbents = leaders(trials)
+    incumbents = tuple(trial.best for trial in trials)
     finished = recommendation is not None
     recommendation, amended = _own(trials, recommendation)
     best = baseline = None
@@ -129,26 +129,13 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
 
 def _known_so_far(store: SessionStore, first: Trial) -> dict[str, Any]:
     """Return what the provenance of a session that has not ended holds of its geometry."""
-    known: dict[str, Any] = {"tuned": list(store.config.get("tuned", ()))}
-    nominal, span = first.evaluation.settings.clen, store.config.get("clen_range")
+    known: dict[str, Any] = {"tuned": list(store.config.tuned)}
+    nominal, span = first.evaluation.settings.clen, store.config.clen_range
     if nominal is not None:
         known["geometry_clen"] = nominal
-        if "clen" in known["tuned"] and isinstance(span, float):
+        if "clen" in known["tuned"]:
             known["clen_bounds"] = [nominal * (1 - span), nominal * (1 + span)]
     return known
-
-
-def leaders(trials: Sequence[Trial]) -> tuple[int, ...]:
-    """Return who led after each trial; trials that were dropped early do not count."""
-    whole = max((t.evaluation.n_frames for t in tuning_trials(trials)), default=0)
-    leader, led = -1, []
-    for trial in trials:
-        evaluation = trial.evaluation
-        counts = trial.stage != "fresh" and evaluation.n_indexed and evaluation.n_frames == whole
-        if counts and (leader < 0 or merit(evaluation) > merit(trials[leader].evaluation) + 1e-9):
-            leader = trial.number
-        led.append(leader)
-    return tuple(led)
 
 
 def _own(

@@ -217,7 +217,7 @@ class _Remembered:
 
 def _open(store: SessionStore) -> tuple[FrameSource, Cell]:
     """Open the session's run, if it is still the one that was measured."""
-    names = {name: str(store.config.get(name)) for name in ("data", "geometry", "cell")}
+    names = {name: getattr(store.config, name) for name in ("data", "geometry", "cell")}
     for name in names.values():
         if not is_address(name) and not Path(name).is_file():
             raise InputError(f"{name} is not there")
@@ -228,7 +228,7 @@ def _open(store: SessionStore) -> tuple[FrameSource, Cell]:
         "geometry": fingerprint(Path(names["geometry"])),
         "cell": fingerprint(Path(names["cell"])),
     }.items():
-        if now != store.config.get(f"{kind}_sha256"):
+        if now != getattr(store.config, f"{kind}_sha256"):
             raise InputError(f"{names[kind]} is no longer what the session was run with")
     bad_pixels = store.directory / "bad_pixels.h5"
     if bad_pixels.exists():
@@ -239,7 +239,7 @@ def _open(store: SessionStore) -> tuple[FrameSource, Cell]:
 def _views(
     store: SessionStore, run: FrameSource, cell: Cell, evaluation: Evaluation, frames: list[int]
 ) -> dict[int, View]:
-    indexer = _Remembered(str(store.config.get("indexer")))
+    indexer = _Remembered(store.config.indexer)
     kept = store.directory / "indexed"
     with LiveEvaluator(
         run, cell, indexer, frames, memory=0, cache=kept if kept.exists() else None

@@ -18,7 +18,7 @@ from envs.geometry_rule import FEWEST_INDEXED
 from tuner.report.detector import Statement
 from tuner.report.drawing import GROUPS, TOKENS, group_of, points, svg
 from tuner.report.findings import Findings
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 from wrappers.lattices.geometry_drift import FALSE_ALARMS, Drift
 
 __all__ = ["Geometry", "geometry"]

@@ -23,8 +23,7 @@ from tuner.report.model import (
     comparable,
     importance,
 )
-from tuner.session.loop import merit
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 from wrappers.settings import ABOUT, Settings
 
 __all__ = ["Landscape", "landscape"]
@@ -67,7 +66,7 @@ def landscape(found: Findings) -> Landscape | None:
     if not trials:
         return None
     settings = [trial.evaluation.settings for trial in trials]
-    merits = [merit(trial.evaluation) for trial in trials]
+    merits = [found.store.config.merit(trial.evaluation) for trial in trials]
     varied = [name for name in found.tuned if len({getattr(each, name) for each in settings}) > 1]
     enough = len(trials) >= FEWEST_FOR_IMPORTANCE and len(varied) > 1
     all_equal = enough and max(merits) == min(merits)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
 from tuner.report.drawing import is_logarithmic
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 from wrappers.settings import Settings
 
 __all__ = ["FEWEST_FOR_IMPORTANCE", "Axis", "Importance", "Response", "comparable", "importance"]

@@ -24,7 +24,7 @@ from tuner.report.drawing import (
     svg,
 )
 from tuner.report.findings import Findings
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 from wrappers.settings import ABOUT
 
 __all__ = ["Progress", "Responses", "Table", "progress", "responses", "table_of_trials"]

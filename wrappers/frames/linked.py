@@ -13,9 +13,12 @@ import h5py
 from wrappers.errors import InputError
 from wrappers.frames.events import read_list
 from wrappers.frames.hdf5 import is_hdf5
+from wrappers.frames.opening import SOURCES
 from wrappers.frames.source import FrameSource
 
-__all__ = ["files_behind", "files_named", "files_of_run"]
+__all__ = ["files_behind", "files_named", "files_of_run", "names_files"]
+
+_LISTS = (".lst", ".list", ".txt", ".files")
 
 
 def files_of_run(run: FrameSource) -> list[Path]:
@@ -25,13 +28,20 @@ def files_of_run(run: FrameSource) -> list[Path]:
     return [*named, *files_behind(named)]
 
 
+def names_files(data: Path) -> bool:
+    """Whether a run is a list of files, and not one itself: by what is in it, where it is there."""
+    if data.is_file():
+        return data.suffix.lower() not in SOURCES and not is_hdf5(data)
+    return data.suffix.lower() in _LISTS
+
+
 def files_named(data: Path) -> list[Path]:
     """Return a run's file, or a list and the files in it, and what is behind them.
 
     The run need not be there any more.
     """
     files = [data]
-    if data.is_file() and not is_hdf5(data):
+    if data.is_file() and names_files(data):
         with suppress(InputError):
             files += [Path(file) for file in dict.fromkeys(file for file, _ in read_list(data))]
     return [*files, *files_behind(files)]

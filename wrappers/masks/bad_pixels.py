@@ -40,7 +40,7 @@ from wrappers.peakfinding.kernel_arguments import flat
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.radial_layout import RadialLayout
 from wrappers.peakfinding.robust_statistics import ring_statistics
-from wrappers.workers.processes import Processes
+from wrappers.workers.worker_processes import Processes
 
 __all__ = ["find_bad_pixels", "spread_frames"]
 

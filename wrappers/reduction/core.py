@@ -36,7 +36,7 @@ from wrappers.reduction.plan import (
     remove_parts,
 )
 from wrappers.settings import Settings
-from wrappers.workers.processes import Processes
+from wrappers.workers.worker_processes import Processes
 
 __all__ = ["OtherInputs", "Reduction", "reduce_run"]
 

@@ -13,8 +13,8 @@ from wrappers.peakfinding.peak_batch import FramePeaks
 from wrappers.settings import Settings
 from wrappers.workers.frame_worker import FrameWorker
 from wrappers.workers.pool import KILLED
-from wrappers.workers.processes import Processes
 from wrappers.workers.processor_time import processor_seconds
+from wrappers.workers.worker_processes import Processes
 
 __all__ = ["FramePool"]
 

@@ -20,7 +20,7 @@ from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
 from wrappers.workers.pool import KILLED
-from wrappers.workers.processes import MOST_DEATHS
+from wrappers.workers.worker_processes import MOST_DEATHS
 
 FRAMES = 10
 DEADLY = 4

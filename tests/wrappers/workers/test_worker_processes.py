@@ -14,7 +14,7 @@ import pytest
 
 from tests.wrappers.workers.holder import Holder
 from wrappers.errors import ProgramError
-from wrappers.workers.processes import AHEAD, Processes
+from wrappers.workers.worker_processes import AHEAD, Processes
 
 N = 12
 SQUARES = [i * i for i in range(N)]
@@ -75,7 +75,7 @@ def test_an_item_that_kills_twice_ends_a_stream_and_is_left_out_of_a_share(start
 PARENT = """
 import functools, pathlib, time
 from tests.wrappers.workers.holder import Holder
-from wrappers.workers.processes import Processes
+from wrappers.workers.worker_processes import Processes
 if __name__ == "__main__":
     processes = Processes(functools.partial(Holder, pathlib.Path({folder!r})), 2)
     print(list(processes.stream(Holder.one, range(4))), flush=True)

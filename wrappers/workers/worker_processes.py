@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
@@ -18,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, Self, TypeVar
 
 from wrappers.errors import ProgramError
+from wrappers.processes import serve_parent
 
 __all__ = ["MOST_DEATHS", "Processes"]
 
@@ -192,18 +190,8 @@ _holder: Callable[[], Any]
 
 def _start_worker(make: Callable[[], Any]) -> None:
     global _holder
-    # Ctrl-C reaches the whole process group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A parent that is killed cannot end its workers, and they would wait for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    serve_parent()
     _holder = functools.cache(make)
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 def _do(task: Callable[..., R], *arguments: Any) -> R:
