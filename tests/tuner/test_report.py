@@ -213,6 +213,32 @@ def test_a_gain_within_its_interval_is_not_called_one(tmp_path):
     assert "not clearly different from" in report(store, recommend(best, baseline, {}))
 
 
+@pytest.mark.parametrize(("gained", "clear"), [(5, False), (6, True)])
+def test_more_than_is_said_by_the_exact_test_alone(tmp_path, gained, clear):
+    """Of five discordant frames the interval says more (p = 0.06 by the test), of six both do."""
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data="run.h5", tuned=("min_snr",)))
+    baseline = evaluation(CRYSTFEL_DEFAULTS, [False] * 40)
+    best = evaluation(CRYSTFEL_DEFAULTS.replace(min_snr=4), [i < gained for i in range(40)])
+    add(store, "baseline", baseline)
+    add(store, "search", best)
+    own = recommend(best, baseline, {})
+    assert own.evidence["gain_ci95"][0] > 0
+    assert (own.evidence["gain_p"] < 0.05) == clear
+    text = report(store, own)
+    assert (", more than the" in text) == clear
+    assert ("not clearly different from" in text) != clear
+
+
+def test_characters_that_are_not_seen_are_spelled_out(tmp_path):
+    name = "a\udce9\u2028b\x1b[31m\u202ec<&>.h5"
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data=name, tuned=("min_snr",)))
+    add(store, "baseline", evaluation(CRYSTFEL_DEFAULTS, [True] * 5))
+    add(store, "search", evaluation(CRYSTFEL_DEFAULTS, [True] * 5), reason="`x`\x00</td><b>\u2029")
+    text = report(store, None)
+    assert r"a\xe9\u2028b\x1b[31m\u202ec&lt;&amp;&gt;.h5" in text and "</td><b>" not in text
+    assert not set("\u2028\u2029\u202e\x1b\x00") & set(text)
+
+
 def test_the_response_knows_where_it_was_measured(make_landscape, space):
     landscape, rng = make_landscape(), np.random.default_rng(0)
     at = space.base.replace(clen=landscape.true_clen)

@@ -14,7 +14,7 @@ import click
 from rich.table import Table
 
 from envs.evaluation import Evaluation, wilson_interval
-from envs.parameter_space import DEFAULT_TUNED
+from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED
 from tuner.cli.options import (
     PEAK_FINDER_FLAGS,
     RegistryChoice,
@@ -25,6 +25,7 @@ from tuner.cli.options import (
     indexer_options,
     jobs_option,
     json_option,
+    peak_finder_help,
     print_json,
     seed_option,
     stderr,
@@ -34,6 +35,7 @@ from tuner.display.dashboard import Dashboard
 from tuner.display.live import LiveTable
 from tuner.display.terminal import Terminal
 from tuner.recommendation import Recommendation, shown
+from tuner.report.findings import find
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
@@ -42,7 +44,7 @@ from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
-from wrappers.settings import ABOUT
+from wrappers.settings import ABOUT, Settings
 
 __all__ = ["command", "display", "print_recommendation", "trial_printer"]
 
@@ -89,15 +91,14 @@ SECONDS_OF_SILENCE = 60.0
 @click.option(
     *PEAK_FINDER_FLAGS,
     type=RegistryChoice(PEAK_FINDERS),
-    default="peakfinder8",
+    default=Settings.peak_finder,
     show_default=True,
-    help="The peak finder whose settings are tuned. robust is for weak patterns and bad pixels, "
-    "and is none of CrystFEL's own.",
+    help=peak_finder_help(),
 )
 @click.option(
     "--clen-range",
     type=click.FloatRange(0.001, 0.3),
-    default=0.05,
+    default=CLEN_RANGE,
     show_default=True,
     help="Seek clen within this fraction of the geometry's.",
 )
@@ -323,9 +324,13 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         f"indexing rate {evidence['indexing_rate']:.1%} [{low:.1%}, {high:.1%}]: "
         f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
         f"  measured {where}\n"
-        f"CrystFEL's defaults {evidence['baseline_rate']:.1%} on the same frames: "
-        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]"
+        f"CrystFEL's defaults {evidence['baseline_rate']:.1%}, same frames: "
+        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}], p = "
+        f"{evidence['gain_p']:.1g}"
     )
+    for statement in find(SessionStore.open(directory), recommendation).detector:
+        text = f"warning: {statement}" if statement.warning else str(statement)
+        console.print(text, markup=False, style="bold" if statement.warning else "")
     if "choice" in recommendation.provenance:
         console.print(f"not what measured best: {recommendation.provenance['choice']}")
     own = evidence.get("crystfel_own_search", {})
@@ -339,7 +344,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     n, k = evidence["n_decoys"], evidence["n_decoys_indexed"]
     if n:
         console.print(
-            f"decoys: {k} of {n} scrambled peak lists indexed, so chance indexes less than "
-            f"{wilson_interval(k, n)[1]:.0%} of the hits"
+            f"decoys: {k} of {n} scrambled peak lists indexed: chance indexes "
+            f"< {wilson_interval(k, n)[1]:.0%} of the hits"
         )
     console.print(f"written: {directory / 'recommended.toml'}")

@@ -71,13 +71,13 @@ def detector_statements(
         return ()
     edges = at_edge(settings, refined, provenance)
     found = []
+    if drift is not None and drift.grave:
+        found.append(Statement(str(drift), warning=True))
     nominal = provenance.get("geometry_clen")
     if "clen" in edges:
         found.append(_at_edge("clen", "camera length", provenance, "`--clen-range`"))
     elif _known(refined, "clen") and isinstance(nominal, float):
         found.append(_camera_length(settings, refined["clen"], nominal, provenance, drift))
-    if drift is not None and drift.grave:
-        found.append(Statement(str(drift), warning=True))
     for name in SHIFTS:
         if name in edges:
             found.append(_at_edge(name, f"detector shift `{name}`", provenance, "the geometry"))
@@ -119,9 +119,15 @@ def _camera_length(
                 f" The recommended set keeps {_mm(settings.clen)}, which the search took from the "
                 "lattices of other evaluations."
             )
-    # A mean over lengths that differ has no error worth its name.
-    known = "" if drift is not None and drift.grave else f" ± {plainly(1e3 * error)}"
     off = given - nominal
+    if drift is not None and drift.grave:
+        # A mean over lengths that differ has no error worth its name.
+        return Statement(
+            f"On average over the run the lattices give {_mm(given)}, "
+            f"{100 * abs(off) / nominal:.2g} % ({1e3 * abs(off):.3g} mm) "
+            f"{'more' if off > 0 else 'less'} than the geometry's {_mm(nominal)}.{kept}"
+        )
+    known = f" ± {plainly(1e3 * error)}"
     if abs(off) <= close:
         return Statement(
             f"The geometry's camera length, {_mm(nominal)}, is right within "

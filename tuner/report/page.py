@@ -11,20 +11,18 @@ from markupsafe import Markup, escape
 
 from tuner.report.drawing import COLOURS, GROUPS
 from tuner.report.words import percent
+from wrappers.text import printable
 
 __all__ = ["POLICY", "render", "script"]
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What the page may load: nothing. A browser enforces it."""
 
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Characters that show nothing and may end a line or turn its direction."""
-
 
 def render(template: str, **facts: object) -> Markup:
     """Return what a template makes of facts.
 
-    Plain text is escaped, and characters that control rather than show are left out. Markup
+    Plain text is escaped, and characters that are not seen are spelled out. Markup
     (`markupsafe.Markup`, as figures are) stays as it is.
 
     Parameters
@@ -59,7 +57,7 @@ def _environment() -> Environment:
 def _shown(value: object) -> object:
     """Return what is put in a page for a value."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return _CONTROLS.sub("", value)
+        return printable(value, lines=True)
     return value
 
 

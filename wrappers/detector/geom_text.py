@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from wrappers.detector.panels import Header, Law
 from wrappers.errors import InputError
+from wrappers.reading import read_text
 
 __all__ = [
     "LENGTH_UNITS",
@@ -96,14 +97,8 @@ def split_lines(path: Path) -> list[str]:
     InputError
         If the file cannot be read.
     """
-    try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
-    except OSError as error:
-        raise InputError(
-            f"the geometry file {path} cannot be read ({error.strerror}): check its name"
-        ) from None
     # Editors put a byte-order mark there, at which CrystFEL stumbles.
-    text = text.removeprefix("\ufeff")
+    text = read_text(path, "the geometry file", "surrogateescape")
     return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import h5py
 from wrappers.errors import InputError
 from wrappers.frames.events import read_list
 from wrappers.frames.hdf5 import is_hdf5
+from wrappers.frames.hdf5_links import file_places
 from wrappers.frames.opening import SOURCES
 from wrappers.frames.source import FrameSource
 
@@ -81,31 +81,17 @@ def _linked(path: str) -> set[str]:
 
             def look(name: str, link: object) -> None:
                 if isinstance(link, h5py.ExternalLink):
-                    names.update(_places(link.filename, path, "HDF5_EXT_PREFIX"))
+                    names.update(
+                        file_places(link.filename.replace("%", "%%"), path, "HDF5_EXT_PREFIX")
+                    )
                 elif isinstance(link, h5py.HardLink):
                     item = file.get(name)
                     if isinstance(item, h5py.Dataset) and item.is_virtual:
                         sources = {source.file_name for source in item.virtual_sources()}
                         for source in sources - {"."}:
-                            names.update(_places(source, path, "HDF5_VDS_PREFIX"))
+                            names.update(file_places(source, path, "HDF5_VDS_PREFIX"))
 
             file.visititems_links(look)
     except (OSError, RuntimeError, KeyError, ValueError):
         pass  # damaged or gone: reading it will say so
     return names
-
-
-def _places(name: str, path: str, prefix: str) -> Iterator[str]:
-    """Yield where HDF5 finds a file that another one names; ``%b`` counts blocks."""
-    folders = [os.environ.get(prefix, ""), os.path.dirname(path), ""]
-    parts = [part.replace("%b", "\0") for part in name.split("%%")]
-    plain = "%".join(parts)
-    for folder in dict.fromkeys(folders):
-        place = os.path.join(folder, plain)
-        if "\0" in place:
-            matching = glob.glob("*".join(map(glob.escape, place.split("\0"))))
-        else:
-            matching = [place] if os.path.isfile(place) else []
-        if matching:
-            yield from (os.path.realpath(each) for each in matching)
-            return

@@ -104,6 +104,11 @@ class FrameSource(Protocol):
         return self.geometry.static_mask()
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about the geometry and the frames, a sentence each."""
+        return self.geometry.notes
+
+    @property
     def files(self) -> list[Path]:
         """The different files that the frames are read from; none where they come otherwise.
 
