@@ -106,10 +106,13 @@ class Indexing:
         Empty where nothing was found.
     failure : str
         Why there is no answer at all (the program died, ran out of time …), or "".
+    out_of_time : bool
+        Whether it is a time limit that kept the answer back.
     """
 
     lattices: tuple[Lattice, ...] = ()
     failure: str = ""
+    out_of_time: bool = False
 
     @property
     def indexed(self) -> bool:

@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.indexing import Done, Indexer, Indexing, Lattice, Pattern, counting_on, unheard
+from wrappers.locks import has_locks
 
 __all__ = ["CachedIndexer"]
 
@@ -38,7 +40,7 @@ DELETE FROM answers WHERE id IN (
     LIMIT (SELECT CAST(1 + ? * COUNT(*) AS INTEGER) FROM answers)
 )
 """
-LOCK_SECONDS = 60.0
+LOCK_SECONDS = 10.0
 KEYS_PER_QUESTION = 500
 DROPPED_AT_ONCE = 0.25
 """Share of the answers dropped when there is no more room: the oldest ones."""
@@ -154,13 +156,20 @@ class CachedIndexer:
 
         self._with_file(write)
 
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        if has_locks(path.parent):
+            return sqlite3.connect(path, timeout=LOCK_SECONDS)
+        # SQLite takes the want of locks for somebody else's lock, and waits for its end.
+        place = quote(os.fsencode(path.absolute()))
+        return sqlite3.connect(f"file:{place}?nolock=1", uri=True)
+
     def _with_file(self, action: Callable[[sqlite3.Connection], None]) -> None:
         """Do something in one transaction, or go without where the file cannot be used."""
         if self._path is None:
             return
         try:
             # Opened each time: a connection cannot be taken to another process or thread.
-            with closing(sqlite3.connect(self._path, timeout=LOCK_SECONDS)) as file, file:
+            with closing(self._connect(self._path)) as file, file:
                 file.execute(SCHEMA)
                 action(file)
         except sqlite3.OperationalError:

@@ -191,6 +191,7 @@ class LiveEvaluator:
             outcomes=tuple(_outcome(i, found[i], answers.get(i)) for i in frames),
             n_decoys=len(decoys),
             n_decoys_indexed=sum(answer.indexed for answer in decoys),
+            n_cut=sum(answer.out_of_time for answer in found_in),
             **self._diagnostics(estimate, settings, list(hits)),
             seconds=time.perf_counter() - started,
             core_seconds=self._pool.core_seconds() - cores_before,

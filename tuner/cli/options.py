@@ -214,8 +214,9 @@ def indexer_options(function: F) -> F:
         click.option(
             "--timeout",
             type=click.FloatRange(min=1),
-            help="Longest time for one evaluation's indexing with CrystFEL (s); what is done by "
-            "then counts, the rest widens the interval.  [default: by the number of frames]",
+            help="Longest processor time for one evaluation's indexing with CrystFEL, for each of "
+            "its processes (s); what is done by then counts, the rest widens the interval.  "
+            "[default: by the number of frames]",
         ),
     )
     for option in reversed(options):

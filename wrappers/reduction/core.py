@@ -18,7 +18,7 @@ from pathlib import Path
 
 import h5py
 
-from wrappers.errors import InputError
+from wrappers.errors import InputError, UnreadableError
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixels import find_bad_pixels
@@ -130,8 +130,10 @@ def reduce_run(
     ------
     OtherInputs
         If the reduction to resume was begun with other inputs.
+    UnreadableError
+        If no frame can be read.
     InputError
-        If no frame can be read, if another process is writing the same file, or if a file
+        If another process is writing the same file, or if a file
         cannot be written.
     ProgramError
         If a batch kills two processes, one after the other.
@@ -176,7 +178,7 @@ def reduce_run(
     # Only now, because an open lock cannot be removed from a network's file system.
     remove_parts(folder)
     if not n_frames:
-        raise InputError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
+        raise UnreadableError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
     return Reduction(
         hits=out,
         geometry=companion(out, ".geom"),

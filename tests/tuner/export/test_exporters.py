@@ -446,7 +446,10 @@ def test_a_name_that_a_file_cannot_hold_is_refused(folder, tmp_path):
     for name in ("xwiz", "om"):
         with pytest.raises(InputError, match=r"caf\\xe9.* is not in UTF-8"):
             exported(recommendation_of(folder), name, latin)
-    exported(recommendation_of(folder), "crystfel", latin)
+    (script, *_), _ = write_export(
+        recommendation_of(folder), TARGETS.get("crystfel"), latin / "index.sh"
+    )
+    assert b"/caf\xe9/index.sh.geom" in script.read_bytes()
 
 
 def test_the_script_quotes_names(folder, tmp_path):
