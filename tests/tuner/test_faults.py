@@ -138,6 +138,8 @@ def test_a_folder_that_is_not_in_utf8(cli, paths, tmp_path):
     code, out, err = cli("peaks", run[0], "-g", run[1], "-o", folder / "p.cxi", "-j", 1)
     assert code == 0, err
     assert r"caf\xe9 \x1b[31m" in out
+    code, out, err = cli("mask", run[0], "-g", run[1], "-o", folder / "m.h5", "--picture", "m.png")
+    assert code == 2 and "8 frames" in err, "too few, but the name is no matter"
 
 
 FULL = """

@@ -32,7 +32,7 @@ from wrappers.cell import Cell
 from wrappers.errors import UnreadableError
 from wrappers.frames.opening import Address
 from wrappers.indexers import make_indexer
-from wrappers.workers.frame_pool import batches
+from wrappers.workers.pool import batches
 
 __all__ = ["command"]
 
@@ -66,7 +66,7 @@ def command(
     choice = indexer_choice(options)
     run = open_run(data, geometry)
     settings = settings_from(options, run)
-    run = with_bad_pixels(run, settings, mask)
+    run = with_bad_pixels(run, settings, mask, jobs)
     unit = Cell.read(cell)
     chosen = make_indexer(choice, run.geometry, unit, jobs=jobs)
     stderr.print(f"indexer: {chosen.name}", highlight=False)

@@ -32,7 +32,8 @@ from wrappers.frames.cxi import CxiWriter, is_peak_list
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address
 from wrappers.outputs import check_outputs, companion
-from wrappers.workers.frame_pool import FramePool, batches
+from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.pool import batches
 
 __all__ = ["command"]
 
@@ -79,7 +80,7 @@ def command(
         force=force or is_peak_list(output),
     )
     settings = settings_from(options, run)
-    run = with_bad_pixels(run, settings, mask)
+    run = with_bad_pixels(run, settings, mask, jobs)
     clen_change = settings.clen_change(run.nominal_clen)
     counts, unreadable = [], 0
     with (
