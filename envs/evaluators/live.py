@@ -14,6 +14,7 @@ from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.peak_searches import REMEMBERED, PeakSearches, search_key
 from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
+from wrappers.frames.first_look import no_data, spread
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, counting_on
 from wrappers.indexing_cache import CachedIndexer
@@ -284,6 +285,8 @@ def sample_frames(run: FrameSource, n_frames: int | None, seed: int) -> tuple[li
 def background_level(run: FrameSource, frames: Sequence[int]) -> tuple[float, float]:
     """Return the median and the 99.9th percentile of the usable pixels of some frames, in ADU.
 
+    Pixels that stand for no data, masked or not, are left out.
+
     Parameters
     ----------
     run : FrameSource
@@ -295,15 +298,19 @@ def background_level(run: FrameSource, frames: Sequence[int]) -> tuple[float, fl
     InputError
         If none of them can be read, or all their pixels are masked.
     """
-    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(5, len(frames))).astype(int)]
+    chosen = [frames[i] for i in spread(len(frames))]
     levels, problem = [], "all their pixels are masked"
+    found = []
     for index in chosen:
         try:
-            frame = run[index]
+            found.append(run[index])
         except InputError as error:
             problem = str(error)
-            continue
-        values = frame.data[frame.mask]
+    empty = np.zeros(run.geometry.slab_shape, bool)
+    for each in no_data(found):
+        empty |= each.pixels
+    for frame in found:
+        values = frame.data[frame.mask & ~empty]
         if values.size:
             levels.append(np.percentile(values, (50, 99.9)))
     if not levels:
