@@ -156,8 +156,14 @@ def test_geomtext_notes(make: Make) -> None:
         "bom.pdb",
         "remark.pdb",
         "tabs.pdb",
-    ]
-    + ["free.pdb", "shifted.pdb", "shift1.pdb", "two.pdb", "mm.cif", "mm_cryst1.cif", "mm_two.cif"],
+        "free.pdb",
+        "shifted.pdb",
+        "shift1.pdb",
+        "two.pdb",
+        "mm.cif",
+        "mm_cryst1.cif",
+        "mm_two.cif",
+    ],
 )
 def test_cells_of_lysozyme(make: Make, name: str) -> None:
     cell = Cell.read(make("cells") / name)

@@ -6,12 +6,13 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
+from wrappers.frames.sampling import background_level, sample_frames
 from wrappers.indexing import Done, Indexing, Pattern, unheard
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.settings import Settings

@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.evaluators.live import background_level
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.first_look import first_look
 from wrappers.frames.run import Run
+from wrappers.frames.sampling import background_level
 
 SHAPE = (40, 50)
 TOP = "clen = 0.1\nphoton_energy = 9000\nadu_per_photon = 1\nres = 10000\ndata = /d\n"

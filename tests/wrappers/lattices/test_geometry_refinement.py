@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.geometries import geometry_text, panel_text
 from wrappers.cell import Cell
 from wrappers.crystfel.stream import Stream
 from wrappers.detector.geometry import Geometry
@@ -27,33 +28,12 @@ TRUE_SHIFT = np.array([120e-6, -60e-6])
 LYSOZYME = Cell(79.0, 79.0, 38.0, 90, 90, 90, "tetragonal", "P", "c")
 CENTRED = Cell(61.4, 122.6, 168.0, 90, 90, 90, "orthorhombic", "C")
 
-GEOM = """
-photon_energy = 9300 eV
-adu_per_photon = 1
-clen = 0.08 m
-res = 13333.333
-data = /data
-dim0 = %
-dim1 = ss
-dim2 = fs
-upper/min_fs = 0
-upper/max_fs = 1023
-upper/min_ss = 0
-upper/max_ss = 511
-upper/corner_x = -512
-upper/corner_y = 10
-upper/fs = x
-upper/ss = y
-lower/min_fs = 0
-lower/max_fs = 1023
-lower/min_ss = 512
-lower/max_ss = 1023
-lower/corner_x = -512
-lower/corner_y = -522
-lower/coffset = 0.002
-lower/fs = x
-lower/ss = y
-"""
+GEOM = geometry_text(
+    panel_text("upper", 1024, 512, (-512, 10)),
+    panel_text("lower", 1024, 512, (-512, -522), ss=512, coffset=0.002),
+    clen="0.08 m",
+    res=13333.333,
+)
 """Two panels, of which the lower stands 2 mm behind the upper."""
 
 
