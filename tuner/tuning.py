@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from envs.tasks import run_space
@@ -31,6 +31,7 @@ from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
@@ -193,7 +194,7 @@ def _tune(
     # Everything that may be refused comes before the session is begun.
     space = search_space(request, run, sample)
     if needs_map(space.base):
-        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume))
+        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume, jobs))
     store = _open_store(directory, config, resume)
     if run.bad_pixels is not None:
         run.bad_pixels.save(directory / BAD_PIXELS)
@@ -272,11 +273,13 @@ def _policy_fingerprint(policy: Path | None) -> str | None:
     return fingerprint(policy / "policy.json", policy / "policy.safetensors")
 
 
-def _bad_pixels(run: FrameSource, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
+def _bad_pixels(
+    run: FrameSource, sample: list[int], path: Path, resume: bool, jobs: int
+) -> BadPixelMap:
     """Return the session's map of bad pixels, made of its sample when it begins."""
     if resume and path.exists():
         return BadPixelMap.load(path, run.geometry)
-    return find_bad_pixels(run, sample)
+    return find_bad_pixels(run, sample, jobs=jobs)
 
 
 def _open_store(directory: Path, config: SessionConfig, resume: bool) -> SessionStore:

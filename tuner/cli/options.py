@@ -214,8 +214,9 @@ def indexer_options(function: F) -> F:
         click.option(
             "--timeout",
             type=click.FloatRange(min=1),
-            help="Longest time for one evaluation's indexing with CrystFEL (s); what is done by "
-            "then counts, the rest widens the interval.  [default: by the number of frames]",
+            help="Longest processor time for one evaluation's indexing with CrystFEL, for each of "
+            "its processes (s); what is done by then counts, the rest widens the interval.  "
+            "[default: by the number of frames]",
         ),
     )
     for option in reversed(options):
@@ -240,7 +241,9 @@ def open_run(data: Address, geometry: Path) -> FrameSource:
     return run
 
 
-def with_bad_pixels(run: FrameSource, settings: Settings, mask: Path | None) -> FrameSource:
+def with_bad_pixels(
+    run: FrameSource, settings: Settings, mask: Path | None, jobs: int = 1
+) -> FrameSource:
     """Return the run with a map of its bad pixels, where the settings need one.
 
     The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.
@@ -254,7 +257,7 @@ def with_bad_pixels(run: FrameSource, settings: Settings, mask: Path | None) -> 
     if not needs_map(settings):
         return run
     with progress_bar("looking for bad pixels", 2 * len(spread_frames(len(run)))) as show:
-        return run.with_bad_pixels(find_bad_pixels(run, progress=show))
+        return run.with_bad_pixels(find_bad_pixels(run, jobs=jobs, progress=show))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import ParameterSpace
 from envs.simulation.families import draw_experiments
 from envs.simulation.simulator import simulate_run
@@ -25,6 +25,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, open_source
+from wrappers.frames.sampling import sample_frames
 from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.settings import Settings
 
