@@ -30,6 +30,7 @@ __all__ = [
     "SourceName",
     "cell_option",
     "data_argument",
+    "existing",
     "force_option",
     "geometry_option",
     "indexer_choice",

@@ -15,12 +15,12 @@ from rich.table import Table
 
 from envs.evaluation import Evaluation, wilson_interval
 from envs.parameter_space import DEFAULT_TUNED
+from tuner.cli.box import parse_ranges, parse_values
 from tuner.cli.options import (
     PEAK_FINDER_FLAGS,
     RegistryChoice,
-    cell_option,
-    data_argument,
-    geometry_option,
+    SourceName,
+    existing,
     indexer_choice,
     indexer_options,
     jobs_option,
@@ -36,10 +36,11 @@ from tuner.display.terminal import Terminal
 from tuner.recommendation import Recommendation, shown
 from tuner.report.findings import find
 from tuner.searchers import SEARCHERS
+from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
-from tuner.tuning import Request, tune
+from tuner.tuning import Request, begun_with, tune
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
@@ -51,14 +52,13 @@ SECONDS_OF_SILENCE = 60.0
 
 
 @click.command(short_help="Find the settings that index most frames.")
-@data_argument
-@geometry_option
-@cell_option
+@click.argument("data", type=SourceName(), metavar="DATA", required=False)
+@click.option("-g", "--geometry", type=existing, help="CrystFEL geometry file (.geom).")
+@click.option("-p", "--cell", type=existing, help="Unit cell: CrystFEL .cell or PDB.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    required=True,
     help="Session directory: recommended.toml, trials.csv, report.html.",
 )
 @click.option("--searcher", type=click.Choice(SEARCHERS.names()), default="gp", show_default=True)
@@ -86,6 +86,20 @@ SECONDS_OF_SILENCE = 60.0
     default=",".join(DEFAULT_TUNED),
     show_default=True,
     help="Settings to tune, separated by commas.",
+)
+@click.option(
+    "--set",
+    "fixed",
+    multiple=True,
+    metavar="NAME=VALUE,...",
+    help="Settings that keep this value, such as min_peaks=15,max_res=800 or clen=80mm.",
+)
+@click.option(
+    "--range",
+    "bounds",
+    multiple=True,
+    metavar="NAME=LOW:HIGH,...",
+    help="Tune within this range instead of the usual one, such as min_snr=3:7.",
 )
 @click.option(
     *PEAK_FINDER_FLAGS,
@@ -117,27 +131,36 @@ SECONDS_OF_SILENCE = 60.0
     help="Show the running session in a browser, at this port of 127.0.0.1 or at any free one. "
     "Whoever is logged in to this machine can see it.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted session.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[SESSION]",
+    help="Go on with an interrupted session. Its directory says everything else; a budget that is "
+    "given here replaces its own.",
+)
 @seed_option
 @jobs_option
 @json_option
 def command(
-    data: Address,
-    geometry: Path,
-    cell: Path,
-    output: Path,
+    data: Address | None,
+    geometry: Path | None,
+    cell: Path | None,
+    output: Path | None,
     searcher: str,
     policy: Path | None,
     frames: int,
     evaluations: int | None,
     minutes: float | None,
     tuned: str,
+    fixed: tuple[str, ...],
+    bounds: tuple[str, ...],
     peak_finder: str,
     clen_range: float,
     stop_early: bool,
     cluster: str | None,
     dashboard: int | None,
-    resume: bool,
+    resume: str | None,
     seed: int,
     jobs: int,
     as_json: bool,
@@ -152,27 +175,103 @@ def command(
     \b
     Example:
       sfx-tuner tune run.h5 -g run.geom -p protein.cell -o session
+      sfx-tuner tune --resume session
     """
+    if minutes is not None and math.isnan(minutes):
+        raise InputError("--minutes is not a number: give a time such as 20")
+    if resume and output is not None:
+        # Before it took the session's directory, --resume was a flag in front of anything.
+        data, resume = data or SourceName().convert(resume, None, None), ""
+    if resume:
+        output = Path(resume)
+        _refuse_other_options(output)
+        request, budget = begun_with(SessionConfig.read(output / "session.json"))
+        _run(
+            request,
+            budget_of(evaluations, minutes, budget),
+            output,
+            True,
+            jobs,
+            cluster,
+            dashboard,
+            as_json,
+        )
+        return
+    for value, words in (
+        (data, "the run: a file of frames, DATA"),
+        (geometry, "the detector's geometry: -g FILE"),
+        (cell, "the unit cell: -p FILE"),
+        (output, "a directory for the session: -o DIRECTORY"),
+    ):
+        if value is None:
+            raise InputError(f"tune lacks {words} (or go on with a session: --resume SESSION)")
+    assert data is not None and geometry is not None and cell is not None and output is not None
+    values, ranges = parse_values(fixed), parse_ranges(bounds)
+    names = [name.strip() for name in tuned.split(",")]
+    if not _given("tuned"):
+        # The usual ones, but for what the user has settled, and what has a range of the user's.
+        names = [name for name in names if name not in values]
+        names += [name for name in ranges if name not in names]
     request = Request(
         data=data,
         geometry=geometry,
         cell=cell,
         searcher=searcher,
         n_frames=frames,
-        tuned=tuple(name.strip() for name in tuned.split(",")),
+        tuned=tuple(names),
         peak_finder=peak_finder,
         clen_range=clen_range,
+        fixed=values,
+        bounds=ranges,
         seed=seed,
         indexer=indexer_choice(options),
         stop_early=stop_early,
         policy=policy,
     )
-    if minutes is not None and math.isnan(minutes):
-        raise InputError("--minutes is not a number: give a time such as 20")
-    if evaluations is None and minutes is None:
-        evaluations = 30
-    budget = Budget(evaluations, minutes)
+    budget = budget_of(evaluations, minutes, Budget(evaluations=30))
+    _run(request, budget, output, resume is not None, jobs, cluster, dashboard, as_json)
 
+
+FREE_TO_CHANGE = {"resume", "evaluations", "minutes", "jobs", "cluster", "dashboard", "as_json"}
+"""Options that may differ when a session is resumed."""
+
+
+def _given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
+def _refuse_other_options(session: Path) -> None:
+    """Raise InputError where --resume SESSION comes with what the session says already."""
+    context = click.get_current_context()
+    given = [p for p in context.command.params if p.name and _given(p.name)]
+    others = [p.opts[0] for p in given if p.name not in FREE_TO_CHANGE]
+    if others:
+        raise InputError(
+            f"--resume {session} goes on as the session was begun: leave out {', '.join(others)}, "
+            "or begin another session"
+        )
+
+
+def budget_of(evaluations: int | None, minutes: float | None, usual: Budget) -> Budget:
+    """Return the budget that was asked for, or the usual one where none was."""
+    if evaluations is None and minutes is None:
+        return usual
+    return Budget(evaluations, minutes)
+
+
+def _run(
+    request: Request,
+    budget: Budget,
+    output: Path,
+    resume: bool,
+    jobs: int,
+    cluster: str | None,
+    dashboard: int | None,
+    as_json: bool,
+) -> None:
+    """Run or resume a session, show it, and print what it recommends."""
+    data = request.data
     try:
         with (
             connect(cluster, jobs, _warn) as client,
@@ -193,11 +292,11 @@ def command(
                 on_progress=on_progress,
             )
     except (KeyboardInterrupt, SystemExit):
-        stderr.print(f"stopped; the same command with --resume goes on with {output}")
+        stderr.print(f"stopped; sfx-tuner tune --resume {output} goes on", markup=False)
         raise
     except ProgramError as error:
         raise ProgramError(
-            f"{error}; nothing measured is lost: the same command with --resume goes on"
+            f"{error}; nothing measured is lost: sfx-tuner tune --resume {output} goes on"
         ) from error
     if recommendation is None:
         raise InputError(
