@@ -59,14 +59,6 @@ class Reading:
             }
         )
 
-    @classmethod
-    def of_rate(cls, rate: float, n_frames: int = 100) -> Reading:
-        """Return a reading that knows a rate and nothing else."""
-        values = dict.fromkeys((f.name for f in fields(cls)), np.array([np.nan]))
-        counts = {"n_frames": n_frames, "n_hits": rate * n_frames, "n_indexed": rate * n_frames}
-        counts |= {"n_decoys": 0, "n_decoys_indexed": 0}
-        return cls(**{**values, **{name: np.array([float(n)]) for name, n in counts.items()}})
-
     def merit(self, unindexed_hit_penalty: ArrayLike = UNINDEXED_HIT_PENALTY) -> Array:
         """Return what a search maximises; see `envs.objective.merit`."""
         return np.asarray(

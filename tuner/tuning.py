@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from envs.evaluators.live import LiveEvaluator, sample_frames
 from envs.geometry_rule import GEOMETRY
-from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
+from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
@@ -36,6 +36,7 @@ from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
+from wrappers.settings import Settings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -88,8 +89,8 @@ class Request:
     searcher: str = "gp"
     n_frames: int | None = 200
     tuned: tuple[str, ...] = DEFAULT_TUNED
-    peak_finder: str = "peakfinder8"
-    clen_range: float = 0.05
+    peak_finder: str = Settings.peak_finder
+    clen_range: float = CLEN_RANGE
     fixed: Mapping[str, float] = field(default_factory=dict)
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seed: int = 0

@@ -223,7 +223,7 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
     what it is on average; the group that changes the proposal most is the one that is named.
     """
     if tasks.spent[0] == 0:
-        return "a first look: usually good for such a detector"
+        return "the first proposal: usually good for such a detector"
     observation, turn = tasks.observe(), int(tasks.spent[0])
     action = policy.act(observation, turn)
     veiled = np.repeat(observation, len(CLUES), axis=0)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from envs.response.simulated_pool import SimulatedPool
-from envs.tuning_env import Reward
+from envs.rewards import Reward
 from tuner.agent.networks import Layers
 from tuner.agent.rollout import Rollout
 from tuner.agent.training_curves import Row

@@ -39,6 +39,7 @@ __all__ = [
     "json_option",
     "mask_option",
     "open_run",
+    "peak_finder_help",
     "print_json",
     "progress_bar",
     "seed_option",
@@ -143,20 +144,27 @@ def _flags(name: str) -> tuple[str, ...]:
 PEAK_FINDER_FLAGS = _flags("peak_finder")
 
 
+def peak_finder_help() -> str:
+    """Return what the peak finders are."""
+    kinds = (f"{name}: {kind.words}" for name, kind in PEAK_FINDERS.items())
+    return f"{ABOUT['peak_finder'].label}. {'; '.join(kinds)}."
+
+
 def settings_options(function: F) -> F:
     """Add an option for every setting, and ``--settings`` for a whole set."""
     defaults = Settings().as_dict()
     for name, about in reversed(ABOUT.items()):
+        words = about.help
         value = defaults[name]
         kind: Any = int if name in WHOLE_FIELDS else float
         if isinstance(value, str):
-            kind, default = RegistryChoice(PEAK_FINDERS), value
+            kind, default, words = RegistryChoice(PEAK_FINDERS), value, peak_finder_help()
         else:
             default = "the geometry's" if value is None else f"{value:g}"
         function = click.option(
             *_flags(name),
             type=kind,
-            help=f"{about.help}  [default: {default}]",
+            help=f"{words}  [default: {default}]",
         )(function)
     return click.option(
         "--settings",

@@ -146,7 +146,7 @@ def test_says_what_moved_it(landscape, space, strength, said):
 def test_says_nothing_of_what_it_has_not_seen(landscape, space):
     searcher = agent(space, follows("hits", "min_snr"))
     searcher.suggest()
-    assert searcher.reason.startswith("a first look")
+    assert searcher.reason.startswith("the first proposal")
 
 
 def test_the_session_may_put_the_geometry_right(landscape, space):
