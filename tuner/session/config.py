@@ -143,7 +143,9 @@ def _types() -> dict[str, tuple[type, ...]]:
     """Return what a field may hold, as JSON has it."""
     hints = typing.get_type_hints(SessionConfig)
     return {
-        name: typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        name: typing.get_args(hint)
+        if isinstance(hint, types.UnionType)
+        else (typing.get_origin(hint) or hint,)
         for name, hint in hints.items()
     }
 
