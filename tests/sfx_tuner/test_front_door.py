@@ -77,6 +77,6 @@ def test_a_session_says_all_that_is_needed_to_go_on(session):
     assert request.indexer == IndexerChoice("fast") and budget.evaluations == 4
     assert request.fixed == {"min_peaks": 8, "threshold": 50.0}
     assert request.bounds == {"min_snr": (4, 6)}
-    before = len(session.trials)
-    found = session.resume(evaluations=5)
-    assert found is not None and len(session.trials) == before + 1
+    assert session.resume(evaluations=5) is not None
+    # The winner of five may be another, which is then measured on fresh frames, too.
+    assert (~session.trials["stage"].isin(["confirm", "fresh"])).sum() == 5
