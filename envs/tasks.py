@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from envs.evaluation import Evaluator
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace, make_space
 from envs.response.simulated_pool import SimulatedPool
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source
+from wrappers.frames.sampling import background_level, sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
 from wrappers.masks.bad_pixels import find_bad_pixels

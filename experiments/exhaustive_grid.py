@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from envs.evaluation import Evaluation, FrameOutcome
-from envs.evaluators.live import sample_frames
 from envs.parameter_space import ParameterSpace
 from tuner.cli.options import progress_bar
 from tuner.tuning import Request, search_space
@@ -28,6 +27,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.files import write_whole
 from wrappers.frames.opening import open_source
+from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.peakfinding.peak_batch import PeakBatch

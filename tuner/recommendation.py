@@ -118,6 +118,7 @@ def recommend(
         "n_hits": best.n_hits,
         "n_indexed": best.n_indexed,
         "n_failed": best.n_failed,
+        **({"n_cut": best.n_cut} if best.n_cut else {}),
         "indexing_rate": round(best.rate, 6),
         "ci95": [round(end, 4) for end in best.ci95],
         "false_rate": round(best.false_rate, 6),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from envs.tasks import run_space
@@ -30,7 +30,9 @@ from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
+from wrappers.frames.first_look import first_look
 from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
@@ -111,6 +113,7 @@ def tune(
     jobs: int = 1,
     cluster: Client | None = None,
     resume: bool = False,
+    on_inputs: Callable[[Cell, Sequence[str]], None] = lambda cell, notes: None,
     on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -131,6 +134,8 @@ def tune(
         Its workers evaluate instead.
     resume : bool
         Go on with the session in the directory.
+    on_inputs : callable
+        Called first, with the cell and with what is odd about the files, a sentence each.
     on_indexer : callable
         Called with the indexer's name and version before the first evaluation.
     on_trial : callable
@@ -153,7 +158,16 @@ def tune(
     """
     with owned(directory):
         return _tune(
-            request, directory, budget, jobs, cluster, resume, on_indexer, on_trial, on_progress
+            request,
+            directory,
+            budget,
+            jobs,
+            cluster,
+            resume,
+            on_inputs,
+            on_indexer,
+            on_trial,
+            on_progress,
         )
 
 
@@ -164,6 +178,7 @@ def _tune(
     jobs: int,
     cluster: Client | None,
     resume: bool,
+    on_inputs: Callable[[Cell, Sequence[str]], None],
     on_indexer: Callable[[str], None],
     on_trial: Callable[[Trial], None],
     on_progress: Callable[[int, int], None],
@@ -173,6 +188,7 @@ def _tune(
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
     run = open_source(request.data, geometry)
+    on_inputs(cell, first_look(run))
     choice = request.indexer.settled()
     kind = INDEXERS.get(choice.name)
     indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)
@@ -205,7 +221,7 @@ def _tune(
     # Everything that may be refused comes before the session is begun.
     space = search_space(request, run, sample)
     if needs_map(space.base):
-        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume))
+        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume, jobs))
     store = _open_store(directory, config, resume)
     if run.bad_pixels is not None:
         run.bad_pixels.save(directory / BAD_PIXELS)
@@ -305,11 +321,13 @@ def _policy_fingerprint(policy: Path | None) -> str | None:
     return fingerprint(policy / "policy.json", policy / "policy.safetensors")
 
 
-def _bad_pixels(run: FrameSource, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
+def _bad_pixels(
+    run: FrameSource, sample: list[int], path: Path, resume: bool, jobs: int
+) -> BadPixelMap:
     """Return the session's map of bad pixels, made of its sample when it begins."""
     if resume and path.exists():
         return BadPixelMap.load(path, run.geometry)
-    return find_bad_pixels(run, sample)
+    return find_bad_pixels(run, sample, jobs=jobs)
 
 
 def _open_store(directory: Path, config: SessionConfig, resume: bool) -> SessionStore:

@@ -12,6 +12,7 @@ from tuner.cli.options import (
     data_argument,
     force_option,
     geometry_option,
+    jobs_option,
     json_option,
     open_run,
     print_json,
@@ -73,6 +74,7 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
     help="Write a copy of the geometry that uses the mask, too.",
 )
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the mask (.png, .pdf …).")
+@jobs_option
 @force_option
 @json_option
 def command(
@@ -86,6 +88,7 @@ def command(
     frames: int,
     geometry_out: Path | None,
     picture: Path | None,
+    jobs: int,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -120,7 +123,7 @@ def command(
     top, bottom = geometry_lines(output, read)
     chosen = spread_frames(len(run), frames)
     with progress_bar("looking at pixels", 2 * len(chosen)) as show:
-        bad_pixels = find_bad_pixels(run, chosen, progress=show)
+        bad_pixels = find_bad_pixels(run, chosen, jobs=jobs, progress=show)
     bits = SettingsMask(read, bad_pixels).bits(settings)
     bits[~run.static_mask(0)] |= BITS["geometry"]
     attributes = {

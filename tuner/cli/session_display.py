@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -106,11 +107,12 @@ def _measured(evaluation: Evaluation) -> str:
     if evaluation.failure:
         return f"failed: {evaluation.failure}"
     low, high = evaluation.ci95
-    unknown = f"  {evaluation.n_failed} without an answer" if evaluation.n_failed else ""
+    false = "" if math.isnan(evaluation.false_rate) else f"{evaluation.false_rate:.1%}"
+    remarks = "; ".join(evaluation.remarks)
     return (
         f"{evaluation.n_hits:5d} {evaluation.n_indexed:7d} {evaluation.n_frames:6d} "
-        f"{evaluation.rate:6.1%}  [{low:6.1%}, {high:6.1%}] {evaluation.false_rate:6.1%} "
-        f"{evaluation.seconds:6.1f}s{unknown}"
+        f"{evaluation.rate:6.1%}  [{low:6.1%}, {high:6.1%}] {false:>6} "
+        f"{evaluation.seconds:6.1f}s{f'  {remarks}' if remarks else ''}"
     )
 
 

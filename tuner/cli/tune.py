@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tuner.cli.options import (
     json_option,
     peak_finder_help,
     print_json,
+    say_notes,
     seed_option,
     stderr,
 )
@@ -30,6 +32,7 @@ from tuner.searchers import SEARCHERS
 from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget
 from tuner.tuning import Request, begun_with, tune
+from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
@@ -273,6 +276,7 @@ def _run(
                 jobs=jobs,
                 cluster=client,
                 resume=resume,
+                on_inputs=_say_inputs,
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=on_trial,
                 on_progress=on_progress,
@@ -302,3 +306,9 @@ def _run(
 
 def _warn(sentence: str) -> None:
     stderr.print(f"warning: {sentence}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_inputs(cell: Cell, notes: Sequence[str]) -> None:
+    """Say with which cell the session begins, and what is odd about what was given."""
+    stderr.print(f"cell: {cell.summary}", markup=False, highlight=False, soft_wrap=True)
+    say_notes(notes)

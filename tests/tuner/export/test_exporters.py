@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from envs.evaluators.live import LiveEvaluator
 from envs.simulation.simulator import demo_experiment, simulate_run
+from tests.geometries import geometry_text, panel_text
 from tuner.export.exporters import TARGETS, write_export
 from tuner.export.formats import NAMES
 from tuner.fingerprint import fingerprint
@@ -36,24 +37,12 @@ from wrappers.frames.run import Run
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.settings import PEAK_FIELDS, Settings
 
-EPIX = """\
-clen = 0.0788 m
-photon_energy = 9300 eV
-adu_per_photon = 10
-res = 10000
-data = /entry/data/data
-dim0 = %
-dim1 = ss
-dim2 = fs
-a/min_fs = 0
-a/max_fs = 383
-a/min_ss = 0
-a/max_ss = 5631
-a/corner_x = -192
-a/corner_y = -2816
-a/fs = x
-a/ss = y
-"""
+EPIX = geometry_text(
+    panel_text("a", 384, 5632, (-192, -2816)),
+    clen="0.0788 m",
+    adu_per_photon=10,
+    data="/entry/data/data",
+)
 CELL = """\
 CrystFEL unit cell file version 1.0
 lattice_type = tetragonal
@@ -212,7 +201,7 @@ READERS = {
 def exported(recommendation: Recommendation, name: str, out: Path, **options) -> str:
     path = out / TARGETS.get(name).file
     write_export(recommendation, TARGETS.get(name), path, **options)
-    return path.read_text()
+    return path.read_text("utf-8", "surrogateescape")
 
 
 @st.composite
@@ -457,7 +446,10 @@ def test_a_name_that_a_file_cannot_hold_is_refused(folder, tmp_path):
     for name in ("xwiz", "om"):
         with pytest.raises(InputError, match=r"caf\\xe9.* is not in UTF-8"):
             exported(recommendation_of(folder), name, latin)
-    exported(recommendation_of(folder), "crystfel", latin)
+    (script, *_), _ = write_export(
+        recommendation_of(folder), TARGETS.get("crystfel"), latin / "index.sh"
+    )
+    assert b"/caf\xe9/index.sh.geom" in script.read_bytes()
 
 
 def test_the_script_quotes_names(folder, tmp_path):
