@@ -30,6 +30,7 @@ from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
+from wrappers.frames.first_look import first_look
 from wrappers.frames.opening import Address, is_address, open_source
 from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
@@ -37,6 +38,7 @@ from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
+from wrappers.processes import require_main_guard
 from wrappers.settings import Settings
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ def tune(
     jobs: int = 1,
     cluster: Client | None = None,
     resume: bool = False,
+    on_inputs: Callable[[Cell, Sequence[str]], None] = lambda cell, notes: None,
     on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -126,6 +129,8 @@ def tune(
         Its workers evaluate instead.
     resume : bool
         Go on with the session in the directory.
+    on_inputs : callable
+        Called first, with the cell and with what is odd about the files, a sentence each.
     on_indexer : callable
         Called with the indexer's name and version before the first evaluation.
     on_trial : callable
@@ -146,9 +151,19 @@ def tune(
     ProgramError
         If the indexer cannot be run.
     """
+    require_main_guard()
     with owned(directory):
         return _tune(
-            request, directory, budget, jobs, cluster, resume, on_indexer, on_trial, on_progress
+            request,
+            directory,
+            budget,
+            jobs,
+            cluster,
+            resume,
+            on_inputs,
+            on_indexer,
+            on_trial,
+            on_progress,
         )
 
 
@@ -159,6 +174,7 @@ def _tune(
     jobs: int,
     cluster: Client | None,
     resume: bool,
+    on_inputs: Callable[[Cell, Sequence[str]], None],
     on_indexer: Callable[[str], None],
     on_trial: Callable[[Trial], None],
     on_progress: Callable[[int, int], None],
@@ -168,6 +184,7 @@ def _tune(
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
     run = open_source(request.data, geometry)
+    on_inputs(cell, first_look(run))
     choice = request.indexer.settled()
     kind = INDEXERS.get(choice.name)
     indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)

@@ -27,6 +27,7 @@ from tuner.cli.options import (
     json_option,
     peak_finder_help,
     print_json,
+    say_notes,
     seed_option,
     stderr,
 )
@@ -41,6 +42,7 @@ from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
 from tuner.tuning import Request, tune
+from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
@@ -188,6 +190,7 @@ def command(
                 jobs=jobs,
                 cluster=client,
                 resume=resume,
+                on_inputs=_say_inputs,
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=on_trial,
                 on_progress=on_progress,
@@ -349,3 +352,9 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
             f"< {wilson_interval(k, n)[1]:.0%} of the hits"
         )
     console.print(f"written: {directory / 'recommended.toml'}")
+
+
+def _say_inputs(cell: Cell, notes: Sequence[str]) -> None:
+    """Say with which cell the session begins, and what is odd about what was given."""
+    stderr.print(f"cell: {cell.summary}", markup=False, highlight=False, soft_wrap=True)
+    say_notes(notes)
