@@ -38,6 +38,7 @@ from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
+from wrappers.processes import require_main_guard
 from wrappers.settings import Settings
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def tune(
     ProgramError
         If the indexer cannot be run.
     """
+    require_main_guard()
     with owned(directory):
         return _tune(
             request,
