@@ -201,7 +201,7 @@ READERS = {
 def exported(recommendation: Recommendation, name: str, out: Path, **options) -> str:
     path = out / TARGETS.get(name).file
     write_export(recommendation, TARGETS.get(name), path, **options)
-    return path.read_text()
+    return path.read_text("utf-8", "surrogateescape")
 
 
 @st.composite
