@@ -68,6 +68,7 @@ def command(
     settings = settings_from(options, run)
     run = with_bad_pixels(run, settings, mask, jobs)
     unit = Cell.read(cell)
+    stderr.print(f"cell: {unit.summary}", highlight=False, markup=False)
     chosen = make_indexer(choice, run.geometry, unit, jobs=jobs)
     stderr.print(f"indexer: {chosen.name}", highlight=False)
     rows: list[dict[str, Any]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from tuner.display.terminal import Terminal
 from wrappers.crystfel.options import EFFORTS
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
+from wrappers.frames.first_look import first_look
 from wrappers.frames.opening import Address, is_address, open_source
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
@@ -30,6 +31,7 @@ __all__ = [
     "SourceName",
     "cell_option",
     "data_argument",
+    "existing",
     "force_option",
     "geometry_option",
     "indexer_choice",
@@ -41,6 +43,7 @@ __all__ = [
     "peak_finder_help",
     "print_json",
     "progress_bar",
+    "say_notes",
     "seed_option",
     "settings_from",
     "settings_options",
@@ -238,7 +241,14 @@ def open_run(data: Address, geometry: Path) -> FrameSource:
     """Open a run with its geometry; it is closed when the command ends."""
     run = open_source(data, Geometry.read(geometry))
     click.get_current_context().call_on_close(run.close)
+    say_notes(first_look(run))
     return run
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Say what is odd about what was given, on stderr."""
+    for note in notes:
+        stderr.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def with_bad_pixels(

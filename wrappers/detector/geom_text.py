@@ -84,6 +84,8 @@ class Statement:
     def fail(self, source: Path, fault: str) -> NoReturn:
         """Raise an `InputError` that names the file, the line and the field."""
         value = self.value if len(self.value) <= 60 else f"{self.value[:60]}…"
+        if "#" in self.value:
+            fault += "; a comment begins with ';'"
         raise InputError(f"{source}, line {self.line + 1}: {self.name} = {value!r} {fault}")
 
 
@@ -217,8 +219,7 @@ def _quantity(
     plain = _QUANTITY.fullmatch(text)
     match = plain or _HEADER.fullmatch(text)
     if match is None:
-        hint = "; a comment begins with ';'" if "#" in text else ""
-        raise ValueError(f"must be a plain number and its unit, or the path of a header{hint}")
+        raise ValueError("must be a plain number and its unit, or the path of a header")
     token, unit = match[1], match[2]
     factor = units.get(unit) if unit else (number_factor if plain else header_factor)
     if factor is None:

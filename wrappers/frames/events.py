@@ -25,6 +25,7 @@ from wrappers.reading import read_text
 
 __all__ = ["fill_path", "find_events", "find_names", "linked_path", "read_list", "split_event"]
 
+_NO_LIST = "{} is neither an HDF5 file nor a list of files: check its name"
 _LINE = re.compile(r"(.*\S)\s+(\S*//\S*)(?<!///)")
 _EVENT = re.compile(r"((?:[^/]+(?:/[^/]+)*)?)//((?:\d{1,18}(?:/\d{1,18})*)?)")
 MOST_FRAMES = 2_000_000
@@ -80,7 +81,7 @@ def read_list(path: Path) -> list[tuple[str, str]]:
     """
     text = read_text(path, "the list", "surrogateescape")
     if "\0" in text[: 1 << 16]:
-        raise InputError(f"{path} is neither an HDF5 file nor a list of files: check its name")
+        raise InputError(_NO_LIST.format(path))
     if text.startswith("CrystFEL stream format"):
         raise InputError(
             f"{path} is a CrystFEL stream: give the run that it was made of, an HDF5 file or a list"
@@ -96,6 +97,8 @@ def read_list(path: Path) -> list[tuple[str, str]]:
         name, event = (match[1], match[2]) if match else (line, "")
         if name not in resolved:
             existing = _existing(name, path)
+            if not existing and re.search("[\udc80-\udcff\ufffd]", name):
+                raise InputError(_NO_LIST.format(path))
             if not existing:
                 shown = name if len(name) <= 200 else f"{name[:200]}…"
                 raise InputError(

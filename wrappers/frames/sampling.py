@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wrappers.errors import InputError
+from wrappers.frames.first_look import no_data, spread
 from wrappers.frames.source import FrameSource
 
 __all__ = ["background_level", "sample_frames"]
@@ -32,6 +33,8 @@ def sample_frames(run: FrameSource, n_frames: int | None, seed: int) -> tuple[li
 def background_level(run: FrameSource, frames: Sequence[int]) -> tuple[float, float]:
     """Return the median and the 99.9th percentile of the usable pixels of some frames, in ADU.
 
+    Pixels that stand for no data, masked or not, are left out.
+
     Parameters
     ----------
     run : FrameSource
@@ -43,15 +46,19 @@ def background_level(run: FrameSource, frames: Sequence[int]) -> tuple[float, fl
     InputError
         If none of them can be read, or all their pixels are masked.
     """
-    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(5, len(frames))).astype(int)]
+    chosen = [frames[i] for i in spread(len(frames))]
     levels, problem = [], "all their pixels are masked"
+    found = []
     for index in chosen:
         try:
-            frame = run[index]
+            found.append(run[index])
         except InputError as error:
             problem = str(error)
-            continue
-        values = frame.data[frame.mask]
+    empty = np.zeros(run.geometry.slab_shape, bool)
+    for each in no_data(found):
+        empty |= each.pixels
+    for frame in found:
+        values = frame.data[frame.mask & ~empty]
         if values.size:
             levels.append(np.percentile(values, (50, 99.9)))
     if not levels:

@@ -25,6 +25,7 @@ from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.outputs import check_outputs, companion
 from wrappers.peakfinding.peak_batch import FindsPeaks
+from wrappers.processes import require_main_guard
 from wrappers.reduction.joining import SETS, SUMMARY, Joining
 from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
 from wrappers.reduction.plan import (
@@ -138,6 +139,7 @@ def reduce_run(
     ProgramError
         If a batch kills two processes, one after the other.
     """
+    require_main_guard()
     out = Path(out)
     if out.suffix == ".geom":
         raise InputError(f"{out} is the name of the hits' geometry: give a name ending in .cxi")

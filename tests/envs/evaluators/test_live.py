@@ -57,6 +57,9 @@ def test_an_evaluation_of_good_settings(parts):
     assert abs(evaluation.scale_deviation) < 0.003
     assert 0 < evaluation.residual < 2
     assert 0.3 < evaluation.explained <= 1
+    frames, lengths, errors = zip(*evaluation.frame_clens, strict=True)
+    assert set(frames) <= evaluation.indexed_frames and len(frames) == evaluation.n_indexed
+    assert lengths == pytest.approx([0.08] * len(frames), rel=0.01) and min(errors) > 0
 
 
 def test_processes_and_the_single_process_agree(parts):

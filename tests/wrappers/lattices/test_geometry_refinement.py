@@ -16,6 +16,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.indexing import Indexing, Lattice, Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.lattices.geometry_drift import find_drift
 from wrappers.lattices.geometry_pooling import pool
 from wrappers.lattices.geometry_refinement import estimate_geometry, fit_frame, scale_deviation
 from wrappers.peaks import PeakList
@@ -128,6 +129,28 @@ def test_places_camera_length_and_shift(geometry, cell, reflect, error):
     assert abs(estimate.shift_x - TRUE_SHIFT[0]) < min(0.2 * PIXEL, 4.0 * estimate.shift_x_se)
     assert abs(estimate.shift_y - TRUE_SHIFT[1]) < min(0.2 * PIXEL, 4.0 * estimate.shift_y_se)
     assert estimate.scale_deviation == pytest.approx(error, abs=0.005)
+
+
+def test_each_frame_gives_its_own_change(geometry):
+    """Frames that were tried at two camera lengths ask for two changes, and that is seen."""
+    rng = np.random.default_rng(7)
+    tried = [TRUE_LENGTH * (1.01 if i % 2 else 1.0) for i in range(20)]
+    patterns, answers = [], []
+    for length in tried:
+        peaks, reciprocal = still(LYSOZYME, rng, bandwidth, 60)
+        patterns.append(Pattern(peaks, ENERGY, length))
+        answers.append(Indexing((Lattice(reciprocal),)))
+    answers[3] = Indexing()
+    estimate = estimate_geometry(patterns, answers, geometry, LYSOZYME)
+    assert estimate is not None
+    places, changes, errors = np.array(estimate.frame_changes).T
+    assert places.tolist() == [i for i in range(20) if i != 3] and (errors > 0).all()
+    own = np.array(tried)[places.astype(int)] + changes
+    assert own == pytest.approx(TRUE_LENGTH, rel=2e-3)
+    assert np.median(np.abs(own - TRUE_LENGTH) / errors) < 2
+    found = find_drift(places, TRUE_LENGTH + changes, errors)
+    assert found is not None and found.kind == "groups"
+    assert found.size == pytest.approx(0.01, rel=0.1)
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-3])
