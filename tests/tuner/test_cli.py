@@ -341,7 +341,7 @@ def test_frames_without_peaks(cli, simulated, tmp_path):
         (["-j", "100000"], "--jobs"),
         (["--tune", ""], "cannot be tuned"),
         (["--resume"], "holds no session"),
-        (["--policy", "mine"], "a policy is for the agent, not for the gp searcher"),
+        (["--policy", "mine"], "the gp searcher takes no policy"),
         (["--searcher", "ppo", "--policy", "nowhere"], "no policy can be read from nowhere"),
     ],
 )

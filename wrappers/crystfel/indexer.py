@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from wrappers.crystfel.supervision import temporary_files_needed
 from wrappers.detector.geom_file import slab_geometry_text, write_geometry
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
+from wrappers.files import temporary_folder
 from wrappers.frames.cxi import DATA, CxiWriter
 from wrappers.frames.events import split_event
 from wrappers.indexing import Done, Indexing, Lattice, Pattern, counting_on, unheard
@@ -276,11 +276,7 @@ def _index(
     """Run the program on the frames that `prepare` lists; return what it finished."""
     jobs = max(1, min(jobs or cores(), n_frames))
     timeout = timeout or method.time_limit(n_frames, jobs)
-    with (
-        temporary_files_needed(),
-        tempfile.TemporaryDirectory(prefix="sfx-tuner-", ignore_cleanup_errors=True) as name,
-    ):
-        folder = Path(name)
+    with temporary_files_needed(), temporary_folder() as folder:
         lines = prepare(folder, folder / "tried.geom")
         (folder / "frames.lst").write_text("".join(f"{line}\n" for line in lines))
         cell.write(folder / "known.cell")
