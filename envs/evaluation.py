@@ -168,7 +168,7 @@ class Evaluation:
         # Until version 0.1 the refined geometry was called "asked".
         refined = fields.pop("asked", None) or fields.pop("refined", {})
         fields["refined"] = {name: (value, se) for name, (value, se) in refined.items()}
-        settings = Settings(**fields["settings"])
+        settings = Settings.from_dict(fields["settings"])
         return cls(**{**fields, "settings": settings, "outcomes": outcomes})
 
 

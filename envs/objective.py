@@ -1,41 +1,89 @@
-"""What a search maximises, and when the indexed frames know the geometry better than it does.
-
-Plain rules on numbers or arrays, so that a session on frames and thousands of simulated ones at
-once follow the same.
-"""
+"""What a search maximises: one rule for a session on frames and for thousands of simulated ones."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = [
-    "FEWEST_INDEXED",
-    "GEOMETRY",
-    "MISLEADING",
-    "UNINDEXED_HIT_PENALTY",
-    "WELL_KNOWN",
-    "knows_geometry",
-    "merit",
-]
+from wrappers.errors import InputError
 
-GEOMETRY = ("clen", "shift_x", "shift_y")
-"""Settings that the indexed frames' lattices tell better than the rate, which is flat there."""
-
-MISLEADING = 30
-"""In resolutions of a geometry parameter: a rate measured this far off says little about the peak
-settings."""
+__all__ = ["UNINDEXED_HIT_PENALTY", "Merit", "merit"]
 
 UNINDEXED_HIT_PENALTY = 0.2
-"""In indexed frames: five hits in vain outweigh one more indexed frame."""
+"""In indexed frames: five hits that are not indexed outweigh one more indexed frame."""
 
-WELL_KNOWN = 6
-"""In resolutions of the parameter: a standard error that ends the search for it."""
 
-FEWEST_INDEXED = 3
-"""Indexed frames below which their lattices are not asked for the geometry."""
+class Counts(Protocol):
+    """What a merit is made of: an evaluation's numbers, or arrays of those of many."""
+
+    @property
+    def n_frames(self) -> Any: ...
+    @property
+    def n_hits(self) -> Any: ...
+    @property
+    def n_indexed(self) -> Any: ...
+    @property
+    def n_decoys(self) -> Any: ...
+    @property
+    def n_decoys_indexed(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Merit:
+    """What a session maximises: the net indexing rate, less a penalty for hits not indexed.
+
+    Sessions, policies and recommendations record it by `as_dict`.
+
+    Attributes
+    ----------
+    unindexed_hit_penalty : float
+        See `merit`.
+    """
+
+    name: ClassVar[str] = "net_rate"
+
+    unindexed_hit_penalty: float = UNINDEXED_HIT_PENALTY
+
+    def __post_init__(self) -> None:
+        penalty = self.unindexed_hit_penalty
+        if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not penalty >= 0:
+            raise InputError(
+                f"the merit's unindexed_hit_penalty is {penalty!r}, but must be a number of at "
+                "least 0"
+            )
+
+    def __call__(self, counts: Counts) -> Any:
+        """Return the merit of an evaluation, or of arrays of counts; see `merit`."""
+        found = merit(
+            counts.n_frames,
+            counts.n_hits,
+            counts.n_indexed,
+            counts.n_decoys,
+            counts.n_decoys_indexed,
+            unindexed_hit_penalty=self.unindexed_hit_penalty,
+        )
+        return float(found) if np.ndim(found) == 0 else found
+
+    def as_dict(self) -> dict[str, str | float]:
+        """Return plain values, for JSON and TOML."""
+        return {"name": self.name, "unindexed_hit_penalty": self.unindexed_hit_penalty}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the merit that `as_dict` described.
+
+        Raises
+        ------
+        InputError
+            If this version knows no such merit.
+        """
+        if fields.get("name") != cls.name or set(fields) != {"name", "unindexed_hit_penalty"}:
+            raise InputError(f"this version knows no merit {dict(fields)!r}; it knows {cls.name}")
+        return cls(fields["unindexed_hit_penalty"])
 
 
 def merit(
@@ -47,11 +95,11 @@ def merit(
     *,
     unindexed_hit_penalty: ArrayLike = UNINDEXED_HIT_PENALTY,
 ) -> Any:
-    """Return the indexing rate, less what chance alone would index, less the price of waste.
+    """Return the indexing rate, less what chance alone would index, less a penalty.
 
     Chance is told by the decoys: the share of them that were indexed, times the share of
-    frames that are hits. Waste are hits that are not indexed: they fill the disk and take the
-    indexer's time, 10 to 30 times as much as others with CrystFEL.
+    frames that are hits. The penalty is for hits that are not indexed: they fill the disk and take
+    the indexer's time, 10 to 30 times as much as others with CrystFEL.
 
     Parameters
     ----------
@@ -64,16 +112,3 @@ def merit(
     hits, indexed = np.asarray(n_hits), np.asarray(n_indexed)
     by_chance = np.asarray(n_decoys_indexed) / np.maximum(n_decoys, 1) * hits
     return (indexed - by_chance - np.asarray(unindexed_hit_penalty) * (hits - indexed)) / frames
-
-
-def knows_geometry(n_indexed: ArrayLike, standard_error: ArrayLike, resolution: ArrayLike) -> Any:
-    """Whether an evaluation's lattices place a geometry parameter well enough to end its search.
-
-    Parameters
-    ----------
-    n_indexed : array_like of int
-    standard_error, resolution : array_like of float
-        In the parameter's unit; a NaN knows nothing.
-    """
-    enough = np.asarray(n_indexed) >= FEWEST_INDEXED
-    return enough & (np.asarray(standard_error) < WELL_KNOWN * np.asarray(resolution))

@@ -10,17 +10,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wrappers.about import Range
 from wrappers.errors import InputError
-from wrappers.settings import ROBUST_SNR, Settings
+from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
 
 __all__ = ["DEFAULT_TUNED", "Known", "Parameter", "ParameterSpace", "make_space"]
 
 DEFAULT_TUNED = ("min_snr", "threshold", "min_pix_count", "clen")
 """What a session tunes unless told otherwise."""
-
-MASK_SIGMAS = ("mask_hot_sigma", "mask_noisy_sigma", "mask_dead_sigma")
-USUAL_SIGMA = 5.0
-"""Where a search for them begins: few good pixels are that far from their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,9 @@ class ParameterSpace:
     def values(self, settings: Settings) -> dict[str, float]:
         """Return the tuned fields of the settings, clipped to their ranges."""
         values = {p.name: float(getattr(settings, p.name)) for p in self.parameters}
-        for name in ("max_res", *MASK_SIGMAS):
-            if values.get(name) == 0:
-                values[name] = math.inf  # 0 means no limit
+        for name, value in values.items():
+            if value == 0 and ABOUT[name].zero:
+                values[name] = math.inf
         return {p.name: p.clip(values[p.name]) for p in self.parameters}
 
     def settings(self, values: Mapping[str, float]) -> Settings:
@@ -180,16 +178,14 @@ def make_space(
     largest_radius: float,
     photon_energy: float = math.nan,
     clen_range: float = 0.05,
-    peaks: str = "peakfinder8",
+    peak_finder: str = "peakfinder8",
     photon: float = math.nan,
 ) -> ParameterSpace:
     """Return the space in which a session searches.
 
-    The ranges cover what beamlines use. For peakfinder8 the threshold's follows the
-    frames themselves rather than the geometry's ``adu_per_photon``, which real files often
-    have wrong: below the median background pixel a threshold does nothing, and above thirty
-    times the brightest thousandth of the background only the strongest spots are left. The
-    robust finder takes the geometry's word in any case, and goes down to the weakest spots.
+    The ranges cover what beamlines use. Those that nothing changes stand with the settings
+    (`wrappers.settings.ABOUT`), those that the peak finder changes with the peak finder
+    (`wrappers.peak_finders`), and those that the run changes here.
 
     Parameters
     ----------
@@ -207,79 +203,57 @@ def make_space(
         In eV; no range depends on it, but a searcher may like to know.
     clen_range : float
         Half-width of the range of ``clen``, relative.
-    peaks : str
-        The peak finder, of `wrappers.settings.FINDERS`; it is not tuned.
+    peak_finder : str
+        A name in `wrappers.peak_finders.PEAK_FINDERS`; the peak finder is not tuned.
     photon : float
-        A photon in ADU; only the robust finder's range depends on it.
+        A photon in ADU; only the ranges of some peak finders depend on it.
 
     Raises
     ------
     InputError
         If a name is not a setting that can be tuned.
     """
-    searched, begin = _robust_box(photon) if peaks == "robust" else _peakfinder8_box(background)
-    shift = 5 * pixel_size
+    box = PEAK_FINDERS.get(peak_finder).box(background, photon)
     edge = math.ceil(largest_radius)
+    shift = Range(-5 * pixel_size, 5 * pixel_size)
+    ranges = {
+        **{name: about.range for name, about in ABOUT.items() if about.range is not None},
+        **box.ranges,
+        "min_res": Range(0, math.ceil(0.15 * largest_radius)),
+        "max_res": Range(int(0.3 * largest_radius), edge),
+        "clen": Range(camera_length * (1 - clen_range), camera_length * (1 + clen_range)),
+        "shift_x": shift,
+        "shift_y": shift,
+    }
+    resolution = {"clen": 0.0005 * camera_length, "shift_x": 0.01 * shift.high}
+    resolution["shift_y"] = resolution["shift_x"]
     known = {
-        p.name: p
-        for p in (
-            *searched,
-            Parameter("min_pix_count", 1, 4, integer=True, unit="px"),
-            Parameter("max_pix_count", 5, 300, "log", integer=True, unit="px"),
-            Parameter("min_res", 0, math.ceil(0.15 * largest_radius), integer=True, unit="px"),
-            Parameter("max_res", int(0.3 * largest_radius), edge, integer=True, unit="px"),
-            Parameter("min_peaks", 6, 30, integer=True),
-            Parameter(
-                "clen",
-                camera_length * (1 - clen_range),
-                camera_length * (1 + clen_range),
-                digits=6,
-                resolution=0.0005 * camera_length,
-                unit="m",
-            ),
-            Parameter("shift_x", -shift, shift, resolution=0.01 * shift, unit="m"),
-            Parameter("shift_y", -shift, shift, resolution=0.01 * shift, unit="m"),
-            *(Parameter(name, 4, 30, "log", digits=2, unit="σ") for name in MASK_SIGMAS),
-            Parameter("mask_edge", 0, 4, integer=True, unit="px"),
+        name: Parameter(
+            name,
+            ranges[name].low,
+            ranges[name].high,
+            "log" if ranges[name].log else "linear",
+            integer=name in WHOLE_FIELDS,
+            digits=about.digits,
+            resolution=resolution.get(name, 0.0),
+            unit=about.unit,
         )
+        for name, about in ABOUT.items()
+        if name in ranges
     }
     for name in tuned:
         if name not in known:
             raise InputError(f"{name!r} cannot be tuned; choose from {', '.join(known)}")
     if len(set(tuned)) != len(tuned) or not tuned:
         raise InputError("name each tuned parameter once, and at least one")
-    base = Settings(
-        peaks=peaks,
-        min_snr=begin["min_snr"],
-        threshold=known["threshold"].clip(begin["threshold"]),
-        min_pix_count=2,
-        max_pix_count=50,
-        local_bg_radius=3,
-        max_res=edge if "max_res" in tuned else 0,
-        clen=camera_length,
-    ).replace(**{name: USUAL_SIGMA for name in MASK_SIGMAS if name in tuned})
+    start = {
+        name: about.start
+        for name, about in ABOUT.items()
+        if about.start is not None and (name in tuned or not about.zero)
+    }
+    base = Settings(peak_finder=peak_finder, clen=camera_length).replace(
+        **start, **box.start, **({"max_res": edge} if "max_res" in tuned else {})
+    )
+    base = base.replace(threshold=known["threshold"].clip(base.threshold))
     facts = Known(background, camera_length, pixel_size, largest_radius, photon_energy)
     return ParameterSpace(tuple(known[name] for name in tuned), base, facts)
-
-
-def _peakfinder8_box(
-    background: tuple[float, float],
-) -> tuple[tuple[Parameter, ...], dict[str, float]]:
-    """Return the ranges that depend on the finder, and where a search begins."""
-    median, bright = background
-    low = max(median, bright / 20, 1e-3)
-    ranges = (
-        Parameter("min_snr", 3, 9),
-        Parameter("threshold", low, max(30 * bright, 10 * low), "log", unit="ADU"),
-        Parameter("local_bg_radius", 2, 8, integer=True, unit="px"),
-    )
-    return ranges, {"min_snr": 5, "threshold": bright}
-
-
-def _robust_box(photon: float) -> tuple[tuple[Parameter, ...], dict[str, float]]:
-    ranges = (
-        Parameter("min_snr", 2, 3.5),
-        Parameter("threshold", 0, 3 * photon, unit="ADU"),
-        Parameter("local_bg_radius", 2, 5, integer=True, unit="px"),
-    )
-    return ranges, {"min_snr": ROBUST_SNR, "threshold": photon}

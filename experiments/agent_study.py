@@ -5,7 +5,7 @@ In this order, after `envs/data/response_model.json` or the families have change
     python -m experiments.agent_study warm-start    # tuner/data/warm_start.json
     python -m experiments.agent_study freeze        # tuner/data/benchmark.json
     sfx-tuner train -o training                     # then copy policy.* to tuner/data
-    python -m experiments.agent_study hand-over     # the table that Fallback's defaults came from
+    python -m experiments.agent_study fallback     # the table that Fallback's defaults came from
     python -m experiments.agent_study limits        # what noise leaves to be gained
     sfx-tuner compare -o comparison
 
@@ -44,7 +44,7 @@ N_TRAIN = 1000
 
 N_VALIDATION = 100
 N_FALLBACK = 400
-"""The same, where the hand-over is chosen: what its numbers change is little."""
+"""The same, where the fallback search is chosen: what its numbers change is little."""
 
 START_UPS = (3, 5, 8, 12)
 """Numbers of portfolio points that a warm-started search may begin with."""
@@ -114,11 +114,11 @@ def warm_start(jobs: int) -> None:
     WarmStart(rounded, best["gp"], best["tpe"], provenance).save(SHIPPED)
 
 
-@main.command("hand-over")
+@main.command()
 @click.option("-j", "--jobs", default=2, show_default=True)
 @click.option("--policy", "directory", type=click.Path(path_type=Path), help="Another policy.")
 def fallback(jobs: int, directory: Path | None) -> None:
-    """Print what the agent's hand-over gives on validation, by its three numbers."""
+    """Print what the fallback search gives on validation, by its three numbers."""
     policy = Policy.load() if directory is None else Policy.load(directory)
     points, make_gp = WarmStart.load().points, partial(make_searcher, "gp", seed=0)
     never = partial(_agent, policy=policy, plan=None)

@@ -16,12 +16,12 @@ import click
 
 from envs.evaluation import Evaluation
 from tuner.cli.options import cell_option, data_argument, geometry_option, jobs_option
-from tuner.indexers import IndexerChoice
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
-from wrappers.settings import FINDERS
+from wrappers.indexers import IndexerChoice
+from wrappers.peak_finders import PEAK_FINDERS
 
 
 @click.command()
@@ -49,13 +49,13 @@ def main(
     compared = []
     for seed in range(seeds):
         found = {}
-        for peaks in FINDERS:
+        for peaks in PEAK_FINDERS:
             request = Request(
                 data,
                 geometry,
                 cell,
                 n_frames=frames,
-                peaks=peaks,
+                peak_finder=peaks,
                 seed=seed,
                 indexer=IndexerChoice(indexer),
             )
@@ -77,7 +77,7 @@ def _recommended(request: Request, evaluations: int, jobs: int) -> tuple[Evaluat
         directory = Path(folder) / "session"
         recommendation = tune(request, directory, budget=Budget(evaluations), jobs=jobs)
         if recommendation is None:
-            raise SystemExit(f"the {request.peaks} session indexed nothing")
+            raise SystemExit(f"the {request.peak_finder} session indexed nothing")
         measured = [trial.evaluation for trial in SessionStore.open(directory).trials]
     best = [each for each in measured if each.settings == recommendation.settings][-1]
     return best, sum(each.core_seconds for each in measured)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, minimize
 from scipy.special import expit, log_expit
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluators.recording import DIAGNOSTICS, INDEXED
 from envs.response.coefficients import Coefficients
-from envs.response.columns import SETTINGS
 from envs.response.kernel import (
     BRIGHT,
     CHANCE,
@@ -78,7 +78,7 @@ class Recorded:
 
     def setting(self, name: str) -> Array:
         """Return one of the settings, (E, S)."""
-        return self.settings[:, :, SETTINGS.index(name)]
+        return self.settings[:, :, POLICY_PARAMETERS.index(name)]
 
     @property
     def seconds(self) -> Array:
@@ -145,7 +145,9 @@ class Recorded:
 
     @property
     def _settings(self) -> dict[str, Array]:
-        return dict(zip(SETTINGS, self.settings.reshape(-1, len(SETTINGS)).T, strict=True))
+        return dict(
+            zip(POLICY_PARAMETERS, self.settings.reshape(-1, len(POLICY_PARAMETERS)).T, strict=True)
+        )
 
     def _latents(self) -> Array:
         background = [draw.experiment.background for draw in self.draws]

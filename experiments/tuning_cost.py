@@ -34,14 +34,13 @@ from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import simulate_run
 from experiments.exhaustive_grid import Grid, measure_grid, open_run
 from tuner.cli.options import print_json, progress_bar, stderr
-from tuner.indexers import IndexerChoice
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget, recommended_trial
 from tuner.session.store import SessionStore, Trial
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
-from wrappers.detector.geometry import Geometry
+from wrappers.indexers import IndexerChoice
 from wrappers.settings import Settings
 
 SHARED = Path(__file__).parents[2] / "shared/data/simulated"
@@ -146,10 +145,9 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """Run a session with each searcher and find out when it had come close."""
     run, indexer, space = open_run(requests[0])
-    geometry, cell = Geometry.read(requests[0].geometry), Cell.read(requests[0].cell)
+    cell = Cell.read(requests[0].cell)
     everything = LiveEvaluator(
         run,
-        geometry,
         cell,
         indexer,
         range(len(run)),

@@ -31,7 +31,7 @@ KNOWN_CIRCLES = [
     {"tuner.agent.searcher", "tuner.agent.warm_start", "tuner.search.baselines", "tuner.searchers"},
     {"wrappers.peakfinding.peakfinder8", "wrappers.peakfinding.prepared_frame"},
 ]
-KNOWN_FORBIDDEN = {("envs.batched_env", "stable_baselines3")}
+KNOWN_FORBIDDEN: set[tuple[str, str]] = set()
 
 
 def modules(root: Path) -> dict[str, Path]:

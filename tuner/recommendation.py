@@ -7,7 +7,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,11 +19,10 @@ from tuner.fingerprint import fingerprint
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.settings import Settings
+from wrappers.settings import ABOUT, FORMER_NAMES, Settings
 
 __all__ = [
     "EDITED",
-    "UNITS",
     "Recommendation",
     "applied_settings",
     "clen_change",
@@ -34,23 +33,6 @@ __all__ = [
     "shown",
     "write_recommendation",
 ]
-
-UNITS = {
-    "threshold": "ADU",
-    "min_pix_count": "pixels, inclusive",
-    "max_pix_count": "pixels, inclusive",
-    "local_bg_radius": "pixels",
-    "min_res": "pixels",
-    "max_res": "pixels; 0: no limit",
-    "clen": "m; clen + coffset, averaged over the panels",
-    "shift_x": "m, added to detector_shift_x",
-    "shift_y": "m, added to detector_shift_y",
-    "mask_hot_sigma": "robust σ; 0: off",
-    "mask_noisy_sigma": "robust σ; 0: off",
-    "mask_dead_sigma": "robust σ; 0: off",
-    "mask_edge": "pixels",
-}
-
 
 MEASURED = "settings_sha256"
 """In the provenance: the digest of the settings that were measured."""
@@ -143,10 +125,10 @@ def recommend(
 
 
 def settings_digest(settings: Settings) -> str:
-    """Return what tells one set of settings from others, whatever fields are added to them."""
+    """Return what tells one set of settings from others, whatever fields are added or renamed."""
     usual = Settings()
     values = {
-        name: value if isinstance(value, str) else float(value)
+        FORMER_NAMES.get(name, name): value if isinstance(value, str) else float(value)
         for name, value in settings.as_dict().items()
         if value is not None and value != getattr(usual, name)
     }
@@ -163,8 +145,8 @@ def write_recommendation(recommendation: Recommendation, path: Path) -> None:
         table = tomlkit.table()
         for key, value in values.items():
             item = tomlkit.item(value)
-            if name == "settings" and key in UNITS:
-                item.comment(UNITS[key])
+            if name == "settings" and ABOUT[key].note:
+                item.comment(ABOUT[key].note)
             table.add(key, item)
         document.add(name, table)
     write_whole(path, tomlkit.dumps(document))
@@ -192,16 +174,10 @@ def read_recommendation(path: Path) -> Recommendation:
     values = document.get("settings")
     if not isinstance(values, dict):
         raise InputError(f"{path} has no [settings] table, so there is nothing to apply")
-    known = {field.name for field in fields(Settings)}
-    for name in values:
-        if name not in known:
-            raise InputError(
-                f"{path}: {name!r} in [settings] is no setting; choose from {', '.join(known)}"
-            )
     try:
-        settings = Settings(**values)
+        settings = Settings.from_dict(values)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}, [settings]: {error}") from error
     return Recommendation(settings, document.get("evidence", {}), document.get("provenance", {}))
 
 
@@ -242,7 +218,7 @@ def clen_change(recommendation: Recommendation) -> float:
             "the recommendation does not say from which camera length it started "
             "(geometry_clen in [provenance]): run the session again"
         )
-    return recommendation.settings.clen - nominal
+    return recommendation.settings.clen_change(nominal)
 
 
 def applied_settings(recommendation: Recommendation, nominal_clen: float) -> Settings:

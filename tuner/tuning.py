@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
-from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
+from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
-from tuner.fingerprint import fingerprint
-from tuner.indexers import IndexerChoice, make_indexer
+from tuner.fingerprint import data_fingerprint, fingerprint
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.searchers import AGENTS
@@ -29,11 +26,12 @@ from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.source import FrameSource
+from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
-from wrappers.peakfinding.robust_peaks import photon_adu
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -47,9 +45,7 @@ HOW = ("indexer", "stop_early")
 """Fields of a request that a resumed session may change; the indexer's name it may not."""
 
 DECOYS = 50
-DEAR_DECOYS = 20
-"""With CrystFEL a decoy costs several times as much as a crystal: xgandalf tries it again and
-again (thaumatin: 15 crystals take 6 core-seconds, their decoys 18)."""
+"""Of an evaluation on fresh frames."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +54,18 @@ class Request:
 
     Attributes
     ----------
-    data, geometry, cell : Path
+    data : path or str
+        A file, or an address: see `wrappers.frames.opening.open_source`.
+    geometry, cell : Path
     searcher : str
         A name in `tuner.searchers.SEARCHERS`.
     n_frames : int or None
         Size of the tuning sample; None takes every frame.
     tuned : tuple of str
         The tuned settings.
-    peaks : str
-        The peak finder whose settings are tuned, of `wrappers.settings.FINDERS`. The baseline is
-        CrystFEL's defaults in any case.
+    peak_finder : str
+        The peak finder whose settings are tuned, of `wrappers.peak_finders.PEAK_FINDERS`. The
+        baseline is CrystFEL's defaults in any case.
     clen_range : float
         ``clen`` is sought within this fraction of the geometry's.
     seed : int
@@ -79,18 +77,22 @@ class Request:
         Directory of the agent's policy; the shipped one by default.
     """
 
-    data: Path
+    data: Address
     geometry: Path
     cell: Path
     searcher: str = "gp"
     n_frames: int | None = 200
     tuned: tuple[str, ...] = DEFAULT_TUNED
-    peaks: str = "peakfinder8"
+    peak_finder: str = "peakfinder8"
     clen_range: float = 0.05
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
     stop_early: bool = False
     policy: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not is_address(self.data):
+            object.__setattr__(self, "data", Path(self.data))
 
 
 def tune(
@@ -140,10 +142,10 @@ def tune(
     ProgramError
         If the indexer cannot be run.
     """
-    if request.searcher in AGENTS and request.peaks != "peakfinder8":
+    if request.searcher in AGENTS and request.peak_finder != "peakfinder8":
         raise InputError(
             f"the {request.searcher} searcher was trained with peakfinder8 and knows no "
-            f"{request.peaks} peak finder: choose --searcher gp"
+            f"{request.peak_finder} peak finder: choose --searcher gp"
         )
     if request.policy is not None and request.searcher not in AGENTS:
         raise InputError(
@@ -153,20 +155,22 @@ def tune(
     policy = None if request.policy is None else Policy.load(request.policy)
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
-    run = Run.open(request.data, geometry)
-    indexer = make_indexer(request.indexer, geometry, cell, jobs=1 if cluster else jobs)
+    run = open_source(request.data, geometry)
+    choice = request.indexer.settled()
+    kind = INDEXERS.get(choice.name)
+    indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)
     on_indexer(indexer.name)
     sample, others = sample_frames(run, request.n_frames, request.seed)
     config = {
         **{key: _plain(value) for key, value in asdict(request).items() if key not in HOW},
         "indexer": indexer.name,
-        "data_sha256": fingerprint(request.data, *run.files),
+        "data_sha256": data_fingerprint(request.data, run),
         "geometry_sha256": fingerprint(request.geometry),
         "cell_sha256": fingerprint(request.cell),
         **_policy_files(request.policy),
     }
     # Everything that may be refused comes before the session is begun.
-    space = search_space(request, run, geometry, sample)
+    space = search_space(request, run, sample)
     if needs_map(space.base):
         run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume))
     store = _open_store(directory, config, resume)
@@ -179,7 +183,6 @@ def tune(
         def evaluator(frames: list[int], max_decoys: int = DECOYS) -> LiveEvaluator:
             live = LiveEvaluator(
                 run,
-                geometry,
                 cell,
                 indexer,
                 frames,
@@ -193,7 +196,7 @@ def tune(
 
         outcome = run_session(
             store,
-            evaluator(sample, DEAR_DECOYS if request.indexer.crystfel else DECOYS),
+            evaluator(sample, kind.most_decoys),
             space,
             searcher=request.searcher,
             budget=budget,
@@ -205,12 +208,12 @@ def tune(
         )
     recommendation = None
     if outcome is not None:
-        checks = {"crystfel": _program()} if request.indexer.crystfel else {}
-        if request.indexer.crystfel and not outcome.ended_by_failure:
+        checks = {"crystfel": _program()} if kind.of_crystfel else {}
+        if kind.of_crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
-                outcome.best, run, request.geometry, cell, request.indexer, jobs=jobs
+                outcome.best, run, request.geometry, cell, choice, jobs=jobs
             )
-        provenance = _provenance(store, run, outcome)
+        provenance = {**_provenance(store, run, outcome), **choice.record()}
         recommendation = recommend(outcome.best, outcome.baseline, provenance, checks)
         write_recommendation(recommendation, directory / "recommended.toml")
     write_report(store, recommendation, directory / "report.html")
@@ -225,7 +228,7 @@ def _policy_files(policy: Path | None) -> dict[str, str]:
     return {"policy_sha256": fingerprint(*files)}
 
 
-def _bad_pixels(run: Run, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
+def _bad_pixels(run: FrameSource, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
     """Return the session's map of bad pixels, made of its sample when it begins."""
     if resume and path.exists():
         return BadPixelMap.load(path, run.geometry)
@@ -245,26 +248,18 @@ def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> Sessio
     return store
 
 
-def search_space(
-    request: Request, run: Run, geometry: Geometry, sample: Sequence[int]
-) -> ParameterSpace:
+def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
-    radii = geometry.radius_map()
-    energy = run.photon_energy(sample[0])
-    return make_space(
+    return run_space(
+        run,
+        sample,
         request.tuned,
-        background=background_level(run, sample),
-        camera_length=run.nominal_clen,
-        pixel_size=1 / geometry.panels[0].res,
-        largest_radius=float(radii[np.isfinite(radii)].max()),
-        photon_energy=energy,
         clen_range=request.clen_range,
-        peaks=request.peaks,
-        photon=photon_adu(geometry, energy) if request.peaks == "robust" else math.nan,
+        peak_finder=request.peak_finder,
     )
 
 
-def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, Any]:
+def _provenance(store: SessionStore, run: FrameSource, outcome: Outcome) -> dict[str, Any]:
     evaluations = [trial.evaluation for trial in store.trials]
     return {
         "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",

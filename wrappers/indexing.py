@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.peaks import PeakList
+from wrappers.settings import Settings
 
 __all__ = ["Done", "Indexer", "Indexing", "Lattice", "Pattern", "counting_on", "unheard"]
 
@@ -46,6 +47,22 @@ class Pattern:
     camera_length: float
     shift_x: float = 0.0
     shift_y: float = 0.0
+
+    def placed(self, settings: Settings, nominal_clen: float) -> Pattern:
+        """Return the pattern with the detector where settings put it.
+
+        Parameters
+        ----------
+        settings : Settings
+        nominal_clen : float
+            Of the run, in metres; see `Settings.clen_change`.
+        """
+        return replace(
+            self,
+            camera_length=self.camera_length + settings.clen_change(nominal_clen),
+            shift_x=self.shift_x + settings.shift_x,
+            shift_y=self.shift_y + settings.shift_y,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,26 +58,32 @@ class Registry(Generic[T]):
         """Return the names, without aliases, in the order of their registration."""
         return tuple(self._parts)
 
-    def name_of(self, name: str) -> str:
-        """Return the name that a name or an alias stands for.
+    def name_of(self, name: object) -> str:
+        """Return the name that a name or an alias stands for, whatever a file holds as a name.
 
         Raises
         ------
         InputError
             If there is no such part; the sentence lists the choices and the nearest.
         """
-        own = self._aliases.get(name, name)
-        if own in self._parts:
-            return own
-        near = difflib.get_close_matches(name.lower(), [*self._parts, *self._aliases], n=1)
+        near: list[str] = []
+        if isinstance(name, str):
+            own = self._aliases.get(name, name)
+            if own in self._parts:
+                return own
+            near = difflib.get_close_matches(name.lower(), [*self._parts, *self._aliases], n=1)
         raise InputError(
             f"there is no {self.noun} {name!r}; choose one of {', '.join(self._parts)}"
             + (f" (did you mean {near[0]}?)" if near else "")
         )
 
-    def get(self, name: str) -> T:
+    def get(self, name: object) -> T:
         """Return the part of a name or an alias; raises what `name_of` raises."""
         return self._parts[self.name_of(name)]
+
+    def items(self) -> tuple[tuple[str, T], ...]:
+        """Return names and parts, in the order of their registration."""
+        return tuple(self._parts.items())
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts or name in self._aliases

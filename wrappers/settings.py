@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
+from wrappers.about import About, Group, Range
 from wrappers.errors import InputError
+from wrappers.peak_finders import CUSTOMARY, PEAK_FINDERS
 
-__all__ = ["CRYSTFEL_DEFAULTS", "FINDERS", "MASK_FIELDS", "PEAK_FIELDS", "ROBUST_SNR", "Settings"]
+__all__ = [
+    "ABOUT",
+    "CRYSTFEL_DEFAULTS",
+    "FORMER_NAMES",
+    "MASK_FIELDS",
+    "MASK_SIGMAS",
+    "PEAK_FIELDS",
+    "WHOLE_FIELDS",
+    "Settings",
+    "of_group",
+    "with_current_names",
+]
 
-FINDERS = ("peakfinder8", "robust")
-"""The peak finders that settings may be for (`wrappers.peakfinding.finders`)."""
-
-ROBUST_SNR = 2.5
-"""A usual ``min_snr`` of the robust finder; 5 is one of peakfinder8."""
-
-PEAK_FIELDS = (
-    "peaks",
-    "min_snr",
-    "threshold",
-    "min_pix_count",
-    "max_pix_count",
-    "local_bg_radius",
-    "min_res",
-    "max_res",
-)
-"""The fields that decide which peaks a peak finder finds in given pixels."""
-
-MASK_FIELDS = ("mask_hot_sigma", "mask_noisy_sigma", "mask_dead_sigma", "mask_edge")
-"""The fields that decide which pixels it is given, beyond what the geometry masks."""
+FORMER_NAMES = {"peak_finder": "peaks"}
+"""What some fields were called until version 0.1; files of that time are still read."""
 
 MOST_PIXELS = 10**9
 CLEN_RANGE = (1e-3, 1e3)
 """Camera lengths that a detector may have, in metres."""
+
+
+def _told(label: str, group: Group, **more: Any) -> dict[str, About]:
+    return {"about": About(label, group, **more)}
+
+
+def _mask_sigma(label: str) -> dict[str, About]:
+    # A search begins at 5: few good pixels are that far from their neighbours.
+    return _told(
+        label, "mask", unit="robust σ", zero="off", range=Range(4, 30, log=True), start=5, digits=2
+    )
 
 
 @dataclass(frozen=True)
@@ -44,9 +51,9 @@ class Settings:
 
     Parameters
     ----------
-    peaks : {"peakfinder8", "robust"}
-        The peak finder. What follows is its meaning for peakfinder8;
-        `wrappers.peakfinding.robust_peaks` has that for the robust one.
+    peak_finder : str
+        A name in `wrappers.peak_finders.PEAK_FINDERS`. What follows is its meaning for
+        peakfinder8; `wrappers.peakfinding.robust_peaks` has that for the robust one.
     min_snr : float
         Smallest signal-to-noise ratio of a peak's summed intensity; also the width, in
         standard deviations, at which the radial background is clipped.
@@ -82,49 +89,122 @@ class Settings:
         takes a negative ``min_snr`` or ``clen`` without a word.
     """
 
-    peaks: str = "peakfinder8"
-    min_snr: float = 5.0
-    threshold: float = 800.0
-    min_pix_count: int = 2
-    max_pix_count: int = 200
-    local_bg_radius: int = 3
-    min_res: int = 0
-    max_res: int = 0
-    min_peaks: int = 10
-    clen: float | None = None
-    shift_x: float = 0.0
-    shift_y: float = 0.0
-    mask_hot_sigma: float = 0.0
-    mask_noisy_sigma: float = 0.0
-    mask_dead_sigma: float = 0.0
-    mask_edge: int = 0
+    peak_finder: str = field(
+        default="peakfinder8", metadata=_told("The peak finder", "peaks", option="peaks")
+    )
+    min_snr: float = field(
+        default=CUSTOMARY["min_snr"],
+        metadata=_told("Smallest signal-to-noise ratio of a peak", "peaks", option="min-snr"),
+    )
+    threshold: float = field(
+        default=CUSTOMARY["threshold"],
+        metadata=_told("Smallest pixel value of a peak", "peaks", unit="ADU", option="threshold"),
+    )
+    min_pix_count: int = field(
+        default=2,
+        metadata=_told(
+            "Fewest pixels of a peak",
+            "peaks",
+            unit="px",
+            remark="inclusive",
+            option="min-pix-count",
+            range=Range(1, 4),
+        ),
+    )
+    max_pix_count: int = field(
+        default=200,
+        metadata=_told(
+            "Most pixels of a peak",
+            "peaks",
+            unit="px",
+            remark="inclusive",
+            option="max-pix-count",
+            range=Range(5, 300, log=True),
+            start=50,
+        ),
+    )
+    local_bg_radius: int = field(
+        default=3,
+        metadata=_told(
+            "Size of the local background", "peaks", unit="px", option="local-bg-radius"
+        ),
+    )
+    min_res: int = field(
+        default=0,
+        metadata=_told("Seek peaks only beyond this radius", "peaks", unit="px", option="min-res"),
+    )
+    max_res: int = field(
+        default=0,
+        metadata=_told(
+            "Seek peaks only within this radius",
+            "peaks",
+            unit="px",
+            zero="no limit",
+            option="max-res",
+        ),
+    )
+    min_peaks: int = field(
+        default=10,
+        metadata=_told("Fewest peaks of a hit", "hit", option="min-peaks", range=Range(6, 30)),
+    )
+    clen: float | None = field(
+        default=None,
+        metadata=_told(
+            "Camera length",
+            "geometry",
+            unit="m",
+            remark="clen + coffset, averaged over the panels",
+            digits=6,
+        ),
+    )
+    shift_x: float = field(
+        default=0.0,
+        metadata=_told(
+            "Detector shift along x", "geometry", unit="m", remark="added to detector_shift_x"
+        ),
+    )
+    shift_y: float = field(
+        default=0.0,
+        metadata=_told(
+            "Detector shift along y", "geometry", unit="m", remark="added to detector_shift_y"
+        ),
+    )
+    mask_hot_sigma: float = field(
+        default=0.0, metadata=_mask_sigma("Mask pixels this much brighter than their neighbours")
+    )
+    mask_noisy_sigma: float = field(
+        default=0.0, metadata=_mask_sigma("Mask pixels this much more restless")
+    )
+    mask_dead_sigma: float = field(
+        default=0.0, metadata=_mask_sigma("Mask pixels this much fainter or stiller")
+    )
+    mask_edge: int = field(
+        default=0,
+        metadata=_told(
+            "Mask a strip of this width along each panel's rim",
+            "mask",
+            unit="px",
+            range=Range(0, 4),
+        ),
+    )
 
     def __post_init__(self) -> None:
-        _require(
-            self.peaks in FINDERS,
-            f"peaks is {self.peaks!r}, but must be one of {', '.join(FINDERS)}",
-        )
-        for field in dataclasses.fields(self):
-            value: Any = getattr(self, field.name)
-            if field.name == "peaks" or (field.name == "clen" and value is None):
+        object.__setattr__(self, "peak_finder", PEAK_FINDERS.name_of(self.peak_finder))
+        for each in dataclasses.fields(self):
+            value: Any = getattr(self, each.name)
+            if each.name == "peak_finder" or (each.name == "clen" and value is None):
                 continue
             if not isinstance(value, Real) or isinstance(value, bool):
-                raise InputError(f"{field.name} is {value!r}, but must be a number")
+                raise InputError(f"{each.name} is {value!r}, but must be a number")
             number = float(value)
             if not math.isfinite(number):
-                raise InputError(f"{field.name} is {value}, but must be finite")
-            if field.type == "int" and not number.is_integer():
-                raise InputError(f"{field.name} is {value}, but must be a whole number")
-            plain = int(number) if field.type == "int" else number
-            object.__setattr__(self, field.name, plain)
+                raise InputError(f"{each.name} is {value}, but must be finite")
+            if each.name in WHOLE_FIELDS and not number.is_integer():
+                raise InputError(f"{each.name} is {value}, but must be a whole number")
+            plain = int(number) if each.name in WHOLE_FIELDS else number
+            object.__setattr__(self, each.name, plain)
         _require(
-            max(
-                self.max_pix_count,
-                self.local_bg_radius,
-                self.max_res,
-                self.min_res,
-                self.mask_edge,
-            )
+            max(getattr(self, name) for name, about in ABOUT.items() if about.unit == "px")
             <= MOST_PIXELS,
             f"a number of pixels is above {MOST_PIXELS}, more than any panel has",
         )
@@ -153,6 +233,21 @@ class Settings:
         for name in MASK_FIELDS:
             _require(getattr(self, name) >= 0, f"{name} must not be negative (0 masks nothing)")
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Return the settings that a file holds, by the names of this version or of earlier ones.
+
+        Raises
+        ------
+        InputError
+            If a name is no setting's, or a value is not possible.
+        """
+        values = with_current_names(values)
+        for name in values:
+            if name not in ABOUT:
+                raise InputError(f"{name!r} is no setting; choose from {', '.join(ABOUT)}")
+        return cls(**values)
+
     def replace(self, **changes: float | str | None) -> Settings:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
@@ -160,6 +255,19 @@ class Settings:
     def as_dict(self) -> dict[str, str | float | int | None]:
         """Return the fields as a plain dictionary, in their order."""
         return dataclasses.asdict(self)
+
+    def clen_change(self, nominal_clen: float) -> float:
+        """Return by how much these settings move the detector along the beam, in metres.
+
+        A given ``clen`` is an offset from the run's nominal camera length, added to whatever each
+        frame says of itself; without one the frames are believed.
+
+        Parameters
+        ----------
+        nominal_clen : float
+            `wrappers.frames.source.FrameSource.nominal_clen`, in metres.
+        """
+        return 0.0 if self.clen is None else self.clen - nominal_clen
 
     @property
     def peak_key(self) -> tuple[str | float, ...]:
@@ -170,6 +278,36 @@ class Settings:
     def mask_key(self) -> tuple[float, ...]:
         """What decides which pixels are masked beyond the geometry's masks; all 0 for none."""
         return tuple(getattr(self, name) for name in MASK_FIELDS)
+
+
+ABOUT: dict[str, About] = {
+    each.name: each.metadata["about"] for each in dataclasses.fields(Settings)
+}
+"""What is said of each setting, in the order of the fields."""
+
+
+def of_group(group: Group) -> tuple[str, ...]:
+    """Return the fields that decide one thing; see `wrappers.about.Group`."""
+    return tuple(name for name, about in ABOUT.items() if about.group == group)
+
+
+PEAK_FIELDS = of_group("peaks")
+"""The fields that decide which peaks a peak finder finds in given pixels."""
+
+MASK_FIELDS = of_group("mask")
+"""The fields that decide which pixels it is given, beyond what the geometry masks."""
+
+WHOLE_FIELDS = tuple(each.name for each in dataclasses.fields(Settings) if each.type == "int")
+"""The fields that are whole numbers."""
+
+MASK_SIGMAS = tuple(name for name in MASK_FIELDS if ABOUT[name].zero)
+"""Those of them that can only be applied with a map of the bad pixels."""
+
+
+def with_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values that a file holds under the names that settings have today."""
+    current = {former: name for name, former in FORMER_NAMES.items()}
+    return {current.get(name, name): value for name, value in values.items()}
 
 
 def _require(condition: bool, sentence: str) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,8 @@ import numpy as np
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.peak_searches import REMEMBERED, PeakSearches, search_key
 from wrappers.cell import Cell
-from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, counting_on
 from wrappers.indexing_cache import CachedIndexer
 from wrappers.lattices.decoys import make_decoy
@@ -39,8 +37,7 @@ class LiveEvaluator:
 
     Parameters
     ----------
-    run : Run
-    geometry : Geometry
+    run : FrameSource
     cell : Cell
     indexer : Indexer
     frames : sequence of int
@@ -66,8 +63,7 @@ class LiveEvaluator:
 
     def __init__(
         self,
-        run: Run,
-        geometry: Geometry,
+        run: FrameSource,
         cell: Cell,
         indexer: Indexer,
         frames: Sequence[int],
@@ -79,14 +75,14 @@ class LiveEvaluator:
         cluster: Client | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        self._run, self._geometry, self._cell = run, geometry, cell
+        self._run, self._geometry, self._cell = run, run.geometry, cell
         self._frames = tuple(frames)
         self._max_decoys = max_decoys
         self._progress = progress
-        self._pool = _make_pool(run, geometry, indexer, self._frames, jobs, memory, cluster)
+        self._pool = _make_pool(run, indexer, self._frames, jobs, memory, cluster)
         self._indexer: Indexer = _PooledIndexer(indexer, self._pool)
         if cache is not None:
-            self._indexer = CachedIndexer(self._indexer, cache, geometry, cell)
+            self._indexer = CachedIndexer(self._indexer, cache, run.geometry, cell)
         self._searches = PeakSearches(self._pool)
         self._answers: dict[bytes, Indexing] = {}
 
@@ -166,7 +162,7 @@ class LiveEvaluator:
         (known,) = self._searches.search([settings], frames)
         found = {frame: known[frame] for frame in frames}
         patterns = {
-            frame: self._placed(pattern, settings)
+            frame: pattern.placed(settings, self._run.nominal_clen)
             for frame, pattern in found.items()
             if isinstance(pattern, Pattern)
         }
@@ -197,16 +193,6 @@ class LiveEvaluator:
             core_seconds=self._pool.core_seconds() - cores_before,
         )
         return evaluation, patterns, answers
-
-    def _placed(self, pattern: Pattern, settings: Settings) -> Pattern:
-        nominal = self._run.nominal_clen
-        offset = 0.0 if settings.clen is None else settings.clen - nominal
-        return replace(
-            pattern,
-            camera_length=pattern.camera_length + offset,
-            shift_x=pattern.shift_x + settings.shift_x,
-            shift_y=pattern.shift_y + settings.shift_y,
-        )
 
     def _index(self, patterns: Sequence[Pattern], done: Done) -> list[Indexing]:
         keys = [_digest(pattern) for pattern in patterns]
@@ -247,8 +233,7 @@ class _PooledIndexer:
 
 
 def _make_pool(
-    run: Run,
-    geometry: Geometry,
+    run: FrameSource,
     indexer: Indexer,
     frames: Sequence[int],
     jobs: int,
@@ -259,21 +244,21 @@ def _make_pool(
         # Imported when needed: it is an extra.
         from wrappers.workers.cluster_pool import ClusterPool
 
-        return ClusterPool(cluster, run, geometry, indexer, memory)
+        return ClusterPool(cluster, run, indexer, memory)
     jobs = max(1, min(jobs, len(frames)))
     if jobs > 1:
-        _compile_kernels(run, geometry, indexer, frames)
-    return FramePool(run, geometry, indexer, jobs, memory)
+        _compile_kernels(run, indexer, frames)
+    return FramePool(run, indexer, jobs, memory)
 
 
-def sample_frames(run: Run, n_frames: int | None, seed: int) -> tuple[list[int], list[int]]:
+def sample_frames(run: FrameSource, n_frames: int | None, seed: int) -> tuple[list[int], list[int]]:
     """Return a random sample of a run's frames and, as many where there are, others.
 
     Both are in random order, so that the first frames of a sample are a sample themselves.
 
     Parameters
     ----------
-    run : Run
+    run : FrameSource
     n_frames : int or None
         Size of the sample; None takes every frame.
     seed : int
@@ -283,12 +268,12 @@ def sample_frames(run: Run, n_frames: int | None, seed: int) -> tuple[list[int],
     return order[:n].tolist(), order[n : 2 * n].tolist()
 
 
-def background_level(run: Run, frames: Sequence[int]) -> tuple[float, float]:
+def background_level(run: FrameSource, frames: Sequence[int]) -> tuple[float, float]:
     """Return the median and the 99.9th percentile of the usable pixels of some frames, in ADU.
 
     Parameters
     ----------
-    run : Run
+    run : FrameSource
     frames : sequence of int
         Up to five of them, evenly spread, are read.
 
@@ -314,9 +299,9 @@ def background_level(run: Run, frames: Sequence[int]) -> tuple[float, float]:
     return float(median), float(bright)
 
 
-def _compile_kernels(run: Run, geometry: Geometry, indexer: Indexer, frames: Sequence[int]) -> None:
+def _compile_kernels(run: FrameSource, indexer: Indexer, frames: Sequence[int]) -> None:
     """Compile once, before many processes would do so at the same time; seconds if cached."""
-    with FramePool(run, geometry, indexer, jobs=1, memory=1 << 62) as pool:
+    with FramePool(run, indexer, jobs=1, memory=1 << 62) as pool:
         for _ in range(2):  # a frame is made ready when it is searched again
             found = pool.search(frames[:1], [Settings(threshold=0)])[frames[0]]
         if not indexer.parallel:

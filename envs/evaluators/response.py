@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluation import Evaluation, FrameOutcome
-from envs.response.columns import SETTINGS
 from envs.response.model import ResponseModel
 from wrappers.settings import Settings
 
@@ -39,7 +39,7 @@ class ResponseEvaluator:
     def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
         """Return what the settings give on the first `n_frames` frames, or on all.
 
-        Of the settings only those in `envs.response.columns.SETTINGS` have an effect.
+        Of the settings only those in `envs.box.POLICY_PARAMETERS` have an effect.
         """
         n = self._n_frames if n_frames is None else min(n_frames, self._n_frames)
         told, frames = self._model.outcomes(self._values(settings), n, self._draw)
@@ -65,5 +65,5 @@ class ResponseEvaluator:
         return float(self._model.evaluate(self._values(settings), 0).true_rate[0])
 
     def _values(self, settings: Settings) -> dict[str, float]:
-        values = {name: getattr(settings, name) for name in SETTINGS}
+        values = {name: getattr(settings, name) for name in POLICY_PARAMETERS}
         return values | {"clen": self._nominal if settings.clen is None else settings.clen}

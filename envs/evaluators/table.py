@@ -139,7 +139,7 @@ class TableEvaluator:
             arrays["refined"] = arrays.pop("asked")
         self._arrays = arrays
         self.grid = {name: np.array(values) for name, values in about["grid"].items()}
-        self.base = Settings(**about["base"])
+        self.base = Settings.from_dict(about["base"])
         known = about["known"]
         if known is not None:
             known["background"] = tuple(known["background"])
@@ -150,11 +150,6 @@ class TableEvaluator:
     def n_frames(self) -> int:
         """Size of the sample."""
         return len(self._arrays["frames"])
-
-    @property
-    def best_rate(self) -> float:
-        """Highest indexing rate of any recorded settings."""
-        return float((self._arrays["n_lattices"] > 0).mean(axis=-1).max())
 
     @property
     def points(self) -> list[Settings]:

@@ -1,7 +1,7 @@
 """The response model's frames, compiled: what peak finding and indexing make of each.
 
 A frame is a handful of random numbers, made from the experiment's seed and the frame's own
-number, so that every settings sees the same frames. Its spots and false peaks follow from
+number, so that every parameter set sees the same frames. Its spots and false peaks follow from
 `envs.response.limits`; what the indexer and the lattices' fit make of them from coefficients.
 """
 
@@ -117,14 +117,14 @@ def _work_out(
     found = 0.0
     if own > 1:
         enough = c[at.ENOUGH] + c[at.CROWDED] * s[at.CROWDING] + c[at.MISPLACED] * s[at.SHIFT_REACH]
-        enough += c[at.ENOUGH_EFFECT] * effects[at.EASE] + c[at.DILUTION] * math.log(
+        enough += c[at.ENOUGH_EFFECT] * effects[at.INDEXABILITY] + c[at.DILUTION] * math.log(
             1 + other / own
         )
         enough += c[at.STRICT_ENOUGH] * s[at.STRICTNESS]
         found = 1 / (1 + math.exp(-c[at.STEEPNESS] * (math.log(own) - enough)))
         if s[at.STRICTNESS] > 0:
             limit = c[at.STRICT_LIMIT] + LENIENCE * (1 - s[at.STRICTNESS])
-            limit -= c[at.STRICT_EFFECT] * effects[at.EASE]
+            limit -= c[at.STRICT_EFFECT] * effects[at.INDEXABILITY]
             found /= 1 + (other / own / math.exp(limit)) ** c[at.STRICT_POWER]
         found /= 1 + (abs(error) / s[at.CLEN_TOLERANCE]) ** 8
     out[0], out[1], out[2], out[3] = n_peaks, own, other, found

@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from scipy.stats import qmc
 
+from envs.box import POLICY_PARAMETERS
 from envs.response.coefficients import Coefficients
-from envs.response.columns import FRAME_COEFFICIENTS, LIMIT_COEFFICIENTS, SETTINGS
+from envs.response.columns import FRAME_COEFFICIENTS, LIMIT_COEFFICIENTS
 from envs.response.kernel import (
     COUNTS,
     LATENTS,
@@ -34,7 +35,7 @@ from envs.response.limits import N_LEVELS, find_limits
 from envs.response.tables import BRIGHTEST, STEP, make_tables
 from envs.simulation.families import KINDS, Draw
 
-__all__ = ["SETTINGS", "Coefficients", "ResponseModel", "Responses"]
+__all__ = ["Coefficients", "ResponseModel", "Responses"]
 
 MIN_PEAKS = 10
 MOST_DECOYS = 50
@@ -80,10 +81,10 @@ class Responses:
     true_rate: Array
     true_hit_rate: Array
 
-    def worth(self, unindexed_hit_penalty: ArrayLike) -> Array:
+    def true_merit(self, unindexed_hit_penalty: ArrayLike) -> Array:
         """Return the merit on infinitely many frames (B,), where nothing is indexed by chance."""
-        vain = self.true_hit_rate - self.true_rate
-        return np.asarray(self.true_rate - np.asarray(unindexed_hit_penalty) * vain)
+        not_indexed = self.true_hit_rate - self.true_rate
+        return np.asarray(self.true_rate - np.asarray(unindexed_hit_penalty) * not_indexed)
 
 
 class ResponseModel:
@@ -147,11 +148,6 @@ class ResponseModel:
         return {name: column[self._rows] for name, column in everything.items()}
 
     @property
-    def crystal_fraction(self) -> Array:
-        """Share of the frames with a crystal, hidden from any searcher, (B,)."""
-        return self._tables.column("hit_fraction")[self._rows]
-
-    @property
     def true_clen(self) -> Array:
         """Where the detector really is, hidden from any searcher, in metres, (B,)."""
         return self._tables.column("clen")[self._rows]
@@ -167,7 +163,7 @@ class ResponseModel:
         Parameters
         ----------
         settings : mapping of str to array (B,)
-            By the names of `SETTINGS`, in their units; without ``mask_hot_sigma`` no mask.
+            By the names of `POLICY_PARAMETERS`, in their units; without ``mask_hot_sigma`` no mask.
         n_frames : array (B,), optional
             Frames of the sample, 100 by default.
         draws : array (B,), optional
@@ -229,7 +225,7 @@ class ResponseModel:
         """Return the settings (B, 5) and what they let through."""
         n, tables = len(self), self._tables
         columns = np.stack(
-            [np.broadcast_to(settings.get(name, 0.0), n) for name in SETTINGS], axis=1
+            [np.broadcast_to(settings.get(name, 0.0), n) for name in POLICY_PARAMETERS], axis=1
         ).astype(float)
         shape = (n, N_LEVELS, tables.ring.shape[1])
         low, high, seen = (np.empty(shape) for _ in range(3))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluators.response import ResponseEvaluator
-from envs.observation import POLICY_PARAMETERS
 from envs.parameter_space import ParameterSpace, make_space
 from envs.response.model import ResponseModel
 from envs.simulation.families import draw_experiments
@@ -29,17 +30,34 @@ class SimulatedPool:
     model : ResponseModel
     spaces : sequence of ParameterSpace
         One an experiment, with every one of `POLICY_PARAMETERS` tuned.
-    reachable : float array (P,)
-        The highest true rate that settings in the space give without a mask for bad pixels,
-        which sessions do not tune unless told to.
-    optimum : float array (P, d)
-        Such settings, in the order of `POLICY_PARAMETERS`.
+    known_best : (float array (P,), float array (P, d)), optional
+        `reachable` and `optimum`, if they are known from before; working them out takes most of
+        the time of a pool.
     """
 
     model: ResponseModel
     spaces: Sequence[ParameterSpace]
-    reachable: Floats
-    optimum: Floats
+    known_best: tuple[Floats, Floats] | None = None
+
+    @cached_property
+    def _best(self) -> tuple[Floats, Floats]:
+        if self.known_best is not None:
+            return self.known_best
+        reachable, settings = self.model.best(mask_hot_sigma=0)
+        return reachable, np.stack([settings[name] for name in POLICY_PARAMETERS], axis=1)
+
+    @property
+    def reachable(self) -> Floats:
+        """The highest true rate (P,) that parameter sets in the space give without a mask.
+
+        Sessions do not tune a mask for bad pixels unless told to.
+        """
+        return self._best[0]
+
+    @property
+    def optimum(self) -> Floats:
+        """The parameter sets (P, d) that give it, in the order of `POLICY_PARAMETERS`."""
+        return self._best[1]
 
     def __len__(self) -> int:
         return len(self.spaces)
@@ -48,11 +66,7 @@ class SimulatedPool:
     def draw(
         cls, family: str, n: int, seed: int, known_best: tuple[Floats, Floats] | None = None
     ) -> SimulatedPool:
-        """Draw n experiments of a family (see `envs.simulation.families`).
-
-        Working out `reachable` and `optimum` takes most of the time; they may be known from
-        before.
-        """
+        """Draw n experiments of a family (see `envs.simulation.families`)."""
         model = ResponseModel(draw_experiments(family, n, seed))
         known = {name: column.tolist() for name, column in model.known.items()}
         spaces = [
@@ -66,18 +80,14 @@ class SimulatedPool:
             )
             for i in range(n)
         ]
-        if known_best is None:
-            reachable, settings = model.best(mask_hot_sigma=0)
-            known_best = reachable, np.stack([settings[n] for n in POLICY_PARAMETERS], axis=1)
-        return cls(model, spaces, *known_best)
+        return cls(model, spaces, known_best)
 
     def take(self, rows: NDArray[np.int64]) -> SimulatedPool:
         """Return a pool of some of the experiments."""
         return SimulatedPool(
             self.model.take(rows),
             [self.spaces[row] for row in rows],
-            self.reachable[rows],
-            self.optimum[rows],
+            (self.reachable[rows], self.optimum[rows]),
         )
 
     def reaching(self, least: float) -> SimulatedPool:

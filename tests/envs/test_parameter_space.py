@@ -93,17 +93,17 @@ def robust_space(*names: str, photon: float = 40.0) -> ParameterSpace:
         camera_length=0.08,
         pixel_size=75e-6,
         largest_radius=725.0,
-        peaks="robust",
+        peak_finder="robust",
         photon=photon,
     )
 
 
 def test_the_robust_finder_has_a_box_of_its_own():
     box = robust_space()
-    assert box.base.peaks == "robust" and space().base.peaks == "peakfinder8"
+    assert box.base.peak_finder == "robust" and space().base.peak_finder == "peakfinder8"
     assert (box.base.min_snr, box.base.threshold) == (2.5, 40)
     low, high = box.decode(np.zeros(5)), box.decode(np.ones(5))
-    assert low.peaks == high.peaks == "robust"
+    assert low.peak_finder == high.peak_finder == "robust"
     assert (low.min_snr, high.min_snr) == (2, 3.5)
     assert (low.threshold, high.threshold) == (0, 120)
     assert (low.min_pix_count, high.min_pix_count) == (1, 4)
@@ -112,8 +112,8 @@ def test_the_robust_finder_has_a_box_of_its_own():
 
 
 def test_the_finder_itself_is_not_tuned():
-    with pytest.raises(InputError, match="'peaks' cannot be tuned"):
-        space("peaks")
+    with pytest.raises(InputError, match="'peak_finder' cannot be tuned"):
+        space("peak_finder")
 
 
 def test_a_setting_that_cannot_be_tuned_is_refused_with_the_choice():

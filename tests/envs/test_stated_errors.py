@@ -29,7 +29,7 @@ def test_the_stated_errors_cover_the_truth(tmp_path):
         paths = simulate_run(experiment, tmp_path / str(seed), FRAMES)
         geometry, cell = Geometry.read(paths.geometry), Cell.read(paths.cell)
         run, indexer = Run.open(paths.data, geometry), FastIndexer(geometry, cell)
-        with LiveEvaluator(run, geometry, cell, indexer, range(FRAMES), max_decoys=0) as live:
+        with LiveEvaluator(run, cell, indexer, range(FRAMES), max_decoys=0) as live:
             asked = live.evaluate(SETTINGS).refined
         truth = {name: getattr(experiment, name) for name in asked}
         off.append([(told - truth[name]) / error for name, (told, error) in asked.items()])

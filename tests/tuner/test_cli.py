@@ -99,15 +99,15 @@ def test_a_session_with_the_robust_finder(cli, simulated):
     assert code == 0, err
     result = json.loads(out)
     settings = result["settings"]
-    assert settings["peaks"] == "robust" and 2 <= settings["min_snr"] <= 3.5
+    assert settings["peak_finder"] == "robust" and 2 <= settings["min_snr"] <= 3.5
     assert result["evidence"]["indexing_rate"] > result["evidence"]["baseline_rate"]
     rows = Path("session/trials.csv").read_text().splitlines()
     finders = [row.split(",")[2] for row in rows]
-    assert finders == ["peaks", "peakfinder8"] + ["robust"] * (len(rows) - 2)
+    assert finders == ["peak_finder", "peakfinder8"] + ["robust"] * (len(rows) - 2)
     report = Path("session/report.html").read_text()
     assert "--peaks=cxi" in report and "--to crystfel" not in report
     code, _, err = cli(*tune_arguments(simulated, "--resume"))
-    assert code == 2 and "begun with peaks = robust, not peakfinder8" in err
+    assert code == 2 and "begun with peak_finder = robust, not peakfinder8" in err
 
     # Everything that takes the set finds the same peaks with it.
     common = (simulated.data, "-g", simulated.geometry, "--settings", "session", "-j", 1)
@@ -125,7 +125,7 @@ def test_a_session_with_the_robust_finder(cli, simulated):
     assert json.loads(out)["sample"]["n_kept"] == indexed["n_indexed"]
     with h5py.File("hits.cxi") as hits, h5py.File("peaks.cxi") as peaks:
         n_peaks = peaks["entry_1/result_1/nPeaks"][:]
-        assert hits["entry_1/result_1"].attrs["peaks"] == "robust"
+        assert hits["entry_1/result_1"].attrs["peak_finder"] == "robust"
         assert hits["entry_1/result_1/nPeaks"][:].tolist() == [
             n for n in n_peaks if n >= settings["min_peaks"]
         ]

@@ -14,7 +14,7 @@ from tuner.agent.warm_start import WarmStart
 from tuner.comparison.benchmark import Benchmark, Family, fingerprint
 from tuner.comparison.methods import Kit
 from tuner.comparison.runs import compare_run
-from tuner.indexers import IndexerChoice
+from wrappers.indexers import IndexerChoice
 
 
 @pytest.fixture(scope="module")

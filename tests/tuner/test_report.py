@@ -14,7 +14,6 @@ import pytest
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.cli import main
-from tuner.indexers import IndexerChoice
 from tuner.recommendation import Recommendation, read_recommendation, recommend
 from tuner.report import write_report
 from tuner.report.findings import find
@@ -23,6 +22,7 @@ from tuner.report.model import Axis, Response, importance
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import SessionStore
 from tuner.tuning import Request, tune
+from wrappers.indexers import IndexerChoice
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
 

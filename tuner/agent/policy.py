@@ -19,8 +19,9 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 
+from envs.box import POLICY_PARAMETERS
 from envs.objective import UNINDEXED_HIT_PENALTY
-from envs.observation import FACTS, FEATURES, MEMORY, OBSERVATION_SIZE, POLICY_PARAMETERS
+from envs.observation import FACTS, FEATURES, MEMORY, OBSERVATION_SIZE
 from tuner.agent.networks import Floats, Layers, read_layers, run, shapes, write_layers
 from tuner.agent.selector import N_INPUTS, Selector, selector_inputs
 from wrappers.errors import InputError
@@ -72,7 +73,7 @@ class Policy:
         evaluations: NDArray[np.floating],
         merits: NDArray[np.floating],
         facts: NDArray[np.floating],
-        prices: NDArray[np.floating],
+        penalties: NDArray[np.floating],
         n_frames: ArrayLike,
     ) -> NDArray[np.int64]:
         """Return which of n evaluations (B,) to recommend; see `selector_inputs` for the arrays.
@@ -81,7 +82,7 @@ class Policy:
         """
         if self.selector is None:
             return np.asarray(merits.argmax(axis=1))
-        inputs = selector_inputs(evaluations, merits, facts, prices)
+        inputs = selector_inputs(evaluations, merits, facts, penalties)
         return self.selector.choose(inputs, merits, n_frames)
 
     def save(self, directory: Path) -> None:

@@ -8,15 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluation import Evaluation
 from envs.objective import UNINDEXED_HIT_PENALTY
-from envs.observation import (
-    FEATURES,
-    MEMORY,
-    POLICY_PARAMETERS,
-    TaskBatch,
-    layout,
-)
+from envs.observation import FEATURES, MEMORY, TaskBatch, layout
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
 from tuner.search.baselines import PinnedSearcher, same_peaks
@@ -143,7 +138,7 @@ class AgentSearcher:
         merits = np.array([[self._told[place].merit for place in whole]])
         seen = np.array([[self._told[place].seen for place in whole]])
         tasks = self._tasks
-        return whole[int(self._policy.choose(seen, merits, tasks.facts, tasks.prices, most)[0])]
+        return whole[int(self._policy.choose(seen, merits, tasks.facts, tasks.penalties, most)[0])]
 
     def _take_over(self) -> PinnedSearcher | None:
         """Return the search that has taken over by now, if any."""
@@ -222,9 +217,9 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
         places = [place for place in _places(group.features) if _measured(observation[0], place)]
         veiled[row, places] = policy.typical[places]
     # As executed: what is not tuned and a camera length that the lattices know do not move.
-    after = tasks.units(tasks.execute(action))[0]
+    after = tasks.boxes.units(tasks.execute(action))[0]
     otherwise = np.array(
-        [tasks.units(tasks.execute(act[None]))[0] for act in policy.act(veiled, turn)]
+        [tasks.boxes.units(tasks.execute(act[None]))[0] for act in policy.act(veiled, turn)]
     )
     shifts = np.abs(after - otherwise)
     if shifts.max() < STAYS:
@@ -233,7 +228,7 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
     name, clue = POLICY_PARAMETERS[column], CLUES[row]
     seen = _places(clue.features[:1])[1]
     sight = clue.high if observation[0, seen] > policy.typical[seen] else clue.low
-    step = after[column] - tasks.units(tasks.incumbent)[0, column]
+    step = after[column] - tasks.boxes.units(tasks.incumbent)[0, column]
     if abs(step) < STAYS:
         return f"{sight}: {name} stays"
     best = tasks.incumbent[0, column]

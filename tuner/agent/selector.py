@@ -21,7 +21,7 @@ from tuner.agent.networks import Floats, Layers, run, silu
 __all__ = ["N_INPUTS", "Selector", "selector_inputs"]
 
 N_INPUTS = EVALUATION_SIZE + len(FACTS) + 3
-"""Of one evaluation: itself, the facts, the price of a vain hit, the highest merit, its lag."""
+"""Of one evaluation: itself, the facts, the penalty, the highest merit, its lag behind it."""
 
 LUCK = 2.0
 """Standard errors of the highest merit that the selector may stay behind it."""
@@ -72,7 +72,7 @@ def selector_inputs(
     evaluations: NDArray[np.floating],
     merits: NDArray[np.floating],
     facts: NDArray[np.floating],
-    prices: NDArray[np.floating],
+    penalties: NDArray[np.floating],
 ) -> Floats:
     """Return what the selector sees, (B, n, N_INPUTS).
 
@@ -82,11 +82,11 @@ def selector_inputs(
         As `envs.observation.TaskBatch` shows them.
     merits : array (B, n)
     facts : array (B, len(FACTS))
-    prices : array (B,)
-        Of a vain hit.
+    penalties : array (B,)
+        For a hit that is not indexed, in indexed frames.
     """
     top = merits.max(axis=1, keepdims=True)
     lag = np.clip((merits - top) / (np.abs(top) + 0.05), -3, 0)
-    general = np.concatenate([facts, prices[:, None] / 0.4, top], axis=1)[:, None]
+    general = np.concatenate([facts, penalties[:, None] / 0.4, top], axis=1)[:, None]
     general = np.broadcast_to(general, (*merits.shape, general.shape[2]))
     return np.concatenate([evaluations, general, lag[..., None]], axis=2, dtype=np.float32)

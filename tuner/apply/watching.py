@@ -15,7 +15,8 @@ from tuner.apply.drift import RateWatch
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.opening import open_source
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.peakfinding.finders import NamedFinder
@@ -117,7 +118,7 @@ class Watch:
         lines = []
         for path in self._ready():
             try:
-                run = Run.open(path, self._geometry).with_bad_pixels(self._bad_pixels)
+                run = open_source(path, self._geometry).with_bad_pixels(self._bad_pixels)
                 line = self._reduce(path, run)
             except InputError as error:
                 # It may be no run, or not be complete: it is looked at again when it changes.
@@ -150,7 +151,7 @@ class Watch:
             ready.append(path)
         return ready
 
-    def _reduce(self, path: Path, run: Run) -> dict[str, Any]:
+    def _reduce(self, path: Path, run: FrameSource) -> dict[str, Any]:
         request, (size, changed) = self._request, _signature(path)
         current = CurrentSet(request.recommended, run, self._say)
         n_tests = sum(line["n_tests"] for line in self._done)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.options import (
+    SourceName,
     jobs_option,
     json_option,
     mask_option,
@@ -22,12 +23,13 @@ from tuner.cli.options import (
     stderr,
     with_bad_pixels,
 )
-from tuner.indexers import make_indexer
 from tuner.recommendation import EDITED, Recommendation, read_recommendation, session_geometry
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.frames.run import Run
+from wrappers.frames.opening import Address
+from wrappers.frames.source import FrameSource
+from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ POLL = 1.0
 
 @click.command(short_help="Write the hits of a run, found with the recommended set.")
 @click.argument("recommended", type=click.Path(path_type=Path), metavar="RECOMMENDED")
-@click.argument("data", type=click.Path(path_type=Path), required=False, metavar="[DATA]")
+@click.argument("data", type=SourceName(), required=False, metavar="[DATA]")
 @click.option(
     "-g",
     "--geometry",
@@ -94,7 +96,7 @@ POLL = 1.0
 @json_option
 def command(
     recommended: Path,
-    data: Path | None,
+    data: Address | None,
     geometry: Path | None,
     output: Path,
     virtual: bool,
@@ -143,7 +145,7 @@ def command(
             return
         assert data is not None
         require_directory_for(output)
-        run, _ = open_run(data, geometry_file)
+        run = open_run(data, geometry_file)
         used = named_set(recommendation, run)
         run = with_bad_pixels(run, used.settings, mask)
         started = time.perf_counter()
@@ -176,7 +178,7 @@ def _indexer(
 
 
 def _reduce(
-    run: Run, used: SettingsSet, output: Path, *, jobs: int, virtual: bool, resume: bool
+    run: FrameSource, used: SettingsSet, output: Path, *, jobs: int, virtual: bool, resume: bool
 ) -> Reduction:
     from wrappers.peakfinding.finders import NamedFinder
     from wrappers.reduction import reduce_run

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tuner.comparison.methods import Kit
     from tuner.comparison.results import Results
     from tuner.comparison.store import ComparisonStore
-    from tuner.indexers import IndexerChoice
+    from wrappers.indexers import IndexerChoice
 
 Found = tuple[dict[str, dict[str, Any]], dict[str, "Results"]]
 
@@ -156,7 +156,10 @@ def command(
     kit, choice = Kit(Policy.load(policy or SHIPPED), WarmStart.load()), indexer_choice(options)
     asked |= {"methods": chosen, "policy": _digest(policy or SHIPPED, "*.safetensors")}
     asked["warm_start"] = _digest(SHIPPED, "warm_start.json")
-    asked["indexer"] = {**vars(choice), "name": "crystfel" if choice.crystfel else "fast"}
+    asked["indexer"] = {
+        "name": choice.own_name,
+        **{key: getattr(choice, key) for key in ("method", "effort", "timeout")},
+    }
 
     store = ComparisonStore.open(output, asked, resume=resume)
     with _going_on(store):

@@ -44,9 +44,9 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     """
     from envs.parameter_space import DEFAULT_TUNED
     from envs.simulation.simulator import demo_experiment, simulate_run
-    from tuner.indexers import IndexerChoice
     from tuner.session.loop import Budget
     from tuner.tuning import Request, tune
+    from wrappers.indexers import IndexerChoice
 
     experiment = demo_experiment(seed)
     stderr.print(f"simulating {FRAMES} frames in {output / 'run'}", highlight=False)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import json_option, print_json, require_directory_for
+from tuner.cli.options import RegistryChoice, json_option, print_json, require_directory_for
 from tuner.export.exporters import TARGETS, write_export
-from tuner.export.job import crystfel_arguments
 from tuner.recommendation import read_recommendation
+from wrappers.crystfel.options import search_arguments
 
 __all__ = ["command"]
 
@@ -19,10 +19,9 @@ __all__ = ["command"]
 @click.option(
     "--to",
     "target",
-    type=click.Choice(list(TARGETS)),
+    type=RegistryChoice(TARGETS),
     required=True,
-    help="crystfel: a script for indexamajig; project: for CrystFEL's graphical program; geom: "
-    "the geometry alone; xwiz: EXtra-Xwiz; om: OM (OnDA); cheetah: Cheetah; json: plain JSON.",
+    help="; ".join(f"{name}: {each.words}" for name, each in TARGETS.items()) + ".",
 )
 @click.option(
     "--format-version",
@@ -66,11 +65,12 @@ def command(
       sfx-tuner export session --to crystfel -o index.sh
     """
     recommendation = read_recommendation(recommended)
-    path = output or Path(TARGETS[target].file)
+    chosen = TARGETS.get(target)
+    path = output or Path(chosen.file)
     require_directory_for(path)
     files, notes = write_export(
         recommendation,
-        TARGETS[target],
+        chosen,
         path,
         geometry=geometry,
         cell=cell,
@@ -81,6 +81,6 @@ def command(
     if as_json:
         print_json({"target": target, "files": files, "notes": notes})
         return
-    if target == "crystfel":
-        click.echo(" ".join(crystfel_arguments(recommendation.settings)))
+    if chosen.prints_options:
+        click.echo(" ".join(search_arguments(recommendation.settings)))
     click.echo(f"written: {' and '.join(map(str, files))}")

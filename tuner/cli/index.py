@@ -27,8 +27,9 @@ from tuner.cli.options import (
     stderr,
     with_bad_pixels,
 )
-from tuner.indexers import make_indexer
 from wrappers.cell import Cell
+from wrappers.frames.opening import Address
+from wrappers.indexers import make_indexer
 from wrappers.workers.frame_pool import batches
 
 __all__ = ["command"]
@@ -46,7 +47,7 @@ MAX_DECOYS = 50
 @jobs_option
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     cell: Path,
     mask: Path | None,
@@ -61,17 +62,17 @@ def command(
       sfx-tuner index run.h5 -g run.geom -p protein.cell --min-snr 4.5 --threshold 30
     """
     choice = indexer_choice(options)
-    run, read = open_run(data, geometry)
+    run = open_run(data, geometry)
     settings = settings_from(options, run)
     run = with_bad_pixels(run, settings, mask)
     unit = Cell.read(cell)
-    chosen = make_indexer(choice, read, unit, jobs=jobs)
+    chosen = make_indexer(choice, run.geometry, unit, jobs=jobs)
     stderr.print(f"indexer: {chosen.name}", highlight=False)
     rows: list[dict[str, Any]] = []
     decoys = decoys_indexed = 0
     with (
         closing(chosen),
-        LiveEvaluator(run, read, unit, chosen, range(len(run)), jobs=jobs, memory=0) as evaluator,
+        LiveEvaluator(run, unit, chosen, range(len(run)), jobs=jobs, memory=0) as evaluator,
         progress_bar("indexing", len(run)) as show,
     ):
         for frames in batches(len(run), jobs):

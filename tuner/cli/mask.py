@@ -19,11 +19,10 @@ from tuner.cli.options import (
     stderr,
 )
 from wrappers.errors import InputError
-from wrappers.settings import Settings
+from wrappers.frames.opening import Address, is_address
+from wrappers.settings import ABOUT, Settings
 
 __all__ = ["command"]
-
-DEFAULT_SIGMA = 5.0
 
 MANY_CLUSTERED = 0.5
 """Share of hot and noisy pixels with a neighbour of that kind: true ones are mostly alone."""
@@ -33,7 +32,7 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
     return click.option(
         f"--{kind}-sigma",
         type=click.FloatRange(min=0),
-        default=DEFAULT_SIGMA,
+        default=ABOUT[f"mask_{kind}_sigma"].start,
         show_default=True,
         help=f"Mask pixels that are so many robust σ {meaning} (0: none).",
     )
@@ -74,7 +73,7 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the mask (.png, .pdf …).")
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     output: Path,
     hot_sigma: float,
@@ -110,7 +109,8 @@ def command(
         mask_dead_sigma=dead_sigma,
         mask_edge=edge,
     )
-    run, read = open_run(data, geometry)
+    run = open_run(data, geometry)
+    read = run.geometry
     if geometry_out is not None and geometry_out.resolve() == geometry.resolve():
         raise InputError(f"{geometry_out} is the geometry itself: give its copy another name")
     top, bottom = geometry_lines(output, read)
@@ -120,7 +120,7 @@ def command(
     bits = SettingsMask(read, bad_pixels).bits(settings)
     bits[~run.static_mask(0)] |= BITS["geometry"]
     attributes = {
-        "data": str(data.absolute()),
+        "data": str(data if is_address(data) else Path(data).absolute()),
         "n_frames": bad_pixels.n_frames,
         **dict(
             zip(("hot_sigma", "noisy_sigma", "dead_sigma", "edge"), settings.mask_key, strict=True)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tuner.indexers import IndexerChoice
+from wrappers.crystfel.options import EFFORTS
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
-from wrappers.settings import FINDERS, ROBUST_SNR, Settings
+from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.source import FrameSource
+from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
+from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.registry import Registry
+from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
 
 __all__ = [
+    "PEAK_FINDER_FLAGS",
+    "RegistryChoice",
+    "SourceName",
     "cell_option",
     "data_argument",
     "geometry_option",
@@ -46,7 +53,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 existing = click.Path(path_type=Path)
 
-data_argument = click.argument("data", type=existing, metavar="DATA")
+
+class SourceName(click.ParamType):
+    """The name of a file, as a path, or an address, as it is."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Address:
+        """Return the path or the address."""
+        return value if is_address(value) else Path(value)
+
+
+data_argument = click.argument("data", type=SourceName(), metavar="DATA")
 geometry_option = click.option(
     "-g", "--geometry", type=existing, required=True, help="CrystFEL geometry file (.geom)."
 )
@@ -71,36 +89,70 @@ mask_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
-HELP = {
-    "peaks": f"The peak finder. For robust, min_snr is {ROBUST_SNR:g} and threshold one photon "
-    "unless said.",
-    "min_snr": "Smallest signal-to-noise ratio of a peak.",
-    "threshold": "Smallest pixel value of a peak (ADU).",
-    "min_pix_count": "Fewest pixels of a peak.",
-    "max_pix_count": "Most pixels of a peak.",
-    "local_bg_radius": "Size of the local background (px).",
-    "min_res": "Seek peaks only beyond this radius (px).",
-    "max_res": "Seek peaks only within this radius (px; 0: no limit).",
-    "min_peaks": "Fewest peaks of a hit.",
-    "clen": "Camera length, coffset included (m).",
-    "shift_x": "Detector shift along x (m).",
-    "shift_y": "Detector shift along y (m).",
-    "mask_hot_sigma": "Mask pixels this much too bright (robust σ; 0: none).",
-    "mask_noisy_sigma": "Mask pixels this much too restless (robust σ; 0: none).",
-    "mask_dead_sigma": "Mask pixels this much too faint or still (robust σ; 0: none).",
-    "mask_edge": "Mask this many pixels along each panel's rim.",
-}
+
+class RegistryChoice(click.ParamType):
+    """The name of a registered part, or an alias of it; comes out as the name.
+
+    Parameters
+    ----------
+    registry : Registry
+    further : sequence of str
+        Words that are taken as they are, before the names.
+    """
+
+    name = "name"
+
+    def __init__(self, registry: Registry[Any], further: Sequence[str] = ()) -> None:
+        self._registry, self._further = registry, tuple(further)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What can be chosen now."""
+        return (*self._further, *self._registry.names())
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return the choices as a usage line shows them."""
+        return f"[{'|'.join(self.choices)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the part's own name."""
+        if value in self._further:
+            return str(value)
+        try:
+            return self._registry.name_of(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the choices that begin so."""
+        return [CompletionItem(name) for name in self.choices if name.startswith(incomplete)]
+
+
+def _flags(name: str) -> tuple[str, ...]:
+    """Return a setting's options: its own name, CrystFEL's where it differs, and the field."""
+    flags = dict.fromkeys((name.replace("_", "-"), ABOUT[name].option or name.replace("_", "-")))
+    return (*(f"--{flag}" for flag in flags), name)
+
+
+PEAK_FINDER_FLAGS = _flags("peak_finder")
 
 
 def settings_options(function: F) -> F:
     """Add an option for every setting, and ``--settings`` for a whole set."""
-    for field in reversed(dataclasses.fields(Settings)):
-        kind: Any = {"int": int, "str": click.Choice(FINDERS)}.get(str(field.type), float)
-        default = "the geometry's" if field.name == "clen" else _shown(field.default)
+    defaults = Settings().as_dict()
+    for name, about in reversed(ABOUT.items()):
+        value = defaults[name]
+        kind: Any = int if name in WHOLE_FIELDS else float
+        if isinstance(value, str):
+            kind, default = RegistryChoice(PEAK_FINDERS), value
+        else:
+            default = "the geometry's" if value is None else f"{value:g}"
         function = click.option(
-            f"--{field.name.replace('_', '-')}",
+            *_flags(name),
             type=kind,
-            help=f"{HELP[field.name]}  [default: {default}]",
+            help=f"{about.help}  [default: {default}]",
         )(function)
     return click.option(
         "--settings",
@@ -109,11 +161,7 @@ def settings_options(function: F) -> F:
     )(function)
 
 
-def _shown(default: Any) -> str:
-    return default if isinstance(default, str) else f"{default:g}"
-
-
-def settings_from(options: dict[str, Any], run: Run) -> Settings:
+def settings_from(options: dict[str, Any], run: FrameSource) -> Settings:
     """Return the settings that the options of `settings_options` name, for a run."""
     from tuner.recommendation import applied_settings, read_recommendation
 
@@ -121,22 +169,13 @@ def settings_from(options: dict[str, Any], run: Run) -> Settings:
     base = Settings()
     if source is not None:
         base = applied_settings(read_recommendation(source), run.nominal_clen)
-    names = {field.name for field in dataclasses.fields(Settings)}
-    given = {name: value for name, value in options.items() if name in names and value is not None}
-    if given.get("peaks", base.peaks) != base.peaks:
+    given = {name: options[name] for name in ABOUT if options.get(name) is not None}
+    if given.get("peak_finder", base.peak_finder) != base.peak_finder:
         # Another finder's min_snr and threshold would mean something else.
-        base = base.replace(**_usual(given["peaks"], run))
+        finder = PEAK_FINDERS.get(given["peak_finder"])
+        photon = finder.photon(run.geometry, run.photon_energy(0))
+        base = base.replace(**finder.usual(photon))
     return base.replace(**given)
-
-
-def _usual(peaks: str, run: Run) -> dict[str, float]:
-    """Return a finder's usual min_snr and threshold."""
-    from wrappers.peakfinding.robust_peaks import photon_adu
-
-    if peaks == "robust":
-        photon = photon_adu(run.geometry, run.photon_energy(0))
-        return {"min_snr": ROBUST_SNR, "threshold": photon}
-    return {"min_snr": Settings.min_snr, "threshold": Settings.threshold}
 
 
 def indexer_options(function: F) -> F:
@@ -144,10 +183,11 @@ def indexer_options(function: F) -> F:
     options = (
         click.option(
             "--indexer",
-            type=click.Choice(["auto", "fast", "crystfel"]),
-            default="auto",
+            type=RegistryChoice(INDEXERS, (AUTO,)),
+            default=AUTO,
             show_default=True,
-            help="fast: the embedded indexer; auto: CrystFEL where it is installed.",
+            help="; ".join(f"{name}: {kind.words}" for name, kind in INDEXERS.items())
+            + f"; {AUTO}: the first of them that is installed.",
         ),
         click.option(
             "--method",
@@ -155,7 +195,7 @@ def indexer_options(function: F) -> F:
         ),
         click.option(
             "--effort",
-            type=click.Choice(["cheap", "normal", "thorough"]),
+            type=click.Choice(EFFORTS),
             default="normal",
             show_default=True,
             help="How hard xgandalf tries.",
@@ -182,13 +222,14 @@ def indexer_choice(options: dict[str, Any]) -> IndexerChoice:
     )
 
 
-def open_run(data: Path, geometry: Path) -> tuple[Run, Geometry]:
-    """Read the geometry and open the run."""
-    read = Geometry.read(geometry)
-    return Run.open(data, read), read
+def open_run(data: Address, geometry: Path) -> FrameSource:
+    """Open a run with its geometry; it is closed when the command ends."""
+    run = open_source(data, Geometry.read(geometry))
+    click.get_current_context().call_on_close(run.close)
+    return run
 
 
-def with_bad_pixels(run: Run, settings: Settings, mask: Path | None) -> Run:
+def with_bad_pixels(run: FrameSource, settings: Settings, mask: Path | None) -> FrameSource:
     """Return the run with a map of its bad pixels, where the settings need one.
 
     The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.

@@ -27,6 +27,7 @@ from tuner.cli.options import (
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.files import write_whole
 from wrappers.frames.cxi import CxiWriter
+from wrappers.frames.opening import Address
 from wrappers.workers.frame_pool import FramePool, batches
 
 __all__ = ["command"]
@@ -47,7 +48,7 @@ __all__ = ["command"]
 @jobs_option
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     mask: Path | None,
     output: Path,
@@ -62,13 +63,13 @@ def command(
       sfx-tuner peaks run.h5 -g run.geom --min-snr 4.5 --threshold 30 -o peaks.cxi
     """
     require_directory_for(output)
-    run, read = open_run(data, geometry)
+    run = open_run(data, geometry)
     settings = settings_from(options, run)
     run = with_bad_pixels(run, settings, mask)
-    clen_change = 0.0 if settings.clen is None else settings.clen - run.nominal_clen
+    clen_change = settings.clen_change(run.nominal_clen)
     counts, unreadable = [], 0
     with (
-        FramePool(run, read, None, jobs) as pool,
+        FramePool(run, None, jobs) as pool,
         CxiWriter(output, attributes=settings.as_dict(), sources=True) as writer,
         progress_bar("finding peaks", len(run)) as show,
     ):
@@ -86,7 +87,7 @@ def command(
                 counts.append(len(pattern.peaks))
             show(frames[-1] + 1)
     shifts = {f"shift_{axis}": f"{getattr(settings, f'shift_{axis}'):.9f} m" for axis in "xy"}
-    write_whole(output.with_suffix(".geom"), slab_geometry_text(read, **shifts))
+    write_whole(output.with_suffix(".geom"), slab_geometry_text(run.geometry, **shifts))
     hits = sum(count >= settings.min_peaks for count in counts)
     median = float(np.median(counts)) if counts else 0.0
     if as_json:

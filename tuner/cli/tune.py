@@ -17,6 +17,8 @@ from rich.table import Table
 from envs.evaluation import Evaluation, wilson_interval
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import (
+    PEAK_FINDER_FLAGS,
+    RegistryChoice,
     cell_option,
     data_argument,
     geometry_option,
@@ -31,13 +33,15 @@ from tuner.cli.options import (
 from tuner.cluster import connect
 from tuner.display.dashboard import Dashboard
 from tuner.display.live import LiveTable
-from tuner.recommendation import UNITS, Recommendation, shown
+from tuner.recommendation import Recommendation, shown
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore, Trial
 from tuner.tuning import Request, tune
 from wrappers.errors import InputError, ProgramError
-from wrappers.settings import FINDERS
+from wrappers.frames.opening import Address
+from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.settings import ABOUT
 
 __all__ = ["command", "display", "print_recommendation", "trial_printer"]
 
@@ -82,8 +86,8 @@ SECONDS_OF_SILENCE = 60.0
     help="Settings to tune, separated by commas.",
 )
 @click.option(
-    "--peaks",
-    type=click.Choice(FINDERS),
+    *PEAK_FINDER_FLAGS,
+    type=RegistryChoice(PEAK_FINDERS),
     default="peakfinder8",
     show_default=True,
     help="The peak finder whose settings are tuned. robust is for weak patterns and bad pixels, "
@@ -116,7 +120,7 @@ SECONDS_OF_SILENCE = 60.0
 @jobs_option
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     cell: Path,
     output: Path,
@@ -126,7 +130,7 @@ def command(
     evaluations: int | None,
     minutes: float | None,
     tuned: str,
-    peaks: str,
+    peak_finder: str,
     clen_range: float,
     stop_early: bool,
     cluster: str | None,
@@ -154,7 +158,7 @@ def command(
         searcher=searcher,
         n_frames=frames,
         tuned=tuple(name.strip() for name in tuned.split(",")),
-        peaks=peaks,
+        peak_finder=peak_finder,
         clen_range=clen_range,
         seed=seed,
         indexer=indexer_choice(options),
@@ -303,7 +307,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     for name, value in recommendation.as_dict()["settings"].items():
         error = evidence.get(f"{name}_se")
         known = f" ± {error:.1g}" if error is not None else ""
-        table.add_row(name, shown(value) + known, UNITS.get(name, "").split(";")[0].split(",")[0])
+        table.add_row(name, shown(value) + known, ABOUT[name].unit)
     console = Console(width=max(70, min(100, shutil.get_terminal_size().columns)), highlight=False)
     console.print(table)
     low, high = evidence["ci95"]

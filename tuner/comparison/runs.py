@@ -20,12 +20,12 @@ from tuner.comparison.frames import Judged, Progress, compare_on_frames, run_fig
 from tuner.comparison.methods import Kit
 from tuner.comparison.results import Results
 from tuner.comparison.store import ComparisonStore
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.tuning import Request, search_space
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.opening import Address, open_source
+from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.settings import Settings
 
 __all__ = ["SHARED_RUNS", "compare_everything", "compare_run", "exhaustive_grid"]
@@ -64,7 +64,7 @@ DECOYS = 25
 
 
 def compare_run(
-    data: Path,
+    data: Address,
     geometry: Path,
     cell: Path,
     indexer: IndexerChoice,
@@ -117,7 +117,7 @@ def compare_run(
         If a file cannot be used, or the run has a single frame.
     """
     read, unit = Geometry.read(geometry), Cell.read(cell)
-    run = Run.open(data, read)
+    run = open_source(data, read)
     if len(run) < 2:
         raise InputError(
             f"{data} has one frame, but a comparison needs some to search and to judge"
@@ -133,16 +133,14 @@ def compare_run(
                 evaluators = []
                 for part, frames in enumerate(parts):
                     live = LiveEvaluator(
-                        run, read, unit, chosen, frames, jobs=jobs, max_decoys=DECOYS,
+                        run, unit, chosen, frames, jobs=jobs, max_decoys=DECOYS,
                         cache=cache, progress=on_frames,
                     )  # fmt: skip
                     opened.enter_context(live)
                     evaluators.append(store.recorded(live, f"{name}_{pair + part}"))
                 for split in range(pair, min(pair + 2, splits)):
                     tuning, scoring = evaluators if split == pair else evaluators[::-1]
-                    space = search_space(
-                        Request(data, geometry, cell), run, read, parts[split - pair]
-                    )
+                    space = search_space(Request(data, geometry, cell), run, parts[split - pair])
                     told = partial(_named, on_progress, f"{name}, split {split + 1} of {splits}")
                     judged.append(
                         compare_on_frames(

@@ -17,6 +17,8 @@ from wrappers.files import write_whole
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
+from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.registry import Registry
 
 __all__ = ["TARGETS", "Target", "write_export"]
 
@@ -31,6 +33,8 @@ class Target:
         Returns the `Export` of a `Job`.
     file : str
         Its name where the user gives none.
+    words : str
+        What it is, for the command line's help.
     searches : str
         The program, where it is told to find peaks, which all do with peakfinder8; or "".
     needs_geometry : bool
@@ -41,33 +45,81 @@ class Target:
         Whether older releases read another form.
     plain_energy : bool
         Whether its reader of geometries stops at a photon energy with a unit.
+    is_geometry : bool
+        Whether the file is the tuned geometry itself.
+    prints_options : bool
+        Whether the command line shows the options of ``indexamajig`` as well.
     executable : bool
     """
 
     render: Callable[[Job], Export]
     file: str
+    words: str
     searches: str = ""
     needs_geometry: bool = True
     takes_mask: bool = True
     has_versions: bool = False
     plain_energy: bool = False
+    is_geometry: bool = False
+    prints_options: bool = False
     executable: bool = False
 
 
-TARGETS = {
-    "crystfel": Target(crystfel, "recommended.sh", "indexamajig", executable=True),
-    "project": Target(project, "recommended.project", "CrystFEL's graphical program"),
-    "geom": Target(geom, "recommended.geom"),
-    "xwiz": Target(xwiz, "recommended.xwiz.toml", "EXtra-Xwiz", has_versions=True),
-    "om": Target(
-        om, "recommended.yaml", "OM", takes_mask=False, has_versions=True, plain_energy=True
-    ),
-    "cheetah": Target(
-        cheetah, "recommended.ini", "Cheetah", needs_geometry=False, takes_mask=False
-    ),
-    "json": Target(plain_json, "recommended.json", needs_geometry=False, takes_mask=False),
-}
+TARGETS: Registry[Target] = Registry("export target")
 """What can be written, by the name that the command line has for it."""
+
+TARGETS.register(
+    "crystfel",
+    Target(
+        crystfel,
+        "recommended.sh",
+        "a script for indexamajig",
+        "indexamajig",
+        prints_options=True,
+        executable=True,
+    ),
+)
+TARGETS.register(
+    "project",
+    Target(
+        project,
+        "recommended.project",
+        "for CrystFEL's graphical program",
+        "CrystFEL's graphical program",
+    ),
+)
+TARGETS.register("geom", Target(geom, "recommended.geom", "the geometry alone", is_geometry=True))
+TARGETS.register(
+    "xwiz",
+    Target(xwiz, "recommended.xwiz.toml", "EXtra-Xwiz", "EXtra-Xwiz", has_versions=True),
+)
+TARGETS.register(
+    "om",
+    Target(
+        om,
+        "recommended.yaml",
+        "OM (OnDA)",
+        "OM",
+        takes_mask=False,
+        has_versions=True,
+        plain_energy=True,
+    ),
+)
+TARGETS.register(
+    "cheetah",
+    Target(
+        cheetah,
+        "recommended.ini",
+        "Cheetah",
+        "Cheetah",
+        needs_geometry=False,
+        takes_mask=False,
+    ),
+)
+TARGETS.register(
+    "json",
+    Target(plain_json, "recommended.json", "plain JSON", needs_geometry=False, takes_mask=False),
+)
 
 
 def write_export(
@@ -85,7 +137,7 @@ def write_export(
     ----------
     recommendation : Recommendation
     target : Target
-        One of `TARGETS`.
+        Registered in `TARGETS`.
     path : Path
         The file to write. A geometry file, where the target needs one, is written beside it, and
         a mask file, where the settings mask pixels.
@@ -106,19 +158,19 @@ def write_export(
         If the geometry or cell is gone or has changed, a file would overwrite another, or the
         target cannot search as recommended.
     """
-    peaks = recommendation.settings.peaks
-    if target.searches and peaks != "peakfinder8":
+    finder = recommendation.settings.peak_finder
+    if target.searches and not PEAK_FINDERS.get(finder).in_crystfel:
         raise InputError(
-            f"the recommended settings are of the {peaks} peak finder, which {target.searches} "
+            f"the recommended settings are of the {finder} peak finder, which {target.searches} "
             f"does not have: {INSTEAD} (--to geom writes the geometry, --to json everything)"
         )
     if old and not target.has_versions:
         raise InputError("this target has no older form: leave out --format-version old")
     cell = cell or Path(str(recommendation.provenance.get("cell", "protein.cell")))
-    tuned = path if target.render is geom else path.with_suffix(".geom")
+    tuned = path if target.is_geometry else path.with_suffix(".geom")
     mask = None
     if target.needs_geometry:
-        if tuned == path and target.render is not geom:
+        if tuned == path and not target.is_geometry:
             raise InputError(f"{path} is where the geometry goes: choose another suffix with -o")
         source = session_geometry(recommendation, geometry)
         if target.takes_mask:

@@ -18,21 +18,72 @@ import yaml
 
 from tuner.export.job import (
     INSTEAD,
-    NO_LIMIT,
     Export,
     Job,
     comments,
-    crystfel_arguments,
     geometry_notes,
     indexing_arguments,
     limit_notes,
     mask_notes,
+    translated,
     version,
 )
-from tuner.recommendation import EDITED, UNITS, clen_change
+from tuner.recommendation import EDITED, clen_change
+from wrappers.crystfel.options import search_arguments
 from wrappers.detector.geometry import Geometry
+from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.settings import ABOUT
 
 __all__ = ["cheetah", "crystfel", "geom", "om", "plain_json", "project", "xwiz"]
+
+NAMES = {
+    "project": {
+        "peak_finder": "peak_search_params.method",
+        "threshold": "peak_search_params.threshold",
+        "min_snr": "peak_search_params.min_snr",
+        "min_pix_count": "peak_search_params.min_pix_count",
+        "max_pix_count": "peak_search_params.max_pix_count",
+        "local_bg_radius": "peak_search_params.local_bg_radius",
+        "min_res": "peak_search_params.min_res",
+        "max_res": "peak_search_params.max_res",
+        "min_peaks": "indexing.min_peaks",
+    },
+    "xwiz": {
+        "peak_finder": "peak_method",
+        "threshold": "peak_threshold",
+        "min_snr": "peak_snr",
+        "min_pix_count": "peak_min_px",
+        "max_pix_count": "peak_max_px",
+        "local_bg_radius": "local_bg_radius",
+        "min_res": "",  # among extra_options
+        "max_res": "max_res",
+        "min_peaks": "min_peaks",
+    },
+    "om": {
+        "peak_finder": "",  # the name of the group of keys
+        "threshold": "adc_threshold",
+        "min_snr": "minimum_snr",
+        "min_pix_count": "min_pixel_count",
+        "max_pix_count": "max_pixel_count",
+        "local_bg_radius": "local_bg_radius",
+        "min_res": "min_res",
+        "max_res": "max_res",
+        "min_peaks": "",  # one less, in another group
+    },
+    "cheetah": {
+        "peak_finder": "",  # hitfinderAlgorithm=8
+        "threshold": "hitfinderADC",
+        "min_snr": "hitfinderMinSNR",
+        "min_peaks": "hitfinderNpeaks",
+        "min_pix_count": "hitfinderMinPixCount",
+        "max_pix_count": "hitfinderMaxPixCount",
+        "local_bg_radius": "hitfinderLocalBGRadius",
+        "min_res": "hitfinderMinRes",
+        "max_res": "hitfinderMaxRes",
+    },
+}
+"""What other programs call the settings of a peak search; "" where they have no key of that meaning
+and it is written in another way."""
 
 OM_DETECTORS = {
     (1480, 1552): "cspad",
@@ -62,7 +113,7 @@ def crystfel(job: Job) -> Export:
         f"--output={stem}.stream",
         f"--geometry={job.geometry}",
         f"--pdb={job.cell}",
-        *crystfel_arguments(job.settings),
+        *search_arguments(job.settings),
         *indexing,
     ]
     lines = ["#!/bin/sh", *comments(job, "indexamajig as recommended", notes, "# "), "set -e"]
@@ -99,14 +150,7 @@ def project(job: Job) -> Export:
         "geom": job.geometry,
         "data_folder": Path(str(job.recommendation.provenance.get("data", "run.h5"))).parent,
         "search_pattern": "everything",
-        "peak_search_params.method": "peakfinder8",
-        "peak_search_params.threshold": settings.threshold,
-        "peak_search_params.min_snr": settings.min_snr,
-        "peak_search_params.min_pix_count": settings.min_pix_count,
-        "peak_search_params.max_pix_count": settings.max_pix_count,
-        "peak_search_params.local_bg_radius": settings.local_bg_radius,
-        "peak_search_params.min_res": settings.min_res,
-        "peak_search_params.max_res": settings.max_res or NO_LIMIT,
+        **translated(settings, NAMES["project"]),
         "peak_search_params.half_pixel_shift": 1,
         "peak_search_params.peakfinder8_fast": 0,
         "indexing.cell_file": job.cell,
@@ -118,7 +162,6 @@ def project(job: Job) -> Export:
         "indexing.no_peak_check": 0,
         "indexing.no_cell_check": 0,
         "indexing.cell_tolerance": "5,5,5,1.5,1.5,1.5",
-        "indexing.min_peaks": settings.min_peaks,
     }
     lines = [*comments(job, "CrystFEL project", notes, "# ")]
     lines += [f"{key} {value}" for key, value in values.items()]
@@ -128,10 +171,11 @@ def project(job: Job) -> Export:
 def geom(job: Job) -> Export:
     """Return the tuned geometry file again, with a comment on top."""
     settings = job.settings
-    if settings.peaks == "peakfinder8":
-        rest = f"({' '.join(crystfel_arguments(settings))}) are options of indexamajig"
+    if PEAK_FINDERS.get(settings.peak_finder).in_crystfel:
+        rest = f"({' '.join(search_arguments(settings))}) are options of indexamajig"
     else:
-        rest = f"are of the {settings.peaks} peak finder, which CrystFEL does not have: {INSTEAD}"
+        finder = settings.peak_finder
+        rest = f"are of the {finder} peak finder, which CrystFEL does not have: {INSTEAD}"
     notes = (
         "a geometry file holds the camera length and the detector shift only; the peak settings "
         f"{rest}",
@@ -170,18 +214,11 @@ def xwiz(job: Job) -> Export:
         "geom": {"file_path": str(job.geometry)},
         block: {
             "resolution": 4.0,
-            "peak_method": "peakfinder8",
-            "peak_threshold": settings.threshold,
-            "peak_snr": settings.min_snr,
-            "peak_min_px": settings.min_pix_count,
-            "peak_max_px": settings.max_pix_count,
+            **translated(settings, NAMES["xwiz"]),
             "peaks_hdf5_path": "entry_1/result_1",
             "index_method": method.partition("=")[2],
             "n_cores": -1,
-            "local_bg_radius": settings.local_bg_radius,
             "integration_radii": "2,3,5",
-            "max_res": settings.max_res or NO_LIMIT,
-            "min_peaks": settings.min_peaks,
             "extra_options": " ".join(extra),
         },
         # "file" until August 2023; releases since read both.
@@ -191,8 +228,8 @@ def xwiz(job: Job) -> Export:
         table = tomlkit.table()
         for key, value in values.items():
             item = tomlkit.item(value)
-            if key == "peak_threshold":
-                item.comment("ADU")
+            if key == NAMES["xwiz"]["threshold"]:
+                item.comment(ABOUT["threshold"].unit)
             table.add(key, item)
         document.add(name, table)
     return Export(tomlkit.dumps(document), notes)
@@ -222,13 +259,7 @@ def om(job: Job) -> Export:
     ]
     peaks: dict[str, Any] = {
         "max_num_peaks": 2048,
-        "adc_threshold": settings.threshold,
-        "minimum_snr": settings.min_snr,
-        "min_pixel_count": settings.min_pix_count,
-        "max_pixel_count": settings.max_pix_count,
-        "local_bg_radius": settings.local_bg_radius,
-        "min_res": settings.min_res,
-        "max_res": settings.max_res or NO_LIMIT,
+        **translated(settings, NAMES["om"]),
         "fast_mode": False,
     }
     if job.old:
@@ -275,16 +306,9 @@ def cheetah(job: Job) -> Export:
     values = {
         "hitfinder": 1,
         "hitfinderAlgorithm": 8,
-        "hitfinderADC": settings.threshold,
-        "hitfinderMinSNR": settings.min_snr,
-        "hitfinderNpeaks": settings.min_peaks,
+        **translated(settings, NAMES["cheetah"]),
         "hitfinderNpeaksMax": 100_000,
-        "hitfinderMinPixCount": settings.min_pix_count,
-        "hitfinderMaxPixCount": settings.max_pix_count,
-        "hitfinderLocalBGRadius": settings.local_bg_radius,
         "hitfinderResolutionUnitPixel": 1,
-        "hitfinderMinRes": settings.min_res,
-        "hitfinderMaxRes": settings.max_res or NO_LIMIT,
     }
     lines = comments(job, "Cheetah configuration; hitfinderADC in ADU", notes, "# ")
     lines += [f"{key}={value}" for key, value in values.items()]
@@ -297,6 +321,6 @@ def plain_json(job: Job) -> Export:
         "written_by": version(),
         **({"note": EDITED} if job.recommendation.edited else {}),
         **job.recommendation.as_dict(),
-        "units": UNITS,
+        "units": {name: about.note for name, about in ABOUT.items() if about.note},
     }
     return Export(json.dumps(document, indent=2, default=str) + "\n", ())

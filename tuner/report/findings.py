@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from envs.evaluation import Evaluation
-from tuner.recommendation import UNITS, Recommendation, recommend, settings_digest, shown
+from tuner.recommendation import Recommendation, recommend, settings_digest, shown
 from tuner.session.loop import merit, tuning_trials
 from tuner.session.store import SessionStore, Trial
 from tuner.statistics import PairedDifference, paired_difference
 
-__all__ = ["Findings", "find", "leaders", "unit_of"]
+__all__ = ["Findings", "find", "leaders"]
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,6 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
         best, baseline = trials[incumbents[-1]].evaluation, trials[0].evaluation
         recommendation = recommend(best, baseline, {"tuned": list(store.config.get("tuned", ()))})
     return Findings(store, trials, recommendation, best, baseline, incumbents, finished, amended)
-
-
-def unit_of(name: str) -> str:
-    """Return a setting's unit, without explanations."""
-    unit = UNITS.get(name, "").split(";")[0].split(",")[0]
-    return "px" if unit == "pixels" else unit
 
 
 def leaders(trials: Sequence[Trial]) -> tuple[int, ...]:

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.live import LiveEvaluator
-from tuner.fingerprint import fingerprint
+from tuner.fingerprint import data_fingerprint, fingerprint
 from tuner.report.prediction import detector_pixels, predict
 from tuner.session.store import SessionStore
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.frame import Frame
-from wrappers.frames.run import Run
+from wrappers.frames.opening import is_address, open_source
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexing, Pattern, unheard
 from wrappers.masks.bad_pixel_map import BadPixelMap
 
@@ -168,34 +169,34 @@ class _Remembered:
         """There is nothing to end."""
 
 
-def _open(store: SessionStore) -> tuple[Run, Cell]:
+def _open(store: SessionStore) -> tuple[FrameSource, Cell]:
     """Open the session's run, if it is still the one that was measured."""
-    paths = {name: Path(str(store.config.get(name))) for name in ("data", "geometry", "cell")}
-    for path in paths.values():
-        if not path.is_file():
-            raise InputError(f"{path} is not there")
-    geometry = Geometry.read(paths["geometry"])
-    run = Run.open(paths["data"], geometry)
-    for name, files in {
-        "data": (paths["data"], *run.files),
-        "geometry": (paths["geometry"],),
-        "cell": (paths["cell"],),
+    names = {name: str(store.config.get(name)) for name in ("data", "geometry", "cell")}
+    for name in names.values():
+        if not is_address(name) and not Path(name).is_file():
+            raise InputError(f"{name} is not there")
+    geometry = Geometry.read(names["geometry"])
+    run = open_source(names["data"], geometry)
+    for kind, now in {
+        "data": data_fingerprint(names["data"], run),
+        "geometry": fingerprint(Path(names["geometry"])),
+        "cell": fingerprint(Path(names["cell"])),
     }.items():
-        if fingerprint(*files) != store.config.get(f"{name}_sha256"):
-            raise InputError(f"{paths[name]} is no longer what the session was run with")
+        if now != store.config.get(f"{kind}_sha256"):
+            raise InputError(f"{names[kind]} is no longer what the session was run with")
     bad_pixels = store.directory / "bad_pixels.h5"
     if bad_pixels.exists():
         run = run.with_bad_pixels(BadPixelMap.load(bad_pixels, geometry))
-    return run, Cell.read(paths["cell"])
+    return run, Cell.read(names["cell"])
 
 
 def _views(
-    store: SessionStore, run: Run, cell: Cell, evaluation: Evaluation, frames: list[int]
+    store: SessionStore, run: FrameSource, cell: Cell, evaluation: Evaluation, frames: list[int]
 ) -> dict[int, View]:
     indexer = _Remembered(str(store.config.get("indexer")))
     kept = store.directory / "indexed"
     with LiveEvaluator(
-        run, run.geometry, cell, indexer, frames, memory=0, cache=kept if kept.exists() else None
+        run, cell, indexer, frames, memory=0, cache=kept if kept.exists() else None
     ) as evaluator:
         _, patterns, answers = evaluator.inspect(evaluation.settings, frames, max_decoys=0)
     outcomes = {outcome.frame: outcome for outcome in evaluation.outcomes}
@@ -224,7 +225,7 @@ def _view(
     )
 
 
-def _compare(kind: str, run: Run, frame: Frame, ours: View, theirs: View) -> Comparison:
+def _compare(kind: str, run: FrameSource, frame: Frame, ours: View, theirs: View) -> Comparison:
     image, usable, origin = assemble(run.geometry, frame)
     height, width = image.shape
 

@@ -8,9 +8,9 @@ from html import escape
 
 import numpy as np
 
-from envs.objective import FEWEST_INDEXED
+from envs.geometry_rule import FEWEST_INDEXED
 from tuner.report.drawing import group_of, legend
-from tuner.report.findings import Findings, unit_of
+from tuner.report.findings import Findings
 from tuner.report.html import grid, paragraph, picture, section, table
 from tuner.report.landscape import importance_picture, response_picture
 from tuner.report.model import (
@@ -30,6 +30,7 @@ from tuner.report.trends import (
 )
 from tuner.session.loop import merit
 from tuner.session.store import Trial
+from wrappers.settings import ABOUT
 
 __all__ = [
     "geometry_section",
@@ -80,7 +81,7 @@ def responses_section(found: Findings) -> str:
         return ""
     rows = []
     for name in found.tuned:
-        pictures = response_pictures(trials, name, unit_of(name), found.best_value(name))
+        pictures = response_pictures(trials, name, ABOUT[name].unit, found.best_value(name))
         rows.append(f"<h3><code>{escape(name)}</code></h3>\n{grid(map(picture, pictures))}")
     return section(
         "responses",
@@ -146,7 +147,7 @@ def _response(found: Findings, trials: Sequence[Trial], names: Sequence[str]) ->
         evaluations,
         found.recommendation.settings,
         (x.name, y.name),
-        (unit_of(x.name), unit_of(y.name)),
+        (ABOUT[x.name].unit, ABOUT[y.name].unit),
     )
     return "<h3>Indexing rate over two settings</h3>\n" + picture(
         drawing,

@@ -10,9 +10,10 @@ import numpy as np
 
 from envs.evaluation import wilson_interval
 from tuner.recommendation import shown
-from tuner.report.findings import Findings, unit_of
+from tuner.report.findings import Findings
 from tuner.report.html import commands, paragraph, section, table
-from wrappers.settings import CRYSTFEL_DEFAULTS
+from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS
 
 __all__ = ["apply_section", "opening"]
 
@@ -150,7 +151,7 @@ def _settings(found: Findings) -> str:
         known = f" ± {_plainly(error)}" if error is not None else ""
         role = "tuned" if name in found.tuned else "kept"
         usual = "geometry's" if default is None else shown(default)
-        rows.append((name, shown(value) + known, usual, unit_of(name), role))
+        rows.append((name, shown(value) + known, usual, ABOUT[name].unit, role))
     rest = ", ".join(f"<code>{name}</code>" for name in unused)
     return (
         "<h3>Settings</h3>\n"
@@ -233,7 +234,7 @@ def apply_section(found: Findings) -> str:
             ),
         )
     directory = shlex.quote(str(found.store.directory))
-    if found.recommendation.settings.peaks == "peakfinder8":
+    if PEAK_FINDERS.get(found.recommendation.settings.peak_finder).in_crystfel:
         further = (
             paragraph("Process that, or the run itself, with CrystFEL: a script and the geometry.")
             + commands(f"sfx-tuner export {directory} --to crystfel -o index.sh")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from envs.evaluation import Evaluation
-from envs.objective import GEOMETRY, MISLEADING
+from envs.geometry_rule import GEOMETRY, MISLEADING
 from envs.observation import TaskBatch
 from envs.parameter_space import ParameterSpace
 from tuner.searchers import Searcher, Values
@@ -122,7 +122,7 @@ class PinnedSearcher:
             self._inner.ingest({name: values[name] for name in self._inner_space.names}, merit)
 
     def _pinned(self) -> dict[str, float]:
-        asked = float(self._tasks.pinned[0])
+        asked = float(self._tasks.fixed_clen[0])
         if np.isnan(asked) or "clen" not in self._space.names:
             return {}
         return {"clen": asked}

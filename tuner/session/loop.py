@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs import objective
+from envs import geometry_rule, objective
 from envs.evaluation import Evaluation, Evaluator
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
@@ -329,13 +329,13 @@ def refined_geometry(trials: Sequence[Trial], space: ParameterSpace) -> dict[str
 
     def knows(evaluation: Evaluation, name: str) -> bool:
         return name in evaluation.refined and bool(
-            objective.knows_geometry(
+            geometry_rule.knows_geometry(
                 evaluation.n_indexed, evaluation.refined[name][1], space[name].resolution
             )
         )
 
     asked = {}
-    for name in objective.GEOMETRY:
+    for name in geometry_rule.GEOMETRY:
         if name in space.names:
             known = [t.evaluation for t in trials if knows(t.evaluation, name)]
             if known:
@@ -401,7 +401,7 @@ def _coarse_looks(start: Trial, space: ParameterSpace) -> list[Settings]:
         for offset in COARSE_CLEN:
             values = space.values(base.replace(clen=base.clen * (1 + offset)))
             geometry.append(space.settings(values))
-    enough_hits = start.evaluation.n_hits >= objective.FEWEST_INDEXED
+    enough_hits = start.evaluation.n_hits >= geometry_rule.FEWEST_INDEXED
     return geometry + peaks if enough_hits else peaks + geometry
 
 
@@ -449,7 +449,7 @@ class _Search:
         values = self._space.values(settings)
         # CrystFEL's defaults, say, differ from the base in more than the tuned parameters.
         comparable = self._space.settings(values) == settings.replace(**asked)
-        if comparable and _near(settings, asked, self._whole, objective.MISLEADING):
+        if comparable and _near(settings, asked, self._whole, geometry_rule.MISLEADING):
             searcher.ingest(values, merit(evaluation))
 
 

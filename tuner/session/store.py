@@ -20,6 +20,7 @@ import pandas as pd
 from envs.evaluation import Evaluation
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.settings import with_current_names
 
 __all__ = ["SessionStore", "Trial"]
 
@@ -100,10 +101,10 @@ class SessionStore:
         """
         path = directory / "session.json"
         try:
-            config = json.loads(path.read_text())
+            config = with_current_names(json.loads(path.read_text()))
         except FileNotFoundError as error:
             raise InputError(f"{directory} holds no session: {path} does not exist") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"{path} cannot be read as a session: {error}") from error
         log = directory / "evaluations.jsonl"
         trials = []

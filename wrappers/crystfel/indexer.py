@@ -26,6 +26,7 @@ from wrappers.crystfel.options import (
     frugal_options,
     peak_options,
     require_program,
+    search_arguments,
     takes_no_images,
 )
 from wrappers.crystfel.stream import Chunk, Stream
@@ -240,23 +241,11 @@ def index_own_peaks(
             f"CrystFEL {program.version} does not understand geometry files with units, so its "
             "own peak search cannot be compared; install 0.10 or later for that check"
         )
-    search = [
-        "--peaks=peakfinder8",
-        f"--min-snr={settings.min_snr!r}",
-        f"--threshold={settings.threshold!r}",
-        f"--min-pix-count={settings.min_pix_count}",
-        f"--max-pix-count={settings.max_pix_count}",
-        f"--local-bg-radius={settings.local_bg_radius}",
-        f"--min-res={settings.min_res:.0f}",
-        # No limit is written 0 from 0.12 on; a limit beyond any detector is none in all.
-        f"--max-res={settings.max_res or 100_000:.0f}",
-        f"--min-peaks={settings.min_peaks}",
-    ]
     chunks, _ = _index(
         program,
         cell,
         prepare,
-        search,
+        search_arguments(settings),
         choose_method(program, cell, method, effort=effort),
         jobs=jobs,
         timeout=timeout,

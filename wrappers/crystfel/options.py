@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import CrystfelProgram, find_indexamajig
 from wrappers.errors import InputError, ProgramError
+from wrappers.settings import ABOUT, Settings
 
 __all__ = [
     "EFFORTS",
+    "NO_LIMIT",
     "Method",
+    "best_method",
     "choose_method",
     "frugal_options",
     "peak_options",
     "require_program",
+    "search_arguments",
+    "search_values",
 ]
 
 XGANDALF_EFFORTS = {
@@ -67,6 +73,9 @@ OLD_NEEDED = (
 SECONDS_A_FRAME = {"xgandalf": 2.0, "asdf": 2.0, "taketwo": 2.0}
 """A crystal takes 0.05 to 0.3 s. A list of 500 noise peaks takes asdf 5 s and more: settings that
 make such lists are not worth waiting for."""
+
+NO_LIMIT = 100_000
+"""Pixels, beyond any detector. CrystFEL takes 0 for no limit only since 0.12, others never."""
 
 OLDEST = (0, 9, 1)
 IMAGES_OPTIONAL = (0, 10)
@@ -148,7 +157,7 @@ def choose_method(
     """
     if effort not in EFFORTS:
         raise InputError(f"the effort is {effort!r}, but must be one of {', '.join(EFFORTS)}")
-    method = method or _best_method(program)
+    method = method or best_method(program)
     name = f"CrystFEL {program.version}, {method}"
     if options is not None:
         name = " ".join([name, *options])
@@ -177,6 +186,24 @@ def peak_options(program: CrystfelProgram) -> tuple[str, ...]:
     return needed
 
 
+def search_values(settings: Settings) -> dict[str, Any]:
+    """Return the settings of a peak search and of a hit by field, a missing limit written out."""
+    return {
+        name: NO_LIMIT if about.zero and not getattr(settings, name) else getattr(settings, name)
+        for name, about in ABOUT.items()
+        if about.option
+    }
+
+
+def search_arguments(settings: Settings) -> list[str]:
+    """Return the options that make ``indexamajig`` find the same peaks.
+
+    Every one is explicit, because CrystFEL's defaults changed between versions. The camera
+    length and the detector shift are not among them: they stand in the geometry file.
+    """
+    return [f"--{ABOUT[name].option}={value}" for name, value in search_values(settings).items()]
+
+
 def takes_no_images(program: CrystfelProgram) -> bool:
     """Whether it can do with peaks alone."""
     return program.release >= IMAGES_OPTIONAL
@@ -187,7 +214,14 @@ def frugal_options(program: CrystfelProgram) -> list[str]:
     return program.supported(FRUGAL)
 
 
-def _best_method(program: CrystfelProgram) -> str:
+def best_method(program: CrystfelProgram) -> str:
+    """Return the best indexing method that a program offers.
+
+    Raises
+    ------
+    ProgramError
+        If it offers none.
+    """
     if not program.indexers:
         raise ProgramError(
             f"CrystFEL {program.version} at {program.path} offers no indexing method: install "

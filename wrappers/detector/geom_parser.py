@@ -2,108 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wrappers.detector.geom_fields import (
+    DATA_LIMITS,
+    FIELDS,
+    LAB_LIMITS,
+    NO_USE,
+    canonical,
+    pixels,
+    unknown_mask,
+)
 from wrappers.detector.geom_text import (
     Statement,
     energy,
     length,
     mask_path,
-    number,
+    name,
     split_lines,
     statements,
-    vector,
-    whole,
 )
 from wrappers.detector.panels import BadRegion, Header, MaskSource, Panel
 from wrappers.errors import InputError
 
 __all__ = ["ParsedGeometry", "parse_geometry"]
 
-_LAB_LIMITS = ("min_x", "max_x", "min_y", "max_y")
-_DATA_LIMITS = ("min_fs", "max_fs", "min_ss", "max_ss")
-_REQUIRED = (*_DATA_LIMITS, "corner_x", "corner_y", "fs", "ss", "res")
-_OLD_MASK_KEYS = {
-    "mask": "mask0_data",
-    "mask_file": "mask0_file",
-    "mask_good": "mask0_goodbits",
-    "mask_bad": "mask0_badbits",
-}
-
-
-def _path(text: str) -> str:
-    if not text.startswith("/"):
-        raise ValueError("must be a path inside the data file, beginning with '/'")
-    return text
-
-
-def _name(text: str) -> str:
-    if not text:
-        raise ValueError("must not be empty")
-    return text
-
-
-def _bits(text: str) -> int:
-    bits = int(text, 16) if re.fullmatch(r"0[xX][0-9a-fA-F]{1,16}", text) else whole(text)
-    if not 0 <= bits < 2**32:
-        raise ValueError("must be a bit mask of 32 bits, such as 0xffff")
-    return bits
-
-
-def _truth(text: str) -> bool:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    return number(text) != 0
-
-
-def _index(text: str) -> int:
-    value = whole(text)
-    if value < 0:
-        raise ValueError("must not be negative")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = number(text)
-    if value <= 0:
-        raise ValueError("must be above 0")
-    return value
-
-
-def _dimension(text: str) -> int | str:
-    if text in ("%", "ss", "fs"):
-        return text
-    if not re.fullmatch(r"\d{1,9}", text):
-        raise ValueError("must be '%', 'ss', 'fs' or an index")
-    return int(text)
-
-
-_FIELDS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(_DATA_LIMITS, _index),
-    "corner_x": number,
-    "corner_y": number,
-    "coffset": number,
-    "fs": vector,
-    "ss": vector,
-    "res": _positive,
-    "clen": lambda text: length(text, header_factor=1e-3),
-    "data": _name,
-    "adu_per_photon": _positive,
-    "adu_per_eV": _positive,
-    "max_adu": number,
-    "no_index": _truth,
-    "mask_edge_pixels": _index,
-    **{f"mask{i}_data": _path for i in range(8)},
-    **{f"mask{i}_file": _name for i in range(8)},
-    **{f"mask{i}_{kind}bits": _bits for i in range(8) for kind in ("good", "bad")},
-    **{f"flag_{kind}": number for kind in ("lessthan", "morethan", "equal")},
-    **{f"dim{i}": _dimension for i in range(16)},
-}
-"""How each field of a panel is read; any other is ignored, as CrystFEL does."""
+_REQUIRED = (*DATA_LIMITS, "corner_x", "corner_y", "fs", "ss", "res")
+_ENERGY_KEYS = ("photon_energy", "wavelength", "electron_voltage")
 
 
 @dataclass
@@ -121,6 +48,8 @@ class ParsedGeometry:
         In eV.
     shifts : list of 2 of float or Header
         ``detector_shift_x`` and ``detector_shift_y`` in metres.
+    notes : list of str
+        What has no effect, or another than its writer may have thought, a sentence each.
     """
 
     panels: list[Panel] = field(default_factory=list)
@@ -128,6 +57,7 @@ class ParsedGeometry:
     clen_header: Header | None = None
     photon_energy: float | Header | None = None
     shifts: list[float | Header] = field(default_factory=lambda: [0.0, 0.0])
+    notes: list[str] = field(default_factory=list)
 
 
 def parse_geometry(path: Path) -> ParsedGeometry:
@@ -136,39 +66,60 @@ def parse_geometry(path: Path) -> ParsedGeometry:
     Raises
     ------
     InputError
-        If it cannot be read, if a line is not understood, or if something that every panel
-        needs is missing. Unknown fields are ignored.
+        If it cannot be read, if a line is not understood, if something that every panel needs
+        is missing, or if a line of a mask, or a default below the panels, has no effect. Other
+        unknown fields are noted.
     """
     parsed = ParsedGeometry()
     defaults: dict[str, Any] = {"dim0": "ss", "dim1": "fs", "flags": ()}
     panels: dict[str, dict[str, Any]] = {}
     regions: dict[str, dict[str, Any]] = {}
     clen: float | Header | None = None
+    unused: list[Statement] = []
+    unknown: list[Statement] = []
     for statement in statements(split_lines(path), path):
+        key = canonical(statement.key)
         try:
+            name(statement.owner or "top level")
             if statement.of_bad_region:
-                _set_region(regions.setdefault(statement.owner, {}), statement)
+                region = regions.setdefault(statement.owner, {})
+                known = _set_region(region, statement)
             elif statement.owner:
+                if statement.owner not in panels:
+                    unused = []
                 # A panel takes the defaults that stand when it is first mentioned.
-                _set_field(panels.setdefault(statement.owner, dict(defaults)), statement)
-            elif statement.key in ("photon_energy", "wavelength"):
-                parsed.photon_energy = energy(statement.key, statement.value)
-            elif statement.key in ("detector_shift_x", "detector_shift_y"):
-                parsed.shifts[statement.key.endswith("y")] = length(statement.value)
-            elif statement.key == "clen":
+                panel = panels.setdefault(statement.owner, dict(defaults))
+                known = _set_field(panel, key, statement)
+            elif key in _ENERGY_KEYS:
+                parsed.photon_energy, known = energy(key, statement.value), True
+            elif key in ("detector_shift_x", "detector_shift_y"):
+                parsed.shifts[key.endswith("y")], known = length(statement.value), True
+            elif key == "clen":
                 # The one field that holds for the panels before it, too.
-                clen = _FIELDS["clen"](statement.value)
+                clen, known = FIELDS["clen"](statement.value), True
             else:
-                _set_field(defaults, statement)
+                known = _set_field(defaults, key, statement)
+                if known:
+                    unused.append(statement)
         except ValueError as error:
             if isinstance(error, InputError):
                 raise
             statement.fail(path, str(error))
+        if not known and not NO_USE.fullmatch(key):
+            unknown.append(statement)
     if not panels:
         raise InputError(
             f"{path} describes no panel: is it a CrystFEL geometry file "
             "(with lines such as 'p0/min_fs = 0')?"
         )
+    if unused:
+        raise InputError(
+            f"{path}: {_listed(unused)} below the panels and so without effect, because a "
+            "default holds for the panels after it (CrystFEL refuses such a file): move it above "
+            "the first panel"
+        )
+    if unknown:
+        parsed.notes.append(f"{path}: unknown and without effect: {_listed(unknown, '')}")
     lengths = {fields.setdefault("clen", clen) for fields in panels.values()}
     headers = [value for value in lengths if isinstance(value, Header)]
     if headers and len(lengths) > 1:
@@ -177,45 +128,66 @@ def parse_geometry(path: Path) -> ParsedGeometry:
             "and the differences in coffset"
         )
     parsed.clen_header = headers[0] if headers else None
-    parsed.panels = [_panel(name, fields, path) for name, fields in panels.items()]
+    parsed.panels = [_panel(owner, fields, path) for owner, fields in panels.items()]
     _require_equal_placeholders(parsed.panels, path)
-    parsed.bad_regions = [_region(name, limits, path) for name, limits in regions.items()]
-    for region in parsed.bad_regions:
-        if region.panel and region.panel not in panels:
+    for owner, limits in regions.items():
+        region_read = _region(owner, limits, path)
+        if region_read.panel and region_read.panel not in panels:
             raise InputError(
-                f"{path}: the bad region {region.name} is on panel {region.panel!r}, "
+                f"{path}: the bad region {owner} is on panel {region_read.panel!r}, "
                 "which the file does not describe: correct the name"
             )
+        parsed.bad_regions.append(region_read)
     return parsed
 
 
-def _set_field(fields: dict[str, Any], statement: Statement) -> None:
-    key = _OLD_MASK_KEYS.get(statement.key, statement.key)
-    read = _FIELDS.get(key)
+def _listed(found: list[Statement], verb: str = " stand", most: int = 5) -> str:
+    """Name statements with their lines."""
+    texts = [f"{each.name} (line {each.line + 1})" for each in found[:most]]
+    texts += [f"and {len(found) - most} more"] * (len(found) > most)
+    return ", ".join(texts) + (verb + "s" * (len(found) == 1) if verb else "")
+
+
+def _set_field(fields: dict[str, Any], key: str, statement: Statement) -> bool:
+    """Set a field of a panel or a default; return whether there is such a field."""
+    if fault := unknown_mask(key):
+        raise ValueError(fault)
+    read = FIELDS.get(key)
     if read is None:
-        return
+        return False
     value = read(statement.value)
     if key.startswith("flag_"):
         fields["flags"] = (*fields["flags"], (key.removeprefix("flag_"), value))
-        return
+        return True
     if key.startswith("adu_per_"):
         fields.pop("adu_per_eV", None)
         fields.pop("adu_per_photon", None)
     fields[key] = value
+    return True
 
 
-def _set_region(limits: dict[str, Any], statement: Statement) -> None:
+def _set_region(limits: dict[str, Any], statement: Statement) -> bool:
+    """Set a limit of a bad region; return whether there is such a field."""
     if statement.key == "panel":
         limits["panel"] = statement.value
-    elif statement.key in _LAB_LIMITS or statement.key in _DATA_LIMITS:
-        limits[statement.key] = number(statement.value)
+    elif statement.key in LAB_LIMITS or statement.key in DATA_LIMITS:
+        limits[statement.key] = pixels(statement.value)
+    elif fault := unknown_mask(statement.key):
+        raise ValueError(fault)
+    elif canonical(statement.key) in FIELDS:
+        raise ValueError(
+            "describes a panel, but what begins with 'bad' is a bad region: rename the panel"
+        )
+    else:
+        return False
+    return True
 
 
 def _region(name: str, limits: dict[str, Any], path: Path) -> BadRegion:
-    in_lab = any(key in limits for key in _LAB_LIMITS)
-    if in_lab and any(key in limits for key in _DATA_LIMITS):
+    in_lab = any(key in limits for key in LAB_LIMITS)
+    if in_lab and any(key in limits for key in DATA_LIMITS):
         raise InputError(f"{path}: the bad region {name} mixes x/y and fs/ss limits: keep one kind")
-    keys = _LAB_LIMITS if in_lab else _DATA_LIMITS
+    keys = LAB_LIMITS if in_lab else DATA_LIMITS
     missing = [key for key in keys if key not in limits]
     if missing:
         raise InputError(f"{path}: the bad region {name} lacks {', '.join(missing)}: add it")
@@ -232,7 +204,7 @@ def _panel(name: str, fields: dict[str, Any], path: Path) -> Panel:
     clen = fields["clen"]
     panel = Panel(
         name=name,
-        **{key: fields[key] for key in _DATA_LIMITS},
+        **{key: fields[key] for key in DATA_LIMITS},
         fs_vector=fields["fs"],
         ss_vector=fields["ss"],
         corner_x=fields["corner_x"],
@@ -277,11 +249,21 @@ def _masks(name: str, fields: dict[str, Any], path: Path) -> tuple[MaskSource, .
     for i in range(8):
         data, file = fields.get(f"mask{i}_data"), fields.get(f"mask{i}_file")
         good, bad = fields.get(f"mask{i}_goodbits", 0), fields.get(f"mask{i}_badbits", 0)
-        if data is None and file is not None:
-            raise InputError(f"{path}: panel {name} has mask{i}_file, but no mask{i}_data: add it")
-        if data is not None and (good or bad):
-            resolved = None if file is None else mask_path(file, path.parent)
-            masks.append(MaskSource(data, resolved, good, bad))
+        if data is None and (file is not None or good or bad):
+            what = "file" if file is not None else "goodbits" if good else "badbits"
+            raise InputError(
+                f"{path}: panel {name} has mask{i}_{what}, but no mask{i}_data: add it, or "
+                "nothing is masked"
+            )
+        if data is None:
+            continue
+        if not (good or bad):
+            raise InputError(
+                f"{path}: panel {name} has mask{i}_data = {data}, but no bits of it that are good "
+                f"or bad, so that it masks nothing: add mask{i}_badbits = 0xffff, or remove it"
+            )
+        resolved = None if file is None else mask_path(file, path.parent)
+        masks.append(MaskSource(data, resolved, good, bad))
     return tuple(masks)
 
 

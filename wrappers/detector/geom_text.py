@@ -7,13 +7,14 @@ from ``;`` on. What the keys mean is `geom_parser`'s business.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from wrappers.detector.panels import HC, Header
+from wrappers.detector.panels import Header, Law
 from wrappers.errors import InputError
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "energy",
     "length",
     "mask_path",
+    "name",
     "number",
+    "offset",
     "split_lines",
     "statements",
     "vector",
@@ -37,7 +40,12 @@ _TERM = re.compile(rf"([+-]?)({_UNSIGNED})?([xyz])")
 _VECTOR = re.compile(rf"[+-]?(?:{_UNSIGNED})?[xyz](?:[+-](?:{_UNSIGNED})?[xyz])*")
 LENGTH_UNITS = {"m": 1.0, "mm": 1e-3}
 _ENERGY_UNITS = {"eV": 1.0, "keV": 1e3, "MeV": 1e6}
+_VOLTAGE_UNITS = {"V": 1.0, "kV": 1e3}
 _WAVELENGTH_UNITS = {"A": 1.0, "m": 1e10}
+_QUANTITY = re.compile(rf"([+-]?{_UNSIGNED})\s*([A-Za-z]*)")
+_HEADER = re.compile(r"(/\S+|[A-Za-z_%][^\s/]*/\S+)(?:\s+(\S+))?")
+LONGEST_NAME = 200
+"""Characters of a name; HDF5 and the file systems take little more."""
 MASK_FILE = re.compile(r"(?:mask[0-7]?|saturation_map)_file")
 
 
@@ -66,14 +74,22 @@ class Statement:
         """Whether it describes a bad region rather than a panel or a default."""
         return self.owner.startswith("bad")
 
+    @property
+    def name(self) -> str:
+        """The key with its owner, as the file has it."""
+        text = f"{self.owner}/{self.key}" if self.owner else self.key
+        return text if len(text) <= 60 else f"{text[:60]}…"
+
     def fail(self, source: Path, fault: str) -> NoReturn:
         """Raise an `InputError` that names the file, the line and the field."""
-        name = f"{self.owner}/{self.key}" if self.owner else self.key
-        raise InputError(f"{source}, line {self.line + 1}: {name} = {self.value!r} {fault}")
+        value = self.value if len(self.value) <= 60 else f"{self.value[:60]}…"
+        raise InputError(f"{source}, line {self.line + 1}: {self.name} = {value!r} {fault}")
 
 
 def split_lines(path: Path) -> list[str]:
-    """Return a geometry file's lines with their ends, so that joining them gives the file.
+    """Return a geometry file's lines with their ends; joined they are the file.
+
+    But for a byte-order mark, which is left out.
 
     Raises
     ------
@@ -86,6 +102,8 @@ def split_lines(path: Path) -> list[str]:
         raise InputError(
             f"the geometry file {path} cannot be read ({error.strerror}): check its name"
         ) from None
+    # Editors put a byte-order mark there, at which CrystFEL stumbles.
+    text = text.removeprefix("\ufeff")
     return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text)
 
 
@@ -148,27 +166,47 @@ def length(text: str, header_factor: float = 1.0) -> float | Header:
     A bare number is in metres; a bare header path is in units of `header_factor` metres.
     ValueError if the text is neither.
     """
-    return _quantity(text, LENGTH_UNITS, 1.0, header_factor, Header)
+    return _quantity(text, LENGTH_UNITS, 1.0, Header, header_factor)
+
+
+def offset(text: str) -> float:
+    """Return a ``coffset`` in metres; ValueError if it is no number or in another unit.
+
+    CrystFEL reads the number and nothing behind it, so that no other unit would be heeded.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2] not in ("", "m"):
+        raise ValueError("must be a plain number, in metres")
+    return number(match[1])
 
 
 def energy(key: str, text: str) -> float | Header:
-    """Return the photon energy in eV that ``photon_energy`` or ``wavelength`` states.
+    """Return the photon energy in eV that a geometry states, or the header that holds it.
 
-    ValueError if there is none, or if a wavelength has no unit.
+    Parameters
+    ----------
+    key : str
+        "photon_energy", "wavelength", or "electron_voltage": then it is the energy of photons of
+        the electrons' wavelength.
+    text : str
+
+    Raises
+    ------
+    ValueError
+        If there is none, or if it has no unit where CrystFEL wants one.
     """
+    law: Law
     if key == "photon_energy":
-        value = _quantity(text, _ENERGY_UNITS, 1.0, 1.0, Header)
+        units, law, bare = _ENERGY_UNITS, "proportional", 1.0
+    elif key == "wavelength":
+        units, law, bare = _WAVELENGTH_UNITS, "reciprocal", None
     else:
-        value = _quantity(
-            text,
-            _WAVELENGTH_UNITS,
-            math.nan,
-            math.nan,
-            lambda path, factor: Header(path, HC / factor, reciprocal=True),
-        )
-        if not isinstance(value, Header):
-            value = HC / value if value else 0.0
-    if not isinstance(value, Header) and not (0 < value < math.inf):
+        units, law, bare = _VOLTAGE_UNITS, "electrons", None
+    value = _quantity(text, units, bare, lambda path, factor: Header(path, factor, law), bare)
+    if isinstance(value, Header):
+        return value
+    value = Header("", 1.0, law).convert(value)
+    if not 0 < value < math.inf:
         raise ValueError("must be above 0")
     return value
 
@@ -176,18 +214,32 @@ def energy(key: str, text: str) -> float | Header:
 def _quantity(
     text: str,
     units: dict[str, float],
-    number_factor: float,
-    header_factor: float,
+    number_factor: float | None,
     header: Callable[[str, float], Header],
+    header_factor: float | None,
 ) -> float | Header:
-    """Read ``value [unit]`` or ``/path [unit]``; a factor of NaN says that a unit is needed."""
-    token, _, unit = text.partition(" ")
-    unit = unit.strip()
-    is_header = token.startswith("/")
-    factor = units.get(unit) if unit else (header_factor if is_header else number_factor)
-    if factor is None or math.isnan(factor):
+    """Read ``value [unit]`` or ``/path [unit]``; a factor of None says that a unit is needed."""
+    plain = _QUANTITY.fullmatch(text)
+    match = plain or _HEADER.fullmatch(text)
+    if match is None:
+        hint = "; a comment begins with ';'" if "#" in text else ""
+        raise ValueError(f"must be a plain number and its unit, or the path of a header{hint}")
+    token, unit = match[1], match[2]
+    factor = units.get(unit) if unit else (number_factor if plain else header_factor)
+    if factor is None:
         raise ValueError(f"must end in a unit, one of {', '.join(units)}")
-    return header(token, factor) if is_header else number(token) * factor
+    if plain:
+        return number(token) * factor
+    return header("/" + name(token).lstrip("/"), factor)
+
+
+def name(text: str) -> str:
+    """Return a name of something in a file; ValueError if there is none, or a monstrous one."""
+    if not text:
+        raise ValueError("must not be empty")
+    if len(text) > LONGEST_NAME or not text.isprintable():
+        raise ValueError(f"must be a printable name of at most {LONGEST_NAME} characters")
+    return text
 
 
 def mask_path(name: str, folder: Path) -> str:
@@ -197,4 +249,5 @@ def mask_path(name: str, folder: Path) -> str:
     """
     beside = (folder / name).absolute()
     here = Path(name).absolute()
-    return str(here if here.exists() and not beside.exists() else beside)
+    # Unlike Path.exists this takes any name.
+    return str(here if os.path.exists(here) and not os.path.exists(beside) else beside)

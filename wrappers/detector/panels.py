@@ -12,19 +12,36 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from wrappers.errors import InputError
 
-__all__ = ["HC", "MODULE", "BadRegion", "Block", "Header", "MaskSource", "Panel", "lay_out"]
+__all__ = [
+    "HC",
+    "MODULE",
+    "BadRegion",
+    "Block",
+    "Header",
+    "Law",
+    "MaskSource",
+    "Panel",
+    "lay_out",
+]
 
 HC = 12398.4198
 """Planck's constant times the speed of light, in eV Å."""
+
+ELECTRON_MASS = 510998.95
+"""In eV."""
 
 MODULE = "module"
 """The dimension of a block that is folded into ss."""
 
 MAX_PIXELS = 2**30
 """A slab beyond this is taken for a mistake in the geometry file."""
+
+
+Law = Literal["proportional", "reciprocal", "electrons"]
 
 
 @dataclass(frozen=True)
@@ -36,20 +53,30 @@ class Header:
     path : str
         Of the data set in the data file.
     factor : float
-        The value wanted (m, or eV) is the stored number times this …
-    reciprocal : bool
-        … or, where a wavelength is stored and an energy wanted, this divided by the number.
+        Of the stored number's unit: metres, eV, Å or V.
+    law : str
+        What the stored number is to the value wanted (m, or eV): "proportional"; "reciprocal",
+        a wavelength where an energy is wanted; "electrons", their voltage where the energy of
+        photons of the same wavelength is wanted.
     """
 
     path: str
     factor: float
-    reciprocal: bool = False
+    law: Law = "proportional"
 
     def convert(self, stored: float) -> float:
-        """Return the value wanted; infinite where a stored wavelength is 0."""
-        if self.reciprocal:
-            return self.factor / stored if stored else math.inf
-        return self.factor * stored
+        """Return the value wanted; infinite where a stored wavelength is 0, NaN where none."""
+        number = self.factor * stored
+        if self.law == "proportional":
+            return number
+        wavelength = electron_wavelength(number) if self.law == "electrons" else number
+        return HC / wavelength if wavelength else math.inf
+
+
+def electron_wavelength(voltage: float) -> float:
+    """Return the relativistic wavelength in Å of electrons; NaN below 0 V."""
+    momentum_squared = voltage * (voltage + 2 * ELECTRON_MASS)
+    return HC / math.sqrt(momentum_squared) if voltage > 0 else math.nan
 
 
 @dataclass(frozen=True)

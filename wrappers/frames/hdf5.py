@@ -90,6 +90,13 @@ class HDF5Files:
             closing.close()
         return file
 
+    def close(self) -> None:
+        """Close the files; one that is needed later is opened again."""
+        if self._pid == os.getpid():
+            for file in self._files.values():
+                file.close()
+        self._forget()
+
     def dataset(self, path: str, name: str, field: str) -> h5py.Dataset:
         """Return a numeric data set.
 

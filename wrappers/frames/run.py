@@ -11,10 +11,7 @@ import copy
 import math
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-
-import numpy as np
 
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import Header
@@ -22,16 +19,16 @@ from wrappers.errors import InputError
 from wrappers.frames.events import find_events, read_list
 from wrappers.frames.frame import Frame, Mask
 from wrappers.frames.hdf5 import is_hdf5
+from wrappers.frames.source import FrameSource
 from wrappers.frames.stored import Place, StoredFrames
-from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.masks import flag_values
 
-__all__ = ["Run"]
+__all__ = ["HDF5_SUFFIXES", "Run"]
 
-_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs", ".nexus")
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs", ".nexus")
 
 
-class Run:
+class Run(FrameSource):
     """The frames of a run; `Run.open` makes one.
 
     ``len(run)`` is their number and ``run[i]`` reads one of them. A run can be pickled, and used
@@ -41,15 +38,7 @@ class Run:
     ----------
     geometry : Geometry
     names : sequence of (file, event)
-
-    Attributes
-    ----------
-    bad_pixels : BadPixelMap or None
-        What is known of the detector's pixels, of `with_bad_pixels`. The frames' own masks do not
-        have it: settings say what to make of it.
     """
-
-    bad_pixels: BadPixelMap | None = None
 
     def __init__(self, geometry: Geometry, names: Sequence[tuple[str, str]]) -> None:
         self.geometry = geometry
@@ -86,7 +75,7 @@ class Run:
             raise InputError(f"{path} does not exist: check its name")
         if path.is_dir():
             raise InputError(f"{path} is a folder: give an HDF5 file in it, or a list of files")
-        if is_hdf5(path) or path.suffix.lower() in _HDF5_SUFFIXES:
+        if is_hdf5(path) or path.suffix.lower() in HDF5_SUFFIXES:
             wanted = [
                 (str(path.absolute()), event) for event in ([""] if events is None else events)
             ]
@@ -110,7 +99,9 @@ class Run:
         run._stored.static_mask(*names[0])
         return run
 
-    def __len__(self) -> int:
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
         return len(self._names)
 
     def __getitem__(self, index: int) -> Frame:
@@ -177,18 +168,9 @@ class Run:
         run._names = tuple(self._names[i] for i in indices)
         return run
 
-    def with_bad_pixels(self, bad_pixels: BadPixelMap | None) -> Run:
-        """Return the same run with a map of the bad pixels, for settings that need one."""
-        run = copy.copy(self)
-        run.bad_pixels = bad_pixels
-        return run
-
-    @cached_property
-    def nominal_clen(self) -> float:
-        """Median of the frames' camera lengths, in metres."""
-        if self.geometry.clen_header is None:
-            return self.geometry.camera_length()
-        return float(np.median([self.camera_length(i) for i in range(len(self))]))
+    def close(self) -> None:
+        """Close the files; a frame that is read later opens them again."""
+        self._stored.files.close()
 
     def photon_energy(self, index: int) -> float:
         """Return a frame's photon energy in eV.

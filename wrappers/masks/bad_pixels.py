@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.peakfinding.kernel_arguments import flat
 from wrappers.peakfinding.peakfinder8 import PeakFinder
@@ -70,7 +70,7 @@ def spread_frames(n_frames: int, most: int = MOST_FRAMES) -> list[int]:
 
 
 def find_bad_pixels(
-    run: Run,
+    run: FrameSource,
     frames: Sequence[int] | None = None,
     *,
     progress: Callable[[int], None] = lambda done: None,
@@ -82,7 +82,7 @@ def find_bad_pixels(
 
     Parameters
     ----------
-    run : Run
+    run : FrameSource
     frames : sequence of int, optional
         Up to `MOST_FRAMES` of them, evenly spread, are read; by default of the whole run.
     progress : callable, optional

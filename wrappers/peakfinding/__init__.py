@@ -5,9 +5,3 @@
 `radial_layout`, `ring_order`, `ring_limits`, `ring_tails`, `peak_regions`, `peak_measurement` and
 `robust_statistics`, all of them on top of `vectors`.
 """
-
-from pathlib import Path
-
-from wrappers.peakfinding.stale_kernels import drop_stale_kernels
-
-drop_stale_kernels(Path(__file__).parent)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.frame import Frame
+from wrappers.peak_finders import PEAK_FINDERS, PeakFinderKind
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
 from wrappers.peakfinding.peak_batch import Finder, Prepared
-from wrappers.peakfinding.peakfinder8 import PeakFinder
-from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
@@ -17,33 +16,37 @@ __all__ = ["NamedFinder"]
 
 
 class NamedFinder:
-    """Finds the peaks of frames of one geometry with the finder that each settings names.
+    """Finds the peaks of frames of one geometry with the finder that each parameter set names.
 
     Parameters
     ----------
     geometry : Geometry
+    kinds : mapping of str to PeakFinderKind, optional
+        The finders by their names; by default all that are registered now. They travel with
+        this one to worker processes, which do not know what was registered elsewhere.
 
     Notes
     -----
     A finder is made when it is first asked for. Several threads may use this one at once.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(
+        self, geometry: Geometry, kinds: Mapping[str, PeakFinderKind] | None = None
+    ) -> None:
         self._geometry = geometry
+        self._kinds = dict(PEAK_FINDERS.items() if kinds is None else kinds)
         self._made: dict[str, Finder] = {}
 
-    def __reduce__(self) -> tuple[type[NamedFinder], tuple[Geometry]]:
-        return NamedFinder, (self._geometry,)
+    def __reduce__(self) -> tuple[type[NamedFinder], tuple[Geometry, dict[str, PeakFinderKind]]]:
+        return NamedFinder, (self._geometry, self._kinds)
 
     def of(self, settings: Settings) -> Finder:
         """Return the finder that the settings name."""
-        if settings.peaks not in self._made:
-            robust = settings.peaks == "robust"
+        name = settings.peak_finder
+        if name not in self._made:
             # Two threads at once may make it twice, which does no harm.
-            self._made[settings.peaks] = (RobustPeakFinder if robust else PeakFinder)(
-                self._geometry
-            )
-        return self._made[settings.peaks]
+            self._made[name] = self._kinds[name].make(self._geometry)
+        return self._made[name]
 
     def find(self, frame: Frame, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
         """Return the peaks of a frame.
@@ -73,8 +76,8 @@ class _NamedFrame:
     ) -> list[PeakList]:
         """Return what the finders' `find` does for each settings."""
         lists: dict[int, PeakList] = {}
-        for name in dict.fromkeys(each.peaks for each in settings):
-            group = {i: each for i, each in enumerate(settings) if each.peaks == name}
+        for name in dict.fromkeys(each.peak_finder for each in settings):
+            group = {i: each for i, each in enumerate(settings) if each.peak_finder == name}
             if name not in self._prepared:
                 finder = self._finder.of(settings[next(iter(group))])
                 self._prepared[name] = finder.prepare(self._frame, self._min_snr)

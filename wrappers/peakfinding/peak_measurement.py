@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from wrappers.peakfinding.compiling import inlined, inner_kernel
 from wrappers.peakfinding.peak_regions import (
     ONE,
     join_regions,
@@ -27,6 +27,7 @@ from wrappers.peakfinding.vectors import (
     lanes_of,
     no_pixels,
     no_wide_pixels,
+    nothing_like,
     prefetch,
     total_sums,
 )
@@ -45,7 +46,7 @@ AHEAD = 10
 """A region's memory is asked for so many regions before it is needed."""
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progress, peaks):
     """Join bright pixels to regions and write those that are peaks, by panel and raster.
 
@@ -107,7 +108,7 @@ def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progr
         )
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _ask_for_memory(data, ring, width, reach, region_ss, region_fs, first, stop):
     """Prefetch what `_measure_batch` will read for a region."""
     p = np.int64(region_ss[first]) * width + region_fs[first]
@@ -120,7 +121,7 @@ def _ask_for_memory(data, ring, width, reach, region_ss, region_fs, first, stop)
             prefetch(data, row + reach // 2)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _measure_batch(data, layout, search, limits, closed, disc, n_regions, regions, peaks, n_peaks):
     """Write the rows of those regions that are peaks; return the new number of peaks."""
     ring, width, panels = layout
@@ -176,7 +177,7 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
     return n_peaks
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _add_up(data, ring, width, mean, region_ss, region_fs, first, stop, panel):
     """Return where the background of a region is, and what its peak is made of.
 
@@ -212,13 +213,13 @@ def _add_up(data, ring, width, mean, region_ss, region_fs, first, stop, panel):
     return int(centre_ss) + panel[0], int(centre_fs) + panel[2], totals
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _is_narrow(reach):
     """Whether a row of a disc is one piece of `LANES` pixels."""
     return 2 * reach <= LANES
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _disc(reach, height, width, n_lanes):
     """Return a disc as pieces of rows.
 
@@ -254,14 +255,14 @@ def _disc(reach, height, width, n_lanes):
     return offset, column, lanes, per_row, tall
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _lanes_between(first, stop, n_lanes):
     """Return the bits from `first` to before `stop`, of those of so many lanes."""
     before, after = min(max(first, 0), n_lanes), min(max(stop, 0), n_lanes)
     return (ONE << np.uint64(after)) - ONE & ~((ONE << np.uint64(before)) - ONE)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _background(sums, data, closed, ss, fs, width, reach, disc, panel):
     """Return number, sum, sum of squares and largest (or 0) of the background around a pixel.
 
@@ -280,7 +281,7 @@ def _background(sums, data, closed, ss, fs, width, reach, disc, panel):
     return _border_disc_sums(sums, data, closed, ss, fs, centre, disc, panel)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _disc_sums(sums, data, closed, centre, disc):
     """Return number, sum, sum of squares and largest (or 0) of a disc's background pixels.
 
@@ -293,7 +294,7 @@ def _disc_sums(sums, data, closed, centre, disc):
     return total_sums(sums)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _border_disc_sums(sums, data, closed, ss, fs, centre, disc, panel):
     """Do as `_disc_sums` with the pixels on the panel, and for discs of any size."""
     offset, column, lanes, per_row, n_above = disc
@@ -302,7 +303,7 @@ def _border_disc_sums(sums, data, closed, ss, fs, centre, disc, panel):
     stop = min(panel[1] + 1 - ss + n_above, 2 * n_above) * per_row
     n, total, squares, largest = 0, 0.0, 0.0, np.float32(0)
     for some in range(first, stop, AT_ONCE):
-        part = sums
+        part = nothing_like(sums)
         for k in range(some, min(some + AT_ONCE, stop)):
             here = fs + column[k]
             chosen = lanes[k] & _lanes_between(panel[2] - here, panel[3] + 1 - here, n_lanes)
@@ -318,7 +319,7 @@ def _border_disc_sums(sums, data, closed, ss, fs, centre, disc, panel):
     return n, total, squares, largest
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _mean_and_sigma(sums):
     """Return mean and standard deviation; the latter is -1 where there are no pixels."""
     n, total, squares, _ = sums

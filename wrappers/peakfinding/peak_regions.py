@@ -7,9 +7,9 @@ neighbour, are passed over a word at a time.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel
 from wrappers.peakfinding.vectors import (
     BITS,
     bits_at,
@@ -47,7 +47,7 @@ def no_bits(n_pixels: int) -> NDArray[np.uint64]:
     return np.zeros(n_pixels // BITS + BITS + 2, np.uint64)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pack_unusable(mask, bits):
     """Set the bits of the pixels that are not usable.
 
@@ -67,7 +67,7 @@ def pack_unusable(mask, bits):
             set_bit(bits, p)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pack_outside(radius, min_res, max_res, bits):
     """Set the bits of the pixels that are not strictly between two radii; clear the others."""
     lower, upper = np.float32(min_res), np.float32(max_res)
@@ -80,7 +80,7 @@ def pack_outside(radius, min_res, max_res, bits):
             set_bit(bits, p)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def join_pixels(bright, width, panels, min_pix_count, max_pix_count, free):
     """Join bright pixels to regions, without looking at their values.
 
@@ -115,7 +115,7 @@ def join_pixels(bright, width, panels, min_pix_count, max_pix_count, free):
     return start[: n + 1], pixel, owner[:n]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def room_for_regions(most, most_pixels):
     """Return memory for so many regions.
 
@@ -126,7 +126,7 @@ def room_for_regions(most, most_pixels):
     return start, owner, np.empty(most_pixels, np.int32), np.empty(most_pixels, np.int32)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def join_regions(free, possible, width, panels, sizes, ready, reach, position, regions):
     """Take the next regions of permitted size, and their pixels out of the free ones.
 
@@ -202,7 +202,7 @@ def join_regions(free, possible, width, panels, sizes, ready, reach, position, r
     return n_regions
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _last_row(ss, first, n):
     """Return the last row of a region."""
     last = 0
@@ -211,14 +211,14 @@ def _last_row(ss, first, n):
     return last
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _put_back(free, width, ss, fs, first, n):
     """Free a region's pixels, to be taken later."""
     for k in range(first, first + n):
         set_bit(free, np.int64(ss[k]) * width + fs[k])
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _between(word, left, right):
     """Return the bits of a word that are those of pixels from `left` to before `right`."""
     p = word * BITS
@@ -230,7 +230,7 @@ def _between(word, left, right):
     return bits
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def possible_seeds(free, width, least, room):
     """Return the bits of pixels whose region may have so many pixels.
 
@@ -263,7 +263,7 @@ def possible_seeds(free, width, least, room):
     return seeds
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _neighbours(bits, k, width):
     """Return which pixels of a word have a neighbour, and which have two."""
     one = two = np.uint64(0)
@@ -274,7 +274,7 @@ def _neighbours(bits, k, width):
     return one, two
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _fill_patch(bits, row, column, panel, width, ss, fs, first):
     """Do as `_fill` with the bits around a pixel in one word; return 0 if the region is larger.
 
@@ -317,7 +317,7 @@ def _fill_patch(bits, row, column, panel, width, ss, fs, first):
     return n - first
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _fill(bits, row, column, panel, width, ss, fs, first):
     """Take all bright pixels joined to one by edge or corner; return their number."""
     p = row * width + column
@@ -342,19 +342,19 @@ def _fill(bits, row, column, panel, width, ss, fs, first):
     return n - first
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _word(bits, k, by):
     """Return 64 bits from a word and the next."""
     return bits[k] >> by | bits[k + np.uint64(1)] << np.uint64(1) << (np.uint64(63) - by)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def set_bit(bits, p):
     """Set a pixel's bit."""
     bits[p >> 6] |= ONE << np.uint64(p & 63)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def panel_bounds(panels, index):
     """Return first and last ss, first and last fs: numbers, to which no references are counted."""
     return panels[index, 0], panels[index, 1], panels[index, 2], panels[index, 3]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from wrappers.peakfinding.compiling import inner_kernel, kernel
 from wrappers.peakfinding.peak_measurement import find_peaks
 from wrappers.peakfinding.peak_regions import EVERYTHING, pack_outside, pack_unusable
 from wrappers.peakfinding.ring_limits import limits_and_bright_pixels
@@ -23,7 +23,7 @@ MARGIN = 1.5
 """So many times the bright pixels that are needed for enough peaks are looked up at first."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
     """Search a frame with one settings.
 
@@ -61,7 +61,7 @@ def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
     return _drop_saturated(room[:, : progress[1]], max_adu)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     """Search a prepared frame with one settings after another, while there is room for peaks.
 
@@ -104,7 +104,7 @@ def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     return len(rows)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _peaks_from_tails(data, tails, layout, limits, search, memory, peaks):
     """Write the peaks of a prepared frame, given what `limits_from_tails` returns; return how many.
 
@@ -131,7 +131,7 @@ def _peaks_from_tails(data, tails, layout, limits, search, memory, peaks):
     return _drop_saturated(peaks[:, : progress[1]], max_adu)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _read_row(row, max_n_peaks, n_pixels):
     """Return what decides the limits, what decides the peaks, and how many there can be."""
     min_snr, threshold, min_res, max_res = row[0], row[1], row[2], row[3]
@@ -141,7 +141,7 @@ def _read_row(row, max_n_peaks, n_pixels):
     return clipping, search, max(min(max_n_peaks, n_pixels // min_pix_count), 0)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _clear_bits(unusable, rings, clipping, memory):
     """Set the bits as `find_peaks` takes them: no pixel bright, and closed what is not searched."""
     _, _, (free, closed, _, _), _, _, (outside, between) = memory
@@ -155,7 +155,7 @@ def _clear_bits(unusable, rings, clipping, memory):
         closed[k] = unusable[k] | outside[k]
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _drop_saturated(peaks, max_adu):
     """Move the peaks that are not above their panel's `max_adu` together; return their number."""
     kept = 0

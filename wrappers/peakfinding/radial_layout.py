@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from wrappers.detector.panels import Panel
+from wrappers.peakfinding.compiling import kernel
 
 __all__ = ["N_BANDS", "RadialLayout"]
 
@@ -88,7 +88,7 @@ class RadialLayout:
         return cls(radius, corners, max_adu, start, pixel, place, ring, bands, passed)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sort_by_ring(radius, panels, bands):
     """Return start, pixel, place and passed of a `RadialLayout`."""
     width = radius.shape[1]

@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from wrappers.peakfinding.compiling import inlined, inner_kernel
 from wrappers.peakfinding.vectors import (
     BITS,
     LANES,
@@ -55,7 +55,7 @@ NEAR = 0.8
 """A window of so many times a ring's limits is hoped to lie within the next ring's."""
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def limits_and_bright_pixels(values, rings, clipping, bright):
     """Find each ring's limits, and the pixels at or above them.
 
@@ -115,7 +115,7 @@ def limits_and_bright_pixels(values, rings, clipping, bright):
     return mean, upper, n_bright
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def ring_inside(ring, min_res, max_res):
     """Whether a ring lies between min_res and max_res: `OUTSIDE`, `PARTLY` or `WHOLLY`."""
     if ring + 0.5 < min_res or ring - 0.5 > max_res:
@@ -125,7 +125,7 @@ def ring_inside(ring, min_res, max_res):
     return WHOLLY
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def drop_radii(values, pixels, radius, min_res, max_res):
     """Overwrite the values of pixels that are not strictly between the radii by NaN."""
     for k in range(len(values)):
@@ -133,7 +133,7 @@ def drop_radii(values, pixels, radius, min_res, max_res):
             values[k] = np.nan
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def moments(values, begin, stop, lower, upper):
     """Return number, sum and sum of squares of the values strictly between the limits.
 
@@ -146,7 +146,7 @@ def moments(values, begin, stop, lower, upper):
     return n, total, squares
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def mean_and_variance(n, total, squares):
     """Return mean and variance of values, given their number, sum and sum of squares."""
     # A function of its own, because equal values must give 0, which fused operations spoil.
@@ -154,7 +154,7 @@ def mean_and_variance(n, total, squares):
     return mean, squares / n - mean * mean
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def next_window(n, total, squares, min_snr, threshold):
     """Return mean, lower and upper limit (float32) from the moments of a ring.
 
@@ -170,7 +170,7 @@ def next_window(n, total, squares, min_snr, threshold):
     return np.float32(mean), lower, upper
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def clip_ring(values, begin, stop, min_snr, threshold):
     """Return mean, lower and upper limit (float32) of a ring after the iterated clipping."""
     mean, lower, upper = np.float32(0), -START, START
@@ -183,7 +183,7 @@ def clip_ring(values, begin, stop, min_snr, threshold):
     return mean, lower, upper
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     """Do as `clip_ring`, given a window that none of the limits is expected to cut into.
 
@@ -221,7 +221,7 @@ def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     return known, mean, lower, upper, n_far
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _find_outside(values, begin, stop, lower, upper, place, far):
     """Write the finite values not strictly between limits, and where; return their number."""
     n = 0
@@ -240,7 +240,7 @@ def _find_outside(values, begin, stop, lower, upper, place, far):
     return n
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def collect_bright(values, pixels, upper, bright, n_bright):
     """Append the pixels at or above the upper limit to `bright`; return their new number."""
     for k in range(len(values)):

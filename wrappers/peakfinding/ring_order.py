@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from wrappers.peakfinding.compiling import kernel
 from wrappers.peakfinding.vectors import prefetch
 
 __all__ = ["sort_into_rings"]
@@ -14,7 +14,7 @@ AHEAD = 2048
 NAN = np.float32(np.nan)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sort_into_rings(data, mask, place, values):
     """Write each usable pixel's value, as float32, to its place in the ring order.
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel
 from wrappers.peakfinding.ring_limits import (
     INFINITE,
     N_PASSES,
@@ -42,7 +42,7 @@ LINE = 64
 """... in pieces of so many bytes."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def keep_tails(values, start, pixel, min_snr, kept, places):
     """Reduce a frame to the tails of its rings' values.
 
@@ -131,7 +131,7 @@ def keep_tails(values, start, pixel, min_snr, kept, places):
     )
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _core_window(values, begin, stop, min_snr):
     """Return the limits of the last clipping, at no threshold, that leaves any value."""
     lower, upper = -START, START
@@ -145,7 +145,7 @@ def _core_window(values, begin, stop, min_snr):
     return lower, upper
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _tail(values, start):
     """Return a tail with its running sums."""
     n_rings = len(start) - 1
@@ -165,7 +165,7 @@ def _tail(values, start):
     return values, start, sums, first_sum[:n_rings]
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def limits_from_tails(tails, data, mask, rings, clipping, found):
     """Do as `limits_and_bright_pixels`, from what `keep_tails` returned where that suffices.
 
@@ -204,7 +204,7 @@ def limits_from_tails(tails, data, mask, rings, clipping, found):
     return mean, upper, first, n_found, n_found + n_bright
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _clip_tails(tails, clipping, mean, upper, first):
     """Do as `clip_ring` for all rings.
 
@@ -290,14 +290,14 @@ def _clip_tails(tails, clipping, mean, upper, first):
     return all_bright
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _is_split(values, start, k, stop, limit, sign):
     """Whether just a tail's values before `k` are within a limit, as in `_first_mixed_block`."""
     inside = k == start or sign * values[k - 1] < limit
     return inside and (k == stop or sign * values[k] >= limit)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _first_mixed_block(values, start, k, stop, limit, sign):
     """Return where the first block of a tail begins that is not wholly within a limit.
 
@@ -310,7 +310,7 @@ def _first_mixed_block(values, start, k, stop, limit, sign):
     return k
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def bright_from_tails(tails, rings, upper, first, between, found, n_found):
     """Append the bright pixels of a part of the frame to `found`; return their new number.
 

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
+from wrappers.peak_finders import photon_adu
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, peak_lists, radii
 from wrappers.peakfinding.peak_regions import join_pixels, no_bits
 from wrappers.peakfinding.peakfinder8 import PeakFinder
@@ -41,7 +42,7 @@ from wrappers.peakfinding.robust_statistics import (
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
-__all__ = ["RobustFrame", "RobustPeakFinder", "photon_adu"]
+__all__ = ["RobustFrame", "RobustPeakFinder"]
 
 NOISY = 1.5
 """A pixel's noise counts from here on; what is below may be chance."""
@@ -111,7 +112,7 @@ class RobustPeakFinder:
         values = self._rings.ring_values(*self._rings.flatten(frame))
         return ring_statistics(values, self.layout.start)
 
-    def learn_noise(self, frames: Run | Sequence[Frame]) -> NDArray[np.float32]:
+    def learn_noise(self, frames: FrameSource | Sequence[Frame]) -> NDArray[np.float32]:
         """Return how many times noisier than its ring each pixel is, from frames without peaks.
 
         The mean deviation from the ring's mean, each frame's limited to ten standard deviations, so
@@ -119,7 +120,7 @@ class RobustPeakFinder:
 
         Parameters
         ----------
-        frames : Run or sequence of Frame
+        frames : FrameSource or sequence of Frame
             Non-hits; ten or more. They are taken one at a time.
 
         Returns
@@ -221,23 +222,6 @@ class RobustFrame:
     ) -> list[PeakList]:
         """Return what `find` does for each settings."""
         return [self.find(each, max_n_peaks) for each in settings]
-
-
-def photon_adu(geometry: Geometry, photon_energy: float) -> float:
-    """Return how many ADU a photon (of so many eV) is.
-
-    Raises
-    ------
-    InputError
-        If the geometry does not say.
-    """
-    gain = geometry.adu_per_photon(photon_energy)
-    if gain is None:
-        raise InputError(
-            f"{geometry.path} does not say how many ADU a photon is, which the robust peak finder "
-            "must know: add a line such as 'adu_per_photon = 10'"
-        )
-    return gain
 
 
 class _Scratch(threading.local):

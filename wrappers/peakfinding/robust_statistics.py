@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from wrappers.peakfinding.compiling import inner_kernel, kernel
 
 __all__ = [
     "add_deviations",
@@ -37,7 +38,7 @@ LARGEST_DEVIATION = 10.0
 """In standard deviations; what a single frame can add to a pixel's noise."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ring_statistics(values, start):
     """Return mean and standard deviation of each ring of values in ring order."""
     n_rings = len(start) - 1
@@ -48,7 +49,7 @@ def ring_statistics(values, start):
     return mean, sigma
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _inlier_statistics(values):
     """Return mean and standard deviation of the inliers among values, of which NaN count not.
 
@@ -82,7 +83,7 @@ def _inlier_statistics(values):
     return mean, sigma
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
+@inner_kernel(fastmath={"reassoc", "nsz", "contract"})
 def _moments_about(values, centre, lower, upper):
     """Return number, sum and sum of squares about a centre of the finite values within limits."""
     n = 0
@@ -97,7 +98,7 @@ def _moments_about(values, centre, lower, upper):
     return n, total, squares
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def add_deviations(data, mask, radius, mean, sigma, total, count):
     """Add a frame's deviations from its rings' means, in standard deviations."""
     for p in range(len(data)):
@@ -110,7 +111,7 @@ def add_deviations(data, mask, radius, mean, sigma, total, count):
             count[p] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def outstanding_pixels(data, mask, noise, radius, mean, sigma, min_snr):
     """Return the pixels (flat) far above their rings, and how far in standard deviations."""
     pixel = np.empty(len(data), np.int32)
@@ -130,7 +131,7 @@ def outstanding_pixels(data, mask, noise, radius, mean, sigma, min_snr):
     return pixel[:n].copy(), deviation[:n].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def choose_pixels(data, radius, pixel, deviation, min_snr, threshold, min_res, max_res):
     """Return the pixels that stand out for a settings."""
     bright = np.empty(len(pixel), np.int32)
@@ -143,7 +144,7 @@ def choose_pixels(data, radius, pixel, deviation, min_snr, threshold, min_res, m
     return bright[:n]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def measure_regions(
     data,
     mask,
@@ -200,7 +201,7 @@ def measure_regions(
     return peaks[:n_peaks]
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _disc(data, mask, width, panel, centre_ss, centre_fs, reach, values):
     """Collect the usable pixels around a centre; return their number."""
     n = 0

@@ -1,25 +1,30 @@
 """What Numba has no words for: many values at once, single bits, and memory asked for early.
 
 Where the compiler is left to find vectors by itself, it may find none, and a kernel is several
-times slower without anyone being told. So the inner loops of the peak finder name them. LLVM turns
-them into whatever the processor has.
+times slower without anyone being told. So the inner loops of the peak finder name them, on Numba's
+inside (`vector_instructions`). A Numba whose inside is another one cannot compile that. Then, and
+where the environment variable `PLAIN_KERNELS` is 1, it is done the plain way (`plain_vectors`):
+the same results, to the last bit, later.
 
 These are for use in compiled functions only.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import warnings
+from types import ModuleType
 
-import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+import numba
+
+from wrappers.peakfinding import plain_vectors
+from wrappers.peakfinding.plain_vectors import BITS, LANES
 
 __all__ = [
     "BITS",
     "LANES",
+    "PLAIN",
+    "PLAIN_KERNELS",
     "add_pixels",
     "add_values",
     "bits_at",
@@ -30,365 +35,60 @@ __all__ = [
     "no_pixels",
     "no_sums",
     "no_wide_pixels",
+    "nothing_like",
     "prefetch",
     "total_sums",
     "trailing_zeros",
 ]
 
-LANES = 16
-"""So many values are taken at once."""
-BITS = 64
-"""So many values' bits are in a word."""
-
-_intrinsic: Any = intrinsic  # (its own annotations are those of a plain function)
-_FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
-_FLOATS, _DOUBLES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_DOUBLE, LANES)
-_INTEGERS = ir.VectorType(ir.IntType(32), LANES)
-_COUNT = ir.IntType(64)
-_LARGEST = float(np.finfo(np.float32).max)
+PLAIN_KERNELS = "SFX_TUNER_PLAIN_KERNELS"
+"""The environment variable that chooses the plain path."""
 
 
-class _Sums(types.Type):
-    """Number, sums, sums of squares and largest bit pattern, lane by lane.
+def _vector_path() -> ModuleType | None:
+    """Return the vector path, or None, with a warning, where it is not to be taken."""
+    if os.environ.get(PLAIN_KERNELS) == "1":
+        _warn(f"{PLAIN_KERNELS}=1 asks for the peak finder's plain kernels", "Unset it")
+        return None
+    try:
+        from wrappers.peakfinding import vector_instructions
 
-    Of short integers, sums of pairs; of the pairs' squares, modulo 2**32 and without 16 bits each.
-    """
-
-    def __init__(self, short: bool, lanes: int) -> None:
-        super().__init__(f"Sums({short}, {lanes})")
-        self.short, self.lanes = short, lanes
-
-
-_sums = _Sums(False, LANES)
-
-
-@register_model(_Sums)
-class _SumsModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        fields = [_COUNT, _DOUBLES, _DOUBLES, _INTEGERS]
-        if kind.short:
-            pairs = ir.VectorType(ir.IntType(32), kind.lanes // 2)
-            fields = [_COUNT, pairs, pairs, pairs, ir.VectorType(ir.IntType(16), kind.lanes)]
-        super().__init__(manager, kind, ir.LiteralStructType(fields))
-
-
-def _is_short(dtype: Any) -> bool:
-    """Whether all values of a type fit in a 16-bit integer with a sign."""
-    whole = isinstance(dtype, types.Integer)
-    return whole and dtype.bitwidth + (not dtype.signed) <= 16
-
-
-@_intrinsic
-def no_sums(typing_context):
-    """Return sums over nothing, for `add_values`."""
-    del typing_context
-
-    return _sums(), _nothing
-
-
-@_intrinsic
-def no_pixels(typing_context, data):
-    """Return sums over nothing, for `add_pixels` with such data, 16,384 times at most."""
-    del typing_context
-    return (_Sums(True, LANES) if _is_short(data.dtype) else _sums)(data), _nothing
-
-
-@_intrinsic
-def no_wide_pixels(typing_context, data):
-    """Do as `no_pixels` for more pixels at once, if there are vectors of so many."""
-    del typing_context
-    return (_Sums(True, 2 * LANES) if _is_short(data.dtype) else _sums)(data), _nothing
-
-
-def _nothing(context, builder, signature, arguments):
-    return ir.Constant(context.get_value_type(signature.return_type), None)
-
-
-@_intrinsic
-def lanes_of(typing_context, sums):
-    """Return how many pixels `add_pixels` adds to such sums at once: a constant."""
-    del typing_context
-
-    def generate(context, builder, signature, arguments):
-        return context.get_constant(types.intp, sums.lanes)
-
-    return types.intp(sums), generate
-
-
-@_intrinsic
-def add_values(typing_context, sums, values, first, n, lower, upper):
-    """Return sums with n values added, those strictly between limits; `LANES` are read."""
-    del typing_context, first, n, lower, upper
-    number = types.float32
-
-    def generate(context, builder, signature, arguments):
-        sums, values, first, n, lower, upper = arguments
-        value = _lanes(context, builder, signature.args[1], values, first, LANES)
-        value = _floats(builder, signature.args[1], value)
-        whole = ir.Constant(ir.IntType(32), (1 << LANES) - 1)
-        above = builder.shl(whole, builder.trunc(n, ir.IntType(32)))
-        good = _first_lanes(builder, builder.not_(above), LANES)
-        good = builder.and_(
-            good, builder.fcmp_ordered(">", value, _everywhere(builder, lower, LANES))
+        vector_instructions.probe()
+    # Whatever another Numba raises: there is no list of what that may be.
+    except Exception as error:
+        _warn(
+            f"the peak finder's fast kernels cannot be compiled ({type(error).__name__})",
+            "Install the version that constraints.txt names",
         )
-        good = builder.and_(
-            good, builder.fcmp_ordered("<", value, _everywhere(builder, upper, LANES))
-        )
-        return _added(builder, sums, value, good)
-
-    return sums(sums, values, types.intp, types.intp, number, number), generate
+        return None
+    return vector_instructions
 
 
-@_intrinsic
-def add_pixels(typing_context, sums, data, first, chosen):
-    """Return sums with `lanes_of` elements added: those finite and with a bit in `chosen`."""
-    del typing_context, first, chosen
-
-    def generate(context, builder, signature, arguments):
-        sums, data, first, chosen = arguments
-        kind = signature.args[1]
-        if signature.args[0].short:
-            value = _lanes(context, builder, kind, data, first, signature.args[0].lanes)
-            return _added_shorts(builder, sums, kind, value, chosen)
-        value = _floats(builder, kind, _lanes(context, builder, kind, data, first, LANES))
-        good = _first_lanes(builder, chosen, LANES)
-        if isinstance(kind.dtype, types.Float):
-            for comparison, limit in (("<=", _LARGEST), (">=", -_LARGEST)):
-                limits = ir.Constant(_FLOATS, [limit] * LANES)
-                good = builder.and_(good, builder.fcmp_ordered(comparison, value, limits))
-        return _added(builder, sums, value, good)
-
-    return sums(sums, data, types.intp, types.uint64), generate
-
-
-def _floats(builder, kind, value):
-    """Return lanes of an array of this kind as float32."""
-    if value.type == _FLOATS:
-        return value
-    if isinstance(kind.dtype, types.Float):
-        return builder.fptrunc(value, _FLOATS)
-    convert = builder.sitofp if kind.dtype.signed else builder.uitofp
-    return convert(value, _FLOATS)
-
-
-def _first_lanes(builder, bits, n):
-    """Return the lowest bits of an integer as lanes."""
-    kind = ir.IntType(n)
-    lanes = bits if bits.type == kind else builder.trunc(bits, kind)
-    return builder.bitcast(lanes, ir.VectorType(ir.IntType(1), n))
-
-
-def _lanes(context, builder, kind, array, first, n):
-    """Load `n` elements of a contiguous array."""
-    pointer = context.make_array(kind)(context, builder, array).data
-    pointer = builder.gep(pointer, [first])
-    vector = ir.VectorType(pointer.type.pointee, n).as_pointer()
-    return builder.load(builder.bitcast(pointer, vector), align=1)
-
-
-def _everywhere(builder, value, n):
-    """Return a vector with `value` in each lane."""
-    one = builder.insert_element(
-        ir.Constant(ir.VectorType(value.type, n), ir.Undefined),
-        value,
-        ir.Constant(ir.IntType(32), 0),
+def _warn(reason: str, mend: str) -> None:
+    warnings.warn(
+        f"{reason} (Numba {numba.__version__}): results are the same, but slower. {mend}",
+        RuntimeWarning,
+        stacklevel=3,
     )
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), n), None)
-    return builder.shuffle_vector(one, one, lanes)
 
 
-def _added(builder, sums, value, good):
-    """Add the good lanes to the sums."""
-    value = builder.select(good, value, ir.Constant(_FLOATS, None))
-    wide = builder.fpext(value, _DOUBLES)
-    n, total, squares, top = (builder.extract_value(sums, i) for i in range(4))
-    number = builder.ctpop(builder.bitcast(good, ir.IntType(LANES)))
-    n = builder.add(n, builder.zext(number, _COUNT))
-    total = builder.fadd(total, wide)
-    squares = builder.fadd(
-        squares, builder.fmul(wide, wide, flags=["contract"]), flags=["contract"]
-    )
-    # Floats above zero are ordered like the integers with their bits, and the others are below.
-    pattern = builder.bitcast(value, _INTEGERS)
-    top = builder.select(builder.icmp_signed(">", pattern, top), pattern, top)
-    for i, field in enumerate((n, total, squares, top)):
-        sums = builder.insert_value(sums, field, i)
-    return sums
+_vectors = _vector_path()
 
+PLAIN = _vectors is None
+"""Whether the plain path is taken."""
 
-def _added_shorts(builder, sums, kind, value, chosen):
-    """Add the chosen lanes of short integers to the sums."""
-    n, total, squares, high, top = (builder.extract_value(sums, i) for i in range(5))
-    if kind.dtype.bitwidth < 16:
-        value = (builder.sext if kind.dtype.signed else builder.zext)(value, top.type)
-    good = _first_lanes(builder, chosen, value.type.count)
-    value = builder.select(good, value, ir.Constant(value.type, None))
-    number = builder.ctpop(builder.bitcast(good, ir.IntType(value.type.count)))
-    n = builder.add(n, builder.zext(number, _COUNT))
-    # In pairs: for the sum of two squares there is one instruction.
-    pairs = total.type
-    both, half = builder.bitcast(value, pairs), _halves(pairs)
-    for one in (builder.shl(both, half), both):
-        total = builder.add(total, builder.ashr(one, half))
-    square = []
-    for odd in (0, 1):
-        places = ir.Constant(pairs, [*range(odd, value.type.count, 2)])
-        one = builder.sext(builder.shuffle_vector(value, value, places), pairs)
-        square.append(builder.mul(one, one, flags=["nsw"]))
-    pair = builder.add(*square)
-    squares, high = builder.add(squares, pair), builder.add(high, builder.lshr(pair, half))
-    top = builder.select(builder.icmp_signed(">", value, top), value, top)
-    for i, field in enumerate((n, total, squares, high, top)):
-        sums = builder.insert_value(sums, field, i)
-    return sums
-
-
-def _halves(kind):
-    """Return half the bits of 32 for each lane."""
-    return ir.Constant(kind, [16] * kind.count)
-
-
-@_intrinsic
-def total_sums(typing_context, sums):
-    """Return number, sum, sum of squares, and the largest value or 0."""
-    del typing_context
-    kind = types.Tuple((types.int64, types.float64, types.float64, types.float32))
-
-    def generate(context, builder, signature, arguments):
-        n, total, squares, *high, top = (
-            builder.extract_value(arguments[0], i) for i in range(len(arguments[0].type.elements))
-        )
-        if signature.args[0].short:
-            fields = [
-                n,
-                builder.sitofp(_reduced(builder, "add", _long(builder.sext, total)), _DOUBLE),
-                builder.uitofp(_reduced(builder, "add", _whole(builder, squares, *high)), _DOUBLE),
-                builder.sitofp(_reduced(builder, "smax", top), _FLOAT),
-            ]
-            return context.make_tuple(builder, kind, fields)
-        add = _function(builder, f"llvm.vector.reduce.fadd.v{LANES}f64", _DOUBLE, _DOUBLE, _DOUBLES)
-        zero = ir.Constant(_DOUBLE, 0.0)
-        fields = [
-            n,
-            builder.call(add, [zero, total], fastmath=["reassoc"]),
-            builder.call(add, [zero, squares], fastmath=["reassoc"]),
-            builder.bitcast(_reduced(builder, "smax", top), _FLOAT),
-        ]
-        return context.make_tuple(builder, kind, fields)
-
-    return kind(sums), generate
-
-
-def _long(extend, vector):
-    """Return 32-bit lanes as 64-bit ones."""
-    return extend(vector, ir.VectorType(_COUNT, vector.type.count))
-
-
-def _whole(builder, low, high):
-    """Return sums (64 bits) from their last 32 bits and the sums without 16 bits of each number."""
-    rest = builder.sub(low, builder.shl(high, _halves(high.type)))
-    high = _long(builder.zext, high)
-    return builder.add(builder.shl(high, _halves(high.type)), _long(builder.zext, rest))
-
-
-def _reduced(builder, how, vector):
-    """Return the lanes of integers as one."""
-    lane = vector.type.element
-    name = f"llvm.vector.reduce.{how}.v{vector.type.count}i{lane.width}"
-    return builder.call(_function(builder, name, lane, vector.type), [vector])
-
-
-@_intrinsic
-def bits_outside(typing_context, values, first, lower, upper):
-    """Return which of `BITS` float32 are not strictly between limits; NaN never."""
-    del typing_context, first, lower, upper
-
-    def generate(context, builder, signature, arguments):
-        values, first, lower, upper = arguments
-        value = _lanes(context, builder, signature.args[0], values, first, BITS)
-        outside = builder.or_(
-            builder.fcmp_ordered("<=", value, _everywhere(builder, lower, BITS)),
-            builder.fcmp_ordered(">=", value, _everywhere(builder, upper, BITS)),
-        )
-        return builder.bitcast(outside, ir.IntType(BITS))
-
-    return types.uint64(values, types.intp, types.float32, types.float32), generate
-
-
-@_intrinsic
-def bits_false(typing_context, flags, first):
-    """Return which of `BITS` elements of a bool array are False."""
-    del typing_context, first
-    return types.uint64(flags, types.intp), _compared_to_zero("==")
-
-
-@_intrinsic
-def bits_nonzero(typing_context, words, first):
-    """Return which of `BITS` elements of an array of words are not 0."""
-    del typing_context, first
-    return types.uint64(words, types.intp), _compared_to_zero("!=")
-
-
-def _compared_to_zero(how):
-    """Return what generates the bits of a comparison of an array's elements with 0."""
-
-    def generate(context, builder, signature, arguments):
-        array, first = arguments
-        lanes = _lanes(context, builder, signature.args[0], array, first, BITS)
-        bits = builder.icmp_unsigned(how, lanes, ir.Constant(lanes.type, None))
-        return builder.bitcast(bits, ir.IntType(BITS))
-
-    return generate
-
-
-@_intrinsic
-def bits_at(typing_context, bits, p):
-    """Return the bits of an array of words from bit `p` on, at least 57 of them.
-
-    Eight bytes from the one with `p` on must be there. (Bytes are in the order of x86 and ARM.)
-    """
-    del typing_context, p
-
-    def generate(context, builder, signature, arguments):
-        bits, p = arguments
-        pointer = context.make_array(signature.args[0])(context, builder, bits).data
-        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
-        pointer = builder.gep(pointer, [builder.lshr(p, p.type(3))])
-        word = builder.load(builder.bitcast(pointer, _COUNT.as_pointer()), align=1)
-        return builder.lshr(word, builder.and_(p, p.type(7)))
-
-    return types.uint64(bits, types.intp), generate
-
-
-@_intrinsic
-def trailing_zeros(typing_context, word):
-    """Return the place of a word's lowest bit; 64 if none is set."""
-    del typing_context, word
-
-    def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.int64(types.uint64), generate
-
-
-@_intrinsic
-def prefetch(typing_context, array, index):
-    """Ask for the memory of an array's element, counted flat, which is needed soon."""
-    del typing_context, index
-
-    def generate(context, builder, signature, arguments):
-        array, index = arguments
-        pointer = context.make_array(signature.args[0])(context, builder, array).data
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = _function(
-            builder, "llvm.prefetch.p0", ir.VoidType(), byte, number, number, number
-        )
-        where = builder.bitcast(builder.gep(pointer, [index]), byte)
-        builder.call(function, [where, number(0), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
-
-
-def _function(builder, name, result, *arguments):
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
+_chosen = _vectors or plain_vectors
+add_pixels = _chosen.add_pixels
+add_values = _chosen.add_values
+bits_at = _chosen.bits_at
+bits_false = _chosen.bits_false
+bits_nonzero = _chosen.bits_nonzero
+bits_outside = _chosen.bits_outside
+lanes_of = _chosen.lanes_of
+no_pixels = _chosen.no_pixels
+no_sums = _chosen.no_sums
+no_wide_pixels = _chosen.no_wide_pixels
+nothing_like = _chosen.nothing_like
+prefetch = _chosen.prefetch
+total_sums = _chosen.total_sums
+trailing_zeros = _chosen.trailing_zeros

@@ -29,7 +29,7 @@ import h5py
 
 from wrappers.errors import InputError, ProgramError
 from wrappers.files import write_whole
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.peakfinding.peak_batch import Finder
@@ -80,7 +80,7 @@ class Reduction:
 
 
 def reduce_run(
-    run: Run,
+    run: FrameSource,
     finder: Finder,
     settings: Settings | SettingsSet | Callable[[], SettingsSet],
     out: str | os.PathLike[str],
@@ -104,7 +104,7 @@ def reduce_run(
 
     Parameters
     ----------
-    run : Run
+    run : FrameSource
         Its map of bad pixels is used where settings need one; without one it is made of the
         run's own frames.
     finder : Finder
@@ -183,7 +183,7 @@ def reduce_run(
     )
 
 
-def _key(run: Run, fixed: SettingsSet | None, virtual: bool) -> str:
+def _key(run: FrameSource, fixed: SettingsSet | None, virtual: bool) -> str:
     """Return what tells whether two reductions would write the same."""
     digest = hashlib.sha256()
     for index in range(len(run)):
@@ -268,7 +268,9 @@ def _plan(folder: Path, key: str, n_frames: int, n_pixels: int, resume: bool) ->
 class _Work:
     """Hands batches to processes, or does them in this one."""
 
-    def __init__(self, run: Run, finder: Finder, folder: Path, virtual: bool, jobs: int) -> None:
+    def __init__(
+        self, run: FrameSource, finder: Finder, folder: Path, virtual: bool, jobs: int
+    ) -> None:
         self._run, self._folder, self._jobs = run, folder, jobs
         _ = run.nominal_clen  # which may take reading every frame's, once
         self._arguments = (run.with_bad_pixels(None), finder, folder, not virtual)
@@ -318,7 +320,7 @@ class _Work:
 _reducer: Reducer
 
 
-def _start_worker(run: Run, finder: Finder, folder: Path, images: bool) -> None:
+def _start_worker(run: FrameSource, finder: Finder, folder: Path, images: bool) -> None:
     global _reducer
     # Ctrl-C reaches all processes; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

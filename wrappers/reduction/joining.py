@@ -20,6 +20,7 @@ from wrappers.files import write_whole
 from wrappers.frames.cxi import DATA, MASK, PACKED, PEAKS, create_images
 from wrappers.frames.disk import Disk
 from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.reduction.parts import FRAMES, HITS, PART, Part, SettingsSet
 
 __all__ = ["SETS", "SUMMARY", "Joining"]
@@ -42,17 +43,22 @@ class Joining:
     Parameters
     ----------
     out : Path
-    run : Run
+    run : FrameSource
     virtual : bool
         Whether the images are those of the run's own files, by a virtual data set.
 
     Raises
     ------
     InputError
-        If the file cannot be written.
+        If the file cannot be written, or the images are to be left in no HDF5 file.
     """
 
-    def __init__(self, out: Path, run: Run, *, virtual: bool) -> None:
+    def __init__(self, out: Path, run: FrameSource, *, virtual: bool) -> None:
+        if virtual and not isinstance(run, Run):
+            raise InputError(
+                f"the images of {run.name(0)[0]} cannot be left where they are, as they are in no "
+                "HDF5 file: leave out --virtual"
+            )
         self._out, self._run, self._virtual = out, run, virtual
         self._unfinished = out.with_name(f".{out.name}.{os.getpid()}.part")
         self._sets: dict[SettingsSet, int] = {}
@@ -92,7 +98,7 @@ class Joining:
                 if value is not None:
                     file[PEAKS].attrs[name] = value
         hits = file[f"{HITS}/frame"][:].tolist()
-        if self._virtual and hits:
+        if self._virtual and isinstance(self._run, Run) and hits:
             file.create_virtual_dataset(DATA, _virtual_images(self._run, hits))
         shifts = [file[f"{HITS}/shift_{axis}"][:] for axis in "xy"]
         file.close()

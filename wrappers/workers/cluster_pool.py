@@ -9,9 +9,8 @@ from typing import Any, Self, TypeVar, cast
 
 from distributed import Client, KilledWorker, WorkerPlugin, get_worker, wait
 
-from wrappers.detector.geometry import Geometry
 from wrappers.errors import ProgramError
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.peakfinding.peak_batch import FramePeaks
 from wrappers.settings import Settings
@@ -43,8 +42,7 @@ class ClusterPool:
     ----------
     client : distributed.Client
         Every worker must be able to read the run's files.
-    run : Run
-    geometry : Geometry
+    run : FrameSource
     indexer : Indexer
         Pickled to the workers. One that uses several cores by itself should be made for as
         many as a worker has.
@@ -52,14 +50,12 @@ class ClusterPool:
         Bytes that each worker may take to keep frames ready for further settings.
     """
 
-    def __init__(
-        self, client: Client, run: Run, geometry: Geometry, indexer: Indexer, memory: int
-    ) -> None:
+    def __init__(self, client: Client, run: FrameSource, indexer: Indexer, memory: int) -> None:
         self._client = client
         self._name = f"sfx-tuner-{uuid.uuid4().hex}"
         self._home: dict[int, int] = {}
         self._remote_seconds = 0.0
-        client.register_plugin(_Holder(self._name, (run, geometry, indexer, memory)), self._name)
+        client.register_plugin(_Holder(self._name, (run, indexer, memory)), self._name)
 
     def __enter__(self) -> Self:
         return self
@@ -182,7 +178,7 @@ class _Holder(WorkerPlugin):
 
     idempotent = True
 
-    def __init__(self, name: str, arguments: tuple[Run, Geometry, Indexer, int]) -> None:
+    def __init__(self, name: str, arguments: tuple[FrameSource, Indexer, int]) -> None:
         self.name = name
         self._arguments = arguments
         self._worker: FrameWorker | None = None
@@ -192,7 +188,7 @@ class _Holder(WorkerPlugin):
         self._lock = threading.Lock()
 
     def teardown(self, worker: object) -> None:
-        self._arguments[2].close()
+        self._arguments[1].close()
 
     def run(self, do: Callable[[FrameWorker], R]) -> tuple[R, float]:
         """Do something with the frames that are held; return its result and its cost."""

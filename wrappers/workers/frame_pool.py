@@ -10,9 +10,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, Self, TypeVar
 
-from wrappers.detector.geometry import Geometry
 from wrappers.errors import ProgramError
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peakfinding.finders import NamedFinder
@@ -70,8 +69,7 @@ class FramePool:
 
     Parameters
     ----------
-    run : Run
-    geometry : Geometry
+    run : FrameSource
     indexer : Indexer or None
         Runs in the workers unless it uses the cores by itself; None where only peaks are
         wanted.
@@ -84,8 +82,7 @@ class FramePool:
 
     def __init__(
         self,
-        run: Run,
-        geometry: Geometry,
+        run: FrameSource,
         indexer: Indexer | None,
         jobs: int,
         memory: int = 0,
@@ -95,9 +92,9 @@ class FramePool:
         self._workers: list[ProcessPoolExecutor] = []
         self._home: dict[int, int] = {}
         if jobs == 1:
-            self._local = FrameWorker(run, geometry, indexer, memory)
+            self._local = FrameWorker(run, indexer, memory)
             return
-        self._start_arguments = (run, geometry, indexer, memory / jobs)
+        self._start_arguments = (run, indexer, memory / jobs)
         self._workers = [self._start() for _ in range(jobs)]
 
     def __enter__(self) -> Self:
@@ -212,12 +209,10 @@ def _result(future: Future[T]) -> T | None:
 class FrameWorker:
     """What one process holds."""
 
-    def __init__(
-        self, run: Run, geometry: Geometry, indexer: Indexer | None, memory: float
-    ) -> None:
+    def __init__(self, run: FrameSource, indexer: Indexer | None, memory: float) -> None:
         self._indexer = indexer
-        mask = SettingsMask(geometry, run.bad_pixels)
-        self._batch = PeakBatch(NamedFinder(geometry), run, memory=memory, masked=mask.on)
+        mask = SettingsMask(run.geometry, run.bad_pixels)
+        self._batch = PeakBatch(NamedFinder(run.geometry), run, memory=memory, masked=mask.on)
 
     def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> list[FramePeaks]:
         """Return, frame by frame, the peaks for each settings, or why there are none."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from envs.observation import OBSERVATION_SIZE, POLICY_PARAMETERS
+from envs.box import POLICY_PARAMETERS
+from envs.observation import OBSERVATION_SIZE
 from tuner.agent.policy import SHIPPED, Policy
 from tuner.agent.selector import N_INPUTS, Selector
 from wrappers.errors import InputError

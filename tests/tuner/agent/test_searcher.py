@@ -4,7 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from envs.observation import FEATURES, OBSERVATION_SIZE, POLICY_PARAMETERS, layout
+from envs.box import POLICY_PARAMETERS
+from envs.observation import FEATURES, OBSERVATION_SIZE, layout
 from envs.parameter_space import make_space
 from tuner.agent.policy import Policy
 from tuner.agent.searcher import AgentSearcher, Fallback

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from envs.evaluators.live import LiveEvaluator
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.export.exporters import TARGETS, write_export
+from tuner.export.formats import NAMES
 from tuner.fingerprint import fingerprint
 from tuner.recommendation import Recommendation, settings_digest, write_recommendation
 from wrappers.cell import Cell
@@ -84,6 +85,7 @@ TUNED = Settings(
 )
 WITH_COMMENTS = [name for name in TARGETS if name != "json"]
 HELD = [*PEAK_FIELDS, "min_peaks"]
+OPTIONS = {"peak_finder": "peaks"}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +127,7 @@ def words_of(script: str) -> list[str]:
 
 def read_crystfel(text: str) -> dict[str, float | str]:
     options = dict(word[2:].split("=", 1) for word in words_of(text))
-    return {name: plain(options[name.replace("_", "-")]) for name in HELD}
+    return {name: plain(options[OPTIONS.get(name, name).replace("_", "-")]) for name in HELD}
 
 
 def plain(text: str) -> float | str:
@@ -142,7 +144,7 @@ def read_project(text: str) -> dict[str, str]:
 def project_settings(text: str) -> dict[str, float | str]:
     values = read_project(text)
     names = {name: f"peak_search_params.{name}" for name in PEAK_FIELDS}
-    names |= {"peaks": "peak_search_params.method", "min_peaks": "indexing.min_peaks"}
+    names |= {"peak_finder": "peak_search_params.method", "min_peaks": "indexing.min_peaks"}
     return {k: plain(values[v]) for k, v in names.items()}
 
 
@@ -150,7 +152,7 @@ def read_xwiz(text: str) -> dict[str, float | str]:
     block = tomllib.loads(text)["indexamajig_run"]
     extra = dict(w[2:].split("=") for w in block["extra_options"].split() if "=" in w)
     return {
-        "peaks": block["peak_method"],
+        "peak_finder": block["peak_method"],
         "min_snr": block["peak_snr"],
         "threshold": block["peak_threshold"],
         "min_pix_count": block["peak_min_px"],
@@ -166,7 +168,7 @@ def read_om(text: str) -> dict[str, float | str]:
     document = yaml.safe_load(text)
     block = document["peakfinder8_peak_detection"]
     return {
-        "peaks": "peakfinder8",
+        "peak_finder": "peakfinder8",
         "min_snr": block["minimum_snr"],
         "threshold": block["adc_threshold"],
         "min_pix_count": block["min_pixel_count"],
@@ -185,7 +187,7 @@ def read_cheetah(text: str) -> dict[str, float | str]:
     assert (values["hitfinder"], values["hitfinderalgorithm"]) == ("1", "8")
     assert values["hitfinderresolutionunitpixel"] == "1"
     return {
-        "peaks": "peakfinder8",
+        "peak_finder": "peakfinder8",
         "min_snr": values.getfloat("hitfinderminsnr"),
         "threshold": values.getfloat("hitfinderadc"),
         "min_pix_count": values.getint("hitfinderminpixcount"),
@@ -208,8 +210,8 @@ READERS = {
 
 
 def exported(recommendation: Recommendation, name: str, out: Path, **options) -> str:
-    path = out / TARGETS[name].file
-    write_export(recommendation, TARGETS[name], path, **options)
+    path = out / TARGETS.get(name).file
+    write_export(recommendation, TARGETS.get(name), path, **options)
     return path.read_text()
 
 
@@ -240,11 +242,18 @@ def test_what_is_read_back_is_what_was_recommended(name, folder, settings):
     assert {field: read[field] for field in HELD} == expected
 
 
-@pytest.mark.parametrize("name", TARGETS)
+def test_every_programs_table_has_every_setting_of_a_peak_search():
+    for program, names in NAMES.items():
+        assert set(names) == {*PEAK_FIELDS, "min_peaks"}, program
+        written = [name for name in names.values() if name]
+        assert len(set(written)) == len(written), program
+
+
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_every_value_is_held_or_said_not_to_be(name, folder, tmp_path):
     recommendation = recommendation_of(folder)
-    _, notes = write_export(recommendation, TARGETS[name], tmp_path / TARGETS[name].file)
-    text = (tmp_path / TARGETS[name].file).read_text()
+    _, notes = write_export(recommendation, TARGETS.get(name), tmp_path / TARGETS.get(name).file)
+    text = (tmp_path / TARGETS.get(name).file).read_text()
     if name == "geom":
         held = {"clen", "shift_x", "shift_y"}
         said = "\n".join(notes).replace("-", "_")
@@ -252,35 +261,35 @@ def test_every_value_is_held_or_said_not_to_be(name, folder, tmp_path):
         held = {key for key in READERS[name](text) if getattr(TUNED, key) is not None}
         said = "\n".join(notes)
     for field in fields(Settings):
-        assert field.name in held or field.name in said, field.name
+        assert field.name in held or OPTIONS.get(field.name, field.name) in said, field.name
 
 
-ROBUST = TUNED.replace(peaks="robust", min_snr=2.37)
+ROBUST = TUNED.replace(peak_finder="robust", min_snr=2.37)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_only_what_searches_for_no_peaks_takes_the_robust_finder(name, folder, tmp_path):
-    path = tmp_path / TARGETS[name].file
+    path = tmp_path / TARGETS.get(name).file
     if name in ("geom", "json"):
-        _, notes = write_export(recommendation_of(folder, ROBUST), TARGETS[name], path)
+        _, notes = write_export(recommendation_of(folder, ROBUST), TARGETS.get(name), path)
         text = path.read_text()
         if name == "geom":
             assert "robust peak finder" in notes[0] and "sfx-tuner apply" in notes[0]
             assert "--min-snr" not in text
         else:
-            assert json.loads(text)["settings"]["peaks"] == "robust"
+            assert json.loads(text)["settings"]["peak_finder"] == "robust"
         return
     with pytest.raises(InputError, match=r"does not have: write the hits with their peaks"):
-        write_export(recommendation_of(folder, ROBUST), TARGETS[name], path)
+        write_export(recommendation_of(folder, ROBUST), TARGETS.get(name), path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", WITH_COMMENTS)
 def test_comments_say_whence_and_what_is_lost(name, folder, tmp_path):
     recommendation = recommendation_of(folder)
-    _, notes = write_export(recommendation, TARGETS[name], tmp_path / TARGETS[name].file)
+    _, notes = write_export(recommendation, TARGETS.get(name), tmp_path / TARGETS.get(name).file)
     mark = ";" if name == "geom" else "#"
-    lines = (tmp_path / TARGETS[name].file).read_text().splitlines()
+    lines = (tmp_path / TARGETS.get(name).file).read_text().splitlines()
     comments = " ".join(line.lstrip(mark + " ") for line in lines if line.startswith(mark))
     assert "Written by sfx-tuner 0.1.0" in comments
     for key, value in recommendation.provenance.items():
@@ -291,21 +300,21 @@ def test_comments_say_whence_and_what_is_lost(name, folder, tmp_path):
         assert f"Note: {note}." in comments
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_what_was_edited_by_hand_is_said_to_have_no_evidence(name, folder, tmp_path):
     measured = settings_digest(TUNED.replace(min_snr=5))
     edited = recommendation_of(folder, settings_sha256=measured)
-    out = tmp_path / TARGETS[name].file
-    _, notes = write_export(edited, TARGETS[name], out)
+    out = tmp_path / TARGETS.get(name).file
+    _, notes = write_export(edited, TARGETS.get(name), out)
     assert "edited by hand" in notes[0] and "edited by hand" in out.read_text()
     assert "evidence: " not in out.read_text()
-    _, notes = write_export(recommendation_of(folder), TARGETS[name], out)
+    _, notes = write_export(recommendation_of(folder), TARGETS.get(name), out)
     assert "edited by hand" not in out.read_text() + "".join(notes)
 
 
 @pytest.mark.parametrize("name", ["crystfel", "project", "geom", "xwiz"])
 def test_the_geometry_names_the_mask(name, folder, tmp_path):
-    files, notes = write_export(recommendation_of(folder), TARGETS[name], tmp_path / "out.x")
+    files, notes = write_export(recommendation_of(folder), TARGETS.get(name), tmp_path / "out.x")
     mask = next(file for file in files if file.suffix == ".h5")
     (source,) = Geometry.read(files[-2]).panels[0].masks
     assert Path(source.file) == mask
@@ -322,7 +331,7 @@ def test_the_geometry_names_the_mask(name, folder, tmp_path):
 @pytest.mark.parametrize("name", WITH_COMMENTS)
 def test_a_mask_that_cannot_be_held_is_said_out_loud(name, folder, tmp_path):
     recommendation = recommendation_of(folder, bad_pixels=str(tmp_path / "gone.h5"))
-    files, notes = write_export(recommendation, TARGETS[name], tmp_path / "out.x")
+    files, notes = write_export(recommendation, TARGETS.get(name), tmp_path / "out.x")
     said = next(note for note in notes if "NOT held" in note)
     assert "--hot-sigma 6.5 --noisy-sigma 7.5 --dead-sigma 8.5 --edge 2" in said
     assert not any(file.suffix == ".h5" for file in files)
@@ -331,7 +340,7 @@ def test_a_mask_that_cannot_be_held_is_said_out_loud(name, folder, tmp_path):
 def test_edges_need_no_map(folder, tmp_path):
     settings = Settings(mask_edge=1)
     recommendation = recommendation_of(folder, settings, bad_pixels="")
-    files, _ = write_export(recommendation, TARGETS["geom"], tmp_path / "out.x")
+    files, _ = write_export(recommendation, TARGETS.get("geom"), tmp_path / "out.x")
     with h5py.File(files[-1]) as file:
         assert (file["/mask"][()] == 16).sum() == 2 * (5632 + 384) - 4
 
@@ -347,7 +356,7 @@ def test_json_has_everything(folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["crystfel", "project", "geom", "xwiz", "om"])
 def test_the_geometry_that_is_named_has_the_tuned_place(name, folder, tmp_path):
-    files, _ = write_export(recommendation_of(folder), TARGETS[name], tmp_path / "out.x")
+    files, _ = write_export(recommendation_of(folder), TARGETS.get(name), tmp_path / "out.x")
     geometry = Geometry.read(next(file for file in files[::-1] if file.suffix != ".h5"))
     assert geometry.camera_length() == pytest.approx(TUNED.clen, abs=1e-12)
     assert (geometry.shift_x, geometry.shift_y) == (TUNED.shift_x, TUNED.shift_y)
@@ -362,7 +371,7 @@ def test_a_commented_geometry_keeps_its_lines(folder, tmp_path):
     as_it_was = TUNED.replace(clen=None, shift_x=0.0, shift_y=0.0, mask_edge=0)
     as_it_was = as_it_was.replace(mask_hot_sigma=0, mask_noisy_sigma=0, mask_dead_sigma=0)
     recommendation = recommendation_of(folder, as_it_was)
-    write_export(recommendation, TARGETS["geom"], tmp_path / "out.geom", geometry=source)
+    write_export(recommendation, TARGETS.get("geom"), tmp_path / "out.geom", geometry=source)
     text = (tmp_path / "out.geom").read_bytes()
     assert text.endswith(source.read_bytes())
     assert text.count(b"\n") == text.count(b"\r\n")
@@ -412,7 +421,7 @@ def test_a_list_of_files_is_given_as_it_is(folder, tmp_path):
 )
 def test_crystfel_indexes_as_the_session_did(indexer, options, folder, tmp_path):
     recommendation = recommendation_of(folder, indexer=indexer)
-    _, notes = write_export(recommendation, TARGETS["crystfel"], tmp_path / "x.sh")
+    _, notes = write_export(recommendation, TARGETS.get("crystfel"), tmp_path / "x.sh")
     assert set(options) <= set(words_of((tmp_path / "x.sh").read_text()))
     assert any("tune with --indexer crystfel" in note for note in notes) == (indexer[:4] == "fast")
     block = tomllib.loads(exported(recommendation, "xwiz", tmp_path))["indexamajig_run"]
@@ -493,7 +502,7 @@ def test_om_detector_that_has_no_name(folder, tmp_path):
     source = tmp_path / "small.geom"
     source.write_text(EPIX.replace("5631", "99"))
     _, notes = write_export(
-        recommendation_of(folder), TARGETS["om"], tmp_path / "x.yaml", geometry=source, old=True
+        recommendation_of(folder), TARGETS.get("om"), tmp_path / "x.yaml", geometry=source, old=True
     )
     assert any("OM names no detector of 100 × 384 pixels" in note for note in notes)
     text = (tmp_path / "x.yaml").read_text()
@@ -501,7 +510,7 @@ def test_om_detector_that_has_no_name(folder, tmp_path):
 
 
 def test_cheetah_is_told_the_change_of_its_offset(folder, tmp_path):
-    _, notes = write_export(recommendation_of(folder), TARGETS["cheetah"], tmp_path / "x.ini")
+    _, notes = write_export(recommendation_of(folder), TARGETS.get("cheetah"), tmp_path / "x.ini")
     assert any("add +1.171 mm to cameraLengthOffset" in note for note in notes)
 
 
@@ -509,9 +518,9 @@ def test_nothing_of_the_users_is_overwritten(folder, tmp_path):
     recommendation = recommendation_of(folder)
     for name, path in (("geom", folder / "run.geom"), ("om", folder / "run.yaml")):
         with pytest.raises(InputError, match="it must stay as it was"):
-            write_export(recommendation, TARGETS[name], path)
+            write_export(recommendation, TARGETS.get(name), path)
     with pytest.raises(InputError, match="choose another suffix"):
-        write_export(recommendation, TARGETS["crystfel"], tmp_path / "script.geom")
+        write_export(recommendation, TARGETS.get("crystfel"), tmp_path / "script.geom")
     assert (folder / "run.geom").read_text() == EPIX
     assert not (folder / "run.yaml").exists()
 
@@ -544,7 +553,7 @@ def test_command(cli, folder, tmp_path):
     for name in TARGETS:
         code, out, err = cli("recommended.toml", "--to", name)
         assert code == 0
-        assert out.splitlines()[-1].startswith(f"written: {TARGETS[name].file}")
+        assert out.splitlines()[-1].startswith(f"written: {TARGETS.get(name).file}")
         assert all(line.startswith("note: ") for line in err.splitlines())
         assert bool(err) == (name != "json")
     code, out, _ = cli("recommended.toml", "--to", "xwiz", "--json", "-o", "x.toml")
@@ -572,7 +581,7 @@ def test_the_script_reaches_the_evaluated_rate(small_run, indexamajig, tmp_path)
     geometry, cell = Geometry.read(small_run.geometry), Cell.read(small_run.cell)
     run = Run.open(small_run.data, geometry)
     indexer = CrystfelIndexer(geometry, cell, program=indexamajig, jobs=1)
-    with LiveEvaluator(run, geometry, cell, indexer, list(range(len(run)))) as evaluator:
+    with LiveEvaluator(run, cell, indexer, list(range(len(run)))) as evaluator:
         expected = evaluator.evaluate(settings)
     recommendation = Recommendation(
         settings,
@@ -607,7 +616,7 @@ def test_the_script_reaches_the_evaluated_rate(small_run, indexamajig, tmp_path)
         "min_res": search["min_res_px"],
         "max_res": 0 if search["max_res_px"] == 100_000 else search["max_res_px"],
         "min_peaks": in_use["hitfinding"]["min_num_peaks"],
-    } == {name: getattr(settings, name) for name in HELD if name != "peaks"}
+    } == {name: getattr(settings, name) for name in HELD if name != "peak_finder"}
     progress = read_progress(done.stdout + done.stderr)
     assert (progress.images, progress.hits) == (expected.n_frames, expected.n_hits)
     assert abs(progress.indexed - expected.n_indexed) <= 1  # xgandalf starts at random

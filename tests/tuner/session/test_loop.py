@@ -266,29 +266,32 @@ def test_a_session_with_the_robust_finder_stays_in_its_box(tmp_path, landscape):
         camera_length=0.08,
         pixel_size=75e-6,
         largest_radius=725.0,
-        peaks="robust",
+        peak_finder="robust",
         photon=30.0,
     )
     store, outcome = run(tmp_path, landscape, box, n=10)
-    assert outcome is not None and outcome.baseline.settings.peaks == "peakfinder8"
+    assert outcome is not None and outcome.baseline.settings.peak_finder == "peakfinder8"
     tried = [trial.evaluation.settings for trial in store.trials[1:]]
-    assert {each.peaks for each in tried} == {"robust"}
+    assert {each.peak_finder for each in tried} == {"robust"}
     assert all(2 <= each.min_snr <= 3.5 and each.threshold == 30 for each in tried)
     reopened = SessionStore.open(store.directory)
     assert [trial.evaluation.settings for trial in reopened.trials[1:]] == tried
     written = recommend(outcome.best, outcome.baseline, {})
     write_recommendation(written, tmp_path / "recommended.toml")
-    assert 'peaks = "robust"' in (tmp_path / "recommended.toml").read_text()
+    assert 'peak_finder = "robust"' in (tmp_path / "recommended.toml").read_text()
     assert read_recommendation(tmp_path).settings == outcome.best.settings
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('[settings]\npeaks = "zaef"\n', "peaks is 'zaef', but must be one of peakfinder8, robust"),
+        (
+            '[settings]\npeaks = "zaef"\n',
+            "no peak finder 'zaef'; choose one of peakfinder8, robust",
+        ),
         ("settings = [", "is not TOML"),
         ("[evidence]\n", "no \\[settings\\] table"),
-        ("[settings]\nmin_srn = 4\n", "'min_srn' in \\[settings\\] is no setting"),
+        ("[settings]\nmin_srn = 4\n", "\\[settings\\]: 'min_srn' is no setting"),
         ("[settings]\nmin_snr = -4\n", "min_snr is -4"),
         ("[settings]\nmin_snr = 'a'\n", "must be a number"),
     ],

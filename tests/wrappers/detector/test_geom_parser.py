@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -143,7 +144,7 @@ def test_masks_new_and_old_words(parse, tmp_path):
     (tmp_path / "beside.h5").touch()
     parsed = parse(
         "mask = /m0\nmask_file = beside.h5\nmask_good = 0x01\nmask_bad = 6\n"
-        "mask3_data = /m3\nmask3_goodbits = 0xFFFFFFFF\nmask5_data = /useless\n"
+        "mask3_data = /m3\nmask3_goodbits = 0xFFFFFFFF\n"
         + MINIMAL
         + "p/mask3_file = /absolute/mask.h5\n"
     )
@@ -165,7 +166,7 @@ def test_a_mask_file_is_also_found_from_the_working_directory(parse, tmp_path, m
     assert parse(text).panels[0].masks[0].file == str(tmp_path / "mask.h5")
 
 
-def test_what_has_no_meaning_here_is_ignored(parse):
+def test_what_has_no_meaning_here_is_ignored_and_noted_where_crystfel_does_not_know_it(parse):
     plain = parse("clen = 0.1\n" + MINIMAL)
     full = parse(
         "; a comment\n\n   \t\r\n# another\rclen = 0.1 ; m\r\nbandwidth = 0.01\n"
@@ -174,7 +175,101 @@ def test_what_has_no_meaning_here_is_ignored(parse):
         + MINIMAL.replace("\n", "\r\n")
         + "p/badrow_direction = -\np/rail_direction = z\ngroup_late = p"
     )
-    assert full == plain
+    (note,) = full.notes
+    assert note.endswith("without effect: future_field (line 13), p/rail_direction (line 24)")
+    full.notes.clear()
+    assert full == plain and not plain.notes
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ("mask0_data = /m\nmask0_badbits = 1\n", "mask0_data (line 10), mask0_badbits (line 11)"),
+        ("clen = 0.1\nflag_morethan = 15000\nphoton_energy = 9300\n", "flag_morethan (line 11)"),
+        ("res = 13333.3\n", "res (line 10)"),
+        ("adu_per_photon = 1\n", "adu_per_photon (line 10)"),
+        ("; above is nothing\ndata = /late\np/max_adu = 1\n", "data (line 11)"),
+    ],
+)
+def test_defaults_below_the_panels_are_refused_by_line(parse, lines, named):
+    with pytest.raises(InputError, match=re.escape(named) + " stands? below the panels"):
+        parse(MINIMAL + lines)
+    parse(lines + MINIMAL.replace("p/res = 10000\n", "p/res = 10000\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("mask0_badbit = 1", "mask0_badbit = '1' has no effect.*do you mean mask0_badbits"),
+        ("mask_0_data = /m", "do you mean mask0_data"),
+        ("mask_badbits = 1", "do you mean mask0_badbits"),
+        ("mask_bads = 1", "do you mean mask_bad"),
+        ("masks_data = /m", "has no effect"),
+        ("mask_edge_pixel = 1", "do you mean mask_edge_pixels"),
+        ("mask8_data = /m", "no mask8"),
+        ("mask12_file = m.h5", "no mask12"),
+        ("p/mask0_bad = 1", "has no effect"),
+        ("mask0_badbits = 1", "has mask0_badbits, but no mask0_data"),
+        ("mask_good = 0x4", "has mask0_goodbits, but no mask0_data"),
+        ("mask2_data = /m", "no bits of it"),
+        ("mask2_data = /m\nmask2_badbits = 0", "no bits of it"),
+        ("bad_a/min_x = 0\nbad_a/max_x = 1\nbad_a/mask0_data = /m", "begins with 'bad'"),
+        ("badge/min_fs = 0\nbadge/max_fs = 3\nbadge/res = 10", "begins with 'bad'"),
+    ],
+)
+def test_mask_lines_without_effect_are_refused(parse, line, says):
+    with pytest.raises(InputError, match=says):
+        parse(f"{line}\n{MINIMAL}")
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\ufeff; mine\n"])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(parse, mark):
+    assert parse(f"{mark}photon_energy = 9300 eV\n{MINIMAL}").photon_energy == 9300
+
+
+@pytest.mark.parametrize(
+    ("line", "electron_volts"),
+    [
+        # 200 kV: 2.5079 pm, 300 kV: 1.9687 pm (Reimer & Kohl, Transmission Electron Microscopy).
+        ("electron_voltage = 200 kV", HC / 0.025079),
+        ("electron_voltage = 300000 V", HC / 0.019687),
+    ],
+)
+def test_electrons_are_photons_of_their_wavelength(parse, line, electron_volts):
+    assert parse(f"{line}\n{MINIMAL}").photon_energy == pytest.approx(electron_volts, rel=1e-4)
+
+
+def test_electron_voltage_in_the_data(parse):
+    header = parse(f"electron_voltage = /hv kV\n{MINIMAL}").photon_energy
+    assert header.convert(200.0) == pytest.approx(HC / 0.025079, rel=1e-4)
+    assert header.convert(0.0) != header.convert(0.0) and header.convert(-1) != header.convert(-1)
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [
+        ("photon_energy = 9300\teV", "photon_energy", 9300),
+        ("photon_energy = 9300eV", "photon_energy", 9300),
+        ("photon_energy = 9.3  keV", "photon_energy", 9300),
+        (
+            "photon_energy = LCLS/photon_energy eV",
+            "photon_energy",
+            Header("/LCLS/photon_energy", 1),
+        ),
+        ("clen = 80mm", "clen", 0.08),
+        ("clen = 80\tmm", "clen", 0.08),
+        ("clen = e/n", "clen", Header("/e/n", 1e-3)),
+        ("coffset = 0.5 m", "coffset", 0.5),
+        ("data = entry/data", "data", "/entry/data"),
+    ],
+)
+def test_values_as_people_write_them(parse, line, field, value):
+    parsed = parse(f"{line}\n{MINIMAL}")
+    if field == "clen" and isinstance(value, Header):
+        assert parsed.clen_header == value
+    else:
+        found = getattr(parsed if field == "photon_energy" else parsed.panels[0], field)
+        assert found == value
 
 
 @pytest.mark.parametrize(
@@ -197,6 +292,14 @@ def test_what_has_no_meaning_here_is_ignored(parse):
         (MINIMAL.replace("p/fs = x", "p/fs = -2y"), "no plane"),
         (MINIMAL + "clen = 12 furlongs\n", "clen = '12 furlongs' must end in a unit, one of m, mm"),
         (MINIMAL + "clen = far\n", "plain number"),
+        (MINIMAL + "clen = 0.1 # m\n", "a comment begins with ';'"),
+        (MINIMAL + "p/coffset = 5 mm\n", "in metres"),
+        (MINIMAL + "electron_voltage = 200000\n", "unit, one of V, kV"),
+        (MINIMAL + "p/res = 75e-6\n", "pixels per metre"),
+        (MINIMAL.replace("corner_x = -5", "corner_x = 1e308"), "number of pixels"),
+        (MINIMAL + f"p/data = /{'x' * 5000}\n", "at most 200 characters"),
+        (MINIMAL + f"p/mask0_file = {'x' * 5000}\n", "at most 200 characters"),
+        (MINIMAL.replace("p/", "p" * 5000 + "/"), "at most 200 characters"),
         (MINIMAL + "photon_energy = -1\n", "above 0"),
         (MINIMAL + "wavelength = 1.3\n", "unit"),
         (MINIMAL + "wavelength = 0 A\n", "above 0"),

@@ -245,8 +245,8 @@ def test_radius_map_is_infinite_without_a_panel(tmp_path):
 
 def test_modules_on_an_axis_of_their_own_are_stacked(tmp_path):
     text = TWO_PANELS.replace("b/min_ss = 5\nb/max_ss = 9", "b/min_ss = 1\nb/max_ss = 3")
-    text = "dim0 = %\ndim2 = ss\ndim3 = fs\na/dim1 = 0\nb/dim1 = 2\n" + text
-    geometry = geometry_of("res = 10000\n" + text, tmp_path)
+    text = "dim0 = %\ndim2 = ss\ndim3 = fs\n" + text + "a/dim1 = 0\nb/dim1 = 2\n"
+    geometry = geometry_of(text, tmp_path)
     assert geometry.slab_shape == (15, 10)
     assert [panel.slab_ss for panel in geometry.panels] == [0, 11]
     assert len(geometry.blocks) == 1 and geometry.blocks[0].modules == 3

@@ -119,9 +119,9 @@ def test_crystfel_masks_the_same_pixels(tmp_path, indexamajig, layout):
 def test_a_number_that_is_free(tmp_path):
     (tmp_path / "a.geom").write_text(
         TOP
-        + "mask = /m\nmask_good = 0\nmask2_data = /x\nmask_edge_pixels = 1\n"
+        + "mask = /m\nmask_good = 1\nmask2_data = /x\nmask2_badbits = 1\nmask_edge_pixels = 1\n"
         + SLAB
-        + "a/mask1_data = /y\n"
+        + "a/mask1_data = /y\na/mask1_badbits = 1\n"
     )
     top, bottom = geometry_lines(tmp_path / "mask.h5", Geometry.read(tmp_path / "a.geom"))
     assert top[0] == f"mask3_file = {tmp_path / 'mask.h5'}"
@@ -129,7 +129,7 @@ def test_a_number_that_is_free(tmp_path):
 
 
 def test_no_number_is_free(tmp_path):
-    masks = "".join(f"mask{i}_data = /m{i}\n" for i in range(8))
+    masks = "".join(f"mask{i}_data = /m{i}\nmask{i}_badbits = 1\n" for i in range(8))
     (tmp_path / "full.geom").write_text(TOP + masks + SLAB)
     with pytest.raises(InputError, match="has 8 masks already"):
         geometry_lines(tmp_path / "mask.h5", Geometry.read(tmp_path / "full.geom"))

@@ -1,0 +1,120 @@
+"""When the indexed frames' lattices fix the geometry, so that a search no longer varies it.
+
+The indexing rate is flat over ± 2 % of the camera length, so it cannot place it; the lattices can.
+The rule: an evaluation knows a geometry parameter when enough of its frames are indexed and the
+refined value's standard error is small; of those that know it, the one with the highest merit
+(the first of equals) fixes it. Plain functions of numbers or arrays, so that a session on frames
+and thousands of simulated ones at once follow the same rule; `GeometryLock` is the session's form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs.evaluation import Evaluation
+from envs.parameter_space import ParameterSpace
+from wrappers.settings import Settings
+
+__all__ = [
+    "FEWEST_INDEXED",
+    "GEOMETRY",
+    "MISLEADING",
+    "WELL_KNOWN",
+    "WORTH_MEASURING",
+    "GeometryLock",
+    "knows_geometry",
+    "near_geometry",
+    "updated_lock",
+]
+
+GEOMETRY = ("clen", "shift_x", "shift_y")
+"""Settings that the indexed frames' lattices tell better than the rate, which is flat there."""
+
+FEWEST_INDEXED = 3
+"""Indexed frames below which their lattices do not count for the geometry."""
+
+WELL_KNOWN = 6
+"""In resolutions of the parameter: a standard error that ends the search for it."""
+
+MISLEADING = 30
+"""In resolutions of a geometry parameter: a rate measured this far off says little about the peak
+settings."""
+
+WORTH_MEASURING = 6
+"""In resolutions of the parameter: a correction that is measured at once."""
+
+
+def knows_geometry(n_indexed: ArrayLike, standard_error: ArrayLike, resolution: ArrayLike) -> Any:
+    """Whether an evaluation's lattices place a geometry parameter well enough to end its search.
+
+    Parameters
+    ----------
+    n_indexed : array_like of int
+    standard_error, resolution : array_like of float
+        In the parameter's unit; a NaN knows nothing.
+    """
+    enough = np.asarray(n_indexed) >= FEWEST_INDEXED
+    return enough & (np.asarray(standard_error) < WELL_KNOWN * np.asarray(resolution))
+
+
+def updated_lock(
+    fixed: ArrayLike, fixed_by: ArrayLike, refined: ArrayLike, knows: ArrayLike, merit: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what a parameter is fixed at, and the merit that fixed it, after one more evaluation.
+
+    Parameters
+    ----------
+    fixed, fixed_by : array_like of float
+        Before: NaN and -inf where it is not fixed.
+    refined : array_like of float
+        The evaluation's refined value.
+    knows : array_like of bool
+        See `knows_geometry`.
+    merit : array_like of float
+        The evaluation's.
+    """
+    better = np.asarray(knows) & (np.asarray(merit) > np.asarray(fixed_by))
+    return np.where(better, refined, fixed), np.where(better, merit, fixed_by)
+
+
+def near_geometry(
+    settings: Settings, fixed: Mapping[str, float], space: ParameterSpace, resolutions: float
+) -> bool:
+    """Whether a parameter set's geometry is within so many resolutions of the fixed one."""
+    return all(
+        abs(getattr(settings, name) - value) <= resolutions * space[name].resolution
+        for name, value in fixed.items()
+    )
+
+
+class GeometryLock:
+    """The geometry that the lattices of a session's evaluations fix so far.
+
+    Parameters
+    ----------
+    space : ParameterSpace
+        Only what it tunes is ever fixed.
+    """
+
+    def __init__(self, space: ParameterSpace) -> None:
+        self._space = space
+        self._fixed = {name: (np.nan, -np.inf) for name in GEOMETRY if name in space.names}
+
+    def observe(self, evaluation: Evaluation, merit: float) -> None:
+        """Take in one more evaluation."""
+        for name, before in self._fixed.items():
+            parameter = self._space[name]
+            value, error = evaluation.refined.get(name, (np.nan, np.nan))
+            knows = knows_geometry(evaluation.n_indexed, error, parameter.resolution)
+            refined = parameter.clip(value) if knows else np.nan
+            fixed, by = updated_lock(*before, refined, knows, merit)
+            self._fixed[name] = float(fixed), float(by)
+
+    @property
+    def fixed(self) -> dict[str, float]:
+        """By name, in metres, what is fixed from the lattices."""
+        return {name: value for name, (value, _) in self._fixed.items() if not np.isnan(value)}

@@ -1,0 +1,162 @@
+"""The kinds of peak finder that settings may name; another one is one more registration.
+
+Nothing here imports a kernel: a finder is named by where it is, and made when it is first used.
+"""
+
+from __future__ import annotations
+
+import math
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wrappers.about import Range
+from wrappers.errors import InputError
+from wrappers.registry import Registry
+
+if TYPE_CHECKING:
+    from wrappers.detector.geometry import Geometry
+
+__all__ = [
+    "CUSTOMARY",
+    "PEAK_FINDERS",
+    "Background",
+    "PeakFinderKind",
+    "SearchBox",
+    "photon_adu",
+]
+
+CUSTOMARY = {"min_snr": 5.0, "threshold": 800.0}
+"""The settings whose meaning depends on the peak finder, with their values for peakfinder8, which
+are CrystFEL's defaults."""
+
+Background = tuple[float, float]
+"""Median and 99.9th percentile of the pixels of typical frames, in ADU."""
+
+
+@dataclass(frozen=True)
+class SearchBox:
+    """Where a search for a peak finder's own settings takes place.
+
+    Attributes
+    ----------
+    ranges : mapping of str to Range
+        Of those settings whose range depends on the peak finder.
+    start : mapping of str to float
+        Where the search begins.
+    """
+
+    ranges: Mapping[str, Range]
+    start: Mapping[str, float]
+
+
+def _peakfinder8_usual(photon: float) -> Mapping[str, float]:
+    del photon
+    return CUSTOMARY
+
+
+def _peakfinder8_box(background: Background, photon: float) -> SearchBox:
+    """Return peakfinder8's box; the threshold's range follows the frames themselves.
+
+    The geometry's ``adu_per_photon`` is often wrong in real files. Below the median background
+    pixel a threshold does nothing, and above thirty times the brightest thousandth of the
+    background only the strongest spots are left.
+    """
+    del photon
+    median, bright = background
+    low = max(median, bright / 20, 1e-3)
+    ranges = {
+        "min_snr": Range(3, 9),
+        "threshold": Range(low, max(30 * bright, 10 * low), log=True),
+        "local_bg_radius": Range(2, 8),
+    }
+    return SearchBox(ranges, {**CUSTOMARY, "threshold": bright})
+
+
+@dataclass(frozen=True)
+class PeakFinderKind:
+    """A kind of peak finder; what is not given is as peakfinder8 has it.
+
+    Attributes
+    ----------
+    maker : callable or str
+        Makes a finder for a geometry; a string names it as ``package.module:object``.
+    in_crystfel : bool
+        Whether CrystFEL, and the programs that follow it, find the same peaks under this name.
+    needs_photon : bool
+        Whether it can only be used where the geometry says how many ADU a photon is.
+    usual : callable
+        Given a photon in ADU, returns the usual value of each setting in `CUSTOMARY`.
+    box : callable
+        Given the background and a photon in ADU, returns the `SearchBox`.
+    """
+
+    maker: Callable[[Geometry], Any] | str
+    in_crystfel: bool = False
+    needs_photon: bool = False
+    usual: Callable[[float], Mapping[str, float]] = _peakfinder8_usual
+    box: Callable[[Background, float], SearchBox] = _peakfinder8_box
+
+    def make(self, geometry: Geometry) -> Any:
+        """Return a `wrappers.peakfinding.peak_batch.Finder` for frames of a geometry."""
+        maker = pkgutil.resolve_name(self.maker) if isinstance(self.maker, str) else self.maker
+        return maker(geometry)
+
+    def photon(self, geometry: Geometry, photon_energy: float) -> float:
+        """Return a photon in ADU where the finder needs it, else NaN.
+
+        Raises
+        ------
+        InputError
+            If the finder needs it and the geometry does not say.
+        """
+        return photon_adu(geometry, photon_energy) if self.needs_photon else math.nan
+
+
+def photon_adu(geometry: Geometry, photon_energy: float) -> float:
+    """Return how many ADU a photon (of so many eV) is.
+
+    Raises
+    ------
+    InputError
+        If the geometry does not say.
+    """
+    gain = geometry.adu_per_photon(photon_energy)
+    if gain is None:
+        raise InputError(
+            f"{geometry.path} does not say how many ADU a photon is, which the robust peak finder "
+            "must know: add a line such as 'adu_per_photon = 10'"
+        )
+    return gain
+
+
+def _robust_usual(photon: float) -> dict[str, float]:
+    return {"min_snr": 2.5, "threshold": photon}
+
+
+def _robust_box(background: Background, photon: float) -> SearchBox:
+    """Return the robust finder's box, which goes down to the weakest spots."""
+    del background
+    ranges = {
+        "min_snr": Range(2, 3.5),
+        "threshold": Range(0, 3 * photon),
+        "local_bg_radius": Range(2, 5),
+    }
+    return SearchBox(ranges, _robust_usual(photon))
+
+
+PEAK_FINDERS: Registry[PeakFinderKind] = Registry("peak finder")
+PEAK_FINDERS.register(
+    "peakfinder8",
+    PeakFinderKind("wrappers.peakfinding.peakfinder8:PeakFinder", in_crystfel=True),
+)
+PEAK_FINDERS.register(
+    "robust",
+    PeakFinderKind(
+        "wrappers.peakfinding.robust_peaks:RobustPeakFinder",
+        needs_photon=True,
+        usual=_robust_usual,
+        box=_robust_box,
+    ),
+)
