@@ -18,7 +18,8 @@ from envs.observation import TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.reading import Reading
 from envs.response.simulated_pool import SimulatedPool
-from envs.tuning_env import Reward, make_spaces, rewards
+from envs.rewards import Reward, rewards
+from envs.tuning_env import make_spaces
 
 __all__ = ["LEAST_REACHABLE", "BatchedTuningEnv", "make_simulated"]
 

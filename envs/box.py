@@ -127,7 +127,9 @@ def _parameters(space: ParameterSpace) -> list[Parameter]:
     """Return the agent's parameters: as the space tunes them, or with their usual ranges."""
     known = space.known
     if known is None:
-        raise ValueError("the agent needs a space made by make_space: it looks at what is known")
+        raise ValueError(
+            "the agent needs a space made by make_space, which says what is known beforehand"
+        )
     usual = make_space(
         POLICY_PARAMETERS,
         background=known.background,

@@ -160,21 +160,14 @@ class TaskBatch:
         self.incumbent = np.where(better[:, None], values, self.incumbent)
         self._top = np.where(better[:, None], seen, self._top)
 
-    def record_one(
-        self, values: Mapping[str, float], merit: float, evaluation: Evaluation | None
-    ) -> Reading:
-        """Take in one evaluation, in a batch of one, and return its reading.
+    def record_one(self, values: Mapping[str, float], merit: float, evaluation: Evaluation) -> None:
+        """Take in one evaluation, in a batch of one.
 
-        What `values` do not name has the base's value; without the evaluation only its merit is
-        known.
+        What `values` do not name has the base's value.
         """
-        reading = (
-            Reading.of_rate(merit) if evaluation is None else Reading.of_evaluation(evaluation)
-        )
         known = dict(zip(POLICY_PARAMETERS, self.boxes.base[0], strict=True)) | dict(values)
-        row = np.array([[known[name] for name in POLICY_PARAMETERS]])
-        self.record(row, reading, np.array([merit]))
-        return reading
+        row = np.array([[float(known[name]) for name in POLICY_PARAMETERS]])
+        self.record(row, Reading.of_evaluation(evaluation), np.array([merit]))
 
     def _refine(self, reading: Reading, merits: Array) -> NDArray[np.bool_]:
         """Return which readings know the camera length, after fixing it where they do."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.evaluation import Evaluator
 from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
-from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace, make_space
 from envs.response.simulated_pool import SimulatedPool
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -117,8 +117,8 @@ def run_space(
     sample: Sequence[int],
     tuned: Sequence[str],
     *,
-    clen_range: float = 0.05,
-    peak_finder: str = "peakfinder8",
+    clen_range: float = CLEN_RANGE,
+    peak_finder: str = Settings.peak_finder,
 ) -> ParameterSpace:
     """Return the box in which a run is searched, made from a sample of its frames.
 
@@ -131,7 +131,8 @@ def run_space(
     peak_finder : str
         See `make_space`.
     """
-    radii, energy = run.geometry.radius_map(), run.photon_energy(sample[0])
+    radii = run.geometry.moved(*run.shift(sample[0])).radius_map()
+    energy = run.photon_energy(sample[0])
     return make_space(
         tuned,
         background=background_level(run, sample),

@@ -4,46 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from envs.box import POLICY_PARAMETERS, settings_of
 from envs.evaluation import Evaluation, Evaluator
-from envs.objective import UNINDEXED_HIT_PENALTY
+from envs.objective import UNINDEXED_HIT_PENALTY, Merit
 from envs.observation import OBSERVATION_SIZE, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
-from envs.reading import Reading
+from envs.rewards import Reward, rewards
 from envs.tasks import Task, run_task, simulated_task
 from wrappers.indexing import Indexer
 from wrappers.settings import Settings
 
-__all__ = ["Reward", "TuningEnv", "make_spaces", "rewards"]
+__all__ = ["TuningEnv", "make_spaces"]
 
 Action = NDArray[np.float32]
 Observation = NDArray[np.float32]
-Reward = Literal["delta", "gain", "rate", "incumbent"]
-
-
-def rewards(kind: Reward, value: ArrayLike, before: ArrayLike, best_before: ArrayLike) -> Any:
-    """Return the reward of an evaluation of this value.
-
-    Parameters
-    ----------
-    kind : {"delta", "gain", "rate", "incumbent"}
-        See `TuningEnv`.
-    value, before, best_before : array_like
-        Of this evaluation, of the one before it and of the best before it; 0 where there was none.
-    """
-    if kind == "delta":
-        return np.subtract(value, before)
-    if kind == "gain":
-        return np.maximum(np.subtract(value, best_before), 0)
-    if kind == "rate":
-        return np.asarray(value)
-    return np.maximum(value, best_before)
 
 
 def make_spaces() -> tuple[gym.Space[Action], gym.Space[Observation]]:
@@ -229,7 +209,7 @@ class TuningEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._task: Task | None = None
         self._budget = budget
         self._reward: Reward = reward
-        self._penalty, self._price = unindexed_hit_penalty, price_of_a_second
+        self._merit, self._price = Merit(unindexed_hit_penalty), price_of_a_second
         self.action_space, self.observation_space = make_spaces()
         self._trials: list[tuple[Evaluation, float]] = []
 
@@ -241,7 +221,9 @@ class TuningEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._task = self._fixed
         if self._task is None:
             self._task = simulated_task(int(self.np_random.integers(2**31)), **self._simulated)
-        self._batch = TaskBatch.single(self._task.space, self._budget, self._penalty)
+        self._batch = TaskBatch.single(
+            self._task.space, self._budget, self._merit.unindexed_hit_penalty
+        )
         self._trials = []
         start = (options or {}).get("start")
         if start is not None:
@@ -269,12 +251,11 @@ class TuningEnv(gym.Env[Observation, NDArray[np.float32]]):
 
     def _evaluate(self, task: Task, settings: Settings) -> float:
         evaluation = task.evaluator.evaluate(settings)
-        reading = Reading.of_evaluation(evaluation)
-        merit = reading.merit(self._penalty)
-        values = np.array([[float(getattr(settings, name)) for name in POLICY_PARAMETERS]])
-        self._batch.record(values, reading, merit)
+        merit = self._merit(evaluation)
+        executed = {name: getattr(settings, name) for name in POLICY_PARAMETERS}
+        self._batch.record_one(executed, merit, evaluation)
         seconds = evaluation.core_seconds / max(evaluation.n_frames, 1)
-        value = float(merit[0]) - self._price * seconds
+        value = merit - self._price * seconds
         self._trials.append((evaluation, value))
         return value
 

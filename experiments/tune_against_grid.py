@@ -34,7 +34,7 @@ from tuner.tuning import Request, tune
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source
-from wrappers.indexers import IndexerChoice, make_indexer
+from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.indexing import Lattice
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
@@ -49,7 +49,7 @@ LARGEST_MISORIENTATION = 2.0
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
-@click.option("--indexer", type=click.Choice(["fast", "crystfel"]), default="fast")
+@click.option("--indexer", type=click.Choice(INDEXERS.names()), default="fast")
 @click.option("--evaluations", default=30, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True)

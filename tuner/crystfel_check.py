@@ -10,7 +10,7 @@ from envs.evaluation import Evaluation
 from wrappers.cell import Cell
 from wrappers.crystfel.indexer import index_own_peaks
 from wrappers.detector.geom_file import write_geometry
-from wrappers.errors import ProgramError
+from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice
 from wrappers.masks.mask_file import geometry_lines, write_mask
@@ -67,7 +67,8 @@ def check_own_search(
                 jobs=jobs,
                 timeout=choice.timeout,
             )
-    except ProgramError as error:
+    except (ProgramError, InputError, OSError) as error:
+        # The recommendation does not depend on it: CrystFEL may be gone, or the disk be full.
         return {"not_done": str(error)}
     pairs = [
         (outcome, chunk)

@@ -6,10 +6,11 @@ import hashlib
 import os
 from pathlib import Path
 
+from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
 
-__all__ = ["data_fingerprint", "fingerprint"]
+__all__ = ["data_fingerprint", "fingerprint", "linked_fingerprint"]
 
 WHOLE_FILE_LIMIT = 64 << 20
 
@@ -34,6 +35,13 @@ def data_fingerprint(name: Address, run: FrameSource) -> str:
     """
     files = [*([] if is_address(name) else [Path(name)]), *run.files]
     return fingerprint(*files) if files else f"address:{os.fspath(name)}"
+
+
+def linked_fingerprint(run: FrameSource) -> str | None:
+    """Return the `fingerprint` of external masks and of data behind a run's links, or None."""
+    own = {path.resolve() for path in run.files}
+    linked = [path for path in files_of_run(run) if path.resolve() not in own]
+    return fingerprint(*linked) if linked else None
 
 
 def _of_one(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import find_indexamajig
-from wrappers.crystfel.options import EFFORTS, best_method, require_program
+from wrappers.crystfel.options import EFFORTS, best_method, require_method, require_program
 from wrappers.detector.geometry import Geometry
 from wrappers.indexing import Indexer
 from wrappers.registry import Registry
@@ -137,14 +137,27 @@ def recorded_choice(provenance: Mapping[str, Any]) -> IndexerChoice:
     """Return the indexer that a session used, from the provenance that it left.
 
     Until version 0.1 the provenance had nothing but the name that people read.
+
+    Raises
+    ------
+    InputError
+        If it names a method or an option that CrystFEL does not have.
     """
+    choice = _recorded(provenance)
+    require_method(choice.method, choice.options)
+    return choice
+
+
+def _recorded(provenance: Mapping[str, Any]) -> IndexerChoice:
     if "indexer_name" in provenance:
-        options = provenance.get("indexer_options")
+        method, options = (provenance.get(f"indexer_{what}") for what in ("method", "options"))
+        if not isinstance(options, list | None):
+            options = [options]
         return IndexerChoice(
             str(provenance["indexer_name"]),
-            provenance.get("indexer_method"),
+            None if method is None else str(method),
             str(provenance.get("indexer_effort", "normal")),
-            options=None if options is None else tuple(options),
+            options=None if options is None else tuple(map(str, options)),
         )
     shown = re.fullmatch(r"CrystFEL [^,]+, (\S+)(.*)", str(provenance.get("indexer", "")))
     if shown is None:

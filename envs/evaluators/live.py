@@ -13,7 +13,7 @@ import numpy as np
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.peak_searches import REMEMBERED, PeakSearches, search_key
 from wrappers.cell import Cell
-from wrappers.errors import InputError
+from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, counting_on
 from wrappers.indexing_cache import CachedIndexer
@@ -112,9 +112,16 @@ class LiveEvaluator:
         Raises
         ------
         ProgramError
-            If the indexer cannot be run at all.
+            If the indexer cannot be run at all, or not one of the frames can be read.
         """
-        return self.inspect(settings, self._frames[:n_frames])[0]
+        evaluation = self.inspect(settings, self._frames[:n_frames])[0]
+        if evaluation.unreadable:
+            # A disk that has gone says nothing about the settings.
+            raise ProgramError(
+                f"none of the {evaluation.n_frames} frames can be read: "
+                f"{evaluation.outcomes[0].failure}"
+            )
+        return evaluation
 
     def evaluate_all(self, settings: Sequence[Settings]) -> Iterator[Evaluation]:
         """Yield what `evaluate` returns for each, as they are done."""
@@ -188,7 +195,7 @@ class LiveEvaluator:
             outcomes=tuple(_outcome(i, found[i], answers.get(i)) for i in frames),
             n_decoys=len(decoys),
             n_decoys_indexed=sum(answer.indexed for answer in decoys),
-            **self._diagnostics(estimate, settings),
+            **self._diagnostics(estimate, settings, list(hits)),
             seconds=time.perf_counter() - started,
             core_seconds=self._pool.core_seconds() - cores_before,
         )
@@ -205,7 +212,9 @@ class LiveEvaluator:
         self._answers.update({k: a for k, a in answers.items() if not a.failure})
         return [answers[key] if key in answers else self._answers[key] for key in keys]
 
-    def _diagnostics(self, estimate: GeometryEstimate | None, settings: Settings) -> dict[str, Any]:
+    def _diagnostics(
+        self, estimate: GeometryEstimate | None, settings: Settings, hits: Sequence[int]
+    ) -> dict[str, Any]:
         if estimate is None:
             return {}
         tried = settings.clen or self._run.nominal_clen
@@ -218,6 +227,10 @@ class LiveEvaluator:
                 "shift_x": (estimate.shift_x, estimate.shift_x_se),
                 "shift_y": (estimate.shift_y, estimate.shift_y_se),
             },
+            "frame_clens": tuple(
+                (hits[place], _short(tried + change), _short(error))
+                for place, change, error in estimate.frame_changes
+            ),
         }
 
 
@@ -315,6 +328,11 @@ def _outcome(frame: int, found: Pattern | str, answer: Indexing | None) -> Frame
     if answer is None:
         return FrameOutcome(frame, n_peaks, False, 0)
     return FrameOutcome(frame, n_peaks, True, len(answer.lattices), answer.failure)
+
+
+def _short(length: float) -> float:
+    # To nanometres: a session keeps one for every frame of every evaluation.
+    return round(length, 9)
 
 
 def _digest(pattern: Pattern) -> bytes:

@@ -1,6 +1,6 @@
-"""Rendered experiments, searched and indexed for real at many settings.
+"""Rendered experiments, searched and indexed for real with many parameter sets.
 
-What is recorded is what the response model is fitted to, and judged by, on experiments that the
+What is recorded is what the response model is fitted to, and tested on, with experiments that the
 fit never saw. Each experiment is rendered into a folder that is deleted afterwards; only counts
 are kept.
 """
@@ -63,7 +63,7 @@ N_SETTINGS = 64
 
 
 def plan(draw: Draw, background: tuple[float, float], seed: int) -> list[Settings]:
-    """Return the settings to measure: over the box, along threshold and clen, and bad ones.
+    """Return the parameter sets to measure: over the box, along threshold and clen, and bad ones.
 
     Parameters
     ----------
@@ -203,15 +203,15 @@ def _counts(
             state[frame] |= INDEXED
             if _is_right(answer, truths[frame]):
                 state[frame] |= RIGHT
-    told = evaluation.as_dict()
-    asked = evaluation.refined.get("clen", (np.nan, np.nan))
-    told |= {"refined_clen": asked[0], "refined_clen_se": asked[1]}
+    values = evaluation.as_dict()
+    refined = evaluation.refined.get("clen", (np.nan, np.nan))
+    values |= {"refined_clen": refined[0], "refined_clen_se": refined[1]}
     return {
         "n_peaks": np.array([outcome.n_peaks for outcome in evaluation.outcomes], np.uint16),
         "n_true": n_true,
         "state": state,
         "n_decoys_indexed": np.array(evaluation.n_decoys_indexed, np.uint8),
-        "diagnostics": np.array([told[name] for name in DIAGNOSTICS], np.float64),
+        "diagnostics": np.array([values[name] for name in DIAGNOSTICS], np.float64),
     }
 
 

@@ -16,7 +16,7 @@ from envs.response.model import ResponseModel
 from envs.simulation.families import draw_experiments
 from wrappers.settings import Settings
 
-__all__ = ["SimulatedPool"]
+__all__ = ["SimulatedPool", "spaces_of"]
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ class SimulatedPool:
     def _best(self) -> tuple[Floats, Floats]:
         if self.known_best is not None:
             return self.known_best
-        reachable, settings = self.model.best(mask_hot_sigma=0)
+        reachable, settings = self.model.best(self.spaces, mask_hot_sigma=0)
         return reachable, np.stack([settings[name] for name in POLICY_PARAMETERS], axis=1)
 
     @property
@@ -68,19 +68,7 @@ class SimulatedPool:
     ) -> SimulatedPool:
         """Draw n experiments of a family (see `envs.simulation.families`)."""
         model = ResponseModel(draw_experiments(family, n, seed))
-        known = {name: column.tolist() for name, column in model.known.items()}
-        spaces = [
-            make_space(
-                POLICY_PARAMETERS,
-                background=(known["median"][i], known["bright"][i]),
-                camera_length=known["clen0"][i],
-                pixel_size=known["pixel_size"][i],
-                largest_radius=known["radius"][i],
-                photon_energy=known["photon_energy"][i],
-            )
-            for i in range(n)
-        ]
-        return cls(model, spaces, known_best)
+        return cls(model, spaces_of(model), known_best)
 
     def take(self, rows: NDArray[np.int64]) -> SimulatedPool:
         """Return a pool of some of the experiments."""
@@ -104,7 +92,7 @@ class SimulatedPool:
         return ResponseEvaluator(self.model.take([row]), n_frames=n_frames, draw=draw)
 
     def truth(self, row: int, tried: Sequence[Settings]) -> tuple[Floats, Floats]:
-        """Return the true rates of settings, and the relative errors of their camera lengths."""
+        """Return the true rates of parameter sets, and their camera lengths' relative errors."""
         model = self.model.take(np.full(len(tried), row))
         clen = np.array([np.nan if one.clen is None else one.clen for one in tried])
         values = {
@@ -113,3 +101,19 @@ class SimulatedPool:
         }
         rates = model.evaluate(values | {"clen": clen}, n_frames=0).true_rate
         return rates, clen / model.true_clen - 1
+
+
+def spaces_of(model: ResponseModel) -> list[ParameterSpace]:
+    """Return the space of each experiment, made of what is known of it."""
+    known = {name: column.tolist() for name, column in model.known.items()}
+    return [
+        make_space(
+            POLICY_PARAMETERS,
+            background=(known["median"][i], known["bright"][i]),
+            camera_length=known["clen0"][i],
+            pixel_size=known["pixel_size"][i],
+            largest_radius=known["radius"][i],
+            photon_energy=known["photon_energy"][i],
+        )
+        for i in range(len(model))
+    ]

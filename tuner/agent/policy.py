@@ -20,7 +20,7 @@ import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 
 from envs.box import POLICY_PARAMETERS
-from envs.objective import UNINDEXED_HIT_PENALTY
+from envs.objective import USUAL_MERIT, Merit
 from envs.observation import FACTS, FEATURES, MEMORY, OBSERVATION_SIZE
 from tuner.agent.networks import Floats, Layers, read_layers, run, shapes, write_layers
 from tuner.agent.selector import N_INPUTS, Selector, selector_inputs
@@ -52,12 +52,15 @@ class Policy:
         How it was trained: plain values.
     selector : Selector or None
         Without one the highest merit is taken.
+    merit : Merit
+        What it was trained to maximise; a session with another one is refused.
     """
 
     actors: Sequence[Layers]
     typical: Floats
     provenance: Mapping[str, Any]
     selector: Selector | None = None
+    merit: Merit = USUAL_MERIT
 
     def act(self, observations: NDArray[np.floating], turn: int) -> Floats:
         """Return the actions (B, d) in [-1, 1] for observations (B, OBSERVATION_SIZE).
@@ -92,6 +95,7 @@ class Policy:
         described = {
             "format": FORMAT,
             **_interface(),
+            "merit": self.merit.as_dict(),
             "actors": [shapes(actor) for actor in self.actors],
             "selector": selector
             and {"encoder": shapes(selector.encoder), "head": shapes(selector.head)},
@@ -161,7 +165,7 @@ def _upgraded(described: Mapping[str, Any]) -> Mapping[str, Any]:
     if described.get("format") != 2:
         return described
     renamed = {"selector" if key == "judge" else key: value for key, value in described.items()}
-    return renamed | {"format": FORMAT, "merit": _interface()["merit"]}
+    return renamed | {"format": FORMAT, "merit": Merit().as_dict()}
 
 
 def _renamed(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -190,7 +194,9 @@ def _rebuild(tensors: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) 
         )
     if not actors or tensors["typical"].shape != (OBSERVATION_SIZE,):
         raise ValueError("it has no actor, or its typical observation is of another length")
-    return Policy(actors, tensors["typical"], dict(described.get("provenance") or {}), selector)
+    provenance = dict(described.get("provenance") or {})
+    merit = Merit.from_dict(described["merit"])
+    return Policy(actors, tensors["typical"], provenance, selector, merit)
 
 
 def _interface() -> dict[str, Any]:
@@ -202,5 +208,4 @@ def _interface() -> dict[str, Any]:
         "memory": MEMORY,
         "activations": ["tanh", "silu"],
         "observation_size": OBSERVATION_SIZE,
-        "merit": {"name": "net_rate", "unindexed_hit_penalty": UNINDEXED_HIT_PENALTY},
     }

@@ -1,7 +1,7 @@
-"""Which of the settings that were tried is truly the best.
+"""Which of the parameter sets that were tried is truly the best.
 
 The highest of ten measured rates flatters itself (the winner's curse): in a sample of two hundred
-frames with a dozen crystals, settings that differ by little are told apart by luck. The selector is
+frames with a dozen crystals, luck orders parameter sets that differ by little. The selector is
 a small network that sees all evaluations of a session at once, as the agent does, and was trained
 on simulated experiments, where the truth is known, to select the best of them. It is a set network
 (Zaheer et al., Deep Sets, 2017): every evaluation is encoded, the codes are pooled, and each

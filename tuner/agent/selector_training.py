@@ -1,7 +1,7 @@
 """Training the selector to find which of a session's evaluations is truly the best.
 
 A trained committee plays sessions on the training experiments, with moves of other searches mixed
-in: steps aside, and points of the portfolio that the agent hands over to. Of every session the
+in: steps aside, and points of the portfolio, as the fallback search has them. Of every session the
 selector sees the first few evaluations, and learns to put its weight on those of the highest true
 merit.
 """
@@ -37,6 +37,7 @@ from tuner.agent.training_setup import (
 )
 from tuner.agent.warm_start import WarmStart
 from tuner.threads import share_cores, single_threaded_algebra
+from wrappers.processes import end_with_parent
 
 __all__ = ["SelectorNetwork", "Sessions", "play_sessions", "train_selector"]
 
@@ -179,6 +180,7 @@ def _prepare(
     policy: Policy, draw: tuple[str, int, int, tuple[Array, Array]], processes: int
 ) -> None:
     """Draw the experiments, once a process; without those where nothing can be indexed."""
+    end_with_parent()
     _given[:] = [(policy, SimulatedPool.draw(*draw).reaching(LEAST_REACHABLE))]
     share_cores(processes)
 

@@ -27,6 +27,8 @@ from tuner.agent.training_curves import Row, draw_curves, read_curve
 from tuner.agent.training_setup import Training, draw_pools
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.outputs import require_new_folder
+from wrappers.processes import end_with_parent
 
 __all__ = ["Training", "train"]
 
@@ -77,7 +79,7 @@ def train(
             seen[seed] = len(rows)
 
     # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
         futures = [
             pool.submit(train_seed, training, seed, directory / f"seed_{seed}", jobs)
             for seed in training.seeds
@@ -106,10 +108,8 @@ def _begin(training: Training, directory: Path, resume: bool) -> None:
                 f"{path} was begun with other options: give the same ones, or name another "
                 "directory"
             )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{directory} cannot be made: {error.strerror}") from error
+    else:
+        require_new_folder(directory, "policy.json", "policy.safetensors", "curves.csv")
     write_whole(path, text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 import torch
 
 from envs.response.simulated_pool import SimulatedPool
-from envs.tuning_env import Reward
+from envs.rewards import Reward
 from tuner.agent.networks import Layers
 from tuner.agent.rollout import Rollout
 from tuner.agent.training_curves import Row
 from wrappers.errors import InputError
+from wrappers.files import write_whole
 
 __all__ = ["Training", "draw_pools", "layers_of", "save_tensors", "stream", "validated"]
 
@@ -98,15 +100,15 @@ def draw_pools(training: Training, directory: Path) -> tuple[SimulatedPool, Simu
         drawn = [SimulatedPool.draw(name, n, 0, best[name]) for name, n in sizes.items()]
     else:
         drawn = [SimulatedPool.draw(name, n, 0) for name, n in sizes.items()]
-        with path.with_suffix(".part").open("wb") as stream:
-            np.savez(
-                stream,
-                train=drawn[0].reachable,
-                train_optimum=drawn[0].optimum,
-                validation=drawn[1].reachable,
-                validation_optimum=drawn[1].optimum,
-            )
-        path.with_suffix(".part").replace(path)
+        content = io.BytesIO()
+        np.savez(
+            content,
+            train=drawn[0].reachable,
+            train_optimum=drawn[0].optimum,
+            validation=drawn[1].reachable,
+            validation_optimum=drawn[1].optimum,
+        )
+        write_whole(path, content.getvalue())
     return drawn[0], drawn[1]
 
 
@@ -125,9 +127,9 @@ def stream(*key: int) -> int:
 
 def save_tensors(state: dict[str, Any], path: Path) -> None:
     """Write tensors and plain values; the file appears whole or not at all."""
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_whole(path, content.getvalue())
 
 
 def layers_of(network: torch.nn.Sequential) -> Layers:

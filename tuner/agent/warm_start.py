@@ -15,7 +15,7 @@ from envs.observation import TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import SHIPPED
-from tuner.search.baselines import sobol_points
+from tuner.search.points import sobol_points
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 

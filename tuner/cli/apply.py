@@ -13,24 +13,33 @@ import click
 
 from tuner.cli.options import (
     SourceName,
+    force_option,
     jobs_option,
     json_option,
     mask_option,
     open_run,
     print_json,
     progress_bar,
-    require_directory_for,
     stderr,
     with_bad_pixels,
 )
-from tuner.recommendation import EDITED, Recommendation, read_recommendation, session_geometry
+from tuner.display.terminal import echo
+from tuner.recommendation import (
+    EDITED,
+    Recommendation,
+    files_of_session,
+    read_recommendation,
+    session_geometry,
+)
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
+from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer
+from wrappers.outputs import check_outputs, companion
 
 if TYPE_CHECKING:
     from tuner.apply.applying import VetoCheck
@@ -92,6 +101,7 @@ POLL = 1.0
     type=click.FloatRange(min=0),
     help="End the watch when no run has come for so long (s).",
 )
+@force_option
 @jobs_option
 @json_option
 def command(
@@ -108,6 +118,7 @@ def command(
     pattern: str,
     settle: float,
     idle: float | None,
+    force: bool,
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -139,17 +150,26 @@ def command(
             stack.enter_context(closing(indexer))
         if watch is not None:
             request = WatchRequest(
-                recommended, watch, pattern, output, settle, sample, jobs, virtual, mask
+                *(recommended, watch, pattern, output, settle, sample, jobs, virtual, mask, force)
             )
             _watch(request, read, unit, indexer, idle, as_json)
             return
         assert data is not None
-        require_directory_for(output)
         run = open_run(data, geometry_file)
+        check_outputs(
+            *(output, companion(output, ".geom")),
+            inputs=[
+                *(recommended, data, geometry_file, cell, mask),
+                *(*files_of_run(run), *files_of_session(recommendation)),
+            ],
+            force=True,  # the reduction itself says what of its own may be replaced
+        )
         used = named_set(recommendation, run)
         run = with_bad_pixels(run, used.settings, mask)
         started = time.perf_counter()
-        reduction = _reduce(run, used, output, jobs=jobs, virtual=virtual, resume=resume)
+        reduction = _reduce(
+            run, used, output, jobs=jobs, virtual=virtual, resume=resume, force=force
+        )
         seconds = time.perf_counter() - started
         check = None
         if unit is not None and indexer is not None:
@@ -178,7 +198,14 @@ def _indexer(
 
 
 def _reduce(
-    run: FrameSource, used: SettingsSet, output: Path, *, jobs: int, virtual: bool, resume: bool
+    run: FrameSource,
+    used: SettingsSet,
+    output: Path,
+    *,
+    jobs: int,
+    virtual: bool,
+    resume: bool,
+    force: bool,
 ) -> Reduction:
     from wrappers.peakfinding.finders import NamedFinder
     from wrappers.reduction import reduce_run
@@ -193,6 +220,7 @@ def _reduce(
                 jobs=jobs,
                 virtual=virtual,
                 resume=resume,
+                replace=force,
                 progress=lambda done, hits: show(done),
             )
     except (KeyboardInterrupt, SystemExit):
@@ -225,18 +253,18 @@ def _report(reduction: Reduction, check: VetoCheck | None, seconds: float, as_js
             }
         )
         return
-    click.echo(
+    echo(
         f"{reduction.n_hits} hits in {reduction.n_frames} frames"
         + (f", 1 in {factor:.1f}" if factor else "")
         + (f"; {n_done / seconds:.0f} frames/s" if n_done else "")
         + (f"; {reduction.n_resumed} frames were done before" if reduction.n_resumed else "")
     )
     if check is not None:
-        click.echo(
+        echo(
             f"of {check.n_frames} frames taken at random {check.n_kept + check.n_lost} index with "
             f"{check.indexer}: {check.n_kept} kept, {check.n_lost} lost"
         )
-    click.echo(
+    echo(
         f"written: {reduction.hits} and {reduction.geometry}\n"
         "CrystFEL reads them with\n"
         f"  HDF5_PLUGIN_PATH={hdf5plugin.PLUGIN_PATH} \\\n"
@@ -273,7 +301,7 @@ def _watch(
                 else ""
             )
             sets = f", {len(line['sets'])} sets" if len(line["sets"]) > 1 else ""
-            click.echo(
+            echo(
                 f"{Path(line['file']).name}: {line['n_hits']} hits in {line['n_frames']} frames"
                 f"{sets}{indexed} → {line['hits']}"
             )

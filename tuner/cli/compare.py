@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from envs.objective import Merit
 from tuner.cli.options import (
     existing,
     indexer_choice,
@@ -26,13 +27,14 @@ from tuner.cli.options import (
     seed_option,
     stderr,
 )
+from tuner.display.terminal import echo
 from wrappers.cell import Cell
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 
 if TYPE_CHECKING:
+    from tuner.agent.policy import Policy
     from tuner.comparison.benchmark import Benchmark
-    from tuner.comparison.methods import Kit
     from tuner.comparison.results import Results
     from tuner.comparison.store import ComparisonStore
     from wrappers.indexers import IndexerChoice
@@ -55,7 +57,7 @@ OF_THE_BENCHMARK = ("families", "full", "shared")
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted comparison.")
 @click.option(
-    "--methods", help="Only these, comma-separated, such as agent,warm_gp,random.  [default: all]"
+    "--methods", help="Only these, comma-separated, such as ppo,warm-gp,random.  [default: all]"
 )
 @click.option(
     "--policy",
@@ -131,11 +133,10 @@ def command(
       sfx-tuner compare run.h5 -g run.geom -p protein.cell -o comparison
     """
     from tuner.agent.policy import SHIPPED, Policy
-    from tuner.agent.warm_start import WarmStart
     from tuner.comparison.benchmark import Benchmark
     from tuner.comparison.console import print_figures
-    from tuner.comparison.methods import METHODS, Kit
     from tuner.comparison.store import ComparisonStore
+    from tuner.searchers import SEARCHERS
 
     work: Callable[..., Found]
     asked: dict[str, Any]
@@ -152,10 +153,12 @@ def command(
         asked = {"frames": frames, "evaluations": evaluations, "splits": splits, "seed": seed}
         work = partial(_compare_run, files, **asked)
         asked |= dict(zip(("DATA", "geometry", "cell"), map(str, files), strict=True))
-    chosen = _chosen(methods, list(METHODS), "--methods")
-    kit, choice = Kit(Policy.load(policy or SHIPPED), WarmStart.load()), indexer_choice(options)
+    names = SEARCHERS.names() if methods is None else methods.split(",")
+    chosen = list(dict.fromkeys(SEARCHERS.name_of(name.strip()) for name in names))
+    agent, choice = Policy.load(policy or SHIPPED), indexer_choice(options)
     asked |= {"methods": chosen, "policy": _digest(policy or SHIPPED, "*.safetensors")}
     asked["warm_start"] = _digest(SHIPPED, "warm_start.json")
+    asked["merit"] = Merit().as_dict()
     asked["indexer"] = {
         "name": choice.own_name,
         **{key: getattr(choice, key) for key in ("method", "effort", "timeout")},
@@ -163,7 +166,7 @@ def command(
 
     store = ComparisonStore.open(output, asked, resume=resume)
     with _going_on(store):
-        figures, results = work(choice, kit, chosen, store, jobs)
+        figures, results = work(choice, agent, chosen, store, jobs)
         if output is not None:
             _write(output, figures, results)
             store.finish()
@@ -172,7 +175,7 @@ def command(
     else:
         print_figures(figures)
         if output is not None:
-            click.echo(f"written: {output}")
+            echo(f"written: {output}")
 
 
 def _run_files(data: Path, geometry: Path | None, cell: Path | None) -> tuple[Path, Path, Path]:
@@ -219,7 +222,7 @@ def _compare_benchmark(
     benchmark: Benchmark,
     shared: Path | None,
     indexer: IndexerChoice,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     store: ComparisonStore,
     jobs: int,
@@ -242,15 +245,15 @@ def _compare_benchmark(
             store.keep()
 
         compare_simulated(
-            benchmark, kit, methods, jobs=jobs, results=results, on_progress=on_progress
+            benchmark, policy, methods, jobs=jobs, results=results, on_progress=on_progress
         )
     runs: Found = ({}, {})
     if shared is not None:
         with _status(store) as (status, _):
             tables = results.setdefault("tables", {})
-            compare_tables(kit, methods, results=tables, on_progress=status)
+            compare_tables(policy, methods, results=tables, on_progress=status)
             runs = compare_everything(
-                shared, indexer, kit, methods, jobs=jobs, store=store, on_progress=status
+                shared, indexer, policy, methods, jobs=jobs, store=store, on_progress=status
             )
     figures = {}
     for family, by_method in results.items():
@@ -262,7 +265,7 @@ def _compare_benchmark(
 def _compare_run(
     files: tuple[Path, Path, Path],
     indexer: IndexerChoice,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     store: ComparisonStore,
     jobs: int,
@@ -277,7 +280,7 @@ def _compare_run(
 
     with _status(store) as (status, within):
         figures, results = compare_run(
-            *files, indexer, kit, methods, n_frames=frames, budget=evaluations, splits=splits,
+            *files, indexer, policy, methods, n_frames=frames, budget=evaluations, splits=splits,
             seed=seed, jobs=jobs, store=store, on_progress=status, on_frames=within,
         )  # fmt: skip
     return {"run": figures}, {"run": results}

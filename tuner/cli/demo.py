@@ -15,6 +15,7 @@ from tuner.cli.options import (
     stderr,
 )
 from tuner.cli.tune import display, print_recommendation
+from tuner.display.terminal import echo
 from wrappers.errors import InputError
 
 __all__ = ["command"]
@@ -78,7 +79,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
         print_json({**recommendation.as_dict(), "true_clen": experiment.clen})
         return
     print_recommendation(recommendation, session)
-    click.echo(
+    echo(
         f"camera length: geometry {1e3 * experiment.written_clen:.3f} mm, recommended "
         f"{1e3 * (clen or 0):.3f} mm, true {1e3 * experiment.clen:.3f} mm\n"
         f"report:  {session / 'report.html'}"

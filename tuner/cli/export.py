@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import RegistryChoice, json_option, print_json, require_directory_for
+from tuner.cli.options import RegistryChoice, force_option, json_option, print_json
+from tuner.display.terminal import echo
 from tuner.export.exporters import TARGETS, write_export
 from tuner.recommendation import read_recommendation
 from wrappers.crystfel.options import search_arguments
@@ -45,6 +46,7 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="File to write; a geometry goes beside it.  [default: recommended.*]",
 )
+@force_option
 @json_option
 def command(
     recommended: Path,
@@ -53,6 +55,7 @@ def command(
     geometry: Path | None,
     cell: Path | None,
     output: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Write the recommended settings for another program.
@@ -67,7 +70,6 @@ def command(
     recommendation = read_recommendation(recommended)
     chosen = TARGETS.get(target)
     path = output or Path(chosen.file)
-    require_directory_for(path)
     files, notes = write_export(
         recommendation,
         chosen,
@@ -75,12 +77,14 @@ def command(
         geometry=geometry,
         cell=cell,
         old=format_version == "old",
+        inputs=[recommended],
+        replace=force,
     )
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     if as_json:
         print_json({"target": target, "files": files, "notes": notes})
         return
     if chosen.prints_options:
-        click.echo(" ".join(search_arguments(recommendation.settings)))
-    click.echo(f"written: {' and '.join(map(str, files))}")
+        echo(" ".join(search_arguments(recommendation.settings)))
+    echo(f"written: {' and '.join(map(str, files))}")

@@ -27,6 +27,7 @@ from tuner.cli.options import (
     stderr,
     with_bad_pixels,
 )
+from tuner.display.terminal import echo
 from wrappers.cell import Cell
 from wrappers.frames.opening import Address
 from wrappers.indexers import make_indexer
@@ -120,13 +121,13 @@ def command(
             }
         )
         return
-    click.echo(f"{'frame':>6} {'event':>10} {'peaks':>6}  indexed")
+    echo(f"{'frame':>6} {'event':>10} {'peaks':>6}  indexed")
     for row in rows:
         mark = "yes" if row["indexed"] else row["failure"] or ("no" if row["hit"] else "no hit")
-        click.echo(f"{row['frame']:6d} {row['event']:>10} {row['n_peaks']:6d}  {mark}")
-    click.echo(
+        echo(f"{row['frame']:6d} {row['event']:>10} {row['n_peaks']:6d}  {mark}")
+    echo(
         f"indexing rate {n_indexed / len(rows):.1%} [{low:.1%}, {high:.1%}]: {n_indexed} of "
         f"{len(rows)} frames, {n_hits} hits"
     )
     if decoys:
-        click.echo(f"decoys: {decoys_indexed} of {decoys} scrambled peak lists indexed")
+        echo(f"decoys: {decoys_indexed} of {decoys} scrambled peak lists indexed")

@@ -1,12 +1,13 @@
 """The group of commands, and how any of them ends.
 
 Exit codes: 0 success; 2 a mistake that the user can mend, told in one sentence; 130 stopped
-by Ctrl-C; 1 a fault of the program's own.
+by Ctrl-C; 141 whoever read the output has gone; 1 a fault of the program's own.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -15,6 +16,8 @@ from typing import NoReturn
 import click
 
 from wrappers.errors import InputError, ProgramError
+from wrappers.files import is_of_the_disk, mend
+from wrappers.text import printable
 
 __all__ = ["main"]
 
@@ -80,7 +83,18 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except (InputError, ProgramError) as error:
-        click.echo(f"sfx-tuner: {error}", err=True)
+        click.echo(f"sfx-tuner: {printable(str(error))}", err=True)
+        code = 2
+    except BrokenPipeError:
+        # Or Python would complain again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except OSError as error:
+        if not is_of_the_disk(error):
+            raise
+        place = error.filename or "a file"
+        why = printable(f"{place}: {error.strerror or error}; {mend(error)}")
+        click.echo(f"sfx-tuner: {why}", err=True)
         code = 2
     except click.ClickException as error:
         error.show()

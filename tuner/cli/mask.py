@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 
 from tuner.cli.options import (
     data_argument,
+    force_option,
     geometry_option,
     json_option,
     open_run,
     print_json,
     progress_bar,
-    require_directory_for,
     stderr,
 )
-from wrappers.errors import InputError
+from tuner.display.terminal import echo
+from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address, is_address
+from wrappers.outputs import check_outputs
 from wrappers.settings import ABOUT, Settings
 
 __all__ = ["command"]
@@ -71,6 +73,7 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
     help="Write a copy of the geometry that uses the mask, too.",
 )
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the mask (.png, .pdf …).")
+@force_option
 @json_option
 def command(
     data: Address,
@@ -83,6 +86,7 @@ def command(
     frames: int,
     geometry_out: Path | None,
     picture: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Find the bad pixels of a run: hot, noisy and dead ones.
@@ -100,9 +104,6 @@ def command(
     from wrappers.masks.mask_file import geometry_lines, write_mask
     from wrappers.masks.settings_mask import BITS, SettingsMask
 
-    for path in (output, geometry_out, picture):
-        if path is not None:
-            require_directory_for(path)
     settings = Settings(
         mask_hot_sigma=hot_sigma,
         mask_noisy_sigma=noisy_sigma,
@@ -111,8 +112,11 @@ def command(
     )
     run = open_run(data, geometry)
     read = run.geometry
-    if geometry_out is not None and geometry_out.resolve() == geometry.resolve():
-        raise InputError(f"{geometry_out} is the geometry itself: give its copy another name")
+    check_outputs(
+        *(output, geometry_out, picture),
+        inputs=[data, geometry, *files_of_run(run)],
+        force=force,
+    )
     top, bottom = geometry_lines(output, read)
     chosen = spread_frames(len(run), frames)
     with progress_bar("looking at pixels", 2 * len(chosen)) as show:
@@ -156,20 +160,18 @@ def command(
         )
         return
     thresholds = {"hot": hot_sigma, "noisy": noisy_sigma, "dead": dead_sigma}
-    click.echo(f"{'kind':10}{'bit':>4}{'threshold':>11}{'pixels':>9}{'share':>9}")
+    echo(f"{'kind':10}{'bit':>4}{'threshold':>11}{'pixels':>9}{'share':>9}")
     for kind, bit in BITS.items():
         threshold = f"{thresholds[kind]:g} σ" if kind in thresholds else ""
         threshold = f"{edge} px" if kind == "edge" else threshold
-        click.echo(
-            f"{kind:10}{bit:4d}{threshold:>11}{counts[kind]:9d}{counts[kind] / on_panels:9.3%}"
-        )
-    click.echo(
+        echo(f"{kind:10}{bit:4d}{threshold:>11}{counts[kind]:9d}{counts[kind] / on_panels:9.3%}")
+    echo(
         f"{new} pixels more than the geometry masks, from {bad_pixels.n_frames} frames\n"
         f"written: {', '.join(map(str, written))}"
     )
     if geometry_out is None:
-        click.echo("CrystFEL takes it with these lines, before the first panel of the geometry:")
-        click.echo("\n".join(f"  {line}" for line in [*top, *bottom]))
+        echo("CrystFEL takes it with these lines, before the first panel of the geometry:")
+        echo("\n".join(f"  {line}" for line in [*top, *bottom]))
 
 
 def _clustered(bad: NDArray[np.bool_]) -> float:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tuner.display.terminal import Terminal
 from wrappers.crystfel.options import EFFORTS
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
@@ -30,6 +30,7 @@ __all__ = [
     "SourceName",
     "cell_option",
     "data_argument",
+    "force_option",
     "geometry_option",
     "indexer_choice",
     "indexer_options",
@@ -37,9 +38,9 @@ __all__ = [
     "json_option",
     "mask_option",
     "open_run",
+    "peak_finder_help",
     "print_json",
     "progress_bar",
-    "require_directory_for",
     "seed_option",
     "settings_from",
     "settings_options",
@@ -47,7 +48,7 @@ __all__ = [
     "with_bad_pixels",
 ]
 
-stderr = Console(stderr=True)
+stderr = Terminal(stderr=True)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,6 +87,9 @@ mask_option = click.option(
     "--mask",
     type=existing,
     help="A file of sfx-tuner mask, for settings with a mask_*_sigma.  [default: from the data]",
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Replace outputs that exist; what is read stays in any case."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
@@ -139,20 +143,27 @@ def _flags(name: str) -> tuple[str, ...]:
 PEAK_FINDER_FLAGS = _flags("peak_finder")
 
 
+def peak_finder_help() -> str:
+    """Return what the peak finders are."""
+    kinds = (f"{name}: {kind.words}" for name, kind in PEAK_FINDERS.items())
+    return f"{ABOUT['peak_finder'].label}. {'; '.join(kinds)}."
+
+
 def settings_options(function: F) -> F:
     """Add an option for every setting, and ``--settings`` for a whole set."""
     defaults = Settings().as_dict()
     for name, about in reversed(ABOUT.items()):
+        words = about.help
         value = defaults[name]
         kind: Any = int if name in WHOLE_FIELDS else float
         if isinstance(value, str):
-            kind, default = RegistryChoice(PEAK_FINDERS), value
+            kind, default, words = RegistryChoice(PEAK_FINDERS), value, peak_finder_help()
         else:
             default = "the geometry's" if value is None else f"{value:g}"
         function = click.option(
             *_flags(name),
             type=kind,
-            help=f"{about.help}  [default: {default}]",
+            help=f"{words}  [default: {default}]",
         )(function)
     return click.option(
         "--settings",
@@ -273,9 +284,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def require_directory_for(path: Path) -> None:
-    """Raise InputError where a file could not be written, before the work is done."""
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"cannot write {path}: its directory does not exist, make it first")

@@ -11,6 +11,7 @@ import numpy as np
 
 from tuner.cli.options import (
     data_argument,
+    force_option,
     geometry_option,
     jobs_option,
     json_option,
@@ -18,16 +19,18 @@ from tuner.cli.options import (
     open_run,
     print_json,
     progress_bar,
-    require_directory_for,
     settings_from,
     settings_options,
     stderr,
     with_bad_pixels,
 )
+from tuner.display.terminal import echo
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.files import write_whole
-from wrappers.frames.cxi import CxiWriter
+from wrappers.frames.cxi import CxiWriter, is_peak_list
+from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address
+from wrappers.outputs import check_outputs, companion
 from wrappers.workers.frame_pool import FramePool, batches
 
 __all__ = ["command"]
@@ -45,6 +48,7 @@ __all__ = ["command"]
     required=True,
     help="CXI file to write; CrystFEL reads it with --peaks=cxi.",
 )
+@force_option
 @jobs_option
 @json_option
 def command(
@@ -52,18 +56,27 @@ def command(
     geometry: Path,
     mask: Path | None,
     output: Path,
+    force: bool,
     jobs: int,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Find the peaks in every frame of a run.
 
+    A geometry to read the list with is written beside it. A list of an earlier call is replaced,
+    anything else only with --force.
+
     \b
     Example:
       sfx-tuner peaks run.h5 -g run.geom --min-snr 4.5 --threshold 30 -o peaks.cxi
     """
-    require_directory_for(output)
     run = open_run(data, geometry)
+    written = companion(output, ".geom")
+    check_outputs(
+        *(output, written),
+        inputs=[data, geometry, mask, options["settings"], *files_of_run(run)],
+        force=force or is_peak_list(output),
+    )
     settings = settings_from(options, run)
     run = with_bad_pixels(run, settings, mask)
     clen_change = settings.clen_change(run.nominal_clen)
@@ -87,7 +100,7 @@ def command(
                 counts.append(len(pattern.peaks))
             show(frames[-1] + 1)
     shifts = {f"shift_{axis}": f"{getattr(settings, f'shift_{axis}'):.9f} m" for axis in "xy"}
-    write_whole(output.with_suffix(".geom"), slab_geometry_text(run.geometry, **shifts))
+    write_whole(written, slab_geometry_text(run.geometry, **shifts))
     hits = sum(count >= settings.min_peaks for count in counts)
     median = float(np.median(counts)) if counts else 0.0
     if as_json:
@@ -100,12 +113,12 @@ def command(
                 "n_peaks": sum(counts),
                 "median_peaks": median,
                 "output": str(output),
-                "geometry": str(output.with_suffix(".geom")),
+                "geometry": str(written),
             }
         )
         return
-    click.echo(
+    echo(
         f"{sum(counts)} peaks in {len(counts)} frames, {median:g} in the median frame; "
         f"{hits} frames with at least {settings.min_peaks}\n"
-        f"written: {output}, and {output.with_suffix('.geom')} to read it with"
+        f"written: {output}, and {written} to read it with"
     )

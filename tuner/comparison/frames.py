@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, Evaluator, wilson_interval
 from envs.parameter_space import ParameterSpace
+from tuner.agent.policy import Policy
 from tuner.agent.rollout import regret
-from tuner.comparison.methods import Kit
 from tuner.comparison.searching import run_method
 from tuner.comparison.statistics import (
+    OURS,
     holm,
     net_rate,
     paired_after,
@@ -69,7 +70,7 @@ def compare_on_frames(
     tuning: Evaluator,
     scoring: Evaluator,
     space: ParameterSpace,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     *,
     budget: int = 20,
@@ -84,7 +85,7 @@ def compare_on_frames(
     tuning, scoring : Evaluator
         On frames that they do not share.
     space : ParameterSpace
-    kit : Kit
+    policy : Policy
     methods : sequence of str
     budget, seed : int
     grid : sequence of Settings
@@ -95,8 +96,10 @@ def compare_on_frames(
     searched = {}
     for number, method in enumerate(methods):
         on_progress(f"{method} searches", number, len(methods))
-        searched[method] = run_method(method, tuning, space, kit, budget=budget, seed=seed)
-    recommended = {method: path.recommended() for method, path in searched.items()}
+        searched[method] = run_method(
+            method, tuning, space, budget=budget, seed=seed, policy=policy
+        )
+    recommended = {method: path.recommended for method, path in searched.items()}
     wanted = dict.fromkeys([settings for row in recommended.values() for settings in row] + [*grid])
     scores: dict[Settings, Evaluation] = {}
     for settings in wanted:
@@ -118,7 +121,7 @@ def compare_on_frames(
     )
 
 
-def run_figures(splits: Sequence[Judged], ours: str = "agent") -> dict[str, Any]:
+def run_figures(splits: Sequence[Judged], ours: str = OURS) -> dict[str, Any]:
     """Return the figures of one run, in the manner of `tuner.comparison.statistics.compare_family`.
 
     Parameters

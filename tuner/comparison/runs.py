@@ -16,8 +16,8 @@ from envs.evaluators.live import LiveEvaluator, sample_frames
 from envs.parameter_space import ParameterSpace
 from envs.simulation.families import draw_experiments
 from envs.simulation.simulator import simulate_run
+from tuner.agent.policy import Policy
 from tuner.comparison.frames import Judged, Progress, compare_on_frames, run_figures
-from tuner.comparison.methods import Kit
 from tuner.comparison.results import Results
 from tuner.comparison.store import ComparisonStore
 from tuner.tuning import Request, search_space
@@ -68,7 +68,7 @@ def compare_run(
     geometry: Path,
     cell: Path,
     indexer: IndexerChoice,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     *,
     n_frames: int = 200,
@@ -88,7 +88,7 @@ def compare_run(
     ----------
     data, geometry, cell : Path
     indexer : IndexerChoice
-    kit, methods
+    policy, methods
         See `tuner.comparison.frames.compare_on_frames`.
     n_frames : int
         Size of each part; at most half of the run.
@@ -144,7 +144,8 @@ def compare_run(
                     told = partial(_named, on_progress, f"{name}, split {split + 1} of {splits}")
                     judged.append(
                         compare_on_frames(
-                            tuning, scoring, space, kit, methods, budget=budget, seed=seed + split,
+                            tuning, scoring, space, policy, methods,
+                            budget=budget, seed=seed + split,
                             grid=exhaustive_grid(space) if with_grid else (), on_progress=told,
                         )
                     )  # fmt: skip
@@ -162,7 +163,7 @@ def compare_run(
 def compare_everything(
     shared: Path,
     indexer: IndexerChoice,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     *,
     jobs: int = 1,
@@ -176,7 +177,7 @@ def compare_everything(
         for name, (data, geometry, cell) in {**rendered, **on_disk}.items():
             if data.exists():
                 figures[name], results[name] = compare_run(
-                    data, geometry, cell, indexer, kit, methods,
+                    data, geometry, cell, indexer, policy, methods,
                     jobs=jobs, with_grid=True, store=store, name=name, on_progress=on_progress,
                 )  # fmt: skip
             if name in rendered:

@@ -17,6 +17,8 @@ from scipy.stats import binomtest, wilcoxon
 from envs.evaluation import Evaluation
 
 __all__ = [
+    "OURS",
+    "RIVAL",
     "bootstrap",
     "compare_family",
     "holm",
@@ -28,6 +30,9 @@ __all__ = [
     "summary",
     "told_after",
 ]
+
+OURS, RIVAL = "ppo", "warm-gp"
+"""The methods that the comparison is about, by the names of their searchers."""
 
 AT = (5, 10, 20)
 
@@ -110,7 +115,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p_values}
 
 
-def compare_family(regrets: Mapping[str, Array], ours: str = "agent") -> dict[str, Any]:
+def compare_family(regrets: Mapping[str, Array], ours: str = OURS) -> dict[str, Any]:
     """Return the figures of one family: of every method, and of ours against each other one.
 
     Parameters

@@ -9,15 +9,15 @@ import numpy as np
 
 from envs.evaluators.table import TABLES, TableEvaluator
 from envs.parameter_space import DEFAULT_TUNED, make_space
+from tuner.agent.policy import Policy
 from tuner.comparison.frames import compare_on_frames
-from tuner.comparison.methods import Kit
 from tuner.comparison.results import Results, no_results, undone
 
 __all__ = ["compare_tables"]
 
 
 def compare_tables(
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     *,
     budget: int = 20,
@@ -32,7 +32,7 @@ def compare_tables(
 
     Parameters
     ----------
-    kit : Kit
+    policy : Policy
     methods : sequence of str
     budget, n_seeds : int
     results : Results, optional
@@ -59,7 +59,7 @@ def compare_tables(
         order = np.random.default_rng(seed).permutation(table.n_frames)
         tuning, scoring = (table.take(part) for part in np.array_split(order, 2))
         judged = compare_on_frames(
-            tuning, scoring, space, kit, methods, budget=budget, seed=seed, grid=table.points
+            tuning, scoring, space, policy, methods, budget=budget, seed=seed, grid=table.points
         )
         for method in methods:
             results[method]["regret"][row, seed] = judged.regret[method]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.export.formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
 from tuner.export.job import INSTEAD, Export, Job
-from tuner.recommendation import EDITED, Recommendation, clen_change, session_geometry
+from tuner.recommendation import (
+    EDITED,
+    Recommendation,
+    clen_change,
+    files_of_session,
+    session_geometry,
+)
 from wrappers.detector.geom_file import write_geometry
 from wrappers.detector.geom_text import energy, split_lines, statements
 from wrappers.detector.geometry import Geometry
@@ -17,6 +23,7 @@ from wrappers.files import write_whole
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
+from wrappers.outputs import check_outputs, companion
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.registry import Registry
 
@@ -130,6 +137,8 @@ def write_export(
     geometry: Path | None = None,
     cell: Path | None = None,
     old: bool = False,
+    inputs: Sequence[Path] = (),
+    replace: bool = True,
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write a recommendation for another program.
 
@@ -145,6 +154,10 @@ def write_export(
         By default those that the session was run with.
     old : bool
         Write for releases before the format was changed.
+    inputs : sequence of Path
+        Files and folders that must stay as they are, beside the geometry and the cell.
+    replace : bool
+        Whether earlier files of those names may be replaced.
 
     Returns
     -------
@@ -167,14 +180,19 @@ def write_export(
     if old and not target.has_versions:
         raise InputError("this target has no older form: leave out --format-version old")
     cell = cell or Path(str(recommendation.provenance.get("cell", "protein.cell")))
-    tuned = path if target.is_geometry else path.with_suffix(".geom")
-    mask = None
+    tuned = path if target.is_geometry else companion(path, ".geom")
+    source = masked = mask = None
     if target.needs_geometry:
-        if tuned == path and not target.is_geometry:
-            raise InputError(f"{path} is where the geometry goes: choose another suffix with -o")
         source = session_geometry(recommendation, geometry)
-        if target.takes_mask:
-            mask = _write_mask(recommendation, tuned.with_suffix(".mask.h5"), source)
+        masked = companion(path, ".mask.h5") if target.takes_mask else None
+    check_outputs(
+        *(path, *([tuned] if tuned != path and source else []), masked),
+        inputs=[*inputs, cell, source, *files_of_session(recommendation)],
+        force=replace,
+    )
+    if source is not None:
+        if masked is not None:
+            mask = _write_mask(recommendation, masked, source)
         _write_tuned_geometry(recommendation, tuned, source, mask)
         if target.plain_energy:
             _write_plain_energy(tuned)
@@ -207,11 +225,6 @@ def _write_tuned_geometry(
     recommendation: Recommendation, out: Path, source: Path, mask: Path | None
 ) -> None:
     """Write the session's geometry with the recommended camera length, shift and mask."""
-    if out.resolve() == source.resolve():
-        raise InputError(
-            f"{out} is the geometry that was tuned, and it must stay as it was: choose another "
-            "name with -o"
-        )
     top, bottom = geometry_lines(mask, Geometry.read(source)) if mask else ([], [])
     write_geometry(
         source,

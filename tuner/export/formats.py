@@ -31,8 +31,10 @@ from tuner.export.job import (
 from tuner.recommendation import EDITED, clen_change
 from wrappers.crystfel.options import search_arguments
 from wrappers.detector.geometry import Geometry
+from wrappers.frames.linked import names_files
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT
+from wrappers.text import one_line_value, utf8_value
 
 __all__ = ["cheetah", "crystfel", "geom", "om", "plain_json", "project", "xwiz"]
 
@@ -106,7 +108,7 @@ def crystfel(job: Job) -> Export:
         *indexing_notes,
     )
     data = str(job.recommendation.provenance.get("data", "run.h5"))
-    is_list = Path(data).suffix in (".lst", ".list", ".txt")
+    is_list = names_files(Path(data))
     stem = job.geometry.stem
     arguments = [
         f"--input={data if is_list else f'{stem}.lst'}",
@@ -124,7 +126,8 @@ def crystfel(job: Job) -> Export:
         "${HDF5_PLUGIN_PATH:+:$HDF5_PLUGIN_PATH}; fi"
     )
     if not is_list:
-        lines.append(f"printf '%s\\n' {shlex.quote(data)} > {shlex.quote(f'{stem}.lst')}")
+        entry = shlex.quote(one_line_value(data, "the run"))
+        lines.append(f"printf '%s\\n' {entry} > {shlex.quote(f'{stem}.lst')}")
     words = ["indexamajig", *map(shlex.quote, arguments), '-j "${JOBS:-$(nproc)}"', '"$@"']
     return Export("\n".join([*lines, " \\\n  ".join(words)]) + "\n", notes)
 
@@ -164,7 +167,7 @@ def project(job: Job) -> Export:
         "indexing.cell_tolerance": "5,5,5,1.5,1.5,1.5",
     }
     lines = [*comments(job, "CrystFEL project", notes, "# ")]
-    lines += [f"{key} {value}" for key, value in values.items()]
+    lines += [f"{key} {one_line_value(str(value), key)}" for key, value in values.items()]
     return Export("\n".join(lines) + "\n", notes)
 
 
@@ -211,7 +214,7 @@ def xwiz(job: Job) -> Export:
     for line in comments(job, f"EXtra-Xwiz configuration, block {block}", notes, ""):
         document.add(tomlkit.comment(line))
     tables: dict[str, dict[str, Any]] = {
-        "geom": {"file_path": str(job.geometry)},
+        "geom": {"file_path": utf8_value(str(job.geometry), "the geometry file")},
         block: {
             "resolution": 4.0,
             **translated(settings, NAMES["xwiz"]),
@@ -222,7 +225,10 @@ def xwiz(job: Job) -> Export:
             "extra_options": " ".join(extra),
         },
         # "file" until August 2023; releases since read both.
-        "unit_cell": {"file" if job.old else "file_path": str(job.cell), "run_refine": False},
+        "unit_cell": {
+            "file" if job.old else "file_path": utf8_value(str(job.cell), "the cell file"),
+            "run_refine": False,
+        },
     }
     for name, values in tables.items():
         table = tomlkit.table()
@@ -275,7 +281,7 @@ def om(job: Job) -> Export:
     groups = {
         "om": {"processing_layer": "CrystallographyProcessing"},
         "crystallography": {
-            "geometry_file": str(job.geometry),
+            "geometry_file": utf8_value(str(job.geometry), "the geometry file"),
             "min_num_peaks_for_hit": settings.min_peaks - 1,
             "max_num_peaks_for_hit": 5000,
         },

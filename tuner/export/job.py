@@ -15,6 +15,7 @@ from wrappers.crystfel.indexamajig import CrystfelProgram
 from wrappers.crystfel.options import NO_LIMIT, choose_method, search_values
 from wrappers.indexers import INDEXERS, IndexerChoice, recorded_choice
 from wrappers.settings import MASK_FIELDS, Settings
+from wrappers.text import printable
 
 __all__ = [
     "INSTEAD",
@@ -159,9 +160,10 @@ def comments(job: Job, what: str, notes: Sequence[str], mark: str) -> list[str]:
         *(f"provenance: {key} = {value}" for key, value in provenance.items()),
         *(f"Note: {note}." for note in notes),
     ]
-    # Wrapping also keeps a line break in the provenance from ending the comment.
     return [
         mark + line
         for sentence in sentences
-        for line in textwrap.wrap(sentence, 95, break_long_words=False, break_on_hyphens=False)
+        for line in textwrap.wrap(
+            printable(sentence), 95, break_long_words=False, break_on_hyphens=False
+        )
     ]

@@ -6,6 +6,7 @@ Facts about versions are from CrystFEL's ChangeLog and from running 0.9.1, 0.10.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "choose_method",
     "frugal_options",
     "peak_options",
+    "require_method",
     "require_program",
     "search_arguments",
     "search_values",
@@ -77,6 +79,20 @@ make such lists are not worth waiting for."""
 NO_LIMIT = 100_000
 """Pixels, beyond any detector. CrystFEL takes 0 for no limit only since 0.12, others never."""
 
+METHODS = (
+    *("xgandalf", "asdf", "mosflm", "taketwo", "pinkIndexer", "pinkindexer", "ffbidx", "dirax"),
+    *("xds", "felix", "smallcell", "none"),
+)
+MODIFIERS = ("latt", "nolatt", "cell", "nocell", "axes", "raw", "bad", "comb", "retry", "noretry")
+"""Behind a method's name, as in ``mosflm-latt-nocell``."""
+
+METHOD_OPTION = re.compile(
+    r"--(?:(?:xgandalf|asdf|taketwo|pinkIndexer|felix|ffbidx|smallcell)-[A-Za-z0-9-]+"
+    r"(?:=[A-Za-z0-9.,:+-]*)?|tolerance=[0-9.,]+|(?:no-)?(?:multi|refine|retry)"
+    r"|no-check-(?:peaks|cell))"
+)
+"""An option that tunes a method and names no file."""
+
 OLDEST = (0, 9, 1)
 IMAGES_OPTIONAL = (0, 10)
 
@@ -101,6 +117,31 @@ class Method:
     def time_limit(self, n_frames: int, jobs: int) -> float:
         """Return how long a call with so many frames and processes may take, in seconds."""
         return 30.0 + self.seconds_a_frame * n_frames / jobs
+
+
+def require_method(method: str | None, options: Sequence[str] | None) -> None:
+    """Refuse a method that CrystFEL never had, and options that are not a method's own.
+
+    They may come from a stranger's file, and end in a command that a user runs.
+
+    Raises
+    ------
+    InputError
+        If the method is not known, or an option could do more than tune it.
+    """
+    for each in (method or METHODS[0]).split(","):
+        name, *modifiers = each.split("-")
+        if name not in METHODS or not all(word in MODIFIERS for word in modifiers):
+            raise InputError(
+                f"CrystFEL has no indexing method {each[:60]!r}: correct indexer_method, or "
+                f"indexer, in [provenance] (the methods are {', '.join(METHODS)})"
+            )
+    for option in options or ():
+        if not isinstance(option, str) or not METHOD_OPTION.fullmatch(option):
+            raise InputError(
+                f"{str(option)[:60]!r} is no option of an indexing method: take it out of "
+                "indexer_options, or of indexer, in [provenance]"
+            )
 
 
 def require_program(program: str | CrystfelProgram | None) -> CrystfelProgram:

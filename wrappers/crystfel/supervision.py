@@ -20,6 +20,7 @@ from typing import Self
 import hdf5plugin
 
 from wrappers.errors import ProgramError
+from wrappers.workers.processor_time import processor_seconds
 
 __all__ = ["Supervised", "temporary_files_needed"]
 
@@ -112,9 +113,11 @@ class Supervised:
         """Kill every process of the session that is left, and tidy up behind them."""
         if self._guard.returncode is not None:
             return
+        processor_seconds()  # nobody can tell the cost of its workers once they are killed
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        processor_seconds()
         for left in self._shared:
             Path(left).unlink(missing_ok=True)
         self._guard.kill()

@@ -8,6 +8,7 @@ file with all frames in one array is ``//3``; the only frame of a file is ``//``
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -19,10 +20,14 @@ from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import Block
 from wrappers.errors import InputError
 from wrappers.frames.hdf5 import HDF5Files, reading
+from wrappers.frames.hdf5_links import link_fault
 
-__all__ = ["fill_path", "find_events", "linked_path", "read_list", "split_event"]
+__all__ = ["fill_path", "find_events", "find_names", "linked_path", "read_list", "split_event"]
 
 _EVENT = re.compile(r"((?:[^/]+(?:/[^/]+)*)?)//((?:\d{1,18}(?:/\d{1,18})*)?)")
+MOST_FRAMES = 2_000_000
+"""Of a file; far more are a mistake of the file, and a list of them alone fills the memory."""
+
 _LINKED = re.compile(r"data_\d+")
 
 
@@ -108,11 +113,17 @@ def read_list(path: Path) -> list[tuple[str, str]]:
     return found
 
 
-def find_events(files: HDF5Files, path: str, geometry: Geometry) -> list[str]:
+def find_events(files: HDF5Files, path: str, geometry: Geometry) -> tuple[list[str], list[str]]:
     """Return all events of a file, in CrystFEL's order.
 
     Where the geometry's data path is missing, but linked data sets ``data_000001`` … stand in its
     place, as in an NXmx master file, the events are those of each of them in turn.
+
+    Returns
+    -------
+    events : list of str
+    notes : list of str
+        Which linked data sets are left out because their files cannot be read.
 
     Raises
     ------
@@ -121,21 +132,38 @@ def find_events(files: HDF5Files, path: str, geometry: Geometry) -> list[str]:
     """
     block = geometry.blocks[0]
     if "%" not in block.data and "%" not in block.dims:
-        return ["//"]
-    with reading(path, block.data):
-        found = _find_names(files, path, block)
-    events = []
-    for names in found:
-        dataset = files.dataset(path, linked_path(block.data, names), "data")
+        return ["//"], []
+    events: list[str] = []
+    faults: list[str] = []
+    for names in find_names(files, path, geometry):
+        try:
+            dataset = files.dataset(path, linked_path(block.data, names), "data")
+        except InputError as error:
+            if not names:
+                raise
+            # A collection that was stopped leaves links to files that were never written.
+            faults.append(str(error))
+            continue
         if dataset.ndim != len(block.dims):
             raise InputError(wrong_dimensions(dataset, path, block))
         sizes = [n for n, dim in zip(dataset.shape, block.dims, strict=True) if dim == "%"]
+        if math.prod(sizes) + len(events) > MOST_FRAMES:
+            raise InputError(
+                f"{path} declares {math.prod(sizes)} frames, and more than {MOST_FRAMES} are not "
+                "read at once: give a list of some of them (lines such as 'run.h5 //0')"
+            )
         prefix = "/".join(names) + "//"
         events += [
             prefix + "/".join(map(str, numbers))
             for numbers in itertools.product(*(range(n) for n in sizes))
         ]
-    return events
+    if faults and not events:
+        raise InputError(faults[0])
+    if not faults:
+        return events, []
+    return events, [
+        f"{len(faults)} data sets of {path} are left out, {len(events)} frames remain: {faults[0]}"
+    ]
 
 
 def wrong_dimensions(dataset: h5py.Dataset, path: str, block: Block) -> str:
@@ -147,31 +175,52 @@ def wrong_dimensions(dataset: h5py.Dataset, path: str, block: Block) -> str:
     )
 
 
-def _find_names(files: HDF5Files, path: str, block: Block) -> list[list[str]]:
-    if "%" in block.data:
-        parts = [part for part in block.data.split("/") if part]
-        return list(_expand(files.file(path), parts))
-    if files.get(path, block.data) is None:
-        parent = files.get(path, block.data.rpartition("/")[0] or "/")
-        if isinstance(parent, h5py.Group):
-            linked = sorted(name for name in parent if _LINKED.fullmatch(name))
-            if linked:
-                return [[name] for name in linked]
+def find_names(files: HDF5Files, path: str, geometry: Geometry) -> list[list[str]]:
+    """Return what can stand for the ``%`` of the data path, or which data sets are linked.
+
+    It is one list without a name where the path is plain.
+    """
+    block = geometry.blocks[0]
+    with reading(path, block.data):
+        if "%" in block.data:
+            parts = [part for part in block.data.split("/") if part]
+            return list(_expand(files.file(path), parts))
+        if files.get(path, block.data) is None:
+            parent = files.get(path, block.data.rpartition("/")[0] or "/")
+            if isinstance(parent, h5py.Group):
+                linked = sorted(name for name in parent if _LINKED.fullmatch(name))
+                if linked:
+                    return [[name] for name in linked]
     return [[]]
 
 
 def _expand(group: h5py.Group, parts: list[str]) -> Iterator[list[str]]:
-    """Yield the names that stand for each ``%`` of a path, wherever the path leads to an array."""
+    """Yield the names that stand for each ``%`` of a path, wherever the path leads to an array.
+
+    A link to another file counts as an array: whether it is one is for the reader to find out.
+    """
     part, *rest = parts
-    for name in sorted(group) if part == "%" else [part]:
+    for name in _matching(group, part):
+        here = [name] if "%" in part else []
+        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            if not rest:
+                yield here
+            if not rest or link_fault(group, group.file.filename, name):
+                continue
         try:
             item = group[name]
-        except KeyError:
+        except (KeyError, RuntimeError, OSError, ValueError):
             continue
-        here = [name] if part == "%" else []
         if not rest:
             if isinstance(item, h5py.Dataset):
                 yield here
         elif isinstance(item, h5py.Group):
             for names in _expand(item, rest):
                 yield here + names
+
+
+def _matching(group: h5py.Group, part: str) -> list[str]:
+    """Return the members of a group that a part of a path can mean."""
+    if part != "%":
+        return [part] if part in group else []
+    return sorted(group)

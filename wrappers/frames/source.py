@@ -84,6 +84,11 @@ class FrameSource(Protocol):
         """Return a frame's camera length in metres; raises what reading the frame does."""
         return self[index].camera_length
 
+    def shift(self, index: int) -> tuple[float, float]:
+        """Return what the data says of the detector's shift along x and y, in metres."""
+        frame = self[index]
+        return frame.shift_x, frame.shift_y
+
     @cached_property
     def nominal_clen(self) -> float:
         """Median of the frames' camera lengths, in metres: a set's ``clen`` is beside this one.
@@ -97,6 +102,11 @@ class FrameSource(Protocol):
     def static_mask(self, index: int) -> Mask:
         """Return the mask (ss, fs) that a frame shares with others: don't write to it."""
         return self.geometry.static_mask()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about the geometry and the frames, a sentence each."""
+        return self.geometry.notes
 
     @property
     def files(self) -> list[Path]:

@@ -96,7 +96,7 @@ def find_bad_pixels(
     if frames is None:
         frames = range(len(run))
     candidates = [frames[i] for i in spread_frames(len(frames))]
-    layout = PeakFinder(run.geometry)
+    layout: PeakFinder | None = None
     backgrounds, n_bright = {}, {}
     problem = ""
     for done, index in enumerate(candidates, start=1):
@@ -105,10 +105,12 @@ def find_bad_pixels(
         except InputError as error:
             problem = f" ({error})"
         else:
+            # The rings are where the detector is shifted in the first of the frames.
+            layout = layout or PeakFinder(run.geometry.moved(frame.shift_x, frame.shift_y))
             backgrounds[index], n_bright[index] = _background(layout, frame)
         progress(done)
     n = len(backgrounds)
-    if n < FEWEST_FRAMES:
+    if layout is None or n < FEWEST_FRAMES:
         raise InputError(
             f"{n} frames of {run.name(candidates[0])[0]} can be read{problem}, too few to tell "
             f"bad pixels: give {FEWEST_FRAMES} or more, or a map of others (--mask), or set no "

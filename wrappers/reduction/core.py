@@ -13,14 +13,12 @@ import json
 import math
 import multiprocessing
 import os
-import shutil
-import signal
-import threading
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +27,13 @@ import h5py
 
 from wrappers.errors import InputError, ProgramError
 from wrappers.files import write_whole
+from wrappers.frames.linked import files_of_run
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
+from wrappers.outputs import check_outputs, companion
 from wrappers.peakfinding.peak_batch import Finder
+from wrappers.processes import serve_parent
 from wrappers.reduction.joining import SETS, SUMMARY, Joining
 from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
 from wrappers.settings import Settings
@@ -43,6 +44,7 @@ FRAMES_PER_BATCH, PIXELS_PER_BATCH = 100, 100_000_000
 """At most: what a kill costs each process, and how soon a new set is taken up."""
 FEWEST_BATCHES = 8
 
+PARTS = ".parts"
 PLAN, LOCK, BAD_PIXELS = "plan.json", "lock", "bad_pixels.h5"
 
 
@@ -88,6 +90,7 @@ def reduce_run(
     jobs: int = 1,
     virtual: bool = False,
     resume: bool = False,
+    replace: bool = True,
     progress: Callable[[int, int], None] = lambda done, hits: None,
     on_part: Callable[[Part], None] = lambda part: None,
 ) -> Reduction:
@@ -98,7 +101,7 @@ def reduce_run(
     settings' ``clen``), and where each came from. ``/sfx_tuner/frames`` has for every frame of
     the run the number of peaks (-1: unreadable) and the set of settings that it was searched
     with, ``/sfx_tuner/hits`` that for every hit, and ``/sfx_tuner/sets`` the sets themselves.
-    Beside it, with the suffix ``.geom``, stands the geometry with which CrystFEL reads it, with
+    Beside it, with ``.geom`` behind its name, stands the geometry to read it with, with
     its own peak search or with ``--peaks=cxi``. Each process holds a frame at a time, however
     many there are.
 
@@ -121,6 +124,8 @@ def reduce_run(
     resume : bool, optional
         Go on with an interrupted reduction, if there is one. Without it, what one has left
         behind is dropped.
+    replace : bool, optional
+        Whether earlier files of those names may be replaced; the run's own never are.
     progress : callable, optional
         Called with the number of frames done and the number of hits after each batch.
     on_part : callable, optional
@@ -142,9 +147,14 @@ def reduce_run(
     fixed = SettingsSet(settings) if isinstance(settings, Settings) else settings
     current = fixed if callable(fixed) else lambda: fixed
     key = _key(run, None if callable(fixed) else fixed, virtual)
-    folder = out.with_name(f"{out.name}.parts")
-    if resume and not folder.exists() and (finished := _finished(out, key)) is not None:
-        return finished
+    folder = companion(out, PARTS)
+    if resume and not folder.exists() and (done := _finished(out, key)) is not None:
+        return done
+    check_outputs(
+        *(out, companion(out, ".geom")),
+        inputs=[run.geometry.path, *files_of_run(run)],
+        force=replace or (resume and folder.exists()),
+    )
     with _owned(folder, out):
         batches = _plan(folder, key, len(run), math.prod(run.geometry.slab_shape), resume)
         known = {b: p for b in batches if (p := read_part(b.path(folder))) is not None}
@@ -169,12 +179,12 @@ def reduce_run(
             if n_frames:
                 joining.finish({"key": key, "n_frames": n_frames, "unreadable": unreadable})
     # Only now, because an open lock cannot be removed from a network's file system.
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     if not n_frames:
         raise InputError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
     return Reduction(
         hits=out,
-        geometry=out.with_suffix(".geom"),
+        geometry=companion(out, ".geom"),
         n_frames=n_frames,
         n_hits=n_hits,
         unreadable=unreadable,
@@ -188,7 +198,9 @@ def _key(run: FrameSource, fixed: SettingsSet | None, virtual: bool) -> str:
     digest = hashlib.sha256()
     for index in range(len(run)):
         digest.update("\0".join(run.name(index)).encode() + b"\n")
-    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in run.files]
+    files = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files_of_run(run)
+    ]
     geometry = hashlib.sha256(run.geometry.path.read_bytes()).hexdigest()
     used = None if fixed is None else fixed.as_dict()
     digest.update(json.dumps([files, geometry, used, virtual]).encode())
@@ -210,8 +222,23 @@ def _finished(out: Path, key: str) -> Reduction | None:
     except (OSError, KeyError, ValueError):
         return None
     n_frames, unreadable = summary["n_frames"], tuple(summary["unreadable"])
-    geometry = out.with_suffix(".geom")
+    geometry = companion(out, ".geom")
     return Reduction(out, geometry, n_frames, n_hits, unreadable, tuple(sets), n_frames)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file in the folder of the parts is a reduction's, by its name."""
+    named = path.name in (PLAN, LOCK, BAD_PIXELS) or re.fullmatch(r"\d{6,}\.cxi", path.name)
+    return bool(named) or (path.name.startswith(".") and path.name.endswith(".part"))
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder of the parts; where that fails it is left behind, which harms nothing."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _is_ours(path):
+                path.unlink()
+        folder.rmdir()
 
 
 @contextmanager
@@ -219,7 +246,12 @@ def _owned(folder: Path, out: Path) -> Iterator[None]:
     """Make the folder of the parts, and keep other processes out of it."""
     try:
         folder.mkdir(exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        if strange := next((each for each in folder.iterdir() if not _is_ours(each)), None):
+            raise InputError(
+                f"{folder} is where the parts of {out} go, but holds other files "
+                f"({strange.name}): move them, or choose another name"
+            )
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     except OSError as error:
         raise InputError(
             f"{out} cannot be written ({error.strerror} for {folder}): choose another place"
@@ -322,18 +354,8 @@ _reducer: Reducer
 
 def _start_worker(run: FrameSource, finder: Finder, folder: Path, images: bool) -> None:
     global _reducer
-    # Ctrl-C reaches all processes; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A parent that is killed cannot end its workers, and they would wait for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    serve_parent()
     _reducer = Reducer(run, finder, folder, images)
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 def _reduce(batch: Batch, used: SettingsSet, bad_pixels: Path | None) -> Part:

@@ -12,6 +12,7 @@ from distributed import Client, KilledWorker, WorkerPlugin, get_worker, wait
 from wrappers.errors import ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
+from wrappers.peakfinding.finders import NamedFinder
 from wrappers.peakfinding.peak_batch import FramePeaks
 from wrappers.settings import Settings
 from wrappers.workers.frame_pool import KILLED, FrameWorker
@@ -55,7 +56,8 @@ class ClusterPool:
         self._name = f"sfx-tuner-{uuid.uuid4().hex}"
         self._home: dict[int, int] = {}
         self._remote_seconds = 0.0
-        client.register_plugin(_Holder(self._name, (run, indexer, memory)), self._name)
+        arguments = (run, indexer, NamedFinder(run.geometry), memory)
+        client.register_plugin(_Holder(self._name, arguments), self._name)
 
     def __enter__(self) -> Self:
         return self
@@ -178,7 +180,7 @@ class _Holder(WorkerPlugin):
 
     idempotent = True
 
-    def __init__(self, name: str, arguments: tuple[FrameSource, Indexer, int]) -> None:
+    def __init__(self, name: str, arguments: tuple[FrameSource, Indexer, NamedFinder, int]) -> None:
         self.name = name
         self._arguments = arguments
         self._worker: FrameWorker | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +15,7 @@ from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.peakfinding.peak_batch import FramePeaks, PeakBatch
+from wrappers.processes import serve_parent
 from wrappers.settings import Settings
 from wrappers.workers.processor_time import processor_seconds
 
@@ -91,10 +91,11 @@ class FramePool:
         self._local: FrameWorker | None = None
         self._workers: list[ProcessPoolExecutor] = []
         self._home: dict[int, int] = {}
+        finder = NamedFinder(run.geometry)
         if jobs == 1:
-            self._local = FrameWorker(run, indexer, memory)
+            self._local = FrameWorker(run, indexer, finder, memory)
             return
-        self._start_arguments = (run, indexer, memory / jobs)
+        self._start_arguments = (run, indexer, finder, memory / jobs)
         self._workers = [self._start() for _ in range(jobs)]
 
     def __enter__(self) -> Self:
@@ -209,10 +210,12 @@ def _result(future: Future[T]) -> T | None:
 class FrameWorker:
     """What one process holds."""
 
-    def __init__(self, run: FrameSource, indexer: Indexer | None, memory: float) -> None:
+    def __init__(
+        self, run: FrameSource, indexer: Indexer | None, finder: NamedFinder, memory: float
+    ) -> None:
         self._indexer = indexer
         mask = SettingsMask(run.geometry, run.bad_pixels)
-        self._batch = PeakBatch(NamedFinder(run.geometry), run, memory=memory, masked=mask.on)
+        self._batch = PeakBatch(finder, run, memory=memory, masked=mask.on)
 
     def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> list[FramePeaks]:
         """Return, frame by frame, the peaks for each settings, or why there are none."""
@@ -230,8 +233,7 @@ _make_worker: Callable[[], FrameWorker]
 
 def _start_worker(*arguments: Any) -> None:
     global _make_worker
-    # Ctrl-C reaches the whole process group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve_parent()
     # Made by the first task, whose caller then hears what went wrong.
     _make_worker = functools.cache(functools.partial(FrameWorker, *arguments))
 

@@ -73,10 +73,10 @@ def test_the_model_foretells_the_peaks_of_these_frames(recorded) -> None:
     parts = model.parts_of(
         dict(zip(POLICY_PARAMETERS, recorded["settings"].T, strict=True)), latents
     )
-    foretold = dict(zip(PARTS, np.moveaxis(parts, -1, 0), strict=True))
+    predicted = dict(zip(PARTS, np.moveaxis(parts, -1, 0), strict=True))
     hit = recorded["crystals"] > 0
     for row in (1, 2, 3):
         measured = recorded["n_true"][row, hit].sum()
-        assert foretold["own"][row, hit].sum() == pytest.approx(measured, rel=0.35, abs=10)
+        assert predicted["own"][row, hit].sum() == pytest.approx(measured, rel=0.35, abs=10)
     measured = recorded["n_peaks"][0, ~hit].sum()
-    assert foretold["other"][0, ~hit].sum() == pytest.approx(measured, rel=0.5)
+    assert predicted["other"][0, ~hit].sum() == pytest.approx(measured, rel=0.5)

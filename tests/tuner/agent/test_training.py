@@ -196,10 +196,10 @@ def test_the_command_trains_and_says_how_well(tmp_path, monkeypatch):
     """What the command has no option for is as small as in the other tests."""
     from tuner.cli.train import command
 
-    asked = {"steps": 160, "checkpoints": 1, "n_experiments": 7, "selector_steps": 12}
+    given = {"steps": 160, "checkpoints": 1, "n_experiments": 7, "selector_steps": 12}
 
     def train_small(training, directory, **options):
-        offered = {name: getattr(training, name) for name in ("seeds", *asked)}
+        offered = {name: getattr(training, name) for name in ("seeds", *given)}
         return train(dataclasses.replace(SMALL, **offered), directory, **options)
 
     monkeypatch.setattr("tuner.agent.training.train", train_small)
@@ -209,5 +209,5 @@ def test_the_command_trains_and_says_how_well(tmp_path, monkeypatch):
     assert result.exit_code == 0
     assert "1 actor and a selector" in result.stdout
     done = Policy.load(tmp_path / "t").provenance["training"]
-    assert {name: done[name] for name in asked} == asked
+    assert {name: done[name] for name in given} == given
     assert done["seeds"] == [0]

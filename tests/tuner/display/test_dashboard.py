@@ -11,6 +11,7 @@ import pytest
 
 from tuner.display.dashboard import LINGER, LOOK, Dashboard
 from tuner.report import write_report
+from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import SessionStore
 from wrappers.errors import InputError
@@ -18,7 +19,7 @@ from wrappers.errors import InputError
 
 @pytest.fixture
 def store(tmp_path, landscape, space) -> SessionStore:
-    config = {"data": "run.h5", "tuned": list(space.names)}
+    config = SessionConfig(data="run.h5", tuned=space.names)
     store = SessionStore.create(tmp_path / "session", config)
     run_session(store, landscape, space, searcher="random", seed=1, budget=Budget(4))
     return store

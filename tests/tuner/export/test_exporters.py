@@ -361,8 +361,8 @@ def test_the_geometry_that_is_named_has_the_tuned_place(name, folder, tmp_path):
     assert geometry.camera_length() == pytest.approx(TUNED.clen, abs=1e-12)
     assert (geometry.shift_x, geometry.shift_y) == (TUNED.shift_x, TUNED.shift_y)
     if name != "geom":
-        assert files[:2] == [tmp_path / "out.x", tmp_path / "out.geom"]
-        assert str(tmp_path / "out.geom") in files[0].read_text()
+        assert files[:2] == [tmp_path / "out.x", tmp_path / "out.x.geom"]
+        assert str(tmp_path / "out.x.geom") in files[0].read_text()
 
 
 def test_a_commented_geometry_keeps_its_lines(folder, tmp_path):
@@ -385,6 +385,81 @@ def test_a_line_break_in_the_provenance_does_not_end_the_comment(folder, tmp_pat
             assert not line.startswith(("touch", "hitfinder=0")), name
 
 
+@pytest.mark.parametrize(
+    "words", ["a\x85b: 1", "a\u2028b: 1", "a\nb: 1", "a\rb: 1", "\x1b]0;x\x07"]
+)
+def test_no_words_of_others_leave_a_comment(words, folder, tmp_path):
+    hostile = recommendation_of(folder, date=words)
+    for name in WITH_COMMENTS:
+        text = exported(hostile, name, tmp_path)
+        # YAML and Python end a line at more characters than most.
+        lines = [line for line in text.splitlines() if line.startswith(("b: 1", "x"))]
+        assert lines == [] and "\x1b" not in text, name
+    before = yaml.safe_load(exported(recommendation_of(folder), "om", tmp_path))
+    assert yaml.safe_load(exported(hostile, "om", tmp_path)) == before
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [
+        {"indexer": "CrystFEL 0.12.0, xgandalf --output=/tmp/elsewhere"},
+        {"indexer": "CrystFEL 0.12.0, --output=/tmp/elsewhere"},
+        {"indexer": "CrystFEL 0.12.0, rm normal"},
+        {"indexer_name": "crystfel", "indexer_method": "xgandalf --output=x"},
+        {"indexer_name": "crystfel", "indexer_method": "file"},
+        {"indexer_name": "crystfel", "indexer_method": ["a"]},
+        {"indexer_name": "crystfel", "indexer_method": "asdf", "indexer_options": ["--output=x"]},
+        {"indexer_name": "crystfel", "indexer_method": "asdf", "indexer_options": "--output=x"},
+        {
+            "indexer_name": "crystfel",
+            "indexer_method": "taketwo",
+            "indexer_options": ["--taketwo-member-threshold=5", "--temp-dir=/home"],
+        },
+        {
+            "indexer_name": "crystfel",
+            "indexer_method": "felix",
+            "indexer_options": ["--felix-options=/home/x"],
+        },
+    ],
+)
+def test_a_strangers_indexer_adds_no_option_to_a_script(provenance, folder, tmp_path):
+    for name in ("crystfel", "project", "xwiz"):
+        with pytest.raises(InputError, match="provenance"):
+            exported(recommendation_of(folder, **provenance), name, tmp_path)
+    assert list(tmp_path.glob("*.sh")) == []
+
+
+def test_a_methods_own_options_are_kept(folder, tmp_path):
+    known = {
+        "indexer_name": "crystfel",
+        "indexer_method": "mosflm-latt-nocell,asdf",
+        "indexer_options": ["--xgandalf-sampling-pitch=3", "--multi"],
+    }
+    script = exported(recommendation_of(folder, **known), "crystfel", tmp_path)
+    assert "--indexing=mosflm-latt-nocell,asdf" in script and "--multi" in script
+
+
+def test_a_list_is_told_by_what_is_in_it(folder, tmp_path):
+    (tmp_path / "run.files").write_text("run7.h5\n")
+    script = exported(
+        recommendation_of(folder, data=str(tmp_path / "run.files")), "crystfel", tmp_path
+    )
+    assert f"--input={tmp_path}/run.files" in script and "printf" not in script
+
+
+def test_a_name_that_a_file_cannot_hold_is_refused(folder, tmp_path):
+    line = recommendation_of(folder, data="/data/a\nb/run.h5")
+    for name in ("crystfel", "project"):
+        with pytest.raises(InputError, match="another name"):
+            exported(line, name, tmp_path)
+    latin = tmp_path / os.fsdecode(b"caf\xe9")
+    latin.mkdir()
+    for name in ("xwiz", "om"):
+        with pytest.raises(InputError, match=r"caf\\xe9.* is not in UTF-8"):
+            exported(recommendation_of(folder), name, latin)
+    exported(recommendation_of(folder), "crystfel", latin)
+
+
 def test_the_script_quotes_names(folder, tmp_path):
     script = exported(recommendation_of(folder), "crystfel", tmp_path)
     assert os.access(tmp_path / "recommended.sh", os.X_OK)
@@ -400,7 +475,7 @@ def test_the_script_quotes_names(folder, tmp_path):
         check=True,
     )
     assert done.stdout.splitlines() == [*words_of(script), "-j", "3", "--no-image-data"]
-    assert (tmp_path / "recommended.lst").read_text() == "/data/it's run 7.h5\n"
+    assert (tmp_path / "recommended.sh.lst").read_text() == "/data/it's run 7.h5\n"
 
 
 def test_a_list_of_files_is_given_as_it_is(folder, tmp_path):
@@ -415,7 +490,10 @@ def test_a_list_of_files_is_given_as_it_is(folder, tmp_path):
         ("CrystFEL 0.12.0, xgandalf", ["--indexing=xgandalf", "--xgandalf-sampling-pitch=1"]),
         ("CrystFEL 0.9.1, xgandalf thorough", list(XGANDALF_EFFORTS["thorough"])),
         ("CrystFEL 0.11.1, asdf", ["--indexing=asdf"]),
-        ("CrystFEL 0.12.0, pinkIndexer --x=1", ["--indexing=pinkIndexer", "--x=1"]),
+        (
+            "CrystFEL 0.12.0, pinkIndexer --pinkIndexer-tolerance=0.1",
+            ["--indexing=pinkIndexer", "--pinkIndexer-tolerance=0.1"],
+        ),
         ("fast 0.1.0", ["--indexing=xgandalf"]),
     ],
 )
@@ -483,7 +561,7 @@ def test_om_gets_a_photon_energy_that_it_can_read(given, written, folder, tmp_pa
     source = tmp_path / "energy.geom"
     source.write_text(EPIX.replace("9300 eV", given))
     exported(recommendation_of(folder), "om", tmp_path, geometry=source)
-    assert f"photon_energy = {written}\n" in (tmp_path / "recommended.geom").read_text()
+    assert f"photon_energy = {written}\n" in (tmp_path / "recommended.yaml.geom").read_text()
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -516,13 +594,16 @@ def test_cheetah_is_told_the_change_of_its_offset(folder, tmp_path):
 
 def test_nothing_of_the_users_is_overwritten(folder, tmp_path):
     recommendation = recommendation_of(folder)
-    for name, path in (("geom", folder / "run.geom"), ("om", folder / "run.yaml")):
-        with pytest.raises(InputError, match="it must stay as it was"):
-            write_export(recommendation, TARGETS.get(name), path)
-    with pytest.raises(InputError, match="choose another suffix"):
-        write_export(recommendation, TARGETS.get("crystfel"), tmp_path / "script.geom")
+    (folder / "link.geom").symlink_to("run.geom")
+    (folder / "hard.geom").hardlink_to(folder / "run.geom")
+    for name in ("run.geom", "link.geom", "hard.geom", "run.cell"):
+        with pytest.raises(InputError, match="must stay as it is"):
+            write_export(recommendation, TARGETS.get("geom"), folder / name)
+    # What is written beside a file never has a name that the user may have given.
+    write_export(recommendation, TARGETS.get("om"), folder / "run.yaml")
+    with pytest.raises(InputError, match="exists already"):
+        write_export(recommendation, TARGETS.get("om"), folder / "run.yaml", replace=False)
     assert (folder / "run.geom").read_text() == EPIX
-    assert not (folder / "run.yaml").exists()
 
 
 def test_inputs_that_are_gone(folder, tmp_path):
@@ -557,7 +638,7 @@ def test_command(cli, folder, tmp_path):
         assert all(line.startswith("note: ") for line in err.splitlines())
         assert bool(err) == (name != "json")
     code, out, _ = cli("recommended.toml", "--to", "xwiz", "--json", "-o", "x.toml")
-    assert json.loads(out)["files"] == ["x.toml", "x.geom", "x.mask.h5"]
+    assert json.loads(out)["files"] == ["x.toml", "x.toml.geom", "x.toml.mask.h5"]
     assert any("min_res" in note for note in json.loads(out)["notes"])
     code, out, err = cli("recommended.toml", "--to", "json", "--format-version", "old")
     assert (code, out, len(err.splitlines())) == (2, "", 1)

@@ -46,7 +46,7 @@ def test_paths_are_filled():
 
 def test_events_of_crystfels_own_test(shared_data):
     geometry = Geometry.read(shared_data / "geom/ev_enum1.geom")
-    events = find_events(HDF5Files(), str(shared_data / "geom/ev_enum1.h5"), geometry)
+    events, _ = find_events(HDF5Files(), str(shared_data / "geom/ev_enum1.h5"), geometry)
     # ev_4 has no data set of that name.
     assert events == [
         "ev_1/dataABCset//",
@@ -66,7 +66,7 @@ def test_several_placeholder_dimensions(tmp_path):
         file["d/b"] = [[[[0, 0]] * 2] * 2] * 1
         file["d/a"] = [[[[0, 0]] * 1] * 2] * 2
     geometry = Geometry.read(tmp_path / "x.geom")
-    events = find_events(HDF5Files(), str(tmp_path / "x.h5"), geometry)
+    events, _ = find_events(HDF5Files(), str(tmp_path / "x.h5"), geometry)
     assert events == ["a//0/0", "a//1/0", "b//0/0", "b//0/1"]
 
 

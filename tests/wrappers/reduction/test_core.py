@@ -209,7 +209,7 @@ def test_without_resuming_it_begins_anew(tmp_path, run, finder):
     done = reduce_run(run, finder, SETTINGS, out)
     assert (done.n_hits, done.n_resumed) == (4, 0)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "run.h5", "run.geom", "hits.cxi", "hits.geom",
+        "run.h5", "run.geom", "hits.cxi", "hits.cxi.geom",
     }  # fmt: skip
 
 
