@@ -12,7 +12,7 @@ from wrappers.lattices.bravais import reduced
 from wrappers.lattices.lattice_chance import significance
 from wrappers.lattices.lattice_fit import apart, distances
 
-__all__ = ["LONGEST", "BlindLattice", "find_lattices", "same_lattice"]
+__all__ = ["LEAST_PEAKS", "LONGEST", "BlindLattice", "find_lattices", "same_lattice"]
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ _SEARCH_PEAKS = 60
 """Peaks that the search for vectors uses: those of lowest resolution among the strongest."""
 _STRONG_PEAKS = 200
 """Peaks that decide between lattices: the strongest."""
-_LEAST_PEAKS = 9
+LEAST_PEAKS = 9
 """A basis of three vectors has nine numbers, which fewer peaks cannot test."""
 _VECTORS, _SHORT_VECTORS = 60, 36
 """Vectors that are kept of the search, and the shortest of them, which are tried as a basis."""
@@ -59,7 +59,7 @@ class BlindLattice:
     @property
     def real(self) -> Floats:
         """Rows a, b, c of the reduced primitive cell, in Å."""
-        return np.linalg.inv(self.reciprocal).T
+        return np.linalg.inv(self.reciprocal).T.astype(np.float64)
 
 
 def find_lattices(
@@ -97,7 +97,7 @@ def find_lattices(
     usable = np.flatnonzero(np.isfinite(length) & np.isfinite(strength) & (length > 0))
     strongest = usable[np.argsort(-strength[usable], kind="stable")]
     strongest = strongest[apart(q[strongest], _SPLIT)][:_STRONG_PEAKS]
-    if len(strongest) < _LEAST_PEAKS:
+    if len(strongest) < LEAST_PEAKS:
         return []
     lowest = strongest[np.argsort(length[strongest], kind="stable")][:_SEARCH_PEAKS]
     vectors, scores = np.empty((_VECTORS, 3)), np.empty(_VECTORS)
@@ -126,7 +126,7 @@ def _refined(peaks: Floats, basis: Floats, rms: float) -> BlindLattice:
     volume = float(1.0 / abs(np.linalg.det(reciprocal)))
     value = significance(distances(moved, reciprocal), np.empty(0), rms, volume, 1, 6)
     real = reduced(np.linalg.inv(reciprocal).T)
-    return BlindLattice(np.linalg.inv(real).T, float(value), shift)
+    return BlindLattice(np.linalg.inv(real).T.astype(np.float64), float(value), shift)
 
 
 def same_lattice(one: Floats, other: Floats, tolerance: float = 0.1) -> bool:

@@ -144,7 +144,7 @@ def best_triples(q, vectors, q_rms, bases, evidence):
     int
         How many were found.
     """
-    n, m = np.int64(0), len(vectors)
+    n, m, most = 0, len(vectors), len(evidence)
     basis = np.empty((3, 3))
     size = np.empty(m)
     for i in range(m):
@@ -165,8 +165,8 @@ def best_triples(q, vectors, q_rms, bases, evidence):
                     basis[2, c] = vectors[k, c]
                 recip = inverse(basis).T.copy()
                 value = significance(distances(q, recip), _NO_SHARES, q_rms, volume, 1, 6)
-                place = min(n, len(evidence) - 1)
-                if n == len(evidence) and value <= evidence[place]:
+                place = n if n < most else most - 1
+                if n == most and value <= evidence[place]:
                     continue
                 while place > 0 and value > evidence[place - 1]:
                     evidence[place] = evidence[place - 1]
@@ -174,7 +174,8 @@ def best_triples(q, vectors, q_rms, bases, evidence):
                     place -= 1
                 evidence[place] = value
                 bases[place] = basis
-                n = min(n + 1, len(evidence))
+                if n < most:
+                    n += 1
     return n
 
 

@@ -228,10 +228,10 @@ def _candidates(system: str, metric: Floats, axes: dict[int, list[Floats]]) -> l
         ]
     if system == "orthorhombic":
         return [np.array(rows) for rows in itertools.permutations(twos, 3)]
-    main = _unique(axes[needed[system]])
+    mains = _unique(axes[needed[system]])
     if system == "cubic":
-        return [np.array(main)]
-    main = main[0]
+        return [np.array(mains)]
+    main = mains[0]
     across = [v for v in twos if abs(dot(v, main)) < 1e-6]
     angle = 0.0 if system == "tetragonal" else -0.5
     return [
@@ -286,7 +286,8 @@ def _described(
         if system == "cubic":
             edges[:] = edges.mean()
     axis = {"monoclinic": "b", "tetragonal": "c", "hexagonal": "c"}.get(lattice, "*")
-    cell = Cell(*map(float, (*edges, *angles)), lattice, centering, axis)
+    a, b, c, al, be, ga = map(float, (*edges, *angles))
+    cell = Cell(a, b, c, al, be, ga, lattice, centering, axis)
     return usual, cell, rows
 
 

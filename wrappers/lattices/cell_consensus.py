@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from scipy.stats import binom
 
 from wrappers.cell import Cell
 from wrappers.errors import InputError
-from wrappers.lattices.blind import BlindLattice, find_lattices
+from wrappers.lattices.blind import LONGEST, BlindLattice, find_lattices
 from wrappers.lattices.bravais import Bravais, bravais_choices, reduced, unimodular
 from wrappers.lattices.fast_indexer import LatticeFinder
 
@@ -55,7 +56,6 @@ SYMMETRIC = 0.012
 """Relative deviation of the metric from a higher symmetry that a geometry is easily wrong by."""
 LEAST_SHARE = 0.85
 """Of the most evidence that any system has: what the highest symmetry must reach."""
-EDGES = ("a", "b", "c", "al", "be", "ga")
 ALIKE = {"tetragonal": ([0, 1],), "hexagonal": ([0, 1],), "cubic": ([0, 1, 2],)}
 """Edges that are equal, by lattice type."""
 FREE_ANGLES = {"triclinic": (0, 1, 2), "monoclinic": (1,)}
@@ -138,7 +138,8 @@ class CellConsensus:
 def find_cell(
     lists: Sequence[PeakList],
     *,
-    longest: float | None = None,
+    longest: float = LONGEST,
+    jobs: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CellConsensus | None:
     """Find the cell on which most of the frames agree.
@@ -147,8 +148,10 @@ def find_cell(
     ----------
     lists : sequence of PeakList
         Best the frames with the most peaks above the noise, some 5 to 30 of them.
-    longest : float, optional
+    longest : float
         Longest vector of the primitive cell, in Å.
+    jobs : int
+        Threads; the result is the same for any number.
     progress : callable
         Called with the steps that are done and all steps.
 
@@ -157,13 +160,13 @@ def find_cell(
     CellConsensus or None
         None where they do not agree beyond chance (`MOST_CHANCE`).
     """
-    options = {} if longest is None else {"longest": longest}
     total = len(lists) + PROPOSALS
     proposals: list[tuple[int, BlindLattice]] = []
-    for place, one in enumerate(lists):
-        found = find_lattices(one.q, one.strength, **options)
-        proposals += [(place, lattice) for lattice in found if lattice.evidence > LEAST_EVIDENCE]
-        progress(place + 1, total)
+    with ThreadPoolExecutor(jobs) as threads:  # The kernels let go of the interpreter's lock.
+        each = threads.map(lambda one: find_lattices(one.q, one.strength, longest=longest), lists)
+        for place, found in enumerate(each):
+            proposals += [(place, one) for one in found if one.evidence > LEAST_EVIDENCE]
+            progress(place + 1, total)
     tried = _ranked(proposals)[:PROPOSALS]
     agreements: list[_Agreement] = []
     for n, (source, lattice) in enumerate(tried):
@@ -203,7 +206,7 @@ class _Agreement:
     @property
     def mean_basis(self) -> Floats:
         """A basis (rows, Å) with the median of the metrics."""
-        return np.linalg.cholesky(np.median(self.metrics, axis=0))
+        return np.linalg.cholesky(np.median(self.metrics, axis=0)).astype(np.float64)
 
 
 def _evidence(agreement: _Agreement) -> float:
@@ -284,7 +287,8 @@ def _cell_of(real: Floats) -> Cell:
     edges = np.linalg.norm(real, axis=1)
     cosines = (real @ real.T / np.outer(edges, edges))[[1, 0, 0], [2, 2, 1]]
     angles = np.degrees(np.arccos(cosines))
-    return Cell(*map(float, (*edges, *angles)))
+    a, b, c, al, be, ga = map(float, (*edges, *angles))
+    return Cell(a, b, c, al, be, ga)
 
 
 def _consensus(agreement: _Agreement, lists: Sequence[PeakList], chance: float) -> CellConsensus:
@@ -311,8 +315,13 @@ def _consensus(agreement: _Agreement, lists: Sequence[PeakList], chance: float) 
 
 
 def _at_best_scale(source: int, cell: Cell, lists: Sequence[PeakList]) -> _Agreement:
-    sizes = (replace(cell, **{e: (1 + s) * getattr(cell, e) for e in "abc"}) for s in SCALES)
+    sizes = (scaled(cell, 1 + change) for change in SCALES)
     return max((_index_all(source, one, lists, 0.03) for one in sizes), key=_evidence)
+
+
+def scaled(cell: Cell, factor: float) -> Cell:
+    """Return a cell of the same shape and another size."""
+    return replace(cell, a=factor * cell.a, b=factor * cell.b, c=factor * cell.c)
 
 
 def _mean_cell(cell: Cell, metrics: Floats) -> tuple[Cell, Floats]:
@@ -330,4 +339,5 @@ def _mean_cell(cell: Cell, metrics: Floats) -> tuple[Cell, Floats]:
     for angle in range(3):
         if angle not in FREE_ANGLES.get(cell.lattice_type, ()):
             middle[3 + angle], error[3 + angle] = cell.parameters[3 + angle], 0.0
-    return replace(cell, **dict(zip(EDGES, map(float, middle), strict=True))), error
+    a, b, c, al, be, ga = map(float, middle)
+    return replace(cell, a=a, b=b, c=c, al=al, be=be, ga=ga), error

@@ -117,3 +117,27 @@ def test_noise_and_nothing_agree_on_nothing():
     assert find_cell([]) is None
     few = [PeakList(simulate_blank(rng, 3), np.ones(3), WAVENUMBER) for _ in range(4)]
     assert find_cell(few) is None
+
+
+@pytest.mark.parametrize(
+    "spacings",
+    [(3.90, 3.67, 3.44, 2.67, 2.25), tuple(58.38 / n for n in range(8, 24))],
+    ids=["ice", "silver behenate"],
+)
+def test_powder_rings_agree_on_nothing(spacings):
+    rng = np.random.default_rng(1)
+    rings = []
+    for _ in range(5):
+        length = 1 / rng.choice(spacings, 90) + rng.normal(scale=3e-4, size=90)
+        kz = -(length**2) / 2 / WAVENUMBER  # elastic: on the Ewald sphere
+        across, turn = np.sqrt(length**2 - kz**2), rng.uniform(0, 2 * np.pi, 90)
+        q = np.column_stack((across * np.cos(turn), across * np.sin(turn), kz))
+        rings.append(PeakList(q, rng.uniform(size=90), WAVENUMBER))
+    assert find_cell(rings) is None
+
+
+def test_any_number_of_threads_finds_the_same():
+    frames = lists(CELLS["tetragonal P 79, 38 Å"], 3, seed=2)
+    one, three = find_cell(frames), find_cell(frames, jobs=3)
+    assert one is not None and three is not None
+    assert one.cell == three.cell and one.chance == three.chance
