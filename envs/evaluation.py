@@ -82,6 +82,8 @@ class Evaluation:
         Wall time, and processor time of all processes.
     failure : str
         Why nothing could be measured at all, and then there are no outcomes; or "".
+    n_cut : int
+        Peak lists, of hits and decoys, that have no answer because of the indexer's time limit.
     """
 
     settings: Settings
@@ -96,6 +98,7 @@ class Evaluation:
     seconds: float = 0.0
     core_seconds: float = 0.0
     failure: str = ""
+    n_cut: int = 0
 
     @property
     def n_frames(self) -> int:
@@ -123,6 +126,14 @@ class Evaluation:
         return bool(self.outcomes) and all(
             outcome.failure and not outcome.hit for outcome in self.outcomes
         )
+
+    @property
+    def remarks(self) -> list[str]:
+        """What to say beside the counts: answers that are missing, and why."""
+        return [
+            *([f"{self.n_failed} without an answer"] if self.n_failed else []),
+            *([f"{self.n_cut} cut by the time limit (--timeout)"] if self.n_cut else []),
+        ]
 
     @property
     def rate(self) -> float:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from envs.evaluation import Evaluator
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace, make_space
 from envs.response.simulated_pool import SimulatedPool
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source
+from wrappers.frames.sampling import background_level, sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
 from wrappers.masks.bad_pixels import find_bad_pixels
@@ -119,6 +120,8 @@ def run_space(
     *,
     clen_range: float = CLEN_RANGE,
     peak_finder: str = Settings.peak_finder,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> ParameterSpace:
     """Return the box in which a run is searched, made from a sample of its frames.
 
@@ -129,6 +132,7 @@ def run_space(
     tuned : sequence of str
     clen_range : float
     peak_finder : str
+    fixed, bounds : mapping, optional
         See `make_space`.
     """
     radii = run.geometry.moved(*run.shift(sample[0])).radius_map()
@@ -143,4 +147,6 @@ def run_space(
         clen_range=clen_range,
         peak_finder=peak_finder,
         photon=PEAK_FINDERS.get(peak_finder).photon(run.geometry, energy),
+        fixed=fixed,
+        bounds=bounds,
     )

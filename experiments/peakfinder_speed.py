@@ -226,7 +226,7 @@ def scale_with_jobs(case: Case) -> Iterator[dict[str, float]]:
     least = dict.fromkeys(choices, np.inf)
     for _, jobs in itertools.product(range(5), choices):
         started = time.perf_counter()
-        for _ in PeakBatch(finder, frames, jobs=jobs).search(grid):
+        for _ in PeakBatch(finder, frames, jobs=jobs).search(range(len(frames)), grid):
             pass
         least[jobs] = min(least[jobs], time.perf_counter() - started)
     for jobs, seconds in least.items():

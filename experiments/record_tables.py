@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from envs.evaluators.live import LiveEvaluator, background_level
+from envs.evaluators.live import LiveEvaluator
 from envs.evaluators.table import TABLES, TableEvaluator, record_table
 from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
@@ -30,6 +30,7 @@ from envs.simulation.simulator import simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
+from wrappers.frames.sampling import background_level
 from wrappers.lattices.fast_indexer import FastIndexer
 
 SEED = 2_000_003

@@ -12,10 +12,13 @@ from tuner.apply.applying import session_indexer
 from tuner.cli.main import cli
 from tuner.export.exporters import TARGETS, Target
 from tuner.recommendation import read_recommendation
+from tuner.search.contract import SearcherKind, SearchTask
+from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
 from tuner.tuning import Request, tune
 from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
 from wrappers.frames.opening import SOURCES
 from wrappers.frames.run import Run
 from wrappers.frames.source import FrameSource
@@ -32,8 +35,8 @@ def paths(tmp_path_factory) -> RunPaths:
 
 
 @pytest.fixture(scope="module")
-def run_session(paths, tmp_path_factory):
-    """Run a short session; return its evaluations in order."""
+def run_trials(paths, tmp_path_factory):
+    """Run a short session; return its trials in order."""
 
     def run(jobs: int = 1, **changes):
         folder = tmp_path_factory.mktemp("session")
@@ -49,9 +52,19 @@ def run_session(paths, tmp_path_factory):
             }
         )
         tune(request, folder, budget=Budget(evaluations=6), jobs=jobs)
+        return SessionStore.open(folder).trials
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_session(run_trials):
+    """Run a short session; return its evaluations in order."""
+
+    def run(jobs: int = 1, **changes):
         return [
             (trial.evaluation.settings, trial.evaluation.outcomes)
-            for trial in SessionStore.open(folder).trials
+            for trial in run_trials(jobs, **changes)
         ]
 
     return run
@@ -75,6 +88,42 @@ def test_a_source(paths, run_session, from_files, jobs):
         SOURCES.forget("array")
     assert found == from_files
     assert any(outcome.n_lattices for _, outcomes in found for outcome in outcomes)
+
+
+class Corners:
+    """Visits two corners of the box and says so; it knows nothing of the geometry."""
+
+    reason = "a corner"
+
+    def __init__(self, task: SearchTask) -> None:
+        self.left = [{p.name: p.clip(edge(p)) for p in task.space.parameters} for edge in EDGES]
+
+    def suggest(self):
+        return dict(self.left[0]) if self.left else None
+
+    def ingest(self, values, merit, evaluation) -> None:
+        if self.left and dict(values) == self.left[0]:
+            self.left.pop(0)
+
+
+EDGES = (lambda p: p.low, lambda p: p.high)
+
+
+def test_a_searcher(run_trials):
+    SEARCHERS.register("corners", SearcherKind(Corners, "two corners", starts_itself=True))
+    try:
+        trials = run_trials(searcher="corners")
+    finally:
+        SEARCHERS.forget("corners")
+    searched = [trial for trial in trials if trial.stage == "search"]
+    assert [trial.stage for trial in trials[:2]] == ["baseline", "search"]
+    assert searched[0].evaluation.settings.min_snr == 3
+    assert {trial.reason for trial in searched} == {"a corner"}
+
+
+def test_a_searcher_that_is_not_registered_is_refused(run_trials):
+    with pytest.raises(InputError, match="no searcher 'corners'; choose one of ppo"):
+        run_trials(searcher="corners")
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

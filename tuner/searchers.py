@@ -6,8 +6,9 @@ learning stands in its `SearcherKind`; see `tuner.search.contract`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from envs.parameter_space import ParameterSpace
 from tuner.search.contract import Searcher, SearcherKind, SearchTask
@@ -30,19 +31,6 @@ def make_searcher(name: str, task: SearchTask) -> Searcher:
 
 
 # Each imports what it needs when it is made: PyTorch and Optuna take seconds.
-
-
-def _agent(task: SearchTask) -> Searcher:
-    from tuner.agent.searcher import AgentSearcher, Fallback
-    from tuner.agent.warm_start import WarmStart
-
-    return AgentSearcher(task, Fallback(WarmStart.load().points, _of_rest(_gp, task)))
-
-
-def _agent_only(task: SearchTask) -> Searcher:
-    from tuner.agent.searcher import AgentSearcher
-
-    return AgentSearcher(task)
 
 
 def _gp(task: SearchTask) -> Searcher:
@@ -81,62 +69,85 @@ def _sobol(task: SearchTask) -> Searcher:
     return make_sobol(task)
 
 
-def _warm(make: Callable[[SearchTask], Searcher], name: str, task: SearchTask) -> Searcher:
-    """Return a search that begins with as many points of the portfolio as serve it best."""
+def _agent(task: SearchTask) -> Searcher:
+    from tuner.agent.searcher import AgentSearcher, Fallback
     from tuner.agent.warm_start import WarmStart
+
+    def make_gp(rest: ParameterSpace) -> Searcher:
+        return _gp(replace(task, space=rest))
+
+    return AgentSearcher(task, Fallback(WarmStart.load().points, make_gp))
+
+
+def _agent_only(task: SearchTask) -> Searcher:
+    from tuner.agent.searcher import AgentSearcher
+
+    return AgentSearcher(task)
+
+
+def _warm_gp(task: SearchTask) -> Searcher:
+    from tuner.agent.warm_start import WarmStart
+
+    warm_start = WarmStart.load()
+    return _after(warm_start.points[: warm_start.gp], task, _gp)
+
+
+def _warm_tpe(task: SearchTask) -> Searcher:
+    from tuner.agent.warm_start import WarmStart
+
+    warm_start = WarmStart.load()
+    return _after(warm_start.points[: warm_start.tpe], task, _tpe)
+
+
+def _portfolio(task: SearchTask) -> Searcher:
+    from tuner.agent.warm_start import WarmStart
+
+    return _after(WarmStart.load().points, task)
+
+
+def _static(task: SearchTask) -> Searcher:
+    from tuner.agent.warm_start import WarmStart
+
+    return _after(WarmStart.load().points[:1], task)
+
+
+def _defaults(task: SearchTask) -> Searcher:
+    return _after((), task)
+
+
+def _after(
+    points: Sequence[Mapping[str, float]],
+    task: SearchTask,
+    make: Callable[[SearchTask], Searcher] | None = None,
+) -> Searcher:
+    """Return the search that visits points, and then leaves the task to another searcher."""
     from tuner.search.locked import LockedSearcher
     from tuner.search.points import PointsSearcher
 
-    warm_start = WarmStart.load()
-    n = warm_start.gp if name == "gp" else warm_start.tpe
-    of_rest = _of_rest(make, task)
-    then = LockedSearcher(task.space, lambda rest, ingested: of_rest(rest))
-    return PointsSearcher(task.space, warm_start.points[:n], then)
+    if make is None:
+        return PointsSearcher(task.space, points)
+
+    def make_for(rest: ParameterSpace, ingested: int) -> Searcher:
+        return make(replace(task, space=rest))
+
+    return PointsSearcher(task.space, points, LockedSearcher(task.space, make_for))
 
 
-def _portfolio(task: SearchTask, size: int | None = None) -> Searcher:
-    from tuner.agent.warm_start import WarmStart
-    from tuner.search.points import PointsSearcher
-
-    return PointsSearcher(task.space, WarmStart.load().points[:size])
-
-
-def _nothing(task: SearchTask) -> Searcher:
-    from tuner.search.points import PointsSearcher
-
-    return PointsSearcher(task.space, ())
-
-
-def _of_rest(
-    make: Callable[[SearchTask], Searcher], task: SearchTask
-) -> Callable[[ParameterSpace], Searcher]:
-    """Return what makes the searcher of a task for a part of its space."""
-    return lambda rest: make(replace(task, space=rest))
-
+_whole = partial(SearcherKind, handles_geometry=True)
+_learnt = partial(_whole, starts_itself=True, peak_finders=("peakfinder8",))
+"""Made on the simulated experiments, for that peak finder."""
 
 for _name, _kind, _aliases in (
     (
         "ppo",
-        SearcherKind(
-            _agent,
-            "the trained agent; once its gain stalls, the portfolio and a Gaussian process",
-            handles_geometry=True,
-            starts_itself=True,
-            takes_policy=True,
-            peak_finders=("peakfinder8",),
+        _learnt(
+            _agent, "the trained agent; a fallback search once its gain stalls", takes_policy=True
         ),
         ("agent",),
     ),
     (
         "ppo-only",
-        SearcherKind(
-            _agent_only,
-            "the trained agent to the end",
-            handles_geometry=True,
-            starts_itself=True,
-            takes_policy=True,
-            peak_finders=("peakfinder8",),
-        ),
+        _learnt(_agent_only, "the trained agent to the end", takes_policy=True),
         ("agent_only",),
     ),
     ("gp", SearcherKind(_gp, "Optuna's Gaussian process"), ()),
@@ -144,55 +155,15 @@ for _name, _kind, _aliases in (
     ("cmaes", SearcherKind(_cmaes, "Optuna's CMA-ES"), ()),
     ("random", SearcherKind(_random, "points drawn at random"), ()),
     ("grid", SearcherKind(_grid, "every point of a grid, in random order"), ()),
-    ("sobol", SearcherKind(_sobol, "evenly spread points", handles_geometry=True), ()),
+    ("sobol", _whole(_sobol, "evenly spread points"), ()),
     (
         "warm-gp",
-        SearcherKind(
-            lambda task: _warm(_gp, "gp", task),
-            "a Gaussian process that begins with the portfolio of the simulated experiments",
-            handles_geometry=True,
-            starts_itself=True,
-            peak_finders=("peakfinder8",),
-        ),
+        _learnt(_warm_gp, "the best points on simulated experiments, then the Gaussian process"),
         ("warm_gp_pinned",),
     ),
-    (
-        "warm-tpe",
-        SearcherKind(
-            lambda task: _warm(_tpe, "tpe", task),
-            "the same with a tree-structured Parzen estimator",
-            handles_geometry=True,
-            starts_itself=True,
-            peak_finders=("peakfinder8",),
-        ),
-        (),
-    ),
-    (
-        "portfolio",
-        SearcherKind(
-            _portfolio,
-            "the points that together served the simulated experiments best, in order",
-            handles_geometry=True,
-            starts_itself=True,
-            peak_finders=("peakfinder8",),
-        ),
-        (),
-    ),
-    (
-        "static",
-        SearcherKind(
-            lambda task: _portfolio(task, 1),
-            "the single point that served the simulated experiments best",
-            handles_geometry=True,
-            starts_itself=True,
-            peak_finders=("peakfinder8",),
-        ),
-        (),
-    ),
-    (
-        "defaults",
-        SearcherKind(_nothing, "CrystFEL's defaults, and nothing else", True, starts_itself=True),
-        (),
-    ),
+    ("warm-tpe", _learnt(_warm_tpe, "the same with the Parzen estimator"), ()),
+    ("portfolio", _learnt(_portfolio, "the best points on simulated experiments, in order"), ()),
+    ("static", _learnt(_static, "the single best point on simulated experiments"), ()),
+    ("defaults", _whole(_defaults, "CrystFEL's defaults alone", starts_itself=True), ()),
 ):
     SEARCHERS.register(_name, _kind, _aliases)

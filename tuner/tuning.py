@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from envs.tasks import run_space
@@ -30,18 +30,21 @@ from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
+from wrappers.frames.first_look import first_look
 from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
+from wrappers.processes import require_main_guard
 from wrappers.settings import Settings
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Request", "search_space", "tune"]
+__all__ = ["Request", "begun_with", "search_space", "tune"]
 
 BAD_PIXELS = "bad_pixels.h5"
 """In a session's directory: the map that its settings' masks are made of."""
@@ -70,6 +73,10 @@ class Request:
         baseline is CrystFEL's defaults in any case.
     clen_range : float
         ``clen`` is sought within this fraction of the geometry's.
+    fixed : mapping of str to float
+        Settings that keep this value.
+    bounds : mapping of str to (float, float)
+        Ranges of tuned settings, instead of the usual ones.
     seed : int
         Of the sample and of the searcher.
     indexer : IndexerChoice
@@ -87,6 +94,8 @@ class Request:
     tuned: tuple[str, ...] = DEFAULT_TUNED
     peak_finder: str = Settings.peak_finder
     clen_range: float = CLEN_RANGE
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
     stop_early: bool = False
@@ -105,6 +114,7 @@ def tune(
     jobs: int = 1,
     cluster: Client | None = None,
     resume: bool = False,
+    on_inputs: Callable[[Cell, Sequence[str]], None] = lambda cell, notes: None,
     on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -125,6 +135,8 @@ def tune(
         Its workers evaluate instead.
     resume : bool
         Go on with the session in the directory.
+    on_inputs : callable
+        Called first, with the cell and with what is odd about the files, a sentence each.
     on_indexer : callable
         Called with the indexer's name and version before the first evaluation.
     on_trial : callable
@@ -145,9 +157,19 @@ def tune(
     ProgramError
         If the indexer cannot be run.
     """
+    require_main_guard()
     with owned(directory):
         return _tune(
-            request, directory, budget, jobs, cluster, resume, on_indexer, on_trial, on_progress
+            request,
+            directory,
+            budget,
+            jobs,
+            cluster,
+            resume,
+            on_inputs,
+            on_indexer,
+            on_trial,
+            on_progress,
         )
 
 
@@ -158,6 +180,7 @@ def _tune(
     jobs: int,
     cluster: Client | None,
     resume: bool,
+    on_inputs: Callable[[Cell, Sequence[str]], None],
     on_indexer: Callable[[str], None],
     on_trial: Callable[[Trial], None],
     on_progress: Callable[[int, int], None],
@@ -167,6 +190,7 @@ def _tune(
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
     run = open_source(request.data, geometry)
+    on_inputs(cell, first_look(run))
     choice = request.indexer.settled()
     kind = INDEXERS.get(choice.name)
     indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)
@@ -181,8 +205,14 @@ def _tune(
         tuned=request.tuned,
         peak_finder=request.peak_finder,
         clen_range=request.clen_range,
+        fixed=dict(request.fixed),
+        bounds=dict(request.bounds),
         seed=request.seed,
         indexer=indexer.name,
+        indexer_choice=choice.as_dict(),
+        stop_early=request.stop_early,
+        evaluations=budget.evaluations,
+        minutes=budget.minutes,
         policy=None if request.policy is None else str(request.policy.resolve()),
         data_sha256=data_fingerprint(request.data, run),
         geometry_sha256=fingerprint(request.geometry),
@@ -193,7 +223,7 @@ def _tune(
     # Everything that may be refused comes before the session is begun.
     space = search_space(request, run, sample)
     if needs_map(space.base):
-        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume))
+        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume, jobs))
     store = _open_store(directory, config, resume)
     if run.bad_pixels is not None:
         run.bad_pixels.save(directory / BAD_PIXELS)
@@ -249,6 +279,27 @@ def _tune(
     return recommendation
 
 
+def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
+    """Return what a session was begun with, so that it can be resumed without saying it again."""
+    request = Request(
+        data=config.data,
+        geometry=Path(config.geometry),
+        cell=Path(config.cell),
+        searcher=config.searcher,
+        n_frames=config.n_frames,
+        tuned=config.tuned,
+        peak_finder=config.peak_finder,
+        clen_range=config.clen_range,
+        fixed=config.fixed,
+        bounds=config.bounds,
+        seed=config.seed,
+        indexer=config.choice,
+        stop_early=config.stop_early,
+        policy=None if config.policy is None else Path(config.policy),
+    )
+    return request, Budget(config.evaluations, config.minutes)
+
+
 def _refuse_unfit_searcher(request: Request) -> None:
     """Raise InputError where the searcher cannot do what is asked of it."""
     kind = SEARCHERS.get(request.searcher)
@@ -272,11 +323,13 @@ def _policy_fingerprint(policy: Path | None) -> str | None:
     return fingerprint(policy / "policy.json", policy / "policy.safetensors")
 
 
-def _bad_pixels(run: FrameSource, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
+def _bad_pixels(
+    run: FrameSource, sample: list[int], path: Path, resume: bool, jobs: int
+) -> BadPixelMap:
     """Return the session's map of bad pixels, made of its sample when it begins."""
     if resume and path.exists():
         return BadPixelMap.load(path, run.geometry)
-    return find_bad_pixels(run, sample)
+    return find_bad_pixels(run, sample, jobs=jobs)
 
 
 def _open_store(directory: Path, config: SessionConfig, resume: bool) -> SessionStore:
@@ -295,6 +348,8 @@ def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> P
         request.tuned,
         clen_range=request.clen_range,
         peak_finder=request.peak_finder,
+        fixed=request.fixed,
+        bounds=request.bounds,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -48,6 +49,23 @@ class Pattern:
     shift_x: float = 0.0
     shift_y: float = 0.0
 
+    def digest(self, context: bytes = b"") -> bytes:
+        """Return a key of 16 bytes that equal peaks with an equal detector share.
+
+        Parameters
+        ----------
+        context : bytes
+            Whatever else an answer depends on.
+        """
+        digest = hashlib.blake2b(context, digest_size=16)
+        peaks = self.peaks
+        for values in (peaks.fs, peaks.ss, peaks.intensity):
+            digest.update(np.ascontiguousarray(values, np.float64).tobytes())
+        digest.update(np.ascontiguousarray(peaks.panel, np.int32).tobytes())
+        place = (self.photon_energy, self.camera_length, self.shift_x, self.shift_y)
+        digest.update(np.array(place, np.float64).tobytes())
+        return digest.digest()
+
     def placed(self, settings: Settings, nominal_clen: float) -> Pattern:
         """Return the pattern with the detector where settings put it.
 
@@ -88,10 +106,13 @@ class Indexing:
         Empty where nothing was found.
     failure : str
         Why there is no answer at all (the program died, ran out of time …), or "".
+    out_of_time : bool
+        Whether it is a time limit that kept the answer back.
     """
 
     lattices: tuple[Lattice, ...] = ()
     failure: str = ""
+    out_of_time: bool = False
 
     @property
     def indexed(self) -> bool:

@@ -19,7 +19,7 @@ from scipy.stats import qmc
 
 from envs.box import POLICY_PARAMETERS
 from envs.evaluation import Evaluation
-from envs.evaluators.live import LiveEvaluator, background_level
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import make_space
 from envs.simulation.families import Draw
 from envs.simulation.rendering import FrameTruth
@@ -27,6 +27,7 @@ from envs.simulation.simulator import read_truth, simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source
+from wrappers.frames.sampling import background_level
 from wrappers.indexing import Indexer, Indexing, Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.masks.bad_pixels import find_bad_pixels

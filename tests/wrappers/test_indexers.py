@@ -16,8 +16,8 @@ from wrappers.indexers import INDEXERS, IndexerChoice, recorded_choice
         ("CrystFEL 0.9.1, xgandalf thorough", IndexerChoice("crystfel", "xgandalf", "thorough")),
         ("CrystFEL 0.11.1, asdf", IndexerChoice("crystfel", "asdf")),
         (
-            "CrystFEL 0.12.0, pinkIndexer --x=1",
-            IndexerChoice("crystfel", "pinkIndexer", options=("--x=1",)),
+            "CrystFEL 0.12.0, pinkIndexer --pinkIndexer-tolerance=0.1",
+            IndexerChoice("crystfel", "pinkIndexer", options=("--pinkIndexer-tolerance=0.1",)),
         ),
         ("fast 0.1.0", IndexerChoice("fast")),
         ("", IndexerChoice("fast")),
@@ -32,7 +32,9 @@ def test_files_of_earlier_versions_have_the_name_for_people_alone(shown, choice)
     [
         IndexerChoice("fast"),
         IndexerChoice("crystfel", "asdf", "thorough"),
-        IndexerChoice("crystfel", "pinkIndexer", options=("--x=1", "--y")),
+        IndexerChoice(
+            "crystfel", "pinkIndexer", options=("--pinkIndexer-tolerance=0.1", "--no-retry")
+        ),
         IndexerChoice("somebody's"),
     ],
 )

@@ -81,7 +81,7 @@ def check_veto(
         Processes.
     """
     if needs_map(settings) and run.bad_pixels is None:
-        run = run.with_bad_pixels(find_bad_pixels(run))
+        run = run.with_bad_pixels(find_bad_pixels(run, jobs=jobs))
     asked = settings.replace(min_peaks=min(settings.min_peaks, FEWEST_PEAKS))
     with LiveEvaluator(run, cell, indexer, frames, jobs=jobs, max_decoys=0, memory=0) as evaluator:
         outcomes = evaluator.evaluate(asked).outcomes

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.evaluators.live import sample_frames
 from tuner.apply.applying import CurrentSet, VetoCheck, check_veto, rate_intervals
 from tuner.apply.drift import RateWatch
 from wrappers.cell import Cell
@@ -18,6 +17,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import append_line, write_whole
 from wrappers.frames.opening import open_source
+from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap

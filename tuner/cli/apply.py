@@ -133,9 +133,9 @@ def command(
       sfx-tuner apply session run.h5 -o hits.cxi
       sfx-tuner apply session --watch /data/raw -o /data/hits
     """
-    from envs.evaluators.live import sample_frames
     from tuner.apply.applying import check_veto, named_set
     from tuner.apply.watching import WatchRequest
+    from wrappers.frames.sampling import sample_frames
 
     if (data is None) == (watch is None):
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
@@ -165,7 +165,7 @@ def command(
             force=True,  # the reduction itself says what of its own may be replaced
         )
         used = named_set(recommendation, run)
-        run = with_bad_pixels(run, used.settings, mask)
+        run = with_bad_pixels(run, used.settings, mask, jobs)
         started = time.perf_counter()
         reduction = _reduce(
             run, used, output, jobs=jobs, virtual=virtual, resume=resume, force=force

@@ -29,9 +29,10 @@ from tuner.cli.options import (
 )
 from tuner.display.terminal import echo
 from wrappers.cell import Cell
+from wrappers.errors import UnreadableError
 from wrappers.frames.opening import Address
 from wrappers.indexers import make_indexer
-from wrappers.workers.frame_pool import batches
+from wrappers.workers.pool import batches
 
 __all__ = ["command"]
 
@@ -65,8 +66,9 @@ def command(
     choice = indexer_choice(options)
     run = open_run(data, geometry)
     settings = settings_from(options, run)
-    run = with_bad_pixels(run, settings, mask)
+    run = with_bad_pixels(run, settings, mask, jobs)
     unit = Cell.read(cell)
+    stderr.print(f"cell: {unit.summary}", highlight=False, markup=False)
     chosen = make_indexer(choice, run.geometry, unit, jobs=jobs)
     stderr.print(f"indexer: {chosen.name}", highlight=False)
     rows: list[dict[str, Any]] = []
@@ -102,7 +104,10 @@ def command(
             show(frames[-1] + 1)
     n_hits = sum(row["hit"] for row in rows)
     n_indexed = sum(row["indexed"] for row in rows)
-    low, high = wilson_interval(n_indexed, len(rows))
+    # A frame without an answer may be either.
+    n_failed = sum(bool(row["failure"]) for row in rows)
+    low, high = (wilson_interval(n_indexed + k, len(rows))[i] for i, k in enumerate((0, n_failed)))
+    unreadable = [row["failure"] for row in rows if row["failure"] and not row["hit"]]
     false_rate = decoys_indexed / decoys * n_hits / len(rows) if decoys else None
     if as_json:
         print_json(
@@ -110,6 +115,7 @@ def command(
                 "settings": settings.as_dict(),
                 "indexer": chosen.name,
                 "n_frames": len(rows),
+                "n_failed": n_failed,
                 "n_hits": n_hits,
                 "n_indexed": n_indexed,
                 "indexing_rate": n_indexed / len(rows),
@@ -120,6 +126,7 @@ def command(
                 "frames": rows,
             }
         )
+        _require_one(unreadable, len(rows))
         return
     echo(f"{'frame':>6} {'event':>10} {'peaks':>6}  indexed")
     for row in rows:
@@ -127,7 +134,13 @@ def command(
         echo(f"{row['frame']:6d} {row['event']:>10} {row['n_peaks']:6d}  {mark}")
     echo(
         f"indexing rate {n_indexed / len(rows):.1%} [{low:.1%}, {high:.1%}]: {n_indexed} of "
-        f"{len(rows)} frames, {n_hits} hits"
+        f"{len(rows)} frames, {n_hits} hits" + (f", {n_failed} failed" if n_failed else "")
     )
     if decoys:
         echo(f"decoys: {decoys_indexed} of {decoys} scrambled peak lists indexed")
+    _require_one(unreadable, len(rows))
+
+
+def _require_one(unreadable: list[str], n_frames: int) -> None:
+    if len(unreadable) == n_frames:
+        raise UnreadableError(f"none of the {n_frames} frames can be read: {unreadable[0]}")

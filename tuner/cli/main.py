@@ -1,7 +1,8 @@
 """The group of commands, and how any of them ends.
 
-Exit codes: 0 success; 2 a mistake that the user can mend, told in one sentence; 130 stopped
-by Ctrl-C; 141 whoever read the output has gone; 1 a fault of the program's own.
+Exit codes: 0 success; 2 a mistake that the user can mend, told in one sentence; 3 not one frame
+can be read; 130 stopped by Ctrl-C; 141 whoever read the output has gone; 1 a fault of the
+program's own.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
-from wrappers.errors import InputError, ProgramError
+from wrappers.errors import InputError, Note, ProgramError
 from wrappers.files import is_of_the_disk, mend
 from wrappers.text import printable
 
@@ -75,8 +77,23 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _show_note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, Note):
+        click.echo(f"note: {printable(str(message))}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
+
+
 def main() -> None:
     """Run the command line."""
+    warnings.showwarning = _show_note
     # Without this, being terminated would leave an indexamajig behind.
     signal.signal(signal.SIGTERM, _terminate)
     # A shell in the background starts programs with Ctrl-C ignored.
@@ -85,7 +102,7 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
     except (InputError, ProgramError) as error:
         click.echo(f"sfx-tuner: {printable(str(error))}", err=True)
-        code = 2
+        code = error.exit_code
     except BrokenPipeError:
         # Or Python would complain again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,6 +12,7 @@ from tuner.cli.options import (
     data_argument,
     force_option,
     geometry_option,
+    jobs_option,
     json_option,
     open_run,
     print_json,
@@ -23,6 +24,7 @@ from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address, is_address
 from wrappers.outputs import check_outputs
 from wrappers.settings import ABOUT, Settings
+from wrappers.text import to_utf8
 
 __all__ = ["command"]
 
@@ -73,6 +75,7 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
     help="Write a copy of the geometry that uses the mask, too.",
 )
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the mask (.png, .pdf …).")
+@jobs_option
 @force_option
 @json_option
 def command(
@@ -86,6 +89,7 @@ def command(
     frames: int,
     geometry_out: Path | None,
     picture: Path | None,
+    jobs: int,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -120,11 +124,11 @@ def command(
     top, bottom = geometry_lines(output, read)
     chosen = spread_frames(len(run), frames)
     with progress_bar("looking at pixels", 2 * len(chosen)) as show:
-        bad_pixels = find_bad_pixels(run, chosen, progress=show)
+        bad_pixels = find_bad_pixels(run, chosen, jobs=jobs, progress=show)
     bits = SettingsMask(read, bad_pixels).bits(settings)
     bits[~run.static_mask(0)] |= BITS["geometry"]
     attributes = {
-        "data": str(data if is_address(data) else Path(data).absolute()),
+        "data": to_utf8(str(data if is_address(data) else Path(data).absolute())),
         "n_frames": bad_pixels.n_frames,
         **dict(
             zip(("hot_sigma", "noisy_sigma", "dead_sigma", "edge"), settings.mask_key, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from tuner.display.terminal import Terminal
 from wrappers.crystfel.options import EFFORTS
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
+from wrappers.frames.first_look import first_look
 from wrappers.frames.opening import Address, is_address, open_source
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
@@ -30,6 +31,7 @@ __all__ = [
     "SourceName",
     "cell_option",
     "data_argument",
+    "existing",
     "force_option",
     "geometry_option",
     "indexer_choice",
@@ -41,6 +43,7 @@ __all__ = [
     "peak_finder_help",
     "print_json",
     "progress_bar",
+    "say_notes",
     "seed_option",
     "settings_from",
     "settings_options",
@@ -214,8 +217,9 @@ def indexer_options(function: F) -> F:
         click.option(
             "--timeout",
             type=click.FloatRange(min=1),
-            help="Longest time for one evaluation's indexing with CrystFEL (s); what is done by "
-            "then counts, the rest widens the interval.  [default: by the number of frames]",
+            help="Longest processor time for one evaluation's indexing with CrystFEL, for each of "
+            "its processes (s); what is done by then counts, the rest widens the interval.  "
+            "[default: by the number of frames]",
         ),
     )
     for option in reversed(options):
@@ -237,10 +241,19 @@ def open_run(data: Address, geometry: Path) -> FrameSource:
     """Open a run with its geometry; it is closed when the command ends."""
     run = open_source(data, Geometry.read(geometry))
     click.get_current_context().call_on_close(run.close)
+    say_notes(first_look(run))
     return run
 
 
-def with_bad_pixels(run: FrameSource, settings: Settings, mask: Path | None) -> FrameSource:
+def say_notes(notes: Iterable[str]) -> None:
+    """Say what is odd about what was given, on stderr."""
+    for note in notes:
+        stderr.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def with_bad_pixels(
+    run: FrameSource, settings: Settings, mask: Path | None, jobs: int = 1
+) -> FrameSource:
     """Return the run with a map of its bad pixels, where the settings need one.
 
     The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.
@@ -254,7 +267,7 @@ def with_bad_pixels(run: FrameSource, settings: Settings, mask: Path | None) -> 
     if not needs_map(settings):
         return run
     with progress_bar("looking for bad pixels", 2 * len(spread_frames(len(run)))) as show:
-        return run.with_bad_pixels(find_bad_pixels(run, progress=show))
+        return run.with_bad_pixels(find_bad_pixels(run, jobs=jobs, progress=show))
 
 
 @contextmanager

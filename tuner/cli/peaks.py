@@ -26,12 +26,14 @@ from tuner.cli.options import (
 )
 from tuner.display.terminal import echo
 from wrappers.detector.geom_file import slab_geometry_text
+from wrappers.errors import UnreadableError
 from wrappers.files import write_whole
 from wrappers.frames.cxi import CxiWriter, is_peak_list
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address
 from wrappers.outputs import check_outputs, companion
-from wrappers.workers.frame_pool import FramePool, batches
+from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.pool import batches
 
 __all__ = ["command"]
 
@@ -78,7 +80,7 @@ def command(
         force=force or is_peak_list(output),
     )
     settings = settings_from(options, run)
-    run = with_bad_pixels(run, settings, mask)
+    run = with_bad_pixels(run, settings, mask, jobs)
     clen_change = settings.clen_change(run.nominal_clen)
     counts, unreadable = [], 0
     with (
@@ -99,6 +101,8 @@ def command(
                 writer.append(pattern.peaks, pattern.photon_energy, length, source=source)
                 counts.append(len(pattern.peaks))
             show(frames[-1] + 1)
+        if not counts:
+            raise UnreadableError(f"none of the {len(run)} frames can be read: {found.failure}")
     shifts = {f"shift_{axis}": f"{getattr(settings, f'shift_{axis}'):.9f} m" for axis in "xy"}
     write_whole(written, slab_geometry_text(run.geometry, **shifts))
     hits = sum(count >= settings.min_peaks for count in counts)
@@ -119,6 +123,8 @@ def command(
         return
     echo(
         f"{sum(counts)} peaks in {len(counts)} frames, {median:g} in the median frame; "
-        f"{hits} frames with at least {settings.min_peaks}\n"
+        f"{hits} frames with at least {settings.min_peaks}"
+        + (f"; {unreadable} frames cannot be read" if unreadable else "")
+        + "\n"
         f"written: {output}, and {written} to read it with"
     )

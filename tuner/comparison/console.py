@@ -21,7 +21,7 @@ def print_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
     for name, found in figures.items():
         console.print(f"{name}: {about(found)}", style="bold")
         if is_run(found):
-            console.print("indexed of the frames that judge, less what chance would index")
+            console.print("indexed of the scoring frames, less what chance would index")
             console.print(_run_table(found))
             console.print(f"best of all that was tried: {100 * found['reference_rate']:.0f}%")
         else:

@@ -97,7 +97,7 @@ def draw_run_pictures(
     """
     endpoint = min(figures[run]["paired_after"] for run in runs)
     titles = {
-        run: f"{run}: {found['n_scoring_frames']} frames judge, splits: {found['n_seeds']}"
+        run: f"{run}: {found['n_scoring_frames']} scoring frames, splits: {found['n_seeds']}"
         for run, found in figures.items()
         if run in runs
     }

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import ParameterSpace
 from envs.simulation.families import draw_experiments
 from envs.simulation.simulator import simulate_run
 from tuner.agent.policy import Policy
-from tuner.comparison.frames import Judged, Progress, compare_on_frames, run_figures
+from tuner.comparison.frames import Progress, Scored, compare_on_frames, run_figures
 from tuner.comparison.results import Results
 from tuner.comparison.store import ComparisonStore
 from tuner.tuning import Request, search_space
@@ -25,6 +25,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, open_source
+from wrappers.frames.sampling import sample_frames
 from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.settings import Settings
 
@@ -82,7 +83,7 @@ def compare_run(
     on_progress: Progress = lambda what, done, total: None,
     on_frames: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], Results]:
-    """Compare the methods on a run: search on some frames, judge on others.
+    """Compare the methods on a run: search on some frames, score on others.
 
     Parameters
     ----------
@@ -120,10 +121,10 @@ def compare_run(
     run = open_source(data, read)
     if len(run) < 2:
         raise InputError(
-            f"{data} has one frame, but a comparison needs some to search and to judge"
+            f"{data} has one frame, but a comparison needs some to search and some to score"
         )
     store = store or ComparisonStore(None)
-    judged: list[Judged] = []
+    scored: list[Scored] = []
     with ExitStack() as stack:
         chosen = stack.enter_context(closing(make_indexer(indexer, read, unit, jobs=jobs)))
         cache = stack.enter_context(tempfile.TemporaryDirectory())
@@ -142,7 +143,7 @@ def compare_run(
                     tuning, scoring = evaluators if split == pair else evaluators[::-1]
                     space = search_space(Request(data, geometry, cell), run, parts[split - pair])
                     told = partial(_named, on_progress, f"{name}, split {split + 1} of {splits}")
-                    judged.append(
+                    scored.append(
                         compare_on_frames(
                             tuning, scoring, space, policy, methods,
                             budget=budget, seed=seed + split,
@@ -151,13 +152,13 @@ def compare_run(
                     )  # fmt: skip
     results = {
         method: {
-            "rate": np.array([[split.rate[method] for split in judged]]),
-            "regret": np.array([[split.regret[method] for split in judged]]),
-            "seconds": np.array([[split.seconds[method] for split in judged]]),
+            "rate": np.array([[split.rate[method] for split in scored]]),
+            "regret": np.array([[split.regret[method] for split in scored]]),
+            "seconds": np.array([[split.seconds[method] for split in scored]]),
         }
         for method in methods
     }
-    return {**run_figures(judged), "data": str(data), "indexer": chosen.name}, results
+    return {**run_figures(scored), "data": str(data), "indexer": chosen.name}, results
 
 
 def compare_everything(

@@ -25,10 +25,10 @@ def compare_tables(
     results: Results | None = None,
     on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Results:
-    """Run the methods on every recorded table, search and judgement on halves of its frames.
+    """Run the methods on every recorded table, search and scoring on halves of its frames.
 
     Each seed splits the frames anew. The reference is the best of all that was recorded, on the
-    frames that judge.
+    scoring frames.
 
     Parameters
     ----------
@@ -58,10 +58,10 @@ def compare_tables(
         space = make_space(DEFAULT_TUNED, **asdict(table.known))
         order = np.random.default_rng(seed).permutation(table.n_frames)
         tuning, scoring = (table.take(part) for part in np.array_split(order, 2))
-        judged = compare_on_frames(
+        scored = compare_on_frames(
             tuning, scoring, space, policy, methods, budget=budget, seed=seed, grid=table.points
         )
         for method in methods:
-            results[method]["regret"][row, seed] = judged.regret[method]
-            results[method]["seconds"][row, seed] = judged.seconds[method]
+            results[method]["regret"][row, seed] = scored.regret[method]
+            results[method]["seconds"][row, seed] = scored.seconds[method]
     return results

@@ -221,7 +221,7 @@ def _share(value: float) -> str:
 def _note(trial: Trial, leads: bool) -> str:
     evaluation = trial.evaluation
     notes = ["best so far" if leads else ""]
-    notes.append(f"{evaluation.n_failed} without an answer" if evaluation.n_failed else "")
+    notes += evaluation.remarks
     notes.append(f"failed: {evaluation.failure}" if evaluation.failure else trial.reason)
     return "; ".join(note for note in notes if note)
 

@@ -50,7 +50,7 @@ TOKENS = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS, star
 
 GROUPS = {
     "defaults": ("CrystFEL's defaults", "D", "vermilion"),
-    "opening": ("opening looks", "o", "grey"),
+    "opening": ("initial design", "o", "grey"),
     "search": ("search", "o", "blue"),
     "check": ("confirmation", "^", "green"),
 }

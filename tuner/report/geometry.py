@@ -108,7 +108,7 @@ def _frames_picture(evaluation: Evaluation, drift: Drift | None) -> Markup:
             if drift.kind == "trend":
                 axes.plot(ends, [first, last], **line)
             elif drift.kind == "step":
-                axes.step([ends[0], drift.at - 0.5, ends[1]], [first, last, last], **line)
+                axes.step([ends[0], drift.at, ends[1]], [first, last, last], where="post", **line)
             elif drift.kind == "groups":
                 axes.plot(ends, [first, first], **line)
                 axes.plot(ends, [last, last], **line)

@@ -153,7 +153,7 @@ def _row(trial: Trial, tuned: Sequence[str]) -> tuple[str, ...]:
         return (*start, *[""] * 10, f"failed: {evaluation.failure}")
     low, high = evaluation.ci95
     clen, error = (1e3 * x for x in evaluation.refined.get("clen", (math.nan, math.nan)))
-    notes = [f"{evaluation.n_failed} without an answer"] if evaluation.n_failed else []
+    notes = evaluation.remarks
     return (
         *start,
         str(evaluation.n_hits),

@@ -260,6 +260,11 @@ def _evidence(found: Findings) -> list[str]:
             f"{evidence['n_failed']} frames had no answer (unreadable, or the indexer gave up): "
             "they count as not indexed, and widen the interval."
         )
+    if evidence.get("n_cut"):
+        items.append(
+            f"{evidence['n_cut']} peak lists, decoys included, were cut by the indexer's time "
+            "limit: a larger --timeout lets them end."
+        )
     if "ended_by" in provenance:
         items.append(f"The session ended early: {provenance['ended_by']}")
     if "choice" in provenance:

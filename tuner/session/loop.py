@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envs.evaluation import Evaluation, Evaluator
 from envs.geometry_rule import near_geometry
@@ -140,22 +140,127 @@ def run_session(
     kind = SEARCHERS.get(searcher) if isinstance(searcher, str) else searcher
     # The first evaluation, of CrystFEL's defaults, is not the searcher's.
     proposed = budget.evaluations and max(budget.evaluations - 1, 1)
-    proposals = Proposals(kind, SearchTask(space, seed, proposed, merit, policy))
+    session = _Session(
+        log,
+        evaluator,
+        space,
+        Proposals(kind, SearchTask(space, seed, proposed, merit, policy)),
+        starts_itself=kind.starts_itself,
+        merit=merit,
+        race=race,
+        fresh=fresh,
+        on_trial=on_trial,
+        on_proposal=on_proposal,
+    )
+    return session.conclude(session.search(budget, stop_early))
 
-    def add(stage: str, evaluation: Evaluation, reason: str = "") -> None:
-        number = len(log.trials)
-        best: Trial | None = Trial(number, stage, evaluation)
-        if stage == "fresh":
-            best = log.trials[log.trials[-1].best]
-        elif stage != "confirm" and best is not None:
-            best = proposals.best([*tuning_trials(log.trials), best])
-        trial = Trial(number, stage, evaluation, reason, -1 if best is None else best.number)
-        log.add(trial)
-        on_trial(trial)
 
-    def measure(stage: str, settings: Settings, by: Evaluator) -> Evaluation:
-        """Evaluate, unless that was done already."""
-        for trial in log.trials:
+@dataclass(frozen=True)
+class _Session:
+    """A session under way; see `run_session`."""
+
+    log: Log
+    evaluator: Evaluator
+    space: ParameterSpace
+    proposals: Proposals
+    starts_itself: bool
+    merit: Merit
+    race: Race
+    fresh: Evaluator | None
+    on_trial: Callable[[Trial], None]
+    on_proposal: Callable[[float], None]
+
+    def search(self, budget: Budget, stop_early: bool) -> str:
+        """Spend the budget; return the failure that ended the search before, or ""."""
+        tuning = tuning_trials(self.log.trials)
+        self.proposals.replay(tuning)
+        earlier = sum(trial.evaluation.seconds for trial in self.log.trials)
+        started = time.perf_counter()
+        while budget.left(len(tuning), earlier + time.perf_counter() - started):
+            best = self.proposals.best(tuning)
+            if stop_early and best is not None and separated(best, tuning):
+                break
+            move = self._next(tuning, best)
+            if move is None:
+                break
+            stage, settings = move
+            evaluation = self._raced(settings, None if best is None else best.evaluation)
+            if evaluation.failure and not tuning:
+                raise ProgramError(evaluation.failure)
+            self._add(stage, evaluation, self.proposals.reason if stage == "search" else "")
+            tuning = tuning_trials(self.log.trials)
+            n_failures = _failures_at_the_end(tuning)
+            if n_failures and n_failures % FAILURES_TO_END == 0:
+                return evaluation.failure
+        return ""
+
+    def _next(self, tuning: Sequence[Trial], best: Trial | None) -> tuple[str, Settings] | None:
+        """Return the next stage and parameter set, or None when nothing is left to try."""
+        if not tuning:
+            return "baseline", baseline(self.space)
+        if not self.starts_itself:
+            initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))
+            if initial is not None:
+                return initial
+        started = time.perf_counter()
+        settings = self.proposals.propose(tuning)
+        self.on_proposal(time.perf_counter() - started)
+        return None if settings is None else ("search", settings)
+
+    def _raced(self, settings: Settings, incumbent: Evaluation | None) -> Evaluation:
+        return _attempt(lambda: self.race.run(self.evaluator, settings, incumbent), settings)
+
+    def _add(self, stage: str, evaluation: Evaluation, reason: str = "") -> None:
+        """Put one more trial into the log, with the best so far."""
+        number = len(self.log.trials)
+        trial = Trial(number, stage, evaluation, reason)
+        if stage == "confirm":
+            best = number
+        elif stage == "fresh":
+            best = self.log.trials[-1].best
+        else:
+            leader = self.proposals.best([*tuning_trials(self.log.trials), trial])
+            best = -1 if leader is None else leader.number
+        trial = replace(trial, best=best)
+        self.log.add(trial)
+        self.on_trial(trial)
+
+    def conclude(self, broken: str) -> Outcome | None:
+        """Measure the winner at the geometry that the lattices fix, and on fresh frames.
+
+        Parameters
+        ----------
+        broken : str
+            What ended the search; then nothing more is measured.
+        """
+        tuning = tuning_trials(self.log.trials)
+        winner = self.proposals.best(tuning)
+        if winner is None:
+            if broken:
+                raise ProgramError(broken)
+            return None
+        best, first = winner.evaluation, tuning[0].evaluation
+        choice = self._passed_over(winner, self.proposals.highest(tuning))
+        fixed = self.proposals.fixed(tuning)
+        if not broken:
+            try:
+                if not near_geometry(best.settings, fixed, self.space, resolutions=1):
+                    best = self._measured("confirm", best.settings.replace(**fixed), self.evaluator)
+                if self.fresh is None:
+                    return Outcome(best, first, False, choice=choice)
+                fresh_first = self._measured("fresh", first.settings, self.fresh)
+                best = self._measured("fresh", best.settings, self.fresh)
+                return Outcome(best, fresh_first, True, choice=choice)
+            except ProgramError as error:
+                broken = str(error)
+        if not near_geometry(best.settings, fixed, self.space, resolutions=1):
+            best, remark = self._best_measured(winner, tuning, fixed)
+            broken += remark
+        return Outcome(best, first, False, broken, choice)
+
+    def _measured(self, stage: str, settings: Settings, by: Evaluator) -> Evaluation:
+        """Return what an evaluator gives, which may be in the log already."""
+        for trial in self.log.trials:
             same_frames = (trial.stage == "fresh") == (stage == "fresh")
             whole = trial.evaluation.n_frames == by.n_frames
             if same_frames and whole and trial.evaluation.settings == settings:
@@ -163,126 +268,48 @@ def run_session(
         evaluation = _attempt(lambda: by.evaluate(settings), settings)
         if evaluation.failure:
             raise ProgramError(evaluation.failure)
-        add(stage, evaluation)
+        self._add(stage, evaluation)
         return evaluation
 
-    def next_move(tuning: Sequence[Trial], best: Trial | None) -> tuple[str, Settings] | None:
-        if not tuning:
-            return "baseline", baseline(space)
-        if not kind.starts_itself:
-            initial = next_initial(tuning, space, best, proposals.fixed(tuning))
-            if initial is not None:
-                return initial
-        started = time.perf_counter()
-        settings = proposals.propose(tuning)
-        on_proposal(time.perf_counter() - started)
-        return None if settings is None else ("search", settings)
+    def _passed_over(self, winner: Trial, highest: Trial | None) -> str:
+        """Return why the winner is not the trial with the highest merit, or ""."""
+        if highest is None or self.merit(highest.evaluation) <= self.merit(winner.evaluation):
+            return ""
+        better, taken = (
+            f"trial {trial.number} ({trial.evaluation.n_indexed} frames indexed, "
+            f"{trial.evaluation.n_hits - trial.evaluation.n_indexed} hits not indexed)"
+            for trial in (highest, winner)
+        )
+        return (
+            f"{better} measured better than {taken}, which may be luck: from all that was "
+            "measured, the agent's selector expects more of the latter"
+        )
 
-    tuning = tuning_trials(log.trials)
-    proposals.replay(tuning)
-    earlier = sum(trial.evaluation.seconds for trial in log.trials)
-    started = time.perf_counter()
-    broken = ""
-    while budget.left(len(tuning), earlier + time.perf_counter() - started):
-        best = proposals.best(tuning)
-        if stop_early and best is not None and separated(best, tuning):
-            break
-        move = next_move(tuning, best)
-        if move is None:
-            break
-        stage, settings = move
-        incumbent = None if best is None else best.evaluation
-        evaluation = _attempt(lambda: race.run(evaluator, settings, incumbent), settings)  # noqa: B023
-        if evaluation.failure and not tuning:
-            raise ProgramError(evaluation.failure)
-        add(stage, evaluation, proposals.reason if stage == "search" else "")
-        tuning = tuning_trials(log.trials)
-        n_failures = _failures_at_the_end(tuning)
-        if n_failures and n_failures % FAILURES_TO_END == 0:
-            broken = evaluation.failure
-            break
-    return _conclude(tuning, proposals, space, merit, evaluator, fresh, measure, broken)
+    def _best_measured(
+        self, winner: Trial, tuning: Sequence[Trial], fixed: Mapping[str, float]
+    ) -> tuple[Evaluation, str]:
+        """Return what to recommend where nothing can be measured any more, and a remark on it.
+
+        It is the best trial at the geometry that the lattices fix, if that is as good as the
+        winner.
+        """
+        near = [
+            trial
+            for trial in tuning
+            if trial.evaluation.n_frames == winner.evaluation.n_frames
+            and near_geometry(trial.evaluation.settings, fixed, self.space, resolutions=1)
+        ]
+        other, least = self.proposals.highest(near), self.merit(winner.evaluation) - INDIFFERENCE
+        if other is not None and self.merit(other.evaluation) > least:
+            return other.evaluation, ""
+        wanted = " and ".join(f"{name} = {value:.6g} m" for name, value in fixed.items())
+        return winner.evaluation, f"; the lattices fix {wanted}, which was not measured"
 
 
 def _failures_at_the_end(trials: Sequence[Trial]) -> int:
     """Return how many of the last evaluations in a row failed as a whole."""
     good = [n for n, trial in enumerate(trials) if not trial.evaluation.failure]
     return len(trials) - 1 - max(good, default=-1)
-
-
-def _conclude(
-    tuning: Sequence[Trial],
-    proposals: Proposals,
-    space: ParameterSpace,
-    merit: Merit,
-    evaluator: Evaluator,
-    fresh: Evaluator | None,
-    measure: Callable[[str, Settings, Evaluator], Evaluation],
-    broken: str,
-) -> Outcome | None:
-    """Measure the winner at the geometry that the lattices fix, and on fresh frames."""
-    winner = proposals.best(tuning)
-    if winner is None:
-        if broken:
-            raise ProgramError(broken)
-        return None
-    best, first = winner.evaluation, tuning[0].evaluation
-    choice = _passed_over(winner, proposals.highest(tuning), merit)
-    fixed = proposals.fixed(tuning)
-    if not broken:
-        try:
-            if not near_geometry(best.settings, fixed, space, resolutions=1):
-                best = measure("confirm", best.settings.replace(**fixed), evaluator)
-            if fresh is None:
-                return Outcome(best, first, False, choice=choice)
-            fresh_first = measure("fresh", first.settings, fresh)
-            best = measure("fresh", best.settings, fresh)
-            return Outcome(best, fresh_first, True, choice=choice)
-        except ProgramError as error:
-            broken = str(error)
-    if not near_geometry(best.settings, fixed, space, resolutions=1):
-        best, remark = _best_measured(winner, tuning, fixed, space, proposals, merit)
-        broken += remark
-    return Outcome(best, first, False, broken, choice)
-
-
-def _passed_over(winner: Trial, highest: Trial | None, merit: Merit) -> str:
-    if highest is None or merit(highest.evaluation) <= merit(winner.evaluation):
-        return ""
-    better, taken = (
-        f"trial {trial.number} ({trial.evaluation.n_indexed} frames indexed, "
-        f"{trial.evaluation.n_hits - trial.evaluation.n_indexed} hits not indexed)"
-        for trial in (highest, winner)
-    )
-    return (
-        f"{better} measured better than {taken}, which may be luck: from all that was measured, "
-        "the agent's selector expects more of the latter"
-    )
-
-
-def _best_measured(
-    winner: Trial,
-    tuning: Sequence[Trial],
-    fixed: Mapping[str, float],
-    space: ParameterSpace,
-    proposals: Proposals,
-    merit: Merit,
-) -> tuple[Evaluation, str]:
-    """Return what to recommend where nothing can be measured any more, and a remark on it.
-
-    It is the best trial at the geometry that the lattices fix, if that is as good as the winner.
-    """
-    near = [
-        trial
-        for trial in tuning
-        if trial.evaluation.n_frames == winner.evaluation.n_frames
-        and near_geometry(trial.evaluation.settings, fixed, space, resolutions=1)
-    ]
-    other = proposals.highest(near)
-    if other is not None and merit(other.evaluation) > merit(winner.evaluation) - INDIFFERENCE:
-        return other.evaluation, ""
-    wanted = " and ".join(f"{name} = {value:.6g} m" for name, value in fixed.items())
-    return winner.evaluation, f"; the lattices fix {wanted}, which was not measured"
 
 
 def _attempt(measure: Callable[[], Evaluation], settings: Settings) -> Evaluation:

@@ -175,6 +175,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "n_hits": evaluation.n_hits,
         "n_indexed": evaluation.n_indexed,
         "n_failed": evaluation.n_failed,
+        "n_cut": evaluation.n_cut,
         "indexing_rate": evaluation.rate,
         "ci95_low": low,
         "ci95_high": high,

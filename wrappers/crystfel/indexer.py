@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import h5py
 import numpy as np
 
 from wrappers.cell import Cell
+from wrappers.crystfel.geometry_rules import mend_for_crystfel
 from wrappers.crystfel.indexamajig import (
     CrystfelProgram,
     ProgramRun,
@@ -34,7 +34,9 @@ from wrappers.crystfel.supervision import temporary_files_needed
 from wrappers.detector.geom_file import slab_geometry_text, write_geometry
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
+from wrappers.files import temporary_folder
 from wrappers.frames.cxi import DATA, CxiWriter
+from wrappers.frames.events import split_event
 from wrappers.indexing import Done, Indexing, Lattice, Pattern, counting_on, unheard
 from wrappers.settings import Settings
 
@@ -69,8 +71,8 @@ class CrystfelIndexer:
     jobs : int, optional
         Processes; by default as many as there are cores to use.
     timeout : float, optional
-        Seconds of wall time for one call; by default `options.Method.time_limit`. What was done
-        by then counts, the other frames are failures.
+        Seconds of processor time for one call and each process; by default
+        `options.Method.time_limit`. What was done by then counts, the other frames are failures.
 
     Raises
     ------
@@ -171,7 +173,7 @@ class CrystfelIndexer:
             done=done,
         )
         by_event = {chunk.event: chunk for chunk in chunks}
-        lost = Indexing(failure=_why_lost(run, len(patterns)))
+        lost = Indexing(failure=_why_lost(run, len(patterns)), out_of_time=run.out_of_time)
         return [
             indexing_of(by_event[f"//{event}"]) if f"//{event}" in by_event else lost
             for event in range(len(patterns))
@@ -221,6 +223,9 @@ def index_own_peaks(
     """
     program = require_program(program)
     names = [(os.path.abspath(file), event) for file, event in frames]
+    linked = any(split_event(event)[0] for _, event in names if event) and not any(
+        "%" in block.data for block in Geometry.read(geometry_file).blocks
+    )
 
     def prepare(folder: Path, geometry: Path) -> list[str]:
         write_geometry(
@@ -230,6 +235,7 @@ def index_own_peaks(
             shift_x=settings.shift_x,
             shift_y=settings.shift_y,
         )
+        mend_for_crystfel(geometry, linked=linked)
         if program.release < GROUPS_KNOWN:
             text = geometry.read_text(errors="surrogateescape")
             text = re.sub(r"^[ \t]*group\w*[ \t]*=.*$", "", text, flags=re.MULTILINE)
@@ -270,11 +276,7 @@ def _index(
     """Run the program on the frames that `prepare` lists; return what it finished."""
     jobs = max(1, min(jobs or cores(), n_frames))
     timeout = timeout or method.time_limit(n_frames, jobs)
-    with (
-        temporary_files_needed(),
-        tempfile.TemporaryDirectory(prefix="sfx-tuner-", ignore_cleanup_errors=True) as name,
-    ):
-        folder = Path(name)
+    with temporary_files_needed(), temporary_folder() as folder:
         lines = prepare(folder, folder / "tried.geom")
         (folder / "frames.lst").write_text("".join(f"{line}\n" for line in lines))
         cell.write(folder / "known.cell")
@@ -295,6 +297,7 @@ def _index(
             command,
             folder=folder,
             timeout=timeout,
+            jobs=jobs,
             most_deaths=deaths_allowed(n_frames, jobs),
             nudged=program.sleepy,
             done=done,
@@ -302,8 +305,7 @@ def _index(
         stream = folder / "out.stream"
         chunks = list(Stream(stream)) if stream.exists() else []
     killed_by_frames = not run.restless and "was killed by signal" in run.log
-    out_of_time = run.exit_code is None and not run.restless
-    if not (chunks or killed_by_frames or out_of_time):
+    if not (chunks or killed_by_frames or run.out_of_time):
         raise ProgramError(
             f"{program.path} (CrystFEL {program.version}) {run.how_it_ended} and did none of "
             f"{n_frames} frames: {run.complaint}"

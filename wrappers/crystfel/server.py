@@ -25,8 +25,10 @@ from wrappers.crystfel.indexamajig import CrystfelProgram, ProgramRun, count_dea
 from wrappers.crystfel.options import Method, frugal_options
 from wrappers.crystfel.stream import CHUNK_END, CHUNK_START, Chunk, parse_chunk
 from wrappers.crystfel.supervision import Supervised
+from wrappers.crystfel.time_limit import TimeLimit
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
+from wrappers.files import temporary_folder
 from wrappers.indexing import Done, Pattern, unheard
 
 __all__ = ["CrystfelServer", "Served", "can_serve"]
@@ -50,6 +52,9 @@ GRACE_SECONDS = 2.0
 
 LONGEST_ADDRESS = 100
 """Of a socket's path; the system takes 107 characters."""
+
+LENGTH_OF_THE_REST = 70
+"""Of that path behind the folder of temporary files."""
 
 
 def can_serve(program: CrystfelProgram) -> bool:
@@ -110,7 +115,8 @@ class CrystfelServer:
 
         self._pack, self._gone, self._jobs = msgpack.packb, zmq.ZMQError, jobs
         with contextlib.ExitStack() as resources:
-            folder = Path(resources.enter_context(_temporary_folder()))
+            long = len(tempfile.gettempdir()) + LENGTH_OF_THE_REST > LONGEST_ADDRESS
+            folder = resources.enter_context(temporary_folder(Path("/tmp") if long else None))
             context = zmq.Context()
             resources.callback(context.term)
             self._socket = context.socket(zmq.ROUTER)
@@ -164,21 +170,21 @@ class CrystfelServer:
         """Number of frames it was asked for so far."""
         return self._first_job
 
-    def index(self, patterns: Sequence[Pattern], timeout: float, done: Done = unheard) -> Served:
+    def index(self, patterns: Sequence[Pattern], limit: TimeLimit, done: Done = unheard) -> Served:
         """Hand the patterns to the program and wait for what it makes of them.
 
         Parameters
         ----------
         patterns : sequence of Pattern
-        timeout : float
-            In seconds. If it is over, or the program has ended, this object is to be closed.
+        limit : TimeLimit
+            If it is over, or the program has ended, this object is to be closed.
         done : callable, optional
             Called with the number of patterns that are answered.
         """
         batch = _Batch(len(patterns))
         deaths_before, most_deaths = self._deaths(), deaths_allowed(len(patterns), self._jobs)
         heard = time.monotonic()
-        ends = heard + timeout
+        limit.watch(self._process)
         while batch.n_open:
             running = self.running
             events = dict(self._poller.poll(POLL_MILLISECONDS))
@@ -193,8 +199,8 @@ class CrystfelServer:
                 done(len(batch.served.chunks))
             self._hand_out(batch, patterns)
             now = time.monotonic()
-            if now > ends:
-                batch.lose(f"was ended after its time limit of {timeout:.0f} s")
+            if limit.check():
+                batch.lose(f"was ended after {limit}")
             elif chunks or self._socket in events:
                 heard = now
             elif not running:
@@ -315,9 +321,3 @@ def _message(job: int, pattern: Pattern) -> dict[str, object]:
 def _single(values: np.ndarray) -> list[float]:
     """Round as a CXI file does, so that both ways give the very same peaks."""
     return np.asarray(values, np.float32).astype(float).tolist()
-
-
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    where = tempfile.gettempdir()
-    short = "/tmp" if len(where) + len("/sfx-tuner-12345678/frames") > LONGEST_ADDRESS else where
-    return tempfile.TemporaryDirectory(prefix="sfx-tuner-", dir=short, ignore_cleanup_errors=True)

@@ -20,7 +20,7 @@ from typing import Self
 import hdf5plugin
 
 from wrappers.errors import ProgramError
-from wrappers.workers.processor_time import processor_seconds
+from wrappers.workers.processor_time import processor_seconds, tree_seconds
 
 __all__ = ["Supervised", "temporary_files_needed"]
 
@@ -91,6 +91,10 @@ class Supervised:
     def exit_code(self) -> int | None:
         """Negative for a signal, None while it runs."""
         return self._process.poll()
+
+    def core_seconds(self) -> float:
+        """Return the processor time that it and its workers have taken so far."""
+        return tree_seconds(self._process.pid)
 
     def wait(self, seconds: float) -> int | None:
         """Wait for its end; return its exit code, or None if it still runs by then."""

@@ -21,9 +21,12 @@ from wrappers.detector.panels import Block
 from wrappers.errors import InputError
 from wrappers.frames.hdf5 import HDF5Files, reading
 from wrappers.frames.hdf5_links import link_fault
+from wrappers.reading import read_text
 
 __all__ = ["fill_path", "find_events", "find_names", "linked_path", "read_list", "split_event"]
 
+_NO_LIST = "{} is neither an HDF5 file nor a list of files: check its name"
+_LINE = re.compile(r"(.*\S)\s+(\S*//\S*)(?<!///)")
 _EVENT = re.compile(r"((?:[^/]+(?:/[^/]+)*)?)//((?:\d{1,18}(?:/\d{1,18})*)?)")
 MOST_FRAMES = 2_000_000
 """Of a file; far more are a mistake of the file, and a list of them alone fills the memory."""
@@ -76,41 +79,47 @@ def read_list(path: Path) -> list[tuple[str, str]]:
     InputError
         If it cannot be read, is no text, names no file, or names a missing one.
     """
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(1 << 16)
-            # A detector's raw file may be far larger than the memory.
-            text = "\0" if b"\0" in start else (start + stream.read()).decode("utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check its name") from None
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise InputError(f"{path} is neither an HDF5 file nor a list of files: check its name")
+    text = read_text(path, "the list", "surrogateescape")
+    if "\0" in text[: 1 << 16]:
+        raise InputError(_NO_LIST.format(path))
+    if text.startswith("CrystFEL stream format"):
+        raise InputError(
+            f"{path} is a CrystFEL stream: give the run that it was made of, an HDF5 file or a list"
+        )
     found: list[tuple[str, str]] = []
     resolved: dict[str, str] = {}
-    for i, line in enumerate(text.splitlines()):
+    for i, line in enumerate(re.split(r"\r\n|\n|\r", text)):
         line = line.strip()
-        if not line or line.startswith((";", "#")):
+        if not line or (line.startswith((";", "#")) and not _existing(line, path)):
             continue
         # As in CrystFEL, a last word without '//' belongs to the file's name.
-        name, _, event = line.rpartition(" ")
-        if not name or "//" not in event or event.startswith("///"):
-            name, event = line, ""
-        name = name.rstrip()
+        match = _LINE.fullmatch(line)
+        name, event = (match[1], match[2]) if match else (line, "")
         if name not in resolved:
-            candidates = [Path(name).absolute(), path.parent.absolute() / name]
-            existing = [candidate for candidate in candidates if candidate.exists()]
+            existing = _existing(name, path)
+            if not existing and re.search("[\udc80-\udcff\ufffd]", name):
+                raise InputError(_NO_LIST.format(path))
             if not existing:
+                shown = name if len(name) <= 200 else f"{name[:200]}…"
                 raise InputError(
-                    f"{path}, line {i + 1}: {name} does not exist, neither from the working "
+                    f"{path}, line {i + 1}: {shown} does not exist, neither from the working "
                     "directory nor beside the list: correct the name"
                 )
-            resolved[name] = os.path.normpath(existing[0])
+            resolved[name] = os.path.normpath(existing)
         found.append((resolved[name], event))
     if not found:
         raise InputError(f"{path} names no file: write one on each line")
     return found
+
+
+def _existing(name: str, path: Path) -> str:
+    """Return the file that a name in a list means: from here, else beside the list; "" if none."""
+    for folder in (Path.cwd(), path.parent.absolute()):
+        candidate = os.path.join(folder, name)
+        # Unlike Path.exists this takes any name.
+        if os.path.exists(candidate):
+            return candidate
+    return ""
 
 
 def find_events(files: HDF5Files, path: str, geometry: Geometry) -> tuple[list[str], list[str]]:

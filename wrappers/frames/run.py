@@ -11,6 +11,9 @@ import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import Header
@@ -28,6 +31,9 @@ __all__ = ["HDF5_SUFFIXES", "Run"]
 
 LARGEST_SHIFT = 2.0
 """In metres."""
+
+SOME = 64
+"""So many pixels are compared before all are."""
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs", ".nexus")
 
@@ -123,6 +129,10 @@ class Run(FrameSource):
         """
         file, event = self._names[index]
         data = self._stored.slab(file, event)
+        if data.size > 1 and (data.flat[0] == data.flat[:SOME]).all() and _is_one_value(data):
+            raise InputError(
+                f"{file} {event} was never written: all its pixels are {data.flat[0]:g}"
+            )
         shift_x, shift_y = self.shift(index)
         mask = self._stored.mask(file, event, (shift_x, shift_y))
         return Frame(
@@ -246,3 +256,7 @@ class Run(FrameSource):
 
     def _header(self, file: str, event: str, header: Header, field: str) -> float:
         return header.convert(self._stored.number(file, event, header, field))
+
+
+def _is_one_value(data: NDArray[Any]) -> bool:
+    return bool((data == data.flat[0]).all())

@@ -13,9 +13,10 @@ from wrappers.errors import ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.peakfinding.finders import NamedFinder
-from wrappers.peakfinding.peak_batch import FramePeaks
+from wrappers.peakfinding.peak_batch import Finders, FramePeaks
 from wrappers.settings import Settings
-from wrappers.workers.frame_pool import KILLED, FrameWorker
+from wrappers.workers.frame_worker import FrameWorker
+from wrappers.workers.pool import KILLED
 from wrappers.workers.processor_time import processor_seconds
 
 __all__ = ["ClusterPool"]
@@ -33,7 +34,7 @@ R = TypeVar("R")
 
 
 class ClusterPool:
-    """Finds peaks and indexes on the workers of a Dask cluster; a `frame_pool.Pool`.
+    """Finds peaks and indexes on the workers of a Dask cluster; a `pool.Pool`.
 
     A frame goes to the worker that read it before. Where a worker is lost, or busy, another
     takes its tasks; workers that join later are used as well. Whatever kills several workers
@@ -56,8 +57,9 @@ class ClusterPool:
         self._name = f"sfx-tuner-{uuid.uuid4().hex}"
         self._home: dict[int, int] = {}
         self._remote_seconds = 0.0
-        arguments = (run, indexer, NamedFinder(run.geometry), memory)
-        client.register_plugin(_Holder(self._name, arguments), self._name)
+        client.register_plugin(
+            _Holder(self._name, (run, NamedFinder(run.geometry), indexer, memory)), self._name
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +182,7 @@ class _Holder(WorkerPlugin):
 
     idempotent = True
 
-    def __init__(self, name: str, arguments: tuple[FrameSource, Indexer, NamedFinder, int]) -> None:
+    def __init__(self, name: str, arguments: tuple[FrameSource, Finders, Indexer, int]) -> None:
         self.name = name
         self._arguments = arguments
         self._worker: FrameWorker | None = None
@@ -190,7 +192,7 @@ class _Holder(WorkerPlugin):
         self._lock = threading.Lock()
 
     def teardown(self, worker: object) -> None:
-        self._arguments[1].close()
+        self._arguments[2].close()
 
     def run(self, do: Callable[[FrameWorker], R]) -> tuple[R, float]:
         """Do something with the frames that are held; return its result and its cost."""

@@ -6,7 +6,7 @@ import threading
 
 import psutil
 
-__all__ = ["processor_seconds"]
+__all__ = ["processor_seconds", "tree_seconds"]
 
 MOST_READINGS = 5
 """Of all processes, until none of them came or went meanwhile."""
@@ -26,7 +26,7 @@ class _Clock:
 
     def read(self) -> float:
         with self._lock:
-            total = _of_all() + self._lost
+            total = _of_tree(psutil.Process()) + self._lost
             self._lost += max(self._highest - total, 0.0)
             self._highest = max(self._highest, total)
             return self._highest
@@ -45,8 +45,15 @@ def processor_seconds() -> float:
     return _clock.read()
 
 
-def _of_all() -> float:
-    this = psutil.Process()
+def tree_seconds(pid: int) -> float:
+    """Return the processor time, in seconds, of a process and all below it; 0 if there is none."""
+    try:
+        return _of_tree(psutil.Process(pid))
+    except psutil.Error:
+        return 0.0
+
+
+def _of_tree(this: psutil.Process) -> float:
     children = this.children(recursive=True)
     for _ in range(MOST_READINGS):
         total = sum(map(_of_one, (*children, this)))

@@ -6,12 +6,13 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
+from wrappers.frames.sampling import background_level, sample_frames
 from wrappers.indexing import Done, Indexing, Pattern, unheard
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.settings import Settings
@@ -56,6 +57,9 @@ def test_an_evaluation_of_good_settings(parts):
     assert abs(evaluation.scale_deviation) < 0.003
     assert 0 < evaluation.residual < 2
     assert 0.3 < evaluation.explained <= 1
+    frames, lengths, errors = zip(*evaluation.frame_clens, strict=True)
+    assert set(frames) <= evaluation.indexed_frames and len(frames) == evaluation.n_indexed
+    assert lengths == pytest.approx([0.08] * len(frames), rel=0.01) and min(errors) > 0
 
 
 def test_processes_and_the_single_process_agree(parts):

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.geometries import geometry_text, panel_text
 from tuner.apply.applying import CurrentSet, rate_intervals, session_indexer
 from tuner.apply.watching import Watch, WatchRequest
 from tuner.recommendation import Recommendation, settings_digest, write_recommendation
@@ -23,24 +24,9 @@ from wrappers.indexing import Indexing
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.settings import Settings
 
-GEOMETRY = """\
-photon_energy = 9000 eV
-adu_per_photon = 10
-clen = 0.1
-res = 10000
-data = /data
-dim0 = %
-dim1 = ss
-dim2 = fs
-a/min_fs = 0
-a/max_fs = 79
-a/min_ss = 0
-a/max_ss = 79
-a/corner_x = -40
-a/corner_y = -40
-a/fs = x
-a/ss = y
-"""
+GEOMETRY = geometry_text(
+    panel_text("a", 80, 80, (-40, -40)), photon_energy="9000 eV", adu_per_photon=10, clen=0.1
+)
 SETTINGS = Settings(min_snr=5, threshold=100, min_pix_count=1, min_peaks=2, clen=0.1)
 EVIDENCE = {"n_frames": 200, "n_hits": 100, "n_indexed": 80}
 

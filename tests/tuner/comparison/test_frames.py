@@ -5,24 +5,24 @@ from tuner.comparison.frames import compare_on_frames, run_figures
 from tuner.comparison.statistics import compare_family, net_rate
 
 
-def test_on_frames_recommendations_are_judged_on_frames_that_no_method_saw(
+def test_on_frames_recommendations_are_scored_on_frames_that_no_method_saw(
     make_landscape, space, policy
 ):
     tuning, scoring = make_landscape(frames=80), make_landscape(frames=80, first=1000)
     grid = [space.base, space.base.replace(threshold=40, min_snr=4.3, clen=0.08)]
-    judged = compare_on_frames(
+    scored = compare_on_frames(
         tuning, scoring, space, policy, ["ppo", "random"], budget=10, grid=grid
     )
     best = net_rate(scoring.evaluate(grid[1]))
-    assert judged.reference >= judged.grid == best
+    assert scored.reference >= scored.grid == best
     for method in ("ppo", "random"):
-        assert (judged.rate[method] <= judged.reference).all()
+        assert (scored.rate[method] <= scored.reference).all()
         np.testing.assert_allclose(
-            judged.regret[method], 1 - judged.rate[method] / judged.reference, atol=1e-12
+            scored.regret[method], 1 - scored.rate[method] / scored.reference, atol=1e-12
         )
-        assert net_rate(judged.endpoint[method]) == judged.rate[method][9]
-        assert {o.frame for o in judged.endpoint[method].outcomes} == set(range(1000, 1080))
-    assert judged.n_tuning_frames == 80
+        assert net_rate(scored.endpoint[method]) == scored.rate[method][9]
+        assert {o.frame for o in scored.endpoint[method].outcomes} == set(range(1000, 1080))
+    assert scored.n_tuning_frames == 80
 
 
 def test_a_runs_figures_have_the_keys_of_a_familys_with_the_same_meaning(

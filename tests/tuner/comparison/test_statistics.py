@@ -86,7 +86,7 @@ def test_halves_that_change_places_count_like_one_sample_of_all_frames():
     assert found["p_sign"] == pytest.approx(whole.p_value)
 
 
-def test_judging_the_same_frames_again_does_not_narrow_the_interval():
+def test_scoring_the_same_frames_again_does_not_narrow_the_interval():
     ours, theirs = (outcome(np.random.default_rng(seed).random(40) < 0.6) for seed in (0, 1))
     once = paired_by_frame([ours], [theirs], [1.0])
     often = paired_by_frame([ours] * 5, [theirs] * 5, [1.0] * 5)

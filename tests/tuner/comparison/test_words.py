@@ -42,7 +42,7 @@ def test_the_headline_says_who_is_ahead_and_how_surely():
 
 def test_with_few_frames_no_difference_is_claimed(run):
     assert "after 6 evaluations" in headline(run).lower()
-    assert "of the 20 frames that judge" in headline(run)
+    assert "of the 20 scoring frames" in headline(run)
     assert "no difference can be seen" in headline(run)
 
 
@@ -67,7 +67,7 @@ def test_the_documents_tables_are_those_of_the_command():
 
 def test_the_tables_of_runs_give_rates_with_intervals(run):
     text = markdown({"one": run, "two": run})
-    assert "| run | frames (search, judge) | `ppo` | `warm-gp` | `defaults` |" in text
+    assert "| run | frames (search, scoring) | `ppo` | `warm-gp` | `defaults` |" in text
     assert "| one | 10, 20 | " in text
     assert "| method | rate after 5 | 6 | regret after 6 | 1 − AUC |" in text
     assert re.search(r"\| `ppo` \| \d+ % \| \d+ % \[\d+, \d+\] \|", text)

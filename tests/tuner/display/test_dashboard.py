@@ -6,6 +6,7 @@ import http.client
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_drawing_leaves_the_session_most_of_the_time(dashboard, store, monkeypat
     dashboard.update()
     drawn(dashboard, dashboard.page()[0])
     first = dashboard.page()
-    store.add("search", store.trials[-1].evaluation)
+    store.add(replace(store.trials[-1], number=len(store.trials), stage="search"))
     dashboard.update()
     assert dashboard.page() is first and dashboard._drawing is None
 
@@ -115,7 +116,7 @@ def test_a_browser_follows_it_and_stays_where_it_was(browser, dashboard, store):
     assert before == len(store.trials)
     browser.evaluate("document.documentElement.style.scrollBehavior = 'auto'; scrollTo(0, 1500)")
 
-    store.add("search", store.trials[-1].evaluation)
+    store.add(replace(store.trials[-1], number=len(store.trials), stage="search"))
     dashboard.update()
     ends = time.monotonic() + 60
     while browser.evaluate(count) == before and time.monotonic() < ends:

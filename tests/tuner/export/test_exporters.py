@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from envs.evaluators.live import LiveEvaluator
 from envs.simulation.simulator import demo_experiment, simulate_run
+from tests.geometries import geometry_text, panel_text
 from tuner.export.exporters import TARGETS, write_export
 from tuner.export.formats import NAMES
 from tuner.fingerprint import fingerprint
@@ -36,24 +37,12 @@ from wrappers.frames.run import Run
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.settings import PEAK_FIELDS, Settings
 
-EPIX = """\
-clen = 0.0788 m
-photon_energy = 9300 eV
-adu_per_photon = 10
-res = 10000
-data = /entry/data/data
-dim0 = %
-dim1 = ss
-dim2 = fs
-a/min_fs = 0
-a/max_fs = 383
-a/min_ss = 0
-a/max_ss = 5631
-a/corner_x = -192
-a/corner_y = -2816
-a/fs = x
-a/ss = y
-"""
+EPIX = geometry_text(
+    panel_text("a", 384, 5632, (-192, -2816)),
+    clen="0.0788 m",
+    adu_per_photon=10,
+    data="/entry/data/data",
+)
 CELL = """\
 CrystFEL unit cell file version 1.0
 lattice_type = tetragonal
@@ -212,7 +201,7 @@ READERS = {
 def exported(recommendation: Recommendation, name: str, out: Path, **options) -> str:
     path = out / TARGETS.get(name).file
     write_export(recommendation, TARGETS.get(name), path, **options)
-    return path.read_text()
+    return path.read_text("utf-8", "surrogateescape")
 
 
 @st.composite
@@ -316,7 +305,8 @@ def test_what_was_edited_by_hand_is_said_to_have_no_evidence(name, folder, tmp_p
 def test_the_geometry_names_the_mask(name, folder, tmp_path):
     files, notes = write_export(recommendation_of(folder), TARGETS.get(name), tmp_path / "out.x")
     mask = next(file for file in files if file.suffix == ".h5")
-    (source,) = Geometry.read(files[-2]).panels[0].masks
+    geometry = files[0] if name == "geom" else tmp_path / "out.x.geom"
+    (source,) = Geometry.read(geometry).panels[0].masks
     assert Path(source.file) == mask
     with h5py.File(mask) as file:
         bits = file[source.data][()]
@@ -357,7 +347,7 @@ def test_json_has_everything(folder, tmp_path):
 @pytest.mark.parametrize("name", ["crystfel", "project", "geom", "xwiz", "om"])
 def test_the_geometry_that_is_named_has_the_tuned_place(name, folder, tmp_path):
     files, _ = write_export(recommendation_of(folder), TARGETS.get(name), tmp_path / "out.x")
-    geometry = Geometry.read(next(file for file in files[::-1] if file.suffix != ".h5"))
+    geometry = Geometry.read(next(f for f in files[::-1] if f.suffix not in (".h5", ".cell")))
     assert geometry.camera_length() == pytest.approx(TUNED.clen, abs=1e-12)
     assert (geometry.shift_x, geometry.shift_y) == (TUNED.shift_x, TUNED.shift_y)
     if name != "geom":
@@ -457,7 +447,10 @@ def test_a_name_that_a_file_cannot_hold_is_refused(folder, tmp_path):
     for name in ("xwiz", "om"):
         with pytest.raises(InputError, match=r"caf\\xe9.* is not in UTF-8"):
             exported(recommendation_of(folder), name, latin)
-    exported(recommendation_of(folder), "crystfel", latin)
+    (script, *_), _ = write_export(
+        recommendation_of(folder), TARGETS.get("crystfel"), latin / "index.sh"
+    )
+    assert b"/caf\xe9/index.sh.geom" in script.read_bytes()
 
 
 def test_the_script_quotes_names(folder, tmp_path):
@@ -531,7 +524,9 @@ def test_xwiz_blocks_are_whole(old, block, cell_key, folder, tmp_path):
     document = tomllib.loads(exported(recommendation_of(folder), "xwiz", tmp_path, old=old))
     assert document.keys() == {"geom", block, "unit_cell"}
     assert document[block].keys() == XWIZ_BLOCK
-    assert document["unit_cell"] == {cell_key: str(folder / "run.cell"), "run_refine": False}
+    written = str(tmp_path / "recommended.xwiz.toml.cell")
+    assert document["unit_cell"] == {cell_key: written, "run_refine": False}
+    assert Cell.read(written) == Cell.read(folder / "run.cell")
 
 
 OM_KEYS = {
@@ -613,7 +608,9 @@ def test_inputs_that_are_gone(folder, tmp_path):
     with pytest.raises(InputError, match="name it with -g"):
         exported(recommendation_of(folder, geometry="gone.geom"), "om", tmp_path)
     gone = recommendation_of(folder, cell="gone.cell")
-    assert str(folder / "run.cell") in exported(gone, "xwiz", tmp_path, cell=folder / "run.cell")
+    exported(gone, "xwiz", tmp_path, cell=folder / "run.cell")
+    written = tmp_path / "recommended.xwiz.toml.cell"
+    assert Cell.read(written) == Cell.read(folder / "run.cell")
 
 
 def test_settings_written_by_hand(folder, tmp_path):
@@ -638,7 +635,12 @@ def test_command(cli, folder, tmp_path):
         assert all(line.startswith("note: ") for line in err.splitlines())
         assert bool(err) == (name != "json")
     code, out, _ = cli("recommended.toml", "--to", "xwiz", "--json", "-o", "x.toml")
-    assert json.loads(out)["files"] == ["x.toml", "x.toml.geom", "x.toml.mask.h5"]
+    assert json.loads(out)["files"] == [
+        "x.toml",
+        "x.toml.geom",
+        "x.toml.mask.h5",
+        "x.toml.cell",
+    ]
     assert any("min_res" in note for note in json.loads(out)["notes"])
     code, out, err = cli("recommended.toml", "--to", "json", "--format-version", "old")
     assert (code, out, len(err.splitlines())) == (2, "", 1)

@@ -340,7 +340,7 @@ def test_modules_have_their_mask_on_the_same_axis(geometry, write):
     text = HEAD + "data = /d\nmask = /m\nmask_bad = 0xffff\ndim0 = %\ndim2 = ss\ndim3 = fs\n"
     text += "".join(panel(f"m{m}", (0, 3), extra=f"dim1 = {m}") for m in range(3))
     read = geometry(text)
-    data = np.zeros((2, 3, 4, 8), "f4")
+    data = np.arange(2 * 3 * 4 * 8, dtype="f4").reshape(2, 3, 4, 8)
     np.testing.assert_array_equal(
         Run.open(write({"d": data, "m": bits}), read)[1].mask, (bits[1] == 0).reshape(12, 8)
     )

@@ -18,7 +18,9 @@ from wrappers.errors import ProgramError
 from wrappers.frames.run import Run
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.settings import Settings
-from wrappers.workers.frame_pool import KILLED, MOST_DEATHS, FramePool
+from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.pool import KILLED
+from wrappers.workers.worker_processes import MOST_DEATHS
 
 FRAMES = 10
 DEADLY = 4
