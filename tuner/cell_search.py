@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from envs.evaluators.live import sample_frames
 from envs.parameter_space import DEFAULT_TUNED
 from envs.tasks import run_space
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
-from wrappers.errors import InputError
+from wrappers.errors import InputError, UnreadableError
+from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Pattern
 from wrappers.lattices.blind import LEAST_PEAKS
 from wrappers.lattices.cell_consensus import CellConsensus, PeakList, find_cell
 from wrappers.settings import Settings
-from wrappers.workers.frame_pool import FramePool, batches
+from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.pool import batches
 
 __all__ = ["CLEAR_FRAMES", "ClearFrames", "cell_of", "clear_frames", "usual_settings"]
 
@@ -111,7 +112,7 @@ def clear_frames(
 
     Raises
     ------
-    InputError
+    UnreadableError
         If no frame can be read.
     """
     sample, _ = sample_frames(run, n_frames, seed)
@@ -127,7 +128,7 @@ def clear_frames(
                     patterns[frame] = peaks.patterns[0].placed(settings, run.nominal_clen)
             progress(places[-1] + 1, len(sample))
     if not patterns:
-        raise InputError(f"none of {len(sample)} frames can be read: {problem}")
+        raise UnreadableError(f"none of {len(sample)} frames can be read: {problem}")
     return ClearFrames.of(patterns, run.geometry, settings)
 
 
