@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from envs.environments.tasks import run_space
 from envs.parameter_space import DEFAULT_TUNED
-from envs.tasks import run_space
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
 from wrappers.errors import InputError, UnreadableError
