@@ -220,7 +220,7 @@ class RobustFrame:
     def find_all(
         self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
     ) -> list[PeakList]:
-        """Return what `find` does for each settings."""
+        """Return what `find` does for each parameter set."""
         return [self.find(each, max_n_peaks) for each in settings]
 
 
