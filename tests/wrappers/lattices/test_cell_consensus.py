@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from envs.simulation.stills import WAVENUMBER, simulate_blank, simulate_still, turn_around
 from experiments.indexer_simulated import CELLS
-from experiments.simulated_stills import WAVENUMBER, simulate_blank, simulate_still, turn_around
 from wrappers.cell import Cell
 from wrappers.lattices.blind import find_lattices, same_lattice
 from wrappers.lattices.bravais import bravais_choices, reduced
