@@ -34,8 +34,8 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
 from wrappers.masks.bad_pixel_map import BadPixelMap
+from wrappers.peakfinding.detector_pixels import DetectorPixels
 from wrappers.peakfinding.kernel_arguments import flat
-from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.radial_layout import RadialLayout
 from wrappers.peakfinding.robust_statistics import ring_statistics
 
@@ -96,7 +96,7 @@ def find_bad_pixels(
     if frames is None:
         frames = range(len(run))
     candidates = [frames[i] for i in spread_frames(len(frames))]
-    layout = PeakFinder(run.geometry)
+    pixels = DetectorPixels(run.geometry)
     backgrounds, n_bright = {}, {}
     problem = ""
     for done, index in enumerate(candidates, start=1):
@@ -105,7 +105,7 @@ def find_bad_pixels(
         except InputError as error:
             problem = f" ({error})"
         else:
-            backgrounds[index], n_bright[index] = _background(layout, frame)
+            backgrounds[index], n_bright[index] = _background(pixels, frame)
         progress(done)
     n = len(backgrounds)
     if n < FEWEST_FRAMES:
@@ -116,7 +116,7 @@ def find_bad_pixels(
         )
     quietest = sorted(n_bright, key=lambda index: n_bright[index])
     chosen = quietest[: max(n // 2, min(n, ENOUGH_FRAMES))]
-    sums = _Sums(layout.layout, {index: backgrounds[index] for index in chosen})
+    sums = _Sums(pixels.layout, {index: backgrounds[index] for index in chosen})
     for done, index in enumerate(chosen, start=1):
         sums.add(index, run[index])
         progress(len(candidates) + done)
@@ -127,10 +127,10 @@ Background = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Mean and standard deviation of each ring; the latter infinite where they are not known."""
 
 
-def _background(finder: PeakFinder, frame: Frame) -> tuple[Background, int]:
+def _background(pixels: DetectorPixels, frame: Frame) -> tuple[Background, int]:
     """Return the rings' background in a frame, and its number of bright pixels."""
-    values = finder.ring_values(flat(frame.data), flat(frame.mask))
-    start = finder.layout.start
+    values = pixels.ring_values(flat(frame.data), flat(frame.mask))
+    start = pixels.layout.start
     mean, sigma = ring_statistics(values, start)
     # A ring may hold one value only, as in nearly empty frames of photon counters.
     least = LEAST_SIGMA if frame.data.dtype.kind in "iu" else sigma[sigma > 0].min(initial=1.0)

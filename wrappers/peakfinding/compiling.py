@@ -54,5 +54,5 @@ def inner_kernel(function: Callable[..., Any] | None = None, **options: Any) -> 
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a function into each kernel that calls it, whatever its length."""
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+    """Compile a function only within each kernel that calls it, as if it were written there."""
+    return _compiled(function, inline="always")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.frame import Frame
 from wrappers.peak_finders import PEAK_FINDERS, PeakFinderKind
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
 from wrappers.peakfinding.peak_batch import Finder, Prepared
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
@@ -48,7 +47,7 @@ class NamedFinder:
             self._made[name] = self._kinds[name].make(self._geometry)
         return self._made[name]
 
-    def find(self, frame: Frame, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
+    def find(self, frame: Frame, settings: Settings) -> PeakList:
         """Return the peaks of a frame.
 
         Raises
@@ -57,7 +56,7 @@ class NamedFinder:
             If the robust finder is asked for and the geometry does not say how many ADU a
             photon is.
         """
-        return self.of(settings).find(frame, settings, max_n_peaks)
+        return self.of(settings).find(frame, settings)
 
     def prepare(self, frame: Frame, min_snr: float = 2.0) -> Prepared:
         """Make a frame ready for many settings, for each finder when it is first asked for."""
@@ -71,9 +70,7 @@ class _NamedFrame:
         self._finder, self._frame, self._min_snr = finder, frame, min_snr
         self._prepared: dict[str, Prepared] = {}
 
-    def find_all(
-        self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
-    ) -> list[PeakList]:
+    def find_all(self, settings: Sequence[Settings]) -> list[PeakList]:
         """Return what the finders' `find` does for each settings."""
         lists: dict[int, PeakList] = {}
         for name in dict.fromkeys(each.peak_finder for each in settings):
@@ -81,6 +78,6 @@ class _NamedFrame:
             if name not in self._prepared:
                 finder = self._finder.of(settings[next(iter(group))])
                 self._prepared[name] = finder.prepare(self._frame, self._min_snr)
-            found = self._prepared[name].find_all(list(group.values()), max_n_peaks)
+            found = self._prepared[name].find_all(list(group.values()))
             lists.update(zip(group, found, strict=True))
         return [lists[i] for i in range(len(settings))]

@@ -16,7 +16,6 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
 from wrappers.indexing import Pattern
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
@@ -36,7 +35,7 @@ Asked = dict[Key, dict[Key, Settings]]
 class Prepared(Protocol):
     """A frame made ready for many settings."""
 
-    def find_all(self, settings: Sequence[Settings], max_n_peaks: int = ...) -> list[PeakList]:
+    def find_all(self, settings: Sequence[Settings]) -> list[PeakList]:
         """Return the peaks for each of some settings."""
         ...
 
@@ -44,7 +43,7 @@ class Prepared(Protocol):
 class Finder(Protocol):
     """A peak finder: peakfinder8, the robust one, or whichever the settings name."""
 
-    def find(self, frame: Frame, settings: Settings, max_n_peaks: int = ...) -> PeakList:
+    def find(self, frame: Frame, settings: Settings) -> PeakList:
         """Return the peaks of a frame."""
         ...
 
@@ -118,7 +117,6 @@ class PeakBatch:
         self,
         settings: Sequence[Settings],
         chosen: Sequence[int] | None = None,
-        max_n_peaks: int = MAX_N_PEAKS,
     ) -> Iterator[FramePeaks]:
         """Search frames and yield them in order, as they are done.
 
@@ -133,7 +131,6 @@ class PeakBatch:
         settings : sequence of Settings
         chosen : sequence of int, optional
             Indices of different frames; all by default.
-        max_n_peaks : int
 
         Yields
         ------
@@ -147,7 +144,7 @@ class PeakBatch:
         def look(index: int, frame: _OpenFrame | str) -> FramePeaks:
             if isinstance(frame, str):
                 return FramePeaks(index, (), frame)
-            found = frame.search(self._finder, self._mask, asked, max_n_peaks)
+            found = frame.search(self._finder, self._mask, asked)
             return FramePeaks(
                 index, tuple(found[mask_key][peak_key] for mask_key, peak_key in keys)
             )
@@ -210,12 +207,11 @@ class _OpenFrame:
         finder: Finder,
         masked: Callable[[Mask, Settings], Mask],
         asked: Asked,
-        max_n_peaks: int,
     ) -> dict[Key, dict[Key, Pattern]]:
         """Return the peaks for each settings asked."""
         found: dict[Key, dict[Key, Pattern]] = {}
         for mask_key, group in asked.items():
-            lists = self._find(finder, masked, mask_key, list(group.values()), max_n_peaks)
+            lists = self._find(finder, masked, mask_key, list(group.values()))
             found[mask_key] = dict(zip(group, map(self._pattern, lists), strict=True))
         return found
 
@@ -225,20 +221,19 @@ class _OpenFrame:
         masked: Callable[[Mask, Settings], Mask],
         mask_key: Key,
         group: Sequence[Settings],
-        max_n_peaks: int,
     ) -> list[PeakList]:
         """Return the peaks for settings of one mask."""
         again = mask_key == self._mask_key
         if again and self._prepared is not None:
-            return self._prepared.find_all(group, max_n_peaks)
+            return self._prepared.find_all(group)
         frame = replace(self._frame, mask=masked(self._frame.mask, group[0]))
         fast = [settings.min_snr for settings in group if settings.min_snr >= LOOSEST]
         self._mask_key, self._prepared = mask_key, None
         if not again and len(fast) < FEW:
-            return [finder.find(frame, settings, max_n_peaks) for settings in group]
+            return [finder.find(frame, settings) for settings in group]
         # Nobody knows what a frame that is kept will be asked next.
         self._prepared = finder.prepare(frame, LOOSEST if self._keep else min(fast))
-        return self._prepared.find_all(group, max_n_peaks)
+        return self._prepared.find_all(group)
 
     def _pattern(self, peaks: PeakList) -> Pattern:
         frame = self._frame

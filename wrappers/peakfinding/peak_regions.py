@@ -38,8 +38,8 @@ ALL = ~np.uint64(0)
 SQUARE = np.uint64(0x070707)
 RIM = np.uint64(0xFF818181818181FF)
 """Nine pixels, and the outer ones, of the 8 x 8 in a word."""
-EVERYTHING = 1 << 62
-"""Rows that are ready where all are."""
+EVERYTHING = np.int64(1 << 62)
+"""Rows that are ready where all are. (Numba compiles a plain number apart from others.)"""
 
 
 def no_bits(n_pixels: int) -> NDArray[np.uint64]:

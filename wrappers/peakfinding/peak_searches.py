@@ -162,6 +162,7 @@ def _drop_saturated(peaks, max_adu):
     for k in range(peaks.shape[1]):
         if peaks[6, k] <= max_adu[int(peaks[4, k])]:
             if kept < k:
-                peaks[:, kept] = peaks[:, k]
+                for row in range(len(peaks)):
+                    peaks[row, kept] = peaks[row, k]
             kept += 1
     return kept

@@ -82,7 +82,9 @@ def limits_and_bright_pixels(values, rings, clipping, bright):
     n_rings = len(start) - 1
     mean = np.zeros(n_rings, np.float32)
     upper = np.full(n_rings, INFINITE, np.float32)
-    largest = np.diff(start).max() if n_rings else 0
+    largest = 0
+    for ring in range(n_rings):
+        largest = max(largest, start[ring + 1] - start[ring])
     place, far = np.empty(largest, np.int32), np.empty(largest + LANES, np.float32)
     lower = INFINITE
     n_bright = 0
@@ -210,7 +212,7 @@ def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     mean, lower, upper = np.float32(0), -START, START
     known = True
     for _ in range(N_PASSES):
-        n, total, squares = moments(far, 0, n_far, lower, upper)
+        n, total, squares = moments(far, np.int64(0), n_far, lower, upper)
         mean, new_lower, new_upper = next_window(
             near_n + n, near_total + total, near_squares + squares, min_snr, threshold
         )

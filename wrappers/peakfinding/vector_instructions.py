@@ -77,7 +77,6 @@ def _is_short(dtype: Any) -> bool:
 def no_sums(typing_context):
     """Return sums over nothing, for `add_values`."""
     del typing_context
-
     return _sums(), _nothing
 
 
@@ -229,7 +228,7 @@ def _added_shorts(builder, sums, kind, value, chosen):
     n = builder.add(n, builder.zext(number, _COUNT))
     # In pairs: for the sum of two squares there is one instruction.
     pairs = total.type
-    both, half = builder.bitcast(value, pairs), _halves(pairs)
+    both, half = builder.bitcast(value, pairs), ir.Constant(pairs, [16] * pairs.count)
     for one in (builder.shl(both, half), both):
         total = builder.add(total, builder.ashr(one, half))
     square = []
@@ -243,11 +242,6 @@ def _added_shorts(builder, sums, kind, value, chosen):
     for i, field in enumerate((n, total, squares, high, top)):
         sums = builder.insert_value(sums, field, i)
     return sums
-
-
-def _halves(kind):
-    """Return half the bits of 32 for each lane."""
-    return ir.Constant(kind, [16] * kind.count)
 
 
 @_intrinsic
@@ -286,9 +280,13 @@ def _long(extend, vector):
 
 def _whole(builder, low, high):
     """Return sums (64 bits) from their last 32 bits and the sums without 16 bits of each number."""
-    rest = builder.sub(low, builder.shl(high, _halves(high.type)))
-    high = _long(builder.zext, high)
-    return builder.add(builder.shl(high, _halves(high.type)), _long(builder.zext, rest))
+    half, wide_half = (
+        ir.Constant(ir.VectorType(ir.IntType(n), low.type.count), [16] * low.type.count)
+        for n in (32, 64)
+    )
+    rest = builder.sub(low, builder.shl(high, half))
+    high = builder.shl(_long(builder.zext, high), wide_half)
+    return builder.add(high, _long(builder.zext, rest))
 
 
 def _added_up(builder, vector):

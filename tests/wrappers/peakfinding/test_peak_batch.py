@@ -103,11 +103,6 @@ def test_settings_that_differ_in_other_things_than_peaks_share_a_list(finder):
     assert found.patterns[0] is found.patterns[1]
 
 
-def test_max_n_peaks_holds_for_each_list(finder):
-    for each in PeakBatch(finder, Frames()).search(SETTINGS, max_n_peaks=1):
-        assert all(len(pattern.peaks) <= 1 for pattern in each.patterns)
-
-
 def test_no_more_frames_are_read_than_are_needed(finder):
     frames = Frames()
     results = PeakBatch(finder, frames, jobs=2).search(SETTINGS[:1])
