@@ -121,7 +121,7 @@ def _ask_for_memory(data, ring, width, reach, region_ss, region_fs, first, stop)
             prefetch(data, row + reach // 2)
 
 
-@inner_kernel
+@inlined
 def _measure_batch(data, layout, search, limits, closed, disc, n_regions, regions, peaks, n_peaks):
     """Write the rows of those regions that are peaks; return the new number of peaks."""
     ring, width, panels = layout

@@ -249,8 +249,10 @@ def possible_seeds(free, width, least, room):
     margin = width // BITS + 2
     words = np.uint64(max(len(free) - BITS - margin, margin))
     seeds, inner = room
-    for bits in room:
-        bits[:margin], bits[words:] = free[:margin], free[words:]
+    for k in range(margin):
+        seeds[k] = inner[k] = free[k]
+    for k in range(words, np.uint64(len(free))):
+        seeds[k] = inner[k] = free[k]
     if least == 2:
         for k in range(np.uint64(margin), words):
             seeds[k] = free[k] & _neighbours(free, k, width)[0]

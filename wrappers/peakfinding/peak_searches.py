@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inner_kernel, kernel
+from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel
 from wrappers.peakfinding.peak_measurement import find_peaks
 from wrappers.peakfinding.peak_regions import EVERYTHING, pack_outside, pack_unusable
 from wrappers.peakfinding.ring_limits import limits_and_bright_pixels
@@ -104,7 +104,7 @@ def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     return len(rows)
 
 
-@inner_kernel
+@inlined
 def _peaks_from_tails(data, tails, layout, limits, search, memory, peaks):
     """Write the peaks of a prepared frame, given what `limits_from_tails` returns; return how many.
 

@@ -55,7 +55,7 @@ NEAR = 0.8
 """A window of so many times a ring's limits is hoped to lie within the next ring's."""
 
 
-@inner_kernel
+@inlined
 def limits_and_bright_pixels(values, rings, clipping, bright):
     """Find each ring's limits, and the pixels at or above them.
 
@@ -185,7 +185,7 @@ def clip_ring(values, begin, stop, min_snr, threshold):
     return mean, lower, upper
 
 
-@inner_kernel
+@inlined
 def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     """Do as `clip_ring`, given a window that none of the limits is expected to cut into.
 
@@ -223,7 +223,7 @@ def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     return known, mean, lower, upper, n_far
 
 
-@inner_kernel
+@inlined
 def _find_outside(values, begin, stop, lower, upper, place, far):
     """Write the finite values not strictly between limits, and where; return their number."""
     n = 0

@@ -156,7 +156,7 @@ def _pattern_of(key):
     return np.int32(bits if bits >= 0 else bits ^ BELOW_ZERO)
 
 
-@inner_kernel
+@inlined
 def _core_window(values, begin, stop, min_snr):
     """Return the limits of the last clipping, at no threshold, that leaves any value."""
     lower, upper = -START, START
@@ -190,7 +190,7 @@ def _tail(values, start):
     return values, start, sums, first_sum[:n_rings]
 
 
-@inner_kernel
+@inlined
 def limits_from_tails(tails, data, mask, rings, clipping, found):
     """Do as `limits_and_bright_pixels`, from what `keep_tails` returned where that suffices.
 
@@ -229,7 +229,7 @@ def limits_from_tails(tails, data, mask, rings, clipping, found):
     return mean, upper, first, n_found, n_found + n_bright
 
 
-@inner_kernel
+@inlined
 def _clip_tails(tails, clipping, mean, upper, first):
     """Do as `clip_ring` for all rings.
 
