@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, flat_data
+from wrappers.peakfinding.kernel_types import Bits, Memory
 from wrappers.peakfinding.peak_measurement import PEAK_ROWS
 from wrappers.peakfinding.peak_regions import no_bits, pack_unusable, room_for_regions
 from wrappers.peakfinding.radial_layout import RadialLayout
@@ -61,7 +61,7 @@ class DetectorPixels:
                 )
         return flat_data(frame.data), flat(frame.mask)
 
-    def memory(self, max_n_peaks: int) -> tuple[tuple[Any, ...], NDArray[np.float64]]:
+    def memory(self, max_n_peaks: int) -> tuple[Memory, NDArray[np.float64]]:
         """Return what the kernels of `peak_searches` may overwrite, and where they write peaks.
 
         Memory of this thread, with room for the peaks of one settings and mostly of several.
@@ -101,14 +101,13 @@ class _Scratch(threading.local):
         n_pixels, n_places = layout.radius.size, len(layout.pixel)
         self.values = np.empty(n_places + LANES, np.float32)
         self.peaks = np.empty((len(PEAK_ROWS), ROOM))
-        free, closed, *room, unusable, outside = (no_bits(n_pixels) for _ in range(6))
-        # `outside` holds what is not between these radii.
-        between = np.full(2, np.nan)
-        self.arrays = (
+        free, closed, seeds, inner, unusable, outside = (no_bits(n_pixels) for _ in range(6))
+        self.arrays = Memory(
             self.values,
             np.empty(n_places, np.int32),
-            (free, closed, *room),
+            Bits(free, closed, (seeds, inner)),
             room_for_regions(BATCH, n_places),
             unusable,
-            (outside, between),
+            outside,
+            np.full(2, np.nan),
         )

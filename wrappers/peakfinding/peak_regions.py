@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel
+from wrappers.peakfinding.kernel_types import Regions
 from wrappers.peakfinding.vectors import (
     BITS,
     bits_at,
@@ -117,13 +118,9 @@ def join_pixels(bright, width, panels, min_pix_count, max_pix_count, free):
 
 @kernel
 def room_for_regions(most, most_pixels):
-    """Return memory for so many regions.
-
-    Region *i* is on panel ``owner[i]`` and has the pixels ``ss[k]``, ``fs[k]`` with *k* from
-    ``start[i]`` to before ``start[i + 1]``; so start, owner, ss and fs are returned.
-    """
+    """Return memory for so many `kernel_types.Regions`."""
     start, owner = np.zeros(most + 1, np.int64), np.empty(most, np.int64)
-    return start, owner, np.empty(most_pixels, np.int32), np.empty(most_pixels, np.int32)
+    return Regions(start, owner, np.empty(most_pixels, np.int32), np.empty(most_pixels, np.int32))
 
 
 @inner_kernel
@@ -142,8 +139,8 @@ def join_regions(free, possible, width, panels, sizes, ready, reach, position, r
         So many rows after a region must be ready.
     position : int64 array (2,)
         Panel and row from which to go on; changed.
-    regions : tuple
-        Of `room_for_regions`; written.
+    regions : Regions
+        Written.
 
     Returns
     -------

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from wrappers.frames.frame import Frame
 from wrappers.peakfinding.detector_pixels import DetectorPixels
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, peak_lists, settings_table
+from wrappers.peakfinding.kernel_types import Tails
 from wrappers.peakfinding.peak_searches import search_tails
 from wrappers.peakfinding.ring_tails import keep_tails
 from wrappers.peaks import PeakList
@@ -55,7 +56,7 @@ class PreparedFrame:
         self._data, self._mask = pixels.flatten(frame)
         self._unusable = pixels.unusable(self._mask)
         largest_ring = np.diff(pixels.layout.start).max(initial=0)
-        self._tails: tuple[Any, ...] = keep_tails(
+        self._tails: Tails = keep_tails(
             pixels.ring_values(self._data, self._mask),
             pixels.layout.start,
             pixels.layout.pixel,
@@ -68,9 +69,9 @@ class PreparedFrame:
     @property
     def nbytes(self) -> int:
         """Memory in bytes beyond the frame, the finder, and what frames of one mask share."""
-        everything, core, window, faint, bright, place, outer = self._tails
-        arrays = everything, core, window, *faint, *bright, place, *outer
-        return sum(array.nbytes for array in arrays)
+        tails = self._tails
+        others = (array for array in tails if not isinstance(array, tuple))
+        return sum(array.nbytes for array in (*others, *tails.faint, *tails.bright))
 
     def find(self, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
         """Return what ``finder.find(frame, settings, max_n_peaks)`` does."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.detector.panels import Panel
+from wrappers.peakfinding.kernel_types import Layout, Raster, Rings
 
 __all__ = ["N_BANDS", "RadialLayout"]
 
@@ -59,11 +60,11 @@ class RadialLayout:
     passed: NDArray[np.int32]
 
     @cached_property
-    def arrays(self) -> tuple[Any, ...]:
+    def arrays(self) -> Layout:
         """All of it as the kernels of `peak_searches` take it."""
-        rings = self.radius.reshape(-1), self.start, self.pixel
-        where = self.ring, self.radius.shape[1], self.panels
-        return rings, self.place, (where, self.max_adu), (self.bands, self.passed)
+        rings = Rings(self.radius.reshape(-1), self.start, self.pixel)
+        raster = Raster(self.ring, self.radius.shape[1], self.panels)
+        return Layout(rings, raster, self.place, self.max_adu, self.bands, self.passed)
 
     @classmethod
     def build(

@@ -6,8 +6,6 @@ CrystFEL runs it in 2026), its corners settled by feeding made-up frames to ``in
 Where CrystFEL adds in float32, sums here are in double precision, which makes them exact for
 integer data and so the same in whatever order they are taken; limits and means are rounded to
 float32 at the end as there.
-
-All kernels take flat arrays and plain tuples: Numba's cache does not notice classes that are gone.
 """
 
 from __future__ import annotations
@@ -63,10 +61,8 @@ def limits_and_bright_pixels(values, rings, clipping, bright):
     ----------
     values : float32 array (n + LANES,)
         Of `ring_order.sort_into_rings`; those at unsuitable radii are overwritten by NaN.
-    rings : tuple
-        `radius` (flat), `start` and `pixel` of a `radial_layout.RadialLayout`.
-    clipping : tuple of float
-        min_snr, threshold, min_res and max_res (infinite for no limit).
+    rings : Rings
+    clipping : Clipping
     bright : int32 array
         Written; as long as `pixel`.
 

@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel
+from wrappers.peakfinding.kernel_types import Tail, Tails
 from wrappers.peakfinding.ring_limits import (
     INFINITE,
     N_PASSES,
@@ -62,22 +63,7 @@ def keep_tails(values, start, pixel, min_snr, kept, places):
 
     Returns
     -------
-    everything, core : float64 array (n_rings, 3)
-        Number, sum and sum of squares of all values of a ring, and of those in its core.
-    window : float32 array (n_rings, 2)
-        The core lies strictly between these.
-    faint, bright : tuple
-        The values on either side of the cores:
-        `values`, array (n + BLOCK,), ring by ring, each ring's sorted outwards;
-        `start`, int64 array (n_rings + 1,), where each ring's values begin;
-        `sums`, float64 array (n_blocks, 2), sum and sum of squares of a ring's values before
-        each `BLOCK` of them;
-        `first_sum`, int64 array (n_rings,), each ring's first row of `sums`.
-    place : unsigned array (n,)
-        Place within its ring of each value of the bright tail.
-    outer : tuple
-        `pixel`, int32 array (n,), flat indices of the brightest pixels of each ring, in the order
-        of `bright`; `start`, int64 array (n_rings + 1,), where each ring's begin.
+    Tails
     """
     n_rings = len(start) - 1
     everything = np.zeros((n_rings, 3))
@@ -131,14 +117,15 @@ def keep_tails(values, start, pixel, min_snr, kept, places):
         outer_start[ring + 1] = n_outer
     for k in range(BLOCK):
         faint[n_faint + k] = bright[n_bright + k] = 0
-    return (
+    return Tails(
         everything,
         core,
         window,
         _tail(faint[: n_faint + BLOCK].astype(kept.dtype), faint_start),
         _tail(bright[: n_bright + BLOCK].astype(kept.dtype), bright_start),
         place[:n_bright].astype(places.dtype),
-        (outer[:n_outer].copy(), outer_start),
+        outer[:n_outer].copy(),
+        outer_start,
     )
 
 
@@ -187,7 +174,7 @@ def _tail(values, start):
                 sums[row, 0] += np.float64(value)
                 sums[row, 1] += np.float64(value) ** 2
             k += BLOCK
-    return values, start, sums, first_sum[:n_rings]
+    return Tail(values, start, sums, first_sum[:n_rings])
 
 
 @inlined
@@ -217,7 +204,7 @@ def limits_from_tails(tails, data, mask, rings, clipping, found):
     for ring in range(n_rings):
         if first[ring] != UNKNOWN:
             continue
-        first[ring] = tails[4][1][ring + 1]
+        first[ring] = tails.bright.start[ring + 1]
         pixels = pixel[start[ring] : start[ring + 1]]
         values = np.empty(len(pixels) + LANES, np.float32)
         for k in range(len(pixels)):
@@ -249,9 +236,9 @@ def _clip_tails(tails, clipping, mean, upper, first):
         Number of bright pixels.
     """
     min_snr, threshold, min_res, max_res = clipping
-    everything, core, window, faint_tail, bright_tail, _, _ = tails
-    faint, faint_start, faint_sums, faint_row = faint_tail
-    bright, bright_start, bright_sums, bright_row = bright_tail
+    everything, core, window = tails.everything, tails.core, tails.window
+    faint, faint_start, faint_sums, faint_row = tails.faint
+    bright, bright_start, bright_sums, bright_row = tails.bright
     all_bright = 0
     for ring in range(len(mean)):
         begin_faint, stop_faint = faint_start[ring], faint_start[ring + 1]
@@ -347,7 +334,8 @@ def bright_from_tails(tails, rings, upper, first, between, found, n_found):
         Two integer arrays (n_rings,): of each ring, the pixels from one place to before another.
     """
     _, start, pixel = rings
-    _, _, _, _, (values, bright_start, _, _), place, (outer, outer_start) = tails
+    values, bright_start, _, _ = tails.bright
+    place, outer, outer_start = tails.place, tails.outer_pixel, tails.outer_start
     for ring in range(len(upper)):
         begin, stop = between[0][ring], between[1][ring]
         dimmest, last = first[ring], bright_start[ring + 1]
