@@ -1,1 +1,16 @@
-"""Search space, evaluations and Gymnasium environments; the simulator of experiments."""
+"""Search space, evaluations and Gymnasium environments; the simulator of experiments.
+
+Importing it makes `gymnasium.make` and `gymnasium.make_vec` know `ENV_ID`.
+"""
+
+import gymnasium
+
+__all__ = ["ENV_ID"]
+
+ENV_ID = "sfx-tuner/Tuning-v1"
+
+gymnasium.register(
+    id=ENV_ID,
+    entry_point="envs.tuning_env:TuningEnv",
+    vector_entry_point="envs.batched_env:make_simulated",
+)

@@ -1,10 +1,9 @@
-"""What one settings gives on one sample of frames."""
+"""What one parameter set gives on one sample of frames."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from math import sqrt
 from typing import Any, Protocol
 
 from wrappers.settings import Settings
@@ -12,23 +11,15 @@ from wrappers.settings import Settings
 __all__ = ["Evaluation", "Evaluator", "FrameOutcome", "wilson_interval"]
 
 
-def wilson_interval(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the interval of a rate of which `k` in `n` were seen (Wilson 1927).
+def wilson_interval(k: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a rate of which `k` in `n` were seen (Wilson 1927)."""
+    # Its import takes most of a second.
+    from scipy.stats import binomtest
 
-    Parameters
-    ----------
-    k, n : int
-        Successes and trials.
-    z : float
-        Half-width in standard deviations; 1.96 gives 95 %.
-    """
     if n == 0:
         return 0.0, 1.0
-    rate = k / n
-    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    # The exact ends are 0 and 1 there; rounding must not make them anything else.
-    return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
+    found = binomtest(k, n).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)
@@ -62,7 +53,7 @@ class FrameOutcome:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome of one settings on one sample of frames.
+    """The outcome of one parameter set on one sample of frames.
 
     Attributes
     ----------
@@ -84,10 +75,15 @@ class Evaluation:
         What the indexed frames' own lattices say of ``clen``, ``shift_x`` and ``shift_y``: the
         setting that fits them best and its standard error, in metres. Empty where too few
         are indexed.
+    frame_clens : tuple of (int, float, float)
+        Index in the run, own ``clen`` and its formal standard error in metres of each indexed
+        frame that knows its own; by these a drift within the run is seen.
     seconds, core_seconds : float
         Wall time, and processor time of all processes.
     failure : str
         Why nothing could be measured at all, and then there are no outcomes; or "".
+    n_cut : int
+        Peak lists, of hits and decoys, that have no answer because of the indexer's time limit.
     """
 
     settings: Settings
@@ -98,9 +94,11 @@ class Evaluation:
     residual: float = float("nan")
     scale_deviation: float = float("nan")
     refined: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    frame_clens: tuple[tuple[int, float, float], ...] = ()
     seconds: float = 0.0
     core_seconds: float = 0.0
     failure: str = ""
+    n_cut: int = 0
 
     @property
     def n_frames(self) -> int:
@@ -121,6 +119,21 @@ class Evaluation:
     def n_failed(self) -> int:
         """Number of frames without an answer."""
         return sum(bool(outcome.failure) for outcome in self.outcomes)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether not one frame could be searched for peaks: nothing was measured then."""
+        return bool(self.outcomes) and all(
+            outcome.failure and not outcome.hit for outcome in self.outcomes
+        )
+
+    @property
+    def remarks(self) -> list[str]:
+        """What to say beside the counts: answers that are missing, and why."""
+        return [
+            *([f"{self.n_failed} without an answer"] if self.n_failed else []),
+            *([f"{self.n_cut} cut by the time limit (--timeout)"] if self.n_cut else []),
+        ]
 
     @property
     def rate(self) -> float:
@@ -168,8 +181,14 @@ class Evaluation:
         # Until version 0.1 the refined geometry was called "asked".
         refined = fields.pop("asked", None) or fields.pop("refined", {})
         fields["refined"] = {name: (value, se) for name, (value, se) in refined.items()}
+        fields["frame_clens"] = tuple(
+            (frame, value, se) for frame, value, se in fields.get("frame_clens", ())
+        )
         settings = Settings.from_dict(fields["settings"])
-        return cls(**{**fields, "settings": settings, "outcomes": outcomes})
+        found = cls(**{**fields, "settings": settings, "outcomes": outcomes})
+        if found.unreadable:  # until version 0.1 such a one passed for a rate of 0
+            return replace(found, outcomes=(), failure=outcomes[0].failure)
+        return found
 
 
 class Evaluator(Protocol):

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from wrappers.errors import InputError
 
-__all__ = ["UNINDEXED_HIT_PENALTY", "Merit", "merit"]
+__all__ = ["UNINDEXED_HIT_PENALTY", "USUAL_MERIT", "Merit", "merit"]
 
 UNINDEXED_HIT_PENALTY = 0.2
 """In indexed frames: five hits that are not indexed outweigh one more indexed frame."""
@@ -73,7 +73,7 @@ class Merit:
         return {"name": self.name, "unindexed_hit_penalty": self.unindexed_hit_penalty}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+    def from_dict(cls, fields: object) -> Self:
         """Return the merit that `as_dict` described.
 
         Raises
@@ -81,9 +81,14 @@ class Merit:
         InputError
             If this version knows no such merit.
         """
-        if fields.get("name") != cls.name or set(fields) != {"name", "unindexed_hit_penalty"}:
-            raise InputError(f"this version knows no merit {dict(fields)!r}; it knows {cls.name}")
+        known = isinstance(fields, Mapping) and set(fields) == {"name", "unindexed_hit_penalty"}
+        if not isinstance(fields, Mapping) or not known or fields["name"] != cls.name:
+            raise InputError(f"this version knows no merit {fields!r}, but only {cls.name}")
         return cls(fields["unindexed_hit_penalty"])
+
+
+USUAL_MERIT = Merit()
+"""What every session maximises unless it says otherwise."""
 
 
 def merit(
@@ -97,7 +102,7 @@ def merit(
 ) -> Any:
     """Return the indexing rate, less what chance alone would index, less a penalty.
 
-    Chance is told by the decoys: the share of them that were indexed, times the share of
+    The decoys tell what chance indexes: the share of them that were indexed, times the share of
     frames that are hits. The penalty is for hits that are not indexed: they fill the disk and take
     the indexer's time, 10 to 30 times as much as others with CrystFEL.
 

@@ -15,10 +15,13 @@ from wrappers.errors import InputError
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
 
-__all__ = ["DEFAULT_TUNED", "Known", "Parameter", "ParameterSpace", "make_space"]
+__all__ = ["CLEN_RANGE", "DEFAULT_TUNED", "Known", "Parameter", "ParameterSpace", "make_space"]
 
 DEFAULT_TUNED = ("min_snr", "threshold", "min_pix_count", "clen")
 """What a session tunes unless told otherwise."""
+
+CLEN_RANGE = 0.05
+"""Half-width of the range of ``clen``, relative to the geometry's."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +180,8 @@ def make_space(
     pixel_size: float,
     largest_radius: float,
     photon_energy: float = math.nan,
-    clen_range: float = 0.05,
-    peak_finder: str = "peakfinder8",
+    clen_range: float = CLEN_RANGE,
+    peak_finder: str = Settings.peak_finder,
     photon: float = math.nan,
 ) -> ParameterSpace:
     """Return the space in which a session searches.

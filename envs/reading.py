@@ -1,4 +1,4 @@
-"""What an evaluation tells, as arrays: of one session or of thousands at once."""
+"""What is observed of an evaluation, as arrays: of one session or of thousands at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reading:
-    """What an evaluation tells of B tasks; every field an array (B,).
+    """What is observed of an evaluation of each of B tasks; every field an array (B,).
 
     The names are those of `envs.evaluation.Evaluation` and `envs.response.model.Responses`.
     `median_peaks` is of the hits; with `refined_clen`, its standard error and the three
-    diagnostics it is NaN where nothing tells it.
+    diagnostics it is NaN where it was not observed.
     """
 
     n_frames: Array
@@ -38,17 +38,17 @@ class Reading:
 
     @classmethod
     def of(cls, responses: object) -> Reading:
-        """Take what is told, and no more, from responses that have it by these names."""
+        """Take what may be observed, and no more, from responses that have it by these names."""
         return cls(**{f.name: np.asarray(getattr(responses, f.name), float) for f in fields(cls)})
 
     @classmethod
     def of_evaluation(cls, evaluation: Evaluation) -> Reading:
         """Return one evaluation as a batch of one."""
         peaks = [outcome.n_peaks for outcome in evaluation.outcomes if outcome.hit]
-        asked, error = evaluation.refined.get("clen", (np.nan, np.nan))
+        refined, error = evaluation.refined.get("clen", (np.nan, np.nan))
         values = {
             "median_peaks": float(np.median(peaks)) if peaks else np.nan,
-            "refined_clen": asked,
+            "refined_clen": refined,
             "refined_clen_se": error,
         }
         names = (f.name for f in fields(cls))
@@ -58,14 +58,6 @@ class Reading:
                 for name in names
             }
         )
-
-    @classmethod
-    def of_rate(cls, rate: float, n_frames: int = 100) -> Reading:
-        """Return a reading that knows a rate and nothing else."""
-        values = dict.fromkeys((f.name for f in fields(cls)), np.array([np.nan]))
-        counts = {"n_frames": n_frames, "n_hits": rate * n_frames, "n_indexed": rate * n_frames}
-        counts |= {"n_decoys": 0, "n_decoys_indexed": 0}
-        return cls(**{**values, **{name: np.array([float(n)]) for name, n in counts.items()}})
 
     def merit(self, unindexed_hit_penalty: ArrayLike = UNINDEXED_HIT_PENALTY) -> Array:
         """Return what a search maximises; see `envs.objective.merit`."""

@@ -5,7 +5,7 @@ In this order, after `envs/data/response_model.json` or the families have change
     python -m experiments.agent_study warm-start    # tuner/data/warm_start.json
     python -m experiments.agent_study freeze        # tuner/data/benchmark.json
     sfx-tuner train -o training                     # then copy policy.* to tuner/data
-    python -m experiments.agent_study hand-over     # the table that Fallback's defaults came from
+    python -m experiments.agent_study fallback     # the table that Fallback's defaults came from
     python -m experiments.agent_study limits        # what noise leaves to be gained
     sfx-tuner compare -o comparison
 
@@ -33,9 +33,11 @@ from tuner.agent.rollout import regret, roll_out
 from tuner.agent.searcher import AgentSearcher, Fallback
 from tuner.agent.warm_start import WarmStart, portfolio
 from tuner.comparison.benchmark import Benchmark, Family, fingerprint
-from tuner.comparison.searching import run_searcher
-from tuner.search.baselines import PointsSearcher
-from tuner.searchers import Searcher, make_searcher
+from tuner.comparison.searching import run_method
+from tuner.search.contract import Searcher, SearcherKind, SearchTask
+from tuner.search.locked import LockedSearcher
+from tuner.search.points import PointsSearcher
+from tuner.searchers import make_searcher
 from tuner.threads import share_cores
 from wrappers.files import write_whole
 
@@ -44,7 +46,7 @@ N_TRAIN = 1000
 
 N_VALIDATION = 100
 N_FALLBACK = 400
-"""The same, where the hand-over is chosen: what its numbers change is little."""
+"""The same, where the fallback search is chosen: what its numbers change is little."""
 
 START_UPS = (3, 5, 8, 12)
 """Numbers of portfolio points that a warm-started search may begin with."""
@@ -64,7 +66,7 @@ BENCHMARK = Benchmark(
 PARTS = 4
 """Pieces of work for each process."""
 
-MakeSearcher = Callable[[ParameterSpace], Searcher]
+MakeSearcher = Callable[[SearchTask], Searcher]
 
 
 @click.group()
@@ -114,17 +116,17 @@ def warm_start(jobs: int) -> None:
     WarmStart(rounded, best["gp"], best["tpe"], provenance).save(SHIPPED)
 
 
-@main.command("hand-over")
+@main.command()
 @click.option("-j", "--jobs", default=2, show_default=True)
 @click.option("--policy", "directory", type=click.Path(path_type=Path), help="Another policy.")
 def fallback(jobs: int, directory: Path | None) -> None:
-    """Print what the agent's hand-over gives on validation, by its three numbers."""
+    """Print what the fallback search gives on validation, by its three numbers."""
     policy = Policy.load() if directory is None else Policy.load(directory)
-    points, make_gp = WarmStart.load().points, partial(make_searcher, "gp", seed=0)
+    points = WarmStart.load().points
     never = partial(_agent, policy=policy, plan=None)
     print(f"never: {_told(_validate(never, jobs, N_FALLBACK))}", flush=True)
     for n, least, patience in itertools.product((len(points), 8, 0), (8, 10), (2,)):
-        plan = Fallback(points, make_gp, least=least, patience=patience, n_points=n)
+        plan = Fallback(points, _gp, least=least, patience=patience, n_points=n)
         row = _validate(partial(_agent, policy=policy, plan=plan), jobs, N_FALLBACK)
         print(f"{n:2} points, least {least}, patience {patience}: {_told(row)}", flush=True)
 
@@ -166,13 +168,19 @@ def _validation(n: int) -> SimulatedPool:
     return SimulatedPool.draw("validation", n, seed=2).reaching(BENCHMARK.least_reachable)
 
 
-def _warm(space: ParameterSpace, *, name: str, points: list[dict[str, float]]) -> Searcher:
-    searcher = make_searcher(name, space, 0)
-    return PointsSearcher(space, points, searcher) if points else searcher
+def _gp(space: ParameterSpace) -> Searcher:
+    return make_searcher("gp", SearchTask(space))
 
 
-def _agent(space: ParameterSpace, *, policy: Policy, plan: Fallback | None) -> Searcher:
-    return AgentSearcher(space, policy, budget=20, unindexed_hit_penalty=0.0, fallback=plan)
+def _warm(task: SearchTask, *, name: str, points: list[dict[str, float]]) -> Searcher:
+    def make(rest: ParameterSpace, ingested: int) -> Searcher:
+        return make_searcher(name, replace(task, space=rest))
+
+    return PointsSearcher(task.space, points, LockedSearcher(task.space, make))
+
+
+def _agent(task: SearchTask, *, policy: Policy, plan: Fallback | None) -> Searcher:
+    return AgentSearcher(replace(task, policy=policy), plan)
 
 
 def _validate(make: MakeSearcher, jobs: int, n: int = N_VALIDATION) -> np.ndarray:
@@ -189,8 +197,9 @@ def _validate_part(make: MakeSearcher, processes: int, n: int, part: int) -> np.
     for task in range(part, len(pool), PARTS * processes):
         space = pool.space(task, DEFAULT_TUNED)
         evaluator = pool.evaluator(task, BENCHMARK.n_frames, draw=0)
-        searched = run_searcher(make(space), evaluator, space, budget=BENCHMARK.budget)
-        rates, _ = pool.truth(task, searched.recommended())
+        kind = SearcherKind(make, handles_geometry=True, starts_itself=True)
+        searched = run_method(kind, evaluator, space, budget=BENCHMARK.budget, seed=0)
+        rates, _ = pool.truth(task, searched.recommended)
         rows.append(regret(rates, pool.reachable[task]))
     return np.array(rows).reshape(-1, BENCHMARK.budget)
 

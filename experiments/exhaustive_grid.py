@@ -12,7 +12,7 @@ import itertools
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from envs.evaluation import Evaluation, FrameOutcome
-from envs.evaluators.live import sample_frames
 from envs.parameter_space import ParameterSpace
 from tuner.cli.options import progress_bar
 from tuner.tuning import Request, search_space
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.files import write_whole
-from wrappers.frames.run import Run
-from wrappers.indexing import Pattern
+from wrappers.frames.opening import open_source
+from wrappers.frames.sampling import sample_frames
+from wrappers.frames.source import FrameSource
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.peakfinding.peak_batch import PeakBatch
 from wrappers.peakfinding.peakfinder8 import PeakFinder
@@ -122,7 +122,7 @@ def _index_part(
 ) -> NDArray[np.bool_]:
     """Measure the points that are left on some frames, or look up what an earlier run found."""
     run, indexer, space = open_run(request)
-    part = run.select(range(start, min(start + FRAMES_AT_ONCE, len(run))))
+    part = range(start, min(start + FRAMES_AT_ONCE, len(run)))
     kept = parts / f"{start}.npz"
     if kept.exists():
         with np.load(kept) as earlier:
@@ -133,7 +133,7 @@ def _index_part(
     points = [grid[i] for i in alive]
     finder = PeakFinder(Geometry.read(request.geometry))
     indexed = np.zeros((len(part), len(points)), bool)
-    for frame in PeakBatch(finder, part).search(points):
+    for frame in PeakBatch(finder, run).search(points, part):
         known: dict[tuple[bytes, bytes, float | None], bool] = {}
         for number, (point, pattern) in enumerate(zip(points, frame.patterns, strict=True)):
             peaks = pattern.peaks
@@ -141,8 +141,8 @@ def _index_part(
                 continue
             key = (peaks.fs.tobytes(), peaks.ss.tobytes(), point.clen)
             if key not in known:
-                known[key] = indexer.index([_placed(run, pattern, point)])[0].indexed
-            indexed[frame.index, number] = known[key]
+                known[key] = indexer.index([pattern.placed(point, run.nominal_clen)])[0].indexed
+            indexed[frame.index - start, number] = known[key]
     with io.BytesIO() as buffer:
         np.savez(buffer, points=alive, indexed=indexed)
         write_whole(kept, buffer.getvalue())
@@ -165,7 +165,7 @@ def _plain_seconds(request: Request, numbers: NDArray[np.intp]) -> float:
         (frame,) = batch.search([point], [index])
         for pattern in frame.patterns:
             if len(pattern.peaks) >= point.min_peaks:
-                indexer.index([_placed(run, pattern, point)])
+                indexer.index([pattern.placed(point, run.nominal_clen)])
 
     evaluate(0, 0)  # compiles
     started = time.process_time()
@@ -174,16 +174,11 @@ def _plain_seconds(request: Request, numbers: NDArray[np.intp]) -> float:
     return time.process_time() - started
 
 
-def _placed(run: Run, pattern: Pattern, point: Settings) -> Pattern:
-    offset = 0.0 if point.clen is None else point.clen - run.nominal_clen
-    return replace(pattern, camera_length=pattern.camera_length + offset)
-
-
 @functools.cache
-def open_run(request: Request) -> tuple[Run, FastIndexer, ParameterSpace]:
+def open_run(request: Request) -> tuple[FrameSource, FastIndexer, ParameterSpace]:
     """Return the run of a request, the embedded indexer for it, and the box to search."""
     geometry = Geometry.read(request.geometry)
-    run = Run.open(request.data, geometry)
+    run = open_source(request.data, geometry)
     indexer = FastIndexer(geometry, Cell.read(request.cell))
     sample, _ = sample_frames(run, request.n_frames, request.seed)
-    return run, indexer, search_space(request, run, geometry, sample)
+    return run, indexer, search_space(request, run, sample)

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.objective import merit
+from envs.simulation.stills import is_same_lattice
 from experiments.other_indexers import Answers, Program, find_programs
 from experiments.real_peak_lists import RecordedList
-from experiments.simulated_stills import is_same_lattice
 from tuner.cli.options import print_json, stderr
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry

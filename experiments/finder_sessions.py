@@ -16,11 +16,11 @@ import click
 
 from envs.evaluation import Evaluation
 from tuner.cli.options import cell_option, data_argument, geometry_option, jobs_option
-from tuner.indexers import IndexerChoice
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
+from wrappers.indexers import INDEXERS, IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 
 
@@ -31,7 +31,7 @@ from wrappers.peak_finders import PEAK_FINDERS
 @click.option("--frames", type=int, help="Size of the tuning sample.  [default: all]")
 @click.option("--evaluations", default=30, show_default=True)
 @click.option("--seeds", default=3, show_default=True)
-@click.option("--indexer", type=click.Choice(["fast", "crystfel"]), default="fast")
+@click.option("--indexer", type=click.Choice(INDEXERS.names()), default="fast")
 @jobs_option
 def main(
     data: Path,

@@ -26,9 +26,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.simulation.stills import is_same_lattice, turn_along_arcs, turn_around
 from experiments.other_indexers import Program, find_programs
 from experiments.real_peak_lists import RecordedList, read_lists
-from experiments.simulated_stills import is_same_lattice, turn_along_arcs, turn_around
 from tuner.cli.options import print_json, stderr
 from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError

@@ -1,4 +1,4 @@
-"""How the embedded indexer does on simulated stills (`simulated_stills`), and on noise.
+"""How the embedded indexer does on simulated stills (`envs.simulation.stills`), and on noise.
 
 - The share of stills in which the true lattice is found, against errors of the camera length and
   of the beam's position, for lattices of all kinds, few peaks and many, with and without peaks that
@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 
-from experiments.simulated_stills import (
+from envs.simulation.stills import (
     WAVENUMBER,
     is_same_lattice,
     misplace,

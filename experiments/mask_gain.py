@@ -24,13 +24,13 @@ from envs.evaluation import Evaluation
 from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import print_json, progress_bar
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.session.loop import Budget
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
+from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import KINDS
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.settings import Settings
@@ -109,7 +109,7 @@ def _measure(
     sessions = []
     with (
         closing(indexer),
-        LiveEvaluator(run, geometry, cell, indexer, range(len(run)), jobs=jobs) as evaluator,
+        LiveEvaluator(run, cell, indexer, range(len(run)), jobs=jobs) as evaluator,
     ):
         points = list(itertools.product(MIN_SNR, MIN_PIX_COUNT))
         with progress_bar("table", len(points)) as show:

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 
 from experiments.peakfinder_cases import Case
 from wrappers.crystfel.indexamajig import CrystfelProgram, find_indexamajig
+from wrappers.crystfel.options import search_arguments
 from wrappers.frames.frame import Frame
 from wrappers.peakfinding.peakfinder8 import MAX_N_PEAKS
 from wrappers.peaks import PeakList
@@ -105,22 +106,13 @@ def run_indexamajig(
 
     With ``--no-revalidate``, so that the stream has what peakfinder8 found.
     """
-    options = {
-        "peaks": "peakfinder8",
-        "indexing": "none",
-        "min-snr": settings.min_snr,
-        "threshold": settings.threshold,
-        "min-pix-count": settings.min_pix_count,
-        "max-pix-count": settings.max_pix_count,
-        "local-bg-radius": settings.local_bg_radius,
-        "min-res": settings.min_res,
-        "max-res": settings.max_res,
-        "temp-dir": folder,
-    }
     files = ["-i", str(folder / "x.lst"), "-g", str(geometry), "-o", str(folder / "x.stream")]
     subprocess.run(
-        [program.path, *files, f"-j{jobs}", "--no-revalidate"]
-        + [f"--{name}={value}" for name, value in options.items()],
+        [
+            *(program.path, *files, f"-j{jobs}", "--no-revalidate"),
+            *search_arguments(settings.replace(min_peaks=0)),
+            *("--indexing=none", f"--temp-dir={folder}"),
+        ],
         cwd=geometry.parent,
         env={**os.environ, "HDF5_PLUGIN_PATH": str(hdf5plugin.PLUGIN_PATH)},
         capture_output=True,

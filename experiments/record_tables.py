@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from envs.evaluators.live import LiveEvaluator, background_level
+from envs.evaluators.live import LiveEvaluator
 from envs.evaluators.table import TABLES, TableEvaluator, record_table
 from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
@@ -30,6 +30,7 @@ from envs.simulation.simulator import simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
+from wrappers.frames.sampling import background_level
 from wrappers.lattices.fast_indexer import FastIndexer
 
 SEED = 2_000_003
@@ -82,7 +83,7 @@ def _record_one(name: str) -> Path:
         )
         indexer = FastIndexer(geometry, cell)
         with LiveEvaluator(
-            run, geometry, cell, indexer, frames, max_decoys=MAX_DECOYS, memory=4 << 30
+            run, cell, indexer, frames, max_decoys=MAX_DECOYS, memory=4 << 30
         ) as evaluator:
             record_table(evaluator.evaluate_all, space, grid_of(space), path)
     return path
@@ -104,9 +105,9 @@ def judge(name: str, draw: Draw) -> str:
     rates = np.array([evaluation.rate for evaluation in measured])
     vain = np.array([e.n_hits - e.n_indexed for e in measured]) / table.n_frames
     merits = rates - UNINDEXED_HIT_PENALTY * vain
-    foretold = told.worth(UNINDEXED_HIT_PENALTY)
+    predicted = told.true_merit(UNINDEXED_HIT_PENALTY)
     cells = [draw.kind]
-    for values, by_model in ((rates, told.true_rate), (merits, foretold)):
+    for values, by_model in ((rates, told.true_rate), (merits, predicted)):
         rank = spearmanr(values, by_model).statistic
         cells += [f"{values.max():.2f}", f"{values[np.argmax(by_model)]:.2f}", f"{rank:.2f}"]
     return f"| {' | '.join(cells)} |"

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, minimize
 from scipy.special import expit, log_expit
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluators.recording import DIAGNOSTICS, INDEXED
 from envs.response.coefficients import Coefficients
-from envs.response.columns import SETTINGS
 from envs.response.kernel import (
     BRIGHT,
     CHANCE,
@@ -51,7 +51,7 @@ FULL = 2000
 SAME_FRAMES = 10
 """Settings that tell as much of the same frames as one would of others, about."""
 STRICT_PRIOR = 0.5
-EASE_PRIOR = 0.3
+INDEXABILITY_PRIOR = 0.3
 """Standard deviation between experiments that the logarithm of the peaks needed may have."""
 
 
@@ -78,7 +78,7 @@ class Recorded:
 
     def setting(self, name: str) -> Array:
         """Return one of the settings, (E, S)."""
-        return self.settings[:, :, SETTINGS.index(name)]
+        return self.settings[:, :, POLICY_PARAMETERS.index(name)]
 
     @property
     def seconds(self) -> Array:
@@ -138,14 +138,16 @@ class Recorded:
         rng = np.random.default_rng(0)
         latents[..., [INDEX, CHANCE, DECOY]] = rng.random((e, n, 3))
         latents[..., SIZE] = rng.standard_normal((e, n))
-        told = self._model(coefficients).evaluate_frames(
+        responses = self._model(coefficients).evaluate_frames(
             self._settings, np.repeat(latents, s, axis=0), self.max_decoys
         )
-        return {name: np.reshape(value, (e, s)) for name, value in vars(told).items()}
+        return {name: np.reshape(value, (e, s)) for name, value in vars(responses).items()}
 
     @property
     def _settings(self) -> dict[str, Array]:
-        return dict(zip(SETTINGS, self.settings.reshape(-1, len(SETTINGS)).T, strict=True))
+        return dict(
+            zip(POLICY_PARAMETERS, self.settings.reshape(-1, len(POLICY_PARAMETERS)).T, strict=True)
+        )
 
     def _latents(self) -> Array:
         background = [draw.experiment.background for draw in self.draws]
@@ -252,7 +254,7 @@ def _deviation(values: Array) -> float:
 def _indexing(recorded: Recorded, start: Coefficients) -> Coefficients:
     """Fit the chance that a lattice is found, by maximum likelihood.
 
-    Each experiment has an ease of its own, normally distributed. The settings of one experiment
+    Each experiment has an indexability, normally distributed. The parameter sets of one experiment
     share its frames, so each of them counts as one part of `SAME_FRAMES`.
     """
     near = np.abs(recorded.offset) < 0.005
@@ -273,14 +275,14 @@ def _indexing(recorded: Recorded, start: Coefficients) -> Coefficients:
     log_own = np.log(own[chosen])
 
     def loss(x: Array) -> tuple[float, Array]:
-        steepness, own_ease = np.exp(x[0]), x[5:]
-        ease = log_own - x[1:5] @ factors - own_ease[which]
-        logit = steepness * ease
+        steepness, indexability = np.exp(x[0]), x[5:]
+        spare = log_own - x[1:5] @ factors - indexability[which]
+        logit = steepness * spare
         pull = (expit(logit) - found) / SAME_FRAMES
         value = -np.where(found, log_expit(logit), log_expit(-logit)).sum() / SAME_FRAMES
         slopes = [[(pull * logit).sum()], -steepness * (factors @ pull)]
-        of_own = -steepness * np.bincount(which, pull, n) + own_ease / EASE_PRIOR**2
-        return float(value + (own_ease**2).sum() / 2 / EASE_PRIOR**2), np.concatenate(
+        of_own = -steepness * np.bincount(which, pull, n) + indexability / INDEXABILITY_PRIOR**2
+        return float(value + (indexability**2).sum() / 2 / INDEXABILITY_PRIOR**2), np.concatenate(
             [*slopes, of_own]
         )
 
@@ -320,14 +322,14 @@ def _chance(recorded: Recorded, start: Coefficients) -> Coefficients:
 
 def _diagnostics(recorded: Recorded, start: Coefficients) -> Coefficients:
     """Fit what the lattices say, evaluation by evaluation, where enough of them say it."""
-    told = dict(zip(DIAGNOSTICS, np.moveaxis(recorded.diagnostics, -1, 0), strict=True))
+    diagnostics = dict(zip(DIAGNOSTICS, np.moveaxis(recorded.diagnostics, -1, 0), strict=True))
     enough = (recorded.bit(INDEXED).sum(axis=2) >= 4) & (np.abs(recorded.offset) < 0.02)
 
     def residuals(coefficients: Coefficients) -> Array:
         expected = recorded.evaluations(coefficients)
         parts = []
         for name, scale in (("explained", 0.1), ("residual", 0.0), ("refined_clen_se", 0.0)):
-            measured, model = told[name], expected[name]
+            measured, model = diagnostics[name], expected[name]
             off = (measured - model) / scale if scale else np.log(measured / model)
             parts.append(np.where(enough & np.isfinite(off), off, 0).ravel())
         return np.concatenate(parts)
@@ -361,11 +363,15 @@ def _lists(recorded: Recorded, looked_at: float) -> tuple[Array, Array, Array]:
     hits = recorded.n_peaks >= MIN_PEAKS
     n_hits = hits.sum(axis=2)
     decoys = np.minimum(n_hits, recorded.max_decoys)
-    vain = hits & ~recorded.bit(INDEXED)
-    vain_decoys = decoys - recorded.n_decoys_indexed
+    not_indexed = hits & ~recorded.bit(INDEXED)
+    failed_decoys = decoys - recorded.n_decoys_indexed
     listed = np.minimum(recorded.n_peaks, looked_at)
-    of_decoys = vain_decoys * _sums(listed, hits) / np.maximum(n_hits, 1)
-    return n_hits + decoys, _sums(listed, vain) + of_decoys, vain.sum(axis=2) + vain_decoys
+    of_decoys = failed_decoys * _sums(listed, hits) / np.maximum(n_hits, 1)
+    return (
+        n_hits + decoys,
+        _sums(listed, not_indexed) + of_decoys,
+        not_indexed.sum(axis=2) + failed_decoys,
+    )
 
 
 def _priced(
@@ -376,9 +382,9 @@ def _priced(
     Ratios count, but of what takes next to no time; outliers count little, as a program that is
     started anew has lost its processor time.
     """
-    told = seconds > 0
-    rows = np.stack([column[told] for column in columns], axis=1)
-    seconds = seconds[told]
+    known = seconds > 0
+    rows = np.stack([column[known] for column in columns], axis=1)
+    seconds = seconds[known]
     little = 0.1 * np.median(seconds)
     first = rows.T @ seconds / np.maximum((rows**2).sum(axis=0), 1e-9) / len(names)
     scale = np.maximum(first, 1e-9)
@@ -395,7 +401,7 @@ def _priced(
 def _strictness(recorded: Recorded, start: Coefficients) -> Coefficients:
     """Fit how many peaks of others a strict indexer takes, by maximum likelihood.
 
-    Each experiment has an ease of its own, which moves both the peaks it needs and the limit.
+    Each experiment has an indexability, which moves both the peaks it needs and the limit.
     """
     near = np.abs(recorded.offset) < 0.005
     own, peaks = recorded.n_true, recorded.n_peaks
@@ -410,9 +416,9 @@ def _strictness(recorded: Recorded, start: Coefficients) -> Coefficients:
     spare = np.log(own[chosen]) - enough
 
     def loss(x: Array) -> float:
-        ease = x[3:][which]
-        p = expit(start.steepness * (spare - x[0] + ease))
-        p = p * expit(np.exp(x[2]) * (x[1] - others + ease))
+        indexability = x[3:][which]
+        p = expit(start.steepness * (spare - x[0] + indexability))
+        p = p * expit(np.exp(x[2]) * (x[1] - others + indexability))
         p = np.clip(p, 1e-6, 1 - 1e-6)
         value = -np.where(found, np.log(p), np.log1p(-p)).sum() / SAME_FRAMES
         return float(value + (x[3:] ** 2).sum() / 2 / STRICT_PRIOR**2)

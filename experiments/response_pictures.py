@@ -20,7 +20,7 @@ PANELS = (
     "indexed / frames", "hits / frames", "peaks a hit", "explained",
     "scale deviation", "residual, pixels", "standard error of clen", "core seconds",
 )  # fmt: skip
-MEASURED, FORETOLD = "#1f4e79", "#d1622b"
+MEASURED, PREDICTED = "#1f4e79", "#d1622b"
 SHOWN = 4
 """Experiments whose curves are drawn."""
 
@@ -28,7 +28,7 @@ SHOWN = 4
 def draw_pictures(
     recorded: Recorded, found: dict[str, Comparison], folder: Path, prefix: str = "simulation"
 ) -> None:
-    """Write `prefix`_foretold.png and `prefix`_curves.png."""
+    """Write `prefix`_predicted.png and `prefix`_curves.png."""
     figure, axes = plt.subplots(2, 4, figsize=(13, 6.6), constrained_layout=True)
     for axis, name in zip(axes.flat, PANELS, strict=True):
         _scatter(axis, found[name])
@@ -36,7 +36,7 @@ def draw_pictures(
         "Held-out experiments: what was measured on rendered frames, and what the model foretells "
         "of the same frames"
     )
-    figure.savefig(folder / f"{prefix}_foretold.png", dpi=110)
+    figure.savefig(folder / f"{prefix}_predicted.png", dpi=110)
     plt.close(figure)
 
     figure, axes = plt.subplots(2, SHOWN, figsize=(13, 6), sharey=True, constrained_layout=True)
@@ -48,7 +48,7 @@ def draw_pictures(
     axes[0, 0].legend(frameon=False)
     for axis in axes[:, 0]:
         axis.set_ylabel("indexed / frames")
-    figure.suptitle("Held-out experiments, from the one foretold best to the one foretold worst")
+    figure.suptitle("Held-out experiments, from the one predicted best to the one predicted worst")
     figure.savefig(folder / f"{prefix}_curves.png", dpi=110)
     plt.close(figure)
 
@@ -64,12 +64,12 @@ def _scatter(axis: Axes, one: Comparison) -> None:
     room = 0.03 * (high - low) if not one.logarithmic else 0
     axis.set_xlim(low - room, high + room)
     axis.set_ylim(low - room, high + room)
-    axis.set(title=one.name, xlabel="measured", ylabel="foretold")
+    axis.set(title=one.name, xlabel="measured", ylabel="predicted")
 
 
 def _typical(rates: Comparison) -> NDArray[np.int64]:
     """Return experiments spread evenly over how well the model does, the best first."""
-    off = np.abs(rates.measured - rates.foretold).mean(axis=1)
+    off = np.abs(rates.measured - rates.predicted).mean(axis=1)
     order = np.argsort(off)
     return order[np.linspace(0, len(order) - 1, SHOWN).round().astype(int)]
 
@@ -92,5 +92,5 @@ def _curve(axis: Axes, recorded: Recorded, rates: Comparison, experiment: int, s
         x, measured, (measured - low, high - measured), fmt="o", ms=4, color=MEASURED, capsize=2,
         label="measured, 95 %",
     )  # fmt: skip
-    axis.plot(x, rates.foretold[experiment, settings], color=FORETOLD, label="foretold")
+    axis.plot(x, rates.predicted[experiment, settings], color=PREDICTED, label="predicted")
     axis.set_ylim(0, 1)

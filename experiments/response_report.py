@@ -25,18 +25,18 @@ TELLING = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One quantity of all experiments and settings, (E, S) each; NaN where not told."""
+    """One quantity of all experiments and settings, (E, S) each; NaN where not observed."""
 
     name: str
     measured: Array
-    foretold: Array
+    predicted: Array
     logarithmic: bool = False
 
     @property
     def pairs(self) -> tuple[Array, Array]:
         """What both tell, flat; logarithms where these are compared."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            x, y = (np.log(v) if self.logarithmic else v for v in (self.measured, self.foretold))
+            x, y = (np.log(v) if self.logarithmic else v for v in (self.measured, self.predicted))
         both = np.isfinite(x) & np.isfinite(y)
         return x[both], y[both]
 
@@ -48,7 +48,7 @@ class Comparison:
         size = f"{100 * np.expm1(off):.0f} %" if self.logarithmic else f"{off:.3f}"
         inner = [
             spearmanr(m[both], f[both]).statistic
-            for m, f in zip(self.measured, self.foretold, strict=True)
+            for m, f in zip(self.measured, self.predicted, strict=True)
             if (both := np.isfinite(m) & np.isfinite(f)).sum() >= 8 and np.ptp(m[both]) > 0
         ]
         with warnings.catch_warnings():
@@ -65,7 +65,7 @@ def compare(recorded: Recorded, coefficients: Coefficients) -> dict[str, Compari
     parts = recorded.parts(coefficients)
     expected_hit = parts["n_peaks"] >= MIN_PEAKS
     expected = expected_hit * (1 - (1 - parts["found"]) * (1 - parts["by_chance"]))
-    told = dict(zip(DIAGNOSTICS, np.moveaxis(recorded.diagnostics, -1, 0), strict=True))
+    diagnostics = dict(zip(DIAGNOSTICS, np.moveaxis(recorded.diagnostics, -1, 0), strict=True))
     model = recorded.evaluations(coefficients)
     enough = indexed.sum(axis=2) >= 4
     clen = np.array([draw.experiment.clen for draw in recorded.draws])[:, None]
@@ -87,15 +87,15 @@ def compare(recorded: Recorded, coefficients: Coefficients) -> dict[str, Compari
             merits(hit.sum(axis=2), indexed.sum(axis=2), recorded.n_decoys_indexed),
             merits(expected_hit.sum(axis=2), expected.sum(axis=2), chance),
         ),
-        ("explained", where(told["explained"]), model["explained"]),
-        ("scale deviation", where(told["scale_deviation"]), model["scale_deviation"]),
+        ("explained", where(diagnostics["explained"]), model["explained"]),
+        ("scale deviation", where(diagnostics["scale_deviation"]), model["scale_deviation"]),
     ]
     logarithmic = [
         ("peaks a hit", _median(peaks, hit), _median(parts["n_peaks"], expected_hit)),
-        ("residual, pixels", where(told["residual"]), model["residual"]),
+        ("residual, pixels", where(diagnostics["residual"]), model["residual"]),
         (
             "standard error of clen",
-            where(told["refined_clen_se"] / clen),
+            where(diagnostics["refined_clen_se"] / clen),
             model["refined_clen_se"] / clen,
         ),
         ("core seconds", recorded.seconds, model["seconds"]),
@@ -128,10 +128,10 @@ def choice(one: Comparison) -> Choice:
     than `TELLING`; what is lost is relative to the best settings measured.
     """
     ranks, lost = [], []
-    for measured, foretold in zip(one.measured, one.foretold, strict=True):
+    for measured, predicted in zip(one.measured, one.predicted, strict=True):
         if np.ptp(measured) > TELLING and measured.max() > TELLING:
-            ranks.append(spearmanr(measured, foretold).statistic)
-            lost.append((measured.max() - measured[np.argmax(foretold)]) / measured.max())
+            ranks.append(spearmanr(measured, predicted).statistic)
+            lost.append((measured.max() - measured[np.argmax(predicted)]) / measured.max())
     return Choice(
         float(np.median(ranks)), float(np.median(lost)), float(np.quantile(lost, 0.9)), len(ranks)
     )

@@ -27,14 +27,14 @@ from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import print_json, progress_bar
 from tuner.cli.tune import trial_printer
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.session.loop import Budget
 from tuner.session.racing import Race
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
-from wrappers.frames.run import Run
+from wrappers.frames.opening import open_source
+from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.indexing import Lattice
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
@@ -49,7 +49,7 @@ LARGEST_MISORIENTATION = 2.0
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
-@click.option("--indexer", type=click.Choice(["fast", "crystfel"]), default="fast")
+@click.option("--indexer", type=click.Choice(INDEXERS.names()), default="fast")
 @click.option("--evaluations", default=30, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
@@ -76,7 +76,7 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
         )
     if recommendation is None:
         raise SystemExit("nothing was indexed")
-    run = Run.open(request.data, geometry)
+    run = open_source(request.data, geometry)
     points = [
         Settings(min_snr=snr, min_pix_count=pixels, threshold=threshold, max_pix_count=50)
         for snr, pixels, threshold in itertools.product(MIN_SNR, MIN_PIX_COUNT, THRESHOLD)
@@ -85,7 +85,7 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
     frames = range(len(run))
     with (
         closing(chosen),
-        LiveEvaluator(run, geometry, cell, chosen, frames, jobs=jobs, max_decoys=0) as evaluator,
+        LiveEvaluator(run, cell, chosen, frames, jobs=jobs, max_decoys=0) as evaluator,
     ):
         defaults = evaluator.evaluate(CRYSTFEL_DEFAULTS)
         recommended, _, answers = evaluator.inspect(recommendation.settings)

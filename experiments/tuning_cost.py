@@ -29,19 +29,18 @@ import click
 
 from envs.evaluation import Evaluation
 from envs.evaluators.live import LiveEvaluator
-from envs.parameter_space import ParameterSpace
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import simulate_run
 from experiments.exhaustive_grid import Grid, measure_grid, open_run
 from tuner.cli.options import print_json, progress_bar, stderr
-from tuner.indexers import IndexerChoice
 from tuner.searchers import SEARCHERS
-from tuner.session.loop import Budget, recommended_trial
-from tuner.session.store import SessionStore, Trial
+from tuner.session.loop import Budget
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from tuner.statistics import paired_difference
 from tuner.tuning import Request, tune
 from wrappers.cell import Cell
-from wrappers.detector.geometry import Geometry
+from wrappers.indexers import IndexerChoice
 from wrappers.settings import Settings
 
 SHARED = Path(__file__).parents[2] / "shared/data/simulated"
@@ -145,11 +144,10 @@ def _rows(
     jobs: int,
 ) -> Iterator[dict[str, Any]]:
     """Run a session with each searcher and find out when it had come close."""
-    run, indexer, space = open_run(requests[0])
-    geometry, cell = Geometry.read(requests[0].geometry), Cell.read(requests[0].cell)
+    run, indexer, _ = open_run(requests[0])
+    cell = Cell.read(requests[0].cell)
     everything = LiveEvaluator(
         run,
-        geometry,
         cell,
         indexer,
         range(len(run)),
@@ -170,25 +168,24 @@ def _rows(
                 resume=directory.exists(),
             )
             trials = [t for t in SessionStore.open(directory).trials if t.stage != "fresh"]
-            yield _row(name, request.searcher, trials, space, on_all_frames, grid)
+            yield _row(name, request.searcher, trials, on_all_frames, grid)
 
 
 def _row(
     name: str,
     searcher: str,
     trials: Sequence[Trial],
-    space: ParameterSpace,
     on_all_frames: Callable[[Settings], Evaluation],
     grid: Grid,
 ) -> dict[str, Any]:
     """Return what was reached, and what was paid until then."""
     for n in range(1, len(trials) + 1):
-        winner = recommended_trial(trials[:n], space, searcher) or trials[0]
+        winner = trials[max(trials[n - 1].best, 0)]
         reached = on_all_frames(winner.evaluation.settings)
         close = reached.rate >= grid.best.rate - CLOSE
         if close:
             break
-    last = recommended_trial(trials, space, searcher) or trials[0]
+    last = trials[max(trials[-1].best, 0)]
     at_the_end = on_all_frames(last.evaluation.settings)
     spent = [trial.evaluation for trial in trials[:n]]
     frame_evaluations = sum(evaluation.n_frames for evaluation in spent)

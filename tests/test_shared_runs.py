@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from envs.evaluators.live import LiveEvaluator
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.recommendation import Recommendation
 from tuner.session.loop import Budget
 from tuner.tuning import Request, tune
@@ -17,6 +16,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geom_file import write_geometry
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
+from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.settings import Settings
 
 
@@ -32,7 +32,7 @@ def indexed_frames(request: Request, settings: Settings) -> frozenset[int]:
     run = Run.open(request.data, geometry)
     with (
         closing(make_indexer(request.indexer, geometry, cell, jobs=2)) as indexer,
-        LiveEvaluator(run, geometry, cell, indexer, range(len(run)), max_decoys=0) as evaluator,
+        LiveEvaluator(run, cell, indexer, range(len(run)), max_decoys=0) as evaluator,
     ):
         return evaluator.evaluate(settings).indexed_frames
 

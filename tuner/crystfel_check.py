@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from envs.evaluation import Evaluation
-from tuner.indexers import IndexerChoice
 from wrappers.cell import Cell
 from wrappers.crystfel.indexer import index_own_peaks
 from wrappers.detector.geom_file import write_geometry
-from wrappers.errors import ProgramError
-from wrappers.frames.run import Run
+from wrappers.errors import InputError, ProgramError
+from wrappers.frames.source import FrameSource
+from wrappers.indexers import IndexerChoice
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peak_finders import PEAK_FINDERS
@@ -23,7 +23,7 @@ __all__ = ["check_own_search"]
 
 def check_own_search(
     evaluation: Evaluation,
-    run: Run,
+    run: FrameSource,
     geometry_file: Path,
     cell: Cell,
     choice: IndexerChoice,
@@ -36,7 +36,7 @@ def check_own_search(
     ----------
     evaluation : Evaluation
         Of our peaks, indexed by CrystFEL.
-    run : Run
+    run : FrameSource
     geometry_file : Path
         That of the session.
     cell : Cell
@@ -54,7 +54,6 @@ def check_own_search(
     if not PEAK_FINDERS.get(settings.peak_finder).in_crystfel:
         return {"not_done": f"CrystFEL has no {settings.peak_finder} peak search"}
     names = [run.name(outcome.frame) for outcome in evaluation.outcomes]
-    clen_change = 0.0 if settings.clen is None else settings.clen - run.nominal_clen
     try:
         with tempfile.TemporaryDirectory(prefix="sfx-tuner-") as folder:
             chunks = index_own_peaks(
@@ -62,13 +61,14 @@ def check_own_search(
                 _masked(geometry_file, run, settings, Path(folder)),
                 cell,
                 settings,
-                clen_change=clen_change,
+                clen_change=settings.clen_change(run.nominal_clen),
                 method=choice.method,
                 effort=choice.effort,
                 jobs=jobs,
                 timeout=choice.timeout,
             )
-    except ProgramError as error:
+    except (ProgramError, InputError, OSError) as error:
+        # The recommendation does not depend on it: CrystFEL may be gone, or the disk be full.
         return {"not_done": str(error)}
     pairs = [
         (outcome, chunk)
@@ -83,7 +83,7 @@ def check_own_search(
     }
 
 
-def _masked(geometry_file: Path, run: Run, settings: Settings, folder: Path) -> Path:
+def _masked(geometry_file: Path, run: FrameSource, settings: Settings, folder: Path) -> Path:
     """Return a geometry that masks what the settings mask; it lives as long as the folder."""
     if not any(settings.mask_key):
         return geometry_file

@@ -6,7 +6,11 @@ import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["fingerprint"]
+from wrappers.frames.linked import files_of_run
+from wrappers.frames.opening import Address, is_address
+from wrappers.frames.source import FrameSource
+
+__all__ = ["data_fingerprint", "fingerprint", "linked_fingerprint"]
 
 WHOLE_FILE_LIMIT = 64 << 20
 
@@ -22,6 +26,22 @@ def fingerprint(*paths: Path) -> str:
         return _of_one(different[0])
     each = "\n".join(_of_one(path) for path in different)
     return f"sha256-of-{len(different)}-files:{hashlib.sha256(each.encode()).hexdigest()}"
+
+
+def data_fingerprint(name: Address, run: FrameSource) -> str:
+    """Return the `fingerprint` of a run's files, with the list that names them.
+
+    Of a source without files there is nothing but its address.
+    """
+    files = [*([] if is_address(name) else [Path(name)]), *run.files]
+    return fingerprint(*files) if files else f"address:{os.fspath(name)}"
+
+
+def linked_fingerprint(run: FrameSource) -> str | None:
+    """Return the `fingerprint` of external masks and of data behind a run's links, or None."""
+    own = {path.resolve() for path in run.files}
+    linked = [path for path in files_of_run(run) if path.resolve() not in own]
+    return fingerprint(*linked) if linked else None
 
 
 def _of_one(path: Path) -> str:

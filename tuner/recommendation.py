@@ -6,26 +6,34 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import tomlkit
 
 from envs.evaluation import Evaluation
+from envs.geometry_rule import GEOMETRY
 from tuner.fingerprint import fingerprint
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.frames.linked import files_named
+from wrappers.lattices.geometry_drift import Drift, find_drift
 from wrappers.settings import ABOUT, FORMER_NAMES, Settings
+from wrappers.text import from_toml, to_toml
 
 __all__ = [
     "EDITED",
     "Recommendation",
     "applied_settings",
+    "at_edge",
     "clen_change",
+    "drift_of",
+    "files_of_session",
     "read_recommendation",
     "recommend",
     "session_geometry",
@@ -41,6 +49,10 @@ EDITED = (
     "the settings were edited by hand after the session: its rates are those of its own set, and "
     "nobody has measured these"
 )
+
+
+EDGE = 0.01
+"""Of a range: a value so near to its end is at its edge."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +108,17 @@ def recommend(
         Further evidence, plain values.
     """
     gain = paired_difference(best, baseline)
+    drift = drift_of(best)
+    # Beyond its range, or over lengths that differ, an estimate has no error worth its name.
+    vague = at_edge(best.settings, best.refined, provenance)
+    if drift is not None and drift.grave:
+        vague |= {"clen"}
     evidence: dict[str, Any] = {
         "n_frames": best.n_frames,
         "n_hits": best.n_hits,
         "n_indexed": best.n_indexed,
         "n_failed": best.n_failed,
+        **({"n_cut": best.n_cut} if best.n_cut else {}),
         "indexing_rate": round(best.rate, 6),
         "ci95": [round(end, 4) for end in best.ci95],
         "false_rate": round(best.false_rate, 6),
@@ -109,11 +127,18 @@ def recommend(
         "baseline_rate": round(baseline.rate, 6),
         "gain": round(gain.difference, 6),
         "gain_ci95": [round(end, 4) for end in gain.ci95],
+        "gain_p": float(f"{gain.p_value:.3g}"),
         **{
             f"{name}_se": float(f"{se:.3g}")
             for name, (_, se) in best.refined.items()
-            if name in provenance.get("tuned", ())
+            if name in provenance.get("tuned", ()) and name not in vague
         },
+        **{
+            f"{name}_refined": [float(f"{value:.9g}"), float(f"{se:.3g}")]
+            for name, (value, se) in best.refined.items()
+            if math.isfinite(value) and math.isfinite(se)
+        },
+        **({} if drift is None else {"drift": str(drift)}),
         "cell_scale_deviation": round(best.scale_deviation, 6),
         "residual_px": round(best.residual, 4),
         **checks,
@@ -122,6 +147,42 @@ def recommend(
     return Recommendation(
         best.settings, known, {**provenance, MEASURED: settings_digest(best.settings)}
     )
+
+
+def drift_of(evaluation: Evaluation) -> Drift | None:
+    """Return how the camera length changes within the run, by the indexed frames' own."""
+    frames, lengths, errors = np.array(evaluation.frame_clens).reshape(-1, 3).T
+    return find_drift(frames.astype(int), lengths, errors)
+
+
+def at_edge(
+    settings: Settings, refined: Mapping[str, Sequence[float]], provenance: Mapping[str, Any]
+) -> set[str]:
+    """Return the names of the tuned geometry that ended at the edge of its range.
+
+    Parameters
+    ----------
+    settings : Settings
+        The recommended set.
+    refined : mapping of str to (float, float)
+        What its lattices give, with standard errors.
+    provenance : mapping
+        Holds ``clen_bounds`` and the like, the range of each tuned length; without one nothing is
+        known.
+    """
+    found = set()
+    for name in GEOMETRY:
+        if f"{name}_bounds" not in provenance:
+            continue
+        low, high = provenance[f"{name}_bounds"]
+        value = getattr(settings, name)
+        given, error = refined.get(name, (math.nan, math.nan))
+        margin = EDGE * (high - low)
+        inside = value is None or low + margin < value < high - margin
+        beyond = given < low - 2 * error or given > high + 2 * error
+        if not inside or beyond:
+            found.add(name)
+    return found
 
 
 def settings_digest(settings: Settings) -> str:
@@ -143,8 +204,9 @@ def write_recommendation(recommendation: Recommendation, path: Path) -> None:
     )
     for name, values in recommendation.as_dict().items():
         table = tomlkit.table()
-        for key, value in values.items():
-            item = tomlkit.item(value)
+        # A table within a table ends it.
+        for key, value in sorted(values.items(), key=lambda each: isinstance(each[1], Mapping)):
+            item = tomlkit.item(to_toml(value) if isinstance(value, str) else value)
             if name == "settings" and ABOUT[key].note:
                 item.comment(ABOUT[key].note)
             table.add(key, item)
@@ -163,7 +225,7 @@ def read_recommendation(path: Path) -> Recommendation:
     if path.is_dir():
         path = path / "recommended.toml"
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"cannot read {path} ({error.strerror}): name the recommended.toml of a finished "
@@ -178,7 +240,29 @@ def read_recommendation(path: Path) -> Recommendation:
         settings = Settings.from_dict(values)
     except InputError as error:
         raise InputError(f"{path}, [settings]: {error}") from error
-    return Recommendation(settings, document.get("evidence", {}), document.get("provenance", {}))
+    provenance = {
+        key: from_toml(value) if isinstance(value, str) else value
+        for key, value in _table(document, "provenance", path).items()
+    }
+    return Recommendation(settings, _table(document, "evidence", path), provenance)
+
+
+def _table(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: {name} is no table: write [{name}] above its lines")
+    return table
+
+
+def files_of_session(recommendation: Recommendation) -> list[Path]:
+    """Return the files that a recommendation's session has read, where it found them."""
+    known = {
+        name: Path(str(recommendation.provenance[name]))
+        for name in ("data", "geometry", "cell", "bad_pixels")
+        if name in recommendation.provenance
+    }
+    behind = files_named(known["data"]) if "data" in known else []
+    return [*known.values(), *behind]
 
 
 def session_geometry(recommendation: Recommendation, source: Path | None = None) -> Path:
@@ -218,7 +302,7 @@ def clen_change(recommendation: Recommendation) -> float:
             "the recommendation does not say from which camera length it started "
             "(geometry_clen in [provenance]): run the session again"
         )
-    return recommendation.settings.clen - nominal
+    return recommendation.settings.clen_change(nominal)
 
 
 def applied_settings(recommendation: Recommendation, nominal_clen: float) -> Settings:

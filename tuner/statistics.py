@@ -12,6 +12,10 @@ from envs.evaluation import Evaluation
 __all__ = ["PairedDifference", "paired_difference", "upper_limit"]
 
 
+SIGNIFICANT = 0.05
+"""The chance of calling two equal sets different."""
+
+
 @dataclass(frozen=True)
 class PairedDifference:
     """How two settings compare on the frames that both were measured on.
@@ -36,6 +40,15 @@ class PairedDifference:
     difference: float
     ci95: tuple[float, float]
     p_value: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the two differ, by the exact test: the one criterion behind "more" and "less".
+
+        The interval is an approximation and may end on either side of 0 where the test is close
+        to its limit.
+        """
+        return self.p_value < SIGNIFICANT
 
 
 def paired_difference(first: Evaluation, second: Evaluation) -> PairedDifference:

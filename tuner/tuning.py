@@ -6,33 +6,39 @@ import datetime
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
-from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.evaluators.live import LiveEvaluator
+from envs.geometry_rule import GEOMETRY
+from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
+from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
-from tuner.fingerprint import fingerprint
-from tuner.indexers import IndexerChoice, make_indexer
+from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
-from tuner.searchers import AGENTS
+from tuner.searchers import SEARCHERS
+from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, Outcome, run_session
-from tuner.session.store import SessionStore, Trial
+from tuner.session.ownership import owned
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from wrappers.cell import Cell
 from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.errors import InputError, ProgramError
+from wrappers.frames.first_look import first_look
+from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.sampling import sample_frames
+from wrappers.frames.source import FrameSource
+from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
-from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.settings import Settings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -42,13 +48,8 @@ __all__ = ["Request", "search_space", "tune"]
 BAD_PIXELS = "bad_pixels.h5"
 """In a session's directory: the map that its settings' masks are made of."""
 
-HOW = ("indexer", "stop_early")
-"""Fields of a request that a resumed session may change; the indexer's name it may not."""
-
 DECOYS = 50
-DEAR_DECOYS = 20
-"""With CrystFEL a decoy costs several times as much as a crystal: xgandalf tries it again and
-again (thaumatin: 15 crystals take 6 core-seconds, their decoys 18)."""
+"""Of an evaluation on fresh frames."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ class Request:
 
     Attributes
     ----------
-    data, geometry, cell : Path
+    data : path or str
+        A file, or an address: see `wrappers.frames.opening.open_source`.
+    geometry, cell : Path
     searcher : str
         A name in `tuner.searchers.SEARCHERS`.
     n_frames : int or None
@@ -78,18 +81,22 @@ class Request:
         Directory of the agent's policy; the shipped one by default.
     """
 
-    data: Path
+    data: Address
     geometry: Path
     cell: Path
     searcher: str = "gp"
     n_frames: int | None = 200
     tuned: tuple[str, ...] = DEFAULT_TUNED
-    peak_finder: str = "peakfinder8"
-    clen_range: float = 0.05
+    peak_finder: str = Settings.peak_finder
+    clen_range: float = CLEN_RANGE
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
     stop_early: bool = False
     policy: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not is_address(self.data):
+            object.__setattr__(self, "data", Path(self.data))
 
 
 def tune(
@@ -100,6 +107,7 @@ def tune(
     jobs: int = 1,
     cluster: Client | None = None,
     resume: bool = False,
+    on_inputs: Callable[[Cell, Sequence[str]], None] = lambda cell, notes: None,
     on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -120,6 +128,8 @@ def tune(
         Its workers evaluate instead.
     resume : bool
         Go on with the session in the directory.
+    on_inputs : callable
+        Called first, with the cell and with what is odd about the files, a sentence each.
     on_indexer : callable
         Called with the indexer's name and version before the first evaluation.
     on_trial : callable
@@ -135,39 +145,71 @@ def tune(
     Raises
     ------
     InputError
-        If a file cannot be used, or the session to resume was begun with other inputs.
+        If a file cannot be used, the session to resume was begun with other inputs, or another
+        process is writing it.
     ProgramError
         If the indexer cannot be run.
     """
-    if request.searcher in AGENTS and request.peak_finder != "peakfinder8":
-        raise InputError(
-            f"the {request.searcher} searcher was trained with peakfinder8 and knows no "
-            f"{request.peak_finder} peak finder: choose --searcher gp"
+    with owned(directory):
+        return _tune(
+            request,
+            directory,
+            budget,
+            jobs,
+            cluster,
+            resume,
+            on_inputs,
+            on_indexer,
+            on_trial,
+            on_progress,
         )
-    if request.policy is not None and request.searcher not in AGENTS:
-        raise InputError(
-            f"a policy is for the agent, not for the {request.searcher} searcher: choose "
-            "--searcher ppo, or leave --policy out"
-        )
+
+
+def _tune(
+    request: Request,
+    directory: Path,
+    budget: Budget,
+    jobs: int,
+    cluster: Client | None,
+    resume: bool,
+    on_inputs: Callable[[Cell, Sequence[str]], None],
+    on_indexer: Callable[[str], None],
+    on_trial: Callable[[Trial], None],
+    on_progress: Callable[[int, int], None],
+) -> Recommendation | None:
+    _refuse_unfit_searcher(request)
     policy = None if request.policy is None else Policy.load(request.policy)
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
-    run = Run.open(request.data, geometry)
-    indexer = make_indexer(request.indexer, geometry, cell, jobs=1 if cluster else jobs)
+    run = open_source(request.data, geometry)
+    on_inputs(cell, first_look(run))
+    choice = request.indexer.settled()
+    kind = INDEXERS.get(choice.name)
+    indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)
     on_indexer(indexer.name)
     sample, others = sample_frames(run, request.n_frames, request.seed)
-    config = {
-        **{key: _plain(value) for key, value in asdict(request).items() if key not in HOW},
-        "indexer": indexer.name,
-        "data_sha256": fingerprint(request.data, *run.files),
-        "geometry_sha256": fingerprint(request.geometry),
-        "cell_sha256": fingerprint(request.cell),
-        **_policy_files(request.policy),
-    }
+    config = SessionConfig(
+        data=str(request.data.resolve() if isinstance(request.data, Path) else request.data),
+        geometry=str(request.geometry.resolve()),
+        cell=str(request.cell.resolve()),
+        searcher=request.searcher,
+        n_frames=request.n_frames,
+        tuned=request.tuned,
+        peak_finder=request.peak_finder,
+        clen_range=request.clen_range,
+        seed=request.seed,
+        indexer=indexer.name,
+        policy=None if request.policy is None else str(request.policy.resolve()),
+        data_sha256=data_fingerprint(request.data, run),
+        geometry_sha256=fingerprint(request.geometry),
+        cell_sha256=fingerprint(request.cell),
+        linked_sha256=linked_fingerprint(run),
+        policy_sha256=_policy_fingerprint(request.policy),
+    )
     # Everything that may be refused comes before the session is begun.
-    space = search_space(request, run, geometry, sample)
+    space = search_space(request, run, sample)
     if needs_map(space.base):
-        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume))
+        run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume, jobs))
     store = _open_store(directory, config, resume)
     if run.bad_pixels is not None:
         run.bad_pixels.save(directory / BAD_PIXELS)
@@ -178,7 +220,6 @@ def tune(
         def evaluator(frames: list[int], max_decoys: int = DECOYS) -> LiveEvaluator:
             live = LiveEvaluator(
                 run,
-                geometry,
                 cell,
                 indexer,
                 frames,
@@ -192,11 +233,12 @@ def tune(
 
         outcome = run_session(
             store,
-            evaluator(sample, DEAR_DECOYS if request.indexer.crystfel else DECOYS),
+            evaluator(sample, kind.most_decoys),
             space,
             searcher=request.searcher,
             budget=budget,
             seed=request.seed,
+            merit=config.merit,
             fresh=evaluator(others) if len(others) == len(sample) else None,
             stop_early=request.stop_early,
             policy=policy,
@@ -204,74 +246,88 @@ def tune(
         )
     recommendation = None
     if outcome is not None:
-        checks = {"crystfel": _program()} if request.indexer.crystfel else {}
-        if request.indexer.crystfel and not outcome.ended_by_failure:
+        checks: dict[str, Any] = {"crystfel": _program()} if kind.of_crystfel else {}
+        provenance = {**_provenance(store, run, space, outcome), **choice.record()}
+
+        def write() -> Recommendation:
+            found = recommend(outcome.best, outcome.baseline, provenance, checks)
+            write_recommendation(found, directory / "recommended.toml")
+            return found
+
+        # Before the last check: whatever becomes of that, this is on disk.
+        recommendation = write()
+        if kind.of_crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
-                outcome.best, run, request.geometry, cell, request.indexer, jobs=jobs
+                outcome.best, run, request.geometry, cell, choice, jobs=jobs
             )
-        provenance = _provenance(store, run, outcome)
-        recommendation = recommend(outcome.best, outcome.baseline, provenance, checks)
-        write_recommendation(recommendation, directory / "recommended.toml")
+            recommendation = write()
     write_report(store, recommendation, directory / "report.html")
     return recommendation
 
 
-def _policy_files(policy: Path | None) -> dict[str, str]:
+def _refuse_unfit_searcher(request: Request) -> None:
+    """Raise InputError where the searcher cannot do what is asked of it."""
+    kind = SEARCHERS.get(request.searcher)
+    if kind.peak_finders and request.peak_finder not in kind.peak_finders:
+        raise InputError(
+            f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "
+            f"knows no {request.peak_finder} peak finder: choose --searcher gp"
+        )
+    if request.policy is not None and not kind.takes_policy:
+        able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).takes_policy)
+        raise InputError(
+            f"the {request.searcher} searcher takes no policy: choose --searcher {able}, or leave "
+            "--policy out"
+        )
+
+
+def _policy_fingerprint(policy: Path | None) -> str | None:
     """Return what a session notes of a policy that is not the shipped one."""
     if policy is None:
-        return {}
-    files = policy / "policy.json", policy / "policy.safetensors"
-    return {"policy_sha256": fingerprint(*files)}
+        return None
+    return fingerprint(policy / "policy.json", policy / "policy.safetensors")
 
 
-def _bad_pixels(run: Run, sample: list[int], path: Path, resume: bool) -> BadPixelMap:
+def _bad_pixels(
+    run: FrameSource, sample: list[int], path: Path, resume: bool, jobs: int
+) -> BadPixelMap:
     """Return the session's map of bad pixels, made of its sample when it begins."""
     if resume and path.exists():
         return BadPixelMap.load(path, run.geometry)
-    return find_bad_pixels(run, sample)
+    return find_bad_pixels(run, sample, jobs=jobs)
 
 
-def _open_store(directory: Path, config: dict[str, Any], resume: bool) -> SessionStore:
+def _open_store(directory: Path, config: SessionConfig, resume: bool) -> SessionStore:
     if not resume:
         return SessionStore.create(directory, config)
-    store = SessionStore.open(directory)
-    for key, value in config.items():
-        if store.config.get(key) != value:
-            raise InputError(
-                f"{directory} was begun with {key} = {store.config.get(key)}, not {value}: "
-                "resume it with what it was begun with, or name another directory"
-            )
+    store = SessionStore.open(directory, mend=True)
+    store.config.refuse_other(config, directory)
     return store
 
 
-def search_space(
-    request: Request, run: Run, geometry: Geometry, sample: Sequence[int]
-) -> ParameterSpace:
+def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
-    radii = geometry.radius_map()
-    energy = run.photon_energy(sample[0])
-    return make_space(
+    return run_space(
+        run,
+        sample,
         request.tuned,
-        background=background_level(run, sample),
-        camera_length=run.nominal_clen,
-        pixel_size=1 / geometry.panels[0].res,
-        largest_radius=float(radii[np.isfinite(radii)].max()),
-        photon_energy=energy,
         clen_range=request.clen_range,
         peak_finder=request.peak_finder,
-        photon=PEAK_FINDERS.get(request.peak_finder).photon(geometry, energy),
     )
 
 
-def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, Any]:
+def _provenance(
+    store: SessionStore, run: FrameSource, space: ParameterSpace, outcome: Outcome
+) -> dict[str, Any]:
     evaluations = [trial.evaluation for trial in store.trials]
     return {
         "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "searcher": store.config["searcher"],
-        "tuned": store.config["tuned"],
-        "seed": store.config["seed"],
-        "indexer": store.config["indexer"],
+        "searcher": store.config.searcher,
+        "merit": store.config.merit.as_dict(),
+        "tuned": list(store.config.tuned),
+        "seed": store.config.seed,
+        "indexer": store.config.indexer,
         "evaluations": len(evaluations),
         "frame_evaluations": sum(evaluation.n_frames for evaluation in evaluations),
         "core_seconds": round(sum(evaluation.core_seconds for evaluation in evaluations), 1),
@@ -279,28 +335,28 @@ def _provenance(store: SessionStore, run: Run, outcome: Outcome) -> dict[str, An
         **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
         **({"choice": outcome.choice} if outcome.choice else {}),
         "geometry_clen": run.nominal_clen,
+        **{f"{p.name}_bounds": [p.low, p.high] for p in space.parameters if p.name in GEOMETRY},
+        "pixel_size": 1 / run.geometry.panels[0].res,
         **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
         **{
-            key: store.config[key]
+            key: value
             for name in ("data", "geometry", "cell", "policy")
             for key in (name, f"{name}_sha256")
-            if store.config.get(key) is not None
+            if (value := getattr(store.config, key)) is not None
         },
     }
 
 
 def _program() -> dict[str, Any]:
-    """Return what CrystFEL was found here."""
-    program = require_program(None)
+    """Return what CrystFEL was found here, or why none is any more."""
+    try:
+        program = require_program(None)
+        stays = can_serve(program)
+    except (ProgramError, OSError) as error:
+        return {"not_known": str(error)}
     return {
         "version": program.version,
         "program": program.path,
         "indexers": list(program.indexers),
-        "stays": can_serve(program),
+        "stays": stays,
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value.resolve())
-    return list(value) if isinstance(value, tuple) else value

@@ -2,7 +2,9 @@
 
 ================= ==========================================================================
 `detector`        geometry files, panels, pixel positions, masks
-`frames`          runs, events, HDF5 and CXI
+`frames`          sources of frames: the contract, the door, HDF5 runs, events, CXI
+`masks`           what geometry and settings mask, maps of bad pixels
+`workers`         processes and clusters that work on frames
 `peakfinding`     peakfinder8, prepared frames, the robust variant
 `lattices`        the embedded indexer, decoys, geometry from lattices
 `crystfel`        CrystFEL's `indexamajig`

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.reading import read_text
 
 __all__ = ["Cell"]
 
@@ -47,8 +52,32 @@ _PRIMITIVE = {
 R is rhombohedral axes, which are primitive; H is the obverse setting on hexagonal axes."""
 
 
+_CRYST1 = re.compile(r"\s{0,3}CRYST1\s")
+_IN_STREAM = re.compile(r"-----\s*Begin unit cell\s*-----(.*?)-----\s*End unit cell", re.DOTALL)
+
 LONGEST_EDGE = 5000
 """In Å; no crystal of a molecule comes near it."""
+
+
+def _has_hexagonal_axes(a: float, b: float, c: float, al: float, be: float, ga: float) -> bool:
+    """Tell whether a cell's axes are hexagonal rather than rhombohedral, roughly measured."""
+    del c
+    return math.isclose(a, b, rel_tol=0.01) and max(abs(al - 90), abs(be - 90), abs(ga - 120)) < 1
+
+
+def _floats(words: Sequence[str]) -> list[float] | None:
+    """Return six numbers; None where they are not that."""
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        return None
+    return numbers if len(numbers) == 6 else None
+
+
+def _small_structure(block: Any) -> Any:
+    import gemmi
+
+    return gemmi.make_small_structure_from_block(block)
 
 
 @dataclass(frozen=True)
@@ -108,7 +137,7 @@ class Cell:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Cell:
-        """Read a CrystFEL ``.cell`` file, or the cell of a PDB or mmCIF file.
+        """Read a CrystFEL ``.cell`` file, or the first cell of a PDB, mmCIF or stream file.
 
         Raises
         ------
@@ -116,16 +145,16 @@ class Cell:
             If it cannot be read or holds no cell.
         """
         path = Path(path)
+        text = read_text(path, "the cell file").lstrip()
         try:
-            text = path.read_bytes().decode("utf-8", "replace")
-        except OSError as error:
-            raise InputError(
-                f"the cell file {path} cannot be read ({error.strerror}): check its name"
-            ) from None
-        try:
-            if text.lstrip().startswith("CrystFEL unit cell file"):
+            if text.startswith(_FIRST_LINE[:-4]):
                 return cls._parse(text)
-            return cls._from_structure(text)
+            if text.startswith("CrystFEL stream format"):
+                return cls._from_stream(text)
+            record = next((line for line in text.splitlines() if _CRYST1.match(line)), None)
+            if record is not None:
+                return cls._from_cryst1(record)
+            return cls._from_cif(text)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -143,50 +172,96 @@ class Cell:
                 raise InputError(
                     f"the cell has no {key}: add a line such as '{key} = 90.0 {next(iter(units))}'"
                 )
-            size, _, unit = values[key].partition(" ")
             try:
-                numbers[key] = float(size) * units[unit.strip()]
+                size, unit = values[key].split()
+                numbers[key] = float(size) * units[unit]
             except (ValueError, KeyError):
                 raise InputError(
-                    f"{key} = {values[key]!r} must be a number and its unit, one of "
+                    f"{key} = {values[key][:40]!r} must be a number and its unit, one of "
                     f"{', '.join(units)}"
                 ) from None
+        centering = values.get("centering", "P")
+        lattice = values.get("lattice_type", "triclinic").lower()
+        if centering == "R" and _has_hexagonal_axes(*numbers.values()):
+            # R names rhombohedral axes. On hexagonal ones the same lattice is called H.
+            centering, lattice = "H", "hexagonal"
+            values["unique_axis"] = "c"
         return cls(
             **numbers,
-            lattice_type=values.get("lattice_type", "triclinic").lower(),
-            centering=values.get("centering", "P"),
+            lattice_type=lattice,
+            centering=centering,
             unique_axis=values.get("unique_axis", "*").replace("?", "*"),
         )
 
     @classmethod
-    def _from_structure(cls, text: str) -> Cell:
+    def _from_stream(cls, text: str) -> Cell:
+        """Return the cell that a CrystFEL stream was indexed with."""
+        match = _IN_STREAM.search(text)
+        if match is None:
+            raise InputError("the stream was made without a unit cell: give a CrystFEL cell file")
+        return cls._parse(match[1].lstrip())
+
+    @classmethod
+    def _from_cryst1(cls, record: str) -> Cell:
+        """Return the cell of a PDB file's first CRYST1 record, as CrystFEL takes the first.
+
+        The numbers may stand beside the record's columns, as long as blanks are between them.
+        """
+        words = record.split()[1:]
+        columns = [record[i:j] for i, j in pairwise((6, 15, 24, 33, 40, 47, 54))]
+        numbers = _floats(words[:6]) or _floats(columns)
+        if numbers is None:
+            raise InputError(
+                f"its CRYST1 record is not in columns: {record.strip()[:70]!r}; write the numbers "
+                "with blanks between them, or a CrystFEL cell file"
+            )
+        if max(numbers[:3]) <= 1:
+            raise InputError(
+                "there is no unit cell in it: its CRYST1 record (1 1 1) holds the place of one"
+            )
+        # Behind the space group, in its columns or not, stands the number of molecules.
+        in_columns = _floats(columns) == numbers
+        return cls._of_group(numbers, record[55:66].strip() if in_columns else " ".join(words[6:]))
+
+    @classmethod
+    def _from_cif(cls, text: str) -> Cell:
+        """Return the first cell in a CIF or mmCIF file."""
         import gemmi
 
         try:
-            if "CRYST1" in text:
-                structure = gemmi.read_pdb_string(text)
-            else:
-                structure = gemmi.make_structure_from_block(gemmi.cif.read_string(text)[0])
+            blocks = list(gemmi.cif.read_string(text))
+            structures = [gemmi.make_structure_from_block(block) for block in blocks]
+            structures += [_small_structure(block) for block in blocks]
         except (RuntimeError, ValueError, IndexError):
-            structure = None
-        if structure is None or not structure.cell.is_crystal():
-            raise InputError(
-                "there is no unit cell in it: give a CrystFEL cell file (its first line is "
-                f"'{_FIRST_LINE}') or a PDB file with a CRYST1 record"
-            )
-        cell = structure.cell
-        numbers = (cell.a, cell.b, cell.c, cell.alpha, cell.beta, cell.gamma)
-        group = gemmi.find_spacegroup_by_name(
-            structure.spacegroup_hm or "P 1", cell.alpha, cell.gamma
+            structures = []
+        for structure in structures:
+            if structure.cell.is_crystal():
+                cell = structure.cell
+                numbers = [cell.a, cell.b, cell.c, cell.alpha, cell.beta, cell.gamma]
+                return cls._of_group(numbers, structure.spacegroup_hm)
+        raise InputError(
+            "there is no unit cell in it: give a CrystFEL cell file (its first line is "
+            f"'{_FIRST_LINE}') or a PDB file with a CRYST1 record"
         )
+
+    @classmethod
+    def _of_group(cls, numbers: Sequence[float], name: str) -> Cell:
+        """Return the cell of a space group by its name, which may lack and then is P 1."""
+        import gemmi
+
+        al, ga = numbers[3], numbers[5]
+        words = name.split()
+        group = gemmi.find_spacegroup_by_name(name or "P 1", al, ga)
+        if group is None and words and words[-1].isdigit():
+            group = gemmi.find_spacegroup_by_name(" ".join(words[:-1]) or "P 1", al, ga)
         if group is None:
             raise InputError(
-                f"its space group {structure.spacegroup_hm!r} is unknown: correct it, or write "
+                f"its space group {name[:40]!r} is unknown: correct it, or write "
                 "a CrystFEL cell file"
             )
         lattice, centering = group.crystal_system_str(), group.centring_type()
         if group.hm.startswith("R"):
-            centering = "R" if group.ext == "R" else "H"
+            centering = "H" if _has_hexagonal_axes(*numbers) or group.ext != "R" else "R"
         if lattice == "trigonal":
             lattice = "rhombohedral" if centering == "R" else "hexagonal"
         axis = "*"
@@ -195,7 +270,16 @@ class Cell:
             axis = "abc"[int(np.argmax(angles))] if angles.any() else "b"
         elif lattice in _WITH_UNIQUE_AXIS:
             axis = "c"
-        return cls(*numbers, lattice_type=lattice, centering=centering, unique_axis=axis)
+        a, b, c, al, be, ga = numbers
+        return cls(a, b, c, al, be, ga, lattice, centering, axis)
+
+    @property
+    def summary(self) -> str:
+        """The cell in a line for people, such as ``tetragonal P, 79 79 38 Å, 90 90 90°``."""
+        edges = " ".join(f"{edge:.5g}" for edge in self.parameters[:3])
+        angles = " ".join(f"{angle:.5g}" for angle in self.parameters[3:])
+        axis = f", unique axis {self.unique_axis}" if self.unique_axis != "*" else ""
+        return f"{self.lattice_type} {self.centering}, {edges} Å, {angles}°{axis}"
 
     @property
     def parameters(self) -> tuple[float, float, float, float, float, float]:

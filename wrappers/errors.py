@@ -4,12 +4,26 @@ Each message is one sentence that names the file or field, says what is wrong wi
 what to do about it. The command line prints it without a traceback.
 """
 
-__all__ = ["InputError", "ProgramError"]
+__all__ = ["InputError", "Note", "ProgramError", "UnreadableError"]
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used (exit code 2)."""
+    """Something the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class UnreadableError(InputError):
+    """Not one frame of a run can be read: nothing was measured, and no rate is known."""
+
+    exit_code = 3
 
 
 class ProgramError(RuntimeError):
-    """An outside program, such as ``indexamajig``, is missing or failed (exit code 2)."""
+    """An outside program, such as ``indexamajig``, is missing or failed."""
+
+    exit_code = 2
+
+
+class Note(UserWarning):
+    """Something that a user should know, and that stops nothing; the command line prints it."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.peaks import PeakList
+from wrappers.settings import Settings
 
 __all__ = ["Done", "Indexer", "Indexing", "Lattice", "Pattern", "counting_on", "unheard"]
 
@@ -47,6 +49,39 @@ class Pattern:
     shift_x: float = 0.0
     shift_y: float = 0.0
 
+    def digest(self, context: bytes = b"") -> bytes:
+        """Return a key of 16 bytes that equal peaks with an equal detector share.
+
+        Parameters
+        ----------
+        context : bytes
+            Whatever else an answer depends on.
+        """
+        digest = hashlib.blake2b(context, digest_size=16)
+        peaks = self.peaks
+        for values in (peaks.fs, peaks.ss, peaks.intensity):
+            digest.update(np.ascontiguousarray(values, np.float64).tobytes())
+        digest.update(np.ascontiguousarray(peaks.panel, np.int32).tobytes())
+        place = (self.photon_energy, self.camera_length, self.shift_x, self.shift_y)
+        digest.update(np.array(place, np.float64).tobytes())
+        return digest.digest()
+
+    def placed(self, settings: Settings, nominal_clen: float) -> Pattern:
+        """Return the pattern with the detector where settings put it.
+
+        Parameters
+        ----------
+        settings : Settings
+        nominal_clen : float
+            Of the run, in metres; see `Settings.clen_change`.
+        """
+        return replace(
+            self,
+            camera_length=self.camera_length + settings.clen_change(nominal_clen),
+            shift_x=self.shift_x + settings.shift_x,
+            shift_y=self.shift_y + settings.shift_y,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
@@ -71,10 +106,13 @@ class Indexing:
         Empty where nothing was found.
     failure : str
         Why there is no answer at all (the program died, ran out of time …), or "".
+    out_of_time : bool
+        Whether it is a time limit that kept the answer back.
     """
 
     lattices: tuple[Lattice, ...] = ()
     failure: str = ""
+    out_of_time: bool = False
 
     @property
     def indexed(self) -> bool:

@@ -1,9 +1,10 @@
-"""Answers of an indexer kept on disk, so that no pattern is ever indexed twice.
+"""Answers of an indexer kept in memory and on disk, so that no pattern is ever indexed twice.
 
-One SQLite file holds them. Every batch is one transaction, so a session that is killed loses
-at most the batch under way, and several processes can share the file. It uses SQLite's
-rollback journal, not its write-ahead log: that one needs memory shared by all its users, which
-the network file systems of a beamline do not have, and a transaction a batch is no burden.
+Those of this session are in memory; one SQLite file holds them for others and for later ones.
+Every batch is one transaction, so a session that is killed loses at most the batch under way, and
+several processes can share the file. It uses SQLite's rollback journal, not its write-ahead log:
+that one needs memory shared by all its users, which the network file systems of a beamline do not
+have, and a transaction a batch is no burden.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.indexing import Done, Indexer, Indexing, Lattice, Pattern, counting_on, unheard
+from wrappers.locks import has_locks
 
 __all__ = ["CachedIndexer"]
 
@@ -37,7 +40,7 @@ DELETE FROM answers WHERE id IN (
     LIMIT (SELECT CAST(1 + ? * COUNT(*) AS INTEGER) FROM answers)
 )
 """
-LOCK_SECONDS = 60.0
+LOCK_SECONDS = 10.0
 KEYS_PER_QUESTION = 500
 DROPPED_AT_ONCE = 0.25
 """Share of the answers dropped when there is no more room: the oldest ones."""
@@ -54,18 +57,13 @@ class CachedIndexer:
     Parameters
     ----------
     indexer : Indexer
-    folder : path
-        Made where it does not exist.
+    folder : path or None
+        Made where it does not exist. None keeps the answers in memory only.
     geometry : Geometry
     cell : Cell
         Those that the indexer was made for.
     max_bytes : int, optional
         Size that the file does not much exceed; an answer takes some 100 bytes.
-
-    Attributes
-    ----------
-    n_refined, n_new : int
-        Patterns asked for so far, and those that the other indexer was asked for.
 
     Raises
     ------
@@ -76,18 +74,20 @@ class CachedIndexer:
     def __init__(
         self,
         indexer: Indexer,
-        folder: str | os.PathLike[str],
+        folder: str | os.PathLike[str] | None,
         geometry: Geometry,
         cell: Cell,
         *,
         max_bytes: int = 256 << 20,
     ) -> None:
         self._indexer = indexer
-        self._path = Path(folder) / FILE
+        self._path = None if folder is None else Path(folder) / FILE
+        self._known: dict[bytes, Indexing] = {}
         self._max_bytes = max_bytes
         texts = (indexer.name, slab_geometry_text(geometry), repr(cell))
         self._context = hashlib.blake2b("\0".join(texts).encode(), digest_size=16).digest()
-        self.n_refined = self.n_new = 0
+        if self._path is None:
+            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -107,32 +107,29 @@ class CachedIndexer:
 
     def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index each pattern, or look it up; the answers come in the patterns' order."""
-        keys = [self._key(pattern) for pattern in patterns]
+        keys = [pattern.digest(self._context) for pattern in patterns]
         distinct = dict(zip(keys, patterns, strict=True))
-        answers = self._find(list(distinct))
-        new = {key: pattern for key, pattern in distinct.items() if key not in answers}
-        self.n_refined += len(patterns)
-        self.n_new += len(new)
+        self._known |= self._find([key for key in distinct if key not in self._known])
+        new = {key: pattern for key, pattern in distinct.items() if key not in self._known}
+        heard = counting_on(done, len(patterns) - len(new))
+        heard(0)
+        answers: dict[bytes, Indexing] = {}
         if new:
-            told = counting_on(done, len(patterns) - len(new))
-            found = dict(zip(new, self._indexer.index(list(new.values()), told), strict=True))
-            self._keep({key: answer for key, answer in found.items() if not answer.failure})
-            answers |= found
-        return [answers[key] for key in keys]
+            answers = dict(zip(new, self._indexer.index(list(new.values()), heard), strict=True))
+            # What failed may go better next time.
+            kept = {key: answer for key, answer in answers.items() if not answer.failure}
+            self._keep(kept)
+            self._known |= kept
+            done(len(patterns))
+        return [answers[key] if key in answers else self._known[key] for key in keys]
+
+    def forget(self) -> None:
+        """Drop the answers that are in memory, to bound it."""
+        self._known.clear()
 
     def close(self) -> None:
         """Close the other indexer; the file needs no closing."""
         self._indexer.close()
-
-    def _key(self, pattern: Pattern) -> bytes:
-        digest = hashlib.blake2b(self._context, digest_size=16)
-        peaks = pattern.peaks
-        for values in (peaks.fs, peaks.ss, peaks.intensity):
-            digest.update(np.ascontiguousarray(values, np.float64).tobytes())
-        digest.update(np.ascontiguousarray(peaks.panel, np.int32).tobytes())
-        place = (pattern.photon_energy, pattern.camera_length, pattern.shift_x, pattern.shift_y)
-        digest.update(np.array(place, np.float64).tobytes())
-        return digest.digest()
 
     def _find(self, keys: Sequence[bytes]) -> dict[bytes, Indexing]:
         found = {}
@@ -159,11 +156,20 @@ class CachedIndexer:
 
         self._with_file(write)
 
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        if has_locks(path.parent):
+            return sqlite3.connect(path, timeout=LOCK_SECONDS)
+        # SQLite takes the want of locks for somebody else's lock, and waits for its end.
+        place = quote(os.fsencode(path.absolute()))
+        return sqlite3.connect(f"file:{place}?nolock=1", uri=True)
+
     def _with_file(self, action: Callable[[sqlite3.Connection], None]) -> None:
         """Do something in one transaction, or go without where the file cannot be used."""
+        if self._path is None:
+            return
         try:
             # Opened each time: a connection cannot be taken to another process or thread.
-            with closing(sqlite3.connect(self._path, timeout=LOCK_SECONDS)) as file, file:
+            with closing(self._connect(self._path)) as file, file:
                 file.execute(SCHEMA)
                 action(file)
         except sqlite3.OperationalError:

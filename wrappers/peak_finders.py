@@ -82,6 +82,8 @@ class PeakFinderKind:
     ----------
     maker : callable or str
         Makes a finder for a geometry; a string names it as ``package.module:object``.
+    words : str
+        What it is and what it asks for, for the command line's help.
     in_crystfel : bool
         Whether CrystFEL, and the programs that follow it, find the same peaks under this name.
     needs_photon : bool
@@ -93,6 +95,7 @@ class PeakFinderKind:
     """
 
     maker: Callable[[Geometry], Any] | str
+    words: str = ""
     in_crystfel: bool = False
     needs_photon: bool = False
     usual: Callable[[float], Mapping[str, float]] = _peakfinder8_usual
@@ -149,12 +152,14 @@ def _robust_box(background: Background, photon: float) -> SearchBox:
 PEAK_FINDERS: Registry[PeakFinderKind] = Registry("peak finder")
 PEAK_FINDERS.register(
     "peakfinder8",
-    PeakFinderKind("wrappers.peakfinding.peakfinder8:PeakFinder", in_crystfel=True),
+    PeakFinderKind("wrappers.peakfinding.peakfinder8:PeakFinder", "CrystFEL's", in_crystfel=True),
 )
 PEAK_FINDERS.register(
     "robust",
     PeakFinderKind(
         "wrappers.peakfinding.robust_peaks:RobustPeakFinder",
+        "for weak patterns and bad pixels, none of CrystFEL's own; min_snr is "
+        f"{_robust_usual(1.0)['min_snr']:g} and threshold one photon unless said",
         needs_photon=True,
         usual=_robust_usual,
         box=_robust_box,

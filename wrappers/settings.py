@@ -256,6 +256,19 @@ class Settings:
         """Return the fields as a plain dictionary, in their order."""
         return dataclasses.asdict(self)
 
+    def clen_change(self, nominal_clen: float) -> float:
+        """Return by how much these settings move the detector along the beam, in metres.
+
+        A given ``clen`` is an offset from the run's nominal camera length, added to whatever each
+        frame says of itself; without one the frames are believed.
+
+        Parameters
+        ----------
+        nominal_clen : float
+            `wrappers.frames.source.FrameSource.nominal_clen`, in metres.
+        """
+        return 0.0 if self.clen is None else self.clen - nominal_clen
+
     @property
     def peak_key(self) -> tuple[str | float, ...]:
         """What decides the peaks of a masked frame: equal keys give equal peak lists."""

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from envs.evaluation import Evaluation, FrameOutcome
-from envs.evaluators.peak_searches import REMEMBERED, PeakSearches, search_key
+from envs.evaluators.found_peaks import REMEMBERED, FoundPeaks, search_key
 from wrappers.cell import Cell
-from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError
-from wrappers.frames.run import Run
-from wrappers.indexing import Done, Indexer, Indexing, Pattern, counting_on
+from wrappers.errors import ProgramError
+from wrappers.frames.source import FrameSource
+from wrappers.indexing import Indexer, Indexing, Pattern, counting_on
 from wrappers.indexing_cache import CachedIndexer
 from wrappers.lattices.decoys import make_decoy
 from wrappers.lattices.geometry_refinement import GeometryEstimate, estimate_geometry
 from wrappers.settings import Settings
-from wrappers.workers.frame_pool import FramePool, Pool
+from wrappers.workers.opening import open_pool
+from wrappers.workers.pool import Pool
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["LiveEvaluator", "background_level", "sample_frames"]
+__all__ = ["LiveEvaluator"]
 
 
 class LiveEvaluator:
@@ -39,8 +35,7 @@ class LiveEvaluator:
 
     Parameters
     ----------
-    run : Run
-    geometry : Geometry
+    run : FrameSource
     cell : Cell
     indexer : Indexer
     frames : sequence of int
@@ -66,8 +61,7 @@ class LiveEvaluator:
 
     def __init__(
         self,
-        run: Run,
-        geometry: Geometry,
+        run: FrameSource,
         cell: Cell,
         indexer: Indexer,
         frames: Sequence[int],
@@ -79,16 +73,14 @@ class LiveEvaluator:
         cluster: Client | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        self._run, self._geometry, self._cell = run, geometry, cell
+        self._run, self._geometry, self._cell = run, run.geometry, cell
         self._frames = tuple(frames)
         self._max_decoys = max_decoys
         self._progress = progress
-        self._pool = _make_pool(run, geometry, indexer, self._frames, jobs, memory, cluster)
-        self._indexer: Indexer = _PooledIndexer(indexer, self._pool)
-        if cache is not None:
-            self._indexer = CachedIndexer(self._indexer, cache, geometry, cell)
-        self._searches = PeakSearches(self._pool)
-        self._answers: dict[bytes, Indexing] = {}
+        self._pool = open_pool(run, indexer, self._frames, jobs, memory, cluster)
+        pooled = _PooledIndexer(indexer, self._pool)
+        self._indexer = CachedIndexer(pooled, cache, run.geometry, cell)
+        self._found = FoundPeaks()
 
     def __enter__(self) -> LiveEvaluator:
         return self
@@ -98,8 +90,8 @@ class LiveEvaluator:
 
     def forget(self) -> None:
         """Drop what is remembered of earlier evaluations, to bound the memory."""
-        self._searches.forget()
-        self._answers.clear()
+        self._found.forget()
+        self._indexer.forget()
 
     def close(self) -> None:
         """End the worker processes."""
@@ -116,9 +108,16 @@ class LiveEvaluator:
         Raises
         ------
         ProgramError
-            If the indexer cannot be run at all.
+            If the indexer cannot be run at all, or not one of the frames can be read.
         """
-        return self.inspect(settings, self._frames[:n_frames])[0]
+        evaluation = self.inspect(settings, self._frames[:n_frames])[0]
+        if evaluation.unreadable:
+            # A disk that has gone says nothing about the settings.
+            raise ProgramError(
+                f"none of the {evaluation.n_frames} frames can be read: "
+                f"{evaluation.outcomes[0].failure}"
+            )
+        return evaluation
 
     def evaluate_all(self, settings: Sequence[Settings]) -> Iterator[Evaluation]:
         """Yield what `evaluate` returns for each, as they are done."""
@@ -135,7 +134,7 @@ class LiveEvaluator:
         for first in range(0, len(settings), REMEMBERED):
             several = settings[first : first + REMEMBERED]
             started, cores_before = time.perf_counter(), self._pool.core_seconds()
-            self._searches.search(several, self._frames)
+            self._found.add(self._pool.search(*self._found.missing(self._frames, several)))
             spent = (
                 time.perf_counter() - started,
                 self._pool.core_seconds() - cores_before,
@@ -163,10 +162,10 @@ class LiveEvaluator:
         """
         frames = self._frames if frames is None else tuple(frames)
         started, cores_before = time.perf_counter(), self._pool.core_seconds()
-        (known,) = self._searches.search([settings], frames)
-        found = {frame: known[frame] for frame in frames}
+        self._found.add(self._pool.search(*self._found.missing(frames, [settings])))
+        found = self._found.of(frames, settings)
         patterns = {
-            frame: self._placed(pattern, settings)
+            frame: pattern.placed(settings, self._run.nominal_clen)
             for frame, pattern in found.items()
             if isinstance(pattern, Pattern)
         }
@@ -181,7 +180,7 @@ class LiveEvaluator:
         total = len(self._frames) + len(made)
         told = counting_on(lambda n: self._progress(n, total), len(frames) - len(hits))
         # The hits come first, so that they have an answer if the indexer runs out of time.
-        found_in = self._index([*hits.values(), *made], told)
+        found_in = self._indexer.index([*hits.values(), *made], told)
         answers = dict(zip(hits, found_in[: len(hits)], strict=True))
         decoys = [answer for answer in found_in[len(hits) :] if not answer.failure]
         estimate = estimate_geometry(
@@ -192,34 +191,16 @@ class LiveEvaluator:
             outcomes=tuple(_outcome(i, found[i], answers.get(i)) for i in frames),
             n_decoys=len(decoys),
             n_decoys_indexed=sum(answer.indexed for answer in decoys),
-            **self._diagnostics(estimate, settings),
+            n_cut=sum(answer.out_of_time for answer in found_in),
+            **self._diagnostics(estimate, settings, list(hits)),
             seconds=time.perf_counter() - started,
             core_seconds=self._pool.core_seconds() - cores_before,
         )
         return evaluation, patterns, answers
 
-    def _placed(self, pattern: Pattern, settings: Settings) -> Pattern:
-        nominal = self._run.nominal_clen
-        offset = 0.0 if settings.clen is None else settings.clen - nominal
-        return replace(
-            pattern,
-            camera_length=pattern.camera_length + offset,
-            shift_x=pattern.shift_x + settings.shift_x,
-            shift_y=pattern.shift_y + settings.shift_y,
-        )
-
-    def _index(self, patterns: Sequence[Pattern], done: Done) -> list[Indexing]:
-        keys = [_digest(pattern) for pattern in patterns]
-        new = {key: p for key, p in zip(keys, patterns, strict=True) if key not in self._answers}
-        told = counting_on(done, len(patterns) - len(new))
-        told(0)
-        answers = dict(zip(new, self._indexer.index(list(new.values()), told), strict=True))
-        done(len(patterns))
-        # What failed may go better next time.
-        self._answers.update({k: a for k, a in answers.items() if not a.failure})
-        return [answers[key] if key in answers else self._answers[key] for key in keys]
-
-    def _diagnostics(self, estimate: GeometryEstimate | None, settings: Settings) -> dict[str, Any]:
+    def _diagnostics(
+        self, estimate: GeometryEstimate | None, settings: Settings, hits: Sequence[int]
+    ) -> dict[str, Any]:
         if estimate is None:
             return {}
         tried = settings.clen or self._run.nominal_clen
@@ -232,6 +213,10 @@ class LiveEvaluator:
                 "shift_x": (estimate.shift_x, estimate.shift_x_se),
                 "shift_y": (estimate.shift_y, estimate.shift_y_se),
             },
+            "frame_clens": tuple(
+                (hits[place], _short(tried + change), _short(error))
+                for place, change, error in estimate.frame_changes
+            ),
         }
 
 
@@ -246,83 +231,6 @@ class _PooledIndexer:
         self.close = pool.close
 
 
-def _make_pool(
-    run: Run,
-    geometry: Geometry,
-    indexer: Indexer,
-    frames: Sequence[int],
-    jobs: int,
-    memory: int,
-    cluster: Client | None,
-) -> Pool:
-    if cluster is not None:
-        # Imported when needed: it is an extra.
-        from wrappers.workers.cluster_pool import ClusterPool
-
-        return ClusterPool(cluster, run, geometry, indexer, memory)
-    jobs = max(1, min(jobs, len(frames)))
-    if jobs > 1:
-        _compile_kernels(run, geometry, indexer, frames)
-    return FramePool(run, geometry, indexer, jobs, memory)
-
-
-def sample_frames(run: Run, n_frames: int | None, seed: int) -> tuple[list[int], list[int]]:
-    """Return a random sample of a run's frames and, as many where there are, others.
-
-    Both are in random order, so that the first frames of a sample are a sample themselves.
-
-    Parameters
-    ----------
-    run : Run
-    n_frames : int or None
-        Size of the sample; None takes every frame.
-    seed : int
-    """
-    order = np.random.default_rng(seed).permutation(len(run))
-    n = len(run) if n_frames is None else min(n_frames, len(run))
-    return order[:n].tolist(), order[n : 2 * n].tolist()
-
-
-def background_level(run: Run, frames: Sequence[int]) -> tuple[float, float]:
-    """Return the median and the 99.9th percentile of the usable pixels of some frames, in ADU.
-
-    Parameters
-    ----------
-    run : Run
-    frames : sequence of int
-        Up to five of them, evenly spread, are read.
-
-    Raises
-    ------
-    InputError
-        If none of them can be read, or all their pixels are masked.
-    """
-    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(5, len(frames))).astype(int)]
-    levels, problem = [], "all their pixels are masked"
-    for index in chosen:
-        try:
-            frame = run[index]
-        except InputError as error:
-            problem = str(error)
-            continue
-        values = frame.data[frame.mask]
-        if values.size:
-            levels.append(np.percentile(values, (50, 99.9)))
-    if not levels:
-        raise InputError(f"no frame of {run.name(chosen[0])[0]} can be used: {problem}")
-    median, bright = np.median(levels, axis=0)
-    return float(median), float(bright)
-
-
-def _compile_kernels(run: Run, geometry: Geometry, indexer: Indexer, frames: Sequence[int]) -> None:
-    """Compile once, before many processes would do so at the same time; seconds if cached."""
-    with FramePool(run, geometry, indexer, jobs=1, memory=1 << 62) as pool:
-        for _ in range(2):  # a frame is made ready when it is searched again
-            found = pool.search(frames[:1], [Settings(threshold=0)])[frames[0]]
-        if not indexer.parallel:
-            pool.index(found.patterns)
-
-
 def _outcome(frame: int, found: Pattern | str, answer: Indexing | None) -> FrameOutcome:
     if isinstance(found, str):
         return FrameOutcome(frame, 0, False, 0, found)
@@ -332,12 +240,6 @@ def _outcome(frame: int, found: Pattern | str, answer: Indexing | None) -> Frame
     return FrameOutcome(frame, n_peaks, True, len(answer.lattices), answer.failure)
 
 
-def _digest(pattern: Pattern) -> bytes:
-    """Return a key that equal peaks in an equal geometry share."""
-    digest = hashlib.blake2b(digest_size=16)
-    peaks = pattern.peaks
-    for values in (peaks.fs, peaks.ss, peaks.intensity, peaks.panel):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    place = (pattern.camera_length, pattern.photon_energy, pattern.shift_x, pattern.shift_y)
-    digest.update(np.array(place).tobytes())
-    return digest.digest()
+def _short(length: float) -> float:
+    # To nanometres: a session keeps one for every frame of every evaluation.
+    return round(length, 9)

@@ -1,6 +1,6 @@
-"""Rendered experiments, searched and indexed for real at many settings.
+"""Rendered experiments, searched and indexed for real with many parameter sets.
 
-What is recorded is what the response model is fitted to, and judged by, on experiments that the
+What is recorded is what the response model is fitted to, and tested on, with experiments that the
 fit never saw. Each experiment is rendered into a folder that is deleted afterwards; only counts
 are kept.
 """
@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluation import Evaluation
-from envs.evaluators.live import LiveEvaluator, background_level
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import make_space
-from envs.response.columns import SETTINGS
 from envs.simulation.families import Draw
 from envs.simulation.rendering import FrameTruth
 from envs.simulation.simulator import read_truth, simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
-from wrappers.frames.run import Run
+from wrappers.frames.opening import open_source
+from wrappers.frames.sampling import background_level
 from wrappers.indexing import Indexer, Indexing, Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.masks.bad_pixels import find_bad_pixels
@@ -63,7 +64,7 @@ N_SETTINGS = 64
 
 
 def plan(draw: Draw, background: tuple[float, float], seed: int) -> list[Settings]:
-    """Return the settings to measure: over the box, along threshold and clen, and bad ones.
+    """Return the parameter sets to measure: over the box, along threshold and clen, and bad ones.
 
     Parameters
     ----------
@@ -148,8 +149,8 @@ def observe_experiment(
     Returns
     -------
     dict of arrays
-        ``settings`` (S, 5) of `SETTINGS`; ``n_peaks`` and ``n_true``, those near a true spot,
-        ``state`` (`STATES`), each (S, N); ``n_decoys_indexed`` (S,);
+        ``settings`` (S, 5) of `POLICY_PARAMETERS`; ``n_peaks`` and ``n_true``, those near a true
+        spot, ``state`` (`STATES`), each (S, N); ``n_decoys_indexed`` (S,);
         ``diagnostics`` (S, 6) of `DIAGNOSTICS`;
         ``crystals`` (N,), ``level`` (N,) and ``photons`` (N,) of the brightest crystal;
         ``background`` (2,); ``masked`` (3,) shares of pixels masked at mask_hot_sigma 4, 8, 30.
@@ -157,7 +158,7 @@ def observe_experiment(
     with tempfile.TemporaryDirectory() as folder:
         paths = simulate_run(draw.experiment, Path(folder) / "run", n_frames)
         geometry, cell = Geometry.read(paths.geometry), Cell.read(paths.cell)
-        run = Run.open(paths.data, geometry)
+        run = open_source(paths.data, geometry)
         truths = read_truth(paths.truth)
         bad = find_bad_pixels(run)
         run = run.with_bad_pixels(bad)
@@ -166,14 +167,14 @@ def observe_experiment(
         if chosen is not None:
             settings = [settings[i] for i in chosen]
         evaluator = LiveEvaluator(
-            run, geometry, cell, make_indexer(geometry, cell), range(n_frames),
+            run, cell, make_indexer(geometry, cell), range(n_frames),
             max_decoys=max_decoys, memory=4 << 30,
         )  # fmt: skip
         with evaluator:
             rows = [_counts(*inspected, truths) for inspected in evaluator.inspect_all(settings)]
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return columns | {
-        "settings": np.array([[getattr(s, name) for name in SETTINGS] for s in settings]),
+        "settings": np.array([[getattr(s, name) for name in POLICY_PARAMETERS] for s in settings]),
         "crystals": np.array([len(t.reciprocal) for t in truths], np.uint8),
         "level": np.array([t.background for t in truths], np.float32),
         "photons": np.array([t.photons.max(initial=0) for t in truths], np.float32),
@@ -203,15 +204,15 @@ def _counts(
             state[frame] |= INDEXED
             if _is_right(answer, truths[frame]):
                 state[frame] |= RIGHT
-    told = evaluation.as_dict()
-    asked = evaluation.refined.get("clen", (np.nan, np.nan))
-    told |= {"refined_clen": asked[0], "refined_clen_se": asked[1]}
+    values = evaluation.as_dict()
+    refined = evaluation.refined.get("clen", (np.nan, np.nan))
+    values |= {"refined_clen": refined[0], "refined_clen_se": refined[1]}
     return {
         "n_peaks": np.array([outcome.n_peaks for outcome in evaluation.outcomes], np.uint16),
         "n_true": n_true,
         "state": state,
         "n_decoys_indexed": np.array(evaluation.n_decoys_indexed, np.uint8),
-        "diagnostics": np.array([told[name] for name in DIAGNOSTICS], np.float64),
+        "diagnostics": np.array([values[name] for name in DIAGNOSTICS], np.float64),
     }
 
 

@@ -22,7 +22,7 @@ from wrappers.settings import Settings
 
 __all__ = ["TABLES", "TableEvaluator", "record_table"]
 
-TOLD = ("explained", "residual", "scale_deviation", "seconds", "core_seconds")
+DIAGNOSTICS = ("explained", "residual", "scale_deviation", "seconds", "core_seconds")
 PER_FRAME = ("frames", "n_peaks", "hit", "n_lattices")
 REFINED = ("clen", "shift_x", "shift_y")
 VERSION = 1
@@ -87,16 +87,16 @@ def record_table(
         hit=gathered(lambda e: [outcome.hit for outcome in e.outcomes], "?"),
         n_lattices=gathered(lambda e: [outcome.n_lattices for outcome in e.outcomes], "u1"),
         decoys=gathered(lambda e: (e.n_decoys, e.n_decoys_indexed), "u2"),
-        told=gathered(lambda e: [getattr(e, name) for name in TOLD], "f8"),
+        told=gathered(lambda e: [getattr(e, name) for name in DIAGNOSTICS], "f8"),
         refined=gathered(lambda e: [e.refined.get(n, (np.nan, np.nan)) for n in REFINED], "f8"),
     )
     write_whole(Path(path), content.getvalue())
 
 
 class TableEvaluator:
-    """Evaluates settings by looking up the nearest point of a recorded grid.
+    """Evaluates parameter sets by looking up the nearest point of a recorded grid.
 
-    Nearest is judged on a logarithmic scale where all of a setting's values are above 0.
+    Nearest is meant on a logarithmic scale where all of a setting's values are above 0.
     Settings that the grid does not have make no difference.
 
     Parameters
@@ -121,7 +121,7 @@ class TableEvaluator:
     Notes
     -----
     The lattices' deviation from the reference cell is that of the recorded camera length, plus
-    the difference to the one that was asked for. On part of the frames, diagnostics and the
+    the difference to the one that is tried. On part of the frames, diagnostics and the
     share of decoys indexed are those of the whole sample.
     """
 
@@ -150,11 +150,6 @@ class TableEvaluator:
     def n_frames(self) -> int:
         """Size of the sample."""
         return len(self._arrays["frames"])
-
-    @property
-    def best_rate(self) -> float:
-        """Highest indexing rate of any recorded settings."""
-        return float((self._arrays["n_lattices"] > 0).mean(axis=-1).max())
 
     @property
     def points(self) -> list[Settings]:
@@ -190,10 +185,10 @@ class TableEvaluator:
                 strict=True,
             )
         )
-        told = dict(zip(TOLD, row["told"].tolist(), strict=True))
-        told["scale_deviation"] += self._stretch(settings, place)
+        diagnostics = dict(zip(DIAGNOSTICS, row["told"].tolist(), strict=True))
+        diagnostics["scale_deviation"] += self._stretch(settings, place)
         for name in ("seconds", "core_seconds"):
-            told[name] *= self._share * n / self.n_frames
+            diagnostics[name] *= self._share * n / self.n_frames
         n_decoys, n_accepted = (int(number) for number in row["decoys"])
         tried = min(n_decoys, sum(outcome.hit for outcome in outcomes))
         return Evaluation(
@@ -206,7 +201,7 @@ class TableEvaluator:
                 for name, (value, error) in zip(REFINED, row["refined"], strict=True)
                 if np.isfinite(value)
             },
-            **told,
+            **diagnostics,
         )
 
     def _place(self, name: str, settings: Settings) -> int:
@@ -221,7 +216,7 @@ class TableEvaluator:
         return float(getattr(self.base, name) if value is None else value)
 
     def _stretch(self, settings: Settings, place: tuple[int, ...]) -> float:
-        """Return how far the camera length asked for is from the one recorded, relative."""
+        """Return how far the camera length tried is from the one recorded, relative."""
         if "clen" not in self.grid:
             return 0.0
         recorded = self.grid["clen"][place[list(self.grid).index("clen")]]

@@ -6,12 +6,13 @@ change: touch `response_limits` and `response_kernel` after an edit.
 
 from __future__ import annotations
 
-__all__ = ["FRAME_COEFFICIENTS", "LIMIT_COEFFICIENTS", "SCALARS", "SETTINGS"]
+from envs.box import POLICY_PARAMETERS
 
-SETTINGS = ("min_snr", "threshold", "min_pix_count", "clen", "mask_hot_sigma")
+__all__ = ["FRAME_COEFFICIENTS", "LIMIT_COEFFICIENTS", "SCALARS"]
+
+MIN_SNR, THRESHOLD, MIN_PIX_COUNT, CLEN_TRIED, MASK_HOT_SIGMA = range(len(POLICY_PARAMETERS))
 """The settings that the model knows of; all others are as `envs.parameter_space.make_space`'s
 base has them."""
-MIN_SNR, THRESHOLD, MIN_PIX_COUNT, CLEN_TRIED, MASK_HOT_SIGMA = range(len(SETTINGS))
 
 SCALARS = (
     "gain", "noise", "hit_fraction", "multi_fraction", "log_photons", "photons_spread",
@@ -30,8 +31,8 @@ SCALARS = (
 PIXELS, PROFILE, SPOT_AREA = range(3)
 """Columns of `ResponseTables.ring`."""
 
-SPOTS, NOISE_PEAKS, EASE, FALSE_ACCEPT_PROPENSITY, KNOWN_LEVEL = range(5)
-"""What the random_effects of an experiment are of."""
+SPOTS, NOISE_PEAKS, INDEXABILITY, FALSE_ACCEPT_PROPENSITY, KNOWN_LEVEL = range(5)
+"""What an experiment's random effects are of."""
 
 LIMIT_COEFFICIENTS = (
     "spot_need", "need_per_pixel", "soft", "soft_per_pixel", "snr_need", "blind", "blind_false",

@@ -1,7 +1,7 @@
 """The response model's frames, compiled: what peak finding and indexing make of each.
 
 A frame is a handful of random numbers, made from the experiment's seed and the frame's own
-number, so that every settings sees the same frames. Its spots and false peaks follow from
+number, so that every parameter set sees the same frames. Its spots and false peaks follow from
 `envs.response.limits`; what the indexer and the lattices' fit make of them from coefficients.
 """
 
@@ -117,14 +117,14 @@ def _work_out(
     found = 0.0
     if own > 1:
         enough = c[at.ENOUGH] + c[at.CROWDED] * s[at.CROWDING] + c[at.MISPLACED] * s[at.SHIFT_REACH]
-        enough += c[at.ENOUGH_EFFECT] * effects[at.EASE] + c[at.DILUTION] * math.log(
+        enough += c[at.ENOUGH_EFFECT] * effects[at.INDEXABILITY] + c[at.DILUTION] * math.log(
             1 + other / own
         )
         enough += c[at.STRICT_ENOUGH] * s[at.STRICTNESS]
         found = 1 / (1 + math.exp(-c[at.STEEPNESS] * (math.log(own) - enough)))
         if s[at.STRICTNESS] > 0:
             limit = c[at.STRICT_LIMIT] + LENIENCE * (1 - s[at.STRICTNESS])
-            limit -= c[at.STRICT_EFFECT] * effects[at.EASE]
+            limit -= c[at.STRICT_EFFECT] * effects[at.INDEXABILITY]
             found /= 1 + (other / own / math.exp(limit)) ** c[at.STRICT_POWER]
         found /= 1 + (abs(error) / s[at.CLEN_TOLERANCE]) ** 8
     out[0], out[1], out[2], out[3] = n_peaks, own, other, found
@@ -169,7 +169,7 @@ def respond(
     peaks, explained, residuals = np.empty(most), np.empty(most), np.empty(most)
     for b in range(len(rows)):
         r = rows[b]
-        s, told = scalars[r], results[b]
+        s, result = scalars[r], results[b]
         error = settings[b, at.CLEN_TRIED] / s[at.CLEN] - 1
         by_accident = NEAR_A_NODE * math.exp(s[at.CROWDING])
         n_hits = n_indexed = n_decoys = n_decoys_indexed = 0
@@ -235,21 +235,21 @@ def respond(
             if f < outcomes.shape[1]:
                 outcomes[b, f, 0], outcomes[b, f, 1] = n_peaks, hit
                 outcomes[b, f, 2], outcomes[b, f, 3] = indexed, decoy
-        told[:4] = n_hits, n_indexed, n_decoys, n_decoys_indexed
-        told[4:10] = np.nan
+        result[:4] = n_hits, n_indexed, n_decoys, n_decoys_indexed
+        result[4:10] = np.nan
         if n_hits:
-            told[4] = np.median(peaks[:n_hits])
+            result[4] = np.median(peaks[:n_hits])
         if n_fitted:
             change = weighted / weights
             pull = squares_off_twice - 2 * change * squares_off + change**2 * squares
             sandwich = math.sqrt(max(pull, 0.0) * n_fitted / max(n_fitted - 1, 1)) / weights
-            told[5] = np.median(explained[:n_fitted])
-            told[6] = np.median(residuals[:n_fitted])
-            told[7] = scale / n_fitted
-            told[8] = s[at.CLEN] * (1 + change)
-            told[9] = s[at.CLEN] * max(sandwich, 1 / math.sqrt(weights))
-        told[10] = seconds
-        told[11:13] = 0
+            result[5] = np.median(explained[:n_fitted])
+            result[6] = np.median(residuals[:n_fitted])
+            result[7] = scale / n_fitted
+            result[8] = s[at.CLEN] * (1 + change)
+            result[9] = s[at.CLEN] * max(sandwich, 1 / math.sqrt(weights))
+        result[10] = seconds
+        result[11:13] = 0
         for k in range(len(nodes)):
             for blank in range(2):
                 _work_out(
@@ -258,5 +258,5 @@ def respond(
                 )  # fmt: skip
                 if out[0] >= min_peaks:
                     share = 1 - s[at.HIT_FRACTION] if blank else s[at.HIT_FRACTION]
-                    told[11] += share * out[3] / len(nodes)
-                    told[12] += share / len(nodes)
+                    result[11] += share * out[3] / len(nodes)
+                    result[12] += share / len(nodes)

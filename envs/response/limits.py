@@ -1,7 +1,7 @@
 """What peakfinder8's limits let through, compiled: spots bright enough, and noise.
 
-For each settings the limits are worked out once, in a few classes of background and in each ring
-of the detector. Pixels are Poisson draws with Gaussian read noise, as
+The limits of a parameter set are worked out once, in a few classes of background and in each
+ring of the detector. Pixels are Poisson draws with Gaussian read noise, as
 `envs.simulation.rendering` makes them; how the peak finder clips the ring's statistics is followed
 pass by pass.
 """

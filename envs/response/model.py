@@ -1,4 +1,4 @@
-"""What settings give on simulated experiments, thousands of times a second.
+"""What parameter sets give on simulated experiments, thousands of times a second.
 
 The response model is the cheapest of three fidelities (frames, recorded tables, this). Spots and
 noise are treated by the physics that the renderer uses and the limits that peakfinder8 sets;
@@ -19,8 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from scipy.stats import qmc
 
+from envs.box import POLICY_PARAMETERS
+from envs.parameter_space import ParameterSpace
 from envs.response.coefficients import Coefficients
-from envs.response.columns import FRAME_COEFFICIENTS, LIMIT_COEFFICIENTS, SETTINGS
+from envs.response.columns import FRAME_COEFFICIENTS, LIMIT_COEFFICIENTS
 from envs.response.kernel import (
     COUNTS,
     LATENTS,
@@ -34,7 +36,7 @@ from envs.response.limits import N_LEVELS, find_limits
 from envs.response.tables import BRIGHTEST, STEP, make_tables
 from envs.simulation.families import KINDS, Draw
 
-__all__ = ["SETTINGS", "Coefficients", "ResponseModel", "Responses"]
+__all__ = ["Coefficients", "ResponseModel", "Responses"]
 
 MIN_PEAKS = 10
 MOST_DECOYS = 50
@@ -80,10 +82,10 @@ class Responses:
     true_rate: Array
     true_hit_rate: Array
 
-    def worth(self, unindexed_hit_penalty: ArrayLike) -> Array:
+    def true_merit(self, unindexed_hit_penalty: ArrayLike) -> Array:
         """Return the merit on infinitely many frames (B,), where nothing is indexed by chance."""
-        vain = self.true_hit_rate - self.true_rate
-        return np.asarray(self.true_rate - np.asarray(unindexed_hit_penalty) * vain)
+        not_indexed = self.true_hit_rate - self.true_rate
+        return np.asarray(self.true_rate - np.asarray(unindexed_hit_penalty) * not_indexed)
 
 
 class ResponseModel:
@@ -99,7 +101,7 @@ class ResponseModel:
     Notes
     -----
     Frames are latent random numbers made from an experiment's seed, a realisation's number and
-    the frame's own, so every settings sees the same frames. Another realisation (`draws` of
+    the frame's own, so every parameter set sees the same frames. Another realisation (`draws` of
     `evaluate`) is another sample of the same experiment's frames.
     """
 
@@ -147,11 +149,6 @@ class ResponseModel:
         return {name: column[self._rows] for name, column in everything.items()}
 
     @property
-    def crystal_fraction(self) -> Array:
-        """Share of the frames with a crystal, hidden from any searcher, (B,)."""
-        return self._tables.column("hit_fraction")[self._rows]
-
-    @property
     def true_clen(self) -> Array:
         """Where the detector really is, hidden from any searcher, in metres, (B,)."""
         return self._tables.column("clen")[self._rows]
@@ -162,12 +159,12 @@ class ResponseModel:
         n_frames: ArrayLike | None = None,
         draws: ArrayLike = 0,
     ) -> Responses:
-        """Return what one settings for each experiment gives.
+        """Return what one parameter set for each experiment gives.
 
         Parameters
         ----------
         settings : mapping of str to array (B,)
-            By the names of `SETTINGS`, in their units; without ``mask_hot_sigma`` no mask.
+            By the names of `POLICY_PARAMETERS`, in their units; without ``mask_hot_sigma`` no mask.
         n_frames : array (B,), optional
             Frames of the sample, 100 by default.
         draws : array (B,), optional
@@ -219,17 +216,17 @@ class ResponseModel:
             results,
             outcomes,
         )
-        told: dict[str, Any] = dict(zip(OUTPUTS, results.T, strict=True))
+        found: dict[str, Any] = dict(zip(OUTPUTS, results.T, strict=True))
         for name in OUTPUTS:
             if name.startswith("n_"):
-                told[name] = told[name].astype(np.int64)
-        return Responses(n_frames=frames, **told), outcomes
+                found[name] = found[name].astype(np.int64)
+        return Responses(n_frames=frames, **found), outcomes
 
     def _limits(self, settings: Mapping[str, ArrayLike]) -> tuple[Array, tuple[Array, ...]]:
         """Return the settings (B, 5) and what they let through."""
         n, tables = len(self), self._tables
         columns = np.stack(
-            [np.broadcast_to(settings.get(name, 0.0), n) for name in SETTINGS], axis=1
+            [np.broadcast_to(settings.get(name, 0.0), n) for name in POLICY_PARAMETERS], axis=1
         ).astype(float)
         shape = (n, N_LEVELS, tables.ring.shape[1])
         low, high, seen = (np.empty(shape) for _ in range(3))
@@ -259,40 +256,42 @@ class ResponseModel:
         n_frames = np.full(len(self), latents.shape[1])
         return self._evaluate(settings, n_frames, 0, 0, 0, latents, most_decoys)[0]
 
-    def best(self, mask_hot_sigma: float = 8.0) -> tuple[Array, dict[str, Array]]:
-        """Return the highest true rate (B,) of any settings in the box, and the settings.
+    def best(
+        self, spaces: Sequence[ParameterSpace], mask_hot_sigma: float = 8.0
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return the highest true rate (B,) of any parameter set in the boxes, and that set.
 
         A grid over min_snr, threshold and min_pix_count at the true camera length, with such a
         mask of bad pixels (0 for none), refined twice around its best point.
         """
-        n, known = len(self), self.known
-        low = np.log(np.maximum(np.maximum(known["median"], known["bright"] / 20), 1e-3))
-        high = np.log(np.maximum(30 * known["bright"], 10 * np.exp(low)))
+        n = len(self)
+        snr, threshold, count = (
+            np.array([(space[name].low, space[name].high) for space in spaces]).T
+            for name in ("min_snr", "threshold", "min_pix_count")
+        )
+        threshold = np.log(threshold)
+
+        def values(unit: Array, pixels: Array) -> dict[str, Array]:
+            return {
+                "min_snr": snr[0] + unit[:, 0] * (snr[1] - snr[0]),
+                "threshold": np.exp(threshold[0] + unit[:, 1] * (threshold[1] - threshold[0])),
+                "min_pix_count": pixels,
+                "clen": self.true_clen,
+                "mask_hot_sigma": np.full(n, mask_hot_sigma),
+            }
+
         best = np.full(n, -1.0)
         place = np.zeros((n, 3))
         for width, offsets in _SEARCH:
             centre = place.copy() if width < 1 else np.tile([0.5, 0.5, 2.5], (n, 1))
             for offset in offsets:
                 unit = np.clip(centre[:, :2] + offset[:2], 0, 1)
-                pixels = np.clip(np.rint(centre[:, 2] + offset[2]), 1, 4)
-                settings = {
-                    "min_snr": 3 + 6 * unit[:, 0],
-                    "threshold": np.exp(low + unit[:, 1] * (high - low)),
-                    "min_pix_count": pixels,
-                    "clen": self.true_clen,
-                    "mask_hot_sigma": np.full(n, mask_hot_sigma),
-                }
-                rate = self._evaluate(settings, 0, 0, N_NODES, 0)[0].true_rate
+                pixels = np.clip(np.rint(centre[:, 2] + offset[2]), *count)
+                rate = self._evaluate(values(unit, pixels), 0, 0, N_NODES, 0)[0].true_rate
                 better = rate > best
                 best = np.where(better, rate, best)
                 place[better] = np.column_stack([unit, pixels])[better]
-        return best, {
-            "min_snr": 3 + 6 * place[:, 0],
-            "threshold": np.exp(low + place[:, 1] * (high - low)),
-            "min_pix_count": place[:, 2],
-            "clen": self.true_clen,
-            "mask_hot_sigma": np.full(n, mask_hot_sigma),
-        }
+        return best, values(place[:, :2], place[:, 2])
 
 
 def _arrays(coefficients: Coefficients) -> tuple[Array, Array]:

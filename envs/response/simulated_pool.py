@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluators.response import ResponseEvaluator
-from envs.observation import POLICY_PARAMETERS
 from envs.parameter_space import ParameterSpace, make_space
 from envs.response.model import ResponseModel
 from envs.simulation.families import draw_experiments
 from wrappers.settings import Settings
 
-__all__ = ["SimulatedPool"]
+__all__ = ["SimulatedPool", "spaces_of"]
 
 Floats = NDArray[np.float64]
 
@@ -29,17 +30,34 @@ class SimulatedPool:
     model : ResponseModel
     spaces : sequence of ParameterSpace
         One an experiment, with every one of `POLICY_PARAMETERS` tuned.
-    reachable : float array (P,)
-        The highest true rate that settings in the space give without a mask for bad pixels,
-        which sessions do not tune unless told to.
-    optimum : float array (P, d)
-        Such settings, in the order of `POLICY_PARAMETERS`.
+    known_best : (float array (P,), float array (P, d)), optional
+        `reachable` and `optimum`, if they are known from before; working them out takes most of
+        the time of a pool.
     """
 
     model: ResponseModel
     spaces: Sequence[ParameterSpace]
-    reachable: Floats
-    optimum: Floats
+    known_best: tuple[Floats, Floats] | None = None
+
+    @cached_property
+    def _best(self) -> tuple[Floats, Floats]:
+        if self.known_best is not None:
+            return self.known_best
+        reachable, settings = self.model.best(self.spaces, mask_hot_sigma=0)
+        return reachable, np.stack([settings[name] for name in POLICY_PARAMETERS], axis=1)
+
+    @property
+    def reachable(self) -> Floats:
+        """The highest true rate (P,) that parameter sets in the space give without a mask.
+
+        Sessions do not tune a mask for bad pixels unless told to.
+        """
+        return self._best[0]
+
+    @property
+    def optimum(self) -> Floats:
+        """The parameter sets (P, d) that give it, in the order of `POLICY_PARAMETERS`."""
+        return self._best[1]
 
     def __len__(self) -> int:
         return len(self.spaces)
@@ -48,36 +66,16 @@ class SimulatedPool:
     def draw(
         cls, family: str, n: int, seed: int, known_best: tuple[Floats, Floats] | None = None
     ) -> SimulatedPool:
-        """Draw n experiments of a family (see `envs.simulation.families`).
-
-        Working out `reachable` and `optimum` takes most of the time; they may be known from
-        before.
-        """
+        """Draw n experiments of a family (see `envs.simulation.families`)."""
         model = ResponseModel(draw_experiments(family, n, seed))
-        known = {name: column.tolist() for name, column in model.known.items()}
-        spaces = [
-            make_space(
-                POLICY_PARAMETERS,
-                background=(known["median"][i], known["bright"][i]),
-                camera_length=known["clen0"][i],
-                pixel_size=known["pixel_size"][i],
-                largest_radius=known["radius"][i],
-                photon_energy=known["photon_energy"][i],
-            )
-            for i in range(n)
-        ]
-        if known_best is None:
-            reachable, settings = model.best(mask_hot_sigma=0)
-            known_best = reachable, np.stack([settings[n] for n in POLICY_PARAMETERS], axis=1)
-        return cls(model, spaces, *known_best)
+        return cls(model, spaces_of(model), known_best)
 
     def take(self, rows: NDArray[np.int64]) -> SimulatedPool:
         """Return a pool of some of the experiments."""
         return SimulatedPool(
             self.model.take(rows),
             [self.spaces[row] for row in rows],
-            self.reachable[rows],
-            self.optimum[rows],
+            (self.reachable[rows], self.optimum[rows]),
         )
 
     def reaching(self, least: float) -> SimulatedPool:
@@ -94,7 +92,7 @@ class SimulatedPool:
         return ResponseEvaluator(self.model.take([row]), n_frames=n_frames, draw=draw)
 
     def truth(self, row: int, tried: Sequence[Settings]) -> tuple[Floats, Floats]:
-        """Return the true rates of settings, and the relative errors of their camera lengths."""
+        """Return the true rates of parameter sets, and their camera lengths' relative errors."""
         model = self.model.take(np.full(len(tried), row))
         clen = np.array([np.nan if one.clen is None else one.clen for one in tried])
         values = {
@@ -103,3 +101,19 @@ class SimulatedPool:
         }
         rates = model.evaluate(values | {"clen": clen}, n_frames=0).true_rate
         return rates, clen / model.true_clen - 1
+
+
+def spaces_of(model: ResponseModel) -> list[ParameterSpace]:
+    """Return the space of each experiment, made of what is known of it."""
+    known = {name: column.tolist() for name, column in model.known.items()}
+    return [
+        make_space(
+            POLICY_PARAMETERS,
+            background=(known["median"][i], known["bright"][i]),
+            camera_length=known["clen0"][i],
+            pixel_size=known["pixel_size"][i],
+            largest_radius=known["radius"][i],
+            photon_energy=known["photon_energy"][i],
+        )
+        for i in range(len(model))
+    ]

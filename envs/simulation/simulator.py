@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from envs.simulation.experiment import Experiment, demo_experiment
 from envs.simulation.rendering import FrameTruth, render_frame, static_mask
 from wrappers.errors import InputError
+from wrappers.files import cannot_write, unfinished_folder
+from wrappers.frames.disk import Disk
 
 __all__ = [
     "Experiment",
@@ -119,18 +121,19 @@ def simulate_run(
     if final.exists() and not (final.is_dir() and not any(final.iterdir())):
         raise InputError(f"{final} exists already and is not an empty folder: name another one")
     layout = _LAYOUTS[format]
-    partial = final.with_name(f".{final.name}.{os.getpid()}.part")
+    partial = None
     try:
-        partial.mkdir(parents=True)
+        partial = unfinished_folder(final)
         _write_frames(experiment, partial, layout, n_frames, progress)
         _write_mask(experiment, partial, layout)
         (partial / "run.geom").write_text(_geometry_text(experiment, layout), encoding="utf-8")
         experiment.crystals.cell.write(partial / "run.cell")
         partial.replace(final)
     except OSError as error:
-        raise InputError(f"{final} cannot be written ({error}): choose another place") from error
+        raise cannot_write(final, error) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
     return RunPaths(
         data=final / layout.data_file,
         geometry=final / "run.geom",
@@ -150,8 +153,10 @@ def _write_frames(
     """Write the data file and the truth side by side."""
     detector = experiment.detector
     with (
-        h5py.File(folder / layout.data_file, "w") as run,
-        h5py.File(folder / "truth.h5", "w") as truth,
+        Disk(folder / layout.data_file, "w+") as run_disk,
+        Disk(folder / "truth.h5", "w+") as truth_disk,
+        h5py.File(run_disk, "w") as run,
+        h5py.File(truth_disk, "w") as truth,
     ):
         frames = run.create_dataset(
             layout.data,
@@ -169,15 +174,22 @@ def _write_frames(
             frames[index], frame_truth = render_frame(experiment, index)
             energies[index] = frame_truth.photon_energy
             writer.add(index, frame_truth)
+            run_disk.check()
+            truth_disk.check()
             if progress is not None:
                 progress(index + 1, n_frames)
+    run_disk.check()
+    truth_disk.check()
 
 
 def _write_mask(experiment: Experiment, folder: Path, layout: _Layout) -> None:
     """Write the mask, 0 for usable and 1 for bad, into a file of its own or the data file."""
     bad = (~static_mask(experiment)).astype(np.uint8)
-    with h5py.File(folder / layout.mask_file, "a") as file:
-        file.create_dataset(layout.mask, data=bad, compression="gzip")
+    path = folder / layout.mask_file
+    with Disk(path, "r+" if path.exists() else "w+") as disk:
+        with h5py.File(disk, "a") as file:
+            file.create_dataset(layout.mask, data=bad, compression="gzip")
+        disk.check()
 
 
 class _TruthWriter:

@@ -1,9 +1,15 @@
+import subprocess
+import sys
+
+import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3 import PPO
+from gymnasium.vector import AutoresetMode
 
-from envs.batched_env import LEAST_REACHABLE, BatchedTuningEnv, EpisodeKinds
-from envs.observation import POLICY_PARAMETERS
+from envs import ENV_ID
+from envs.batched_env import LEAST_REACHABLE, BatchedTuningEnv
+from envs.box import POLICY_PARAMETERS
+from envs.episodes import EpisodeKinds
 from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
 from envs.tuning_env import TuningEnv
@@ -17,7 +23,7 @@ def pool() -> SimulatedPool:
 
 
 def make(pool, **options) -> BatchedTuningEnv:
-    options = {"n_envs": 6, "seed": 3} | options
+    options = {"num_envs": 6} | options
     return BatchedTuningEnv(pool, **options)
 
 
@@ -26,11 +32,12 @@ def actions(seed: int, n: int = 6) -> np.ndarray:
 
 
 @pytest.mark.parametrize("reward", ["delta", "gain", "rate", "incumbent"])
+@pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("tuned", [DEFAULT_TUNED, ALL, ("threshold",)])
-def test_agrees_with_the_single_environment_step_for_step(pool, reward, tuned):
-    kinds = EpisodeKinds.only(7, 60, tuned, price=0.3)
-    batched = make(pool, kinds=kinds, reward=reward, price_of_a_second=0.5)
-    seen = batched.reset()
+def test_agrees_with_the_single_environment_step_for_step(pool, reward, tuned, relative):
+    kinds = EpisodeKinds.only(7, 60, tuned, penalty=0.3)
+    batched = make(pool, kinds=kinds, reward=reward, price_of_a_second=0.5, relative=relative)
+    seen, _ = batched.reset(seed=3)
     episodes = batched.episodes()
     singles = [
         TuningEnv(
@@ -46,24 +53,25 @@ def test_agrees_with_the_single_environment_step_for_step(pool, reward, tuned):
     np.testing.assert_array_equal(seen, [env.reset()[0] for env in singles])
     for number in range(7):
         chosen = actions(number)
-        batched.step_async(chosen)
-        seen, rewards, over, infos = batched.step_wait()
+        seen, rewards, over, truncated, info = batched.step(chosen)
+        assert not truncated.any()
         for i, env in enumerate(singles):
-            observation, reward_alone, terminated, _, _ = env.step(chosen[i])
-            batch_sees = infos[i]["terminal_observation"] if over[i] else seen[i]
+            observation, reward_alone, terminated, _, alone = env.step(chosen[i])
+            batch_sees = info["final_obs"][i] if over[i] else seen[i]
             np.testing.assert_allclose(batch_sees, observation, atol=2e-6)
-            scale = max(pool.reachable[episodes[i].experiment], LEAST_REACHABLE)
+            scale = max(pool.reachable[episodes[i].experiment], LEAST_REACHABLE) if relative else 1
             assert reward_alone == pytest.approx(rewards[i] * scale, abs=1e-5)
             assert terminated == over[i] == (number == 6)
+            if terminated:
+                assert info["final_info"]["evaluations"][i] == alone["evaluations"] == 7
 
 
 def test_equal_seeds_give_equal_episodes(pool):
     def path(seed):
-        env = make(pool, seed=seed)
-        steps = [env.reset()]
+        env = make(pool)
+        steps = [env.reset(seed=seed)[0]]
         for number in range(30):
-            env.step_async(actions(number))
-            steps.append(env.step_wait()[0])
+            steps.append(env.step(actions(number))[0])
         return np.stack(steps)
 
     np.testing.assert_array_equal(path(1), path(1))
@@ -71,7 +79,8 @@ def test_equal_seeds_give_equal_episodes(pool):
 
 
 def test_budgets_and_tuned_parameters_vary(pool):
-    env = make(pool, n_envs=200)
+    env = make(pool, num_envs=200)
+    env.reset(seed=3)
     episodes = env.episodes()
     budgets = {episode.budget for episode in episodes}
     assert min(budgets) == 5
@@ -82,28 +91,61 @@ def test_budgets_and_tuned_parameters_vary(pool):
 
 def test_what_is_not_tuned_stays_at_the_base(pool):
     env = make(pool, kinds=EpisodeKinds.only(5, 50, ("min_snr",)))
-    first = env.reset()
-    env.step_async(actions(0))
-    second = env.step_wait()[0]
+    first, _ = env.reset(seed=3)
+    second = env.step(actions(0))[0]
     other = actions(0)
     other[:, 1:] = -other[:, 1:]
-    again = make(pool, kinds=EpisodeKinds.only(5, 50, ("min_snr",)))
-    np.testing.assert_array_equal(first, again.reset())
-    again.step_async(other)
-    np.testing.assert_array_equal(second, again.step_wait()[0])
+    np.testing.assert_array_equal(first, env.reset(seed=3)[0])
+    np.testing.assert_array_equal(second, env.step(other)[0])
 
 
 def test_observations_stay_within_their_space(pool):
-    env = make(pool, n_envs=40)
-    env.reset()
+    env = make(pool, num_envs=40)
+    env.reset(seed=3)
     for number in range(60):
-        env.step_async(3 * actions(number, 40))
-        observation, reward, _, _ = env.step_wait()
-        assert np.isfinite(observation).all()
-        assert (abs(observation) <= 1).all()
+        observation, reward, *_ = env.step(3 * actions(number, 40))
+        assert env.observation_space.contains(observation)
         assert np.isfinite(reward).all()
 
 
-def test_stable_baselines_can_train_on_it(pool):
-    env = make(pool)
-    PPO("MlpPolicy", env, n_steps=8, batch_size=16, n_epochs=1, device="cpu").learn(96)
+def test_what_is_over_begins_anew_in_the_same_step(pool):
+    env = make(pool, kinds=EpisodeKinds.only(2, 50))
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    first, _ = env.reset(seed=3)
+    env.step(actions(0))
+    observation, _, over, _, info = env.step(actions(1))
+    assert over.all()
+    assert info["_final_obs"].all()
+    assert (observation[:, 0] == 1).all()  # the whole budget is left
+    assert all(last[0] == 0 for last in info["final_obs"])
+    assert not np.array_equal(first, observation)
+
+
+def test_nothing_is_done_before_the_first_reset(pool):
+    with pytest.raises(gym.error.ResetNeeded):
+        make(pool).step(actions(0))
+
+
+def test_gymnasium_makes_it_by_its_id():
+    options = {"budget": 3, "n_frames": 50, "reward": "incumbent", "n_experiments": 4}
+    env = gym.make_vec(ENV_ID, num_envs=5, **options)
+    assert isinstance(env.unwrapped, BatchedTuningEnv)
+    env = gym.wrappers.vector.RecordEpisodeStatistics(env)
+    env.reset(seed=1)
+    for number in range(3):
+        *_, over, _, info = env.step(actions(number, 5))
+    assert over.all()
+    assert (info["episode"]["l"] == 3).all()
+
+
+def test_neither_stable_baselines_nor_pytorch_is_needed():
+    code = """
+import sys, pkgutil, importlib, gymnasium, envs
+for module in pkgutil.walk_packages(envs.__path__, "envs."):
+    importlib.import_module(module.name)
+for env in (gymnasium.make(envs.ENV_ID), gymnasium.make_vec(envs.ENV_ID, 2, n_experiments=3)):
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+assert not {"stable_baselines3", "torch"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -43,7 +43,7 @@ def known(tmp_path_factory) -> tuple[Run, Cell]:
 def test_peaks_are_those_of_masked_frames(known, jobs, memory):
     run, _ = known
     finder, mask = PeakFinder(run.geometry), SettingsMask(run.geometry, run.bad_pixels)
-    with FramePool(run, run.geometry, None, jobs, memory) as pool:
+    with FramePool(run, None, jobs, memory) as pool:
         for settings in MASKED:
             found = pool.search(range(4), [settings])
             for index, peaks in found.items():
@@ -66,7 +66,7 @@ class Nothing:
 
 def test_an_evaluator_tells_masks_apart(known):
     run, cell = known
-    with LiveEvaluator(run, run.geometry, cell, Nothing(), range(4), max_decoys=0) as evaluator:
+    with LiveEvaluator(run, cell, Nothing(), range(4), max_decoys=0) as evaluator:
         counts = [
             sum(outcome.n_peaks for outcome in evaluator.evaluate(settings).outcomes)
             for settings in MASKED

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from envs import ENV_ID
+from envs.box import POLICY_PARAMETERS
 from envs.evaluation import Evaluation
-from envs.observation import FEATURES, POLICY_PARAMETERS, layout
-from envs.tuning_env import ENV_ID, TuningEnv
+from envs.observation import FEATURES, layout
+from envs.tuning_env import TuningEnv
 
 CLEN = POLICY_PARAMETERS.index("clen")
 
@@ -43,6 +45,61 @@ def test_passes_gymnasiums_own_checks_without_a_warning(landscape, space):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env.unwrapped)
+
+
+def test_by_its_id_alone_it_passes_gymnasiums_checks_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make(ENV_ID).unwrapped)
+
+
+def test_by_its_id_alone_equal_seeds_tune_equal_experiments():
+    one, other = gym.make(ENV_ID, budget=4), gym.make(ENV_ID, budget=4)
+    for (a, reward_a, info_a), (b, reward_b, info_b) in zip(
+        rollout(one), rollout(other), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+        assert reward_a == reward_b
+        assert info_a == info_b
+    facts = layout()["facts"]
+    seen = {tuple(one.reset(seed=seed)[0][facts]) for seed in range(5)}
+    seen |= {tuple(one.reset()[0][facts]) for _ in range(5)}
+    assert len(seen) == 10
+    assert 0 <= one.step(one.action_space.sample())[4]["true_rate"] <= 1
+
+
+def test_a_run_is_tuned_like_any_evaluator(shared_data):
+    files = {
+        "run": shared_data / "simulated/jf1m_lyso_60.h5",
+        "geometry": shared_data / "simulated/jf1m.geom",
+        "cell": shared_data / "simulated/lyso.cell",
+    }
+    env = gym.make(ENV_ID, **files, budget=2, n_frames=12)
+    steps = rollout(env)
+    assert [info["evaluations"] for _, _, info in steps] == [0, 1, 2]
+    assert steps[-1][2]["n_frames"] == 12
+    env.close()
+
+
+@pytest.mark.parametrize("given", [{"evaluator": None}, {"space": None}, {"run": "run.h5"}])
+def test_half_of_a_task_is_refused(landscape, space, given):
+    known = {"evaluator": landscape, "space": space} if "run" not in given else {}
+    with pytest.raises(ValueError, match="give an evaluator with its space"):
+        TuningEnv(**known | given)
+
+
+def test_the_docstring_has_the_observations_places():
+    table = TuningEnv.__doc__.split("## Observation space")[1].split("The 18 numbers")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.count("|") == 5]
+    spans = [row.split("-") for row in rows if row[:1].isdigit()]
+    starts, ends = [int(span[0]) for span in spans], [int(span[-1]) + 1 for span in spans]
+    assert starts == [0, *ends[:-1]]
+    parts = list(layout().values())
+    assert ends[-1] == parts[-1].stop == TuningEnv().observation_space.shape[0]
+    assert {part.start for part in parts if part.start <= layout()["evaluation 1"].start} <= {
+        *starts
+    }
+    assert layout()["facts"].start in starts
 
 
 def test_equal_actions_give_equal_episodes(env):

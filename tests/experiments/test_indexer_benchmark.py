@@ -12,11 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from experiments import indexer_benchmark
-from experiments.false_lattices import count_peaks, evaluate, find_all
-from experiments.other_indexers import METHODS, PYTHON, find_programs
-from experiments.real_peak_lists import RecordedList, read_lists
-from experiments.simulated_stills import (
+from envs.simulation.stills import (
     WAVENUMBER,
     is_same_lattice,
     simulate_blank,
@@ -24,6 +20,10 @@ from experiments.simulated_stills import (
     turn_along_arcs,
     turn_around,
 )
+from experiments import indexer_benchmark
+from experiments.false_lattices import count_peaks, evaluate, find_all
+from experiments.other_indexers import METHODS, PYTHON, find_programs
+from experiments.real_peak_lists import RecordedList, read_lists
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import VARIABLE
 from wrappers.errors import InputError

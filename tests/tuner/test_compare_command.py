@@ -12,9 +12,8 @@ from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from tuner.agent.policy import SHIPPED, Policy
 from tuner.agent.warm_start import WarmStart
 from tuner.comparison.benchmark import Benchmark, Family, fingerprint
-from tuner.comparison.methods import Kit
 from tuner.comparison.runs import compare_run
-from tuner.indexers import IndexerChoice
+from wrappers.indexers import IndexerChoice
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def small_benchmark(monkeypatch) -> None:
 def run_arguments(paths: RunPaths, *extra: object) -> list[object]:
     return [
         *("compare", paths.data, "-g", paths.geometry, "-p", paths.cell),
-        *("--indexer", "fast", "-j", 1, "--methods", "agent,static,defaults"),
+        *("--indexer", "fast", "-j", 1, "--methods", "ppo,static,defaults"),
         *("--evaluations", 3, *extra),
     ]
 
@@ -44,12 +43,12 @@ def run_arguments(paths: RunPaths, *extra: object) -> list[object]:
 def test_the_benchmark_gives_the_json_of_the_contract_and_writes_all(
     cli, small_benchmark, tmp_path
 ):
-    code, out, _ = cli("compare", "--methods", "agent,warm_gp,random", "--json", "-j", 1, "-o", "c")
+    code, out, _ = cli("compare", "--methods", "ppo,warm-gp,random", "--json", "-j", 1, "-o", "c")
     assert code == 0
     found = json.loads(out)["families"]["test"]
     assert found["n_tasks"] == found["n_seeds"] == 2
-    assert 0 <= found["agent"]["regret_5"] <= 1
-    assert len(found["warm_gp_minus_agent_6_ci95"]) == 2
+    assert 0 <= found["ppo"]["regret_5"] <= 1
+    assert len(found["warm-gp_minus_ppo_6_ci95"]) == 2
     assert {path.name for path in (tmp_path / "c").iterdir()} == {
         *("asked.json", "comparison.json", "comparison.md", "results.npz"),
         *("anytime.png", "profile.png", "paired.png", "forest.png"),
@@ -85,7 +84,7 @@ def test_a_run_is_stopped_resumed_and_measured_once(cli, simulated, tmp_path, mo
     code, out, _ = cli(*run_arguments(simulated, "-o", "whole", "--json"))
     whole = json.loads(out)["families"]["run"]
     assert len(before) + len(measured_after) == len(measured) - len(measured_after)
-    for method in ("agent", "static", "defaults"):
+    for method in ("ppo", "static", "defaults"):
         found[method].pop("suggestion_seconds"), whole[method].pop("suggestion_seconds")
     assert found == whole
     assert found["n_scoring_frames"] == 12
@@ -100,7 +99,7 @@ def test_within_an_evaluation_the_frames_are_told(simulated):
     told = []
     compare_run(
         simulated.data, simulated.geometry, simulated.cell, IndexerChoice("fast"),
-        Kit(Policy.load(), WarmStart.load()), ["static"], budget=1, splits=1,
+        Policy.load(), ["static"], budget=1, splits=1,
         on_frames=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert len(told) > 1
@@ -140,7 +139,7 @@ def test_every_mistake_is_told_in_a_sentence_before_any_work(cli, simulated, tmp
     assert "needs its cell (-p) to be compared on" in complaint(data, "-g", geometry)
     assert "geometry file nofile" in complaint(data, "-g", "nofile", "-p", cell)
     assert "cell file nofile" in complaint(data, "-g", geometry, "-p", "nofile")
-    assert "choose from agent, agent_only" in complaint("--methods", "magic")
+    assert "choose one of ppo, ppo-only" in complaint("--methods", "magic")
     assert "--families has 'magic'" in complaint("--families", "magic")
     assert "--evaluations is for a run" in complaint("--evaluations", 5)
     assert "--full is for the benchmark" in complaint(*good, "--full")

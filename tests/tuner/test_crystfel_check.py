@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from envs.evaluation import Evaluation
 from tuner.crystfel_check import check_own_search
-from tuner.indexers import IndexerChoice
+from wrappers.indexers import IndexerChoice
 from wrappers.settings import Settings
 
 

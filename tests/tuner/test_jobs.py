@@ -11,11 +11,11 @@ import pytest
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import RunPaths, simulate_run
 from tuner.cluster import connect
-from tuner.indexers import IndexerChoice
 from tuner.recommendation import Recommendation
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
 from tuner.tuning import Request, tune
+from wrappers.indexers import IndexerChoice
 
 pytestmark = pytest.mark.slow
 

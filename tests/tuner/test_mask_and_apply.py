@@ -85,7 +85,7 @@ def test_mask_refuses_what_cannot_work(cli, simulated):
         "mask", simulated.data, "-g", simulated.geometry, "-o", "m.h5",
         *("--geometry-out", simulated.geometry),
     )  # fmt: skip
-    assert code == 2 and "is the geometry itself" in err
+    assert code == 2 and "is read by this command" in err
     code, _, err = cli("mask", simulated.data, "-g", simulated.geometry, "-o", "no/m.h5")
     assert code == 2 and "its directory does not exist" in err
 
@@ -127,7 +127,10 @@ def test_apply(cli, simulated, recommended):
     assert sample["n_frames"] == FRAMES
     assert sample["n_kept"] > 0
     assert sample["n_kept"] + sample["n_lost"] <= FRAMES
-    code, out, _ = cli("apply", recommended, simulated.data, "-o", "hits.cxi", "--virtual", "-j", 1)
+    again = ("apply", recommended, simulated.data, "-o", "hits.cxi", "--virtual", "-j", 1)
+    code, _, err = cli(*again)
+    assert code == 2 and "exists already" in err and "--force" in err
+    code, out, _ = cli(*again, "--force")
     assert code == 0
     assert f"{sample['n_kept']} kept, {sample['n_lost']} lost" in out
     code, out, _ = cli(
@@ -212,8 +215,8 @@ def test_a_session_that_tunes_the_mask(cli, simulated, tmp_path):
     assert result["provenance"]["bad_pixels"] == str(tmp_path / "session" / "bad_pixels.h5")
     assert Path("session/bad_pixels.h5").read_bytes() == before
     code, out, _ = cli("export", "session", "--to", "crystfel", "-o", "index.sh")
-    assert code == 0 and "index.mask.h5" in out
-    exported = Run.open(simulated.data, Geometry.read("index.geom"))
+    assert code == 0 and "index.sh.mask.h5" in out
+    exported = Run.open(simulated.data, Geometry.read("index.sh.geom"))
     plain = Run.open(simulated.data, Geometry.read(simulated.geometry))
     assert 10 < plain[0].mask.sum() - exported[0].mask.sum() < 1000
     code, out, _ = cli("apply", "session", simulated.data, "-o", "h.cxi", "--sample", 0, "--json")

@@ -14,15 +14,18 @@ import pytest
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.cli import main
-from tuner.indexers import IndexerChoice
 from tuner.recommendation import Recommendation, read_recommendation, recommend
 from tuner.report import write_report
 from tuner.report.findings import find
 from tuner.report.frames import choose_frames, compare_frames
 from tuner.report.model import Axis, Response, importance
+from tuner.session.choice import with_best
+from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from tuner.tuning import Request, tune
+from wrappers.indexers import IndexerChoice
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
 
@@ -41,11 +44,16 @@ def session(tmp_path_factory) -> Path:
 @pytest.fixture
 def known(tmp_path, landscape, space):
     """A longer session whose run was made up."""
-    store = SessionStore.create(tmp_path / "known", {"data": "run.h5", "tuned": list(space.names)})
+    store = SessionStore.create(tmp_path / "known", SessionConfig(data="run.h5", tuned=space.names))
     outcome = run_session(store, landscape, space, searcher="random", seed=1, budget=Budget(20))
     assert outcome is not None
     provenance = {"tuned": list(space.names), "geometry_clen": 0.0784}
     return store, recommend(outcome.best, outcome.baseline, provenance)
+
+
+def add(store: SessionStore, stage: str, measured: Evaluation, reason: str = "") -> None:
+    trial = Trial(len(store.trials), stage, measured, reason)
+    store.add(with_best([*store.trials, trial], store.config.tuned)[-1])
 
 
 def report(store: SessionStore, recommendation: Recommendation | None) -> str:
@@ -78,9 +86,9 @@ def test_predicted_reflections_are_where_the_peaks_are(session):
     store, recommendation = SessionStore.open(session), read_recommendation(session)
     found = find(store, recommendation)
     assert found.best is not None and found.baseline is not None
-    comparisons, note = compare_frames(store, found.best, found.baseline)
-    gained = next(each for each in comparisons if each.kind == "gained")
-    assert note == ""
+    gallery = compare_frames(store, found.best, found.baseline)
+    gained = next(each for each in gallery.comparisons if each.kind == "gained")
+    assert gallery.note == ""
     assert gained.recommended.outcome.indexed and not gained.default.outcome.indexed
     assert len(gained.recommended.peaks) == gained.recommended.outcome.n_peaks
     apart = gained.recommended.peaks[:, None] - gained.recommended.predicted[None]
@@ -99,9 +107,9 @@ def test_frames_are_left_out_with_a_sentence_where_the_run_is_gone(known):
 
 def test_frames_are_left_out_where_the_run_has_changed(session, tmp_path):
     store = SessionStore.open(session)
-    other = SessionStore(session, {**store.config, "data_sha256": "sha256:0"}, store.trials)
+    other = SessionStore(session, replace(store.config, data_sha256="sha256:0"), store.trials)
     best = store.trials[-1].evaluation
-    assert "no longer what the session was run with" in compare_frames(other, best, best)[1]
+    assert "no longer what the session was run with" in compare_frames(other, best, best).note
 
 
 def test_typical_frames_are_chosen():
@@ -124,22 +132,22 @@ def test_typical_frames_are_chosen():
 
 
 def test_a_session_that_indexed_nothing_says_so(tmp_path):
-    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr"]})
-    store.add("baseline", evaluation(CRYSTFEL_DEFAULTS, [False] * 5))
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data="run.h5", tuned=("min_snr",)))
+    add(store, "baseline", evaluation(CRYSTFEL_DEFAULTS, [False] * 5))
     assert "No settings have indexed any frame." in report(store, None)
 
 
 def test_failed_trials_unknown_numbers_and_odd_names_do_no_harm(tmp_path):
     name = "<script>alert(1)</script>.h5"
-    store = SessionStore.create(tmp_path / "s", {"data": name, "tuned": ["min_snr", "clen"]})
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data=name, tuned=("min_snr", "clen")))
     settings = CRYSTFEL_DEFAULTS
     baseline = evaluation(settings, [True, False, False], scale_deviation=math.nan)
-    store.add("baseline", baseline)
-    store.add("search", Evaluation(settings, (), failure="indexamajig died <b>"))
+    add(store, "baseline", baseline)
+    add(store, "search", Evaluation(settings, (), failure="indexamajig died <b>"))
     best = evaluation(
         settings.replace(min_snr=4), [True] * 3, refined={"clen": (0.1, math.nan)}, n_decoys=3
     )
-    store.add("search", best, reason="a <i>reason</i>")
+    add(store, "search", best, reason="a <i>reason</i>")
     text = report(store, recommend(best, baseline, {"tuned": ["min_snr", "clen"]}))
     assert "failed: indexamajig died &lt;b&gt;" in text
     assert "<script>" not in text and "<i>reason" not in text
@@ -147,17 +155,17 @@ def test_failed_trials_unknown_numbers_and_odd_names_do_no_harm(tmp_path):
 
 
 def test_what_was_edited_by_hand_is_not_given_the_sessions_rates(tmp_path):
-    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr"]})
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data="run.h5", tuned=("min_snr",)))
     settings = CRYSTFEL_DEFAULTS
     baseline = evaluation(settings, [True, False, False, False])
     best = evaluation(settings.replace(min_snr=4), [True, True, True, False])
-    store.add("baseline", baseline)
-    store.add("search", best)
+    add(store, "baseline", baseline)
+    add(store, "search", best)
     own = recommend(best, baseline, {"tuned": ["min_snr"]})
     assert "The recommended settings index 75.0" in report(store, own)
     edited = replace(own, settings=settings.replace(min_snr=5.5))
     text = report(store, edited)
-    assert "The session&#x27;s own settings index 75.0" in text
+    assert "The session&#39;s own settings index 75.0" in text
     assert "edited by hand since (min_snr is 5.5, was 4)" in text
     found = find(store, edited)
     assert found.best is best and found.best_value("min_snr") == 4
@@ -188,21 +196,47 @@ def test_an_interrupted_session_has_a_report_that_says_so(known):
 
 
 def test_defaults_that_nothing_beats_are_not_compared_with_themselves(tmp_path):
-    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr"]})
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data="run.h5", tuned=("min_snr",)))
     baseline = evaluation(CRYSTFEL_DEFAULTS, [True, False, True, False])
-    store.add("baseline", baseline)
+    add(store, "baseline", baseline)
     assert "defaults index 50.0\u00a0% of the frames: the best so far." in report(store, None)
     finished = recommend(baseline, baseline, {"tuned": ["min_snr"]})
     assert "defaults index 50.0\u00a0% of the frames: the best." in report(store, finished)
 
 
 def test_a_gain_within_its_interval_is_not_called_one(tmp_path):
-    store = SessionStore.create(tmp_path / "s", {"data": "run.h5", "tuned": ["min_snr"]})
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data="run.h5", tuned=("min_snr",)))
     baseline = evaluation(CRYSTFEL_DEFAULTS, [True, False, True, False])
     best = evaluation(CRYSTFEL_DEFAULTS.replace(min_snr=4), [True, True, True, False])
-    store.add("baseline", baseline)
-    store.add("search", best)
+    add(store, "baseline", baseline)
+    add(store, "search", best)
     assert "not clearly different from" in report(store, recommend(best, baseline, {}))
+
+
+@pytest.mark.parametrize(("gained", "clear"), [(5, False), (6, True)])
+def test_more_than_is_said_by_the_exact_test_alone(tmp_path, gained, clear):
+    """Of five discordant frames the interval says more (p = 0.06 by the test), of six both do."""
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data="run.h5", tuned=("min_snr",)))
+    baseline = evaluation(CRYSTFEL_DEFAULTS, [False] * 40)
+    best = evaluation(CRYSTFEL_DEFAULTS.replace(min_snr=4), [i < gained for i in range(40)])
+    add(store, "baseline", baseline)
+    add(store, "search", best)
+    own = recommend(best, baseline, {})
+    assert own.evidence["gain_ci95"][0] > 0
+    assert (own.evidence["gain_p"] < 0.05) == clear
+    text = report(store, own)
+    assert (", more than the" in text) == clear
+    assert ("not clearly different from" in text) != clear
+
+
+def test_characters_that_are_not_seen_are_spelled_out(tmp_path):
+    name = "a\udce9\u2028b\x1b[31m\u202ec<&>.h5"
+    store = SessionStore.create(tmp_path / "s", SessionConfig(data=name, tuned=("min_snr",)))
+    add(store, "baseline", evaluation(CRYSTFEL_DEFAULTS, [True] * 5))
+    add(store, "search", evaluation(CRYSTFEL_DEFAULTS, [True] * 5), reason="`x`\x00</td><b>\u2029")
+    text = report(store, None)
+    assert r"a\xe9\u2028b\x1b[31m\u202ec&lt;&amp;&gt;.h5" in text and "</td><b>" not in text
+    assert not set("\u2028\u2029\u202e\x1b\x00") & set(text)
 
 
 def test_the_response_knows_where_it_was_measured(make_landscape, space):

@@ -1,11 +1,18 @@
 """Every searcher must pass the same tests."""
 
+import dataclasses
 import math
 
 import pytest
 
+from envs.evaluation import Evaluation
+from envs.objective import Merit
 from envs.parameter_space import ParameterSpace
-from tuner.searchers import AGENTS, SEARCHERS, GridSearcher, make_searcher
+from tuner.agent.policy import Policy
+from tuner.search.contract import SearchTask
+from tuner.search.grid import GridSearcher
+from tuner.searchers import SEARCHERS, make_searcher
+from wrappers.errors import InputError
 
 
 @pytest.fixture(params=list(SEARCHERS))
@@ -19,70 +26,90 @@ def goodness(values) -> float:
     )
 
 
-def test_suggestions_can_be_executed_as_they_are(name, space: ParameterSpace):
-    searcher = make_searcher(name, space, seed=3)
-    for _ in range(12):
+def answer(searcher, space, values, merit=None) -> None:
+    evaluation = Evaluation(space.settings(values), ())
+    searcher.ingest(values, goodness(values) if merit is None else merit, evaluation)
+
+
+def path(name, space, seed, n=10):
+    """What it suggests, each suggestion answered."""
+    searcher = make_searcher(name, SearchTask(space, seed))
+    tried = []
+    for _ in range(n):
         values = searcher.suggest()
+        if values is None:
+            break
+        tried.append(values)
+        answer(searcher, space, values)
+    return tried
+
+
+def test_suggestions_can_be_executed_as_they_are(name, space: ParameterSpace):
+    tried = path(name, space, 3, 12)
+    assert len(tried) == {"defaults": 0, "static": 1}.get(name, 12)
+    for values in tried:
         assert tuple(values) == space.names
         assert space.values(space.settings(values)) == values
-        searcher.ingest(values, goodness(values))
 
 
 def test_a_suggestion_stands_until_it_is_answered(name, space):
-    searcher = make_searcher(name, space, seed=3)
+    searcher = make_searcher(name, SearchTask(space, 3))
     assert searcher.suggest() == searcher.suggest()
 
 
 def test_what_was_not_suggested_can_be_ingested(name, space):
-    searcher = make_searcher(name, space, seed=3)
+    searcher = make_searcher(name, SearchTask(space, 3))
     pending = searcher.suggest()
-    searcher.ingest(space.values(space.base), 0.25)
+    answer(searcher, space, space.values(space.base), 0.25)
     assert searcher.suggest() == pending
 
 
 def test_equal_seeds_give_equal_suggestions(name, space):
-    def path(seed):
-        searcher = make_searcher(name, space, seed)
-        values = []
-        for _ in range(10):
-            values.append(searcher.suggest())
-            searcher.ingest(values[-1], goodness(values[-1]))
-        return values
+    assert path(name, space, 5) == path(name, space, 5)
+    # The policy and the portfolio draw nothing, so there is nothing to seed.
+    if not SEARCHERS.get(name).starts_itself:
+        assert path(name, space, 5) != path(name, space, 6)
 
-    assert path(5) == path(5)
-    if name not in AGENTS:  # the policy draws nothing, so there is nothing to seed
-        assert path(5) != path(6)
+
+def test_optuna_is_as_loud_as_the_user_wants_it(space):
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    try:
+        path("tpe", space, 1, 2)
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def test_a_policy_of_another_merit_is_refused(space):
+    other = Merit(unindexed_hit_penalty=0.1)
+    with pytest.raises(InputError, match=r"trained for the merit .*0\.2.* session's is .*0\.1"):
+        make_searcher("ppo", SearchTask(space, merit=other))
+    policy = dataclasses.replace(Policy.load(), merit=other)
+    with pytest.raises(InputError, match=r"trained for the merit .*0\.1"):
+        make_searcher("ppo-only", SearchTask(space, policy=policy))
 
 
 @pytest.mark.parametrize("name", ["gp", "tpe", "cmaes"])
 def test_learns_something(name, space):
     """With 40 evaluations the best must beat 97 of 100 random points."""
-    searcher = make_searcher(name, space, seed=1)
-    rates = []
-    for _ in range(40):
-        values = searcher.suggest()
-        rates.append(goodness(values))
-        searcher.ingest(values, rates[-1])
-    random = make_searcher("random", space, seed=2)
-    others = []
-    for _ in range(300):
-        values = random.suggest()
-        others.append(goodness(values))
-        random.ingest(values, others[-1])
+    rates = [goodness(values) for values in path(name, space, 1, 40)]
+    others = [goodness(values) for values in path("random", space, 2, 300)]
     assert sum(other < max(rates) for other in others) / len(others) > 0.97
 
 
 def test_the_grid_visits_every_point_once(space):
     searcher = GridSearcher(space, points=3)
     seen = []
-    for _ in range(searcher.size):
-        values = searcher.suggest()
+    while (values := searcher.suggest()) is not None:
         seen.append(tuple(values.values()))
-        searcher.ingest(values, 0.0)
-    assert searcher.size == 3**4
+        answer(searcher, space, values, 0.0)
+    assert len(seen) == searcher.size == 3**4
     assert len(set(seen)) == searcher.size
 
 
 def test_an_unknown_searcher_is_refused_with_the_choice(space):
-    with pytest.raises(ValueError, match="choose from ppo, ppo-only, gp, tpe"):
-        make_searcher("magic", space, 0)
+    with pytest.raises(InputError, match="no searcher 'magic'; choose one of ppo, ppo-only, gp"):
+        make_searcher("magic", SearchTask(space))

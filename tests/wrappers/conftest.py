@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from experiments.simulated_stills import is_same_lattice, simulate_still, turn_around
+from envs.simulation.stills import is_same_lattice, simulate_still, turn_around
 
 Floats = NDArray[np.float64]
 

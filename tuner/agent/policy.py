@@ -19,8 +19,9 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 
-from envs.objective import UNINDEXED_HIT_PENALTY
-from envs.observation import FACTS, FEATURES, MEMORY, OBSERVATION_SIZE, POLICY_PARAMETERS
+from envs.box import POLICY_PARAMETERS
+from envs.objective import USUAL_MERIT, Merit
+from envs.observation import FACTS, FEATURES, MEMORY, OBSERVATION_SIZE
 from tuner.agent.networks import Floats, Layers, read_layers, run, shapes, write_layers
 from tuner.agent.selector import N_INPUTS, Selector, selector_inputs
 from wrappers.errors import InputError
@@ -51,12 +52,15 @@ class Policy:
         How it was trained: plain values.
     selector : Selector or None
         Without one the highest merit is taken.
+    merit : Merit
+        What it was trained to maximise; a session with another one is refused.
     """
 
     actors: Sequence[Layers]
     typical: Floats
     provenance: Mapping[str, Any]
     selector: Selector | None = None
+    merit: Merit = USUAL_MERIT
 
     def act(self, observations: NDArray[np.floating], turn: int) -> Floats:
         """Return the actions (B, d) in [-1, 1] for observations (B, OBSERVATION_SIZE).
@@ -72,7 +76,7 @@ class Policy:
         evaluations: NDArray[np.floating],
         merits: NDArray[np.floating],
         facts: NDArray[np.floating],
-        prices: NDArray[np.floating],
+        penalties: NDArray[np.floating],
         n_frames: ArrayLike,
     ) -> NDArray[np.int64]:
         """Return which of n evaluations (B,) to recommend; see `selector_inputs` for the arrays.
@@ -81,7 +85,7 @@ class Policy:
         """
         if self.selector is None:
             return np.asarray(merits.argmax(axis=1))
-        inputs = selector_inputs(evaluations, merits, facts, prices)
+        inputs = selector_inputs(evaluations, merits, facts, penalties)
         return self.selector.choose(inputs, merits, n_frames)
 
     def save(self, directory: Path) -> None:
@@ -91,6 +95,7 @@ class Policy:
         described = {
             "format": FORMAT,
             **_interface(),
+            "merit": self.merit.as_dict(),
             "actors": [shapes(actor) for actor in self.actors],
             "selector": selector
             and {"encoder": shapes(selector.encoder), "head": shapes(selector.head)},
@@ -160,7 +165,7 @@ def _upgraded(described: Mapping[str, Any]) -> Mapping[str, Any]:
     if described.get("format") != 2:
         return described
     renamed = {"selector" if key == "judge" else key: value for key, value in described.items()}
-    return renamed | {"format": FORMAT, "merit": _interface()["merit"]}
+    return renamed | {"format": FORMAT, "merit": Merit().as_dict()}
 
 
 def _renamed(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -189,7 +194,9 @@ def _rebuild(tensors: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) 
         )
     if not actors or tensors["typical"].shape != (OBSERVATION_SIZE,):
         raise ValueError("it has no actor, or its typical observation is of another length")
-    return Policy(actors, tensors["typical"], dict(described.get("provenance") or {}), selector)
+    provenance = dict(described.get("provenance") or {})
+    merit = Merit.from_dict(described["merit"])
+    return Policy(actors, tensors["typical"], provenance, selector, merit)
 
 
 def _interface() -> dict[str, Any]:
@@ -201,5 +208,4 @@ def _interface() -> dict[str, Any]:
         "memory": MEMORY,
         "activations": ["tanh", "silu"],
         "observation_size": OBSERVATION_SIZE,
-        "merit": {"name": "net_rate", "unindexed_hit_penalty": UNINDEXED_HIT_PENALTY},
     }

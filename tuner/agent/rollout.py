@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs.observation import POLICY_PARAMETERS, TaskBatch
+from envs.box import POLICY_PARAMETERS
+from envs.observation import TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.reading import Reading
 from envs.response.simulated_pool import SimulatedPool
@@ -26,26 +27,26 @@ def _as_it_would(turn: int, actions: NDArray[np.floating]) -> NDArray[np.floatin
 
 @dataclass(frozen=True)
 class Played:
-    """Sessions of equal length: what was seen of them, and what it was truly worth.
+    """Sessions of equal length: what was observed, and what it was truly worth.
 
     Attributes
     ----------
     evaluations : float array (P, budget, EVALUATION_SIZE)
         As `TaskBatch` shows them.
-    merits, worth : float array (P, budget)
+    merits, true_merits : float array (P, budget)
         As measured, and of infinitely many frames, which only a simulator knows.
     facts : float array (P, len(FACTS))
-    prices : float array (P,)
-        Of a vain hit.
+    penalties : float array (P,)
+        For a hit that is not indexed, in indexed frames.
     typical : float32 array (OBSERVATION_SIZE,)
         The mean observation.
     """
 
     evaluations: Array
     merits: Array
-    worth: Array
+    true_merits: Array
     facts: Array
-    prices: Array
+    penalties: Array
     typical: NDArray[np.float32]
 
 
@@ -74,7 +75,7 @@ def play(
         Given the turn and what the policy would do, (P, d), returns what is done.
     """
     frames, samples = (np.broadcast_to(a, len(pool)) for a in (n_frames, draws))
-    evaluations, merits, worth, seen = [], [], [], []
+    evaluations, merits, true_merits, seen = [], [], [], []
     for turn in range(n_evaluations):
         observation = tasks.observe()
         seen.append(observation.mean(axis=0))
@@ -82,16 +83,16 @@ def play(
         settings = dict(zip(POLICY_PARAMETERS, values.T, strict=True))
         responses = pool.model.evaluate(settings, frames, samples)
         reading = Reading.of(responses)
-        merits.append(reading.merit(tasks.prices))
+        merits.append(reading.merit(tasks.penalties))
         tasks.record(values, reading, merits[-1])
         evaluations.append(tasks.newest.copy())
-        worth.append(responses.worth(tasks.prices))
+        true_merits.append(responses.true_merit(tasks.penalties))
     return Played(
         np.stack(evaluations, axis=1),
         np.stack(merits, axis=1),
-        np.stack(worth, axis=1),
+        np.stack(true_merits, axis=1),
         tasks.facts,
-        tasks.prices,
+        tasks.penalties,
         np.mean(seen, axis=0).astype(np.float32),
     )
 
@@ -134,25 +135,25 @@ def roll_out(
 ) -> Rollout:
     """Tune every experiment of the pool from nothing, with the policy and nothing else.
 
-    What counts is the net indexing rate: vain hits cost nothing. With `moves` the policy only
-    selects among what these try; see `play`.
+    What counts is the net indexing rate: a hit that is not indexed costs nothing. With
+    `moves` the policy only selects among what these try; see `play`.
     """
     n = len(pool)
     columns = np.tile([name in tuned for name in POLICY_PARAMETERS], (n, 1))
-    budgets, prices = np.full(n, budget), np.zeros(n)
-    everything = TaskBatch(pool.spaces, budgets, prices)
-    tasks = everything.take(np.arange(n), budgets, prices, columns)
+    budgets, penalties = np.full(n, budget), np.zeros(n)
+    everything = TaskBatch(pool.spaces, budgets, penalties)
+    tasks = everything.take(np.arange(n), budgets, penalties, columns)
     played = play(
         policy, pool, tasks, n_evaluations=budget, n_frames=n_frames, draws=draw, moves=moves
     )
-    missed = regret(played.worth, pool.reachable[:, None])
+    missed = regret(played.true_merits, pool.reachable[:, None])
     rows = np.arange(n)
     measured, selected = [], []
     for made in range(1, budget + 1):
         merits = played.merits[:, :made]
         measured.append(missed[rows, merits.argmax(axis=1)])
         taken = policy.choose(
-            played.evaluations[:, :made], merits, played.facts, played.prices, n_frames
+            played.evaluations[:, :made], merits, played.facts, played.penalties, n_frames
         )
         selected.append(missed[rows, taken])
     least = np.minimum.accumulate(missed, axis=1)

@@ -1,4 +1,4 @@
-"""The trained agent as a searcher, and its hand-over to a search of the rest."""
+"""The trained agent as a searcher, and the search that it falls back on."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluation import Evaluation
-from envs.objective import UNINDEXED_HIT_PENALTY
-from envs.observation import (
-    FEATURES,
-    MEMORY,
-    POLICY_PARAMETERS,
-    TaskBatch,
-    layout,
-)
+from envs.observation import FEATURES, MEMORY, TaskBatch, layout
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
-from tuner.search.baselines import PinnedSearcher, same_peaks
-from tuner.searchers import Searcher, Values
+from tuner.search.contract import Searcher, SearchTask, Values
+from tuner.search.locked import LockedSearcher
+from tuner.search.points import PointsSearcher, same_peaks
+from wrappers.errors import InputError
 
 __all__ = ["AgentSearcher", "Fallback", "explain"]
 
@@ -33,7 +29,7 @@ USUAL_BUDGET = 20
 
 @dataclass(frozen=True)
 class Fallback:
-    """To whom the agent hands over, and when: as soon as its gain has stalled.
+    """The search that takes over from the agent, and when: as soon as the gain has stalled.
 
     Attributes
     ----------
@@ -58,6 +54,11 @@ class Fallback:
     margin: float = 0.25
     n_points: int = 8
 
+    def make(self, space: ParameterSpace) -> PointsSearcher:
+        """Return the search, for the whole space of the agent."""
+        gp = LockedSearcher(space, lambda rest, ingested: self.make_gp(rest))
+        return PointsSearcher(space, self.points[: self.n_points], gp)
+
     def due(self, merits: list[float], n_frames: int) -> bool:
         """Whether these merits, in order, have stalled."""
         if len(merits) < max(self.least, self.patience + 1):
@@ -69,98 +70,106 @@ class Fallback:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """One evaluation: as it was told, and as the policy's selector sees it."""
+class _Ingested:
+    """One evaluation: as it was ingested, and as the policy's selector sees it."""
 
     values: Values
     merit: float
-    evaluation: Evaluation | None
-    n_frames: int
+    evaluation: Evaluation
     seen: NDArray[np.float64]
 
 
 class AgentSearcher:
-    """Proposes what the trained policy would try; another search may take over.
+    """Proposes what the trained policy would try; a fallback search may take over.
 
-    The one that takes over is told all that was measured before, and it tunes every parameter
-    of the space, those too that the agent leaves at the base.
+    The fallback search learns all that was measured before, and it tunes every parameter of the
+    space, those too that the agent leaves at the base.
 
     Parameters
     ----------
-    space : ParameterSpace
-    policy : Policy
-    budget : int or None
-        Evaluations of the whole session, those ingested included.
-    unindexed_hit_penalty : float
-        That the merits which it will be told are reckoned with.
+    task : SearchTask
+        Its policy is the agent; its budget counts the evaluations ingested.
     fallback : Fallback, optional
         Without it the agent goes on to the end.
+
+    Raises
+    ------
+    InputError
+        If the policy was trained for another merit than the task's.
     """
 
-    def __init__(
-        self,
-        space: ParameterSpace,
-        policy: Policy,
-        *,
-        budget: int | None = None,
-        unindexed_hit_penalty: float = UNINDEXED_HIT_PENALTY,
-        fallback: Fallback | None = None,
-    ) -> None:
-        self._space, self._policy = space, policy
-        self._tasks = TaskBatch.single(space, budget or USUAL_BUDGET, unindexed_hit_penalty)
+    def __init__(self, task: SearchTask, fallback: Fallback | None = None) -> None:
+        space, self._policy = task.space, task.policy or Policy.load()
+        if task.merit != self._policy.merit:
+            raise InputError(
+                f"the policy was trained for the merit {self._policy.merit.as_dict()}, and this "
+                f"session's is {task.merit.as_dict()}: choose another searcher, or train a policy"
+            )
+        self._space = space
+        self._tasks = TaskBatch.single(
+            space, task.budget or USUAL_BUDGET, task.merit.unindexed_hit_penalty
+        )
         self._names = [name for name in POLICY_PARAMETERS if name in space.names]
-        self._hand_over = fallback
-        self._successor: PinnedSearcher | None = None
-        self._told: list[_Told] = []
+        self._fallback = fallback
+        self._successor: PointsSearcher | None = None
+        self._ingested: list[_Ingested] = []
         self._pending: dict[str, float] | None = None
-        self.reason = ""
-        """Why the last suggestion was made, in words."""
+        self._reason = ""
 
-    def suggest(self) -> dict[str, float]:
+    @property
+    def reason(self) -> str:
+        """Why the last suggestion was made, in words."""
+        return self._reason
+
+    def suggest(self) -> dict[str, float] | None:
         """Return the values to try next; `reason` then says why."""
         if self._pending is None:
             successor = self._take_over()
-            self._pending = successor.suggest() if successor else self._from_policy()
+            proposed = successor.suggest() if successor else self._from_policy()
+            if proposed is None:
+                return None
+            fixed = float(self._tasks.fixed_clen[0])
+            if successor is not None and "clen" in proposed and not np.isnan(fixed):
+                proposed["clen"] = fixed
+            self._pending = proposed
         return dict(self._pending)
 
-    def ingest(self, values: Values, merit: float, evaluation: Evaluation | None = None) -> None:
-        """Learn what the values gave; without the whole evaluation, only their merit."""
-        reading = self._tasks.record_one(values, merit, evaluation)
+    def ingest(self, values: Values, merit: float, evaluation: Evaluation) -> None:
+        """Learn what the values gave."""
+        self._tasks.record_one(values, merit, evaluation)
         seen = self._tasks.newest[0].copy()
-        self._told.append(_Told(dict(values), merit, evaluation, int(reading.n_frames[0]), seen))
+        self._ingested.append(_Ingested(dict(values), merit, evaluation, seen))
         if self._successor is not None:
             self._successor.ingest(values, merit, evaluation)
         if self._pending is not None and same_peaks(self._pending, values):
             self._pending = None
 
-    def favourite(self) -> int:
-        """Return which of the evaluations that it was told, counted from 0, it would recommend.
+    def recommend(self) -> int:
+        """Return which of the evaluations that it ingested, counted from 0, it would recommend.
 
         Evaluations with fewer frames than others are left aside.
         """
-        most = max(told.n_frames for told in self._told)
-        whole = [place for place, told in enumerate(self._told) if told.n_frames == most]
-        merits = np.array([[self._told[place].merit for place in whole]])
-        seen = np.array([[self._told[place].seen for place in whole]])
+        most = max(one.evaluation.n_frames for one in self._ingested)
+        whole = [n for n, one in enumerate(self._ingested) if one.evaluation.n_frames == most]
+        merits = np.array([[self._ingested[n].merit for n in whole]])
+        seen = np.array([[self._ingested[n].seen for n in whole]])
         tasks = self._tasks
-        return whole[int(self._policy.choose(seen, merits, tasks.facts, tasks.prices, most)[0])]
+        return whole[int(self._policy.choose(seen, merits, tasks.facts, tasks.penalties, most)[0])]
 
-    def _take_over(self) -> PinnedSearcher | None:
-        """Return the search that has taken over by now, if any."""
-        plan = self._hand_over
+    def _take_over(self) -> PointsSearcher | None:
+        """Return the fallback search if it has taken over by now."""
+        plan = self._fallback
         if self._successor is None and plan is not None:
-            merits = [told.merit for told in self._told]
-            n_frames = self._told[-1].n_frames if self._told else 0
+            merits = [one.merit for one in self._ingested]
+            n_frames = self._ingested[-1].evaluation.n_frames if self._ingested else 0
             if not self._names or plan.due(merits, n_frames):
-                self._successor = PinnedSearcher(
-                    self._space, plan.make_gp, plan.points[: plan.n_points]
-                )
-                for told in self._told:
-                    self._successor.ingest(told.values, told.merit, told.evaluation)
+                self._successor = plan.make(self._space)
+                for one in self._ingested:
+                    self._successor.ingest(one.values, one.merit, one.evaluation)
         if self._successor is not None:
             why = "the gain has stalled" if self._names else "the agent tunes none of these"
-            what = "a far-apart point" if self._successor.at_first else "a Gaussian process"
-            self.reason = f"{why}: {what}"
+            what = "a far-apart point" if self._successor.at_points else "a Gaussian process"
+            self._reason = f"{why}: {what}"
         return self._successor
 
     def _from_policy(self) -> dict[str, float]:
@@ -168,7 +177,7 @@ class AgentSearcher:
         executed = dict(zip(POLICY_PARAMETERS, self._tasks.execute(action)[0], strict=True))
         proposed = self._space.values(self._space.base)
         proposed |= {name: self._space[name].clip(executed[name]) for name in self._names}
-        self.reason = explain(self._policy, self._tasks)
+        self._reason = explain(self._policy, self._tasks)
         return proposed
 
 
@@ -214,7 +223,7 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
     what it is on average; the group that changes the proposal most is the one that is named.
     """
     if tasks.spent[0] == 0:
-        return "a first look: usually good for such a detector"
+        return "the first proposal: usually good for such a detector"
     observation, turn = tasks.observe(), int(tasks.spent[0])
     action = policy.act(observation, turn)
     veiled = np.repeat(observation, len(CLUES), axis=0)
@@ -222,9 +231,9 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
         places = [place for place in _places(group.features) if _measured(observation[0], place)]
         veiled[row, places] = policy.typical[places]
     # As executed: what is not tuned and a camera length that the lattices know do not move.
-    after = tasks.units(tasks.execute(action))[0]
+    after = tasks.boxes.units(tasks.execute(action))[0]
     otherwise = np.array(
-        [tasks.units(tasks.execute(act[None]))[0] for act in policy.act(veiled, turn)]
+        [tasks.boxes.units(tasks.execute(act[None]))[0] for act in policy.act(veiled, turn)]
     )
     shifts = np.abs(after - otherwise)
     if shifts.max() < STAYS:
@@ -233,7 +242,7 @@ def explain(policy: Policy, tasks: TaskBatch) -> str:
     name, clue = POLICY_PARAMETERS[column], CLUES[row]
     seen = _places(clue.features[:1])[1]
     sight = clue.high if observation[0, seen] > policy.typical[seen] else clue.low
-    step = after[column] - tasks.units(tasks.incumbent)[0, column]
+    step = after[column] - tasks.boxes.units(tasks.incumbent)[0, column]
     if abs(step) < STAYS:
         return f"{sight}: {name} stays"
     best = tasks.incumbent[0, column]

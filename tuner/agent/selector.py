@@ -1,7 +1,7 @@
-"""Which of the settings that were tried is truly the best.
+"""Which of the parameter sets that were tried is truly the best.
 
 The highest of ten measured rates flatters itself (the winner's curse): in a sample of two hundred
-frames with a dozen crystals, settings that differ by little are told apart by luck. The selector is
+frames with a dozen crystals, luck orders parameter sets that differ by little. The selector is
 a small network that sees all evaluations of a session at once, as the agent does, and was trained
 on simulated experiments, where the truth is known, to select the best of them. It is a set network
 (Zaheer et al., Deep Sets, 2017): every evaluation is encoded, the codes are pooled, and each
@@ -21,7 +21,7 @@ from tuner.agent.networks import Floats, Layers, run, silu
 __all__ = ["N_INPUTS", "Selector", "selector_inputs"]
 
 N_INPUTS = EVALUATION_SIZE + len(FACTS) + 3
-"""Of one evaluation: itself, the facts, the price of a vain hit, the highest merit, its lag."""
+"""Of one evaluation: itself, the facts, the penalty, the highest merit, its lag behind it."""
 
 LUCK = 2.0
 """Standard errors of the highest merit that the selector may stay behind it."""
@@ -72,7 +72,7 @@ def selector_inputs(
     evaluations: NDArray[np.floating],
     merits: NDArray[np.floating],
     facts: NDArray[np.floating],
-    prices: NDArray[np.floating],
+    penalties: NDArray[np.floating],
 ) -> Floats:
     """Return what the selector sees, (B, n, N_INPUTS).
 
@@ -82,11 +82,11 @@ def selector_inputs(
         As `envs.observation.TaskBatch` shows them.
     merits : array (B, n)
     facts : array (B, len(FACTS))
-    prices : array (B,)
-        Of a vain hit.
+    penalties : array (B,)
+        For a hit that is not indexed, in indexed frames.
     """
     top = merits.max(axis=1, keepdims=True)
     lag = np.clip((merits - top) / (np.abs(top) + 0.05), -3, 0)
-    general = np.concatenate([facts, prices[:, None] / 0.4, top], axis=1)[:, None]
+    general = np.concatenate([facts, penalties[:, None] / 0.4, top], axis=1)[:, None]
     general = np.broadcast_to(general, (*merits.shape, general.shape[2]))
     return np.concatenate([evaluations, general, lag[..., None]], axis=2, dtype=np.float32)

@@ -1,31 +1,45 @@
 """Training the selector to find which of a session's evaluations is truly the best.
 
 A trained committee plays sessions on the training experiments, with moves of other searches mixed
-in: steps aside, and points of the portfolio that the agent hands over to. Of every session the
-selector sees the first few evaluations, and learns to put its weight on those that are worth most.
+in: steps aside, and points of the portfolio, as the fallback search has them. Of every session the
+selector sees the first few evaluations, and learns to put its weight on those of the highest true
+merit.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from envs.batched_env import LEAST_REACHABLE, EpisodeKinds
+from envs.batched_env import LEAST_REACHABLE
+from envs.episodes import EpisodeKinds
 from envs.observation import TaskBatch
 from envs.response.simulated_pool import SimulatedPool
-from tuner.agent.networks import Layers
 from tuner.agent.policy import Policy
-from tuner.agent.rollout import play
+from tuner.agent.rollout import play, roll_out
 from tuner.agent.selector import N_INPUTS, Selector, selector_inputs
+from tuner.agent.training_curves import Row, read_curve, write_curve
+from tuner.agent.training_setup import (
+    Training,
+    draw_pools,
+    layers_of,
+    save_tensors,
+    stream,
+    validated,
+)
 from tuner.agent.warm_start import WarmStart
-from tuner.threads import share_cores
+from tuner.threads import share_cores, single_threaded_algebra
+from wrappers.processes import end_with_parent
 
-__all__ = ["SelectorNetwork", "Sessions", "layers_of", "play_sessions"]
+__all__ = ["SelectorNetwork", "Sessions", "play_sessions", "train_selector"]
 
 LONGEST = 40
 """Evaluations of a session that the selector learns from."""
@@ -45,15 +59,82 @@ FROM_PORTFOLIO = (0.0, 0.0, 0.2, 0.5)
 Array = NDArray[np.float64]
 
 
+def train_selector(
+    training: Training,
+    directory: Path,
+    jobs: int = 1,
+    on_checkpoint: Callable[[str, Row], None] = lambda what, row: None,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> None:
+    """Train the selector of the committee, or go on with it; see ``directory/selector``."""
+    own = directory / "selector"
+    own.mkdir(exist_ok=True)
+    rows = read_curve(own)
+    if len(rows) == training.selector_checkpoints:
+        return
+    pool, validation = draw_pools(training, directory)
+    committee = _committee(training, directory)
+    known = ("train", training.n_experiments, 0, (pool.reachable, pool.optimum))
+    on_note(f"the actors play {training.selector_rounds * len(pool)} sessions for the selector")
+    sessions = play_sessions(committee, known, training.selector_rounds, seed=0, jobs=jobs)
+    single_threaded_algebra()
+    torch.set_num_threads(jobs)  # its batches, unlike PPO's, are large enough to be shared
+    torch.manual_seed(stream(0, 0, 3))
+    network = SelectorNetwork(training.selector_width)
+    optimizer = torch.optim.Adam(network.parameters(), lr=training.selector_learning_rate)
+    path = own / "checkpoint.pt"
+    if rows:
+        state = torch.load(path, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+    best = min((row["score"] for row in rows), default=np.inf)
+    steps = training.selector_steps // training.selector_checkpoints
+    for interval in range(len(rows), training.selector_checkpoints):
+        started = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = training.selector_learning_rate * (
+                1 - interval / training.selector_checkpoints
+            )
+        reward = network.learn(
+            sessions,
+            optimizer,
+            steps=steps,
+            batch_size=training.selector_batch,
+            rng=np.random.default_rng(stream(0, interval, 4)),
+        )
+        policy = replace(committee, selector=network.export())
+        row = {
+            "checkpoint": interval,
+            "steps": (interval + 1) * steps * training.selector_batch,
+            "seconds": time.perf_counter() - started,
+            "reward": reward,
+            **validated([roll_out(policy, validation, budget=20, draw=n) for n in range(3)]),
+        }
+        if row["score"] < best:
+            best = row["score"]
+            policy.save(own / "best")
+        save_tensors({"network": network.state_dict(), "optimizer": optimizer.state_dict()}, path)
+        rows.append(row)
+        write_curve(own, rows)
+        on_checkpoint("selector", row)
+
+
+def _committee(training: Training, directory: Path) -> Policy:
+    """Return the best checkpoints of all seeds as one policy, without a selector."""
+    members = [Policy.load(directory / f"seed_{seed}" / "best") for seed in training.seeds]
+    typical = np.mean([member.typical for member in members], axis=0)
+    return Policy([member.actors[0] for member in members], typical, {})
+
+
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions to learn from: `rollout.Played`, with worth as a share of what is reachable."""
+    """Sessions to learn from: `rollout.Played`, true merits as shares of the reachable rate."""
 
     evaluations: NDArray[np.float32]
     merits: NDArray[np.float32]
-    worth: NDArray[np.float32]
+    true_merits: NDArray[np.float32]
     facts: NDArray[np.float32]
-    prices: NDArray[np.float32]
+    penalties: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.merits)
@@ -99,6 +180,7 @@ def _prepare(
     policy: Policy, draw: tuple[str, int, int, tuple[Array, Array]], processes: int
 ) -> None:
     """Draw the experiments, once a process; without those where nothing can be indexed."""
+    end_with_parent()
     _given[:] = [(policy, SimulatedPool.draw(*draw).reaching(LEAST_REACHABLE))]
     share_cores(processes)
 
@@ -110,10 +192,10 @@ def _play_round(seed: int, number: int) -> tuple[NDArray[np.float32], ...]:
     points = WarmStart.load().actions
     frames = kinds.draw_frames(n, rng)
     budgets = rng.integers(USUAL, LONGEST + 1, n)
-    prices, tuned = kinds.draw_prices(n, rng), kinds.draw_tuned(n, rng)
+    penalties, tuned = kinds.draw_penalties(n, rng), kinds.draw_tuned(n, rng)
     aside = rng.choice(STEPS_ASIDE, (n, 1))
     share = rng.choice(FROM_PORTFOLIO, n)
-    everything = TaskBatch(pool.spaces, budgets, prices)
+    everything = TaskBatch(pool.spaces, budgets, penalties)
 
     def moves(turn: int, actions: NDArray[np.floating]) -> NDArray[np.floating]:
         moved = actions + aside * rng.standard_normal(actions.shape)
@@ -123,14 +205,14 @@ def _play_round(seed: int, number: int) -> tuple[NDArray[np.float32], ...]:
     played = play(
         policy,
         pool,
-        everything.take(np.arange(n), budgets, prices, tuned),
+        everything.take(np.arange(n), budgets, penalties, tuned),
         n_evaluations=LONGEST,
         n_frames=frames,
         draws=rng.integers(1, 2**31, n),
         moves=moves,
     )
-    worth = played.worth / np.maximum(pool.reachable, LEAST_REACHABLE)[:, None]
-    columns = (played.evaluations, played.merits, worth, played.facts, played.prices)
+    relative = played.true_merits / np.maximum(pool.reachable, LEAST_REACHABLE)[:, None]
+    columns = (played.evaluations, played.merits, relative, played.facts, played.penalties)
     return tuple(column.astype(np.float32) for column in columns)
 
 
@@ -173,10 +255,10 @@ class SelectorNetwork(torch.nn.Module):
         batch_size: int,
         rng: np.random.Generator,
     ) -> float:
-        """Take so many steps up the mean worth of the choice, and return its mean.
+        """Take so many steps up the mean true merit of the choice, and return its mean.
 
-        The choice is a soft one, drawn with the softmax of the scores; the worth expected of it is
-        what the gradient ascends (a policy gradient with one step and known rewards).
+        The choice is a soft one, drawn with the softmax of the scores; the gradient ascends
+        its expected true merit (a policy gradient with one step and known rewards).
         """
         total = 0.0
         for _ in range(steps):
@@ -184,21 +266,12 @@ class SelectorNetwork(torch.nn.Module):
             made = int(rng.integers(2, (LONGEST if rng.random() < 0.2 else USUAL) + 1))
             inputs = selector_inputs(
                 sessions.evaluations[rows, :made], sessions.merits[rows, :made],
-                sessions.facts[rows], sessions.prices[rows],
+                sessions.facts[rows], sessions.penalties[rows],
             )  # fmt: skip
-            worth = torch.as_tensor(np.clip(sessions.worth[rows, :made], -1, 1))
-            expected = (torch.softmax(self(torch.as_tensor(inputs)), dim=1) * worth).sum(1).mean()
+            truth = torch.as_tensor(np.clip(sessions.true_merits[rows, :made], -1, 1))
+            expected = (torch.softmax(self(torch.as_tensor(inputs)), dim=1) * truth).sum(1).mean()
             optimizer.zero_grad()
             (-expected).backward()
             optimizer.step()
             total += float(expected.detach())
         return total / steps
-
-
-def layers_of(network: torch.nn.Sequential) -> Layers:
-    """Return copies of a network's weights and biases, without PyTorch."""
-    return tuple(
-        (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
-        for layer in network
-        if isinstance(layer, torch.nn.Linear)
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,5 +65,7 @@ def draw_curves(actors: Mapping[str, list[Row]], selector: list[Row], path: Path
         ylabel=regret,
     )
     axes[0].legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=120)
     plt.close(figure)
+    write_whole(path, content.getvalue())

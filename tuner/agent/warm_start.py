@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.observation import POLICY_PARAMETERS, TaskBatch
+from envs.box import POLICY_PARAMETERS
+from envs.observation import TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import SHIPPED
-from tuner.search.baselines import sobol_points
+from tuner.search.points import sobol_points
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 

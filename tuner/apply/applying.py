@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 from envs.evaluation import wilson_interval
 from envs.evaluators.live import LiveEvaluator
 from tuner.fingerprint import fingerprint
-from tuner.indexers import IndexerChoice
 from tuner.recommendation import (
     EDITED,
     Recommendation,
@@ -21,7 +19,8 @@ from tuner.recommendation import (
 )
 from wrappers.cell import Cell
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
+from wrappers.indexers import IndexerChoice, recorded_choice
 from wrappers.indexing import Indexer
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
@@ -61,13 +60,19 @@ class VetoCheck:
 
 
 def check_veto(
-    run: Run, settings: Settings, cell: Cell, indexer: Indexer, frames: Sequence[int], *, jobs: int
+    run: FrameSource,
+    settings: Settings,
+    cell: Cell,
+    indexer: Indexer,
+    frames: Sequence[int],
+    *,
+    jobs: int,
 ) -> VetoCheck:
     """Index a sample of frames, whether they are hits or not.
 
     Parameters
     ----------
-    run : Run
+    run : FrameSource
     settings : Settings
     cell : Cell
     indexer : Indexer
@@ -76,11 +81,9 @@ def check_veto(
         Processes.
     """
     if needs_map(settings) and run.bad_pixels is None:
-        run = run.with_bad_pixels(find_bad_pixels(run))
+        run = run.with_bad_pixels(find_bad_pixels(run, jobs=jobs))
     asked = settings.replace(min_peaks=min(settings.min_peaks, FEWEST_PEAKS))
-    with LiveEvaluator(
-        run, run.geometry, cell, indexer, frames, jobs=jobs, max_decoys=0, memory=0
-    ) as evaluator:
+    with LiveEvaluator(run, cell, indexer, frames, jobs=jobs, max_decoys=0, memory=0) as evaluator:
         outcomes = evaluator.evaluate(asked).outcomes
     indexed = [outcome.n_peaks for outcome in outcomes if outcome.indexed]
     n_kept = sum(n >= settings.min_peaks for n in indexed)
@@ -89,11 +92,7 @@ def check_veto(
 
 def session_indexer(recommendation: Recommendation) -> IndexerChoice:
     """Return the indexer that a session used, so that rates can be compared with its own."""
-    name = str(recommendation.provenance.get("indexer", ""))
-    crystfel = re.fullmatch(r"CrystFEL [^,]+, (\S+)(?: (cheap|normal|thorough))?.*", name)
-    if crystfel is None:
-        return IndexerChoice("fast")
-    return IndexerChoice("crystfel", crystfel[1], crystfel[2] or "normal")
+    return recorded_choice(recommendation.provenance)
 
 
 def session_cell(recommendation: Recommendation) -> Path | None:
@@ -119,7 +118,7 @@ def rate_intervals(recommendation: Recommendation) -> dict[str, tuple[float, flo
         return {}
 
 
-def named_set(recommendation: Recommendation, run: Run) -> SettingsSet:
+def named_set(recommendation: Recommendation, run: FrameSource) -> SettingsSet:
     """Return the set that a recommendation comes to for a run, named after its content."""
     digest = hashlib.sha256(json.dumps(recommendation.settings.as_dict()).encode()).hexdigest()
     date = recommendation.provenance.get("date", "")
@@ -137,7 +136,7 @@ class CurrentSet:
     ----------
     path : Path
         A ``recommended.toml`` or a session's directory.
-    run : Run
+    run : FrameSource
     on_problem : callable
         Called with a sentence when a changed file cannot be read, or was edited by hand.
 
@@ -147,7 +146,7 @@ class CurrentSet:
         Those taken up so far, by the name of the set.
     """
 
-    def __init__(self, path: Path, run: Run, on_problem: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, run: FrameSource, on_problem: Callable[[str], None]) -> None:
         self._path = path / "recommended.toml" if path.is_dir() else path
         self._run, self._on_problem = run, on_problem
         self._seen = self._signature()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.evaluators.live import sample_frames
 from tuner.apply.applying import CurrentSet, VetoCheck, check_veto, rate_intervals
 from tuner.apply.drift import RateWatch
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.files import append_line, write_whole
+from wrappers.frames.opening import open_source
+from wrappers.frames.sampling import sample_frames
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.peakfinding.finders import NamedFinder
@@ -25,6 +28,12 @@ from wrappers.reduction.parts import Part
 __all__ = ["Watch", "WatchRequest"]
 
 JOURNAL = "watched.jsonl"
+
+HITS = "_hits.cxi"
+"""Behind a run's name."""
+
+CLOCKS_DIFFER = 2.0
+"""Seconds by which a file may be changed in the future without a word."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,8 @@ class WatchRequest:
     virtual : bool
     mask : Path or None
         The map of bad pixels for sets that mask some; without one each run's own frames make it.
+    replace : bool
+        Whether files that another than this watch has written may be replaced.
     """
 
     recommended: Path
@@ -60,6 +71,7 @@ class WatchRequest:
     jobs: int = 1
     virtual: bool = False
     mask: Path | None = None
+    replace: bool = False
 
 
 class Watch:
@@ -83,7 +95,8 @@ class Watch:
     Raises
     ------
     InputError
-        If the folder of the hits cannot be made, or the map of bad pixels cannot be read.
+        If the folder of the hits cannot be made, the pattern leads elsewhere, or the map of bad
+        pixels cannot be read.
     """
 
     def __init__(
@@ -101,6 +114,11 @@ class Watch:
         self._bad_pixels = (
             None if request.mask is None else BadPixelMap.load(request.mask, geometry)
         )
+        if ".." in Path(request.pattern).parts or Path(request.pattern).is_absolute():
+            raise InputError(
+                f"the pattern {request.pattern} leads out of {request.folder}: watch the folder "
+                "that it leads to"
+            )
         try:
             request.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -110,22 +128,21 @@ class Watch:
         self._journal = request.out / JOURNAL
         self._done = self._read_journal()
         self._refused: dict[Path, tuple[int, int]] = {}
-        self._sizes: dict[Path, tuple[int, int]] = {}
+        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
 
     def step(self) -> list[dict[str, Any]]:
         """Reduce what has appeared since the last step; return the journal's new lines."""
         lines = []
         for path in self._ready():
             try:
-                run = Run.open(path, self._geometry).with_bad_pixels(self._bad_pixels)
+                run = open_source(path, self._geometry).with_bad_pixels(self._bad_pixels)
                 line = self._reduce(path, run)
             except InputError as error:
                 # It may be no run, or not be complete: it is looked at again when it changes.
                 self._refused[path] = _signature(path)
                 self._say(f"{path.name} is left out: {error}")
                 continue
-            with self._journal.open("a") as journal:
-                journal.write(json.dumps(line) + "\n")
+            append_line(self._journal, json.dumps(line))
             self._done.append(line)
             lines.append(line)
         return lines
@@ -135,23 +152,52 @@ class Watch:
         done = {(line["file"], line["size"], line["mtime_ns"]) for line in self._done}
         ready = []
         for path in sorted(self._request.folder.glob(self._request.pattern)):
+            if self._is_output(path):
+                continue
             try:
                 size, changed = signature = _signature(path)
             except OSError:
-                continue
-            settled = self._sizes.get(path) == signature or not self._request.settle
-            self._sizes[path] = signature
-            if not settled or time.time() - changed / 1e9 < self._request.settle:
                 continue
             if (str(path.absolute()), size, changed) in done or self._refused.get(
                 path
             ) == signature:
                 continue
-            ready.append(path)
+            if self._rests(path, signature):
+                ready.append(path)
         return ready
 
-    def _reduce(self, path: Path, run: Run) -> dict[str, Any]:
-        request, (size, changed) = self._request, _signature(path)
+    def _rests(self, path: Path, signature: tuple[int, int]) -> bool:
+        """Whether a file has not changed for long enough, by its own time or by our clock."""
+        settle, now = self._request.settle, time.monotonic()
+        known, since = self._seen.get(path, (None, now))
+        if known != signature:
+            self._seen[path] = signature, now
+            since = now
+        age = time.time() - signature[1] / 1e9
+        if age < -CLOCKS_DIFFER and known is None:
+            self._say(
+                f"{path.name} was changed {-age:.0f} s in the future, by its time of modification "
+                f"(clocks that differ?): it is taken once it has rested for {settle:g} s by this "
+                "machine's clock"
+            )
+        return not settle or now - since >= settle or (known == signature and age >= settle)
+
+    def _is_output(self, path: Path) -> bool:
+        """Whether a file is one that this watch writes, which is never reduced again."""
+        place, folder, out = (
+            Path(os.path.realpath(each)) for each in (path, self._request.folder, self._request.out)
+        )
+        if out not in place.parents:
+            return False
+        if folder in out.parents:
+            return True  # a folder of its own for the hits, which holds no runs
+        inside = place.relative_to(out).parts
+        return place.name.endswith(HITS) or any(
+            each.endswith((".parts", ".part")) for each in inside
+        )
+
+    def _reduce(self, path: Path, run: FrameSource) -> dict[str, Any]:
+        request, (size, changed), out = self._request, _signature(path), self._output(path)
         current = CurrentSet(request.recommended, run, self._say)
         n_tests = sum(line["n_tests"] for line in self._done)
         watch, used, alarms = RateWatch({}, n_tests), "", []
@@ -177,10 +223,11 @@ class Watch:
                 run,
                 NamedFinder(run.geometry),
                 current,
-                self._output(path),
+                out,
                 jobs=request.jobs,
                 virtual=request.virtual,
                 resume=resume,
+                replace=request.replace or str(out) in {line["hits"] for line in self._done},
                 progress=lambda done, hits: self._progress(path, len(run), done, hits),
                 on_part=on_part,
             )
@@ -208,16 +255,27 @@ class Watch:
         }
 
     def _output(self, path: Path) -> Path:
-        """Return where a run's hits go; files of one name in several folders stay apart."""
-        parts = path.relative_to(self._request.folder).with_suffix("").parts
-        return self._request.out / ("_".join(parts) + "_hits.cxi")
+        """Return where a run's hits go: in the same folders as the run, under its whole name.
+
+        So no two runs have the same, and each tells its run.
+        """
+        inside = path.relative_to(self._request.folder)
+        out = self._request.out / inside.parent / f"{inside.name}{HITS}"
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"the folder {out.parent} cannot be made: {error.strerror}") from error
+        return out
 
     def _read_journal(self) -> list[dict[str, Any]]:
         if not self._journal.exists():
             return []
-        lines = self._journal.read_text().splitlines()
+        lines = self._journal.read_text().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        if len(whole) < len(lines):  # a watch was killed while it wrote
+            write_whole(self._journal, "".join(whole))
         try:
-            return [json.loads(line) for line in lines]
+            return [json.loads(line) for line in whole]
         except ValueError as error:
             raise InputError(
                 f"{self._journal} is damaged ({error}): mend its last line, or choose another "

@@ -12,23 +12,34 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.options import (
+    SourceName,
+    force_option,
     jobs_option,
     json_option,
     mask_option,
     open_run,
     print_json,
     progress_bar,
-    require_directory_for,
     stderr,
     with_bad_pixels,
 )
-from tuner.indexers import make_indexer
-from tuner.recommendation import EDITED, Recommendation, read_recommendation, session_geometry
+from tuner.display.terminal import echo
+from tuner.recommendation import (
+    EDITED,
+    Recommendation,
+    files_of_session,
+    read_recommendation,
+    session_geometry,
+)
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.frames.run import Run
+from wrappers.frames.linked import files_of_run
+from wrappers.frames.opening import Address
+from wrappers.frames.source import FrameSource
+from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer
+from wrappers.outputs import check_outputs, companion
 
 if TYPE_CHECKING:
     from tuner.apply.applying import VetoCheck
@@ -43,7 +54,7 @@ POLL = 1.0
 
 @click.command(short_help="Write the hits of a run, found with the recommended set.")
 @click.argument("recommended", type=click.Path(path_type=Path), metavar="RECOMMENDED")
-@click.argument("data", type=click.Path(path_type=Path), required=False, metavar="[DATA]")
+@click.argument("data", type=SourceName(), required=False, metavar="[DATA]")
 @click.option(
     "-g",
     "--geometry",
@@ -90,11 +101,12 @@ POLL = 1.0
     type=click.FloatRange(min=0),
     help="End the watch when no run has come for so long (s).",
 )
+@force_option
 @jobs_option
 @json_option
 def command(
     recommended: Path,
-    data: Path | None,
+    data: Address | None,
     geometry: Path | None,
     output: Path,
     virtual: bool,
@@ -106,6 +118,7 @@ def command(
     pattern: str,
     settle: float,
     idle: float | None,
+    force: bool,
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -120,9 +133,9 @@ def command(
       sfx-tuner apply session run.h5 -o hits.cxi
       sfx-tuner apply session --watch /data/raw -o /data/hits
     """
-    from envs.evaluators.live import sample_frames
     from tuner.apply.applying import check_veto, named_set
     from tuner.apply.watching import WatchRequest
+    from wrappers.frames.sampling import sample_frames
 
     if (data is None) == (watch is None):
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
@@ -137,17 +150,26 @@ def command(
             stack.enter_context(closing(indexer))
         if watch is not None:
             request = WatchRequest(
-                recommended, watch, pattern, output, settle, sample, jobs, virtual, mask
+                *(recommended, watch, pattern, output, settle, sample, jobs, virtual, mask, force)
             )
             _watch(request, read, unit, indexer, idle, as_json)
             return
         assert data is not None
-        require_directory_for(output)
-        run, _ = open_run(data, geometry_file)
+        run = open_run(data, geometry_file)
+        check_outputs(
+            *(output, companion(output, ".geom")),
+            inputs=[
+                *(recommended, data, geometry_file, cell, mask),
+                *(*files_of_run(run), *files_of_session(recommendation)),
+            ],
+            force=True,  # the reduction itself says what of its own may be replaced
+        )
         used = named_set(recommendation, run)
-        run = with_bad_pixels(run, used.settings, mask)
+        run = with_bad_pixels(run, used.settings, mask, jobs)
         started = time.perf_counter()
-        reduction = _reduce(run, used, output, jobs=jobs, virtual=virtual, resume=resume)
+        reduction = _reduce(
+            run, used, output, jobs=jobs, virtual=virtual, resume=resume, force=force
+        )
         seconds = time.perf_counter() - started
         check = None
         if unit is not None and indexer is not None:
@@ -176,7 +198,14 @@ def _indexer(
 
 
 def _reduce(
-    run: Run, used: SettingsSet, output: Path, *, jobs: int, virtual: bool, resume: bool
+    run: FrameSource,
+    used: SettingsSet,
+    output: Path,
+    *,
+    jobs: int,
+    virtual: bool,
+    resume: bool,
+    force: bool,
 ) -> Reduction:
     from wrappers.peakfinding.finders import NamedFinder
     from wrappers.reduction import reduce_run
@@ -191,6 +220,7 @@ def _reduce(
                 jobs=jobs,
                 virtual=virtual,
                 resume=resume,
+                replace=force,
                 progress=lambda done, hits: show(done),
             )
     except (KeyboardInterrupt, SystemExit):
@@ -223,18 +253,18 @@ def _report(reduction: Reduction, check: VetoCheck | None, seconds: float, as_js
             }
         )
         return
-    click.echo(
+    echo(
         f"{reduction.n_hits} hits in {reduction.n_frames} frames"
         + (f", 1 in {factor:.1f}" if factor else "")
         + (f"; {n_done / seconds:.0f} frames/s" if n_done else "")
         + (f"; {reduction.n_resumed} frames were done before" if reduction.n_resumed else "")
     )
     if check is not None:
-        click.echo(
+        echo(
             f"of {check.n_frames} frames taken at random {check.n_kept + check.n_lost} index with "
             f"{check.indexer}: {check.n_kept} kept, {check.n_lost} lost"
         )
-    click.echo(
+    echo(
         f"written: {reduction.hits} and {reduction.geometry}\n"
         "CrystFEL reads them with\n"
         f"  HDF5_PLUGIN_PATH={hdf5plugin.PLUGIN_PATH} \\\n"
@@ -271,7 +301,7 @@ def _watch(
                 else ""
             )
             sets = f", {len(line['sets'])} sets" if len(line["sets"]) > 1 else ""
-            click.echo(
+            echo(
                 f"{Path(line['file']).name}: {line['n_hits']} hits in {line['n_frames']} frames"
                 f"{sets}{indexed} → {line['hits']}"
             )

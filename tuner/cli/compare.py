@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from envs.objective import Merit
+from tuner.cli.compare_status import going_on, status
 from tuner.cli.options import (
     existing,
     indexer_choice,
@@ -26,16 +26,17 @@ from tuner.cli.options import (
     seed_option,
     stderr,
 )
+from tuner.display.terminal import echo
 from wrappers.cell import Cell
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 
 if TYPE_CHECKING:
+    from tuner.agent.policy import Policy
     from tuner.comparison.benchmark import Benchmark
-    from tuner.comparison.methods import Kit
     from tuner.comparison.results import Results
     from tuner.comparison.store import ComparisonStore
-    from tuner.indexers import IndexerChoice
+    from wrappers.indexers import IndexerChoice
 
 Found = tuple[dict[str, dict[str, Any]], dict[str, "Results"]]
 
@@ -55,7 +56,7 @@ OF_THE_BENCHMARK = ("families", "full", "shared")
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted comparison.")
 @click.option(
-    "--methods", help="Only these, comma-separated, such as agent,warm_gp,random.  [default: all]"
+    "--methods", help="Only these, comma-separated, such as ppo,warm-gp,random.  [default: all]"
 )
 @click.option(
     "--policy",
@@ -78,7 +79,7 @@ OF_THE_BENCHMARK = ("families", "full", "shared")
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="Frames of DATA to search on, and as many to judge on; at most half of them each.",
+    help="Frames of DATA to search on, and as many to score on; at most half of them each.",
 )
 @click.option(
     "--evaluations",
@@ -122,7 +123,7 @@ def command(
     """Compare the agent with Bayesian search and simpler methods.
 
     Without DATA on the frozen benchmark of simulated experiments (minutes); with DATA on that
-    run, of which one part of the frames is searched on and another one judges. Regret is the
+    run, of which one part of the frames is searched on and another one scores. Regret is the
     share of the reachable indexing rate that a method's recommendation misses.
 
     \b
@@ -131,11 +132,10 @@ def command(
       sfx-tuner compare run.h5 -g run.geom -p protein.cell -o comparison
     """
     from tuner.agent.policy import SHIPPED, Policy
-    from tuner.agent.warm_start import WarmStart
     from tuner.comparison.benchmark import Benchmark
     from tuner.comparison.console import print_figures
-    from tuner.comparison.methods import METHODS, Kit
     from tuner.comparison.store import ComparisonStore
+    from tuner.searchers import SEARCHERS
 
     work: Callable[..., Found]
     asked: dict[str, Any]
@@ -152,15 +152,20 @@ def command(
         asked = {"frames": frames, "evaluations": evaluations, "splits": splits, "seed": seed}
         work = partial(_compare_run, files, **asked)
         asked |= dict(zip(("DATA", "geometry", "cell"), map(str, files), strict=True))
-    chosen = _chosen(methods, list(METHODS), "--methods")
-    kit, choice = Kit(Policy.load(policy or SHIPPED), WarmStart.load()), indexer_choice(options)
+    names = SEARCHERS.names() if methods is None else methods.split(",")
+    chosen = list(dict.fromkeys(SEARCHERS.name_of(name.strip()) for name in names))
+    agent, choice = Policy.load(policy or SHIPPED), indexer_choice(options)
     asked |= {"methods": chosen, "policy": _digest(policy or SHIPPED, "*.safetensors")}
     asked["warm_start"] = _digest(SHIPPED, "warm_start.json")
-    asked["indexer"] = {**vars(choice), "name": "crystfel" if choice.crystfel else "fast"}
+    asked["merit"] = Merit().as_dict()
+    asked["indexer"] = {
+        "name": choice.own_name,
+        **{key: getattr(choice, key) for key in ("method", "effort", "timeout")},
+    }
 
     store = ComparisonStore.open(output, asked, resume=resume)
-    with _going_on(store):
-        figures, results = work(choice, kit, chosen, store, jobs)
+    with going_on(store):
+        figures, results = work(choice, agent, chosen, store, jobs)
         if output is not None:
             _write(output, figures, results)
             store.finish()
@@ -169,7 +174,7 @@ def command(
     else:
         print_figures(figures)
         if output is not None:
-            click.echo(f"written: {output}")
+            echo(f"written: {output}")
 
 
 def _run_files(data: Path, geometry: Path | None, cell: Path | None) -> tuple[Path, Path, Path]:
@@ -216,7 +221,7 @@ def _compare_benchmark(
     benchmark: Benchmark,
     shared: Path | None,
     indexer: IndexerChoice,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     store: ComparisonStore,
     jobs: int,
@@ -224,7 +229,7 @@ def _compare_benchmark(
     """Compare on the frozen families, and with the folder of shared runs on frames as well."""
     from tuner.comparison.benchmark import compare_simulated
     from tuner.comparison.runs import SHARED_RUNS, compare_everything
-    from tuner.comparison.statistics import compare_family
+    from tuner.comparison.statistics import add_costs, compare_family
     from tuner.comparison.tables import compare_tables
 
     if shared is not None:
@@ -239,27 +244,27 @@ def _compare_benchmark(
             store.keep()
 
         compare_simulated(
-            benchmark, kit, methods, jobs=jobs, results=results, on_progress=on_progress
+            benchmark, policy, methods, jobs=jobs, results=results, on_progress=on_progress
         )
     runs: Found = ({}, {})
     if shared is not None:
-        with _status(store) as (status, _):
+        with status(store) as (show_stage, _):
             tables = results.setdefault("tables", {})
-            compare_tables(kit, methods, results=tables, on_progress=status)
+            compare_tables(policy, methods, results=tables, on_progress=show_stage)
             runs = compare_everything(
-                shared, indexer, kit, methods, jobs=jobs, store=store, on_progress=status
+                shared, indexer, policy, methods, jobs=jobs, store=store, on_progress=show_stage
             )
     figures = {}
     for family, by_method in results.items():
         figures[family] = compare_family({m: what["regret"] for m, what in by_method.items()})
-        _add_costs(figures[family], by_method)
+        add_costs(figures[family], by_method)
     return figures | runs[0], results | runs[1]
 
 
 def _compare_run(
     files: tuple[Path, Path, Path],
     indexer: IndexerChoice,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     store: ComparisonStore,
     jobs: int,
@@ -272,71 +277,12 @@ def _compare_run(
     """Compare on a user's run."""
     from tuner.comparison.runs import compare_run
 
-    with _status(store) as (status, within):
+    with status(store) as (show, within):
         figures, results = compare_run(
-            *files, indexer, kit, methods, n_frames=frames, budget=evaluations, splits=splits,
-            seed=seed, jobs=jobs, store=store, on_progress=status, on_frames=within,
+            *files, indexer, policy, methods, n_frames=frames, budget=evaluations, splits=splits,
+            seed=seed, jobs=jobs, store=store, on_progress=show, on_frames=within,
         )  # fmt: skip
     return {"run": figures}, {"run": results}
-
-
-def _add_costs(figures: dict[str, Any], by_method: Results) -> None:
-    for method, arrays in by_method.items():
-        figures[method]["suggestion_seconds"] = float(arrays["seconds"].mean())
-        for n in (5, 10):
-            if "clen_error" in arrays and arrays["clen_error"].shape[2] >= n:
-                near = abs(arrays["clen_error"][:, :, n - 1]) <= 1e-3
-                figures[method][f"clen_within_0.1_percent_{n}"] = float(near.mean())
-
-
-@contextmanager
-def _going_on(store: ComparisonStore) -> Iterator[None]:
-    """Keep what was measured where something ends the comparison, and say how to go on."""
-    try:
-        yield
-    except BaseException:
-        store.keep(now=store.begun)
-        if store.begun:
-            stderr.print(
-                f"nothing measured is lost: the same command with --resume goes on with "
-                f"{store.directory}", highlight=False, soft_wrap=True,
-            )  # fmt: skip
-        raise
-
-
-@contextmanager
-def _status(
-    store: ComparisonStore,
-) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[int, int], None]]]:
-    """Show on stderr what is being done.
-
-    Yields a function that takes what, done and total, and one that takes the frames done and
-    all frames of the evaluation under way. Where stderr is no terminal, every method and stage
-    is told on a line of its own.
-    """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[within]}"),
-        TimeElapsedColumn(),
-    )
-    last = ""
-    with Progress(*columns, console=stderr, transient=True, expand=True) as progress:
-        task = progress.add_task("comparing", total=None, within="")
-
-        def show(what: str, done: int, total: int) -> None:
-            nonlocal last
-            progress.update(task, description=what, completed=done, total=total, within="")
-            if not stderr.is_terminal and what != last:
-                stderr.print(what, highlight=False)
-            last = what
-            store.keep()
-
-        def show_frames(done: int, total: int) -> None:
-            progress.update(task, within=f"{done}/{total} frames")
-
-        yield show, show_frames
 
 
 def _write(output: Path, figures: dict[str, dict[str, Any]], results: dict[str, Results]) -> None:

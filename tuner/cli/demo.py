@@ -15,6 +15,7 @@ from tuner.cli.options import (
     stderr,
 )
 from tuner.cli.tune import display, print_recommendation
+from tuner.display.terminal import echo
 from wrappers.errors import InputError
 
 __all__ = ["command"]
@@ -44,9 +45,9 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     """
     from envs.parameter_space import DEFAULT_TUNED
     from envs.simulation.simulator import demo_experiment, simulate_run
-    from tuner.indexers import IndexerChoice
     from tuner.session.loop import Budget
     from tuner.tuning import Request, tune
+    from wrappers.indexers import IndexerChoice
 
     experiment = demo_experiment(seed)
     stderr.print(f"simulating {FRAMES} frames in {output / 'run'}", highlight=False)
@@ -78,7 +79,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
         print_json({**recommendation.as_dict(), "true_clen": experiment.clen})
         return
     print_recommendation(recommendation, session)
-    click.echo(
+    echo(
         f"camera length: geometry {1e3 * experiment.written_clen:.3f} mm, recommended "
         f"{1e3 * (clen or 0):.3f} mm, true {1e3 * experiment.clen:.3f} mm\n"
         f"report:  {session / 'report.html'}"

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from tuner.cli.options import json_option, print_json
+from tuner.display.terminal import echo
 
 __all__ = ["command"]
 
@@ -29,28 +30,28 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"sfx-tuner  {found['sfx_tuner']}, Python {found['python']}")
-    click.echo(f"cores      {found['cores']}")
+    echo(f"sfx-tuner  {found['sfx_tuner']}, Python {found['python']}")
+    echo(f"cores      {found['cores']}")
     for name, version in found["packages"].items():
-        click.echo(f"{name:18} {version or 'MISSING: run make install again'}")
+        echo(f"{name:18} {version or 'MISSING: run make install again'}")
     filters = ", ".join(n for n, ok in found["hdf5_filters"].items() if ok) or "none"
-    click.echo(f"HDF5 filters       {filters}")
+    echo(f"HDF5 filters       {filters}")
     crystfel = found["crystfel"]
     if crystfel is None:
-        click.echo(
+        echo(
             "CrystFEL           not found: the embedded indexer is used. Install CrystFEL "
             "(www.desy.de/~twhite/crystfel) and put indexamajig on PATH, or name it in "
             "SFX_TUNER_INDEXAMAJIG."
         )
     elif "problem" in crystfel:
-        click.echo(f"CrystFEL           {crystfel['problem']}")
+        echo(f"CrystFEL           {crystfel['problem']}")
     else:
-        click.echo(
+        echo(
             f"CrystFEL           {crystfel['version']} at {crystfel['path']}; indexers "
             f"{', '.join(crystfel['indexers'])}"
         )
         if not crystfel["stays_between_calls"]:
-            click.echo(
+            echo(
                 "                   is started for each evaluation: CrystFEL 0.12 with ZMQ, and "
                 "pip install 'sfx-tuner[crystfel]', save that second"
             )

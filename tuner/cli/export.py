@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import json_option, print_json, require_directory_for
+from tuner.cli.options import RegistryChoice, force_option, json_option, print_json
+from tuner.display.terminal import echo
 from tuner.export.exporters import TARGETS, write_export
-from tuner.export.job import crystfel_arguments
 from tuner.recommendation import read_recommendation
+from wrappers.crystfel.options import search_arguments
 
 __all__ = ["command"]
 
@@ -19,10 +20,9 @@ __all__ = ["command"]
 @click.option(
     "--to",
     "target",
-    type=click.Choice(list(TARGETS)),
+    type=RegistryChoice(TARGETS),
     required=True,
-    help="crystfel: a script for indexamajig; project: for CrystFEL's graphical program; geom: "
-    "the geometry alone; xwiz: EXtra-Xwiz; om: OM (OnDA); cheetah: Cheetah; json: plain JSON.",
+    help="; ".join(f"{name}: {each.words}" for name, each in TARGETS.items()) + ".",
 )
 @click.option(
     "--format-version",
@@ -46,6 +46,7 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="File to write; a geometry goes beside it.  [default: recommended.*]",
 )
+@force_option
 @json_option
 def command(
     recommended: Path,
@@ -54,6 +55,7 @@ def command(
     geometry: Path | None,
     cell: Path | None,
     output: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Write the recommended settings for another program.
@@ -66,21 +68,23 @@ def command(
       sfx-tuner export session --to crystfel -o index.sh
     """
     recommendation = read_recommendation(recommended)
-    path = output or Path(TARGETS[target].file)
-    require_directory_for(path)
+    chosen = TARGETS.get(target)
+    path = output or Path(chosen.file)
     files, notes = write_export(
         recommendation,
-        TARGETS[target],
+        chosen,
         path,
         geometry=geometry,
         cell=cell,
         old=format_version == "old",
+        inputs=[recommended],
+        replace=force,
     )
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     if as_json:
         print_json({"target": target, "files": files, "notes": notes})
         return
-    if target == "crystfel":
-        click.echo(" ".join(crystfel_arguments(recommendation.settings)))
-    click.echo(f"written: {' and '.join(map(str, files))}")
+    if chosen.prints_options:
+        echo(" ".join(search_arguments(recommendation.settings)))
+    echo(f"written: {' and '.join(map(str, files))}")

@@ -27,9 +27,12 @@ from tuner.cli.options import (
     stderr,
     with_bad_pixels,
 )
-from tuner.indexers import make_indexer
+from tuner.display.terminal import echo
 from wrappers.cell import Cell
-from wrappers.workers.frame_pool import batches
+from wrappers.errors import UnreadableError
+from wrappers.frames.opening import Address
+from wrappers.indexers import make_indexer
+from wrappers.workers.pool import batches
 
 __all__ = ["command"]
 
@@ -46,7 +49,7 @@ MAX_DECOYS = 50
 @jobs_option
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     cell: Path,
     mask: Path | None,
@@ -61,17 +64,18 @@ def command(
       sfx-tuner index run.h5 -g run.geom -p protein.cell --min-snr 4.5 --threshold 30
     """
     choice = indexer_choice(options)
-    run, read = open_run(data, geometry)
+    run = open_run(data, geometry)
     settings = settings_from(options, run)
-    run = with_bad_pixels(run, settings, mask)
+    run = with_bad_pixels(run, settings, mask, jobs)
     unit = Cell.read(cell)
-    chosen = make_indexer(choice, read, unit, jobs=jobs)
+    stderr.print(f"cell: {unit.summary}", highlight=False, markup=False)
+    chosen = make_indexer(choice, run.geometry, unit, jobs=jobs)
     stderr.print(f"indexer: {chosen.name}", highlight=False)
     rows: list[dict[str, Any]] = []
     decoys = decoys_indexed = 0
     with (
         closing(chosen),
-        LiveEvaluator(run, read, unit, chosen, range(len(run)), jobs=jobs, memory=0) as evaluator,
+        LiveEvaluator(run, unit, chosen, range(len(run)), jobs=jobs, memory=0) as evaluator,
         progress_bar("indexing", len(run)) as show,
     ):
         for frames in batches(len(run), jobs):
@@ -100,7 +104,10 @@ def command(
             show(frames[-1] + 1)
     n_hits = sum(row["hit"] for row in rows)
     n_indexed = sum(row["indexed"] for row in rows)
-    low, high = wilson_interval(n_indexed, len(rows))
+    # A frame without an answer may be either.
+    n_failed = sum(bool(row["failure"]) for row in rows)
+    low, high = (wilson_interval(n_indexed + k, len(rows))[i] for i, k in enumerate((0, n_failed)))
+    unreadable = [row["failure"] for row in rows if row["failure"] and not row["hit"]]
     false_rate = decoys_indexed / decoys * n_hits / len(rows) if decoys else None
     if as_json:
         print_json(
@@ -108,6 +115,7 @@ def command(
                 "settings": settings.as_dict(),
                 "indexer": chosen.name,
                 "n_frames": len(rows),
+                "n_failed": n_failed,
                 "n_hits": n_hits,
                 "n_indexed": n_indexed,
                 "indexing_rate": n_indexed / len(rows),
@@ -118,14 +126,21 @@ def command(
                 "frames": rows,
             }
         )
+        _require_one(unreadable, len(rows))
         return
-    click.echo(f"{'frame':>6} {'event':>10} {'peaks':>6}  indexed")
+    echo(f"{'frame':>6} {'event':>10} {'peaks':>6}  indexed")
     for row in rows:
         mark = "yes" if row["indexed"] else row["failure"] or ("no" if row["hit"] else "no hit")
-        click.echo(f"{row['frame']:6d} {row['event']:>10} {row['n_peaks']:6d}  {mark}")
-    click.echo(
+        echo(f"{row['frame']:6d} {row['event']:>10} {row['n_peaks']:6d}  {mark}")
+    echo(
         f"indexing rate {n_indexed / len(rows):.1%} [{low:.1%}, {high:.1%}]: {n_indexed} of "
-        f"{len(rows)} frames, {n_hits} hits"
+        f"{len(rows)} frames, {n_hits} hits" + (f", {n_failed} failed" if n_failed else "")
     )
     if decoys:
-        click.echo(f"decoys: {decoys_indexed} of {decoys} scrambled peak lists indexed")
+        echo(f"decoys: {decoys_indexed} of {decoys} scrambled peak lists indexed")
+    _require_one(unreadable, len(rows))
+
+
+def _require_one(unreadable: list[str], n_frames: int) -> None:
+    if len(unreadable) == n_frames:
+        raise UnreadableError(f"none of the {n_frames} frames can be read: {unreadable[0]}")

@@ -1,20 +1,25 @@
 """The group of commands, and how any of them ends.
 
-Exit codes: 0 success; 2 a mistake that the user can mend, told in one sentence; 130 stopped
-by Ctrl-C; 1 a fault of the program's own.
+Exit codes: 0 success; 2 a mistake that the user can mend, told in one sentence; 3 not one frame
+can be read; 130 stopped by Ctrl-C; 141 whoever read the output has gone; 1 a fault of the
+program's own.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
+import warnings
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
-from wrappers.errors import InputError, ProgramError
+from wrappers.errors import InputError, Note, ProgramError
+from wrappers.files import is_of_the_disk, mend
+from wrappers.text import printable
 
 __all__ = ["main"]
 
@@ -71,8 +76,23 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _show_note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, Note):
+        click.echo(f"note: {printable(str(message))}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
+
+
 def main() -> None:
     """Run the command line."""
+    warnings.showwarning = _show_note
     # Without this, being terminated would leave an indexamajig behind.
     signal.signal(signal.SIGTERM, _terminate)
     # A shell in the background starts programs with Ctrl-C ignored.
@@ -80,7 +100,18 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except (InputError, ProgramError) as error:
-        click.echo(f"sfx-tuner: {error}", err=True)
+        click.echo(f"sfx-tuner: {printable(str(error))}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        # Or Python would complain again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except OSError as error:
+        if not is_of_the_disk(error):
+            raise
+        place = error.filename or "a file"
+        why = printable(f"{place}: {error.strerror or error}; {mend(error)}")
+        click.echo(f"sfx-tuner: {why}", err=True)
         code = 2
     except click.ClickException as error:
         error.show()

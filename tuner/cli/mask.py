@@ -10,15 +10,19 @@ from numpy.typing import NDArray
 
 from tuner.cli.options import (
     data_argument,
+    force_option,
     geometry_option,
+    jobs_option,
     json_option,
     open_run,
     print_json,
     progress_bar,
-    require_directory_for,
     stderr,
 )
-from wrappers.errors import InputError
+from tuner.display.terminal import echo
+from wrappers.frames.linked import files_of_run
+from wrappers.frames.opening import Address, is_address
+from wrappers.outputs import check_outputs
 from wrappers.settings import ABOUT, Settings
 
 __all__ = ["command"]
@@ -70,9 +74,11 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
     help="Write a copy of the geometry that uses the mask, too.",
 )
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the mask (.png, .pdf …).")
+@jobs_option
+@force_option
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     output: Path,
     hot_sigma: float,
@@ -82,6 +88,8 @@ def command(
     frames: int,
     geometry_out: Path | None,
     picture: Path | None,
+    jobs: int,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Find the bad pixels of a run: hot, noisy and dead ones.
@@ -99,26 +107,27 @@ def command(
     from wrappers.masks.mask_file import geometry_lines, write_mask
     from wrappers.masks.settings_mask import BITS, SettingsMask
 
-    for path in (output, geometry_out, picture):
-        if path is not None:
-            require_directory_for(path)
     settings = Settings(
         mask_hot_sigma=hot_sigma,
         mask_noisy_sigma=noisy_sigma,
         mask_dead_sigma=dead_sigma,
         mask_edge=edge,
     )
-    run, read = open_run(data, geometry)
-    if geometry_out is not None and geometry_out.resolve() == geometry.resolve():
-        raise InputError(f"{geometry_out} is the geometry itself: give its copy another name")
+    run = open_run(data, geometry)
+    read = run.geometry
+    check_outputs(
+        *(output, geometry_out, picture),
+        inputs=[data, geometry, *files_of_run(run)],
+        force=force,
+    )
     top, bottom = geometry_lines(output, read)
     chosen = spread_frames(len(run), frames)
     with progress_bar("looking at pixels", 2 * len(chosen)) as show:
-        bad_pixels = find_bad_pixels(run, chosen, progress=show)
+        bad_pixels = find_bad_pixels(run, chosen, jobs=jobs, progress=show)
     bits = SettingsMask(read, bad_pixels).bits(settings)
     bits[~run.static_mask(0)] |= BITS["geometry"]
     attributes = {
-        "data": str(data.absolute()),
+        "data": str(data if is_address(data) else Path(data).absolute()),
         "n_frames": bad_pixels.n_frames,
         **dict(
             zip(("hot_sigma", "noisy_sigma", "dead_sigma", "edge"), settings.mask_key, strict=True)
@@ -154,20 +163,18 @@ def command(
         )
         return
     thresholds = {"hot": hot_sigma, "noisy": noisy_sigma, "dead": dead_sigma}
-    click.echo(f"{'kind':10}{'bit':>4}{'threshold':>11}{'pixels':>9}{'share':>9}")
+    echo(f"{'kind':10}{'bit':>4}{'threshold':>11}{'pixels':>9}{'share':>9}")
     for kind, bit in BITS.items():
         threshold = f"{thresholds[kind]:g} σ" if kind in thresholds else ""
         threshold = f"{edge} px" if kind == "edge" else threshold
-        click.echo(
-            f"{kind:10}{bit:4d}{threshold:>11}{counts[kind]:9d}{counts[kind] / on_panels:9.3%}"
-        )
-    click.echo(
+        echo(f"{kind:10}{bit:4d}{threshold:>11}{counts[kind]:9d}{counts[kind] / on_panels:9.3%}")
+    echo(
         f"{new} pixels more than the geometry masks, from {bad_pixels.n_frames} frames\n"
         f"written: {', '.join(map(str, written))}"
     )
     if geometry_out is None:
-        click.echo("CrystFEL takes it with these lines, before the first panel of the geometry:")
-        click.echo("\n".join(f"  {line}" for line in [*top, *bottom]))
+        echo("CrystFEL takes it with these lines, before the first panel of the geometry:")
+        echo("\n".join(f"  {line}" for line in [*top, *bottom]))
 
 
 def _clustered(bad: NDArray[np.bool_]) -> float:

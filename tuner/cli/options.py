@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tuner.indexers import IndexerChoice
+from tuner.display.terminal import Terminal
+from wrappers.crystfel.options import EFFORTS
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.first_look import first_look
+from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.source import FrameSource
+from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.registry import Registry
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
@@ -25,8 +28,10 @@ from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
 __all__ = [
     "PEAK_FINDER_FLAGS",
     "RegistryChoice",
+    "SourceName",
     "cell_option",
     "data_argument",
+    "force_option",
     "geometry_option",
     "indexer_choice",
     "indexer_options",
@@ -34,9 +39,10 @@ __all__ = [
     "json_option",
     "mask_option",
     "open_run",
+    "peak_finder_help",
     "print_json",
     "progress_bar",
-    "require_directory_for",
+    "say_notes",
     "seed_option",
     "settings_from",
     "settings_options",
@@ -44,13 +50,24 @@ __all__ = [
     "with_bad_pixels",
 ]
 
-stderr = Console(stderr=True)
+stderr = Terminal(stderr=True)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 existing = click.Path(path_type=Path)
 
-data_argument = click.argument("data", type=existing, metavar="DATA")
+
+class SourceName(click.ParamType):
+    """The name of a file, as a path, or an address, as it is."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Address:
+        """Return the path or the address."""
+        return value if is_address(value) else Path(value)
+
+
+data_argument = click.argument("data", type=SourceName(), metavar="DATA")
 geometry_option = click.option(
     "-g", "--geometry", type=existing, required=True, help="CrystFEL geometry file (.geom)."
 )
@@ -72,6 +89,9 @@ mask_option = click.option(
     "--mask",
     type=existing,
     help="A file of sfx-tuner mask, for settings with a mask_*_sigma.  [default: from the data]",
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Replace outputs that exist; what is read stays in any case."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
@@ -125,20 +145,27 @@ def _flags(name: str) -> tuple[str, ...]:
 PEAK_FINDER_FLAGS = _flags("peak_finder")
 
 
+def peak_finder_help() -> str:
+    """Return what the peak finders are."""
+    kinds = (f"{name}: {kind.words}" for name, kind in PEAK_FINDERS.items())
+    return f"{ABOUT['peak_finder'].label}. {'; '.join(kinds)}."
+
+
 def settings_options(function: F) -> F:
     """Add an option for every setting, and ``--settings`` for a whole set."""
     defaults = Settings().as_dict()
     for name, about in reversed(ABOUT.items()):
+        words = about.help
         value = defaults[name]
         kind: Any = int if name in WHOLE_FIELDS else float
         if isinstance(value, str):
-            kind, default = RegistryChoice(PEAK_FINDERS), value
+            kind, default, words = RegistryChoice(PEAK_FINDERS), value, peak_finder_help()
         else:
             default = "the geometry's" if value is None else f"{value:g}"
         function = click.option(
             *_flags(name),
             type=kind,
-            help=f"{about.help}  [default: {default}]",
+            help=f"{words}  [default: {default}]",
         )(function)
     return click.option(
         "--settings",
@@ -147,7 +174,7 @@ def settings_options(function: F) -> F:
     )(function)
 
 
-def settings_from(options: dict[str, Any], run: Run) -> Settings:
+def settings_from(options: dict[str, Any], run: FrameSource) -> Settings:
     """Return the settings that the options of `settings_options` name, for a run."""
     from tuner.recommendation import applied_settings, read_recommendation
 
@@ -169,10 +196,11 @@ def indexer_options(function: F) -> F:
     options = (
         click.option(
             "--indexer",
-            type=click.Choice(["auto", "fast", "crystfel"]),
-            default="auto",
+            type=RegistryChoice(INDEXERS, (AUTO,)),
+            default=AUTO,
             show_default=True,
-            help="fast: the embedded indexer; auto: CrystFEL where it is installed.",
+            help="; ".join(f"{name}: {kind.words}" for name, kind in INDEXERS.items())
+            + f"; {AUTO}: the first of them that is installed.",
         ),
         click.option(
             "--method",
@@ -180,7 +208,7 @@ def indexer_options(function: F) -> F:
         ),
         click.option(
             "--effort",
-            type=click.Choice(["cheap", "normal", "thorough"]),
+            type=click.Choice(EFFORTS),
             default="normal",
             show_default=True,
             help="How hard xgandalf tries.",
@@ -188,8 +216,9 @@ def indexer_options(function: F) -> F:
         click.option(
             "--timeout",
             type=click.FloatRange(min=1),
-            help="Longest time for one evaluation's indexing with CrystFEL (s); what is done by "
-            "then counts, the rest widens the interval.  [default: by the number of frames]",
+            help="Longest processor time for one evaluation's indexing with CrystFEL, for each of "
+            "its processes (s); what is done by then counts, the rest widens the interval.  "
+            "[default: by the number of frames]",
         ),
     )
     for option in reversed(options):
@@ -207,13 +236,23 @@ def indexer_choice(options: dict[str, Any]) -> IndexerChoice:
     )
 
 
-def open_run(data: Path, geometry: Path) -> tuple[Run, Geometry]:
-    """Read the geometry and open the run."""
-    read = Geometry.read(geometry)
-    return Run.open(data, read), read
+def open_run(data: Address, geometry: Path) -> FrameSource:
+    """Open a run with its geometry; it is closed when the command ends."""
+    run = open_source(data, Geometry.read(geometry))
+    click.get_current_context().call_on_close(run.close)
+    say_notes(first_look(run))
+    return run
 
 
-def with_bad_pixels(run: Run, settings: Settings, mask: Path | None) -> Run:
+def say_notes(notes: Iterable[str]) -> None:
+    """Say what is odd about what was given, on stderr."""
+    for note in notes:
+        stderr.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def with_bad_pixels(
+    run: FrameSource, settings: Settings, mask: Path | None, jobs: int = 1
+) -> FrameSource:
     """Return the run with a map of its bad pixels, where the settings need one.
 
     The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.
@@ -227,7 +266,7 @@ def with_bad_pixels(run: Run, settings: Settings, mask: Path | None) -> Run:
     if not needs_map(settings):
         return run
     with progress_bar("looking for bad pixels", 2 * len(spread_frames(len(run)))) as show:
-        return run.with_bad_pixels(find_bad_pixels(run, progress=show))
+        return run.with_bad_pixels(find_bad_pixels(run, jobs=jobs, progress=show))
 
 
 @contextmanager
@@ -257,9 +296,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def require_directory_for(path: Path) -> None:
-    """Raise InputError where a file could not be written, before the work is done."""
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"cannot write {path}: its directory does not exist, make it first")

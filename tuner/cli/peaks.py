@@ -11,6 +11,7 @@ import numpy as np
 
 from tuner.cli.options import (
     data_argument,
+    force_option,
     geometry_option,
     jobs_option,
     json_option,
@@ -18,16 +19,21 @@ from tuner.cli.options import (
     open_run,
     print_json,
     progress_bar,
-    require_directory_for,
     settings_from,
     settings_options,
     stderr,
     with_bad_pixels,
 )
+from tuner.display.terminal import echo
 from wrappers.detector.geom_file import slab_geometry_text
+from wrappers.errors import UnreadableError
 from wrappers.files import write_whole
-from wrappers.frames.cxi import CxiWriter
-from wrappers.workers.frame_pool import FramePool, batches
+from wrappers.frames.cxi import CxiWriter, is_peak_list
+from wrappers.frames.linked import files_of_run
+from wrappers.frames.opening import Address
+from wrappers.outputs import check_outputs, companion
+from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.pool import batches
 
 __all__ = ["command"]
 
@@ -44,31 +50,41 @@ __all__ = ["command"]
     required=True,
     help="CXI file to write; CrystFEL reads it with --peaks=cxi.",
 )
+@force_option
 @jobs_option
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     mask: Path | None,
     output: Path,
+    force: bool,
     jobs: int,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Find the peaks in every frame of a run.
 
+    A geometry to read the list with is written beside it. A list of an earlier call is replaced,
+    anything else only with --force.
+
     \b
     Example:
       sfx-tuner peaks run.h5 -g run.geom --min-snr 4.5 --threshold 30 -o peaks.cxi
     """
-    require_directory_for(output)
-    run, read = open_run(data, geometry)
+    run = open_run(data, geometry)
+    written = companion(output, ".geom")
+    check_outputs(
+        *(output, written),
+        inputs=[data, geometry, mask, options["settings"], *files_of_run(run)],
+        force=force or is_peak_list(output),
+    )
     settings = settings_from(options, run)
-    run = with_bad_pixels(run, settings, mask)
-    clen_change = 0.0 if settings.clen is None else settings.clen - run.nominal_clen
+    run = with_bad_pixels(run, settings, mask, jobs)
+    clen_change = settings.clen_change(run.nominal_clen)
     counts, unreadable = [], 0
     with (
-        FramePool(run, read, None, jobs) as pool,
+        FramePool(run, None, jobs) as pool,
         CxiWriter(output, attributes=settings.as_dict(), sources=True) as writer,
         progress_bar("finding peaks", len(run)) as show,
     ):
@@ -85,8 +101,10 @@ def command(
                 writer.append(pattern.peaks, pattern.photon_energy, length, source=source)
                 counts.append(len(pattern.peaks))
             show(frames[-1] + 1)
+        if not counts:
+            raise UnreadableError(f"none of the {len(run)} frames can be read: {found.failure}")
     shifts = {f"shift_{axis}": f"{getattr(settings, f'shift_{axis}'):.9f} m" for axis in "xy"}
-    write_whole(output.with_suffix(".geom"), slab_geometry_text(read, **shifts))
+    write_whole(written, slab_geometry_text(run.geometry, **shifts))
     hits = sum(count >= settings.min_peaks for count in counts)
     median = float(np.median(counts)) if counts else 0.0
     if as_json:
@@ -99,12 +117,14 @@ def command(
                 "n_peaks": sum(counts),
                 "median_peaks": median,
                 "output": str(output),
-                "geometry": str(output.with_suffix(".geom")),
+                "geometry": str(written),
             }
         )
         return
-    click.echo(
+    echo(
         f"{sum(counts)} peaks in {len(counts)} frames, {median:g} in the median frame; "
-        f"{hits} frames with at least {settings.min_peaks}\n"
-        f"written: {output}, and {output.with_suffix('.geom')} to read it with"
+        f"{hits} frames with at least {settings.min_peaks}"
+        + (f"; {unreadable} frames cannot be read" if unreadable else "")
+        + "\n"
+        f"written: {output}, and {written} to read it with"
     )

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import json_option, print_json, require_directory_for
+from tuner.cli.options import force_option, json_option, print_json
+from tuner.display.terminal import echo
 from wrappers.errors import InputError
+from wrappers.frames.linked import files_named
+from wrappers.outputs import check_outputs
 
 __all__ = ["command"]
 
@@ -20,8 +23,9 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="HTML file to write.  [default: report.html of the session]",
 )
+@force_option
 @json_option
-def command(session: Path, output: Path | None, as_json: bool) -> None:
+def command(session: Path, output: Path | None, force: bool, as_json: bool) -> None:
     """Make the report of a finished or interrupted session anew.
 
     The report is one file that needs no network. Its pictures of frames need the run's files
@@ -41,9 +45,11 @@ def command(session: Path, output: Path | None, as_json: bool) -> None:
     recommended = session / "recommended.toml"
     recommendation = read_recommendation(recommended) if recommended.exists() else None
     path = output or session / "report.html"
-    require_directory_for(path)
+    if output is not None:
+        data, *others = (Path(getattr(store.config, key)) for key in ("data", "geometry", "cell"))
+        check_outputs(path, inputs=[session, *files_named(data), *others], force=force)
     write_report(store, recommendation, path)
     if as_json:
         print_json({"report": path, "bytes": path.stat().st_size, "trials": len(store.trials)})
         return
-    click.echo(f"written: {path}")
+    echo(f"written: {path}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tuner.cli.options import json_option, print_json, progress_bar, seed_option
+from tuner.display.terminal import echo
 
 __all__ = ["command"]
 
@@ -57,7 +58,5 @@ def command(
         print_json({"n_frames": frames, "seed": seed, **dataclasses.asdict(paths)})
         return
     for name, path in dataclasses.asdict(paths).items():
-        click.echo(f"{name:9} {path}")
-    click.echo(
-        f"tune it:  sfx-tuner tune {paths.data} -g {paths.geometry} -p {paths.cell} -o session"
-    )
+        echo(f"{name:9} {path}")
+    echo(f"tune it:  sfx-tuner tune {paths.data} -g {paths.geometry} -p {paths.cell} -o session")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tuner.cli.options import jobs_option, json_option, print_json, stderr
+from tuner.display.terminal import echo
 
 
 @click.command("train")
@@ -106,8 +107,8 @@ def command(
         return
     found = policy.provenance["validation"]
     actors = "1 actor" if seeds == 1 else f"{seeds} actors"
-    click.echo(
+    echo(
         f"{actors} and a selector; regret on validation {found['regret_5']:.3f}, "
         f"{found['regret_10']:.3f}, {found['regret_20']:.3f} after 5, 10, 20"
     )
-    click.echo(f"written: {output / 'policy.json'}, policy.safetensors, curves.csv, curves.png")
+    echo(f"written: {output / 'policy.json'}, policy.safetensors, curves.csv, curves.png")

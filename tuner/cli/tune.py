@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from envs.evaluation import Evaluation, wilson_interval
-from envs.parameter_space import DEFAULT_TUNED
+from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED
 from tuner.cli.options import (
     PEAK_FINDER_FLAGS,
     RegistryChoice,
@@ -26,21 +25,28 @@ from tuner.cli.options import (
     indexer_options,
     jobs_option,
     json_option,
+    peak_finder_help,
     print_json,
+    say_notes,
     seed_option,
     stderr,
 )
 from tuner.cluster import connect
 from tuner.display.dashboard import Dashboard
 from tuner.display.live import LiveTable
+from tuner.display.terminal import Terminal
 from tuner.recommendation import Recommendation, shown
+from tuner.report.findings import find
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
-from tuner.session.store import SessionStore, Trial
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from tuner.tuning import Request, tune
+from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
+from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
-from wrappers.settings import ABOUT
+from wrappers.settings import ABOUT, Settings
 
 __all__ = ["command", "display", "print_recommendation", "trial_printer"]
 
@@ -58,7 +64,7 @@ SECONDS_OF_SILENCE = 60.0
     required=True,
     help="Session directory: recommended.toml, trials.csv, report.html.",
 )
-@click.option("--searcher", type=click.Choice(list(SEARCHERS)), default="gp", show_default=True)
+@click.option("--searcher", type=click.Choice(SEARCHERS.names()), default="gp", show_default=True)
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
@@ -87,15 +93,14 @@ SECONDS_OF_SILENCE = 60.0
 @click.option(
     *PEAK_FINDER_FLAGS,
     type=RegistryChoice(PEAK_FINDERS),
-    default="peakfinder8",
+    default=Settings.peak_finder,
     show_default=True,
-    help="The peak finder whose settings are tuned. robust is for weak patterns and bad pixels, "
-    "and is none of CrystFEL's own.",
+    help=peak_finder_help(),
 )
 @click.option(
     "--clen-range",
     type=click.FloatRange(0.001, 0.3),
-    default=0.05,
+    default=CLEN_RANGE,
     show_default=True,
     help="Seek clen within this fraction of the geometry's.",
 )
@@ -119,7 +124,7 @@ SECONDS_OF_SILENCE = 60.0
 @jobs_option
 @json_option
 def command(
-    data: Path,
+    data: Address,
     geometry: Path,
     cell: Path,
     output: Path,
@@ -172,7 +177,7 @@ def command(
 
     try:
         with (
-            connect(cluster, jobs) as client,
+            connect(cluster, jobs, _warn) as client,
             display(request.tuned, budget, output, resume=resume, port=dashboard) as (
                 on_trial,
                 on_progress,
@@ -185,6 +190,7 @@ def command(
                 jobs=jobs,
                 cluster=client,
                 resume=resume,
+                on_inputs=_say_inputs,
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=on_trial,
                 on_progress=on_progress,
@@ -210,6 +216,10 @@ def command(
             "the session ended before its budget was spent, and recommends the best of what it "
             f"had measured: {recommendation.provenance['ended_by']}; --resume goes on"
         )
+
+
+def _warn(sentence: str) -> None:
+    stderr.print(f"warning: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -291,11 +301,12 @@ def _measured(evaluation: Evaluation) -> str:
     if evaluation.failure:
         return f"failed: {evaluation.failure}"
     low, high = evaluation.ci95
-    unknown = f"  {evaluation.n_failed} without an answer" if evaluation.n_failed else ""
+    false = "" if math.isnan(evaluation.false_rate) else f"{evaluation.false_rate:.1%}"
+    remarks = "; ".join(evaluation.remarks)
     return (
         f"{evaluation.n_hits:5d} {evaluation.n_indexed:7d} {evaluation.n_frames:6d} "
-        f"{evaluation.rate:6.1%}  [{low:6.1%}, {high:6.1%}] {evaluation.false_rate:6.1%} "
-        f"{evaluation.seconds:6.1f}s{unknown}"
+        f"{evaluation.rate:6.1%}  [{low:6.1%}, {high:6.1%}] {false:>6} "
+        f"{evaluation.seconds:6.1f}s{f'  {remarks}' if remarks else ''}"
     )
 
 
@@ -307,7 +318,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         error = evidence.get(f"{name}_se")
         known = f" ± {error:.1g}" if error is not None else ""
         table.add_row(name, shown(value) + known, ABOUT[name].unit)
-    console = Console(width=max(70, min(100, shutil.get_terminal_size().columns)), highlight=False)
+    console = Terminal(width=max(70, min(100, shutil.get_terminal_size().columns)))
     console.print(table)
     low, high = evidence["ci95"]
     gain_low, gain_high = evidence["gain_ci95"]
@@ -317,9 +328,13 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         f"indexing rate {evidence['indexing_rate']:.1%} [{low:.1%}, {high:.1%}]: "
         f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
         f"  measured {where}\n"
-        f"CrystFEL's defaults {evidence['baseline_rate']:.1%} on the same frames: "
-        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}]"
+        f"CrystFEL's defaults {evidence['baseline_rate']:.1%}, same frames: "
+        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}], p = "
+        f"{evidence['gain_p']:.1g}"
     )
+    for statement in find(SessionStore.open(directory), recommendation).detector:
+        text = f"warning: {statement}" if statement.warning else str(statement)
+        console.print(text, markup=False, style="bold" if statement.warning else "")
     if "choice" in recommendation.provenance:
         console.print(f"not what measured best: {recommendation.provenance['choice']}")
     own = evidence.get("crystfel_own_search", {})
@@ -333,7 +348,13 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     n, k = evidence["n_decoys"], evidence["n_decoys_indexed"]
     if n:
         console.print(
-            f"decoys: {k} of {n} scrambled peak lists indexed, so chance indexes less than "
-            f"{wilson_interval(k, n)[1]:.0%} of the hits"
+            f"decoys: {k} of {n} scrambled peak lists indexed: chance indexes "
+            f"< {wilson_interval(k, n)[1]:.0%} of the hits"
         )
     console.print(f"written: {directory / 'recommended.toml'}")
+
+
+def _say_inputs(cell: Cell, notes: Sequence[str]) -> None:
+    """Say with which cell the session begins, and what is odd about what was given."""
+    stderr.print(f"cell: {cell.summary}", markup=False, highlight=False, soft_wrap=True)
+    say_notes(notes)

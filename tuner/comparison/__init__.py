@@ -10,7 +10,7 @@ frames that the search never saw (others).
 `methods`    the methods, each made for one task
 `searching`  one of them on one task
 `benchmark`  on the frozen simulated experiments
-`frames`     on frames: search on some, judge on others
+`frames`     on frames: search on some frames, score on others
 `tables`     on recorded tables
 `runs`       on a user's run, on rendered and shared ones
 `statistics` what the regrets come to, decided on beforehand

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 
 from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
-from tuner.agent.policy import SHIPPED
+from tuner.agent.policy import SHIPPED, Policy
 from tuner.agent.rollout import regret
-from tuner.comparison.methods import Kit
 from tuner.comparison.results import Results, no_results, undone
 from tuner.comparison.searching import run_method
 from tuner.threads import share_cores
 from wrappers.errors import ProgramError
+from wrappers.processes import serve_parent
 
 __all__ = ["Benchmark", "Family", "compare_simulated", "fingerprint"]
 
@@ -111,7 +110,7 @@ def fingerprint(pool: SimulatedPool) -> str:
 
 def compare_simulated(
     benchmark: Benchmark,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     *,
     jobs: int = 1,
@@ -123,7 +122,7 @@ def compare_simulated(
     Parameters
     ----------
     benchmark : Benchmark
-    kit : Kit
+    policy : Policy
     methods : sequence of str
     jobs : int
         Processes.
@@ -148,7 +147,7 @@ def compare_simulated(
         return results
     before = benchmark.n_units - len(units)
     # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
-    job = _Job(benchmark, kit, tuple(methods), jobs)
+    job = _Job(benchmark, policy, tuple(methods), jobs)
     with ProcessPoolExecutor(
         jobs, get_context("spawn"), initializer=_prepare, initargs=(job,)
     ) as pool:
@@ -171,7 +170,7 @@ class _Job:
     """What a worker process needs beside the unit's name."""
 
     benchmark: Benchmark
-    kit: Kit
+    policy: Policy
     methods: tuple[str, ...]
     processes: int
 
@@ -180,8 +179,7 @@ _jobs: list[_Job] = []
 
 
 def _prepare(job: _Job) -> None:
-    # Ctrl-C reaches all processes of a terminal; this one ends when its parent does.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve_parent()
     _jobs[:] = [job]
 
 
@@ -201,9 +199,9 @@ def _run_unit(unit: tuple[str, int, int]) -> dict[str, dict[str, Array]]:
     for method in job.methods:
         evaluator = pool.evaluator(task, job.benchmark.n_frames, draw=noise)
         searched = run_method(
-            method, evaluator, space, job.kit, budget=job.benchmark.budget, seed=noise
+            method, evaluator, space, budget=job.benchmark.budget, seed=noise, policy=job.policy
         )
-        rates, clen_errors = pool.truth(task, searched.recommended())
+        rates, clen_errors = pool.truth(task, searched.recommended)
         results[method] = {
             "regret": regret(rates, pool.reachable[task]),
             "clen_error": clen_errors,

@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from tuner.comparison.statistics import told_after
 from tuner.comparison.words import about, headline, is_run, methods_of
+from tuner.display.terminal import Terminal
 
 __all__ = ["print_figures"]
 
 
 def print_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
     """Print a table and a sentence for each family and run; 80 columns are enough."""
-    console = Console(highlight=False)
+    console = Terminal()
     for name, found in figures.items():
         console.print(f"{name}: {about(found)}", style="bold")
         if is_run(found):
-            console.print("indexed of the frames that judge, less what chance would index")
+            console.print("indexed of the scoring frames, less what chance would index")
             console.print(_run_table(found))
             console.print(f"best of all that was tried: {100 * found['reference_rate']:.0f}%")
         else:

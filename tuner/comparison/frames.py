@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, Evaluator, wilson_interval
 from envs.parameter_space import ParameterSpace
+from tuner.agent.policy import Policy
 from tuner.agent.rollout import regret
-from tuner.comparison.methods import Kit
 from tuner.comparison.searching import run_method
 from tuner.comparison.statistics import (
+    OURS,
     holm,
     net_rate,
     paired_after,
@@ -29,7 +30,7 @@ from tuner.comparison.statistics import (
 )
 from wrappers.settings import Settings
 
-__all__ = ["Judged", "Progress", "compare_on_frames", "run_figures"]
+__all__ = ["Progress", "Scored", "compare_on_frames", "run_figures"]
 
 Array = NDArray[np.float64]
 
@@ -37,18 +38,18 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Scored:
     """What the methods came to on one split of a run's frames.
 
     Attributes
     ----------
     rate, regret : mapping of str to float array (budget,)
         By method, the net rate of what it would recommend after each evaluation, on the frames
-        that judge, and the share of the reference rate that it misses.
+        used for scoring, and the share of the reference rate that it misses.
     seconds : mapping of str to float array (budget,)
         That it took to come up with each proposal.
     endpoint : mapping of str to Evaluation
-        On the frames that judge, of what pairs are compared by.
+        On the scoring frames, of what pairs are compared by.
     reference : float
         Highest net rate of all that was measured there.
     grid : float
@@ -69,14 +70,14 @@ def compare_on_frames(
     tuning: Evaluator,
     scoring: Evaluator,
     space: ParameterSpace,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     *,
     budget: int = 20,
     seed: int = 0,
     grid: Sequence[Settings] = (),
     on_progress: Progress = lambda what, done, total: None,
-) -> Judged:
+) -> Scored:
     """Run the methods on the tuning frames, measure what they recommend on the scoring frames.
 
     Parameters
@@ -84,7 +85,7 @@ def compare_on_frames(
     tuning, scoring : Evaluator
         On frames that they do not share.
     space : ParameterSpace
-    kit : Kit
+    policy : Policy
     methods : sequence of str
     budget, seed : int
     grid : sequence of Settings
@@ -95,19 +96,21 @@ def compare_on_frames(
     searched = {}
     for number, method in enumerate(methods):
         on_progress(f"{method} searches", number, len(methods))
-        searched[method] = run_method(method, tuning, space, kit, budget=budget, seed=seed)
-    recommended = {method: path.recommended() for method, path in searched.items()}
+        searched[method] = run_method(
+            method, tuning, space, budget=budget, seed=seed, policy=policy
+        )
+    recommended = {method: path.recommended for method, path in searched.items()}
     wanted = dict.fromkeys([settings for row in recommended.values() for settings in row] + [*grid])
     scores: dict[Settings, Evaluation] = {}
     for settings in wanted:
-        on_progress("settings are judged", len(scores), len(wanted))
+        on_progress("settings are scored", len(scores), len(wanted))
         scores[settings] = scoring.evaluate(settings)
     reference = max(map(net_rate, scores.values()))
     rates = {
         method: np.array([net_rate(scores[settings]) for settings in row])
         for method, row in recommended.items()
     }
-    return Judged(
+    return Scored(
         rate=rates,
         regret={method: regret(values, np.array(reference)) for method, values in rates.items()},
         seconds={method: path.seconds for method, path in searched.items()},
@@ -118,12 +121,12 @@ def compare_on_frames(
     )
 
 
-def run_figures(splits: Sequence[Judged], ours: str = "agent") -> dict[str, Any]:
+def run_figures(splits: Sequence[Scored], ours: str = OURS) -> dict[str, Any]:
     """Return the figures of one run, in the manner of `tuner.comparison.statistics.compare_family`.
 
     Parameters
     ----------
-    splits : sequence of Judged
+    splits : sequence of Scored
     ours : str
         The method that the others are paired with.
 
@@ -141,15 +144,17 @@ def run_figures(splits: Sequence[Judged], ours: str = "agent") -> dict[str, Any]
     first = splits[0]
     budget = len(next(iter(first.rate.values())))
     after = paired_after(budget)
-    judges = {o.frame for split in splits for e in split.endpoint.values() for o in e.outcomes}
+    frames_scored = {
+        o.frame for split in splits for e in split.endpoint.values() for o in e.outcomes
+    }
     result: dict[str, Any] = {}
     for method in first.rate:
         rates = np.mean([split.rate[method] for split in splits], axis=0)
-        counted = round(max(rates[after - 1], 0) * len(judges))
+        counted = round(max(rates[after - 1], 0) * len(frames_scored))
         result[method] = {
             **summary(np.array([[split.regret[method] for split in splits]])),
             **{f"rate_{n}": float(rates[n - 1]) for n in told_after(budget)},
-            f"rate_{after}_ci95": list(wilson_interval(counted, len(judges))),
+            f"rate_{after}_ci95": list(wilson_interval(counted, len(frames_scored))),
             "settings": [split.endpoint[method].settings.as_dict() for split in splits],
             "suggestion_seconds": float(np.mean([split.seconds[method] for split in splits])),
         }
@@ -171,5 +176,8 @@ def run_figures(splits: Sequence[Judged], ours: str = "agent") -> dict[str, Any]
     if not np.isnan(first.grid):
         result["grid_rate"] = float(np.mean([split.grid for split in splits]))
     result["n_tasks"], result["n_seeds"] = 1, len(splits)
-    result["n_tuning_frames"], result["n_scoring_frames"] = first.n_tuning_frames, len(judges)
+    result["n_tuning_frames"], result["n_scoring_frames"] = (
+        first.n_tuning_frames,
+        len(frames_scored),
+    )
     return result

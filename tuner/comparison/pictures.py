@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from envs.evaluation import wilson_interval
-from tuner.comparison.statistics import bootstrap
+from tuner.comparison.statistics import OURS, RIVAL, bootstrap
 from tuner.comparison.words import about
 from wrappers.files import write_whole
 
@@ -25,22 +25,21 @@ Regrets = Mapping[str, Array]
 Drawing = Callable[[Axes, str], None]
 
 COLOURS = {
-    "agent": "#c1272d",
-    "agent_only": "#e98a6d",
-    "warm_gp": "#0b3d91",
-    "warm_gp_pinned": "#4f8fd9",
-    "warm_tpe": "#00796b",
+    "ppo": "#c1272d",
+    "ppo-only": "#e98a6d",
+    "warm-gp": "#0b3d91",
+    "warm-tpe": "#00796b",
     "gp": "#7b6fd0",
     "tpe": "#66a89a",
     "cmaes": "#b8860b",
     "random": "#8a8a8a",
     "sobol": "#b5b5b5",
+    "grid": "#d9a0c0",
     "portfolio": "#5d8a3a",
     "static": "#3b3b3b",
     "defaults": "#000000",
 }
 
-OURS, RIVAL = "agent", "warm_gp"
 PAIR = {OURS, RIVAL}
 """The methods that are told apart: with intervals, and paired."""
 
@@ -51,7 +50,7 @@ FEWEST_DOTS = 3
 
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
-IN_PROFILE = ("agent", "agent_only", "warm_gp", "warm_gp_pinned", "warm_tpe", "portfolio", "random")
+IN_PROFILE = (OURS, "ppo-only", RIVAL, "warm-tpe", "portfolio", "random")
 
 
 def draw_pictures(
@@ -98,7 +97,7 @@ def draw_run_pictures(
     """
     endpoint = min(figures[run]["paired_after"] for run in runs)
     titles = {
-        run: f"{run}: {found['n_scoring_frames']} frames judge, splits: {found['n_seeds']}"
+        run: f"{run}: {found['n_scoring_frames']} scoring frames, splits: {found['n_seeds']}"
         for run, found in figures.items()
         if run in runs
     }
@@ -206,11 +205,11 @@ def _paired(axes: Axes, regrets: Regrets, endpoint: int) -> None:
     axes.plot([1e-3, 1], [1e-3, 1], color="black", linewidth=0.8)
     axes.plot([1e-3, 1], [5e-4, 0.5], color="black", linewidth=0.8, linestyle=":")
     axes.set(
-        xlabel=f"regret of warm_gp after {endpoint}", ylabel=f"regret of agent after {endpoint}",
+        xlabel=f"regret of {RIVAL} after {endpoint}", ylabel=f"regret of {OURS} after {endpoint}",
         xlim=(9e-4, 1.1), ylim=(9e-4, 1.1), aspect="equal",
     )  # fmt: skip
-    axes.text(0.04, 0.96, "warm_gp better", transform=axes.transAxes, va="top", fontsize="small")
-    axes.text(0.96, 0.04, "agent better", transform=axes.transAxes, ha="right", fontsize="small")
+    axes.text(0.04, 0.96, f"{RIVAL} better", transform=axes.transAxes, va="top", fontsize="small")
+    axes.text(0.96, 0.04, f"{OURS} better", transform=axes.transAxes, ha="right", fontsize="small")
 
 
 def _forest(axes: Axes, paired: Mapping[str, Mapping[str, Any]], endpoint: int) -> None:

@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from envs.evaluators.live import LiveEvaluator, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import ParameterSpace
 from envs.simulation.families import draw_experiments
 from envs.simulation.simulator import simulate_run
-from tuner.comparison.frames import Judged, Progress, compare_on_frames, run_figures
-from tuner.comparison.methods import Kit
+from tuner.agent.policy import Policy
+from tuner.comparison.frames import Progress, Scored, compare_on_frames, run_figures
 from tuner.comparison.results import Results
 from tuner.comparison.store import ComparisonStore
-from tuner.indexers import IndexerChoice, make_indexer
 from tuner.tuning import Request, search_space
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.run import Run
+from wrappers.frames.opening import Address, open_source
+from wrappers.frames.sampling import sample_frames
+from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.settings import Settings
 
 __all__ = ["SHARED_RUNS", "compare_everything", "compare_run", "exhaustive_grid"]
@@ -64,11 +65,11 @@ DECOYS = 25
 
 
 def compare_run(
-    data: Path,
+    data: Address,
     geometry: Path,
     cell: Path,
     indexer: IndexerChoice,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     *,
     n_frames: int = 200,
@@ -82,13 +83,13 @@ def compare_run(
     on_progress: Progress = lambda what, done, total: None,
     on_frames: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], Results]:
-    """Compare the methods on a run: search on some frames, judge on others.
+    """Compare the methods on a run: search on some frames, score on others.
 
     Parameters
     ----------
     data, geometry, cell : Path
     indexer : IndexerChoice
-    kit, methods
+    policy, methods
         See `tuner.comparison.frames.compare_on_frames`.
     n_frames : int
         Size of each part; at most half of the run.
@@ -117,13 +118,13 @@ def compare_run(
         If a file cannot be used, or the run has a single frame.
     """
     read, unit = Geometry.read(geometry), Cell.read(cell)
-    run = Run.open(data, read)
+    run = open_source(data, read)
     if len(run) < 2:
         raise InputError(
-            f"{data} has one frame, but a comparison needs some to search and to judge"
+            f"{data} has one frame, but a comparison needs some to search and some to score"
         )
     store = store or ComparisonStore(None)
-    judged: list[Judged] = []
+    scored: list[Scored] = []
     with ExitStack() as stack:
         chosen = stack.enter_context(closing(make_indexer(indexer, read, unit, jobs=jobs)))
         cache = stack.enter_context(tempfile.TemporaryDirectory())
@@ -133,38 +134,37 @@ def compare_run(
                 evaluators = []
                 for part, frames in enumerate(parts):
                     live = LiveEvaluator(
-                        run, read, unit, chosen, frames, jobs=jobs, max_decoys=DECOYS,
+                        run, unit, chosen, frames, jobs=jobs, max_decoys=DECOYS,
                         cache=cache, progress=on_frames,
                     )  # fmt: skip
                     opened.enter_context(live)
                     evaluators.append(store.recorded(live, f"{name}_{pair + part}"))
                 for split in range(pair, min(pair + 2, splits)):
                     tuning, scoring = evaluators if split == pair else evaluators[::-1]
-                    space = search_space(
-                        Request(data, geometry, cell), run, read, parts[split - pair]
-                    )
+                    space = search_space(Request(data, geometry, cell), run, parts[split - pair])
                     told = partial(_named, on_progress, f"{name}, split {split + 1} of {splits}")
-                    judged.append(
+                    scored.append(
                         compare_on_frames(
-                            tuning, scoring, space, kit, methods, budget=budget, seed=seed + split,
+                            tuning, scoring, space, policy, methods,
+                            budget=budget, seed=seed + split,
                             grid=exhaustive_grid(space) if with_grid else (), on_progress=told,
                         )
                     )  # fmt: skip
     results = {
         method: {
-            "rate": np.array([[split.rate[method] for split in judged]]),
-            "regret": np.array([[split.regret[method] for split in judged]]),
-            "seconds": np.array([[split.seconds[method] for split in judged]]),
+            "rate": np.array([[split.rate[method] for split in scored]]),
+            "regret": np.array([[split.regret[method] for split in scored]]),
+            "seconds": np.array([[split.seconds[method] for split in scored]]),
         }
         for method in methods
     }
-    return {**run_figures(judged), "data": str(data), "indexer": chosen.name}, results
+    return {**run_figures(scored), "data": str(data), "indexer": chosen.name}, results
 
 
 def compare_everything(
     shared: Path,
     indexer: IndexerChoice,
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     *,
     jobs: int = 1,
@@ -178,7 +178,7 @@ def compare_everything(
         for name, (data, geometry, cell) in {**rendered, **on_disk}.items():
             if data.exists():
                 figures[name], results[name] = compare_run(
-                    data, geometry, cell, indexer, kit, methods,
+                    data, geometry, cell, indexer, policy, methods,
                     jobs=jobs, with_grid=True, store=store, name=name, on_progress=on_progress,
                 )  # fmt: skip
             if name in rendered:

@@ -1,22 +1,24 @@
-"""One method on one task: what it tries, and what it would recommend on the way."""
+"""One method on one task: the session that a user would get, kept in memory."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.evaluation import Evaluation, Evaluator
+from envs.evaluation import Evaluator
+from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
-from tuner.agent.searcher import AgentSearcher
-from tuner.comparison.methods import METHODS, Kit
-from tuner.comparison.statistics import net_rate
-from tuner.searchers import Searcher
-from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
+from tuner.agent.policy import Policy
+from tuner.search.contract import SearcherKind
+from tuner.session.choice import recommended_settings
+from tuner.session.loop import Budget, run_session
+from tuner.session.store import MemoryLog
+from tuner.session.trial import Trial, tuning_trials
+from wrappers.settings import Settings
 
-__all__ = ["Searched", "run_method", "run_searcher"]
+__all__ = ["Searched", "run_method"]
 
 Array = NDArray[np.float64]
 
@@ -27,62 +29,54 @@ class Searched:
 
     Attributes
     ----------
-    settings : list of Settings
-        What was evaluated, in order.
-    picks : list of int
-        After each evaluation, the place in `settings` of what the method would recommend.
+    trials : list of Trial
+        What was evaluated within the budget, in order.
+    recommended : list of Settings
+        After each evaluation of the budget, what the session would recommend if it ended there.
     seconds : float array (budget,)
         That the method took to come up with each, without the evaluation.
     """
 
-    settings: list[Settings]
-    picks: list[int]
+    trials: list[Trial]
+    recommended: list[Settings]
     seconds: Array
-
-    def recommended(self) -> list[Settings]:
-        """Return the settings that the method would recommend after each evaluation."""
-        return [self.settings[pick] for pick in self.picks]
 
 
 def run_method(
-    name: str, evaluator: Evaluator, space: ParameterSpace, kit: Kit, *, budget: int, seed: int
+    searcher: str | SearcherKind,
+    evaluator: Evaluator,
+    space: ParameterSpace,
+    *,
+    budget: int,
+    seed: int,
+    policy: Policy | None = None,
+    merit: Merit = USUAL_MERIT,
 ) -> Searched:
-    """Let a method of `METHODS` spend the budget.
+    """Run a session with a searcher; one that ends early keeps its recommendation.
 
-    Settings that were evaluated before cost one of the budget, but are not measured anew: the
-    frames are the same, so the answer is.
+    Nothing is measured after the budget: neither the winner at the geometry that the lattices fix,
+    which is nevertheless recommended, nor fresh frames.
     """
-    make = METHODS[name]
-    if make is not None:
-        return run_searcher(make(space, seed, budget, kit), evaluator, space, budget=budget)
-    base = space.base
-    defaults = CRYSTFEL_DEFAULTS.replace(clen=base.clen, shift_x=base.shift_x, shift_y=base.shift_y)
-    return Searched([defaults] * budget, [0] * budget, np.zeros(budget))
+    log = MemoryLog()
+    seconds: dict[int, float] = {}
 
+    def on_proposal(spent: float) -> None:
+        seconds[len(log.trials)] = spent
 
-def run_searcher(
-    searcher: Searcher, evaluator: Evaluator, space: ParameterSpace, *, budget: int
-) -> Searched:
-    """Let a searcher spend the budget; see `run_method`.
-
-    The agent's selector says what it recommends; of other searches it is the highest net rate.
-    """
-    known: dict[Settings, Evaluation] = {}
-    settings, merits, picks, seconds = [], [], [], []
-    for _ in range(budget):
-        started = time.perf_counter()
-        values = searcher.suggest()
-        suggested = time.perf_counter()
-        tried = space.settings(values)
-        if tried not in known:
-            known[tried] = evaluator.evaluate(tried)
-        evaluated = time.perf_counter()
-        settings.append(tried)
-        merits.append(net_rate(known[tried]))
-        searcher.ingest(values, merits[-1], known[tried])
-        if isinstance(searcher, AgentSearcher):
-            picks.append(searcher.favourite())
-        else:
-            picks.append(int(np.argmax(merits)))
-        seconds.append(suggested - started + time.perf_counter() - evaluated)
-    return Searched(settings, picks, np.array(seconds))
+    run_session(
+        log,
+        evaluator,
+        space,
+        searcher=searcher,
+        budget=Budget(budget),
+        seed=seed,
+        merit=merit,
+        policy=policy,
+        on_proposal=on_proposal,
+    )
+    trials = tuning_trials(log.trials)
+    recommended = [
+        recommended_settings(trials[:n], space, merit) for n in range(1, len(trials) + 1)
+    ]
+    recommended += recommended[-1:] * (budget - len(trials))
+    return Searched(trials, recommended, np.array([seconds.get(n, 0.0) for n in range(budget)]))

@@ -17,6 +17,9 @@ from scipy.stats import binomtest, wilcoxon
 from envs.evaluation import Evaluation
 
 __all__ = [
+    "OURS",
+    "RIVAL",
+    "add_costs",
     "bootstrap",
     "compare_family",
     "holm",
@@ -28,6 +31,9 @@ __all__ = [
     "summary",
     "told_after",
 ]
+
+OURS, RIVAL = "ppo", "warm-gp"
+"""The methods that the comparison is about, by the names of their searchers."""
 
 AT = (5, 10, 20)
 
@@ -110,7 +116,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p_values}
 
 
-def compare_family(regrets: Mapping[str, Array], ours: str = "agent") -> dict[str, Any]:
+def compare_family(regrets: Mapping[str, Array], ours: str = OURS) -> dict[str, Any]:
     """Return the figures of one family: of every method, and of ours against each other one.
 
     Parameters
@@ -184,7 +190,7 @@ def paired_by_frame(
     Parameters
     ----------
     ours, theirs : sequence of Evaluation
-        Of each split, what the method recommends, measured on the frames that judge.
+        Of each split, what the method recommends, measured on the scoring frames.
     references : sequence of float
         Of each split, the net rate that is within reach.
 
@@ -194,11 +200,11 @@ def paired_by_frame(
         ``difference`` in regret, and its interval ``ci95``, positive where ours is better;
         ``rate_difference`` in net rate, and its interval ``rate_ci95``; ``gained`` and ``lost``,
         the frames that ours, that theirs indexes more often, and ``p_sign``, the exact two-sided
-        test of those (McNemar's, where every frame judges once).
+        test of those (McNemar's, where every frame scores once).
 
     Notes
     -----
-    A frame that judges in several splits counts once, with their mean: it tells nothing new. The
+    A frame that scores in several splits counts once, with their mean: it tells nothing new. The
     interval is that of `tuner.statistics.paired_difference`, for such means: half a frame is
     added to each cell of the two-by-two table. What the decoys say of chance is a count, too: its
     variance is added, that of several splits as if they shared their decoys. The interval says
@@ -260,3 +266,13 @@ def _interval(differences: Array, unit: float, luck: float) -> list[float]:
     variance = ((differences**2).sum() + unit**2) / total - centre**2
     half = 1.959964 * sqrt(variance / total + luck)
     return [float(max(centre - half, -1.0)), float(min(centre + half, 1.0))]
+
+
+def add_costs(figures: dict[str, Any], by_method: Mapping[str, Mapping[str, Array]]) -> None:
+    """Add to a family's figures what a proposal costs, and how well the camera length is found."""
+    for method, arrays in by_method.items():
+        figures[method]["suggestion_seconds"] = float(arrays["seconds"].mean())
+        for n in (5, 10):
+            if "clen_error" in arrays and arrays["clen_error"].shape[2] >= n:
+                near = abs(arrays["clen_error"][:, :, n - 1]) <= 1e-3
+                figures[method][f"clen_within_0.1_percent_{n}"] = float(near.mean())

@@ -19,7 +19,8 @@ from typing import Any
 from envs.evaluation import Evaluation, Evaluator
 from tuner.comparison.results import Results, read_results, write_results
 from wrappers.errors import InputError
-from wrappers.files import write_whole
+from wrappers.files import append_line, write_whole
+from wrappers.outputs import require_new_folder
 from wrappers.settings import Settings
 
 __all__ = ["ComparisonStore", "Recorded"]
@@ -85,6 +86,8 @@ class ComparisonStore:
                 "another directory"
             )
         _make_writable(directory)
+        if not resume:
+            require_new_folder(directory, "comparison.md", "results.npz", "unfinished")
         store = cls(directory, text)
         if resume:
             _check(directory, path, json.loads(text))
@@ -140,7 +143,7 @@ class Recorded:
 
     def __init__(self, evaluator: Evaluator, path: Path | None = None) -> None:
         self._evaluator, self._path = evaluator, path
-        self._known: dict[Settings, Evaluation] = {}
+        self._known: dict[tuple[Settings, int], Evaluation] = {}
         if path is None or not path.exists():
             return
         lines = path.read_text().splitlines(keepends=True)
@@ -152,7 +155,7 @@ class Recorded:
                 raise InputError(
                     f"{path}, line {number} is damaged ({error}): delete it"
                 ) from error
-            self._known[found.settings] = found
+            self._known[found.settings, found.n_frames] = found
         if len(complete) < len(lines):
             write_whole(path, "".join(complete))
 
@@ -162,16 +165,14 @@ class Recorded:
         return self._evaluator.n_frames
 
     def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
-        """Return what the settings give on the whole sample; parts of it are not recorded."""
-        if n_frames is not None and n_frames < self.n_frames:
-            return self._evaluator.evaluate(settings, n_frames)
-        if settings not in self._known:
-            found = self._evaluator.evaluate(settings)
-            self._known[settings] = found
+        """Return what the parameter set gives on the first `n_frames` frames, or on all."""
+        n = self.n_frames if n_frames is None else min(n_frames, self.n_frames)
+        if (settings, n) not in self._known:
+            found = self._evaluator.evaluate(settings, n)
+            self._known[settings, n] = found
             if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(found.as_dict()) + "\n")
-        return self._known[settings]
+                append_line(self._path, json.dumps(found.as_dict()))
+        return self._known[settings, n]
 
 
 def _make_writable(directory: Path) -> None:

@@ -9,15 +9,15 @@ import numpy as np
 
 from envs.evaluators.table import TABLES, TableEvaluator
 from envs.parameter_space import DEFAULT_TUNED, make_space
+from tuner.agent.policy import Policy
 from tuner.comparison.frames import compare_on_frames
-from tuner.comparison.methods import Kit
 from tuner.comparison.results import Results, no_results, undone
 
 __all__ = ["compare_tables"]
 
 
 def compare_tables(
-    kit: Kit,
+    policy: Policy,
     methods: Sequence[str],
     *,
     budget: int = 20,
@@ -25,14 +25,14 @@ def compare_tables(
     results: Results | None = None,
     on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Results:
-    """Run the methods on every recorded table, search and judgement on halves of its frames.
+    """Run the methods on every recorded table, search and scoring on halves of its frames.
 
     Each seed splits the frames anew. The reference is the best of all that was recorded, on the
-    frames that judge.
+    scoring frames.
 
     Parameters
     ----------
-    kit : Kit
+    policy : Policy
     methods : sequence of str
     budget, n_seeds : int
     results : Results, optional
@@ -58,10 +58,10 @@ def compare_tables(
         space = make_space(DEFAULT_TUNED, **asdict(table.known))
         order = np.random.default_rng(seed).permutation(table.n_frames)
         tuning, scoring = (table.take(part) for part in np.array_split(order, 2))
-        judged = compare_on_frames(
-            tuning, scoring, space, kit, methods, budget=budget, seed=seed, grid=table.points
+        scored = compare_on_frames(
+            tuning, scoring, space, policy, methods, budget=budget, seed=seed, grid=table.points
         )
         for method in methods:
-            results[method]["regret"][row, seed] = judged.regret[method]
-            results[method]["seconds"][row, seed] = judged.seconds[method]
+            results[method]["regret"][row, seed] = scored.regret[method]
+            results[method]["seconds"][row, seed] = scored.seconds[method]
     return results

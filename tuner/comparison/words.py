@@ -6,16 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.comparison.statistics import told_after
+from tuner.comparison.statistics import OURS, RIVAL, told_after
 
 __all__ = ["about", "headline", "is_run", "markdown", "methods_of"]
 
 Found = Mapping[str, Any]
 
-RIVAL = "warm_gp"
-"""The method that the goal names."""
-
-SHOWN = ("agent", RIVAL, "warm_gp_pinned", "portfolio", "gp", "defaults")
+SHOWN = (OURS, RIVAL, "portfolio", "gp", "defaults")
 """The methods of the table that has several runs."""
 
 
@@ -35,7 +32,7 @@ def about(found: Found) -> str:
         return f"{_count(found['n_tasks'], 'task')} × {_count(found['n_seeds'], 'seed')}"
     return (
         f"{Path(found['data']).name}, {found['indexer']}, {_count(found['n_seeds'], 'split')}: "
-        f"{found['n_tuning_frames']} frames to search, {found['n_scoring_frames']} judge"
+        f"{found['n_tuning_frames']} frames to search, {found['n_scoring_frames']} scoring frames"
     )
 
 
@@ -50,16 +47,16 @@ def headline(found: Found) -> str:
     after = found["paired_after"]
     begin = f"After {_count(after, 'evaluation')} "
     if not is_run(found):
-        ours, theirs = (100 * found[name][f"regret_{after}"] for name in ("agent", RIVAL))
+        ours, theirs = (100 * found[name][f"regret_{after}"] for name in (OURS, RIVAL))
         begin += f"the agent misses {ours:.1f}% of what is within reach, {RIVAL} {theirs:.1f}%"
         difference, interval = pair["difference"], pair["ci95"]
     elif found["reference_rate"] <= 0:
-        return f"{begin}no method's settings index any of the frames that judge."
+        return f"{begin}no method's settings index any of the scoring frames."
     else:
-        ours, theirs = (100 * found[name][f"rate_{after}"] for name in ("agent", RIVAL))
+        ours, theirs = (100 * found[name][f"rate_{after}"] for name in (OURS, RIVAL))
         begin += (
             f"the agent's settings index {ours:.0f}% of the {found['n_scoring_frames']} frames "
-            f"that judge, {RIVAL}'s {theirs:.0f}%"
+            f"used for scoring, {RIVAL}'s {theirs:.0f}%"
         )
         difference, interval = pair["rate_difference"], pair["rate_ci95"]
     low, high = interval
@@ -149,7 +146,7 @@ def _family_pairs(found: Found) -> str:
 def _runs_table(runs: Mapping[str, Found]) -> str:
     first = next(iter(runs.values()))
     shown = [name for name in SHOWN if name in first]
-    headings = ["run", "frames (search, judge)", *(f"`{name}`" for name in shown)]
+    headings = ["run", "frames (search, scoring)", *(f"`{name}`" for name in shown)]
     with_grid = all("grid_rate" in found for found in runs.values())
     rows = []
     for run, found in runs.items():

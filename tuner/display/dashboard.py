@@ -7,21 +7,22 @@ import contextlib
 import hashlib
 import math
 import multiprocessing
-import signal
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
-from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from markupsafe import Markup
+
 from tuner.report import render_body, title_of
-from tuner.report.html import page
+from tuner.report.page import render, script
 from tuner.session.store import SessionStore
 from wrappers.errors import InputError
+from wrappers.processes import serve_parent
 
 __all__ = ["Dashboard"]
 
@@ -38,32 +39,7 @@ LOOK = 2.0
 REST = 2.0
 """How much longer than a drawing took is waited before the next: the session needs the cores."""
 
-SCRIPT = (
-    f"""const pause = {1000 * LOOK:.0f};
-"""
-    + """
-const line = document.getElementById("live");
-let tag = line.dataset.tag;
-async function look() {
-  try {
-    const answer = await fetch("/", {cache: "no-store", headers: {"If-None-Match": tag}});
-    if (answer.status === 200) {
-      const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const aside = [...document.querySelectorAll(".scroll")].map(each => each.scrollLeft);
-      document.querySelector("main").replaceWith(next.querySelector("main"));
-      document.querySelectorAll(".scroll").forEach((each, i) => each.scrollLeft = aside[i] || 0);
-      tag = next.getElementById("live").dataset.tag;
-      line.textContent = next.getElementById("live").textContent;
-      if (next.getElementById("live").dataset.over) return;
-    }
-    setTimeout(look, pause);
-  } catch {
-    line.textContent = line.dataset.end;
-  }
-}
-setTimeout(look, pause);
-"""
-)
+SCRIPT = script("dashboard.js")
 
 FINAL = '"over"'
 """Tag of the last state."""
@@ -112,7 +88,7 @@ class Dashboard:
         self._lock = threading.Lock()
         # A process of its own: the session does not share Python's one lock with it.
         self._draughtsman = ProcessPoolExecutor(
-            1, multiprocessing.get_context("forkserver"), _ignore_interrupts
+            1, multiprocessing.get_context("forkserver"), serve_parent
         )
         try:
             self._server = _Server(self, port)
@@ -180,44 +156,45 @@ class Dashboard:
             self._taken.set()
 
 
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches the whole process group; it is for the session.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _final(report: Path) -> tuple[str, bytes]:
     text = report.read_text()
-    body = text[text.index("<main>") : text.index("</main>") + len("</main>")]
+    main = Markup(text[text.index("<main>") : text.index("</main>") + len("</main>")])
     line = f"The session has ended: this is its report, {report.absolute()}."
-    return _whole(FINAL, report.parent.name, line, body, report.parent)
+    return _whole(FINAL, report.parent.name, line, main, report.parent)
 
 
 def _draw(store: SessionStore | None, directory: Path) -> tuple[str, bytes]:
     if store is None:
-        tag, line, title = '"0"', "The first evaluation is under way, or being drawn.", "sfx-tuner"
-        body = '<main><p class="headline">There is nothing to show yet.</p></main>'
-    else:
-        n = len(store.trials)
-        tag, title = f'"{n}"', title_of(store)
-        line = f"Running: {n} evaluation{'s' * (n != 1)} so far. This page renews itself."
-        body = render_body(store, None, frames=False)
-    return _whole(tag, title, line, body, directory)
+        line = "The first evaluation is under way, or being drawn."
+        return _whole('"0"', "sfx-tuner", line, None, directory)
+    n = len(store.trials)
+    line = f"Running: {n} evaluation{'s' * (n != 1)} so far. This page renews itself."
+    return _whole(
+        f'"{n}"', title_of(store), line, render_body(store, None, frames=False), directory
+    )
 
 
-def _whole(tag: str, title: str, line: str, body: str, directory: Path) -> tuple[str, bytes]:
+def _whole(
+    tag: str, title: str, line: str, main: Markup | None, directory: Path
+) -> tuple[str, bytes]:
     """Return the tag of a state, and the page that shows it."""
-    report = directory.absolute() / "report.html"
     end = (
         "The session has ended, or was stopped: this is what it last showed. When it ends, its "
-        f"report is {report}."
+        f"report is {directory.absolute() / 'report.html'}."
     )
-    over = ' data-over="1"' if tag == FINAL else ""
-    status = (
-        f'<div id="live" role="status" data-tag="{escape(tag)}" data-end="{escape(end)}"{over}>'
-        f"{escape(line)}</div>"
+    page = render(
+        "dashboard.html.j2",
+        title=title,
+        policy=POLICY,
+        tag=tag,
+        pause=round(1000 * LOOK),
+        end=end,
+        over=tag == FINAL,
+        line=line,
+        main=main,
+        script=SCRIPT,
     )
-    script = f"<script>{SCRIPT}</script>"
-    return tag, page(title, status + body, policy=POLICY, script=script).encode()
+    return tag, page.encode()
 
 
 class _Server(ThreadingHTTPServer):

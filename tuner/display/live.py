@@ -19,9 +19,8 @@ from rich.text import Text
 
 from envs.evaluation import Evaluation
 from tuner.recommendation import shown
-from tuner.report.findings import leaders
-from tuner.session.loop import Budget, tuning_trials
-from tuner.session.store import Trial
+from tuner.session.loop import Budget
+from tuner.session.trial import Trial, tuning_trials
 
 __all__ = ["LiveTable"]
 
@@ -131,7 +130,7 @@ class LiveTable:
         )
 
     def _table(self, trials: Sequence[Trial], room: int, width: int) -> Table:
-        leader = leaders(trials)[-1] if trials else -1
+        leader = trials[-1].best if trials else -1
         rows = list(trials[-room:])
         # The leader stays in sight.
         if leader >= 0 and trials[leader] not in rows:
@@ -222,7 +221,7 @@ def _share(value: float) -> str:
 def _note(trial: Trial, leads: bool) -> str:
     evaluation = trial.evaluation
     notes = ["best so far" if leads else ""]
-    notes.append(f"{evaluation.n_failed} without an answer" if evaluation.n_failed else "")
+    notes += evaluation.remarks
     notes.append(f"failed: {evaluation.failure}" if evaluation.failure else trial.reason)
     return "; ".join(note for note in notes if note)
 

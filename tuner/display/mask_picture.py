@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
+from wrappers.files import write_whole
 from wrappers.masks.bad_pixel_map import KINDS, BadPixelMap
 from wrappers.masks.settings_mask import BITS
 from wrappers.settings import Settings
@@ -58,10 +60,12 @@ def draw_mask(
             axes, kind, getattr(bad_pixels, kind)[known], getattr(settings, f"mask_{kind}_sigma")
         )
     figure.suptitle(f"Bad pixels of {bad_pixels.n_frames} frames, {geometry.path.name}")
+    content = io.BytesIO()
     try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
+        figure.savefig(content, format=path.suffix[1:] or "png", dpi=120)
+    except ValueError as error:
         raise InputError(f"the picture {path} cannot be written: {error}") from error
+    write_whole(path, content.getvalue())
 
 
 def _draw_detector(axes: Axes, geometry: Geometry, bits: NDArray[np.uint8]) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.export.formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
 from tuner.export.job import INSTEAD, Export, Job
-from tuner.recommendation import EDITED, Recommendation, clen_change, session_geometry
+from tuner.recommendation import (
+    EDITED,
+    Recommendation,
+    clen_change,
+    files_of_session,
+    session_geometry,
+)
 from wrappers.detector.geom_file import write_geometry
 from wrappers.detector.geom_text import energy, split_lines, statements
 from wrappers.detector.geometry import Geometry
@@ -17,7 +23,9 @@ from wrappers.files import write_whole
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
+from wrappers.outputs import check_outputs, companion
 from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.registry import Registry
 
 __all__ = ["TARGETS", "Target", "write_export"]
 
@@ -32,6 +40,8 @@ class Target:
         Returns the `Export` of a `Job`.
     file : str
         Its name where the user gives none.
+    words : str
+        What it is, for the command line's help.
     searches : str
         The program, where it is told to find peaks, which all do with peakfinder8; or "".
     needs_geometry : bool
@@ -42,33 +52,81 @@ class Target:
         Whether older releases read another form.
     plain_energy : bool
         Whether its reader of geometries stops at a photon energy with a unit.
+    is_geometry : bool
+        Whether the file is the tuned geometry itself.
+    prints_options : bool
+        Whether the command line shows the options of ``indexamajig`` as well.
     executable : bool
     """
 
     render: Callable[[Job], Export]
     file: str
+    words: str
     searches: str = ""
     needs_geometry: bool = True
     takes_mask: bool = True
     has_versions: bool = False
     plain_energy: bool = False
+    is_geometry: bool = False
+    prints_options: bool = False
     executable: bool = False
 
 
-TARGETS = {
-    "crystfel": Target(crystfel, "recommended.sh", "indexamajig", executable=True),
-    "project": Target(project, "recommended.project", "CrystFEL's graphical program"),
-    "geom": Target(geom, "recommended.geom"),
-    "xwiz": Target(xwiz, "recommended.xwiz.toml", "EXtra-Xwiz", has_versions=True),
-    "om": Target(
-        om, "recommended.yaml", "OM", takes_mask=False, has_versions=True, plain_energy=True
-    ),
-    "cheetah": Target(
-        cheetah, "recommended.ini", "Cheetah", needs_geometry=False, takes_mask=False
-    ),
-    "json": Target(plain_json, "recommended.json", needs_geometry=False, takes_mask=False),
-}
+TARGETS: Registry[Target] = Registry("export target")
 """What can be written, by the name that the command line has for it."""
+
+TARGETS.register(
+    "crystfel",
+    Target(
+        crystfel,
+        "recommended.sh",
+        "a script for indexamajig",
+        "indexamajig",
+        prints_options=True,
+        executable=True,
+    ),
+)
+TARGETS.register(
+    "project",
+    Target(
+        project,
+        "recommended.project",
+        "for CrystFEL's graphical program",
+        "CrystFEL's graphical program",
+    ),
+)
+TARGETS.register("geom", Target(geom, "recommended.geom", "the geometry alone", is_geometry=True))
+TARGETS.register(
+    "xwiz",
+    Target(xwiz, "recommended.xwiz.toml", "EXtra-Xwiz", "EXtra-Xwiz", has_versions=True),
+)
+TARGETS.register(
+    "om",
+    Target(
+        om,
+        "recommended.yaml",
+        "OM (OnDA)",
+        "OM",
+        takes_mask=False,
+        has_versions=True,
+        plain_energy=True,
+    ),
+)
+TARGETS.register(
+    "cheetah",
+    Target(
+        cheetah,
+        "recommended.ini",
+        "Cheetah",
+        "Cheetah",
+        needs_geometry=False,
+        takes_mask=False,
+    ),
+)
+TARGETS.register(
+    "json",
+    Target(plain_json, "recommended.json", "plain JSON", needs_geometry=False, takes_mask=False),
+)
 
 
 def write_export(
@@ -79,6 +137,8 @@ def write_export(
     geometry: Path | None = None,
     cell: Path | None = None,
     old: bool = False,
+    inputs: Sequence[Path] = (),
+    replace: bool = True,
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write a recommendation for another program.
 
@@ -86,7 +146,7 @@ def write_export(
     ----------
     recommendation : Recommendation
     target : Target
-        One of `TARGETS`.
+        Registered in `TARGETS`.
     path : Path
         The file to write. A geometry file, where the target needs one, is written beside it, and
         a mask file, where the settings mask pixels.
@@ -94,6 +154,10 @@ def write_export(
         By default those that the session was run with.
     old : bool
         Write for releases before the format was changed.
+    inputs : sequence of Path
+        Files and folders that must stay as they are, beside the geometry and the cell.
+    replace : bool
+        Whether earlier files of those names may be replaced.
 
     Returns
     -------
@@ -116,14 +180,19 @@ def write_export(
     if old and not target.has_versions:
         raise InputError("this target has no older form: leave out --format-version old")
     cell = cell or Path(str(recommendation.provenance.get("cell", "protein.cell")))
-    tuned = path if target.render is geom else path.with_suffix(".geom")
-    mask = None
+    tuned = path if target.is_geometry else companion(path, ".geom")
+    source = masked = mask = None
     if target.needs_geometry:
-        if tuned == path and target.render is not geom:
-            raise InputError(f"{path} is where the geometry goes: choose another suffix with -o")
         source = session_geometry(recommendation, geometry)
-        if target.takes_mask:
-            mask = _write_mask(recommendation, tuned.with_suffix(".mask.h5"), source)
+        masked = companion(path, ".mask.h5") if target.takes_mask else None
+    check_outputs(
+        *(path, *([tuned] if tuned != path and source else []), masked),
+        inputs=[*inputs, cell, source, *files_of_session(recommendation)],
+        force=replace,
+    )
+    if source is not None:
+        if masked is not None:
+            mask = _write_mask(recommendation, masked, source)
         _write_tuned_geometry(recommendation, tuned, source, mask)
         if target.plain_energy:
             _write_plain_energy(tuned)
@@ -156,11 +225,6 @@ def _write_tuned_geometry(
     recommendation: Recommendation, out: Path, source: Path, mask: Path | None
 ) -> None:
     """Write the session's geometry with the recommended camera length, shift and mask."""
-    if out.resolve() == source.resolve():
-        raise InputError(
-            f"{out} is the geometry that was tuned, and it must stay as it was: choose another "
-            "name with -o"
-        )
     top, bottom = geometry_lines(mask, Geometry.read(source)) if mask else ([], [])
     write_geometry(
         source,

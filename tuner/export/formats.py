@@ -18,23 +18,74 @@ import yaml
 
 from tuner.export.job import (
     INSTEAD,
-    NO_LIMIT,
     Export,
     Job,
     comments,
-    crystfel_arguments,
     geometry_notes,
     indexing_arguments,
     limit_notes,
     mask_notes,
+    translated,
     version,
 )
 from tuner.recommendation import EDITED, clen_change
+from wrappers.crystfel.options import search_arguments
 from wrappers.detector.geometry import Geometry
+from wrappers.frames.linked import names_files
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT
+from wrappers.text import one_line_value, utf8_value
 
 __all__ = ["cheetah", "crystfel", "geom", "om", "plain_json", "project", "xwiz"]
+
+NAMES = {
+    "project": {
+        "peak_finder": "peak_search_params.method",
+        "threshold": "peak_search_params.threshold",
+        "min_snr": "peak_search_params.min_snr",
+        "min_pix_count": "peak_search_params.min_pix_count",
+        "max_pix_count": "peak_search_params.max_pix_count",
+        "local_bg_radius": "peak_search_params.local_bg_radius",
+        "min_res": "peak_search_params.min_res",
+        "max_res": "peak_search_params.max_res",
+        "min_peaks": "indexing.min_peaks",
+    },
+    "xwiz": {
+        "peak_finder": "peak_method",
+        "threshold": "peak_threshold",
+        "min_snr": "peak_snr",
+        "min_pix_count": "peak_min_px",
+        "max_pix_count": "peak_max_px",
+        "local_bg_radius": "local_bg_radius",
+        "min_res": "",  # among extra_options
+        "max_res": "max_res",
+        "min_peaks": "min_peaks",
+    },
+    "om": {
+        "peak_finder": "",  # the name of the group of keys
+        "threshold": "adc_threshold",
+        "min_snr": "minimum_snr",
+        "min_pix_count": "min_pixel_count",
+        "max_pix_count": "max_pixel_count",
+        "local_bg_radius": "local_bg_radius",
+        "min_res": "min_res",
+        "max_res": "max_res",
+        "min_peaks": "",  # one less, in another group
+    },
+    "cheetah": {
+        "peak_finder": "",  # hitfinderAlgorithm=8
+        "threshold": "hitfinderADC",
+        "min_snr": "hitfinderMinSNR",
+        "min_peaks": "hitfinderNpeaks",
+        "min_pix_count": "hitfinderMinPixCount",
+        "max_pix_count": "hitfinderMaxPixCount",
+        "local_bg_radius": "hitfinderLocalBGRadius",
+        "min_res": "hitfinderMinRes",
+        "max_res": "hitfinderMaxRes",
+    },
+}
+"""What other programs call the settings of a peak search; "" where they have no key of that meaning
+and it is written in another way."""
 
 OM_DETECTORS = {
     (1480, 1552): "cspad",
@@ -57,14 +108,14 @@ def crystfel(job: Job) -> Export:
         *indexing_notes,
     )
     data = str(job.recommendation.provenance.get("data", "run.h5"))
-    is_list = Path(data).suffix in (".lst", ".list", ".txt")
+    is_list = names_files(Path(data))
     stem = job.geometry.stem
     arguments = [
         f"--input={data if is_list else f'{stem}.lst'}",
         f"--output={stem}.stream",
         f"--geometry={job.geometry}",
         f"--pdb={job.cell}",
-        *crystfel_arguments(job.settings),
+        *search_arguments(job.settings),
         *indexing,
     ]
     lines = ["#!/bin/sh", *comments(job, "indexamajig as recommended", notes, "# "), "set -e"]
@@ -75,7 +126,8 @@ def crystfel(job: Job) -> Export:
         "${HDF5_PLUGIN_PATH:+:$HDF5_PLUGIN_PATH}; fi"
     )
     if not is_list:
-        lines.append(f"printf '%s\\n' {shlex.quote(data)} > {shlex.quote(f'{stem}.lst')}")
+        entry = shlex.quote(one_line_value(data, "the run"))
+        lines.append(f"printf '%s\\n' {entry} > {shlex.quote(f'{stem}.lst')}")
     words = ["indexamajig", *map(shlex.quote, arguments), '-j "${JOBS:-$(nproc)}"', '"$@"']
     return Export("\n".join([*lines, " \\\n  ".join(words)]) + "\n", notes)
 
@@ -101,14 +153,7 @@ def project(job: Job) -> Export:
         "geom": job.geometry,
         "data_folder": Path(str(job.recommendation.provenance.get("data", "run.h5"))).parent,
         "search_pattern": "everything",
-        "peak_search_params.method": "peakfinder8",
-        "peak_search_params.threshold": settings.threshold,
-        "peak_search_params.min_snr": settings.min_snr,
-        "peak_search_params.min_pix_count": settings.min_pix_count,
-        "peak_search_params.max_pix_count": settings.max_pix_count,
-        "peak_search_params.local_bg_radius": settings.local_bg_radius,
-        "peak_search_params.min_res": settings.min_res,
-        "peak_search_params.max_res": settings.max_res or NO_LIMIT,
+        **translated(settings, NAMES["project"]),
         "peak_search_params.half_pixel_shift": 1,
         "peak_search_params.peakfinder8_fast": 0,
         "indexing.cell_file": job.cell,
@@ -120,10 +165,9 @@ def project(job: Job) -> Export:
         "indexing.no_peak_check": 0,
         "indexing.no_cell_check": 0,
         "indexing.cell_tolerance": "5,5,5,1.5,1.5,1.5",
-        "indexing.min_peaks": settings.min_peaks,
     }
     lines = [*comments(job, "CrystFEL project", notes, "# ")]
-    lines += [f"{key} {value}" for key, value in values.items()]
+    lines += [f"{key} {one_line_value(str(value), key)}" for key, value in values.items()]
     return Export("\n".join(lines) + "\n", notes)
 
 
@@ -131,7 +175,7 @@ def geom(job: Job) -> Export:
     """Return the tuned geometry file again, with a comment on top."""
     settings = job.settings
     if PEAK_FINDERS.get(settings.peak_finder).in_crystfel:
-        rest = f"({' '.join(crystfel_arguments(settings))}) are options of indexamajig"
+        rest = f"({' '.join(search_arguments(settings))}) are options of indexamajig"
     else:
         finder = settings.peak_finder
         rest = f"are of the {finder} peak finder, which CrystFEL does not have: {INSTEAD}"
@@ -170,32 +214,28 @@ def xwiz(job: Job) -> Export:
     for line in comments(job, f"EXtra-Xwiz configuration, block {block}", notes, ""):
         document.add(tomlkit.comment(line))
     tables: dict[str, dict[str, Any]] = {
-        "geom": {"file_path": str(job.geometry)},
+        "geom": {"file_path": utf8_value(str(job.geometry), "the geometry file")},
         block: {
             "resolution": 4.0,
-            "peak_method": "peakfinder8",
-            "peak_threshold": settings.threshold,
-            "peak_snr": settings.min_snr,
-            "peak_min_px": settings.min_pix_count,
-            "peak_max_px": settings.max_pix_count,
+            **translated(settings, NAMES["xwiz"]),
             "peaks_hdf5_path": "entry_1/result_1",
             "index_method": method.partition("=")[2],
             "n_cores": -1,
-            "local_bg_radius": settings.local_bg_radius,
             "integration_radii": "2,3,5",
-            "max_res": settings.max_res or NO_LIMIT,
-            "min_peaks": settings.min_peaks,
             "extra_options": " ".join(extra),
         },
         # "file" until August 2023; releases since read both.
-        "unit_cell": {"file" if job.old else "file_path": str(job.cell), "run_refine": False},
+        "unit_cell": {
+            "file" if job.old else "file_path": utf8_value(str(job.cell), "the cell file"),
+            "run_refine": False,
+        },
     }
     for name, values in tables.items():
         table = tomlkit.table()
         for key, value in values.items():
             item = tomlkit.item(value)
-            if key == "peak_threshold":
-                item.comment("ADU")
+            if key == NAMES["xwiz"]["threshold"]:
+                item.comment(ABOUT["threshold"].unit)
             table.add(key, item)
         document.add(name, table)
     return Export(tomlkit.dumps(document), notes)
@@ -225,13 +265,7 @@ def om(job: Job) -> Export:
     ]
     peaks: dict[str, Any] = {
         "max_num_peaks": 2048,
-        "adc_threshold": settings.threshold,
-        "minimum_snr": settings.min_snr,
-        "min_pixel_count": settings.min_pix_count,
-        "max_pixel_count": settings.max_pix_count,
-        "local_bg_radius": settings.local_bg_radius,
-        "min_res": settings.min_res,
-        "max_res": settings.max_res or NO_LIMIT,
+        **translated(settings, NAMES["om"]),
         "fast_mode": False,
     }
     if job.old:
@@ -247,7 +281,7 @@ def om(job: Job) -> Export:
     groups = {
         "om": {"processing_layer": "CrystallographyProcessing"},
         "crystallography": {
-            "geometry_file": str(job.geometry),
+            "geometry_file": utf8_value(str(job.geometry), "the geometry file"),
             "min_num_peaks_for_hit": settings.min_peaks - 1,
             "max_num_peaks_for_hit": 5000,
         },
@@ -278,16 +312,9 @@ def cheetah(job: Job) -> Export:
     values = {
         "hitfinder": 1,
         "hitfinderAlgorithm": 8,
-        "hitfinderADC": settings.threshold,
-        "hitfinderMinSNR": settings.min_snr,
-        "hitfinderNpeaks": settings.min_peaks,
+        **translated(settings, NAMES["cheetah"]),
         "hitfinderNpeaksMax": 100_000,
-        "hitfinderMinPixCount": settings.min_pix_count,
-        "hitfinderMaxPixCount": settings.max_pix_count,
-        "hitfinderLocalBGRadius": settings.local_bg_radius,
         "hitfinderResolutionUnitPixel": 1,
-        "hitfinderMinRes": settings.min_res,
-        "hitfinderMaxRes": settings.max_res or NO_LIMIT,
     }
     lines = comments(job, "Cheetah configuration; hitfinderADC in ADU", notes, "# ")
     lines += [f"{key}={value}" for key, value in values.items()]

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tuner.recommendation import EDITED, Recommendation
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import CrystfelProgram
-from wrappers.crystfel.options import EFFORTS, choose_method
+from wrappers.crystfel.options import NO_LIMIT, choose_method, search_values
+from wrappers.indexers import INDEXERS, IndexerChoice, recorded_choice
 from wrappers.settings import MASK_FIELDS, Settings
+from wrappers.text import printable
 
 __all__ = [
     "INSTEAD",
-    "NO_LIMIT",
     "Export",
     "Job",
     "comments",
-    "crystfel_arguments",
     "geometry_notes",
     "indexing_arguments",
     "limit_notes",
     "mask_notes",
+    "translated",
     "version",
 ]
-
-NO_LIMIT = 100_000
-"""Pixels, beyond any detector. CrystFEL takes 0 for no limit only since 0.12, others never."""
 
 INSTEAD = "write the hits with their peaks (sfx-tuner apply) and index with indexamajig --peaks=cxi"
 """What to do with settings that are of no peak finder of CrystFEL's."""
@@ -72,39 +70,37 @@ class Export:
     notes: tuple[str, ...]
 
 
-def crystfel_arguments(settings: Settings) -> list[str]:
-    """Return the options that make ``indexamajig`` find the same peaks.
+def translated(settings: Settings, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of a peak search under a program's own names, in that order.
 
-    Every one is explicit, because CrystFEL's defaults changed between versions. The camera
-    length and the detector shift are not among them: they stand in the geometry file.
+    Parameters
+    ----------
+    settings : Settings
+    names : mapping of str to str
+        The program's names by our fields; what has none is left out.
     """
-    return [
-        "--peaks=peakfinder8",
-        f"--threshold={settings.threshold!r}",
-        f"--min-snr={settings.min_snr!r}",
-        f"--min-pix-count={settings.min_pix_count}",
-        f"--max-pix-count={settings.max_pix_count}",
-        f"--local-bg-radius={settings.local_bg_radius}",
-        f"--min-res={settings.min_res}",
-        f"--max-res={settings.max_res or NO_LIMIT}",
-        f"--min-peaks={settings.min_peaks}",
-    ]
+    values = search_values(settings)
+    return {name: values[field] for field, name in names.items() if name}
 
 
 def indexing_arguments(job: Job) -> tuple[list[str], list[str]]:
     """Return CrystFEL's options for the session's indexing, the method first, and notes."""
-    indexer = str(job.recommendation.provenance.get("indexer", "an indexer not named"))
-    session = re.fullmatch(r"CrystFEL [^,]+, (\S+)(.*)", indexer)
-    method, *rest = ["xgandalf"] if session is None else [session[1], *session[2].split()]
-    options = [word for word in rest if word.startswith("--")]
-    effort = next((word for word in rest if word in EFFORTS), "normal")
+    provenance = job.recommendation.provenance
+    used = recorded_choice(provenance)
+    of_crystfel = used.name in INDEXERS and INDEXERS.get(used.name).of_crystfel
+    choice = used if of_crystfel else IndexerChoice("crystfel", "xgandalf")
     # The choice of a named method depends on no program.
     program = CrystfelProgram("indexamajig", "", (), frozenset())
     chosen = choose_method(
-        program, Cell.read(job.cell), method, effort=effort, options=options or None
+        program,
+        Cell.read(job.cell),
+        choice.method or "xgandalf",
+        effort=choice.effort,
+        options=choice.options,
     )
-    if session is not None:
+    if of_crystfel:
         return list(chosen.arguments), []
+    indexer = provenance.get("indexer", "an indexer not named")
     return list(chosen.arguments), [
         f"indexing: the settings were tuned with {indexer}, not with CrystFEL; its xgandalf, which "
         "is written, may index far fewer frames with them: tune with --indexer crystfel what "
@@ -164,9 +160,10 @@ def comments(job: Job, what: str, notes: Sequence[str], mark: str) -> list[str]:
         *(f"provenance: {key} = {value}" for key, value in provenance.items()),
         *(f"Note: {note}." for note in notes),
     ]
-    # Wrapping also keeps a line break in the provenance from ending the comment.
     return [
         mark + line
         for sentence in sentences
-        for line in textwrap.wrap(sentence, 95, break_long_words=False, break_on_hyphens=False)
+        for line in textwrap.wrap(
+            printable(sentence), 95, break_long_words=False, break_on_hyphens=False
+        )
     ]

@@ -1,35 +1,34 @@
 """The session's report: one HTML file that needs nothing else.
 
-================ ===========================================================================
-`findings`       what the trials come to
-`verdict`        the recommendation, its evidence, how to apply it
-`sections`       progress, responses, importance, geometry, the table of trials
-`trends`         their figures, and `landscape` those of importance and response
-`model`          the smooth response and the importance behind them
-`frames`         frames seen by two settings, `prediction` where reflections should be
-`gallery`        their pictures
-`drawing`        Matplotlib figures in the page's colours
-`html`, `style`  the page
-================ ===========================================================================
+Each module gathers facts of one part; the templates beside them lay the facts out.
+
+============== =============================================================================
+`findings`     what the trials come to
+`verdict`      the recommendation, its evidence, how to apply it
+`detector`     what is said of camera length and beam centre, here and in the terminal
+`trials`       progress, rate against each setting, the table of trials
+`landscape`    what matters, with the models of `model`
+`frames`       frames seen by two sets, with `images` and the reflections of `prediction`
+`geometry`     the figures of camera length, shift and cell
+`drawing`      Matplotlib figures in the page's colours
+`page`         the templates' environment, `words` numbers as people read them
+============== =============================================================================
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from markupsafe import Markup
+
 from tuner.recommendation import Recommendation
 from tuner.report.findings import Findings, find
 from tuner.report.frames import compare_frames
-from tuner.report.gallery import gallery_section
-from tuner.report.html import page, section, table
-from tuner.report.sections import (
-    geometry_section,
-    landscape_section,
-    progress_section,
-    responses_section,
-    trials_section,
-)
-from tuner.report.verdict import apply_section, opening
+from tuner.report.geometry import geometry
+from tuner.report.landscape import landscape
+from tuner.report.page import POLICY, render
+from tuner.report.trials import progress, responses, table_of_trials
+from tuner.report.verdict import opening, usage
 from tuner.session.store import SessionStore
 from wrappers.files import write_whole
 
@@ -54,17 +53,18 @@ def write_report(store: SessionStore, recommendation: Recommendation | None, pat
     InputError
         If it cannot be written.
     """
-    write_whole(path, page(title_of(store), render_body(store, recommendation)))
+    main = render_body(store, recommendation)
+    write_whole(path, render("page.html.j2", title=title_of(store), policy=POLICY, main=main))
 
 
 def title_of(store: SessionStore) -> str:
     """Return the title of a session's report."""
-    return f"sfx-tuner: {Path(str(store.config.get('data', store.directory))).name}"
+    return f"sfx-tuner: {_name(store)}"
 
 
 def render_body(
     store: SessionStore, recommendation: Recommendation | None, *, frames: bool = True
-) -> str:
+) -> Markup:
     """Return the report's ``<main>``.
 
     Parameters
@@ -76,31 +76,31 @@ def render_body(
         Whether there are to be pictures of frames.
     """
     found = find(store, recommendation)
-    gallery = ""
+    gallery = None
     if frames and found.best is not None and found.baseline is not None:
-        gallery = gallery_section(*compare_frames(store, found.best, found.baseline))
-    sections = {
-        "Progress": progress_section(found),
-        "Responses": responses_section(found),
-        "Importance": landscape_section(found),
-        "Frames": gallery,
-        "Geometry": geometry_section(found),
-        "Evaluations": trials_section(found),
-        "Apply": apply_section(found),
-        "Provenance": _provenance(found),
-    }
-    links = "".join(
-        f'<a href="#{name.lower()}">{name}</a>' for name, text in sections.items() if text
+        gallery = compare_frames(store, found.best, found.baseline)
+    return render(
+        "report.html.j2",
+        name=_name(store),
+        opening=opening(found),
+        progress=progress(found),
+        responses=responses(found),
+        landscape=landscape(found),
+        gallery=gallery,
+        geometry=geometry(found),
+        evaluations=table_of_trials(found),
+        usage=usage(found),
+        provenance=_provenance(found),
     )
-    return f"<main>{opening(found)}<nav>{links}</nav>\n{''.join(sections.values())}</main>\n"
 
 
-def _provenance(found: Findings) -> str:
+def _name(store: SessionStore) -> str:
+    return Path(store.config.data or store.directory).name
+
+
+def _provenance(found: Findings) -> list[tuple[str, str]]:
     values = dict(found.recommendation.provenance) if found.recommendation else {}
-    rows = [
+    return [
         (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for name, value in {**found.store.config, **values}.items()
+        for name, value in {**found.store.config.as_dict(), **values}.items()
     ]
-    return section(
-        "provenance", "Provenance", table(("", ""), rows, kind="provenance", text=(0, 1))
-    )

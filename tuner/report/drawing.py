@@ -5,32 +5,59 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Callable, Iterable
-from html import escape
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from tuner.report.style import COLOURS
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 
-__all__ = ["GROUPS", "TOKENS", "group_of", "legend", "logarithmic", "percent", "points", "svg"]
+__all__ = [
+    "COLOURS",
+    "GROUPS",
+    "TOKENS",
+    "group_of",
+    "is_logarithmic",
+    "logarithmic",
+    "percent",
+    "points",
+    "svg",
+]
+
+COLOURS = {
+    "ink": ("#1b1f24", "#e6e8ea"),
+    "soft": ("#5b6570", "#9aa4ae"),
+    "line": ("#d8dce0", "#3a4149"),
+    "page": ("#ffffff", "#14171a"),
+    "card": ("#f5f6f8", "#1e2227"),
+    "blue": ("#0072b2", "#56b4e9"),
+    "vermilion": ("#c04a00", "#f0874a"),
+    "green": ("#00785a", "#2cc295"),
+    "grey": ("#767f88", "#8f99a3"),
+}
+"""By day and by night. The hues are Okabe and Ito's, which colour-blind people tell apart; what
+they mean is told by shapes, too."""
 
 TOKENS = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS, start=16)}
 """Colours to draw with: each becomes the page's colour of that name, by day or by night."""
 
 GROUPS = {
     "defaults": ("CrystFEL's defaults", "D", "vermilion"),
-    "opening": ("opening looks", "o", "grey"),
+    "opening": ("initial design", "o", "grey"),
     "search": ("search", "o", "blue"),
     "check": ("confirmation", "^", "green"),
 }
 """What a trial was made for: its name, marker and colour."""
+
+LOG_SPAN = 15
+"""Positive values that span more than this factor are drawn on a logarithmic axis."""
 
 RIGHT, BOTTOM, TOP = 14, 44, 22
 """Margins of every figure, in pixels."""
@@ -67,7 +94,7 @@ def svg(
     name: str,
     alternative: str,
     left: int = 62,
-) -> str:
+) -> Markup:
     """Return a figure as an SVG element.
 
     Parameters
@@ -106,32 +133,13 @@ def svg(
     text = re.sub(r"(font: [^;\"']*?px) [^;\"]*", r"\1 inherit", text)
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r' width="[^"]*pt"| height="[^"]*pt"| version="1.1"', "", text)
-    return text.replace(
-        "<svg",
-        f'<svg role="img" aria-label="{escape(alternative)}" style="max-width: {size[0]}px"',
-        1,
-    )
+    start = f'<svg role="img" aria-label="{escape(alternative)}" style="max-width: {size[0]}px"'
+    return Markup(text.replace("<svg", start, 1))
 
 
 def group_of(trial: Trial) -> str:
     """Return what a trial was made for: a key of `GROUPS`."""
     return _STAGES.get(trial.stage, "opening")
-
-
-def legend(groups: Iterable[str]) -> str:
-    """Return a legend of some groups as a list in HTML."""
-    shapes = {
-        "o": '<circle cx="8" cy="8" r="5.5"/>',
-        "D": '<path d="M8 1l7 7-7 7-7-7z"/>',
-        "^": '<path d="M8 2l7 12H1z"/>',
-    }
-    items = "".join(
-        f'<li><svg viewBox="0 0 16 16" fill="var(--{colour})" aria-hidden="true">'
-        f"{shapes[marker]}</svg>{escape(label)}</li>"
-        for name, (label, marker, colour) in GROUPS.items()
-        if name in groups
-    )
-    return f'<ul class="legend">{items}</ul>\n'
 
 
 def points(
@@ -156,6 +164,11 @@ def points(
         elinewidth=0.9,
         alpha=0.9,
     )
+
+
+def is_logarithmic(values: NDArray[np.float64]) -> bool:
+    """Whether values are better drawn on a logarithmic axis."""
+    return bool(len(values) and values.min() > 0 and values.max() > LOG_SPAN * values.min())
 
 
 def logarithmic(axes: Axes, which: str, low: float, high: float) -> None:

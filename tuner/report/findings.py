@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from envs.evaluation import Evaluation
-from tuner.recommendation import Recommendation, recommend, settings_digest, shown
-from tuner.session.loop import merit, tuning_trials
-from tuner.session.store import SessionStore, Trial
+from tuner.recommendation import (
+    Recommendation,
+    drift_of,
+    recommend,
+    settings_digest,
+    shown,
+)
+from tuner.report.detector import Statement, detector_statements
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from tuner.statistics import PairedDifference, paired_difference
+from wrappers.lattices.geometry_drift import Drift
 
-__all__ = ["Findings", "find", "leaders"]
+__all__ = ["Findings", "find"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Findings:
     best, baseline : Evaluation or None
         The recommended settings' and the default ones', on the same frames.
     incumbents : tuple of int
-        For each trial the number of the trial that led after it; -1 for none.
+        For each trial the number of the one that was best after it; -1 for none.
     finished : bool
         Whether the session has ended with a recommendation.
     amended : str
@@ -49,7 +58,7 @@ class Findings:
     @property
     def tuned(self) -> list[str]:
         """Names of the tuned settings."""
-        return list(self.store.config.get("tuned", ()))
+        return list(self.store.config.tuned)
 
     @property
     def measured(self) -> list[Trial]:
@@ -71,6 +80,24 @@ class Findings:
         except ValueError:
             return None
 
+    @cached_property
+    def drift(self) -> Drift | None:
+        """How the camera length changes within the run, by the recommended set's frames."""
+        return None if self.best is None else drift_of(self.best)
+
+    @property
+    def detector(self) -> tuple[Statement, ...]:
+        """What is said of the camera length and the beam centre."""
+        if self.recommendation is None or self.best is None:
+            return ()
+        return detector_statements(
+            self.recommendation.settings,
+            self.best.refined,
+            self.best.n_indexed,
+            {**_known_so_far(self.store, self.trials[0]), **self.recommendation.provenance},
+            self.drift,
+        )
+
     def best_value(self, name: str) -> float:
         """Return the recommended value of a setting, or NaN."""
         value = getattr(self.recommendation.settings, name) if self.recommendation else None
@@ -88,7 +115,7 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
         so far takes its place; where it was edited by hand, what it was before.
     """
     trials = tuple(store.trials)
-    incumbents = leaders(trials)
+    incumbents = tuple(trial.best for trial in trials)
     finished = recommendation is not None
     recommendation, amended = _own(trials, recommendation)
     best = baseline = None
@@ -96,21 +123,19 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
         best, baseline = _pair(trials, recommendation)
     elif incumbents and incumbents[-1] >= 0 and trials[0].evaluation.n_frames:
         best, baseline = trials[incumbents[-1]].evaluation, trials[0].evaluation
-        recommendation = recommend(best, baseline, {"tuned": list(store.config.get("tuned", ()))})
+        recommendation = recommend(best, baseline, _known_so_far(store, trials[0]))
     return Findings(store, trials, recommendation, best, baseline, incumbents, finished, amended)
 
 
-def leaders(trials: Sequence[Trial]) -> tuple[int, ...]:
-    """Return who led after each trial; trials that were dropped early do not count."""
-    whole = max((t.evaluation.n_frames for t in tuning_trials(trials)), default=0)
-    leader, led = -1, []
-    for trial in trials:
-        evaluation = trial.evaluation
-        counts = trial.stage != "fresh" and evaluation.n_indexed and evaluation.n_frames == whole
-        if counts and (leader < 0 or merit(evaluation) > merit(trials[leader].evaluation) + 1e-9):
-            leader = trial.number
-        led.append(leader)
-    return tuple(led)
+def _known_so_far(store: SessionStore, first: Trial) -> dict[str, Any]:
+    """Return what the provenance of a session that has not ended holds of its geometry."""
+    known: dict[str, Any] = {"tuned": list(store.config.tuned)}
+    nominal, span = first.evaluation.settings.clen, store.config.clen_range
+    if nominal is not None:
+        known["geometry_clen"] = nominal
+        if "clen" in known["tuned"]:
+            known["clen_bounds"] = [nominal * (1 - span), nominal * (1 + span)]
+    return known
 
 
 def _own(

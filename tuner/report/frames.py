@@ -6,33 +6,34 @@ Peaks are sought anew; nothing is indexed.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.live import LiveEvaluator
-from tuner.fingerprint import fingerprint
+from tuner.fingerprint import data_fingerprint, fingerprint
+from tuner.report.images import assemble, data_address, shrink
 from tuner.report.prediction import detector_pixels, predict
 from tuner.session.store import SessionStore
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.frame import Frame
-from wrappers.frames.run import Run
+from wrappers.frames.opening import is_address, open_source
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexing, Pattern, unheard
 from wrappers.masks.bad_pixel_map import BadPixelMap
 
-__all__ = ["Comparison", "View", "choose_frames", "compare_frames"]
+__all__ = ["Comparison", "Gallery", "View", "choose_frames", "compare_frames"]
 
 Floats = NDArray[np.float64]
 Outcomes = dict[int, FrameOutcome]
+Box = tuple[int, int, int, int]
+"""x and y of the upper left corner, width and height."""
 
 OVERVIEW = 700
 """Largest width and height of the picture of a whole detector, in pixels."""
@@ -40,10 +41,9 @@ OVERVIEW = 700
 DETAIL = 320
 """Largest width and height of the part that is shown as it is, in detector pixels."""
 
-FAINT, BRIGHT = 2.0, 12.0
-"""In standard deviations above the mean of the pixels as far from the beam: drawn white, black."""
+MOST_MARKS = 1500
+"""Marks of a kind in one picture."""
 
-QUALITY = 55
 NOT_KEPT = "its lattices were not kept"
 
 
@@ -64,6 +64,30 @@ class View:
     peaks: Floats
     predicted: Floats
     lattices_known: bool
+
+    @property
+    def words(self) -> str:
+        """What became of the frame."""
+        n, n_peaks = self.outcome.n_lattices, self.outcome.n_peaks
+        peaks = f"{n_peaks} peak{'s' * (n_peaks != 1)}"
+        if not self.outcome.hit:
+            return f"{peaks}, no hit"
+        return f"{peaks}, {f'{n} lattice' + 's' * (n != 1) if n else 'not indexed'}"
+
+    def peaks_in(self, box: Box) -> list[list[float]]:
+        """Return the peaks in a part of the picture, not too many of them."""
+        return _inside(self.peaks, box)
+
+    def predicted_in(self, box: Box) -> list[list[float]]:
+        """Return the predicted reflections in a part of the picture, not too many of them."""
+        return _inside(self.predicted, box)
+
+
+def _inside(places: Floats, box: Box) -> list[list[float]]:
+    low, span = np.array(box[:2]), np.array(box[2:])
+    inside = ((places >= low) & (places < low + span)).all(axis=1)
+    some: list[list[float]] = places[inside][:MOST_MARKS].tolist()
+    return some
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +116,30 @@ class Comparison:
     size: tuple[int, int]
     overview: str
     detail: str
-    part: tuple[int, int, int, int]
+    part: Box
     recommended: View
     default: View
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Some frames as the recommended and the default settings see them.
+
+    Attributes
+    ----------
+    comparisons : tuple of Comparison
+    note : str
+        What is missing and why, or "".
+    """
+
+    comparisons: tuple[Comparison, ...]
+    note: str = ""
+
+    @property
+    def missing(self) -> list[str]:
+        """Of "gained" and "lost" those of which there is no frame."""
+        kinds = {each.kind for each in self.comparisons}
+        return [kind for kind in ("gained", "lost") if kind not in kinds]
 
 
 def choose_frames(best: Evaluation, baseline: Evaluation) -> dict[str, int]:
@@ -120,10 +165,8 @@ def choose_frames(best: Evaluation, baseline: Evaluation) -> dict[str, int]:
     }
 
 
-def compare_frames(
-    store: SessionStore, best: Evaluation, baseline: Evaluation
-) -> tuple[list[Comparison], str]:
-    """Return pictures of some frames, and a sentence on what is missing and why, or "".
+def compare_frames(store: SessionStore, best: Evaluation, baseline: Evaluation) -> Gallery:
+    """Return pictures of some frames.
 
     Parameters
     ----------
@@ -134,23 +177,27 @@ def compare_frames(
     """
     chosen = choose_frames(best, baseline)
     if not chosen:
-        return [], "The recommended and the default settings were not measured on the same frames."
+        return Gallery(
+            (), "The recommended and the default settings were not measured on the same frames."
+        )
     try:
         run, cell = _open(store)
         views = [
             _views(store, run, cell, evaluation, list(chosen.values()))
             for evaluation in (best, baseline)
         ]
-        comparisons = [
+        comparisons = tuple(
             _compare(kind, run, run[frame], views[0][frame], views[1][frame])
             for kind, frame in chosen.items()
-        ]
+        )
     except (InputError, ProgramError, OSError) as error:
-        return [], f"No pictures of frames: {error}."
+        return Gallery((), f"No pictures of frames: {error}.")
     shown = [view for pair in comparisons for view in (pair.recommended, pair.default)]
     if any(view.outcome.indexed and not view.lattices_known for view in shown):
-        return comparisons, "Some lattices were not kept, so their reflections are not drawn."
-    return comparisons, ""
+        return Gallery(
+            comparisons, "Some lattices were not kept, so their reflections are not drawn."
+        )
+    return Gallery(comparisons)
 
 
 class _Remembered:
@@ -168,34 +215,34 @@ class _Remembered:
         """There is nothing to end."""
 
 
-def _open(store: SessionStore) -> tuple[Run, Cell]:
+def _open(store: SessionStore) -> tuple[FrameSource, Cell]:
     """Open the session's run, if it is still the one that was measured."""
-    paths = {name: Path(str(store.config.get(name))) for name in ("data", "geometry", "cell")}
-    for path in paths.values():
-        if not path.is_file():
-            raise InputError(f"{path} is not there")
-    geometry = Geometry.read(paths["geometry"])
-    run = Run.open(paths["data"], geometry)
-    for name, files in {
-        "data": (paths["data"], *run.files),
-        "geometry": (paths["geometry"],),
-        "cell": (paths["cell"],),
+    names = {name: getattr(store.config, name) for name in ("data", "geometry", "cell")}
+    for name in names.values():
+        if not is_address(name) and not Path(name).is_file():
+            raise InputError(f"{name} is not there")
+    geometry = Geometry.read(names["geometry"])
+    run = open_source(names["data"], geometry)
+    for kind, now in {
+        "data": data_fingerprint(names["data"], run),
+        "geometry": fingerprint(Path(names["geometry"])),
+        "cell": fingerprint(Path(names["cell"])),
     }.items():
-        if fingerprint(*files) != store.config.get(f"{name}_sha256"):
-            raise InputError(f"{paths[name]} is no longer what the session was run with")
+        if now != getattr(store.config, f"{kind}_sha256"):
+            raise InputError(f"{names[kind]} is no longer what the session was run with")
     bad_pixels = store.directory / "bad_pixels.h5"
     if bad_pixels.exists():
         run = run.with_bad_pixels(BadPixelMap.load(bad_pixels, geometry))
-    return run, Cell.read(paths["cell"])
+    return run, Cell.read(names["cell"])
 
 
 def _views(
-    store: SessionStore, run: Run, cell: Cell, evaluation: Evaluation, frames: list[int]
+    store: SessionStore, run: FrameSource, cell: Cell, evaluation: Evaluation, frames: list[int]
 ) -> dict[int, View]:
-    indexer = _Remembered(str(store.config.get("indexer")))
+    indexer = _Remembered(store.config.indexer)
     kept = store.directory / "indexed"
     with LiveEvaluator(
-        run, run.geometry, cell, indexer, frames, memory=0, cache=kept if kept.exists() else None
+        run, cell, indexer, frames, memory=0, cache=kept if kept.exists() else None
     ) as evaluator:
         _, patterns, answers = evaluator.inspect(evaluation.settings, frames, max_decoys=0)
     outcomes = {outcome.frame: outcome for outcome in evaluation.outcomes}
@@ -224,7 +271,7 @@ def _view(
     )
 
 
-def _compare(kind: str, run: Run, frame: Frame, ours: View, theirs: View) -> Comparison:
+def _compare(kind: str, run: FrameSource, frame: Frame, ours: View, theirs: View) -> Comparison:
     image, usable, origin = assemble(run.geometry, frame)
     height, width = image.shape
 
@@ -245,69 +292,12 @@ def _compare(kind: str, run: Run, frame: Frame, ours: View, theirs: View) -> Com
         kind=kind,
         name=f"{Path(frame.file).name} {frame.event}".strip(),
         size=(width, height),
-        overview=_address(*_pooled(image, usable, -(-max(width, height) // OVERVIEW))),
-        detail=_address(image[part], usable[part]) if len(peaks) else "",
+        overview=data_address(*shrink(image, usable, -(-max(width, height) // OVERVIEW))),
+        detail=data_address(image[part], usable[part]) if len(peaks) else "",
         part=(x, y, side, side),
         recommended=ours,
         default=theirs,
     )
-
-
-def assemble(
-    geometry: Geometry, frame: Frame
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[int, int]]:
-    """Put a frame's panels where they are in the laboratory, to the nearest pixel.
-
-    Returns
-    -------
-    image : float32 array (height, width)
-        Standard deviations above the mean of the usable pixels as far from the beam. Rows go up
-        along y, columns along x.
-    usable : bool array (height, width)
-        False for masked pixels and where there is no panel.
-    origin : (int, int)
-        x and y of the first column and row, in pixel widths from the beam.
-    """
-    flat = _flattened(frame.data, frame.mask, geometry.radius_map())
-    places = []
-    for i, panel in enumerate(geometry.panels):
-        x, y = geometry.pixel_corners(i)
-        scale = geometry.panels[0].res / panel.res
-        middle = [
-            (panel.fs_vector[axis] + panel.ss_vector[axis]) / 2 for axis in range(2)
-        ]  # of a pixel, from its corner
-        places.append(
-            tuple(
-                np.floor((corner + half) * scale).astype(np.intp)
-                for corner, half in zip((x, y), middle, strict=True)
-            )
-        )
-    left, bottom = (min(int(place[axis].min()) for place in places) for axis in range(2))
-    right, top = (max(int(place[axis].max()) for place in places) for axis in range(2))
-    image = np.zeros((top - bottom + 1, right - left + 1), np.float32)
-    usable = np.zeros(image.shape, bool)
-    for panel, (columns, rows) in zip(geometry.panels, places, strict=True):
-        image[rows - bottom, columns - left] = flat[panel.rectangle]
-        usable[rows - bottom, columns - left] = frame.mask[panel.rectangle]
-    return image, usable, (left, bottom)
-
-
-def _flattened(
-    data: NDArray[Any], mask: NDArray[np.bool_], radius: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return each usable pixel's distance from its ring's mean in standard deviations; else 0."""
-    ring = radius[mask].astype(np.intp)
-    values = data[mask].astype(np.float64)
-    inlier = np.ones(len(values), bool)
-    for _ in range(3):  # without the bright ones, which are to stand out
-        n = np.maximum(np.bincount(ring[inlier], minlength=ring.max(initial=0) + 1), 1)
-        mean = np.bincount(ring[inlier], values[inlier], len(n)) / n
-        square = np.bincount(ring[inlier], (values - mean[ring])[inlier] ** 2, len(n)) / n
-        deviation = (values - mean[ring]) / np.maximum(np.sqrt(square), 1e-3)[ring]
-        inlier = np.abs(deviation) < 4
-    flat = np.zeros(data.shape, np.float32)
-    flat[mask] = deviation
-    return flat
 
 
 def _densest(peaks: Floats, width: int, height: int) -> tuple[int, int, int]:
@@ -319,27 +309,3 @@ def _densest(peaks: Floats, width: int, height: int) -> tuple[int, int, int]:
     inside = (peaks[None] >= corners[:, None]) & (peaks[None] < corners[:, None] + side)
     x, y = corners[int(inside.all(axis=2).sum(axis=1).argmax())]
     return int(x), int(y), side
-
-
-def _pooled(
-    image: NDArray[np.float32], usable: NDArray[np.bool_], step: int
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Shrink by taking each block's brightest usable pixel, so that spots stay."""
-    height, width = (-(-n // step) * step for n in image.shape)
-    pad = [(0, height - image.shape[0]), (0, width - image.shape[1])]
-    blocks = height // step, step, width // step, step
-    lowest = np.where(usable, image, -np.inf).astype(np.float32)
-    brightest = np.pad(lowest, pad, constant_values=-np.inf).reshape(blocks).max(axis=(1, 3))
-    seen = np.isfinite(brightest)
-    return np.where(seen, brightest, 0), seen
-
-
-def _address(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> str:
-    """Return an image as a ``data:`` address, dark where it is bright."""
-    from PIL import Image
-
-    shade = np.sqrt(np.clip((image - FAINT) / (BRIGHT - FAINT), 0, 1))
-    grey = np.where(usable, 255 * (1 - shade), 225).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, "WEBP", quality=QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

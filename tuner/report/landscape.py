@@ -1,10 +1,12 @@
-"""Pictures of what matters, and of the rate over the two settings that matter most."""
+"""What matters in the report: the settings' importance, and the rate over two of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -12,17 +14,93 @@ from matplotlib.ticker import PercentFormatter
 
 from envs.evaluation import Evaluation
 from tuner.report.drawing import TOKENS, logarithmic, svg
-from tuner.report.model import Importance, Response
-from wrappers.settings import Settings
+from tuner.report.findings import Findings
+from tuner.report.model import (
+    FEWEST_FOR_IMPORTANCE,
+    Axis,
+    Importance,
+    Response,
+    comparable,
+    importance,
+)
+from tuner.session.trial import Trial
+from wrappers.settings import ABOUT, Settings
 
-__all__ = ["importance_picture", "response_picture"]
+__all__ = ["Landscape", "landscape"]
+
+FEWEST_FOR_RESPONSE = 6
+"""Trials below which a smooth response would be a fancy."""
 
 CELLS = 60
 MARGIN = 0.06
 """Of the measured range, beyond it on each side."""
 
 
-def importance_picture(found: Sequence[Importance]) -> str:
+@dataclass(frozen=True)
+class Landscape:
+    """Which settings matter, and the rate over two of them.
+
+    Attributes
+    ----------
+    n_trials, fewest : int
+        Trials that differ in nothing but the tuned settings, and how many an importance needs.
+    all_equal : bool
+        Whether all of them came out the same.
+    importance, response : Markup or None
+        Figures, where there are enough trials.
+    axes : tuple of str
+        The settings along x and y of the second.
+    """
+
+    n_trials: int
+    all_equal: bool
+    importance: Markup | None
+    response: Markup | None
+    axes: tuple[str, ...]
+    fewest: int = FEWEST_FOR_IMPORTANCE
+
+
+def landscape(found: Findings) -> Landscape | None:
+    """Return which settings matter, or None where no trials can be compared."""
+    trials = comparable(found.trials, found.tuned)
+    if not trials:
+        return None
+    settings = [trial.evaluation.settings for trial in trials]
+    merits = [found.store.config.merit(trial.evaluation) for trial in trials]
+    varied = [name for name in found.tuned if len({getattr(each, name) for each in settings}) > 1]
+    enough = len(trials) >= FEWEST_FOR_IMPORTANCE and len(varied) > 1
+    all_equal = enough and max(merits) == min(merits)
+    ranked = importance(settings, merits, varied) if enough and not all_equal else []
+    axes, response = _response(found, trials, [each.name for each in ranked] or varied)
+    return Landscape(
+        n_trials=len(trials),
+        all_equal=all_equal,
+        importance=_importance_picture(ranked) if ranked else None,
+        response=response,
+        axes=axes,
+    )
+
+
+def _response(
+    found: Findings, trials: Sequence[Trial], names: Sequence[str]
+) -> tuple[tuple[str, ...], Markup | None]:
+    evaluations = [trial.evaluation for trial in trials]
+    if len(trials) < FEWEST_FOR_RESPONSE or len(names) < 2 or found.recommendation is None:
+        return (), None
+    axes = [Axis.of(name, [each.settings for each in evaluations]) for name in names]
+    # A setting that was measured in two places or so makes stripes, not a picture.
+    x, y = sorted(axes, key=lambda axis: axis.n_places < 4)[:2]
+    picture = _response_picture(
+        Response(axes, evaluations),
+        evaluations,
+        found.recommendation.settings,
+        (x.name, y.name),
+        (ABOUT[x.name].unit, ABOUT[y.name].unit),
+    )
+    return (x.name, y.name), picture
+
+
+def _importance_picture(found: Sequence[Importance]) -> Markup:
     """Draw importances as bars with their intervals."""
 
     def draw(figure: Figure) -> None:
@@ -54,13 +132,13 @@ def importance_picture(found: Sequence[Importance]) -> str:
     )
 
 
-def response_picture(
+def _response_picture(
     response: Response,
     evaluations: Sequence[Evaluation],
     best: Settings,
     names: tuple[str, str],
     units: tuple[str, str],
-) -> str:
+) -> Markup:
     """Draw the smoothed rate over two settings, where it was measured.
 
     Parameters

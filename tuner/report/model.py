@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
-from tuner.report.trends import is_logarithmic
-from tuner.session.store import Trial
+from tuner.report.drawing import is_logarithmic
+from tuner.session.trial import Trial
 from wrappers.settings import Settings
 
 __all__ = ["FEWEST_FOR_IMPORTANCE", "Axis", "Importance", "Response", "comparable", "importance"]
@@ -25,6 +25,12 @@ FEWEST_BEST = 5
 """Trials that PED-ANOVA compares with all others, at least: what Optuna recommends."""
 
 RESAMPLES = 50
+
+USUAL_AMPLITUDE, USUAL_LENGTH = 0.3, 0.5
+"""Of a response: of the rate, and of a setting's measured range."""
+
+LOG_BOUNDS = (-4.0, 3.0)
+"""Of the log of its amplitude and lengths."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +94,12 @@ def comparable(trials: Sequence[Trial], tuned: Sequence[str]) -> list[Trial]:
 
 
 class Response:
-    """A Gaussian process through the rates of some evaluations.
+    """A Gaussian process through the rates of some evaluations (scikit-learn's).
 
-    Matérn 5/2 kernel with a length for each setting, binomial noise; amplitude and lengths are
-    those of the highest posterior, with log-normal priors around 0.3 and around half the range.
+    Matérn 5/2 kernel with a length for each setting; the noise of each rate is its own binomial
+    variance. Amplitude and lengths are those of the highest posterior, with log-normal priors
+    around 0.3 and around half the range: by the likelihood alone few trials would make a length
+    as short or as long as it may be.
 
     Parameters
     ----------
@@ -100,33 +108,24 @@ class Response:
     """
 
     def __init__(self, axes: Sequence[Axis], evaluations: Sequence[Evaluation]) -> None:
-        from scipy.optimize import minimize
+        # It takes a second to import.
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
         self.axes = tuple(axes)
-        self._points = np.array([self.place(each.settings) for each in evaluations])
+        points = np.array([self.place(each.settings) for each in evaluations])
         indexed = np.array([each.n_indexed for each in evaluations])
         frames = np.array([each.n_frames for each in evaluations])
         smooth = (indexed + 0.5) / (frames + 1)
-        self._noise = smooth * (1 - smooth) / (frames + 1)
         rates = indexed / frames
         self._mean = float(np.average(rates, weights=frames))
-        self._off = rates - self._mean
-
-        def cost(logs: Floats) -> float:
-            prior = 0.5 * ((logs[0] - math.log(0.3)) ** 2 + np.sum((logs[1:] - math.log(0.5)) ** 2))
-            factor = self._factor(logs)
-            if factor is None:
-                return 1e9
-            white = np.linalg.solve(factor, self._off)
-            return float(0.5 * white @ white + np.log(np.diag(factor)).sum() + prior)
-
-        start = np.log(np.array([0.3, *[0.5] * len(self.axes)]))
-        self._logs = minimize(cost, start, method="L-BFGS-B", bounds=[(-4, 3)] * len(start)).x
-        factor = self._factor(self._logs)
-        if factor is None:
-            raise ValueError("the rates make no response")
-        self._lower = factor
-        self._weights = np.linalg.solve(factor.T, np.linalg.solve(factor, self._off))
+        lengths = [USUAL_LENGTH] * len(self.axes)
+        self._process = GaussianProcessRegressor(
+            ConstantKernel(USUAL_AMPLITUDE**2, np.exp(2 * np.array(LOG_BOUNDS)))
+            * Matern(lengths, np.exp(LOG_BOUNDS), nu=2.5),
+            alpha=smooth * (1 - smooth) / (frames + 1) + 1e-8,
+            optimizer=_highest_posterior,
+        ).fit(points, rates - self._mean)
 
     def place(self, settings: Settings) -> Floats:
         """Return where settings lie in the cube of what was measured."""
@@ -142,25 +141,31 @@ class Response:
         known : float64 array (n,)
             From 0, where no measurement is near, to 1.
         """
-        cross = self._kernel(points, self._points, self._logs)
-        white = np.linalg.solve(self._lower, cross.T)
-        amplitude = math.exp(2 * self._logs[0])
-        left = np.clip(amplitude - np.sum(white**2, axis=0), 0, None) / amplitude
-        return np.clip(self._mean + cross @ self._weights, 0, 1), 1 - np.sqrt(left)
+        rate, deviation = self._process.predict(points, return_std=True)
+        amplitude = math.sqrt(self._process.kernel_.k1.constant_value)
+        return np.clip(self._mean + rate, 0, 1), 1 - np.clip(deviation / amplitude, 0, 1)
 
-    def _factor(self, logs: Floats) -> Floats | None:
-        kernel = self._kernel(self._points, self._points, logs)
-        try:
-            factor = np.linalg.cholesky(kernel + np.diag(self._noise + 1e-8))
-        except np.linalg.LinAlgError:
-            return None
-        return np.asarray(factor, np.float64)
 
-    def _kernel(self, a: Floats, b: Floats, logs: Floats) -> Floats:
-        difference = (a[:, None] - b[None]) / np.exp(logs[1:])
-        r = np.sqrt(5 * np.sum(difference**2, axis=2))
-        kernel: Floats = math.exp(2 * logs[0]) * (1 + r + r**2 / 3) * np.exp(-r)
-        return kernel
+def _highest_posterior(
+    objective: Callable[..., tuple[float, Floats]], start: Floats, bounds: Floats
+) -> tuple[Floats, float]:
+    """Minimise the negative log likelihood and log prior: an optimiser for scikit-learn.
+
+    What is varied are logs of the squared amplitude and of the lengths.
+    """
+    from scipy.optimize import minimize
+
+    # In logs of the amplitude and lengths the priors are normal, one wide.
+    scale = np.array([0.5, *[1.0] * (len(start) - 1)])
+    middle = np.log([USUAL_AMPLITUDE, *[USUAL_LENGTH] * (len(start) - 1)])
+
+    def cost(logs: Floats) -> tuple[float, Floats]:
+        value, slope = objective(logs)
+        off = scale * logs - middle
+        return value + 0.5 * float(off @ off), slope + scale * off
+
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return found.x, float(found.fun)
 
 
 @dataclass(frozen=True)

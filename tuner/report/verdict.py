@@ -3,115 +3,174 @@
 from __future__ import annotations
 
 import shlex
-from html import escape
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from envs.evaluation import wilson_interval
 from tuner.recommendation import shown
+from tuner.report.detector import Statement
 from tuner.report.findings import Findings
-from tuner.report.html import commands, paragraph, section, table
+from tuner.report.words import duration, percent, plainly
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS
 
-__all__ = ["apply_section", "opening"]
+__all__ = ["Opening", "Usage", "opening", "usage"]
 
 
-def opening(found: Findings) -> str:
+@dataclass(frozen=True)
+class Bar:
+    """A rate with its interval, in one of the page's colours."""
+
+    name: str
+    rate: float
+    low: float
+    high: float
+    colour: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number and what it is."""
+
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What comes first.
+
+    Attributes
+    ----------
+    headline, remark : str
+        The verdict, and what follows from it; the second may be "".
+    amended : str
+        What ``recommended.toml`` holds instead of the session's own set, or "".
+    bars : tuple of Bar
+    facts : tuple of Fact
+    detector : tuple of Statement
+        On camera length and beam centre.
+    settings : tuple of (str, str, str, str, str)
+        Name, recommended and default value, unit and role of those that were tuned or changed.
+    unused : tuple of str
+        Names of all others.
+    evidence : tuple of str
+        Sentences; code stands between backticks.
+    """
+
+    headline: str
+    remark: str = ""
+    amended: str = ""
+    bars: tuple[Bar, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    detector: tuple[Statement, ...] = ()
+    settings: tuple[tuple[str, str, str, str, str], ...] = ()
+    unused: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How to put the recommendation to use.
+
+    Attributes
+    ----------
+    directory : str
+        Of the session, quoted for a shell.
+    finished : bool
+        Whether the session has ended.
+    crystfel_finds_the_same : bool
+        Whether CrystFEL has the peak finder, too.
+    """
+
+    directory: str
+    finished: bool
+    crystfel_finds_the_same: bool
+
+
+def opening(found: Findings) -> Opening:
     """Return what comes first: the recommendation and its evidence."""
-    config = found.store.config
-    name = escape(str(config.get("data", "")).rsplit("/", 1)[-1])
-    head = f"<header><h1>sfx-tuner · {name}</h1>\n"
-    evidence = found.evidence
-    if not evidence.get("n_frames"):
-        return head + _nothing(found) + "</header>\n"
-    sentence, remark = _verdict(found)
-    return (
-        f'{head}<p class="headline">{escape(sentence)}</p></header>\n'
-        + (paragraph(f"{escape(found.amended)}.", "note") if found.amended else "")
-        + (paragraph(remark) if remark else "")
-        + _bars(evidence)
-        + _facts(found)
-        + _settings(found)
-        + _evidence(found)
+    if not found.evidence.get("n_frames"):
+        failures = [trial.evaluation.failure for trial in found.trials if trial.evaluation.failure]
+        return Opening(
+            "No settings have indexed any frame.",
+            "Look at the numbers of peaks and hits below, then check the cell, the geometry and "
+            "the photon energy.",
+            amended=failures[-1] if failures else "",
+        )
+    headline, remark = _verdict(found)
+    settings, unused = _settings(found)
+    return Opening(
+        headline,
+        remark,
+        found.amended,
+        _bars(found.evidence),
+        _facts(found),
+        found.detector,
+        settings,
+        unused,
+        tuple(_evidence(found)),
     )
 
 
-def _nothing(found: Findings) -> str:
-    failures = [trial.evaluation.failure for trial in found.trials if trial.evaluation.failure]
-    text = (
-        '<p class="headline">No settings have indexed any frame.</p>\n'
-        "<p>Look at the numbers of peaks and hits below, then check the cell, the geometry and "
-        "the photon energy.</p>\n"
+def usage(found: Findings) -> Usage | None:
+    """Return how to put the recommendation to use, or None where there is none."""
+    if found.recommendation is None:
+        return None
+    return Usage(
+        shlex.quote(str(found.store.directory)),
+        found.finished,
+        PEAK_FINDERS.get(found.recommendation.settings.peak_finder).in_crystfel,
     )
-    return text + (paragraph(escape(failures[-1]), "note") if failures else "")
 
 
 def _verdict(found: Findings) -> tuple[str, str]:
-    evidence = found.evidence
-    rate, base = evidence["indexing_rate"], evidence["baseline_rate"]
-    low, high = evidence.get("gain_ci95", (-1.0, 1.0))
+    rate, base = found.evidence["indexing_rate"], found.evidence["baseline_rate"]
     if found.best is not None and found.best is found.baseline:
         so_far = "" if found.finished else " so far"
-        return f"CrystFEL's defaults index {_percent(rate)} of the frames: the best{so_far}.", ""
+        return f"CrystFEL's defaults index {percent(rate)} of the frames: the best{so_far}.", ""
     if not found.finished:
-        so_far = "So far the best settings index"
+        start = "So far the best settings index"
     elif found.amended:
-        so_far = "The session's own settings index"
+        start = "The session's own settings index"
     else:
-        so_far = "The recommended settings index"
-    if low > 0:
-        against = "more than"
-    elif high < 0:
-        against = "less than"
-    else:
+        start = "The recommended settings index"
+    gain, remark = found.gain, ""
+    if gain is None or not gain.clear:
         against = "not clearly different from"
-    sentence = (
-        f"{so_far} {_percent(rate)} of the frames, {against} the {_percent(base)} of CrystFEL's "
+        remark = "More frames (`--frames`) would tell whether there is a difference."
+    elif gain.difference < 0:
+        against, remark = "less than", "Keep the defaults, or tune with a larger budget."
+    else:
+        against = "more than"
+    headline = (
+        f"{start} {percent(rate)} of the frames, {against} the {percent(base)} of CrystFEL's "
         "defaults."
     )
-    if against == "not clearly different from":
-        return sentence, (
-            "The difference is within its interval: more frames (<code>--frames</code>) would "
-            "tell whether there is one."
-        )
-    if against == "less than":
-        return sentence, "Keep the defaults, or tune with a larger budget."
-    return sentence, ""
+    return headline, remark
 
 
-def _bars(evidence: dict[str, Any]) -> str:
+def _bars(evidence: Mapping[str, Any]) -> tuple[Bar, ...]:
     n, base = evidence["n_frames"], evidence["baseline_rate"]
-    ours = evidence.get("ci95") or wilson_interval(evidence["n_indexed"], n)
-    rows = (
-        ("Recommended", evidence["indexing_rate"], ours, "blue"),
-        ("CrystFEL's defaults", base, wilson_interval(round(base * n), n), "vermilion"),
-    )
+    low, high = evidence.get("ci95") or wilson_interval(evidence["n_indexed"], n)
+    base_low, base_high = wilson_interval(round(base * n), n)
     return (
-        '<div class="bars">'
-        + "".join(
-            f'<div class="name"><span>{name}</span><span>{_percent(rate)} '
-            f"[{100 * low:.0f}–{100 * high:.0f}]</span></div>"
-            f'<div class="bar" role="img" aria-label="{_percent(rate)}" '
-            f'style="--colour: var(--{colour})"><i style="width: {100 * rate:.1f}%"></i>'
-            f'<b style="left: {100 * low:.1f}%; width: {100 * (high - low):.1f}%"></b></div>'
-            for name, rate, (low, high), colour in rows
-        )
-        + "</div>\n"
+        Bar("Recommended", evidence["indexing_rate"], low, high, "blue"),
+        Bar("CrystFEL's defaults", base, base_low, base_high, "vermilion"),
     )
 
 
-def _facts(found: Findings) -> str:
+def _facts(found: Findings) -> tuple[Fact, ...]:
     evidence = found.evidence
     low, high = evidence.get("gain_ci95", (-1.0, 1.0))
     interval = f"95\u00a0% interval {100 * low:+.0f} to {100 * high:+.0f}\u00a0%"
     facts = [
-        (
+        Fact(
             f"{100 * evidence['gain']:+.1f}\u00a0%".replace("-", "−"),
             f"of all frames gained, {interval}".replace("-", "−"),
         ),
-        (
+        Fact(
             f"{evidence['n_indexed']} of {evidence['n_frames']}",
             f"frames indexed, of {evidence['n_hits']} hits",
         ),
@@ -121,23 +180,19 @@ def _facts(found: Findings) -> str:
         k = evidence["n_decoys_indexed"]
         chance = wilson_interval(k, n)[1]
         facts.append(
-            (
+            Fact(
                 f"{k} of {n}",
                 f"scrambled peak lists indexed: chance indexes less than {chance:.0%} of the hits",
             )
         )
     spent = sum(trial.evaluation.core_seconds for trial in found.trials)
-    facts.append(
-        (_duration(spent), f"processor time for {len(found.trials)} evaluations, all cores")
-    )
-    return (
-        '<div class="facts">'
-        + "".join(f"<div><b>{value}</b><span>{what}</span></div>" for value, what in facts)
-        + "</div>\n"
-    )
+    processor = f"processor time for {len(found.trials)} evaluations, all cores"
+    return (*facts, Fact(duration(spent), processor))
 
 
-def _settings(found: Findings) -> str:
+def _settings(
+    found: Findings,
+) -> tuple[tuple[tuple[str, str, str, str, str], ...], tuple[str, ...]]:
     assert found.recommendation is not None
     defaults = CRYSTFEL_DEFAULTS.as_dict()
     nominal = found.recommendation.provenance.get("geometry_clen")
@@ -148,21 +203,14 @@ def _settings(found: Findings) -> str:
             unused.append(name)
             continue
         error = found.evidence.get(f"{name}_se")
-        known = f" ± {_plainly(error)}" if error is not None else ""
+        known = f" ± {plainly(error)}" if error is not None else ""
         role = "tuned" if name in found.tuned else "kept"
         usual = "geometry's" if default is None else shown(default)
         rows.append((name, shown(value) + known, usual, ABOUT[name].unit, role))
-    rest = ", ".join(f"<code>{name}</code>" for name in unused)
-    return (
-        "<h3>Settings</h3>\n"
-        + table(
-            ("setting", "recommended", "default", "unit", ""), rows, kind="settings", text=(3, 4)
-        )
-        + (paragraph(f"As CrystFEL's defaults: {rest}.", "soft") if rest else "")
-    )
+    return tuple(rows), tuple(unused)
 
 
-def _evidence(found: Findings) -> str:
+def _evidence(found: Findings) -> list[str]:
     assert found.recommendation is not None
     evidence, provenance = found.evidence, found.recommendation.provenance
     items = []
@@ -186,11 +234,11 @@ def _evidence(found: Findings) -> str:
         items.append(
             f"On the same {gain.n_frames} frames {gain.gained} were indexed only by the "
             f"recommended settings and {gain.lost} only by the defaults (McNemar's exact test: "
-            f"p&nbsp;=&nbsp;{gain.p_value:.2g})."
+            f"p\u00a0=\u00a0{gain.p_value:.2g})."
         )
     own = evidence.get("crystfel_own_search") or {}
     if "not_done" in own:
-        items.append(f"CrystFEL's own peak search was not compared: {escape(str(own['not_done']))}")
+        items.append(f"CrystFEL's own peak search was not compared: {own['not_done']}")
     elif own:
         items.append(
             f"CrystFEL's own peak search, same settings: the same number of peaks in "
@@ -212,64 +260,13 @@ def _evidence(found: Findings) -> str:
             f"{evidence['n_failed']} frames had no answer (unreadable, or the indexer gave up): "
             "they count as not indexed, and widen the interval."
         )
+    if evidence.get("n_cut"):
+        items.append(
+            f"{evidence['n_cut']} peak lists, decoys included, were cut by the indexer's time "
+            "limit: a larger --timeout lets them end."
+        )
     if "ended_by" in provenance:
-        items.append(f"The session ended early: {escape(str(provenance['ended_by']))}")
+        items.append(f"The session ended early: {provenance['ended_by']}")
     if "choice" in provenance:
-        items.append(f"Not what measured best: {escape(str(provenance['choice']))}")
-    rows = "".join(f"<li>{item}</li>" for item in items)
-    return f"<h3>Evidence</h3>\n<ul>{rows}</ul>\n"
-
-
-def apply_section(found: Findings) -> str:
-    """Return the commands that put the recommendation to use."""
-    if found.recommendation is None:
-        return ""
-    if not found.finished:
-        return section(
-            "apply",
-            "How to apply it",
-            paragraph(
-                "The session has not ended, so there is nothing to apply yet. If it was stopped, "
-                "its <code>tune</code> command with <code>--resume</code> goes on with it."
-            ),
-        )
-    directory = shlex.quote(str(found.store.directory))
-    if PEAK_FINDERS.get(found.recommendation.settings.peak_finder).in_crystfel:
-        further = (
-            paragraph("Process that, or the run itself, with CrystFEL: a script and the geometry.")
-            + commands(f"sfx-tuner export {directory} --to crystfel -o index.sh")
-            + paragraph(
-                "For other programs: <code>--to project</code> (CrystFEL's graphical program), "
-                "<code>xwiz</code> (EXtra-Xwiz), <code>om</code> (OM), <code>cheetah</code>, "
-                "<code>geom</code>, <code>json</code>."
-            )
-        )
-    else:
-        further = paragraph(
-            "Index those with CrystFEL, which cannot find these peaks by itself:"
-        ) + commands("indexamajig --peaks=cxi --no-revalidate -g hits.geom …")
-    return section(
-        "apply",
-        "How to apply it",
-        paragraph("Find the hits of a run of the same detector, and write them with their peaks:"),
-        commands(f"sfx-tuner apply {directory} DATA -o hits.cxi"),
-        further,
-        paragraph(
-            "A moved detector keeps the correction of its camera length that was found here."
-        ),
-    )
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}\u00a0%"
-
-
-def _plainly(error: float) -> str:
-    """Return an error's first digit, without an exponent."""
-    return np.format_float_positional(float(f"{error:.1g}"), trim="-")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        items.append(f"Not what measured best: {provenance['choice']}")
+    return items

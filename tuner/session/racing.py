@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy.stats import binom
 
 from envs.evaluation import Evaluation, Evaluator
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 from tuner.statistics import upper_limit
 from wrappers.settings import Settings
 

@@ -1,4 +1,4 @@
-"""What a session has measured, on disk, so that it can be stopped and resumed.
+"""What a session has measured, in memory or on disk, so that it can be stopped and resumed.
 
 A session directory holds ``session.json`` (what was asked), ``evaluations.jsonl`` (one line
 a trial, with the outcome of every frame) and ``trials.csv`` (the same for people). All are
@@ -9,42 +9,59 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from envs.evaluation import Evaluation
+from tuner.session.choice import with_best
+from tuner.session.config import SessionConfig
+from tuner.session.trial import Trial
 from wrappers.errors import InputError
-from wrappers.files import write_whole
-from wrappers.settings import with_current_names
+from wrappers.files import append_line, write_whole
+from wrappers.outputs import require_new_folder
 
-__all__ = ["SessionStore", "Trial"]
+__all__ = ["Log", "MemoryLog", "SessionStore", "trial_table"]
+
+FORMER_STAGES = {"look": "coarse", "portfolio": "initial"}
+"""Stages by the names that they had until version 0.1."""
+
+FILES = (
+    *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
+    *("bad_pixels.h5", "indexed"),
+)
+"""What a session writes into its directory, beside ``session.json``."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One evaluation of a session.
+class Log(Protocol):
+    """Where a session keeps its trials."""
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """All that was measured so far, in order."""
+        ...
+
+    def add(self, trial: Trial) -> None:
+        """Keep one more trial, whose number is that of the trials before it."""
+        ...
+
+
+class MemoryLog:
+    """A session's trials in memory.
 
     Attributes
     ----------
-    number : int
-        From 0, in order.
-    stage : str
-        Why it was made: "baseline", "start", "look", "geometry", "portfolio",
-        "search", "confirm" or "fresh".
-    evaluation : Evaluation
-    reason : str
-        Why these settings, in words, where the searcher can say it.
+    trials : list of Trial
     """
 
-    number: int
-    stage: str
-    evaluation: Evaluation
-    reason: str = ""
+    def __init__(self, trials: Sequence[Trial] = ()) -> None:
+        self.trials = list(trials)
+
+    def add(self, trial: Trial) -> None:
+        """Keep one more trial."""
+        self.trials.append(trial)
 
 
 class SessionStore:
@@ -56,19 +73,19 @@ class SessionStore:
 
     Attributes
     ----------
-    config : dict
-        What the session was asked to do; plain values.
+    config : SessionConfig
+        What the session was asked to do.
     trials : list of Trial
         All that was measured so far.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], trials: list[Trial]) -> None:
+    def __init__(self, directory: Path, config: SessionConfig, trials: Sequence[Trial]) -> None:
         self.directory = directory
-        self.config = dict(config)
-        self.trials = trials
+        self.config = config
+        self.trials = list(trials)
 
     @classmethod
-    def create(cls, directory: Path, config: Mapping[str, Any]) -> SessionStore:
+    def create(cls, directory: Path, config: SessionConfig) -> SessionStore:
         """Begin a session in a new or empty directory.
 
         Raises
@@ -81,68 +98,70 @@ class SessionStore:
                 f"{directory} holds a session already: add --resume to go on with it, or name "
                 "another directory"
             )
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_whole(directory / "session.json", json.dumps(config, indent=2) + "\n")
-        except OSError as error:
-            raise InputError(f"cannot write to {directory}: {error.strerror}") from error
+        require_new_folder(directory, *FILES)
+        write_whole(directory / "session.json", json.dumps(config.as_dict(), indent=2) + "\n")
         return cls(directory, config, [])
 
     @classmethod
-    def open(cls, directory: Path) -> SessionStore:
+    def open(cls, directory: Path, *, mend: bool = False) -> SessionStore:
         """Open an existing session.
 
-        A last line that a killed session left half-written is dropped.
+        A last line that is not whole is left out: a session was killed while it wrote it, or is
+        writing it. `mend` drops it from the file, too, which is for the session's owner to do.
 
         Raises
         ------
         InputError
             If there is no session, or its files are damaged.
         """
-        path = directory / "session.json"
-        try:
-            config = with_current_names(json.loads(path.read_text()))
-        except FileNotFoundError as error:
-            raise InputError(f"{directory} holds no session: {path} does not exist") from error
-        except (OSError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} cannot be read as a session: {error}") from error
+        config = SessionConfig.read(directory / "session.json")
         log = directory / "evaluations.jsonl"
-        trials = []
+        trials, all_know_best = [], True
         lines = log.read_text().splitlines(keepends=True) if log.exists() else []
         complete = [line for line in lines if line.endswith("\n")]
         for line in complete:
             try:
-                fields = json.loads(line)
+                values = json.loads(line)
+                stage = str(values["stage"])
                 trials.append(
                     Trial(
-                        int(fields["number"]),
-                        str(fields["stage"]),
-                        Evaluation.from_dict(fields["evaluation"]),
-                        str(fields.get("reason", "")),
+                        int(values["number"]),
+                        FORMER_STAGES.get(stage, stage),
+                        Evaluation.from_dict(values["evaluation"]),
+                        str(values.get("reason", "")),
+                        int(values.get("best", -1)),
                     )
                 )
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{log}, line {len(trials) + 1} is damaged: {error}") from error
-        if len(complete) < len(lines):
+            all_know_best = all_know_best and "best" in values
+        if mend and len(complete) < len(lines):
             write_whole(log, "".join(complete))
+        if not all_know_best:
+            trials = with_best(trials, config.tuned, config.merit)
         return cls(directory, config, trials)
 
-    def add(self, stage: str, evaluation: Evaluation, reason: str = "") -> Trial:
-        """Record one more evaluation; it is on disk when this returns."""
-        trial = Trial(len(self.trials), stage, evaluation, reason)
-        fields = {"number": trial.number, "stage": stage, "evaluation": evaluation.as_dict()}
-        line = json.dumps(fields | ({"reason": reason} if reason else {}))
-        with (self.directory / "evaluations.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+    def add(self, trial: Trial) -> None:
+        """Record one more trial; it is on disk when this returns."""
+        fields = {
+            "number": trial.number,
+            "stage": trial.stage,
+            "evaluation": trial.evaluation.as_dict(),
+            "best": trial.best,
+            **({"reason": trial.reason} if trial.reason else {}),
+        }
+        append_line(self.directory / "evaluations.jsonl", json.dumps(fields))
         self.trials.append(trial)
         write_whole(self.directory / "trials.csv", self.table().to_csv(index=False))
-        return trial
 
     def table(self) -> pd.DataFrame:
-        """Return one row a trial: settings, counts, rates and diagnostics."""
-        return pd.DataFrame([_row(trial) for trial in self.trials])
+        """Return one row a trial: parameter set, counts, rates and diagnostics."""
+        return trial_table(self.trials)
+
+
+def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Return one row a trial: parameter set, counts, rates and diagnostics."""
+    return pd.DataFrame([_row(trial) for trial in trials])
 
 
 def _row(trial: Trial) -> dict[str, Any]:
@@ -156,6 +175,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "n_hits": evaluation.n_hits,
         "n_indexed": evaluation.n_indexed,
         "n_failed": evaluation.n_failed,
+        "n_cut": evaluation.n_cut,
         "indexing_rate": evaluation.rate,
         "ci95_low": low,
         "ci95_high": high,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from wrappers.crystfel.stream import Progress, read_progress
 from wrappers.crystfel.supervision import Supervised
+from wrappers.crystfel.time_limit import TimeLimit
 from wrappers.errors import ProgramError
 from wrappers.indexing import Done, unheard
 
@@ -92,12 +93,15 @@ class ProgramRun:
         Wall time.
     restless : bool
         Whether it was ended because its workers died again and again.
+    limit : str
+        Its time limit, in words.
     """
 
     exit_code: int | None
     log: str
     seconds: float
     restless: bool = False
+    limit: str = ""
 
     @property
     def progress(self) -> Progress | None:
@@ -105,12 +109,17 @@ class ProgramRun:
         return read_progress(self.log)
 
     @property
+    def out_of_time(self) -> bool:
+        """Whether the time limit ended it."""
+        return self.exit_code is None and not self.restless
+
+    @property
     def how_it_ended(self) -> str:
         """What became of it, to follow "indexamajig"."""
         if self.restless:
             return "was ended because its workers kept dying"
         if self.exit_code is None:
-            return f"was ended after its time limit of {self.seconds:.0f} s"
+            return f"was ended after {self.limit}"
         if self.exit_code < 0:
             return f"was killed by signal {-self.exit_code}"
         return f"ended with exit code {self.exit_code}"
@@ -266,6 +275,7 @@ def run_indexamajig(
     *,
     folder: Path,
     timeout: float,
+    jobs: int = 1,
     most_deaths: int = 0,
     nudged: bool = False,
     done: Done = unheard,
@@ -279,7 +289,9 @@ def run_indexamajig(
     folder : Path
         Its working directory; the log is written there as ``indexamajig.log``.
     timeout : float
-        In seconds of wall time.
+        In seconds of processor time, for each of its processes; see `time_limit.TimeLimit`.
+    jobs : int, optional
+        Its processes.
     most_deaths : int, optional
         Deaths of workers after which it is ended.
     nudged : bool, optional
@@ -296,9 +308,11 @@ def run_indexamajig(
     step = NUDGE_SECONDS if nudged else CHECK_SECONDS
     started = checked = now = time.monotonic()
     exit_code, restless = None, False
+    limit = TimeLimit(timeout, jobs)
     with Supervised(command, folder=folder, log=log) as program:
-        while exit_code is None and not restless and now < started + timeout:
-            exit_code = program.wait(min(step, started + timeout - now))
+        limit.watch(program)
+        while exit_code is None and not restless and not limit.check():
+            exit_code = program.wait(min(step, timeout))
             if nudged:
                 program.nudge()
             now = time.monotonic()
@@ -307,4 +321,6 @@ def run_indexamajig(
                 progress = read_progress(log.read_text(errors="replace"))
                 if progress is not None:
                     done(progress.images)
-    return ProgramRun(exit_code, log.read_text(errors="replace"), now - started, restless)
+    return ProgramRun(
+        exit_code, log.read_text(errors="replace"), now - started, restless, str(limit)
+    )

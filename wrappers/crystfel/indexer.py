@@ -26,6 +26,7 @@ from wrappers.crystfel.options import (
     frugal_options,
     peak_options,
     require_program,
+    search_arguments,
     takes_no_images,
 )
 from wrappers.crystfel.stream import Chunk, Stream
@@ -68,8 +69,8 @@ class CrystfelIndexer:
     jobs : int, optional
         Processes; by default as many as there are cores to use.
     timeout : float, optional
-        Seconds of wall time for one call; by default `options.Method.time_limit`. What was done
-        by then counts, the other frames are failures.
+        Seconds of processor time for one call and each process; by default
+        `options.Method.time_limit`. What was done by then counts, the other frames are failures.
 
     Raises
     ------
@@ -170,7 +171,7 @@ class CrystfelIndexer:
             done=done,
         )
         by_event = {chunk.event: chunk for chunk in chunks}
-        lost = Indexing(failure=_why_lost(run, len(patterns)))
+        lost = Indexing(failure=_why_lost(run, len(patterns)), out_of_time=run.out_of_time)
         return [
             indexing_of(by_event[f"//{event}"]) if f"//{event}" in by_event else lost
             for event in range(len(patterns))
@@ -240,23 +241,11 @@ def index_own_peaks(
             f"CrystFEL {program.version} does not understand geometry files with units, so its "
             "own peak search cannot be compared; install 0.10 or later for that check"
         )
-    search = [
-        "--peaks=peakfinder8",
-        f"--min-snr={settings.min_snr!r}",
-        f"--threshold={settings.threshold!r}",
-        f"--min-pix-count={settings.min_pix_count}",
-        f"--max-pix-count={settings.max_pix_count}",
-        f"--local-bg-radius={settings.local_bg_radius}",
-        f"--min-res={settings.min_res:.0f}",
-        # No limit is written 0 from 0.12 on; a limit beyond any detector is none in all.
-        f"--max-res={settings.max_res or 100_000:.0f}",
-        f"--min-peaks={settings.min_peaks}",
-    ]
     chunks, _ = _index(
         program,
         cell,
         prepare,
-        search,
+        search_arguments(settings),
         choose_method(program, cell, method, effort=effort),
         jobs=jobs,
         timeout=timeout,
@@ -306,6 +295,7 @@ def _index(
             command,
             folder=folder,
             timeout=timeout,
+            jobs=jobs,
             most_deaths=deaths_allowed(n_frames, jobs),
             nudged=program.sleepy,
             done=done,
@@ -313,8 +303,7 @@ def _index(
         stream = folder / "out.stream"
         chunks = list(Stream(stream)) if stream.exists() else []
     killed_by_frames = not run.restless and "was killed by signal" in run.log
-    out_of_time = run.exit_code is None and not run.restless
-    if not (chunks or killed_by_frames or out_of_time):
+    if not (chunks or killed_by_frames or run.out_of_time):
         raise ProgramError(
             f"{program.path} (CrystFEL {program.version}) {run.how_it_ended} and did none of "
             f"{n_frames} frames: {run.complaint}"

@@ -6,20 +6,28 @@ Facts about versions are from CrystFEL's ChangeLog and from running 0.9.1, 0.10.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import CrystfelProgram, find_indexamajig
 from wrappers.errors import InputError, ProgramError
+from wrappers.settings import ABOUT, Settings
 
 __all__ = [
     "EFFORTS",
+    "NO_LIMIT",
     "Method",
+    "best_method",
     "choose_method",
     "frugal_options",
     "peak_options",
+    "require_method",
     "require_program",
+    "search_arguments",
+    "search_values",
 ]
 
 XGANDALF_EFFORTS = {
@@ -68,6 +76,23 @@ SECONDS_A_FRAME = {"xgandalf": 2.0, "asdf": 2.0, "taketwo": 2.0}
 """A crystal takes 0.05 to 0.3 s. A list of 500 noise peaks takes asdf 5 s and more: settings that
 make such lists are not worth waiting for."""
 
+NO_LIMIT = 100_000
+"""Pixels, beyond any detector. CrystFEL takes 0 for no limit only since 0.12, others never."""
+
+METHODS = (
+    *("xgandalf", "asdf", "mosflm", "taketwo", "pinkIndexer", "pinkindexer", "ffbidx", "dirax"),
+    *("xds", "felix", "smallcell", "none"),
+)
+MODIFIERS = ("latt", "nolatt", "cell", "nocell", "axes", "raw", "bad", "comb", "retry", "noretry")
+"""Behind a method's name, as in ``mosflm-latt-nocell``."""
+
+METHOD_OPTION = re.compile(
+    r"--(?:(?:xgandalf|asdf|taketwo|pinkIndexer|felix|ffbidx|smallcell)-[A-Za-z0-9-]+"
+    r"(?:=[A-Za-z0-9.,:+-]*)?|tolerance=[0-9.,]+|(?:no-)?(?:multi|refine|retry)"
+    r"|no-check-(?:peaks|cell))"
+)
+"""An option that tunes a method and names no file."""
+
 OLDEST = (0, 9, 1)
 IMAGES_OPTIONAL = (0, 10)
 
@@ -92,6 +117,31 @@ class Method:
     def time_limit(self, n_frames: int, jobs: int) -> float:
         """Return how long a call with so many frames and processes may take, in seconds."""
         return 30.0 + self.seconds_a_frame * n_frames / jobs
+
+
+def require_method(method: str | None, options: Sequence[str] | None) -> None:
+    """Refuse a method that CrystFEL never had, and options that are not a method's own.
+
+    They may come from a stranger's file, and end in a command that a user runs.
+
+    Raises
+    ------
+    InputError
+        If the method is not known, or an option could do more than tune it.
+    """
+    for each in (method or METHODS[0]).split(","):
+        name, *modifiers = each.split("-")
+        if name not in METHODS or not all(word in MODIFIERS for word in modifiers):
+            raise InputError(
+                f"CrystFEL has no indexing method {each[:60]!r}: correct indexer_method, or "
+                f"indexer, in [provenance] (the methods are {', '.join(METHODS)})"
+            )
+    for option in options or ():
+        if not isinstance(option, str) or not METHOD_OPTION.fullmatch(option):
+            raise InputError(
+                f"{str(option)[:60]!r} is no option of an indexing method: take it out of "
+                "indexer_options, or of indexer, in [provenance]"
+            )
 
 
 def require_program(program: str | CrystfelProgram | None) -> CrystfelProgram:
@@ -148,7 +198,7 @@ def choose_method(
     """
     if effort not in EFFORTS:
         raise InputError(f"the effort is {effort!r}, but must be one of {', '.join(EFFORTS)}")
-    method = method or _best_method(program)
+    method = method or best_method(program)
     name = f"CrystFEL {program.version}, {method}"
     if options is not None:
         name = " ".join([name, *options])
@@ -177,6 +227,24 @@ def peak_options(program: CrystfelProgram) -> tuple[str, ...]:
     return needed
 
 
+def search_values(settings: Settings) -> dict[str, Any]:
+    """Return the settings of a peak search and of a hit by field, a missing limit written out."""
+    return {
+        name: NO_LIMIT if about.zero and not getattr(settings, name) else getattr(settings, name)
+        for name, about in ABOUT.items()
+        if about.option
+    }
+
+
+def search_arguments(settings: Settings) -> list[str]:
+    """Return the options that make ``indexamajig`` find the same peaks.
+
+    Every one is explicit, because CrystFEL's defaults changed between versions. The camera
+    length and the detector shift are not among them: they stand in the geometry file.
+    """
+    return [f"--{ABOUT[name].option}={value}" for name, value in search_values(settings).items()]
+
+
 def takes_no_images(program: CrystfelProgram) -> bool:
     """Whether it can do with peaks alone."""
     return program.release >= IMAGES_OPTIONAL
@@ -187,7 +255,14 @@ def frugal_options(program: CrystfelProgram) -> list[str]:
     return program.supported(FRUGAL)
 
 
-def _best_method(program: CrystfelProgram) -> str:
+def best_method(program: CrystfelProgram) -> str:
+    """Return the best indexing method that a program offers.
+
+    Raises
+    ------
+    ProgramError
+        If it offers none.
+    """
     if not program.indexers:
         raise ProgramError(
             f"CrystFEL {program.version} at {program.path} offers no indexing method: install "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +17,7 @@ from wrappers.crystfel.indexer import (
 from wrappers.crystfel.options import choose_method, require_program
 from wrappers.crystfel.server import CrystfelServer, Served, can_serve
 from wrappers.crystfel.supervision import temporary_files_needed
+from wrappers.crystfel.time_limit import TimeLimit
 from wrappers.detector.geometry import Geometry
 from wrappers.indexing import Done, Indexing, Pattern, counting_on, unheard
 
@@ -140,15 +140,15 @@ class PersistentCrystfelIndexer:
         require_possible(patterns)
         answers = [Indexing() for _ in patterns]
         left = [number for number, pattern in enumerate(patterns) if len(pattern.peaks)]
-        timeout = self._timeout or self._method.time_limit(len(left), self._jobs)
-        ends = time.monotonic() + timeout
+        seconds = self._timeout or self._method.time_limit(len(left), self._jobs)
+        limit = TimeLimit(seconds, self._jobs)
         try:
             while left:
                 told = counting_on(done, len(patterns) - len(left))
-                served = self._serve([patterns[i] for i in left], ends, told)
+                served = self._serve([patterns[i] for i in left], limit, told)
                 for position, chunk in served.chunks.items():
                     answers[left[position]] = indexing_of(chunk)
-                out_of_time = time.monotonic() > ends
+                out_of_time = limit.is_over
                 if not served.chunks and not out_of_time:
                     # Then files do better, or say what is wrong.
                     by_files = self._by_files.index([patterns[i] for i in left], told)
@@ -158,9 +158,11 @@ class PersistentCrystfelIndexer:
                     break
                 lost = dict(served.lost)
                 if out_of_time:
-                    lost |= dict.fromkeys(served.untouched, f"ran out of its {timeout:.0f} s")
+                    lost |= dict.fromkeys(served.untouched, f"ran out of {limit}")
                 for position, reason in lost.items():
-                    answers[left[position]] = Indexing(failure=f"indexamajig {reason}")
+                    answers[left[position]] = Indexing(
+                        failure=f"indexamajig {reason}", out_of_time=out_of_time
+                    )
                 left = [] if out_of_time else [left[position] for position in served.untouched]
         except BaseException:
             # Whatever frames are under way must not answer the next call's.
@@ -168,15 +170,15 @@ class PersistentCrystfelIndexer:
             raise
         return answers
 
-    def _serve(self, patterns: list[Pattern], ends: float, done: Done) -> Served:
+    def _serve(self, patterns: list[Pattern], limit: TimeLimit, done: Done) -> Served:
         """Hand the patterns to the program, which is started if need be."""
         if self._server is None:
             with temporary_files_needed():
                 self._server = CrystfelServer(
                     self._program, self._method, self._geometry, self._cell, self._jobs
                 )
-        served = self._server.index(patterns, max(0.0, ends - time.monotonic()), done)
+        served = self._server.index(patterns, limit, done)
         old = self._server.n_frames > FRAMES_PER_LIFE * self._jobs
-        if old or not self._server.running or time.monotonic() > ends:
+        if old or not self._server.running or limit.is_over:
             self.close()
         return served

@@ -25,6 +25,7 @@ from wrappers.crystfel.indexamajig import CrystfelProgram, ProgramRun, count_dea
 from wrappers.crystfel.options import Method, frugal_options
 from wrappers.crystfel.stream import CHUNK_END, CHUNK_START, Chunk, parse_chunk
 from wrappers.crystfel.supervision import Supervised
+from wrappers.crystfel.time_limit import TimeLimit
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
 from wrappers.indexing import Done, Pattern, unheard
@@ -164,21 +165,21 @@ class CrystfelServer:
         """Number of frames it was asked for so far."""
         return self._first_job
 
-    def index(self, patterns: Sequence[Pattern], timeout: float, done: Done = unheard) -> Served:
+    def index(self, patterns: Sequence[Pattern], limit: TimeLimit, done: Done = unheard) -> Served:
         """Hand the patterns to the program and wait for what it makes of them.
 
         Parameters
         ----------
         patterns : sequence of Pattern
-        timeout : float
-            In seconds. If it is over, or the program has ended, this object is to be closed.
+        limit : TimeLimit
+            If it is over, or the program has ended, this object is to be closed.
         done : callable, optional
             Called with the number of patterns that are answered.
         """
         batch = _Batch(len(patterns))
         deaths_before, most_deaths = self._deaths(), deaths_allowed(len(patterns), self._jobs)
         heard = time.monotonic()
-        ends = heard + timeout
+        limit.watch(self._process)
         while batch.n_open:
             running = self.running
             events = dict(self._poller.poll(POLL_MILLISECONDS))
@@ -193,8 +194,8 @@ class CrystfelServer:
                 done(len(batch.served.chunks))
             self._hand_out(batch, patterns)
             now = time.monotonic()
-            if now > ends:
-                batch.lose(f"was ended after its time limit of {timeout:.0f} s")
+            if limit.check():
+                batch.lose(f"was ended after {limit}")
             elif chunks or self._socket in events:
                 heard = now
             elif not running:

@@ -20,6 +20,7 @@ from typing import Self
 import hdf5plugin
 
 from wrappers.errors import ProgramError
+from wrappers.workers.processor_time import processor_seconds, tree_seconds
 
 __all__ = ["Supervised", "temporary_files_needed"]
 
@@ -91,6 +92,10 @@ class Supervised:
         """Negative for a signal, None while it runs."""
         return self._process.poll()
 
+    def core_seconds(self) -> float:
+        """Return the processor time that it and its workers have taken so far."""
+        return tree_seconds(self._process.pid)
+
     def wait(self, seconds: float) -> int | None:
         """Wait for its end; return its exit code, or None if it still runs by then."""
         try:
@@ -112,9 +117,11 @@ class Supervised:
         """Kill every process of the session that is left, and tidy up behind them."""
         if self._guard.returncode is not None:
             return
+        processor_seconds()  # nobody can tell the cost of its workers once they are killed
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        processor_seconds()
         for left in self._shared:
             Path(left).unlink(missing_ok=True)
         self._guard.kill()

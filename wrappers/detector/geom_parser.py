@@ -137,6 +137,12 @@ def parse_geometry(path: Path) -> ParsedGeometry:
                 f"{path}: the bad region {owner} is on panel {region_read.panel!r}, "
                 "which the file does not describe: correct the name"
             )
+        if region_read.panel and region_read.in_lab:
+            parsed.notes.append(
+                f"the bad region {owner} of {path} holds for all panels, not for "
+                f"{region_read.panel} only, because its limits are x and y (so has CrystFEL 0.10 "
+                "and later): give limits in fs and ss if it is to hold for one panel"
+            )
         parsed.bad_regions.append(region_read)
     return parsed
 

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from wrappers.detector.panels import Header, Law
 from wrappers.errors import InputError
+from wrappers.reading import read_text
 
 __all__ = [
     "LENGTH_UNITS",
@@ -83,6 +84,8 @@ class Statement:
     def fail(self, source: Path, fault: str) -> NoReturn:
         """Raise an `InputError` that names the file, the line and the field."""
         value = self.value if len(self.value) <= 60 else f"{self.value[:60]}…"
+        if "#" in self.value:
+            fault += "; a comment begins with ';'"
         raise InputError(f"{source}, line {self.line + 1}: {self.name} = {value!r} {fault}")
 
 
@@ -96,14 +99,8 @@ def split_lines(path: Path) -> list[str]:
     InputError
         If the file cannot be read.
     """
-    try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
-    except OSError as error:
-        raise InputError(
-            f"the geometry file {path} cannot be read ({error.strerror}): check its name"
-        ) from None
     # Editors put a byte-order mark there, at which CrystFEL stumbles.
-    text = text.removeprefix("\ufeff")
+    text = read_text(path, "the geometry file", "surrogateescape")
     return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text)
 
 
@@ -222,8 +219,7 @@ def _quantity(
     plain = _QUANTITY.fullmatch(text)
     match = plain or _HEADER.fullmatch(text)
     if match is None:
-        hint = "; a comment begins with ';'" if "#" in text else ""
-        raise ValueError(f"must be a plain number and its unit, or the path of a header{hint}")
+        raise ValueError("must be a plain number and its unit, or the path of a header")
     token, unit = match[1], match[2]
     factor = units.get(unit) if unit else (number_factor if plain else header_factor)
     if factor is None:

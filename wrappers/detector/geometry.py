@@ -6,7 +6,7 @@ right-handed system. Lengths are in metres. Scattering vectors are in 1/Å with 
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wrappers.detector.bad_regions import covered, pixel_corners
 from wrappers.detector.geom_parser import parse_geometry
+from wrappers.detector.panel_checks import check_panels
 from wrappers.detector.panels import HC, BadRegion, Block, Header, Panel, lay_out
 from wrappers.errors import InputError
 from wrappers.peaks import PeakList
@@ -49,6 +51,8 @@ class Geometry:
         positions here contain it.
     shift_headers : tuple of 2 of Header or None
         Where the shift is a value of the data file.
+    notes : tuple of str
+        What the file says without effect, or with another than its writer may have thought.
     """
 
     path: Path
@@ -61,6 +65,7 @@ class Geometry:
     shift_x: float = 0.0
     shift_y: float = 0.0
     shift_headers: tuple[Header | None, Header | None] = (None, None)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Geometry:
@@ -74,6 +79,7 @@ class Geometry:
         path = Path(path)
         parsed = parse_geometry(path)
         panels, blocks, shape = lay_out(parsed.panels, str(path))
+        notes = [*parsed.notes, *check_panels(panels, str(path))]
         x, y = (None if isinstance(shift, Header) else shift for shift in parsed.shifts)
         in_x, in_y = (shift if isinstance(shift, Header) else None for shift in parsed.shifts)
         return cls(
@@ -87,6 +93,7 @@ class Geometry:
             shift_x=x or 0.0,
             shift_y=y or 0.0,
             shift_headers=(in_x, in_y),
+            notes=tuple(notes),
         )
 
     @cached_property
@@ -194,21 +201,8 @@ class Geometry:
         return position * (photon_energy / HC)
 
     def pixel_corners(self, index: int) -> tuple[Floats, Floats]:
-        """Return lab x and y of the corners of a panel's pixels, in pixel widths (height, width).
-
-        The order of the additions is CrystFEL's, so that truncated values agree with its own.
-        """
-        panel = self.panels[index]
-        fs, ss = np.arange(float(panel.width)), np.arange(float(panel.height))[:, None]
-        corners = (
-            panel.corner_x + self.shift_x * panel.res,
-            panel.corner_y + self.shift_y * panel.res,
-        )
-        x, y = (
-            corner + fs * panel.fs_vector[axis] + ss * panel.ss_vector[axis]
-            for axis, corner in enumerate(corners)
-        )
-        return x, y
+        """Return lab x and y of a panel's pixel corners, in pixel widths (height, width)."""
+        return pixel_corners(self.panels[index], self.shift_x, self.shift_y)
 
     def radius_map(self) -> NDArray[np.float32]:
         """Return each pixel's distance from the beam as peakfinder8 counts it.
@@ -228,42 +222,77 @@ class Geometry:
         return radius
 
     def static_mask(self) -> NDArray[np.bool_]:
-        """Return the mask of bad panels, bad regions, panel edges and pixels without a panel.
+        """Return the mask of what is the same in all frames, as far as this geometry says.
 
-        The masks that are stored in files are `masks.stored_masks`.
+        These are bad panels, bad regions, panel edges and pixels without a panel. Where the
+        data says how the detector is shifted, the regions in the laboratory are `lab_mask`'s. The
+        masks that are stored in files are `masks.stored_masks`.
 
         Returns
         -------
         bool array (ss, fs)
             True where a pixel is usable.
+
+        Raises
+        ------
+        InputError
+            If a bad region covers no pixel.
         """
         mask = np.zeros(self.slab_shape, bool)
-        for i, panel in enumerate(self.panels):
-            if panel.no_index:
-                continue
-            usable = np.ones((panel.height, panel.width), bool)
+        for panel in self.panels:
+            usable = np.full((panel.height, panel.width), not panel.no_index)
             if panel.edge:
                 usable[: panel.edge] = usable[-panel.edge :] = False
                 usable[:, : panel.edge] = usable[:, -panel.edge :] = False
-            for region in self.bad_regions:
-                if region.panel in ("", panel.name):
-                    self._strike(region, i, usable)
             mask[panel.rectangle] = usable
+        for region in self.bad_regions:
+            if region.in_lab and self.shifted_by_data:
+                continue
+            if not self._strike(region, mask):
+                raise InputError(
+                    f"the bad region {region.name} of {self.path} covers no pixel: correct its "
+                    "limits, or remove it"
+                )
         return mask
 
-    def _strike(self, region: BadRegion, index: int, usable: NDArray[np.bool_]) -> None:
-        """Mark a bad region on one panel's mask."""
-        low, high, low_2, high_2 = region.limits
-        if region.in_lab:
-            x, y = self.pixel_corners(index)
-            usable[(x > low) & (x < high) & (y > low_2) & (y < high_2)] = False
-            return
-        panel = self.panels[index]
+    @property
+    def shifted_by_data(self) -> bool:
+        """Whether the data says, perhaps for each frame, how the detector is shifted."""
+        return any(self.shift_headers)
 
-        def span(first: float, last: float, origin: int) -> slice:
-            return slice(max(math.ceil(first) - origin, 0), max(math.floor(last) - origin + 1, 0))
+    def lab_mask(self) -> NDArray[np.bool_] | None:
+        """Return the mask of the bad regions in the laboratory that `static_mask` leaves out.
 
-        usable[span(low_2, high_2, panel.min_ss), span(low, high, panel.min_fs)] = False
+        Returns
+        -------
+        bool array (ss, fs) or None
+            True where a pixel is usable; None if there is no such region.
+        """
+        regions = [region for region in self.bad_regions if region.in_lab]
+        if not regions or not self.shifted_by_data:
+            return None
+        mask = np.ones(self.slab_shape, bool)
+        for region in regions:
+            self._strike(region, mask)
+        return mask
+
+    def moved(self, shift_x: float, shift_y: float) -> Geometry:
+        """Return the geometry of a detector that is shifted further, by metres."""
+        if not (shift_x or shift_y):
+            return self
+        return dataclasses.replace(
+            self, shift_x=self.shift_x + shift_x, shift_y=self.shift_y + shift_y
+        )
+
+    def _strike(self, region: BadRegion, mask: NDArray[np.bool_]) -> bool:
+        """Mark a bad region on a mask of the slab; return whether it covers any pixel."""
+        found = False
+        for panel in self.panels:
+            bad = covered(region, panel, self.shift_x, self.shift_y)
+            if bad.any():
+                mask[panel.rectangle] &= ~bad
+                found = True
+        return found
 
     @cached_property
     def _slab_origin(self) -> tuple[Floats, Floats]:

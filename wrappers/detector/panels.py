@@ -37,7 +37,7 @@ ELECTRON_MASS = 510998.95
 MODULE = "module"
 """The dimension of a block that is folded into ss."""
 
-MAX_PIXELS = 2**30
+MAX_PIXELS = 2**27
 """A slab beyond this is taken for a mistake in the geometry file."""
 
 
@@ -102,7 +102,7 @@ class BadRegion:
         min_fs, max_fs, min_ss, max_ss (pixels of the data array, inclusive), or min_x, max_x,
         min_y, max_y (pixel widths from the beam, exclusive) where `in_lab`.
     panel : str
-        The panel it is confined to, or "".
+        The panel that it is confined to, unless `in_lab`, or "".
     """
 
     name: str
@@ -245,7 +245,7 @@ def lay_out(
     Raises
     ------
     InputError
-        If the slab would have more than a thousand million pixels.
+        If the slab would have more than `MAX_PIXELS` pixels.
     """
     placed = list(panels)
     blocks: list[Block] = []

@@ -1,1 +1,1 @@
-"""Frames and the files they come in: runs, events, HDF5 and CXI."""
+"""Frames and where they come from: the contract of sources, the door, HDF5 and CXI files."""

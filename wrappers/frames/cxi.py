@@ -7,7 +7,6 @@ file the first pixel's centre is at 0; in a `PeakList`, as in CrystFEL, it is at
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -19,11 +18,11 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
-from wrappers.errors import InputError
+from wrappers.files import Unfinished, cannot_write
 from wrappers.frames.disk import Disk
 from wrappers.peaks import PeakList
 
-__all__ = ["CxiWriter", "create_images"]
+__all__ = ["CxiWriter", "create_images", "is_peak_list"]
 
 DATA = "/entry_1/data_1/data"
 MASK = "/entry_1/data_1/mask"
@@ -42,6 +41,8 @@ COLUMNS = {
 PACKED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 """For lists and masks: the only filter that every HDF5 reader has."""
 HALF_PIXEL = 0.5
+CREATOR = "sfx-tuner"
+"""Attribute of the root, as NeXus has it."""
 BUFFERED_FRAMES = 64
 
 
@@ -57,6 +58,15 @@ def create_images(
         chunks=(1, *shape),
         **hdf5plugin.Bitshuffle(cname="lz4"),
     )
+
+
+def is_peak_list(path: Path) -> bool:
+    """Whether a file is a `CxiWriter`'s, of peaks without images: it is soon made again."""
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs.get("creator") == CREATOR and DATA not in file
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 class CxiWriter:
@@ -88,14 +98,14 @@ class CxiWriter:
         sources: bool = False,
     ) -> None:
         self.path = Path(path)
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._n = 0
         self._width = 0
         self._pending: list[tuple[PeakList, float, float, tuple[str, str]]] = []
         try:
-            self._disk = Disk(self._part, "w+")
+            self._part = Unfinished(self.path)
         except OSError as error:
-            raise self._failure(error) from error
+            raise cannot_write(self.path, error) from error
+        self._disk = Disk(self._part.descriptor, "w+")
         self._file = h5py.File(self._disk, "w")
         self._images: dict[str, h5py.Dataset] = {}
         self._last_mask: NDArray[np.bool_] | None = None
@@ -171,9 +181,9 @@ class CxiWriter:
             self._file.close()
             self._disk.close()
             self._check_disk()
-            os.replace(self._part, self.path)
+            self._part.finish()
         except OSError as error:
-            raise self._failure(error) from error
+            raise cannot_write(self.path, error) from error
         finally:
             self.discard()
 
@@ -182,20 +192,18 @@ class CxiWriter:
         self._pending.clear()
         self._file.close()
         self._disk.close()
-        self._part.unlink(missing_ok=True)
+        self._part.discard()
 
     def _check_disk(self) -> None:
         if self._disk.error is not None:
-            raise self._failure(self._disk.error)
-
-    def _failure(self, error: OSError) -> InputError:
-        return InputError(f"{self.path} cannot be written: {error.strerror or error}")
+            raise cannot_write(self.path, self._disk.error)
 
     def _create_lists(self, attributes: dict[str, object], sources: bool) -> None:
         def column(name: str, dtype: object) -> h5py.Dataset:
             return self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(1024,))
 
         self._file["cxi_version"] = 140
+        self._file.attrs["creator"] = CREATOR
         self._tables = {
             name: self._file.create_dataset(
                 f"{PEAKS}/{name}",

@@ -17,6 +17,11 @@ class Disk(io.FileIO):
 
     error: OSError | None = None
 
+    def check(self) -> None:
+        """Raise the first failure, if there was one."""
+        if self.error is not None:
+            raise self.error
+
     def write(self, data: Any) -> int:
         """Write, or pretend to."""
         view = memoryview(data).cast("B")

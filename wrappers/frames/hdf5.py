@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import glob
 import os
 import re
 from collections import OrderedDict
@@ -17,10 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.errors import InputError
+from wrappers.frames.hdf5_contents import candidates
+from wrappers.frames.hdf5_links import Piece, link_fault, pieces, why_unfit
+from wrappers.locks import is_want_of_locks
 
-__all__ = ["HDF5Files", "is_hdf5"]
+__all__ = ["HDF5Files", "Selection", "is_hdf5", "reading"]
 
-_NUMERIC = "iufb"
+Selection = tuple[int | slice, ...]
+
+_NUMBERS = "iufbS"
+_KINDS = {"data": "iuf", "mask": "iufb"}
+"""Kinds of NumPy's types that a field may have: numbers as text are taken for headers only."""
+
+_LARGEST_SMALL = 2**28
+"""Bytes."""
 
 _NO_FILTER = re.compile("open directory|not registered|required filter|dlopen")
 """What HDF5 says when it looks for a filter's plugin in vain."""
@@ -32,7 +42,7 @@ does not fit."""
 
 def is_hdf5(path: Path) -> bool:
     """Tell whether a file begins as an HDF5 file does; it may still be cut short."""
-    return bool(h5py.is_hdf5(path))
+    return not why_unfit(str(path)) and bool(h5py.is_hdf5(path))
 
 
 class HDF5Files:
@@ -62,6 +72,7 @@ class HDF5Files:
         self._files: OrderedDict[str, h5py.File] = OrderedDict()
         self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
         self._arrays: dict[tuple[str, str], NDArray[np.generic]] = {}
+        self._pieces: dict[tuple[str, str], list[Piece]] = {}
 
     def file(self, path: str) -> h5py.File:
         """Return an open file.
@@ -77,18 +88,27 @@ class HDF5Files:
         if path in self._files:
             self._files.move_to_end(path)
             return self._files[path]
+        if fault := why_unfit(path):
+            raise InputError(f"{path} {fault}: give an HDF5 file or a list of files")
         try:
-            file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+            file = _open(path)
         except OSError as error:
             raise InputError(_why_not(path, error)) from None
         self._files[path] = file
         while len(self._files) > self.limit:
             oldest, closing = self._files.popitem(last=False)
-            for cache in (self._datasets, self._arrays):
+            for cache in (self._datasets, self._arrays, self._pieces):
                 for key in [key for key in cache if key[0] == oldest]:
                     del cache[key]
             closing.close()
         return file
+
+    def close(self) -> None:
+        """Close the files; one that is needed later is opened again."""
+        if self._pid == os.getpid():
+            for file in self._files.values():
+                file.close()
+        self._forget()
 
     def dataset(self, path: str, name: str, field: str) -> h5py.Dataset:
         """Return a numeric data set.
@@ -109,18 +129,24 @@ class HDF5Files:
         key = (path, name)
         if key not in self._datasets:
             with reading(path, name):
+                if fault := link_fault(file, path, name):
+                    raise InputError(fault)
                 found = self._lookup(file, name)
                 if not isinstance(found, h5py.Dataset):
-                    raise InputError(_not_there(file, path, name, field))
-                if found.dtype.kind not in _NUMERIC or found.shape is None:
-                    raise InputError(f"{name} in {path} holds no numbers: correct {field}")
-                _require_sources(found, path)
-            self._datasets[key] = found
+                    raise InputError(
+                        f"{path} has no data set {name}: {candidates(file, name, field)}"
+                    )
+                _require_kind(found, path, name, field)
+                parts = pieces(found, path)
+            if parts and all(part.fault for part in parts):
+                raise InputError(parts[0].fault)
+            self._datasets[key], self._pieces[key] = found, parts
         return self._datasets[key]
 
     def get(self, path: str, name: str) -> Any:
         """Return a data set or group, or None."""
-        return self._lookup(self.file(path), name)
+        file = self.file(path)
+        return None if link_fault(file, path, name) else self._lookup(file, name)
 
     @staticmethod
     def _lookup(file: h5py.File, name: str) -> Any:
@@ -129,14 +155,50 @@ class HDF5Files:
         except (KeyError, ValueError, OSError, RuntimeError):
             return None
 
+    def read(self, path: str, name: str, field: str, selection: Selection) -> NDArray[Any]:
+        """Read a part of a data set.
+
+        Parameters
+        ----------
+        path, name, field
+            As for `dataset`.
+        selection : tuple of int and slice
+            Of the leading dimensions; slices have a start and a stop.
+
+        Raises
+        ------
+        InputError
+            If it is not there, or cannot be read: where HDF5 would give zeros for what is
+            missing, too.
+        """
+        dataset = self.dataset(path, name, field)
+        for part in self._pieces[path, name]:
+            if part.fault and part.meets(selection):
+                raise InputError(part.fault)
+        with reading(path, name):
+            return np.asarray(dataset[selection])
+
     def small_array(self, path: str, name: str, field: str) -> NDArray[np.generic]:
         """Return the whole of a small data set, read once."""
         dataset = self.dataset(path, name, field)
         key = (path, name)
         if key not in self._arrays:
-            with reading(path, name):
-                self._arrays[key] = np.asarray(dataset[()])
+            if dataset.size * dataset.dtype.itemsize > _LARGEST_SMALL:
+                raise InputError(
+                    f"{name} in {path} has {dataset.size} values, too many for {field}: correct it"
+                )
+            self._arrays[key] = self.read(path, name, field, ())
         return self._arrays[key]
+
+
+def _require_kind(dataset: h5py.Dataset, path: str, name: str, field: str) -> None:
+    """Check that a data set holds what its field needs: counts, bits of a mask, or numbers."""
+    kind = dataset.dtype.kind
+    if kind == "O" and h5py.check_string_dtype(dataset.dtype) is not None:
+        kind = "S"
+    if dataset.shape is None or kind not in _KINDS.get(field, _NUMBERS):
+        holds = {"b": "true or false", "S": "text", "c": "complex numbers"}.get(kind, "no numbers")
+        raise InputError(f"{name} in {path} holds {holds}: correct {field} in the geometry")
 
 
 @contextmanager
@@ -158,78 +220,46 @@ def reading(path: str, name: str) -> Iterator[None]:
         ) from None
 
 
+def _open(path: str) -> h5py.File:
+    """Open a file for reading, with a lock where its file system has some."""
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+    except OSError as error:
+        if not is_want_of_locks(error, path):
+            raise
+    # Goes for the files that it links to, too.
+    return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, locking=False)
+
+
 def _why_not(path: str, error: OSError) -> str:
-    if not os.path.exists(path):
-        return f"{path} does not exist: check its name"
-    if os.path.isdir(path):
-        return f"{path} is a folder: give an HDF5 file or a list of files"
-    if not os.access(path, os.R_OK):
-        return f"{path} may not be read: check its permissions"
-    if "truncated" in str(error):
+    text = str(error)
+    if "truncated" in text:
         return f"{path} is cut short (truncated HDF5): copy it again"
-    if "unable to lock" in str(error):
+    if "unable to lock" in text:
         return f"{path} is being written by another program: wait until that is done"
+    if "already open for" in text:
+        if _is_open_elsewhere(path):
+            return f"{path} is being written (SWMR) by another program: wait until that is done"
+        return (
+            f"{path} was never closed by the program that wrote it (it was killed, or writes from "
+            "another machine): wait for it, or mend a copy with h5clear -s"
+        )
     if not is_hdf5(Path(path)):
         return f"{path} is no HDF5 file: check its name, or whether it was copied whole"
     return f"{path} cannot be opened as HDF5: the file is damaged ({error}); copy it again"
 
 
-def _not_there(file: h5py.File, path: str, name: str, field: str) -> str:
-    parts = [part for part in name.split("/") if part]
-    for i in range(len(parts)):
-        here = "/" + "/".join(parts[: i + 1])
+def _is_open_elsewhere(path: str) -> bool:
+    """Tell whether another process of this machine has a file open, as far as one may see.
+
+    A writer in SWMR mode holds no lock.
+    """
+    wanted = os.stat(path)
+    own = f"/proc/{os.getpid()}/"
+    for each in glob.iglob("/proc/[0-9]*/fd/*"):
         try:
-            link = file.get(here, getlink=True)
-        except (KeyError, RuntimeError):
-            break
-        if isinstance(link, h5py.ExternalLink):
-            target = os.path.join(os.path.dirname(path), link.filename)
-            if not os.path.exists(target):
-                return (
-                    f"{here} in {path} links to {link.filename}, which does not exist: "
-                    "put it beside the master file"
-                )
-    holds = ", ".join(_likely(file)) or "no arrays"
-    return f"{path} has no data set {name}: set {field} to what it holds ({holds})"
-
-
-def _likely(file: h5py.File, most: int = 5) -> list[str]:
-    """Describe the largest numeric arrays of a file that have at least two dimensions."""
-    found: list[tuple[int, str]] = []
-    groups: list[tuple[h5py.Group, str, int]] = [(file, "", 0)]
-    budget = 2000
-    while groups and budget > 0:
-        group, prefix, depth = groups.pop(0)
-        for key in group:
-            budget -= 1
-            try:
-                item = group[key]
-            except (KeyError, OSError, RuntimeError):
-                continue
-            if isinstance(item, h5py.Group):
-                if depth < 8:
-                    groups.append((item, f"{prefix}/{key}", depth + 1))
-            elif (
-                isinstance(item, h5py.Dataset)
-                and len(item.shape or ()) >= 2
-                and item.dtype.kind in _NUMERIC
-            ):
-                shape = " x ".join(map(str, item.shape))
-                found.append((math.prod(item.shape), f"{prefix}/{key}: {shape}"))
-    found.sort(reverse=True)
-    return [text for _, text in found[:most]]
-
-
-def _require_sources(dataset: h5py.Dataset, path: str) -> None:
-    """Check that a virtual data set's files exist: HDF5 would read zeros in their place."""
-    if not dataset.is_virtual:
-        return
-    folder = os.path.dirname(os.path.abspath(dataset.file.filename))
-    for name in {source.file_name for source in dataset.virtual_sources()}:
-        if name == "." or "%b" in name or os.path.exists(os.path.join(folder, name)):
+            if not each.startswith(own) and os.path.samestat(os.stat(each), wanted):
+                return True
+        except OSError:
             continue
-        if not os.path.exists(name):
-            raise InputError(
-                f"{dataset.name} in {path} takes its data from {name}, which does not exist: "
-                "put it beside the file"
-            )
+    return False

@@ -8,13 +8,12 @@ the geometry to say, as for CrystFEL: ``data``, and ``dim0 = %`` and so on.
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import Header
@@ -22,16 +21,24 @@ from wrappers.errors import InputError
 from wrappers.frames.events import find_events, read_list
 from wrappers.frames.frame import Frame, Mask
 from wrappers.frames.hdf5 import is_hdf5
+from wrappers.frames.hdf5_links import why_unfit
+from wrappers.frames.header_values import require_plausible
+from wrappers.frames.source import FrameSource
 from wrappers.frames.stored import Place, StoredFrames
-from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.masks import flag_values
 
-__all__ = ["Run"]
+__all__ = ["HDF5_SUFFIXES", "Run"]
 
-_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs", ".nexus")
+LARGEST_SHIFT = 2.0
+"""In metres."""
+
+SOME = 64
+"""So many pixels are compared before all are."""
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs", ".nexus")
 
 
-class Run:
+class Run(FrameSource):
     """The frames of a run; `Run.open` makes one.
 
     ``len(run)`` is their number and ``run[i]`` reads one of them. A run can be pickled, and used
@@ -41,20 +48,13 @@ class Run:
     ----------
     geometry : Geometry
     names : sequence of (file, event)
-
-    Attributes
-    ----------
-    bad_pixels : BadPixelMap or None
-        What is known of the detector's pixels, of `with_bad_pixels`. The frames' own masks do not
-        have it: settings say what to make of it.
     """
-
-    bad_pixels: BadPixelMap | None = None
 
     def __init__(self, geometry: Geometry, names: Sequence[tuple[str, str]]) -> None:
         self.geometry = geometry
         self._names = tuple(names)
         self._stored = StoredFrames(geometry)
+        self._notes = geometry.notes
 
     @classmethod
     def open(
@@ -82,27 +82,26 @@ class Run:
             there is no frame.
         """
         path = Path(path)
-        if not path.exists():
-            raise InputError(f"{path} does not exist: check its name")
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: give an HDF5 file in it, or a list of files")
-        if is_hdf5(path) or path.suffix.lower() in _HDF5_SUFFIXES:
+        if fault := why_unfit(str(path)):
+            raise InputError(f"{path} {fault}: give an HDF5 file, or a list of files")
+        if is_hdf5(path) or path.suffix.lower() in HDF5_SUFFIXES:
             wanted = [
                 (str(path.absolute()), event) for event in ([""] if events is None else events)
             ]
         else:
             wanted = read_list(path)
         run = cls(geometry, ())
-        expanded = {
-            file: find_events(run._stored.files, file, geometry)
-            for file in dict.fromkeys(file for file, event in wanted if not event)
-        }
+        expanded: dict[str, list[str]] = {}
+        notes = list(geometry.notes)
+        for file in dict.fromkeys(file for file, event in wanted if not event):
+            expanded[file], missing = find_events(run._stored.files, file, geometry)
+            notes += missing
         names: list[tuple[str, str]] = []
         for file, event in wanted:
             names += [(file, each) for each in ([event] if event else expanded[file])]
         if not names:
             raise InputError(f"{path} holds no frame: give a run with at least one")
-        run._names = tuple(names)
+        run._names, run._notes = tuple(names), tuple(notes)
         for name in sorted({name for name in wanted if name[1]} | {names[0]}):
             run._stored.places(*name)
         run.photon_energy(0)
@@ -110,7 +109,14 @@ class Run:
         run._stored.static_mask(*names[0])
         return run
 
-    def __len__(self) -> int:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about the geometry and the files, a sentence each."""
+        return self._notes
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
         return len(self._names)
 
     def __getitem__(self, index: int) -> Frame:
@@ -123,13 +129,15 @@ class Run:
         """
         file, event = self._names[index]
         data = self._stored.slab(file, event)
-        shift_x, shift_y = (
-            0.0 if header is None else self._header(file, event, header, "detector_shift")
-            for header in self.geometry.shift_headers
-        )
+        if data.size > 1 and (data.flat[0] == data.flat[:SOME]).all() and _is_one_value(data):
+            raise InputError(
+                f"{file} {event} was never written: all its pixels are {data.flat[0]:g}"
+            )
+        shift_x, shift_y = self.shift(index)
+        mask = self._stored.mask(file, event, (shift_x, shift_y))
         return Frame(
             data=data,
-            mask=flag_values(self.geometry, data, self._stored.mask(file, event)),
+            mask=flag_values(self.geometry, data, mask),
             photon_energy=self.photon_energy(index),
             camera_length=self.camera_length(index),
             file=file,
@@ -137,6 +145,30 @@ class Run:
             shift_x=shift_x,
             shift_y=shift_y,
         )
+
+    def shift(self, index: int) -> tuple[float, float]:
+        """Return a frame's shift of the detector along x and y, in metres.
+
+        That is what the data says; a shift that the geometry states is not in it.
+
+        Raises
+        ------
+        InputError
+            If the file has no sensible one.
+        """
+        file, event = self._names[index]
+        x, y = (
+            0.0 if header is None else self._header(file, event, header, "detector_shift")
+            for header in self.geometry.shift_headers
+        )
+        for value in (x, y):
+            if not abs(value) <= LARGEST_SHIFT:
+                raise InputError(
+                    f"the detector shift of {file} {event} is {value:g} m, but no detector moves "
+                    f"by {LARGEST_SHIFT:g} m: check the unit of detector_shift_x and _y in "
+                    f"{self.geometry.path}"
+                )
+        return x, y
 
     def places(self, index: int) -> list[Place]:
         """Return where a frame is stored: for each block the data set, and the index into it.
@@ -177,18 +209,9 @@ class Run:
         run._names = tuple(self._names[i] for i in indices)
         return run
 
-    def with_bad_pixels(self, bad_pixels: BadPixelMap | None) -> Run:
-        """Return the same run with a map of the bad pixels, for settings that need one."""
-        run = copy.copy(self)
-        run.bad_pixels = bad_pixels
-        return run
-
-    @cached_property
-    def nominal_clen(self) -> float:
-        """Median of the frames' camera lengths, in metres."""
-        if self.geometry.clen_header is None:
-            return self.geometry.camera_length()
-        return float(np.median([self.camera_length(i) for i in range(len(self))]))
+    def close(self) -> None:
+        """Close the files; a frame that is read later opens them again."""
+        self._stored.files.close()
 
     def photon_energy(self, index: int) -> float:
         """Return a frame's photon energy in eV.
@@ -207,8 +230,9 @@ class Run:
             )
         if isinstance(energy, Header):
             value = self._header(file, event, energy, "photon_energy or wavelength")
-            _require_positive(value, "photon energy", "eV", f"{energy.path} of {file} {event}")
+            require_plausible(value, "photon energy", f"{energy.path} of {file} {event}")
             return value
+        require_plausible(energy, "photon energy", str(self.geometry.path))
         return energy
 
     def camera_length(self, index: int) -> float:
@@ -227,13 +251,12 @@ class Run:
         else:
             value = self.geometry.camera_length(self._stored.number(file, event, header, "clen"))
             place += f" (with {header.path} of {file} {event})"
-        _require_positive(value, "camera length (clen + coffset)", "m", place)
+        require_plausible(value, "camera length (clen + coffset)", place)
         return value
 
     def _header(self, file: str, event: str, header: Header, field: str) -> float:
         return header.convert(self._stored.number(file, event, header, field))
 
 
-def _require_positive(value: float, name: str, unit: str, place: str) -> None:
-    if not 0 < value < math.inf:
-        raise InputError(f"the {name} in {place} is {value:g} {unit}, but must be above 0")
+def _is_one_value(data: NDArray[Any]) -> bool:
+    return bool((data == data.flat[0]).all())

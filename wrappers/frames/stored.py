@@ -6,7 +6,6 @@ path and whose numbers those of the dimensions.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Set
 from typing import Any
 
@@ -17,14 +16,21 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import MODULE, Block, Header, MaskSource
 from wrappers.errors import InputError
-from wrappers.frames.events import fill_path, linked_path, split_event, wrong_dimensions
-from wrappers.frames.hdf5 import HDF5Files, reading
+from wrappers.frames.events import (
+    fill_path,
+    find_names,
+    linked_path,
+    split_event,
+    wrong_dimensions,
+)
+from wrappers.frames.hdf5 import HDF5Files, Selection
+from wrappers.frames.hdf5_links import why_unfit
+from wrappers.frames.header_values import as_number, require_unit
 from wrappers.masks.masks import stored_masks
 
 __all__ = ["Place", "StoredFrames"]
 
 Mask = NDArray[np.bool_]
-Selection = tuple[int | slice, ...]
 Place = tuple[Block, h5py.Dataset, Selection]
 
 _MAX_MASKS = 16
@@ -49,9 +55,11 @@ class StoredFrames:
         self.geometry = geometry
         self.files = HDF5Files()
         self._masks: dict[str, tuple[Mask, frozenset[MaskSource]]] = {}
+        self._several: dict[str, bool] = {}
+        self._lab_mask: tuple[tuple[float, float], Mask | None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_masks": {}}
+        return {**self.__dict__, "_masks": {}, "_lab_mask": None}
 
     def places(self, file: str, event: str) -> list[Place]:
         """Return where a frame is: for each block the data set, and the index into it."""
@@ -72,10 +80,20 @@ class StoredFrames:
             slab[block.rows, : block.width] = part
         return slab
 
-    def mask(self, file: str, event: str) -> Mask:
-        """Return the mask of a frame by everything but its own values."""
-        static, changing = self.static_mask(file, event)
-        return static & self._stored_mask(file, event, changing) if changing else static
+    def mask(self, file: str, event: str, shift: tuple[float, float] = (0.0, 0.0)) -> Mask:
+        """Return the mask of a frame by everything but its own values.
+
+        `shift` is what the data says of the detector's shift along x and y, in metres.
+        """
+        mask, changing = self.static_mask(file, event)
+        if changing:
+            mask = mask & self._stored_mask(file, event, changing)
+        if not self.geometry.shifted_by_data:
+            return mask
+        if self._lab_mask is None or self._lab_mask[0] != shift:
+            self._lab_mask = shift, self.geometry.moved(*shift).lab_mask()
+        regions = self._lab_mask[1]
+        return mask if regions is None else mask & regions
 
     def static_mask(self, file: str, event: str) -> tuple[Mask, frozenset[MaskSource]]:
         """Return what holds for all frames of a file, and the masks that do not."""
@@ -87,9 +105,9 @@ class StoredFrames:
         for block in self.geometry.blocks:
             members = (self.geometry.panels[i] for i in block.panels)
             for source in {mask for panel in members for mask in panel.masks}:
-                if source.file is not None and not os.path.exists(source.file):
+                if source.file is not None and (fault := why_unfit(source.file)):
                     raise InputError(
-                        f"the mask file {source.file} of {self.geometry.path} does not exist: "
+                        f"the mask file {source.file} of {self.geometry.path} {fault}: "
                         "correct mask0_file there, or put the mask in its place"
                     )
                 path = fill_path(source.data, split_event(event)[0])
@@ -115,8 +133,9 @@ class StoredFrames:
         names, numbers = split_event(event)
         path = fill_path(header.path, names)
         array = self.files.small_array(file, path, field)
+        require_unit(self.files.dataset(file, path, field), file, header, field)
         long = [n for n in array.shape if n != 1]
-        if long and names and "%" not in self.geometry.blocks[0].data:
+        if long and "%" not in header.path and self._is_linked(file, names):
             raise InputError(
                 f"{path} in {file} has {' x '.join(map(str, array.shape))} values, which cannot "
                 f"be told apart for linked data files: give {field} as a number in the geometry"
@@ -127,7 +146,15 @@ class StoredFrames:
                 f"{path} in {file} has {' x '.join(map(str, array.shape))} values, none of them "
                 f"for the event {event}: correct {field} in the geometry"
             )
-        return float(array.reshape(long)[tuple(place)])
+        return as_number(array.reshape(long)[tuple(place)], f"{path} in {file}", header, field)
+
+    def _is_linked(self, file: str, names: list[str]) -> bool:
+        """Tell whether a file has several data sets of frames, of which the event names one."""
+        if not names:
+            return False
+        if file not in self._several:
+            self._several[file] = len(find_names(self.files, file, self.geometry)) > 1
+        return self._several[file]
 
     def _stored_mask(self, file: str, event: str, sources: Set[MaskSource]) -> Mask:
         def read(source: MaskSource, block: Block) -> NDArray[Any]:
@@ -135,12 +162,18 @@ class StoredFrames:
 
         return stored_masks(self.geometry, sources, read)
 
+    @staticmethod
+    def _path(event: str, pattern: str, field: str) -> str:
+        """Return the name of an event's data set."""
+        names = split_event(event)[0]
+        return (linked_path if field == "data" else fill_path)(pattern, names)
+
     def _select(
         self, file: str, event: str, block: Block, pattern: str, field: str
     ) -> tuple[h5py.Dataset, Selection]:
         """Find a block's part of a frame: the data set, and the index into it."""
-        names, numbers = split_event(event)
-        path = (linked_path if field == "data" else fill_path)(pattern, names)
+        numbers = split_event(event)[1]
+        path = self._path(event, pattern, field)
         dataset = self.files.dataset(file, path, field)
         dims = block.dims
         if field != "data" and dataset.ndim < len(dims):
@@ -172,9 +205,8 @@ class StoredFrames:
 
     def _read(self, file: str, event: str, block: Block, pattern: str, field: str) -> NDArray[Any]:
         """Read a block's part of a frame, or of a mask, as (rows, columns)."""
-        dataset, selection = self._select(file, event, block, pattern, field)
-        with reading(file, pattern):
-            part = dataset[selection]
+        _, selection = self._select(file, event, block, pattern, field)
+        part = self.files.read(file, self._path(event, pattern, field), field, selection)
         if not part.dtype.isnative:
             part = part.astype(part.dtype.newbyteorder("="))
         return part.reshape(block.modules * block.height, block.width)

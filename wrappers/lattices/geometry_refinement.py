@@ -114,6 +114,10 @@ class GeometryEstimate:
         Number of frames used.
     n_lattices : int
         Number of lattices used.
+    frame_changes : tuple of (int, float, float)
+        For each of those frames: its place among the patterns, the change of the camera length that
+        it gives by itself, in metres, and the formal standard error; of several lattices the one
+        that knows it best.
     """
 
     camera_length: float
@@ -133,6 +137,7 @@ class GeometryEstimate:
     explained: float
     n_frames: int
     n_lattices: int
+    frame_changes: tuple[tuple[int, float, float], ...]
 
 
 def scale_deviation(lattice: Lattice, cell: Cell) -> float:
@@ -173,7 +178,7 @@ def estimate_geometry(
     tried: list[tuple[float, float, float]] = []
     shares: list[float] = []
     cells: list[Floats] = []
-    frames: set[int] = set()
+    frames: dict[int, tuple[float, float]] = {}
     for i, (pattern, indexing) in enumerate(zip(patterns, indexings, strict=True)):
         for lattice in indexing.lattices:
             fit = fit_frame(pattern, lattice, geometry, cell)
@@ -182,13 +187,15 @@ def estimate_geometry(
                 cells.append(_parameters(lattice))
                 shares.append(len(fit.explained) / len(pattern.peaks))
                 tried.append((pattern.camera_length, pattern.shift_x, pattern.shift_y))
-                frames.add(i)
+                change = float(fit.geometry[0]) - pattern.camera_length
+                own = change, float(fit.standard_errors[0])
+                frames[i] = min(frames.get(i, own), own, key=lambda each: each[1])
     if not fits:
         return None
     base = np.median(tried, axis=0)
     changes = np.array([fit.geometry for fit in fits]) - np.array(tried)
-    change, covariance = pool(changes, np.array([fit.information for fit in fits]))
-    length, x, y = (base + change).tolist()
+    pooled, covariance = pool(changes, np.array([fit.information for fit in fits]))
+    length, x, y = (base + pooled).tolist()
     length_se, x_se, y_se = np.sqrt(np.diag(covariance)).tolist()
     scale, scale_se = _median(np.array([fit.scale_deviation for fit in fits]))
     residual_px, residual_px_se = _median(np.array([fit.residual_px for fit in fits]))
@@ -196,7 +203,7 @@ def estimate_geometry(
     return GeometryEstimate(
         camera_length=length,
         camera_length_se=length_se,
-        camera_length_change=float(change[0]),
+        camera_length_change=float(pooled[0]),
         shift_x=x,
         shift_x_se=x_se,
         shift_y=y,
@@ -211,6 +218,7 @@ def estimate_geometry(
         explained=float(np.median(shares)),
         n_frames=len(frames),
         n_lattices=len(fits),
+        frame_changes=tuple((i, *own) for i, own in sorted(frames.items())),
     )
 
 

@@ -21,9 +21,11 @@ their robust standard deviation on that side of it. So what varies slowly over a
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numba import njit
@@ -32,12 +34,13 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.peakfinding.detector_pixels import DetectorPixels
 from wrappers.peakfinding.kernel_arguments import flat
 from wrappers.peakfinding.radial_layout import RadialLayout
 from wrappers.peakfinding.robust_statistics import ring_statistics
+from wrappers.workers.worker_processes import Processes
 
 __all__ = ["find_bad_pixels", "spread_frames"]
 
@@ -70,9 +73,10 @@ def spread_frames(n_frames: int, most: int = MOST_FRAMES) -> list[int]:
 
 
 def find_bad_pixels(
-    run: Run,
+    run: FrameSource,
     frames: Sequence[int] | None = None,
     *,
+    jobs: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> BadPixelMap:
     """Return how abnormal each pixel is over the frames of a run.
@@ -82,9 +86,12 @@ def find_bad_pixels(
 
     Parameters
     ----------
-    run : Run
+    run : FrameSource
     frames : sequence of int, optional
         Up to `MOST_FRAMES` of them, evenly spread, are read; by default of the whole run.
+    jobs : int, optional
+        Processes that look at the frames' backgrounds. The sums over frames are made in this
+        one, in the frames' order, so that the map does not depend on how many there are.
     progress : callable, optional
         Called with the number of frames read so far; in the end it is about twice theirs.
 
@@ -96,17 +103,18 @@ def find_bad_pixels(
     if frames is None:
         frames = range(len(run))
     candidates = [frames[i] for i in spread_frames(len(frames))]
-    pixels = DetectorPixels(run.geometry)
+    pixels = DetectorPixels(run.geometry.moved(*_first_shift(run, candidates)))
+    make = functools.partial(_Backgrounds, run, pixels)
     backgrounds, n_bright = {}, {}
     problem = ""
-    for done, index in enumerate(candidates, start=1):
-        try:
-            frame = run[index]
-        except InputError as error:
-            problem = f" ({error})"
-        else:
-            backgrounds[index], n_bright[index] = _background(pixels, frame)
-        progress(done)
+    with Processes(make, max(1, min(jobs, len(candidates)))) as processes:
+        looked_at = processes.stream(_Backgrounds.of, candidates)
+        for done, (index, found) in enumerate(zip(candidates, looked_at, strict=True), start=1):
+            if isinstance(found, str):
+                problem = f" ({found})"
+            else:
+                backgrounds[index], n_bright[index] = found
+            progress(done)
     n = len(backgrounds)
     if n < FEWEST_FRAMES:
         raise InputError(
@@ -123,19 +131,40 @@ def find_bad_pixels(
     return _compare(run.geometry, sums.result(), len(chosen))
 
 
+def _first_shift(run: FrameSource, frames: Sequence[int]) -> tuple[float, float]:
+    """Return how the first frame that can be read has the detector shifted, in metres."""
+    for index in frames:
+        with suppress(InputError):
+            return run.shift(index)
+    return 0.0, 0.0
+
+
 Background = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Mean and standard deviation of each ring; the latter infinite where they are not known."""
 
 
-def _background(pixels: DetectorPixels, frame: Frame) -> tuple[Background, int]:
-    """Return the rings' background in a frame, and its number of bright pixels."""
-    values = pixels.ring_values(flat(frame.data), flat(frame.mask))
-    start = pixels.layout.start
-    mean, sigma = ring_statistics(values, start)
-    # A ring may hold one value only, as in nearly empty frames of photon counters.
-    least = LEAST_SIGMA if frame.data.dtype.kind in "iu" else sigma[sigma > 0].min(initial=1.0)
-    sigma = np.maximum(sigma, np.float32(least))
-    return (mean, sigma), _count_bright(values, start, mean, sigma)
+class _Backgrounds:
+    """Looks at frames one by one."""
+
+    def __init__(self, run: FrameSource, pixels: DetectorPixels) -> None:
+        self._run, self._pixels = run, pixels
+
+    def of(self, index: int) -> tuple[Background, int] | str:
+        """Return the rings' background in a frame, and its number of bright pixels.
+
+        Or why the frame cannot be read.
+        """
+        try:
+            frame = self._run[index]
+        except InputError as error:
+            return str(error)
+        values = self._pixels.ring_values(flat(frame.data), flat(frame.mask))
+        start = self._pixels.layout.start
+        mean, sigma = ring_statistics(values, start)
+        # A ring may hold one value only, as in nearly empty frames of photon counters.
+        least = LEAST_SIGMA if frame.data.dtype.kind in "iu" else sigma[sigma > 0].min(initial=1.0)
+        sigma = np.maximum(sigma, np.float32(least))
+        return (mean, sigma), _count_bright(values, start, mean, sigma)
 
 
 class _Sums:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.masks.bad_pixel_map import BadPixelMap
-from wrappers.settings import Settings
+from wrappers.settings import MASK_SIGMAS, Settings
 
 __all__ = ["BITS", "SettingsMask", "needs_map"]
 
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 def needs_map(settings: Settings) -> bool:
     """Whether a settings can only be applied with a map of the bad pixels."""
-    return bool(settings.mask_hot_sigma or settings.mask_noisy_sigma or settings.mask_dead_sigma)
+    return any(getattr(settings, name) for name in MASK_SIGMAS)
 
 
 class SettingsMask:

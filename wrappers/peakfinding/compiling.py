@@ -22,7 +22,7 @@ from numba import njit
 
 from wrappers.peakfinding.vectors import PLAIN
 
-__all__ = ["inlined", "inner_kernel", "kernel"]
+__all__ = ["inlined", "inner_kernel", "kernel", "part_of_caller"]
 
 
 def _version() -> str:
@@ -54,5 +54,14 @@ def inner_kernel(function: Callable[..., Any] | None = None, **options: Any) -> 
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a function only within each kernel that calls it, as if it were written there."""
+    """Compile a function into each kernel that calls it, whatever its length."""
+    return inner_kernel(function, forceinline=True)
+
+
+def part_of_caller(function: Callable[..., Any]) -> Any:
+    """Compile a function only as a part of the one kernel that calls it.
+
+    That saves the time to compile it by itself. Not for what is called in an inner loop: arrays
+    that are handed over have their references counted.
+    """
     return _compiled(function, inline="always")

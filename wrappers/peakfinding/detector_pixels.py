@@ -41,9 +41,14 @@ class DetectorPixels:
     """
 
     def __init__(self, geometry: Geometry, use_saturated: bool = True) -> None:
+        self._arguments = (geometry, use_saturated)
         self.layout = RadialLayout.build(geometry.radius_map(), geometry.panels, use_saturated)
         self._scratch = _Scratch(self.layout)
         self._last_unusable: NDArray[np.uint64] | None = None
+
+    def __reduce__(self) -> tuple[type[DetectorPixels], tuple[Geometry, bool]]:
+        # The layout is quicker built than pickled.
+        return DetectorPixels, self._arguments
 
     def flatten(self, frame: Frame) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Return a frame's data, of any integer or float type, and mask as the kernels take them.

@@ -26,7 +26,8 @@ class NamedFinder:
 
     Notes
     -----
-    A finder is made when it is first asked for. Several threads may use this one at once.
+    The rings follow the detector where the data says how it is shifted in a frame. A finder is
+    made when it is first asked for. Several threads may use this one at once.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class NamedFinder:
         self._geometry = geometry
         self._kinds = dict(PEAK_FINDERS.items() if kinds is None else kinds)
         self._made: dict[str, Finder] = {}
+        self._last: tuple[tuple[float, float], NamedFinder] | None = None
 
     def __reduce__(self) -> tuple[type[NamedFinder], tuple[Geometry, dict[str, PeakFinderKind]]]:
         return NamedFinder, (self._geometry, self._kinds)
@@ -47,6 +49,19 @@ class NamedFinder:
             self._made[name] = self._kinds[name].make(self._geometry)
         return self._made[name]
 
+    def at(self, frame: Frame) -> NamedFinder:
+        """Return the finder for the rings around the beam where a frame's detector is shifted."""
+        shift = frame.shift_x, frame.shift_y
+        if not any(shift):
+            return self
+        # Looked up once: another thread may put another in its place meanwhile.
+        last = self._last
+        if last is None or last[0] != shift:
+            last = shift, NamedFinder(self._geometry.moved(*shift), self._kinds)
+            # Frames of a run mostly have one shift, and a layout is some bytes a pixel.
+            self._last = last
+        return last[1]
+
     def find(self, frame: Frame, settings: Settings) -> PeakList:
         """Return the peaks of a frame.
 
@@ -56,11 +71,11 @@ class NamedFinder:
             If the robust finder is asked for and the geometry does not say how many ADU a
             photon is.
         """
-        return self.of(settings).find(frame, settings)
+        return self.at(frame).of(settings).find(frame, settings)
 
     def prepare(self, frame: Frame, min_snr: float = 2.0) -> Prepared:
         """Make a frame ready for many settings, for each finder when it is first asked for."""
-        return _NamedFrame(self, frame, min_snr)
+        return _NamedFrame(self.at(frame), frame, min_snr)
 
 
 class _NamedFrame:

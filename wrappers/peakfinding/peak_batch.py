@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Pattern
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
@@ -83,7 +83,7 @@ class PeakBatch:
     Parameters
     ----------
     finder : Finder
-    frames : Run or sequence of Frame
+    frames : FrameSource or sequence of Frame
     jobs : int
         Threads; with 1 the calling thread does everything.
     memory : int
@@ -102,7 +102,7 @@ class PeakBatch:
     def __init__(
         self,
         finder: Finder,
-        frames: Run | Sequence[Frame],
+        frames: FrameSource | Sequence[Frame],
         *,
         jobs: int = 1,
         memory: float = 0,

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel
+from wrappers.peakfinding.compiling import inner_kernel, kernel, part_of_caller
 from wrappers.peakfinding.kernel_types import Clipping, Search
 from wrappers.peakfinding.peak_measurement import find_peaks
 from wrappers.peakfinding.peak_regions import EVERYTHING, pack_outside, pack_unusable
@@ -112,7 +112,7 @@ def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     return len(rows)
 
 
-@inlined
+@part_of_caller
 def _peaks_from_tails(data, tails, layout, limits, search, memory, peaks):
     """Write the peaks of a prepared frame, given what `limits_from_tails` returns; return how many.
 

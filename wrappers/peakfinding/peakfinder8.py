@@ -46,7 +46,6 @@ class PeakFinder:
         self.layout = self.pixels.layout
 
     def __reduce__(self) -> tuple[type[PeakFinder], tuple[Geometry, bool]]:
-        # The layout is quicker built than pickled.
         return PeakFinder, self._arguments
 
     def find(self, frame: Frame, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inlined, inner_kernel
+from wrappers.peakfinding.compiling import inlined, inner_kernel, part_of_caller
 from wrappers.peakfinding.vectors import (
     BITS,
     LANES,
@@ -53,7 +53,7 @@ NEAR = 0.8
 """A window of so many times a ring's limits is hoped to lie within the next ring's."""
 
 
-@inlined
+@part_of_caller
 def limits_and_bright_pixels(values, rings, clipping, bright):
     """Find each ring's limits, and the pixels at or above them.
 
@@ -181,7 +181,7 @@ def clip_ring(values, begin, stop, min_snr, threshold):
     return mean, lower, upper
 
 
-@inlined
+@part_of_caller
 def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     """Do as `clip_ring`, given a window that none of the limits is expected to cut into.
 
@@ -219,7 +219,7 @@ def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     return known, mean, lower, upper, n_far
 
 
-@inlined
+@part_of_caller
 def _find_outside(values, begin, stop, lower, upper, place, far):
     """Write the finite values not strictly between limits, and where; return their number."""
     n = 0

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel
+from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel, part_of_caller
 from wrappers.peakfinding.kernel_types import Tail, Tails
 from wrappers.peakfinding.ring_limits import (
     INFINITE,
@@ -143,7 +143,7 @@ def _pattern_of(key):
     return np.int32(bits if bits >= 0 else bits ^ BELOW_ZERO)
 
 
-@inlined
+@part_of_caller
 def _core_window(values, begin, stop, min_snr):
     """Return the limits of the last clipping, at no threshold, that leaves any value."""
     lower, upper = -START, START
@@ -177,7 +177,7 @@ def _tail(values, start):
     return Tail(values, start, sums, first_sum[:n_rings])
 
 
-@inlined
+@part_of_caller
 def limits_from_tails(tails, data, mask, rings, clipping, found):
     """Do as `limits_and_bright_pixels`, from what `keep_tails` returned where that suffices.
 
@@ -200,7 +200,7 @@ def limits_from_tails(tails, data, mask, rings, clipping, found):
     upper = np.full(n_rings, INFINITE, np.float32)
     first = np.empty(n_rings, np.int64)
     n_bright = _clip_tails(tails, clipping, mean, upper, first)
-    n_found = 0
+    n_found = np.int64(0)
     for ring in range(n_rings):
         if first[ring] != UNKNOWN:
             continue
@@ -216,7 +216,7 @@ def limits_from_tails(tails, data, mask, rings, clipping, found):
     return mean, upper, first, n_found, n_found + n_bright
 
 
-@inlined
+@inner_kernel
 def _clip_tails(tails, clipping, mean, upper, first):
     """Do as `clip_ring` for all rings.
 
@@ -351,9 +351,11 @@ def bright_from_tails(tails, rings, upper, first, between, found, n_found):
             n_found += begin <= place[k] < stop
         shift = outer_start[ring + 1] - last
         if begin == 0 and stop == start[ring + 1] - start[ring]:
-            for k in range(brightest, last):
-                found[n_found] = outer[k + shift]
-                n_found += 1
+            # (Unsigned, so that several are copied at once.)
+            there, here = np.uint64(n_found), np.uint64(brightest + shift)
+            for k in range(np.uint64(last - brightest)):
+                found[there + k] = outer[here + k]
+            n_found += last - brightest
         else:
             for k in range(brightest, last):
                 found[n_found] = outer[k + shift]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.peak_finders import photon_adu
 from wrappers.peakfinding.detector_pixels import DetectorPixels
 from wrappers.peakfinding.kernel_arguments import flat, peak_lists, radii
@@ -112,7 +112,7 @@ class RobustPeakFinder:
         values = self._pixels.ring_values(*self._pixels.flatten(frame))
         return ring_statistics(values, self.layout.start)
 
-    def learn_noise(self, frames: Run | Sequence[Frame]) -> NDArray[np.float32]:
+    def learn_noise(self, frames: FrameSource | Sequence[Frame]) -> NDArray[np.float32]:
         """Return how many times noisier than its ring each pixel is, from frames without peaks.
 
         The mean deviation from the ring's mean, each frame's limited to ten standard deviations, so
@@ -120,7 +120,7 @@ class RobustPeakFinder:
 
         Parameters
         ----------
-        frames : Run or sequence of Frame
+        frames : FrameSource or sequence of Frame
             Non-hits; ten or more. They are taken one at a time.
 
         Returns

@@ -1,7 +1,8 @@
 """The reduction core: from a run to its hits, with the settings found for it.
 
 ============ ================================================================================
-`core`       `reduce_run`: batches of frames to processes, resuming, the end
+`core`       `reduce_run`: batches of frames to processes, the end
+`plan`       the folder of the parts: who owns it, its batches, resuming
 `parts`      what one process does: a batch of frames becomes a part file
 `joining`    part files become one CXI file, with images copied or virtual, and its geometry
 ============ ================================================================================

@@ -7,47 +7,44 @@ and none is ever there twice.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
+import functools
 import json
 import math
-import multiprocessing
 import os
-import shutil
-import signal
-import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 
-from wrappers.errors import InputError, ProgramError
-from wrappers.files import write_whole
-from wrappers.frames.run import Run
+from wrappers.errors import InputError, UnreadableError
+from wrappers.frames.linked import files_of_run
+from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
+from wrappers.outputs import check_outputs, companion
 from wrappers.peakfinding.peak_batch import Finder
 from wrappers.reduction.joining import SETS, SUMMARY, Joining
 from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
+from wrappers.reduction.plan import (
+    BAD_PIXELS,
+    OtherInputs,
+    owned,
+    plan_batches,
+    reduction_key,
+    remove_parts,
+)
 from wrappers.settings import Settings
+from wrappers.workers.worker_processes import Processes
 
 __all__ = ["OtherInputs", "Reduction", "reduce_run"]
 
-FRAMES_PER_BATCH, PIXELS_PER_BATCH = 100, 100_000_000
-"""At most: what a kill costs each process, and how soon a new set is taken up."""
-FEWEST_BATCHES = 8
 
-PLAN, LOCK, BAD_PIXELS = "plan.json", "lock", "bad_pixels.h5"
+PARTS = ".parts"
 
-
-class OtherInputs(InputError):
-    """The reduction to resume was begun with other inputs."""
+_Order = tuple[Batch, SettingsSet, Path | None]
+"""A batch, what to search it with, and the map of bad pixels that this needs."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Reduction:
 
 
 def reduce_run(
-    run: Run,
+    run: FrameSource,
     finder: Finder,
     settings: Settings | SettingsSet | Callable[[], SettingsSet],
     out: str | os.PathLike[str],
@@ -88,6 +85,7 @@ def reduce_run(
     jobs: int = 1,
     virtual: bool = False,
     resume: bool = False,
+    replace: bool = True,
     progress: Callable[[int, int], None] = lambda done, hits: None,
     on_part: Callable[[Part], None] = lambda part: None,
 ) -> Reduction:
@@ -98,13 +96,13 @@ def reduce_run(
     settings' ``clen``), and where each came from. ``/sfx_tuner/frames`` has for every frame of
     the run the number of peaks (-1: unreadable) and the set of settings that it was searched
     with, ``/sfx_tuner/hits`` that for every hit, and ``/sfx_tuner/sets`` the sets themselves.
-    Beside it, with the suffix ``.geom``, stands the geometry with which CrystFEL reads it, with
+    Beside it, with ``.geom`` behind its name, stands the geometry to read it with, with
     its own peak search or with ``--peaks=cxi``. Each process holds a frame at a time, however
     many there are.
 
     Parameters
     ----------
-    run : Run
+    run : FrameSource
         Its map of bad pixels is used where settings need one; without one it is made of the
         run's own frames.
     finder : Finder
@@ -121,6 +119,8 @@ def reduce_run(
     resume : bool, optional
         Go on with an interrupted reduction, if there is one. Without it, what one has left
         behind is dropped.
+    replace : bool, optional
+        Whether earlier files of those names may be replaced; the run's own never are.
     progress : callable, optional
         Called with the number of frames done and the number of hits after each batch.
     on_part : callable, optional
@@ -130,23 +130,30 @@ def reduce_run(
     ------
     OtherInputs
         If the reduction to resume was begun with other inputs.
+    UnreadableError
+        If no frame can be read.
     InputError
-        If no frame can be read, if another process is writing the same file, or if a file
+        If another process is writing the same file, or if a file
         cannot be written.
     ProgramError
-        If a process was killed.
+        If a batch kills two processes, one after the other.
     """
     out = Path(out)
     if out.suffix == ".geom":
         raise InputError(f"{out} is the name of the hits' geometry: give a name ending in .cxi")
     fixed = SettingsSet(settings) if isinstance(settings, Settings) else settings
     current = fixed if callable(fixed) else lambda: fixed
-    key = _key(run, None if callable(fixed) else fixed, virtual)
-    folder = out.with_name(f"{out.name}.parts")
-    if resume and not folder.exists() and (finished := _finished(out, key)) is not None:
-        return finished
-    with _owned(folder, out):
-        batches = _plan(folder, key, len(run), math.prod(run.geometry.slab_shape), resume)
+    key = reduction_key(run, None if callable(fixed) else fixed, virtual)
+    folder = companion(out, PARTS)
+    if resume and not folder.exists() and (done := _finished(out, key)) is not None:
+        return done
+    check_outputs(
+        *(out, companion(out, ".geom")),
+        inputs=[run.geometry.path, *files_of_run(run)],
+        force=replace or (resume and folder.exists()),
+    )
+    with owned(folder, out):
+        batches = plan_batches(folder, key, len(run), math.prod(run.geometry.slab_shape), resume)
         known = {b: p for b in batches if (p := read_part(b.path(folder))) is not None}
         work = _Work(run, finder, folder, virtual, jobs)
         parts: list[Part] = []
@@ -169,33 +176,18 @@ def reduce_run(
             if n_frames:
                 joining.finish({"key": key, "n_frames": n_frames, "unreadable": unreadable})
     # Only now, because an open lock cannot be removed from a network's file system.
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_parts(folder)
     if not n_frames:
-        raise InputError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
+        raise UnreadableError(f"none of the {len(run)} frames can be read: {unreadable[0]}")
     return Reduction(
         hits=out,
-        geometry=out.with_suffix(".geom"),
+        geometry=companion(out, ".geom"),
         n_frames=n_frames,
         n_hits=n_hits,
         unreadable=unreadable,
         sets=tuple(dict.fromkeys(part.used for part in parts)),
         n_resumed=sum(part.n_frames for part in known.values()),
     )
-
-
-def _key(run: Run, fixed: SettingsSet | None, virtual: bool) -> str:
-    """Return what tells whether two reductions would write the same."""
-    digest = hashlib.sha256()
-    for index in range(len(run)):
-        digest.update("\0".join(run.name(index)).encode() + b"\n")
-    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in run.files]
-    geometry = hashlib.sha256(run.geometry.path.read_bytes()).hexdigest()
-    used = None if fixed is None else fixed.as_dict()
-    digest.update(json.dumps([files, geometry, used, virtual]).encode())
-    if run.bad_pixels is not None:
-        for kind in (run.bad_pixels.hot, run.bad_pixels.noisy, run.bad_pixels.dead):
-            digest.update(kind.tobytes())
-    return digest.hexdigest()
 
 
 def _finished(out: Path, key: str) -> Reduction | None:
@@ -210,99 +202,32 @@ def _finished(out: Path, key: str) -> Reduction | None:
     except (OSError, KeyError, ValueError):
         return None
     n_frames, unreadable = summary["n_frames"], tuple(summary["unreadable"])
-    geometry = out.with_suffix(".geom")
+    geometry = companion(out, ".geom")
     return Reduction(out, geometry, n_frames, n_hits, unreadable, tuple(sets), n_frames)
 
 
-@contextmanager
-def _owned(folder: Path, out: Path) -> Iterator[None]:
-    """Make the folder of the parts, and keep other processes out of it."""
-    try:
-        folder.mkdir(exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise InputError(
-            f"{out} cannot be written ({error.strerror} for {folder}): choose another place"
-        ) from None
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"another process is writing {out}: wait for it, or choose another name"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(lock)
-
-
-def _plan(folder: Path, key: str, n_frames: int, n_pixels: int, resume: bool) -> list[Batch]:
-    """Return the batches, those of the interrupted reduction if one is resumed."""
-    path = folder / PLAN
-    plan: dict[str, Any] = {}
-    if path.exists():
-        if resume:
-            plan = json.loads(path.read_text())
-            if plan["key"] != key:
-                raise OtherInputs(
-                    f"what is in {folder} was begun with other data, geometry or settings: resume "
-                    "with those, or leave out --resume to begin anew"
-                )
-        else:
-            for old in folder.iterdir():
-                if old.name != LOCK:
-                    old.unlink()
-    if not plan:
-        most = min(max(PIXELS_PER_BATCH // n_pixels, 1), FRAMES_PER_BATCH)
-        plan = {"key": key, "size": min(most, -(-n_frames // FEWEST_BATCHES))}
-        write_whole(path, json.dumps(plan))
-    size = plan["size"]
-    return [
-        Batch(number, first, min(first + size, n_frames))
-        for number, first in enumerate(range(0, n_frames, size))
-    ]
-
-
 class _Work:
-    """Hands batches to processes, or does them in this one."""
+    """Reduces batches in processes, or in this one."""
 
-    def __init__(self, run: Run, finder: Finder, folder: Path, virtual: bool, jobs: int) -> None:
+    def __init__(
+        self, run: FrameSource, finder: Finder, folder: Path, virtual: bool, jobs: int
+    ) -> None:
         self._run, self._folder, self._jobs = run, folder, jobs
         _ = run.nominal_clen  # which may take reading every frame's, once
-        self._arguments = (run.with_bad_pixels(None), finder, folder, not virtual)
+        known = run.with_bad_pixels(None)
+        self._make = functools.partial(Reducer, known, finder, folder, not virtual)
 
     def reduce(
         self, batches: Sequence[Batch], current: Callable[[], SettingsSet]
     ) -> Generator[Part]:
         """Reduce batches and yield what became of each, in their order."""
-        if self._jobs == 1:
-            reducer = Reducer(*self._arguments)
-            for batch in batches:
-                used = current()
-                yield reducer.reduce(batch, used, self._map(used))
-            return
-        # Forking would copy the threads' locks of HDF5 and Numba in whatever state they are.
-        context = multiprocessing.get_context("forkserver")
-        pool = ProcessPoolExecutor(self._jobs, context, _start_worker, self._arguments)
-        try:
-            waiting: deque[Future[Part]] = deque()
-            for batch in batches:
-                used = current()
-                # A set is settled when its batch is handed over, so not many are ahead.
-                waiting.append(pool.submit(_reduce, batch, used, self._map(used)))
-                if len(waiting) > 2 * self._jobs:
-                    yield waiting.popleft().result()
-            for future in waiting:
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise ProgramError(
-                "a process that searched frames was killed, for want of memory perhaps: use fewer "
-                f"than {self._jobs} jobs, and --resume to go on"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        # A set is settled when its batch is handed over, which is not long before its turn.
+        orders = (self._order(batch, current()) for batch in batches)
+        with Processes(self._make, self._jobs) as processes:
+            yield from processes.stream(_reduce, orders)
+
+    def _order(self, batch: Batch, used: SettingsSet) -> _Order:
+        return batch, used, self._map(used)
 
     def _map(self, used: SettingsSet) -> Path | None:
         """Return the map of bad pixels that a set needs; it is made for the first that does."""
@@ -310,29 +235,10 @@ class _Work:
             return None
         path = self._folder / BAD_PIXELS
         if not path.exists():
-            found = self._run.bad_pixels or find_bad_pixels(self._run)
+            found = self._run.bad_pixels or find_bad_pixels(self._run, jobs=self._jobs)
             found.save(path)
         return path
 
 
-_reducer: Reducer
-
-
-def _start_worker(run: Run, finder: Finder, folder: Path, images: bool) -> None:
-    global _reducer
-    # Ctrl-C reaches all processes; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A parent that is killed cannot end its workers, and they would wait for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _reducer = Reducer(run, finder, folder, images)
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
-
-
-def _reduce(batch: Batch, used: SettingsSet, bad_pixels: Path | None) -> Part:
-    return _reducer.reduce(batch, used, bad_pixels)
+def _reduce(reducer: Reducer, order: _Order) -> Part:
+    return reducer.reduce(*order)

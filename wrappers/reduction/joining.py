@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.files import write_whole
+from wrappers.files import Unfinished, cannot_write, write_whole
 from wrappers.frames.cxi import DATA, MASK, PACKED, PEAKS, create_images
 from wrappers.frames.disk import Disk
 from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
+from wrappers.outputs import companion
 from wrappers.reduction.parts import FRAMES, HITS, PART, Part, SettingsSet
 
 __all__ = ["SETS", "SUMMARY", "Joining"]
@@ -42,24 +44,29 @@ class Joining:
     Parameters
     ----------
     out : Path
-    run : Run
+    run : FrameSource
     virtual : bool
         Whether the images are those of the run's own files, by a virtual data set.
 
     Raises
     ------
     InputError
-        If the file cannot be written.
+        If the file cannot be written, or the images are to be left in no HDF5 file.
     """
 
-    def __init__(self, out: Path, run: Run, *, virtual: bool) -> None:
+    def __init__(self, out: Path, run: FrameSource, *, virtual: bool) -> None:
+        if virtual and not isinstance(run, Run):
+            raise InputError(
+                f"the images of {run.name(0)[0]} cannot be left where they are, as they are in no "
+                "HDF5 file: leave out --virtual"
+            )
         self._out, self._run, self._virtual = out, run, virtual
-        self._unfinished = out.with_name(f".{out.name}.{os.getpid()}.part")
         self._sets: dict[SettingsSet, int] = {}
         try:
-            self._disk = Disk(self._unfinished, "w+")
+            self._unfinished = Unfinished(out)
         except OSError as error:
-            raise InputError(f"{out} cannot be written: {error.strerror}") from error
+            raise cannot_write(out, error) from error
+        self._disk = Disk(self._unfinished.descriptor, "w+")
         self._file = h5py.File(self._disk, "w")
 
     def __enter__(self) -> Self:
@@ -68,7 +75,7 @@ class Joining:
     def __exit__(self, *exc: object) -> None:
         self._file.close()
         self._disk.close()
-        self._unfinished.unlink(missing_ok=True)
+        self._unfinished.discard()
 
     def append(self, path: Path, part: Part) -> None:
         """Append a part file; they must come in the order of the run."""
@@ -92,23 +99,23 @@ class Joining:
                 if value is not None:
                     file[PEAKS].attrs[name] = value
         hits = file[f"{HITS}/frame"][:].tolist()
-        if self._virtual and hits:
+        if self._virtual and isinstance(self._run, Run) and hits:
             file.create_virtual_dataset(DATA, _virtual_images(self._run, hits))
         shifts = [file[f"{HITS}/shift_{axis}"][:] for axis in "xy"]
         file.close()
         self._disk.close()
         self._check_disk()
         geometry = _geometry_text(self._run.geometry, shifts)
-        write_whole(self._out.with_suffix(".geom"), geometry)
+        write_whole(companion(self._out, ".geom"), geometry)
         try:
-            os.replace(self._unfinished, self._out)
+            self._unfinished.finish()
         except OSError as error:
-            raise InputError(f"{self._out} cannot be written: {error.strerror}") from error
+            raise cannot_write(self._out, error) from error
 
     def _check_disk(self) -> None:
         error = self._disk.error
         if error is not None:
-            raise InputError(f"{self._out} cannot be written: {error.strerror or error}")
+            raise cannot_write(self._out, error)
 
 
 def _append_part(file: h5py.File, source: h5py.File) -> None:

@@ -15,7 +15,7 @@ import h5py
 
 from wrappers.errors import InputError
 from wrappers.frames.cxi import CxiWriter
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peakfinding.peak_batch import Finder
@@ -88,7 +88,7 @@ class Reducer:
 
     Parameters
     ----------
-    run : Run
+    run : FrameSource
     finder : Finder
         Of the run's geometry.
     folder : Path
@@ -97,7 +97,7 @@ class Reducer:
         Whether the parts hold the hits' images; their masks they hold in any case.
     """
 
-    def __init__(self, run: Run, finder: Finder, folder: Path, images: bool) -> None:
+    def __init__(self, run: FrameSource, finder: Finder, folder: Path, images: bool) -> None:
         self._run, self._finder, self._folder, self._images = run, finder, folder, images
         self._masks: dict[Path | None, SettingsMask] = {}
 
@@ -117,7 +117,7 @@ class Reducer:
             If the part cannot be written.
         """
         settings, mask = used.settings, self._mask(bad_pixels)
-        clen_change = 0.0 if settings.clen is None else settings.clen - self._run.nominal_clen
+        clen_change = settings.clen_change(self._run.nominal_clen)
         n_peaks, hits, shifts, failures = [], [], [], []
         with CxiWriter(batch.path(self._folder), sources=True) as writer:
             for index in range(batch.first, batch.stop):

@@ -1,1 +1,1 @@
-"""Workers that find peaks and index: processes of this machine, or a Dask cluster."""
+"""Whatever works on many frames at once: processes of this machine, or a Dask cluster."""

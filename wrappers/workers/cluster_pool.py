@@ -9,13 +9,14 @@ from typing import Any, Self, TypeVar, cast
 
 from distributed import Client, KilledWorker, WorkerPlugin, get_worker, wait
 
-from wrappers.detector.geometry import Geometry
 from wrappers.errors import ProgramError
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
-from wrappers.peakfinding.peak_batch import FramePeaks
+from wrappers.peakfinding.finders import NamedFinder
+from wrappers.peakfinding.peak_batch import Finder, FramePeaks
 from wrappers.settings import Settings
-from wrappers.workers.frame_pool import KILLED, FrameWorker
+from wrappers.workers.frame_worker import FrameWorker
+from wrappers.workers.pool import KILLED
 from wrappers.workers.processor_time import processor_seconds
 
 __all__ = ["ClusterPool"]
@@ -33,7 +34,7 @@ R = TypeVar("R")
 
 
 class ClusterPool:
-    """Finds peaks and indexes on the workers of a Dask cluster; a `frame_pool.Pool`.
+    """Finds peaks and indexes on the workers of a Dask cluster; a `pool.Pool`.
 
     A frame goes to the worker that read it before. Where a worker is lost, or busy, another
     takes its tasks; workers that join later are used as well. Whatever kills several workers
@@ -43,8 +44,7 @@ class ClusterPool:
     ----------
     client : distributed.Client
         Every worker must be able to read the run's files.
-    run : Run
-    geometry : Geometry
+    run : FrameSource
     indexer : Indexer
         Pickled to the workers. One that uses several cores by itself should be made for as
         many as a worker has.
@@ -52,14 +52,14 @@ class ClusterPool:
         Bytes that each worker may take to keep frames ready for further settings.
     """
 
-    def __init__(
-        self, client: Client, run: Run, geometry: Geometry, indexer: Indexer, memory: int
-    ) -> None:
+    def __init__(self, client: Client, run: FrameSource, indexer: Indexer, memory: int) -> None:
         self._client = client
         self._name = f"sfx-tuner-{uuid.uuid4().hex}"
         self._home: dict[int, int] = {}
         self._remote_seconds = 0.0
-        client.register_plugin(_Holder(self._name, (run, geometry, indexer, memory)), self._name)
+        client.register_plugin(
+            _Holder(self._name, (run, NamedFinder(run.geometry), indexer, memory)), self._name
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -182,7 +182,7 @@ class _Holder(WorkerPlugin):
 
     idempotent = True
 
-    def __init__(self, name: str, arguments: tuple[Run, Geometry, Indexer, int]) -> None:
+    def __init__(self, name: str, arguments: tuple[FrameSource, Finder, Indexer, int]) -> None:
         self.name = name
         self._arguments = arguments
         self._worker: FrameWorker | None = None

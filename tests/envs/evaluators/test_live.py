@@ -6,12 +6,13 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.evaluators.live import LiveEvaluator, background_level, sample_frames
+from envs.evaluators.live import LiveEvaluator
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
+from wrappers.frames.sampling import background_level, sample_frames
 from wrappers.indexing import Done, Indexing, Pattern, unheard
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.settings import Settings
@@ -47,7 +48,7 @@ class Counting:
 
 def test_an_evaluation_of_good_settings(parts):
     run, geometry, cell = parts
-    with LiveEvaluator(run, geometry, cell, FastIndexer(geometry, cell), range(FRAMES)) as live:
+    with LiveEvaluator(run, cell, FastIndexer(geometry, cell), range(FRAMES)) as live:
         evaluation = live.evaluate(GOOD)
     assert 3 <= evaluation.n_indexed <= evaluation.n_hits < FRAMES
     assert evaluation.n_decoys == evaluation.n_hits
@@ -56,6 +57,9 @@ def test_an_evaluation_of_good_settings(parts):
     assert abs(evaluation.scale_deviation) < 0.003
     assert 0 < evaluation.residual < 2
     assert 0.3 < evaluation.explained <= 1
+    frames, lengths, errors = zip(*evaluation.frame_clens, strict=True)
+    assert set(frames) <= evaluation.indexed_frames and len(frames) == evaluation.n_indexed
+    assert lengths == pytest.approx([0.08] * len(frames), rel=0.01) and min(errors) > 0
 
 
 def test_processes_and_the_single_process_agree(parts):
@@ -63,7 +67,7 @@ def test_processes_and_the_single_process_agree(parts):
     results = []
     for jobs in (1, 2):
         indexer = FastIndexer(geometry, cell)
-        with LiveEvaluator(run, geometry, cell, indexer, range(FRAMES), jobs=jobs) as live:
+        with LiveEvaluator(run, cell, indexer, range(FRAMES), jobs=jobs) as live:
             results.append(live.evaluate(GOOD))
     assert results[0].outcomes == results[1].outcomes
     assert results[0].refined == results[1].refined
@@ -74,7 +78,6 @@ def test_progress_counts_frames_and_decoys_one_by_one(parts):
     told: list[tuple[int, int]] = []
     with LiveEvaluator(
         run,
-        geometry,
         cell,
         FastIndexer(geometry, cell),
         range(FRAMES),
@@ -94,7 +97,7 @@ def test_progress_counts_frames_and_decoys_one_by_one(parts):
 def test_what_was_indexed_is_not_indexed_again(parts):
     run, geometry, cell = parts
     indexer = Counting(geometry, cell)
-    with LiveEvaluator(run, geometry, cell, indexer, range(FRAMES)) as live:
+    with LiveEvaluator(run, cell, indexer, range(FRAMES)) as live:
         first = live.evaluate(GOOD)
         given = indexer.given
         assert given == first.n_hits + first.n_decoys
@@ -115,10 +118,10 @@ def test_many_settings_at_once_are_evaluated_as_one_by_one(parts, monkeypatch):
     tried = [
         GOOD.replace(min_snr=snr, clen=clen) for snr in (4.5, 6.0, 9.0) for clen in (0.08, 0.081)
     ]
-    with LiveEvaluator(run, geometry, cell, FastIndexer(geometry, cell), range(FRAMES)) as live:
+    with LiveEvaluator(run, cell, FastIndexer(geometry, cell), range(FRAMES)) as live:
         one_by_one = [live.evaluate(settings) for settings in tried]
     indexer = Counting(geometry, cell)
-    with LiveEvaluator(run, geometry, cell, indexer, range(FRAMES)) as live:
+    with LiveEvaluator(run, cell, indexer, range(FRAMES)) as live:
         together = live.evaluate_all(tried)
         first = next(together)
         assert indexer.given == first.n_hits + first.n_decoys  # as they are done
@@ -131,7 +134,7 @@ def test_many_settings_at_once_are_evaluated_as_one_by_one(parts, monkeypatch):
 
 def test_the_wrong_camera_length_shows_in_the_cells(parts):
     run, geometry, cell = parts
-    with LiveEvaluator(run, geometry, cell, FastIndexer(geometry, cell), range(FRAMES)) as live:
+    with LiveEvaluator(run, cell, FastIndexer(geometry, cell), range(FRAMES)) as live:
         short = live.evaluate(GOOD.replace(clen=0.08 * 0.985))
     assert short.scale_deviation == pytest.approx(-0.015, abs=0.004)
     assert short.refined["clen"][0] == pytest.approx(0.08, rel=0.002)
@@ -139,14 +142,14 @@ def test_the_wrong_camera_length_shows_in_the_cells(parts):
 
 def test_without_a_clen_the_geometrys_is_taken(parts):
     run, geometry, cell = parts
-    with LiveEvaluator(run, geometry, cell, FastIndexer(geometry, cell), range(4)) as live:
+    with LiveEvaluator(run, cell, FastIndexer(geometry, cell), range(4)) as live:
         _, patterns, _ = live.inspect(GOOD.replace(clen=None))
     assert {p.camera_length for p in patterns.values()} == {geometry.camera_length()}
 
 
 def test_the_first_frames_of_a_sample_are_measured_alike(parts):
     run, geometry, cell = parts
-    with LiveEvaluator(run, geometry, cell, FastIndexer(geometry, cell), range(FRAMES)) as live:
+    with LiveEvaluator(run, cell, FastIndexer(geometry, cell), range(FRAMES)) as live:
         part, whole = live.evaluate(GOOD, 8), live.evaluate(GOOD)
     assert part.outcomes == whole.outcomes[:8]
 

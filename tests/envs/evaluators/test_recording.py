@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from envs.box import POLICY_PARAMETERS
 from envs.evaluators.recording import HIT, INDEXED, RIGHT, observe_experiment, scan_of
 from envs.response.coefficients import Coefficients
 from envs.response.columns import NOISE_PEAKS
 from envs.response.kernel import PARTS
-from envs.response.model import SETTINGS, ResponseModel
+from envs.response.model import ResponseModel
 from envs.simulation.experiment import SMALL_DETECTOR, BadPixels, Crystals, Experiment
 from envs.simulation.families import Draw
 
@@ -42,7 +43,7 @@ def test_what_is_recorded_is_consistent(recorded) -> None:
     assert ((state & RIGHT > 0) <= (state & INDEXED > 0)).all()
     assert (true <= peaks).all()
     np.testing.assert_array_equal(state & HIT > 0, peaks >= 10)
-    assert recorded["settings"].shape == (5, len(SETTINGS))
+    assert recorded["settings"].shape == (5, len(POLICY_PARAMETERS))
     assert (recorded["photons"] > 0).tolist() == (recorded["crystals"] > 0).tolist()
 
 
@@ -69,11 +70,13 @@ def test_the_model_foretells_the_peaks_of_these_frames(recorded) -> None:
     brightness = np.maximum(recorded["photons"], 1e-3) / crystals.photons
     latents[..., 2] = np.log(brightness) / crystals.photons_spread
     latents[..., 6] = 1
-    parts = model.parts_of(dict(zip(SETTINGS, recorded["settings"].T, strict=True)), latents)
-    foretold = dict(zip(PARTS, np.moveaxis(parts, -1, 0), strict=True))
+    parts = model.parts_of(
+        dict(zip(POLICY_PARAMETERS, recorded["settings"].T, strict=True)), latents
+    )
+    predicted = dict(zip(PARTS, np.moveaxis(parts, -1, 0), strict=True))
     hit = recorded["crystals"] > 0
     for row in (1, 2, 3):
         measured = recorded["n_true"][row, hit].sum()
-        assert foretold["own"][row, hit].sum() == pytest.approx(measured, rel=0.35, abs=10)
+        assert predicted["own"][row, hit].sum() == pytest.approx(measured, rel=0.35, abs=10)
     measured = recorded["n_peaks"][0, ~hit].sum()
-    assert foretold["other"][0, ~hit].sum() == pytest.approx(measured, rel=0.5)
+    assert predicted["other"][0, ~hit].sum() == pytest.approx(measured, rel=0.5)

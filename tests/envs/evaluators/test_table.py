@@ -96,14 +96,6 @@ def test_part_of_the_frames(table, space) -> None:
 def test_what_was_known_is_in_the_table(table, space) -> None:
     assert table.known == space.known
     assert table.base == space.base
-    rates = [
-        table.evaluate(space.base.replace(min_snr=s, threshold=t, min_pix_count=p, clen=c)).rate
-        for s in GRID["min_snr"]
-        for t in GRID["threshold"]
-        for p in GRID["min_pix_count"]
-        for c in table.grid["clen"]
-    ]
-    assert table.best_rate == max(rates)
 
 
 def test_settings_without_a_camera_length_take_the_base(table) -> None:

@@ -14,8 +14,9 @@ from envs.evaluation import Evaluator
 from envs.evaluators.response import ResponseEvaluator
 from envs.response.coefficients import Coefficients
 from envs.response.columns import FRAME_COEFFICIENTS, LIMIT_COEFFICIENTS
-from envs.response.limits import _tail, mixture_quantiles
+from envs.response.limits import MOST_IN_A_PEAK, _tail, mixture_quantiles
 from envs.response.model import ResponseModel
+from envs.response.simulated_pool import spaces_of
 from envs.simulation.families import draw_experiments
 from wrappers.settings import Settings
 
@@ -42,15 +43,15 @@ def settings_of(model, *, snr=5.0, place=0.3, pixels=2, offset=0.0, mask=8.0):
 
 
 def test_counts_add_up(model) -> None:
-    told = model.evaluate(settings_of(model), np.full(N, 80))
-    assert (told.n_frames == 80).all()
-    assert (told.n_indexed <= told.n_hits).all() and (told.n_hits <= 80).all()
-    assert (told.n_decoys == np.minimum(told.n_hits, 50)).all()
-    assert (told.n_decoys_indexed <= told.n_decoys).all()
-    assert (np.isnan(told.median_peaks) == (told.n_hits == 0)).all()
-    assert np.isnan(told.explained[told.n_indexed == 0]).all()
-    assert (told.median_peaks[told.n_hits > 0] >= 10).all()
-    assert (told.seconds > 0).all()
+    responses = model.evaluate(settings_of(model), np.full(N, 80))
+    assert (responses.n_frames == 80).all()
+    assert (responses.n_indexed <= responses.n_hits).all() and (responses.n_hits <= 80).all()
+    assert (responses.n_decoys == np.minimum(responses.n_hits, 50)).all()
+    assert (responses.n_decoys_indexed <= responses.n_decoys).all()
+    assert (np.isnan(responses.median_peaks) == (responses.n_hits == 0)).all()
+    assert np.isnan(responses.explained[responses.n_indexed == 0]).all()
+    assert (responses.median_peaks[responses.n_hits > 0] >= 10).all()
+    assert (responses.seconds > 0).all()
 
 
 def test_equal_questions_get_equal_answers(model) -> None:
@@ -63,8 +64,8 @@ def test_equal_questions_get_equal_answers(model) -> None:
 def test_an_experiment_answers_the_same_alone_or_in_a_batch(model) -> None:
     rows = np.array([7, 3, 3])
     batch, part = model.evaluate(settings_of(model)), model.take(rows)
-    told = part.evaluate(settings_of(part))
-    for name, values in vars(told).items():
+    responses = part.evaluate(settings_of(part))
+    for name, values in vars(responses).items():
         np.testing.assert_array_equal(values, getattr(batch, name)[rows], err_msg=name)
     np.testing.assert_array_equal(part.known["bright"], model.known["bright"][rows])
 
@@ -84,23 +85,23 @@ def test_fewer_frames_are_the_first_of_more(model) -> None:
 
 
 def test_rates_approach_the_true_rate(model) -> None:
-    told = model.evaluate(settings_of(model), 4000)
+    responses = model.evaluate(settings_of(model), 4000)
     # what chance indexes is not part of the true rate
-    assert np.abs(told.n_indexed / 4000 - told.true_rate).max() < 0.06
-    assert np.abs(told.n_hits / 4000 - told.true_hit_rate).max() < 0.06
-    assert abs(np.mean(told.n_indexed / 4000 - told.true_rate)) < 0.01
+    assert np.abs(responses.n_indexed / 4000 - responses.true_rate).max() < 0.06
+    assert np.abs(responses.n_hits / 4000 - responses.true_hit_rate).max() < 0.06
+    assert abs(np.mean(responses.n_indexed / 4000 - responses.true_rate)) < 0.01
 
 
 def test_low_limits_flood(model) -> None:
-    """Noise passes for peaks: frames become hits in vain, and the indexer works on them."""
+    """Noise passes for peaks: frames become hits that are not indexed, and cost time."""
     good, low = (
         model.evaluate(settings_of(model, **kind))
         for kind in ({}, {"snr": 3, "place": 0, "pixels": 1})
     )
     assert np.mean(low.true_hit_rate > 0.95) > 0.8
     assert np.median(low.median_peaks) > 5 * np.nanmedian(good.median_peaks)
-    vain = (low.n_hits - low.n_indexed) - (good.n_hits - good.n_indexed)
-    assert np.median(vain) > 20
+    not_indexed = (low.n_hits - low.n_indexed) - (good.n_hits - good.n_indexed)
+    assert np.median(not_indexed) > 20
     assert np.median(low.seconds / good.seconds) > 1.5
 
 
@@ -165,18 +166,18 @@ def test_the_rate_is_flat_in_clen_and_falls_beyond_the_tolerance() -> None:
 
 def test_lattices_tell_the_camera_length(model) -> None:
     settings = settings_of(model, offset=-0.01)
-    told = model.evaluate(settings, 200)
-    enough = told.n_indexed >= 10
+    responses = model.evaluate(settings, 200)
+    enough = responses.n_indexed >= 10
     assert enough.sum() > 20
-    assert np.median(told.scale_deviation[enough]) == pytest.approx(-0.01, abs=0.002)
-    off = told.refined_clen[enough] / model.true_clen[enough] - 1
+    assert np.median(responses.scale_deviation[enough]) == pytest.approx(-0.01, abs=0.002)
+    off = responses.refined_clen[enough] / model.true_clen[enough] - 1
     assert np.median(np.abs(off)) < 1e-3
-    errors = off * model.true_clen[enough] / told.refined_clen_se[enough]
+    errors = off * model.true_clen[enough] / responses.refined_clen_se[enough]
     assert 0.4 < np.median(np.abs(errors)) / norm.ppf(0.75) < 2.5
 
 
 def test_best_is_not_beaten_by_chance_settings(model) -> None:
-    rates, settings = model.best()
+    rates, settings = model.best(spaces_of(model))
     at_best = model.evaluate(settings, 0).true_rate
     np.testing.assert_allclose(at_best, rates)
     rng = np.random.default_rng(0)
@@ -246,3 +247,8 @@ def test_every_coefficient_has_its_place() -> None:
     names = {field.name for field in dataclasses.fields(Coefficients)}
     assert names == set(LIMIT_COEFFICIENTS) | set(FRAME_COEFFICIENTS)
     assert all(math.isfinite(value) for value in dataclasses.asdict(Coefficients.load()).values())
+
+
+def test_the_kernel_has_the_base_settings_built_in(model) -> None:
+    for space in spaces_of(model):
+        assert space.base.max_pix_count == MOST_IN_A_PEAK

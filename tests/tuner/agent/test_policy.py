@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from envs.observation import OBSERVATION_SIZE, POLICY_PARAMETERS
+from envs.box import POLICY_PARAMETERS
+from envs.objective import Merit
+from envs.observation import OBSERVATION_SIZE
 from tuner.agent.policy import SHIPPED, Policy
 from tuner.agent.selector import N_INPUTS, Selector
 from wrappers.errors import InputError
@@ -123,13 +125,23 @@ def test_other_weights_are_refused(saved):
         ("actions", ["min_snr"]),
         ("features", ["rate"]),
         ("activations", ["relu"]),
-        ("merit", {"name": "net_rate", "unindexed_hit_penalty": 0.3}),
     ],
 )
 def test_a_policy_for_something_else_is_refused(saved, key, value):
     path = saved / "policy.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(InputError, match=f"another version: its {key}"):
+        Policy.load(saved)
+
+
+def test_a_policy_says_for_which_merit_it_was_trained(saved):
+    path = saved / "policy.json"
+    described = json.loads(path.read_text())
+    other = {"name": "net_rate", "unindexed_hit_penalty": 0.3}
+    path.write_text(json.dumps(described | {"merit": other}))
+    assert Policy.load(saved).merit == Merit(0.3)
+    path.write_text(json.dumps(described | {"merit": other | {"name": "rate"}}))
+    with pytest.raises(InputError, match="knows no merit"):
         Policy.load(saved)
 
 

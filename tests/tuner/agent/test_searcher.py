@@ -4,14 +4,17 @@ import math
 import numpy as np
 import pytest
 
-from envs.observation import FEATURES, OBSERVATION_SIZE, POLICY_PARAMETERS, layout
+from envs.box import POLICY_PARAMETERS
+from envs.evaluation import Evaluation
+from envs.objective import USUAL_MERIT as merit
+from envs.observation import FEATURES, OBSERVATION_SIZE, layout
 from envs.parameter_space import make_space
 from tuner.agent.policy import Policy
 from tuner.agent.searcher import AgentSearcher, Fallback
 from tuner.agent.selector import Selector
 from tuner.agent.selector_training import SelectorNetwork
+from tuner.search.contract import SearchTask
 from tuner.searchers import make_searcher
-from tuner.session.loop import merit
 
 KNOWN = {
     "background": (12.0, 60.0),
@@ -37,6 +40,10 @@ def follows(feature: str, parameter: str, strength: float = 1.0) -> Policy:
     return policy
 
 
+def agent(space, policy, *, budget=None, fallback=None) -> AgentSearcher:
+    return AgentSearcher(SearchTask(space, budget=budget, policy=policy), fallback)
+
+
 def run(searcher, landscape, space, n):
     tried = []
     for _ in range(n):
@@ -59,7 +66,7 @@ def run(searcher, landscape, space, n):
 )
 def test_any_subset_of_the_parameters_can_be_tuned(landscape, tuned):
     space = make_space(tuned, **KNOWN)
-    searcher = AgentSearcher(space, always([0.5, -0.5, 0.2, 0.1, -1]), budget=5)
+    searcher = agent(space, always([0.5, -0.5, 0.2, 0.1, -1]), budget=5)
     for values in run(searcher, landscape, space, 5):
         assert tuple(values) == tuned
         assert space.values(space.settings(values)) == values
@@ -69,22 +76,22 @@ def test_any_subset_of_the_parameters_can_be_tuned(landscape, tuned):
 
 def test_a_gp_tunes_what_the_agent_cannot(landscape):
     space = make_space(("local_bg_radius", "min_peaks"), **KNOWN)
-    searcher = AgentSearcher(
+    searcher = agent(
         space,
         always(np.zeros(5)),
-        fallback=Fallback((), lambda rest: make_searcher("gp", rest, 0)),
+        fallback=Fallback((), lambda rest: make_searcher("gp", SearchTask(rest))),
     )
     tried = run(searcher, landscape, space, 6)
     assert len({values["local_bg_radius"] for values in tried}) > 1
 
 
 def test_hands_over_when_the_gain_has_stalled(landscape, space):
-    searcher = AgentSearcher(
+    searcher = agent(
         space,
         always([-0.5, 0, 0, 0, 0]),
         fallback=Fallback(
             [{"min_snr": 0.9}, {"min_snr": 0.1}],
-            lambda rest: make_searcher("gp", rest, 0),
+            lambda rest: make_searcher("gp", SearchTask(rest)),
             least=5,
             patience=2,
         ),
@@ -102,7 +109,7 @@ def test_hands_over_when_the_gain_has_stalled(landscape, space):
 
 
 def test_never_hands_over_unless_asked(landscape, space):
-    searcher = AgentSearcher(space, always([-0.5, 0, 0, 0, 0]))
+    searcher = agent(space, always([-0.5, 0, 0, 0, 0]))
     tried = run(searcher, landscape, space, 15)
     assert len({values["min_snr"] for values in tried}) == 1
 
@@ -117,7 +124,7 @@ def test_never_hands_over_unless_asked(landscape, space):
     ],
 )
 def test_a_stall_is_no_gain_for_a_while(merits, due):
-    plan = Fallback((), lambda rest: make_searcher("gp", rest, 0), least=6, patience=3)
+    plan = Fallback((), lambda rest: make_searcher("gp", SearchTask(rest)), least=6, patience=3)
     assert plan.due(merits, n_frames=100) is due
 
 
@@ -130,20 +137,20 @@ def test_a_stall_is_no_gain_for_a_while(merits, due):
     ],
 )
 def test_says_what_moved_it(landscape, space, strength, said):
-    searcher = AgentSearcher(space, follows("hits", "min_snr", strength))
+    searcher = agent(space, follows("hits", "min_snr", strength))
     (best,) = run(searcher, landscape, space, 1)
     searcher.suggest()
     assert searcher.reason == said.format(f"{best['min_snr']:.4g}")
 
 
 def test_says_nothing_of_what_it_has_not_seen(landscape, space):
-    searcher = AgentSearcher(space, follows("hits", "min_snr"))
+    searcher = agent(space, follows("hits", "min_snr"))
     searcher.suggest()
-    assert searcher.reason.startswith("a first look")
+    assert searcher.reason.startswith("the first proposal")
 
 
 def test_the_session_may_put_the_geometry_right(landscape, space):
-    searcher = AgentSearcher(space, follows("hits", "min_snr"))
+    searcher = agent(space, follows("hits", "min_snr"))
     values = searcher.suggest()
     moved = values | {"clen": 0.0801}
     evaluation = landscape.evaluate(space.settings(moved))
@@ -153,14 +160,14 @@ def test_the_session_may_put_the_geometry_right(landscape, space):
 
 def test_equal_evaluations_give_equal_suggestions(landscape, space):
     policy = follows("rate", "threshold")
-    first = run(AgentSearcher(space, policy, budget=6), landscape, space, 6)
-    assert first == run(AgentSearcher(space, policy, budget=6), landscape, space, 6)
+    first = run(agent(space, policy, budget=6), landscape, space, 6)
+    assert first == run(agent(space, policy, budget=6), landscape, space, 6)
 
 
 def test_an_evaluation_without_an_answer_counts_as_nothing_indexed(landscape, space):
-    searcher = AgentSearcher(space, follows("rate", "threshold"))
+    searcher = agent(space, follows("rate", "threshold"))
     values = searcher.suggest()
-    searcher.ingest(values, 0.0)
+    searcher.ingest(values, 0.0, Evaluation(space.settings(values), (), failure="it died"))
     assert all(math.isfinite(value) for value in searcher.suggest().values())
 
 
@@ -172,16 +179,17 @@ def contrarian() -> Selector:
 
 def test_recommends_the_highest_merit_where_it_has_no_selector(landscape):
     space = make_space(("min_snr", "threshold"), **KNOWN)
-    searcher = AgentSearcher(space, always([0.5, -0.5, 0.2, 0.1, -1]))
+    searcher = agent(space, always([0.5, -0.5, 0.2, 0.1, -1]))
     for snr, merit_of_it in ((4.0, 0.2), (5.0, 0.4), (6.0, 0.3)):
-        searcher.ingest({"min_snr": snr, "threshold": 100.0}, merit_of_it)
-    assert searcher.favourite() == 1
+        values = {"min_snr": snr, "threshold": 100.0}
+        searcher.ingest(values, merit_of_it, Evaluation(space.settings(values), ()))
+    assert searcher.recommend() == 1
 
 
 def test_its_selector_decides_among_those_that_luck_may_have_ordered(landscape):
     space = make_space(("min_snr", "threshold"), **KNOWN)
     policy = dataclasses.replace(always([0.5, -0.5, 0.2, 0.1, -1]), selector=contrarian())
-    searcher = AgentSearcher(space, policy)
+    searcher = agent(space, policy)
     measured = []
     for snr in (3.0, 4.0, 5.0, 6.0, 7.0, 8.0):
         values = {"min_snr": snr, "threshold": 100.0}
@@ -191,14 +199,14 @@ def test_its_selector_decides_among_those_that_luck_may_have_ordered(landscape):
     top = max(measured)
     luck = 2 * math.sqrt(top * (1 - top) / evaluation.n_frames)
     near = [value for value in measured if value >= top - luck]
-    assert measured[searcher.favourite()] == min(near)
+    assert measured[searcher.recommend()] == min(near)
 
 
 def test_evaluations_of_fewer_frames_are_not_recommended(landscape):
     space = make_space(("min_snr",), **KNOWN)
-    searcher = AgentSearcher(space, always([0.5, -0.5, 0.2, 0.1, -1]))
+    searcher = agent(space, always([0.5, -0.5, 0.2, 0.1, -1]))
     whole = landscape.evaluate(space.settings({"min_snr": 5.0}))
     few = dataclasses.replace(whole, outcomes=whole.outcomes[:10])
     searcher.ingest({"min_snr": 5.0}, 0.1, whole)
     searcher.ingest({"min_snr": 6.0}, 0.9, few)
-    assert searcher.favourite() == 0
+    assert searcher.recommend() == 0

@@ -51,12 +51,12 @@ def test_silu_is_pytorchs():
 
 
 def test_the_order_of_the_evaluations_does_not_matter():
-    evaluations, merits, facts, prices = sessions(3, 8)
+    evaluations, merits, facts, penalties = sessions(3, 8)
     order = np.random.default_rng(2).permutation(8)
     selector = selector_with(5.0)
-    scores = selector.scores(selector_inputs(evaluations, merits, facts, prices))
+    scores = selector.scores(selector_inputs(evaluations, merits, facts, penalties))
     shuffled = selector.scores(
-        selector_inputs(evaluations[:, order], merits[:, order], facts, prices)
+        selector_inputs(evaluations[:, order], merits[:, order], facts, penalties)
     )
     np.testing.assert_allclose(shuffled, scores[:, order], rtol=1e-5, atol=1e-5)
 
@@ -94,18 +94,20 @@ def test_inputs_have_the_size_that_the_networks_expect():
 
 
 def test_learns_what_tells_the_truly_best():
-    """Merits are noise here; what evaluations are worth shows in one of their features."""
-    evaluations, _, facts, prices = sessions(400, 40, seed=3)
-    worth = 0.5 + 0.4 * np.tanh(evaluations[:, :, 7])
-    merits = np.random.default_rng(4).uniform(0.29, 0.31, worth.shape).astype(np.float32)
+    """Merits are noise here; the true merit shows in one of their features."""
+    evaluations, _, facts, penalties = sessions(400, 40, seed=3)
+    truth = 0.5 + 0.4 * np.tanh(evaluations[:, :, 7])
+    merits = np.random.default_rng(4).uniform(0.29, 0.31, truth.shape).astype(np.float32)
     torch.manual_seed(0)
     network = SelectorNetwork(16)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    some = Sessions(evaluations[:300], merits[:300], worth[:300], facts[:300], prices[:300])
+    some = Sessions(evaluations[:300], merits[:300], truth[:300], facts[:300], penalties[:300])
     network.learn(some, optimizer, steps=150, batch_size=64, rng=np.random.default_rng(5))
-    inputs = selector_inputs(evaluations[300:, :10], merits[300:, :10], facts[300:], prices[300:])
+    inputs = selector_inputs(
+        evaluations[300:, :10], merits[300:, :10], facts[300:], penalties[300:]
+    )
     choice = network.export().choose(inputs, merits[300:, :10], 200)
-    truth = worth[300:, :10]
-    chosen = truth[np.arange(100), choice].mean()
-    by_merit = truth[np.arange(100), merits[300:, :10].argmax(axis=1)].mean()
-    assert chosen - by_merit > 0.7 * (truth.max(axis=1).mean() - by_merit)
+    left = truth[300:, :10]
+    chosen = left[np.arange(100), choice].mean()
+    by_merit = left[np.arange(100), merits[300:, :10].argmax(axis=1)].mean()
+    assert chosen - by_merit > 0.7 * (left.max(axis=1).mean() - by_merit)

@@ -7,9 +7,11 @@ from click.testing import CliRunner
 
 import envs.response.simulated_pool
 from envs.response.simulated_pool import SimulatedPool
+from tuner.agent.actor_training import train_seed
 from tuner.agent.policy import Policy
 from tuner.agent.rollout import roll_out
-from tuner.agent.training import Training, train, train_seed, train_selector
+from tuner.agent.selector_training import train_selector
+from tuner.agent.training import Training, train
 from wrappers.errors import InputError
 
 SMALL = Training(
@@ -65,15 +67,15 @@ def test_equal_seeds_train_equal_policies(trained, tmp_path):
 
 def test_a_resumed_training_is_the_one_that_never_stopped(trained, tmp_path, monkeypatch):
     """It is stopped after its first checkpoint, as Ctrl-C would."""
-    import tuner.agent.training
+    import tuner.agent.actor_training
 
-    save = tuner.agent.training.write_curve
+    save = tuner.agent.actor_training.write_curve
 
     def save_and_stop(directory, rows):
         save(directory, rows)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuner.agent.training, "write_curve", save_and_stop)
+    monkeypatch.setattr(tuner.agent.actor_training, "write_curve", save_and_stop)
     directory = tmp_path / "seed_0"
     with pytest.raises(KeyboardInterrupt):
         train_seed(SMALL, 0, directory)
@@ -86,17 +88,17 @@ def test_a_resumed_training_is_the_one_that_never_stopped(trained, tmp_path, mon
 
 
 def test_a_resumed_selector_is_the_one_that_never_stopped(trained, tmp_path, monkeypatch):
-    import tuner.agent.training
+    import tuner.agent.selector_training
 
     shutil.copytree(trained, tmp_path / "t")
     shutil.rmtree(tmp_path / "t" / "selector")
-    save = tuner.agent.training.write_curve
+    save = tuner.agent.selector_training.write_curve
 
     def save_and_stop(directory, rows):
         save(directory, rows)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuner.agent.training, "write_curve", save_and_stop)
+    monkeypatch.setattr(tuner.agent.selector_training, "write_curve", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         train_selector(SMALL, tmp_path / "t")
     monkeypatch.undo()
@@ -194,10 +196,10 @@ def test_the_command_trains_and_says_how_well(tmp_path, monkeypatch):
     """What the command has no option for is as small as in the other tests."""
     from tuner.cli.train import command
 
-    asked = {"steps": 160, "checkpoints": 1, "n_experiments": 7, "selector_steps": 12}
+    given = {"steps": 160, "checkpoints": 1, "n_experiments": 7, "selector_steps": 12}
 
     def train_small(training, directory, **options):
-        offered = {name: getattr(training, name) for name in ("seeds", *asked)}
+        offered = {name: getattr(training, name) for name in ("seeds", *given)}
         return train(dataclasses.replace(SMALL, **offered), directory, **options)
 
     monkeypatch.setattr("tuner.agent.training.train", train_small)
@@ -207,5 +209,5 @@ def test_the_command_trains_and_says_how_well(tmp_path, monkeypatch):
     assert result.exit_code == 0
     assert "1 actor and a selector" in result.stdout
     done = Policy.load(tmp_path / "t").provenance["training"]
-    assert {name: done[name] for name in asked} == asked
+    assert {name: done[name] for name in given} == given
     assert done["seeds"] == [0]

@@ -4,7 +4,7 @@ import pytest
 from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.warm_start import WarmStart, portfolio, score_points
-from tuner.search.baselines import sobol_points
+from tuner.search.points import sobol_points
 from wrappers.errors import InputError
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from tests.geometries import geometry_text, panel_text
 from tuner.apply.applying import CurrentSet, rate_intervals, session_indexer
 from tuner.apply.watching import Watch, WatchRequest
 from tuner.recommendation import Recommendation, settings_digest, write_recommendation
@@ -21,24 +24,9 @@ from wrappers.indexing import Indexing
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.settings import Settings
 
-GEOMETRY = """\
-photon_energy = 9000 eV
-adu_per_photon = 10
-clen = 0.1
-res = 10000
-data = /data
-dim0 = %
-dim1 = ss
-dim2 = fs
-a/min_fs = 0
-a/max_fs = 79
-a/min_ss = 0
-a/max_ss = 79
-a/corner_x = -40
-a/corner_y = -40
-a/fs = x
-a/ss = y
-"""
+GEOMETRY = geometry_text(
+    panel_text("a", 80, 80, (-40, -40)), photon_energy="9000 eV", adu_per_photon=10, clen=0.1
+)
 SETTINGS = Settings(min_snr=5, threshold=100, min_pix_count=1, min_peaks=2, clen=0.1)
 EVIDENCE = {"n_frames": 200, "n_hits": 100, "n_indexed": 80}
 
@@ -92,8 +80,10 @@ def test_each_run_is_reduced_once(place, make_watch):
     assert watch.step() == []
     write_run(place / "raw" / "r2.h5", 20)
     (second,) = watch.step()
-    assert second["hits"] == str(place / "hits" / "r2_hits.cxi")
-    assert len(Run.open(second["hits"], Geometry.read(place / "hits" / "r2_hits.geom"))) == 10
+    assert second["hits"] == str(place / "hits" / "r2.h5_hits.cxi")
+    assert (
+        len(Run.open(second["hits"], Geometry.read(place / "hits" / "r2.h5_hits.cxi.geom"))) == 10
+    )
     assert make_watch().step() == [], "a new watch knows what was done"
     lines = (place / "hits" / "watched.jsonl").read_text().splitlines()
     assert [json.loads(text) for text in lines] == [line, second]
@@ -162,10 +152,68 @@ def test_runs_of_one_name_in_several_folders(place, make_watch):
         place / "session", place / "raw", "*/run.h5", place / "hits", settle=0, n_sample=0
     )
     lines = Watch(request, Geometry.read(place / "run.geom")).step()
-    assert [Path(line["hits"]).name for line in lines] == [
-        "r0001_run_hits.cxi",
-        "r0002_run_hits.cxi",
+    assert [Path(line["hits"]).relative_to(place / "hits") for line in lines] == [
+        Path("r0001/run.h5_hits.cxi"),
+        Path("r0002/run.h5_hits.cxi"),
     ]
+
+
+def test_no_two_runs_share_an_output(place):
+    (place / "raw" / "a").mkdir()
+    for name in ("a_b.h5", "a/b.h5", "x.h5", "x.hdf5"):
+        write_run(place / "raw" / name, 4)
+    request = WatchRequest(
+        place / "session", place / "raw", "**/*.h*5", place / "hits", settle=0, n_sample=0
+    )
+    lines = Watch(request, Geometry.read(place / "run.geom")).step()
+    assert len({line["hits"] for line in lines}) == 4
+    for line in lines:
+        with h5py.File(line["hits"]) as file:
+            (source,) = set(file["/entry_1/result_1/sourceFile"].asstr()[:])
+        assert source == line["file"]
+
+
+@pytest.mark.parametrize("out", ["raw", "raw/hits", "."])
+def test_outputs_are_never_inputs(place, out):
+    write_run(place / "raw" / "x.h5", 4)
+    request = WatchRequest(
+        place / "session", place / "raw", "**/*", place / out, settle=0, n_sample=0
+    )
+    said: list[str] = []
+    watch = Watch(request, Geometry.read(place / "run.geom"), say=said.append)
+    assert [Path(line["file"]).name for line in watch.step()] == ["x.h5"]
+    assert watch.step() == [] and watch.step() == []
+    again = Watch(request, Geometry.read(place / "run.geom"))
+    assert again.step() == []
+
+
+def test_a_pattern_that_leads_elsewhere_is_refused(place):
+    request = WatchRequest(place / "session", place / "raw", "../*.h5", place / "hits")
+    with pytest.raises(InputError, match="leads out of"):
+        Watch(request, Geometry.read(place / "run.geom"))
+
+
+def test_a_file_that_is_no_output_of_the_watch_stays(place, make_watch):
+    write_run(place / "raw" / "r1.h5", 4)
+    (place / "hits").mkdir()
+    (place / "hits" / "r1.h5_hits.cxi").write_text("the user's own")
+    said: list[str] = []
+    assert make_watch(said).step() == []
+    assert "exists already" in said[0]
+    assert (place / "hits" / "r1.h5_hits.cxi").read_text() == "the user's own"
+    (line,) = make_watch(replace=True).step()
+    assert line["n_frames"] == 4
+
+
+def test_a_time_in_the_future_is_said_and_not_waited_for(place, make_watch):
+    write_run(place / "raw" / "r1.h5", 4)
+    os.utime(place / "raw" / "r1.h5", (time.time() + 3600,) * 2)
+    said: list[str] = []
+    watch = make_watch(said, settle=0.2)
+    assert watch.step() == []
+    assert len(said) == 1 and "in the future" in said[0]
+    time.sleep(0.25)
+    assert len(watch.step()) == 1 and len(said) == 1
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -307,7 +355,7 @@ def test_a_run_that_changed_after_an_interruption_is_begun_anew(place, make_watc
 
 def test_damage_to_the_journal_is_told(place, make_watch):
     (place / "hits").mkdir()
-    (place / "hits" / "watched.jsonl").write_text('{"file": ')
+    (place / "hits" / "watched.jsonl").write_text('{"file": \n{"fi')
     with pytest.raises(ValueError, match=r"watched\.jsonl is damaged"):
         make_watch()
 

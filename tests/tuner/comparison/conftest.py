@@ -1,10 +1,8 @@
 import pytest
 
 from tuner.agent.policy import Policy
-from tuner.agent.warm_start import WarmStart
-from tuner.comparison.methods import Kit
 
 
 @pytest.fixture(scope="session")
-def kit() -> Kit:
-    return Kit(Policy.load(), WarmStart.load())
+def policy() -> Policy:
+    return Policy.load()

@@ -15,9 +15,9 @@ def small(name: str = "validation", **changes) -> Benchmark:
     return Benchmark({name: frozen}, 6, 50, 0.0)
 
 
-def test_the_benchmark_compares_on_the_same_frames(kit):
-    methods = ["static", "portfolio", "agent_only"]
-    found = compare_simulated(small(), kit, methods, jobs=1)["validation"]
+def test_the_benchmark_compares_on_the_same_frames(policy):
+    methods = ["static", "portfolio", "ppo-only"]
+    found = compare_simulated(small(), policy, methods, jobs=1)["validation"]
     for method in methods:
         assert found[method]["regret"].shape == (2, 2, 6)
         assert ((found[method]["regret"] >= 0) & (found[method]["regret"] <= 1)).all()
@@ -27,7 +27,7 @@ def test_the_benchmark_compares_on_the_same_frames(kit):
     )
 
 
-def test_an_interrupted_benchmark_goes_on_where_it_was(kit):
+def test_an_interrupted_benchmark_goes_on_where_it_was(policy):
     methods = ["static", "random"]
     results = {}
 
@@ -35,11 +35,11 @@ def test_an_interrupted_benchmark_goes_on_where_it_was(kit):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compare_simulated(small(), kit, methods, results=results, on_progress=interrupt)
+        compare_simulated(small(), policy, methods, results=results, on_progress=interrupt)
     assert len(undone(results["validation"])) == 3
     results["validation"]["static"]["regret"][0, 0] = 0.125  # must not be done again
     told = []
-    compare_simulated(small(), kit, methods, results=results, on_progress=told.append)
+    compare_simulated(small(), policy, methods, results=results, on_progress=told.append)
     assert told == [2, 3, 4]
     assert not undone(results["validation"])
     assert (results["validation"]["static"]["regret"][0, 0] == 0.125).all()

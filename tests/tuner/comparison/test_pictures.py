@@ -7,7 +7,7 @@ from tuner.comparison.statistics import compare_family
 
 def test_draws_four_pictures(tmp_path):
     rng = np.random.default_rng(3)
-    regrets = {name: rng.uniform(0, 1, (12, 2, 20)) for name in ("agent", "warm_gp", "random")}
+    regrets = {name: rng.uniform(0, 1, (12, 2, 20)) for name in ("ppo", "warm-gp", "random")}
     families = {"test": regrets, "shifted": regrets}
     figures = {name: compare_family(by_method) for name, by_method in families.items()}
     paths = draw_pictures(families, figures, tmp_path)
@@ -17,12 +17,12 @@ def test_draws_four_pictures(tmp_path):
     assert all(path.stat().st_size > 5000 for path in paths)
 
 
-def test_pictures_of_runs_are_those_that_make_sense(tmp_path, make_landscape, space, kit):
+def test_pictures_of_runs_are_those_that_make_sense(tmp_path, make_landscape, space, policy):
     def drawn(folder, n_splits):
         splits = [
             compare_on_frames(
                 make_landscape(frames=20), make_landscape(frames=20, first=100 + split),
-                space, kit, ["agent", "warm_gp"], budget=3, seed=split,
+                space, policy, ["ppo", "warm-gp"], budget=3, seed=split,
             )
             for split in range(n_splits)
         ]  # fmt: skip
@@ -31,7 +31,7 @@ def test_pictures_of_runs_are_those_that_make_sense(tmp_path, make_landscape, sp
                 "rate": np.array([[split.rate[method] for split in splits]]),
                 "regret": np.array([[split.regret[method] for split in splits]]),
             }
-            for method in ("agent", "warm_gp")
+            for method in ("ppo", "warm-gp")
         }
         folder.mkdir()
         paths = draw_run_pictures({"run": arrays}, {"run": run_figures(splits)}, folder)

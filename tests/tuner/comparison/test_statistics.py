@@ -43,27 +43,27 @@ def test_ties_are_half_an_improvement():
 def test_a_family_is_told_as_the_contract_says():
     rng = np.random.default_rng(1)
     worse = rng.uniform(0.1, 0.3, (40, 3, 20))
-    regrets = {"agent": worse / 3, "warm_gp": worse, "random": worse + 0.2}
+    regrets = {"ppo": worse / 3, "warm-gp": worse, "random": worse + 0.2}
     found = compare_family(regrets)
     assert found["n_tasks"] == 40
     assert found["n_seeds"] == 3
-    assert {"regret_5", "regret_10", "regret_20", "auc"} <= found["agent"].keys()
-    low, high = found["warm_gp_minus_agent_10_ci95"]
+    assert {"regret_5", "regret_10", "regret_20", "auc"} <= found["ppo"].keys()
+    low, high = found["warm-gp_minus_ppo_10_ci95"]
     assert 0 < low < 2 / 3 * worse[:, :, 9].mean() < high
-    assert found["paired"]["warm_gp"]["probability_of_improvement"] == 1
+    assert found["paired"]["warm-gp"]["probability_of_improvement"] == 1
     assert found["paired"]["random"]["p_wilcoxon_holm"] < 1e-6
 
 
 def test_figures_of_a_short_budget_say_after_how_many_evaluations_they_are():
     rng = np.random.default_rng(4)
-    regrets = {name: rng.uniform(0, 1, (8, 2, 6)) for name in ("agent", "warm_gp")}
+    regrets = {name: rng.uniform(0, 1, (8, 2, 6)) for name in ("ppo", "warm-gp")}
     found = compare_family(regrets)
     assert found["evaluations"] == found["paired_after"] == 6
-    assert found["agent"]["regret_6"] == pytest.approx(regrets["agent"][:, :, 5].mean())
-    assert "regret_10" not in found["agent"]
-    assert found["agent"]["auc"] == pytest.approx(1 - regrets["agent"].mean())
-    low, high = found["warm_gp_minus_agent_6_ci95"]
-    assert low < (regrets["warm_gp"] - regrets["agent"])[:, :, 5].mean() < high
+    assert found["ppo"]["regret_6"] == pytest.approx(regrets["ppo"][:, :, 5].mean())
+    assert "regret_10" not in found["ppo"]
+    assert found["ppo"]["auc"] == pytest.approx(1 - regrets["ppo"].mean())
+    low, high = found["warm-gp_minus_ppo_6_ci95"]
+    assert low < (regrets["warm-gp"] - regrets["ppo"])[:, :, 5].mean() < high
 
 
 def outcome(indexed: np.ndarray, first: int = 0) -> Evaluation:
@@ -86,7 +86,7 @@ def test_halves_that_change_places_count_like_one_sample_of_all_frames():
     assert found["p_sign"] == pytest.approx(whole.p_value)
 
 
-def test_judging_the_same_frames_again_does_not_narrow_the_interval():
+def test_scoring_the_same_frames_again_does_not_narrow_the_interval():
     ours, theirs = (outcome(np.random.default_rng(seed).random(40) < 0.6) for seed in (0, 1))
     once = paired_by_frame([ours], [theirs], [1.0])
     often = paired_by_frame([ours] * 5, [theirs] * 5, [1.0] * 5)
@@ -109,9 +109,9 @@ def test_what_chance_indexes_does_not_count_in_a_difference():
 
 def test_two_that_do_the_same_do_not_differ():
     regrets = np.random.default_rng(2).uniform(0, 1, (20, 2, 20))
-    found = compare_family({"agent": regrets, "warm_gp": regrets.copy()})
-    assert found["warm_gp_minus_agent_10_ci95"] == [0, 0]
-    assert found["paired"]["warm_gp"]["p_wilcoxon"] == 1
+    found = compare_family({"ppo": regrets, "warm-gp": regrets.copy()})
+    assert found["warm-gp_minus_ppo_10_ci95"] == [0, 0]
+    assert found["paired"]["warm-gp"]["p_wilcoxon"] == 1
 
 
 def test_one_indexed_decoy_proves_no_difference():

@@ -6,11 +6,13 @@ import http.client
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from tuner.display.dashboard import LINGER, LOOK, Dashboard
 from tuner.report import write_report
+from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import SessionStore
 from wrappers.errors import InputError
@@ -18,7 +20,7 @@ from wrappers.errors import InputError
 
 @pytest.fixture
 def store(tmp_path, landscape, space) -> SessionStore:
-    config = {"data": "run.h5", "tuned": list(space.names)}
+    config = SessionConfig(data="run.h5", tuned=space.names)
     store = SessionStore.create(tmp_path / "session", config)
     run_session(store, landscape, space, searcher="random", seed=1, budget=Budget(4))
     return store
@@ -65,7 +67,7 @@ def test_drawing_leaves_the_session_most_of_the_time(dashboard, store, monkeypat
     dashboard.update()
     drawn(dashboard, dashboard.page()[0])
     first = dashboard.page()
-    store.add("search", store.trials[-1].evaluation)
+    store.add(replace(store.trials[-1], number=len(store.trials), stage="search"))
     dashboard.update()
     assert dashboard.page() is first and dashboard._drawing is None
 
@@ -114,7 +116,7 @@ def test_a_browser_follows_it_and_stays_where_it_was(browser, dashboard, store):
     assert before == len(store.trials)
     browser.evaluate("document.documentElement.style.scrollBehavior = 'auto'; scrollTo(0, 1500)")
 
-    store.add("search", store.trials[-1].evaluation)
+    store.add(replace(store.trials[-1], number=len(store.trials), stage="search"))
     dashboard.update()
     ends = time.monotonic() + 60
     while browser.evaluate(count) == before and time.monotonic() < ends:

@@ -12,16 +12,17 @@ from rich.console import Console
 from envs.evaluation import Evaluation, FrameOutcome
 from tuner.display.live import LiveTable
 from tuner.session.loop import Budget
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 from wrappers.settings import CRYSTFEL_DEFAULTS
 
 TUNED = ("min_snr", "threshold")
 SHOW_CURSOR = "\x1b[?25h"
 
 
-def trial(number: int, n_indexed: int, stage: str = "search", **others) -> Trial:
+def trial(number: int, n_indexed: int, best: int = 0, **others) -> Trial:
     outcomes = tuple(FrameOutcome(i, 20, True, int(i < n_indexed)) for i in range(10))
-    return Trial(number, stage, Evaluation(CRYSTFEL_DEFAULTS, outcomes, seconds=2.0, **others))
+    evaluation = Evaluation(CRYSTFEL_DEFAULTS, outcomes, seconds=2.0, **others)
+    return Trial(number, "search", evaluation, best=best)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_it_shows_trials_progress_and_budget(console):
     table = LiveTable(console, TUNED, Budget(evaluations=30))
     assert "compiling" in seen(console, table)
     for number in range(3):
-        table.show_trial(trial(number, number))
+        table.show_trial(trial(number, number, best=number or -1))
     table.show_progress(7, 200)
     text = seen(console, table)
     assert "7/200 frames" in text and "evaluation 3" in text
@@ -61,7 +62,7 @@ def test_progress_never_goes_back_within_an_evaluation(console):
 def test_it_fits_the_terminal_and_keeps_the_best_in_sight(console):
     table = LiveTable(console, TUNED, Budget(minutes=20))
     for number in range(40):
-        table.show_trial(trial(number, 9 if number == 3 else 1))
+        table.show_trial(trial(number, 9 if number == 3 else 1, best=3 if number >= 3 else 0))
     text = seen(console, table)
     assert len(text.splitlines()) <= console.height
     assert "best so far" in text and "/20 minutes" in text
@@ -77,14 +78,14 @@ def test_a_narrow_terminal_loses_columns_but_no_digits(width):
     settings = CRYSTFEL_DEFAULTS.replace(clen=0.0799707, threshold=1234.5)
     for number in range(12):
         table.show_trial(
-            Trial(number, "portfolio", replace(trial(0, 5).evaluation, settings=settings))
+            Trial(number, "initial", replace(trial(0, 5).evaluation, settings=settings), best=0)
         )
     text = seen(console, table)
     assert all(len(line) <= width for line in text.splitlines())
     assert "…" not in text
     best = next(line for line in text.splitlines() if "★0" in line)
     assert all(value in best for value in ("1234.5", "0.0799707", "5/10", "50.0%"))
-    assert ("portfolio" in best and "24–76" in best) == (width >= 80)
+    assert ("initial" in best and "24–76" in best) == (width >= 80)
 
 
 def test_a_resumed_session_counts_what_it_had(console):

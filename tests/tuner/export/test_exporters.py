@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 
 from envs.evaluators.live import LiveEvaluator
 from envs.simulation.simulator import demo_experiment, simulate_run
+from tests.geometries import geometry_text, panel_text
 from tuner.export.exporters import TARGETS, write_export
+from tuner.export.formats import NAMES
 from tuner.fingerprint import fingerprint
 from tuner.recommendation import Recommendation, settings_digest, write_recommendation
 from wrappers.cell import Cell
@@ -35,24 +37,12 @@ from wrappers.frames.run import Run
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.settings import PEAK_FIELDS, Settings
 
-EPIX = """\
-clen = 0.0788 m
-photon_energy = 9300 eV
-adu_per_photon = 10
-res = 10000
-data = /entry/data/data
-dim0 = %
-dim1 = ss
-dim2 = fs
-a/min_fs = 0
-a/max_fs = 383
-a/min_ss = 0
-a/max_ss = 5631
-a/corner_x = -192
-a/corner_y = -2816
-a/fs = x
-a/ss = y
-"""
+EPIX = geometry_text(
+    panel_text("a", 384, 5632, (-192, -2816)),
+    clen="0.0788 m",
+    adu_per_photon=10,
+    data="/entry/data/data",
+)
 CELL = """\
 CrystFEL unit cell file version 1.0
 lattice_type = tetragonal
@@ -209,9 +199,9 @@ READERS = {
 
 
 def exported(recommendation: Recommendation, name: str, out: Path, **options) -> str:
-    path = out / TARGETS[name].file
-    write_export(recommendation, TARGETS[name], path, **options)
-    return path.read_text()
+    path = out / TARGETS.get(name).file
+    write_export(recommendation, TARGETS.get(name), path, **options)
+    return path.read_text("utf-8", "surrogateescape")
 
 
 @st.composite
@@ -241,11 +231,18 @@ def test_what_is_read_back_is_what_was_recommended(name, folder, settings):
     assert {field: read[field] for field in HELD} == expected
 
 
-@pytest.mark.parametrize("name", TARGETS)
+def test_every_programs_table_has_every_setting_of_a_peak_search():
+    for program, names in NAMES.items():
+        assert set(names) == {*PEAK_FIELDS, "min_peaks"}, program
+        written = [name for name in names.values() if name]
+        assert len(set(written)) == len(written), program
+
+
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_every_value_is_held_or_said_not_to_be(name, folder, tmp_path):
     recommendation = recommendation_of(folder)
-    _, notes = write_export(recommendation, TARGETS[name], tmp_path / TARGETS[name].file)
-    text = (tmp_path / TARGETS[name].file).read_text()
+    _, notes = write_export(recommendation, TARGETS.get(name), tmp_path / TARGETS.get(name).file)
+    text = (tmp_path / TARGETS.get(name).file).read_text()
     if name == "geom":
         held = {"clen", "shift_x", "shift_y"}
         said = "\n".join(notes).replace("-", "_")
@@ -259,11 +256,11 @@ def test_every_value_is_held_or_said_not_to_be(name, folder, tmp_path):
 ROBUST = TUNED.replace(peak_finder="robust", min_snr=2.37)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_only_what_searches_for_no_peaks_takes_the_robust_finder(name, folder, tmp_path):
-    path = tmp_path / TARGETS[name].file
+    path = tmp_path / TARGETS.get(name).file
     if name in ("geom", "json"):
-        _, notes = write_export(recommendation_of(folder, ROBUST), TARGETS[name], path)
+        _, notes = write_export(recommendation_of(folder, ROBUST), TARGETS.get(name), path)
         text = path.read_text()
         if name == "geom":
             assert "robust peak finder" in notes[0] and "sfx-tuner apply" in notes[0]
@@ -272,16 +269,16 @@ def test_only_what_searches_for_no_peaks_takes_the_robust_finder(name, folder, t
             assert json.loads(text)["settings"]["peak_finder"] == "robust"
         return
     with pytest.raises(InputError, match=r"does not have: write the hits with their peaks"):
-        write_export(recommendation_of(folder, ROBUST), TARGETS[name], path)
+        write_export(recommendation_of(folder, ROBUST), TARGETS.get(name), path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", WITH_COMMENTS)
 def test_comments_say_whence_and_what_is_lost(name, folder, tmp_path):
     recommendation = recommendation_of(folder)
-    _, notes = write_export(recommendation, TARGETS[name], tmp_path / TARGETS[name].file)
+    _, notes = write_export(recommendation, TARGETS.get(name), tmp_path / TARGETS.get(name).file)
     mark = ";" if name == "geom" else "#"
-    lines = (tmp_path / TARGETS[name].file).read_text().splitlines()
+    lines = (tmp_path / TARGETS.get(name).file).read_text().splitlines()
     comments = " ".join(line.lstrip(mark + " ") for line in lines if line.startswith(mark))
     assert "Written by sfx-tuner 0.1.0" in comments
     for key, value in recommendation.provenance.items():
@@ -292,21 +289,21 @@ def test_comments_say_whence_and_what_is_lost(name, folder, tmp_path):
         assert f"Note: {note}." in comments
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_what_was_edited_by_hand_is_said_to_have_no_evidence(name, folder, tmp_path):
     measured = settings_digest(TUNED.replace(min_snr=5))
     edited = recommendation_of(folder, settings_sha256=measured)
-    out = tmp_path / TARGETS[name].file
-    _, notes = write_export(edited, TARGETS[name], out)
+    out = tmp_path / TARGETS.get(name).file
+    _, notes = write_export(edited, TARGETS.get(name), out)
     assert "edited by hand" in notes[0] and "edited by hand" in out.read_text()
     assert "evidence: " not in out.read_text()
-    _, notes = write_export(recommendation_of(folder), TARGETS[name], out)
+    _, notes = write_export(recommendation_of(folder), TARGETS.get(name), out)
     assert "edited by hand" not in out.read_text() + "".join(notes)
 
 
 @pytest.mark.parametrize("name", ["crystfel", "project", "geom", "xwiz"])
 def test_the_geometry_names_the_mask(name, folder, tmp_path):
-    files, notes = write_export(recommendation_of(folder), TARGETS[name], tmp_path / "out.x")
+    files, notes = write_export(recommendation_of(folder), TARGETS.get(name), tmp_path / "out.x")
     mask = next(file for file in files if file.suffix == ".h5")
     (source,) = Geometry.read(files[-2]).panels[0].masks
     assert Path(source.file) == mask
@@ -323,7 +320,7 @@ def test_the_geometry_names_the_mask(name, folder, tmp_path):
 @pytest.mark.parametrize("name", WITH_COMMENTS)
 def test_a_mask_that_cannot_be_held_is_said_out_loud(name, folder, tmp_path):
     recommendation = recommendation_of(folder, bad_pixels=str(tmp_path / "gone.h5"))
-    files, notes = write_export(recommendation, TARGETS[name], tmp_path / "out.x")
+    files, notes = write_export(recommendation, TARGETS.get(name), tmp_path / "out.x")
     said = next(note for note in notes if "NOT held" in note)
     assert "--hot-sigma 6.5 --noisy-sigma 7.5 --dead-sigma 8.5 --edge 2" in said
     assert not any(file.suffix == ".h5" for file in files)
@@ -332,7 +329,7 @@ def test_a_mask_that_cannot_be_held_is_said_out_loud(name, folder, tmp_path):
 def test_edges_need_no_map(folder, tmp_path):
     settings = Settings(mask_edge=1)
     recommendation = recommendation_of(folder, settings, bad_pixels="")
-    files, _ = write_export(recommendation, TARGETS["geom"], tmp_path / "out.x")
+    files, _ = write_export(recommendation, TARGETS.get("geom"), tmp_path / "out.x")
     with h5py.File(files[-1]) as file:
         assert (file["/mask"][()] == 16).sum() == 2 * (5632 + 384) - 4
 
@@ -348,13 +345,13 @@ def test_json_has_everything(folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["crystfel", "project", "geom", "xwiz", "om"])
 def test_the_geometry_that_is_named_has_the_tuned_place(name, folder, tmp_path):
-    files, _ = write_export(recommendation_of(folder), TARGETS[name], tmp_path / "out.x")
+    files, _ = write_export(recommendation_of(folder), TARGETS.get(name), tmp_path / "out.x")
     geometry = Geometry.read(next(file for file in files[::-1] if file.suffix != ".h5"))
     assert geometry.camera_length() == pytest.approx(TUNED.clen, abs=1e-12)
     assert (geometry.shift_x, geometry.shift_y) == (TUNED.shift_x, TUNED.shift_y)
     if name != "geom":
-        assert files[:2] == [tmp_path / "out.x", tmp_path / "out.geom"]
-        assert str(tmp_path / "out.geom") in files[0].read_text()
+        assert files[:2] == [tmp_path / "out.x", tmp_path / "out.x.geom"]
+        assert str(tmp_path / "out.x.geom") in files[0].read_text()
 
 
 def test_a_commented_geometry_keeps_its_lines(folder, tmp_path):
@@ -363,7 +360,7 @@ def test_a_commented_geometry_keeps_its_lines(folder, tmp_path):
     as_it_was = TUNED.replace(clen=None, shift_x=0.0, shift_y=0.0, mask_edge=0)
     as_it_was = as_it_was.replace(mask_hot_sigma=0, mask_noisy_sigma=0, mask_dead_sigma=0)
     recommendation = recommendation_of(folder, as_it_was)
-    write_export(recommendation, TARGETS["geom"], tmp_path / "out.geom", geometry=source)
+    write_export(recommendation, TARGETS.get("geom"), tmp_path / "out.geom", geometry=source)
     text = (tmp_path / "out.geom").read_bytes()
     assert text.endswith(source.read_bytes())
     assert text.count(b"\n") == text.count(b"\r\n")
@@ -375,6 +372,84 @@ def test_a_line_break_in_the_provenance_does_not_end_the_comment(folder, tmp_pat
         text = exported(hostile, name, tmp_path)
         for line in text.replace("\r", "\n").splitlines():
             assert not line.startswith(("touch", "hitfinder=0")), name
+
+
+@pytest.mark.parametrize(
+    "words", ["a\x85b: 1", "a\u2028b: 1", "a\nb: 1", "a\rb: 1", "\x1b]0;x\x07"]
+)
+def test_no_words_of_others_leave_a_comment(words, folder, tmp_path):
+    hostile = recommendation_of(folder, date=words)
+    for name in WITH_COMMENTS:
+        text = exported(hostile, name, tmp_path)
+        # YAML and Python end a line at more characters than most.
+        lines = [line for line in text.splitlines() if line.startswith(("b: 1", "x"))]
+        assert lines == [] and "\x1b" not in text, name
+    before = yaml.safe_load(exported(recommendation_of(folder), "om", tmp_path))
+    assert yaml.safe_load(exported(hostile, "om", tmp_path)) == before
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [
+        {"indexer": "CrystFEL 0.12.0, xgandalf --output=/tmp/elsewhere"},
+        {"indexer": "CrystFEL 0.12.0, --output=/tmp/elsewhere"},
+        {"indexer": "CrystFEL 0.12.0, rm normal"},
+        {"indexer_name": "crystfel", "indexer_method": "xgandalf --output=x"},
+        {"indexer_name": "crystfel", "indexer_method": "file"},
+        {"indexer_name": "crystfel", "indexer_method": ["a"]},
+        {"indexer_name": "crystfel", "indexer_method": "asdf", "indexer_options": ["--output=x"]},
+        {"indexer_name": "crystfel", "indexer_method": "asdf", "indexer_options": "--output=x"},
+        {
+            "indexer_name": "crystfel",
+            "indexer_method": "taketwo",
+            "indexer_options": ["--taketwo-member-threshold=5", "--temp-dir=/home"],
+        },
+        {
+            "indexer_name": "crystfel",
+            "indexer_method": "felix",
+            "indexer_options": ["--felix-options=/home/x"],
+        },
+    ],
+)
+def test_a_strangers_indexer_adds_no_option_to_a_script(provenance, folder, tmp_path):
+    for name in ("crystfel", "project", "xwiz"):
+        with pytest.raises(InputError, match="provenance"):
+            exported(recommendation_of(folder, **provenance), name, tmp_path)
+    assert list(tmp_path.glob("*.sh")) == []
+
+
+def test_a_methods_own_options_are_kept(folder, tmp_path):
+    known = {
+        "indexer_name": "crystfel",
+        "indexer_method": "mosflm-latt-nocell,asdf",
+        "indexer_options": ["--xgandalf-sampling-pitch=3", "--multi"],
+    }
+    script = exported(recommendation_of(folder, **known), "crystfel", tmp_path)
+    assert "--indexing=mosflm-latt-nocell,asdf" in script and "--multi" in script
+
+
+def test_a_list_is_told_by_what_is_in_it(folder, tmp_path):
+    (tmp_path / "run.files").write_text("run7.h5\n")
+    script = exported(
+        recommendation_of(folder, data=str(tmp_path / "run.files")), "crystfel", tmp_path
+    )
+    assert f"--input={tmp_path}/run.files" in script and "printf" not in script
+
+
+def test_a_name_that_a_file_cannot_hold_is_refused(folder, tmp_path):
+    line = recommendation_of(folder, data="/data/a\nb/run.h5")
+    for name in ("crystfel", "project"):
+        with pytest.raises(InputError, match="another name"):
+            exported(line, name, tmp_path)
+    latin = tmp_path / os.fsdecode(b"caf\xe9")
+    latin.mkdir()
+    for name in ("xwiz", "om"):
+        with pytest.raises(InputError, match=r"caf\\xe9.* is not in UTF-8"):
+            exported(recommendation_of(folder), name, latin)
+    (script, *_), _ = write_export(
+        recommendation_of(folder), TARGETS.get("crystfel"), latin / "index.sh"
+    )
+    assert b"/caf\xe9/index.sh.geom" in script.read_bytes()
 
 
 def test_the_script_quotes_names(folder, tmp_path):
@@ -392,7 +467,7 @@ def test_the_script_quotes_names(folder, tmp_path):
         check=True,
     )
     assert done.stdout.splitlines() == [*words_of(script), "-j", "3", "--no-image-data"]
-    assert (tmp_path / "recommended.lst").read_text() == "/data/it's run 7.h5\n"
+    assert (tmp_path / "recommended.sh.lst").read_text() == "/data/it's run 7.h5\n"
 
 
 def test_a_list_of_files_is_given_as_it_is(folder, tmp_path):
@@ -407,13 +482,16 @@ def test_a_list_of_files_is_given_as_it_is(folder, tmp_path):
         ("CrystFEL 0.12.0, xgandalf", ["--indexing=xgandalf", "--xgandalf-sampling-pitch=1"]),
         ("CrystFEL 0.9.1, xgandalf thorough", list(XGANDALF_EFFORTS["thorough"])),
         ("CrystFEL 0.11.1, asdf", ["--indexing=asdf"]),
-        ("CrystFEL 0.12.0, pinkIndexer --x=1", ["--indexing=pinkIndexer", "--x=1"]),
+        (
+            "CrystFEL 0.12.0, pinkIndexer --pinkIndexer-tolerance=0.1",
+            ["--indexing=pinkIndexer", "--pinkIndexer-tolerance=0.1"],
+        ),
         ("fast 0.1.0", ["--indexing=xgandalf"]),
     ],
 )
 def test_crystfel_indexes_as_the_session_did(indexer, options, folder, tmp_path):
     recommendation = recommendation_of(folder, indexer=indexer)
-    _, notes = write_export(recommendation, TARGETS["crystfel"], tmp_path / "x.sh")
+    _, notes = write_export(recommendation, TARGETS.get("crystfel"), tmp_path / "x.sh")
     assert set(options) <= set(words_of((tmp_path / "x.sh").read_text()))
     assert any("tune with --indexer crystfel" in note for note in notes) == (indexer[:4] == "fast")
     block = tomllib.loads(exported(recommendation, "xwiz", tmp_path))["indexamajig_run"]
@@ -475,7 +553,7 @@ def test_om_gets_a_photon_energy_that_it_can_read(given, written, folder, tmp_pa
     source = tmp_path / "energy.geom"
     source.write_text(EPIX.replace("9300 eV", given))
     exported(recommendation_of(folder), "om", tmp_path, geometry=source)
-    assert f"photon_energy = {written}\n" in (tmp_path / "recommended.geom").read_text()
+    assert f"photon_energy = {written}\n" in (tmp_path / "recommended.yaml.geom").read_text()
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -494,7 +572,7 @@ def test_om_detector_that_has_no_name(folder, tmp_path):
     source = tmp_path / "small.geom"
     source.write_text(EPIX.replace("5631", "99"))
     _, notes = write_export(
-        recommendation_of(folder), TARGETS["om"], tmp_path / "x.yaml", geometry=source, old=True
+        recommendation_of(folder), TARGETS.get("om"), tmp_path / "x.yaml", geometry=source, old=True
     )
     assert any("OM names no detector of 100 × 384 pixels" in note for note in notes)
     text = (tmp_path / "x.yaml").read_text()
@@ -502,19 +580,22 @@ def test_om_detector_that_has_no_name(folder, tmp_path):
 
 
 def test_cheetah_is_told_the_change_of_its_offset(folder, tmp_path):
-    _, notes = write_export(recommendation_of(folder), TARGETS["cheetah"], tmp_path / "x.ini")
+    _, notes = write_export(recommendation_of(folder), TARGETS.get("cheetah"), tmp_path / "x.ini")
     assert any("add +1.171 mm to cameraLengthOffset" in note for note in notes)
 
 
 def test_nothing_of_the_users_is_overwritten(folder, tmp_path):
     recommendation = recommendation_of(folder)
-    for name, path in (("geom", folder / "run.geom"), ("om", folder / "run.yaml")):
-        with pytest.raises(InputError, match="it must stay as it was"):
-            write_export(recommendation, TARGETS[name], path)
-    with pytest.raises(InputError, match="choose another suffix"):
-        write_export(recommendation, TARGETS["crystfel"], tmp_path / "script.geom")
+    (folder / "link.geom").symlink_to("run.geom")
+    (folder / "hard.geom").hardlink_to(folder / "run.geom")
+    for name in ("run.geom", "link.geom", "hard.geom", "run.cell"):
+        with pytest.raises(InputError, match="must stay as it is"):
+            write_export(recommendation, TARGETS.get("geom"), folder / name)
+    # What is written beside a file never has a name that the user may have given.
+    write_export(recommendation, TARGETS.get("om"), folder / "run.yaml")
+    with pytest.raises(InputError, match="exists already"):
+        write_export(recommendation, TARGETS.get("om"), folder / "run.yaml", replace=False)
     assert (folder / "run.geom").read_text() == EPIX
-    assert not (folder / "run.yaml").exists()
 
 
 def test_inputs_that_are_gone(folder, tmp_path):
@@ -545,11 +626,11 @@ def test_command(cli, folder, tmp_path):
     for name in TARGETS:
         code, out, err = cli("recommended.toml", "--to", name)
         assert code == 0
-        assert out.splitlines()[-1].startswith(f"written: {TARGETS[name].file}")
+        assert out.splitlines()[-1].startswith(f"written: {TARGETS.get(name).file}")
         assert all(line.startswith("note: ") for line in err.splitlines())
         assert bool(err) == (name != "json")
     code, out, _ = cli("recommended.toml", "--to", "xwiz", "--json", "-o", "x.toml")
-    assert json.loads(out)["files"] == ["x.toml", "x.geom", "x.mask.h5"]
+    assert json.loads(out)["files"] == ["x.toml", "x.toml.geom", "x.toml.mask.h5"]
     assert any("min_res" in note for note in json.loads(out)["notes"])
     code, out, err = cli("recommended.toml", "--to", "json", "--format-version", "old")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
@@ -573,7 +654,7 @@ def test_the_script_reaches_the_evaluated_rate(small_run, indexamajig, tmp_path)
     geometry, cell = Geometry.read(small_run.geometry), Cell.read(small_run.cell)
     run = Run.open(small_run.data, geometry)
     indexer = CrystfelIndexer(geometry, cell, program=indexamajig, jobs=1)
-    with LiveEvaluator(run, geometry, cell, indexer, list(range(len(run)))) as evaluator:
+    with LiveEvaluator(run, cell, indexer, list(range(len(run)))) as evaluator:
         expected = evaluator.evaluate(settings)
     recommendation = Recommendation(
         settings,

@@ -5,7 +5,7 @@ import pytest
 
 from envs.evaluation import Evaluation, FrameOutcome
 from tuner.session.racing import FRUITLESS, INDIFFERENCE, Race, separated
-from tuner.session.store import Trial
+from tuner.session.trial import Trial
 from wrappers.settings import Settings
 
 SETTINGS = Settings()

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.geometries import ONE_PANEL
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import find_indexamajig
 from wrappers.crystfel.indexer import CrystfelIndexer, index_own_peaks
@@ -26,24 +27,6 @@ from wrappers.indexing import Indexer, Indexing, Pattern
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
-GEOMETRY = """\
-photon_energy = 9300 eV
-adu_per_photon = 1
-clen = 0.1 m
-res = 10000
-data = /data
-dim0 = %
-dim1 = ss
-dim2 = fs
-p0/min_fs = 0
-p0/max_fs = 99
-p0/min_ss = 0
-p0/max_ss = 99
-p0/corner_x = -50
-p0/corner_y = -50
-p0/fs = x
-p0/ss = y
-"""
 CELL = Cell(79.0, 79.0, 38.0, 90.0, 90.0, 90.0, "tetragonal", "P", "c")
 
 STAND_IN = Path(__file__).with_name("stand_in_indexamajig.py")
@@ -73,7 +56,7 @@ class StandIn:
         self.path = folder / "indexamajig"
         self.path.write_text(f"#!{sys.executable}\n{STAND_IN.read_text()}")
         self.path.chmod(self.path.stat().st_mode | stat.S_IXUSR)
-        (folder / "one.geom").write_text(GEOMETRY)
+        (folder / "one.geom").write_text(ONE_PANEL)
         self.geometry = Geometry.read(folder / "one.geom")
         monkeypatch.setenv("CALLS", str(folder / "calls"))
 

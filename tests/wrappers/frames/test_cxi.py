@@ -11,38 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cxi_reader import CxiPeaks
+from tests.geometries import geometry_text, panel_text
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.cxi import CxiWriter
-from wrappers.frames.cxi_reader import CxiPeaks
 from wrappers.peaks import PeakList
 
-GEOMETRY = """\
-photon_energy = 9300 eV
-adu_per_photon = 1
-clen = 0.1 m
-res = 10000
-data = /data
-dim0 = %
-dim1 = ss
-dim2 = fs
-left/min_fs = 0
-left/max_fs = 39
-left/min_ss = 0
-left/max_ss = 79
-left/corner_x = -40
-left/corner_y = -40
-left/fs = x
-left/ss = y
-right/min_fs = 40
-right/max_fs = 79
-right/min_ss = 0
-right/max_ss = 79
-right/corner_x = 0
-right/corner_y = -40
-right/fs = x
-right/ss = y
-"""
+GEOMETRY = geometry_text(
+    panel_text("left", 40, 80, (-40, -40)), panel_text("right", 40, 80, (0, -40), fs=40)
+)
 
 
 @pytest.fixture(scope="module")

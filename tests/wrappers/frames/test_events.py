@@ -46,7 +46,7 @@ def test_paths_are_filled():
 
 def test_events_of_crystfels_own_test(shared_data):
     geometry = Geometry.read(shared_data / "geom/ev_enum1.geom")
-    events = find_events(HDF5Files(), str(shared_data / "geom/ev_enum1.h5"), geometry)
+    events, _ = find_events(HDF5Files(), str(shared_data / "geom/ev_enum1.h5"), geometry)
     # ev_4 has no data set of that name.
     assert events == [
         "ev_1/dataABCset//",
@@ -66,7 +66,7 @@ def test_several_placeholder_dimensions(tmp_path):
         file["d/b"] = [[[[0, 0]] * 2] * 2] * 1
         file["d/a"] = [[[[0, 0]] * 1] * 2] * 2
     geometry = Geometry.read(tmp_path / "x.geom")
-    events = find_events(HDF5Files(), str(tmp_path / "x.h5"), geometry)
+    events, _ = find_events(HDF5Files(), str(tmp_path / "x.h5"), geometry)
     assert events == ["a//0/0", "a//1/0", "b//0/0", "b//0/1"]
 
 
@@ -116,3 +116,38 @@ def test_junk_lists_give_input_errors(tmp_path, junk):
     path.write_bytes(junk)
     with contextlib.suppress(InputError):
         read_list(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("\ufeffrun.h5\n".encode(), [("run.h5", "")]),
+        ("run.h5\n".encode("utf-16"), [("run.h5", "")]),
+        (b"#1.h5\n# a comment\n;too\nrun.h5\n", [("#1.h5", ""), ("run.h5", "")]),
+        (b"run.h5\t//1\nrun.h5 \t //2  \n", [("run.h5", "//1"), ("run.h5", "//2")]),
+        (b"\tmy run.h5   a//1\r\n", [("my run.h5", "a//1")]),
+        ("émile.h5 //0\n".encode("latin-1"), [("\udce9mile.h5", "//0")]),
+        ("a\u2028b.h5\n".encode(), [("a\u2028b.h5", "")]),
+    ],
+)
+def test_lists_as_people_have_them(tmp_path, content, expected):
+    for name in ("run.h5", "#1.h5", "my run.h5", "a\u2028b.h5", "\udce9mile.h5"):
+        (tmp_path / name).touch()
+    (tmp_path / "x.lst").write_bytes(content)
+    found = read_list(tmp_path / "x.lst")
+    assert found == [(str(tmp_path / name), event) for name, event in expected]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"CrystFEL stream format 2.3\n", "is a CrystFEL stream"),
+        (b"x" * 5000 + b"\n", "does not exist"),
+        (b"run.h5\0\n", "neither an HDF5 file nor a list"),
+        (b"\n\n", "names no file"),
+    ],
+)
+def test_text_files_that_are_no_lists(tmp_path, content, says):
+    (tmp_path / "x.lst").write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        read_list(tmp_path / "x.lst")

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from experiments.simulated_stills import simulate_blank
+from envs.simulation.stills import simulate_blank
 from wrappers.cell import Cell
 from wrappers.crystfel.stream import Stream
 from wrappers.detector.geometry import Geometry

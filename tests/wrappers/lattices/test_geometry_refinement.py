@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.geometries import geometry_text, panel_text
 from wrappers.cell import Cell
 from wrappers.crystfel.stream import Stream
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.indexing import Indexing, Lattice, Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.lattices.geometry_drift import find_drift
 from wrappers.lattices.geometry_pooling import pool
 from wrappers.lattices.geometry_refinement import estimate_geometry, fit_frame, scale_deviation
 from wrappers.peaks import PeakList
@@ -27,33 +29,12 @@ TRUE_SHIFT = np.array([120e-6, -60e-6])
 LYSOZYME = Cell(79.0, 79.0, 38.0, 90, 90, 90, "tetragonal", "P", "c")
 CENTRED = Cell(61.4, 122.6, 168.0, 90, 90, 90, "orthorhombic", "C")
 
-GEOM = """
-photon_energy = 9300 eV
-adu_per_photon = 1
-clen = 0.08 m
-res = 13333.333
-data = /data
-dim0 = %
-dim1 = ss
-dim2 = fs
-upper/min_fs = 0
-upper/max_fs = 1023
-upper/min_ss = 0
-upper/max_ss = 511
-upper/corner_x = -512
-upper/corner_y = 10
-upper/fs = x
-upper/ss = y
-lower/min_fs = 0
-lower/max_fs = 1023
-lower/min_ss = 512
-lower/max_ss = 1023
-lower/corner_x = -512
-lower/corner_y = -522
-lower/coffset = 0.002
-lower/fs = x
-lower/ss = y
-"""
+GEOM = geometry_text(
+    panel_text("upper", 1024, 512, (-512, 10)),
+    panel_text("lower", 1024, 512, (-512, -522), ss=512, coffset=0.002),
+    clen="0.08 m",
+    res=13333.333,
+)
 """Two panels, of which the lower stands 2 mm behind the upper."""
 
 
@@ -148,6 +129,28 @@ def test_places_camera_length_and_shift(geometry, cell, reflect, error):
     assert abs(estimate.shift_x - TRUE_SHIFT[0]) < min(0.2 * PIXEL, 4.0 * estimate.shift_x_se)
     assert abs(estimate.shift_y - TRUE_SHIFT[1]) < min(0.2 * PIXEL, 4.0 * estimate.shift_y_se)
     assert estimate.scale_deviation == pytest.approx(error, abs=0.005)
+
+
+def test_each_frame_gives_its_own_change(geometry):
+    """Frames that were tried at two camera lengths ask for two changes, and that is seen."""
+    rng = np.random.default_rng(7)
+    tried = [TRUE_LENGTH * (1.01 if i % 2 else 1.0) for i in range(20)]
+    patterns, answers = [], []
+    for length in tried:
+        peaks, reciprocal = still(LYSOZYME, rng, bandwidth, 60)
+        patterns.append(Pattern(peaks, ENERGY, length))
+        answers.append(Indexing((Lattice(reciprocal),)))
+    answers[3] = Indexing()
+    estimate = estimate_geometry(patterns, answers, geometry, LYSOZYME)
+    assert estimate is not None
+    places, changes, errors = np.array(estimate.frame_changes).T
+    assert places.tolist() == [i for i in range(20) if i != 3] and (errors > 0).all()
+    own = np.array(tried)[places.astype(int)] + changes
+    assert own == pytest.approx(TRUE_LENGTH, rel=2e-3)
+    assert np.median(np.abs(own - TRUE_LENGTH) / errors) < 2
+    found = find_drift(places, TRUE_LENGTH + changes, errors)
+    assert found is not None and found.kind == "groups"
+    assert found.size == pytest.approx(0.01, rel=0.1)
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-3])

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.geometries import geometry_text, panel_text
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
@@ -14,34 +15,13 @@ from wrappers.masks.bad_pixels import find_bad_pixels, spread_frames
 from wrappers.settings import Settings
 
 SIZE = 96
-GEOMETRY = f"""\
-photon_energy = 9000 eV
-clen = 0.1
-res = 10000
-data = /data
-dim0 = %
-dim1 = ss
-dim2 = fs
-mask = /mask
-mask_good = 0x0
-mask_bad = 0x1
-a/min_fs = 0
-a/max_fs = {SIZE - 1}
-a/min_ss = 0
-a/max_ss = {SIZE - 1}
-a/corner_x = -48
-a/corner_y = 4
-a/fs = x
-a/ss = y
-b/min_fs = 0
-b/max_fs = {SIZE - 1}
-b/min_ss = {SIZE}
-b/max_ss = {2 * SIZE - 1}
-b/corner_x = -48
-b/corner_y = -100
-b/fs = x
-b/ss = y
-"""
+GEOMETRY = geometry_text(
+    panel_text("a", SIZE, SIZE, (-48, 4)),
+    panel_text("b", SIZE, SIZE, (-48, -100), ss=SIZE),
+    mask="/mask",
+    mask_good="0x0",
+    mask_bad="0x1",
+)
 SHAPE = (2 * SIZE, SIZE)
 SIGMAS = Settings(mask_hot_sigma=5, mask_noisy_sigma=5, mask_dead_sigma=5)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.geometries import geometry_text, panel_text
 from wrappers.detector.geometry import Geometry
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import BITS, SettingsMask, needs_map
@@ -16,13 +17,9 @@ SHAPE = (20, 12)
 @pytest.fixture
 def geometry(tmp_path) -> Geometry:
     """Two panels of 12 x 10 pixels above each other."""
-    panels = "".join(
-        f"{name}/min_fs = 0\n{name}/max_fs = 11\n{name}/min_ss = {first}\n"
-        f"{name}/max_ss = {first + 9}\n{name}/corner_x = 0\n{name}/corner_y = {first}\n"
-        f"{name}/fs = x\n{name}/ss = y\n"
-        for name, first in (("a", 0), ("b", 10))
-    )
-    (tmp_path / "m.geom").write_text(f"clen = 0.1\nres = 1e4\n{panels}")
+    panels = panel_text("a", 12, 10, (0, 0)), panel_text("b", 12, 10, (0, 10), ss=10)
+    text = geometry_text(*panels, dim0=None, data=None)
+    (tmp_path / "m.geom").write_text(text)
     return Geometry.read(tmp_path / "m.geom")
 
 

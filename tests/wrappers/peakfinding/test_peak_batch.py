@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.geometries import geometry_text, panel_text
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
@@ -17,24 +18,9 @@ from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.settings import Settings
 
-GEOMETRY = """
-photon_energy = 9000
-adu_per_photon = 2
-clen = 0.1
-res = 10000
-data = /data
-dim0 = %
-dim1 = ss
-dim2 = fs
-a/min_fs = 0
-a/max_fs = 39
-a/min_ss = 0
-a/max_ss = 29
-a/corner_x = -15.3
-a/corner_y = -4.6
-a/fs = x
-a/ss = y
-"""
+GEOMETRY = geometry_text(
+    panel_text("a", 40, 30, (-15.3, -4.6)), photon_energy=9000, adu_per_photon=2
+)
 SETTINGS = [
     Settings(min_snr=snr, threshold=threshold, min_pix_count=1, min_peaks=peaks)
     for snr, threshold, peaks in itertools.product((1.5, 2, 3, 4), (0, 30), (0, 10))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.geometries import geometry_text, panel_text
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
@@ -18,23 +19,8 @@ from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder
 from wrappers.settings import Settings
 
-GEOMETRY = """
-photon_energy = 9000
-adu_per_photon = 10
-clen = 0.1
-res = 10000
-data = /data
-dim0 = %
-dim1 = ss
-dim2 = fs
-max_adu = 3000
-"""
-PANELS = (
-    "a/min_fs = 0\na/max_fs = 79\na/min_ss = 0\na/max_ss = 39\n"
-    "a/corner_x = -40.3\na/corner_y = 5.2\na/fs = x\na/ss = y\n"
-    "b/min_fs = 0\nb/max_fs = 79\nb/min_ss = 40\nb/max_ss = 79\n"
-    "b/corner_x = -41.7\nb/corner_y = -45.1\nb/fs = x\nb/ss = y\n"
-)
+GEOMETRY = geometry_text(photon_energy=9000, adu_per_photon=10, clen=0.1, max_adu=3000)
+PANELS = panel_text("a", 80, 40, (-40.3, 5.2)) + panel_text("b", 80, 40, (-41.7, -45.1), ss=40)
 SHAPE = (80, 80)
 USUAL = Settings(min_snr=2.5, threshold=0, min_pix_count=2, max_pix_count=30, local_bg_radius=3)
 
@@ -140,18 +126,18 @@ def test_a_single_stray_peak_does_not_make_a_pixel_noisy(finder):
 
 def test_of_too_many_peaks_the_first_win(tmp_path):
     path = tmp_path / "x.geom"
-    panel = "fs = x\na/ss = y\na/corner_x = -90.3\na/corner_y = -90.2\n"
+    panel = "fs = x\na/ss = y\na/corner_x = -120.3\na/corner_y = -120.2\n"
     path.write_text(
-        GEOMETRY + f"a/min_fs = 0\na/max_fs = 179\na/min_ss = 0\na/max_ss = 179\na/{panel}"
+        GEOMETRY + f"a/min_fs = 0\na/max_fs = 239\na/min_ss = 0\na/max_ss = 239\na/{panel}"
     )
-    data = np.random.default_rng(0).normal(30, 3, (180, 180))
-    data[1:-1:3, 1:-1:3] = 900
+    data = np.random.default_rng(0).normal(30, 3, (240, 240))
+    data[1:-1:4, 1:-1:4] = 900
     mask = np.ones(data.shape, bool)
     peaks = RobustPeakFinder(Geometry.read(path)).find(
-        frame(data, mask), USUAL.replace(min_pix_count=1)
+        frame(data, mask), USUAL.replace(min_snr=6, min_pix_count=1)
     )
     bright = np.flatnonzero(data == 900)
-    found = (peaks.ss - 0.5) * 180 + (peaks.fs - 0.5)
+    found = (peaks.ss - 0.5) * 240 + (peaks.fs - 0.5)
     assert len(bright) > len(found) == 2048
     assert set(found) < set(bright) and np.all(np.diff(found) > 0)
     # Few are left out: at the corners, rings are too small to tell.

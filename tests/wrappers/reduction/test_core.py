@@ -16,13 +16,14 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.cxi_reader import CxiPeaks
+from tests.geometries import geometry_text, panel_text
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import run_indexamajig
 from wrappers.crystfel.indexer import index_own_peaks
 from wrappers.crystfel.stream import Chunk, Stream
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.frames.cxi_reader import CxiPeaks
 from wrappers.frames.run import Run
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.peakfinding.peakfinder8 import PeakFinder
@@ -30,40 +31,22 @@ from wrappers.reduction import SettingsSet, reduce_run
 from wrappers.settings import Settings
 
 # Two panels on an axis of their own: the hits must come out in the slab layout.
-GEOMETRY = """\
-photon_energy = /energy eV
-adu_per_photon = 10
-clen = /encoder mm
-coffset = 0.05
-res = 10000
-max_adu = 60000
-data = /data
-dim0 = %
-dim2 = ss
-dim3 = fs
-mask = /mask
-mask_good = 0x0
-mask_bad = 0x1
-flag_morethan = 50000
-a/dim1 = 0
-a/min_fs = 0
-a/max_fs = 99
-a/min_ss = 0
-a/max_ss = 59
-a/corner_x = -50
-a/corner_y = 2
-a/fs = x
-a/ss = y
-b/dim1 = 1
-b/min_fs = 0
-b/max_fs = 99
-b/min_ss = 0
-b/max_ss = 59
-b/corner_x = -50
-b/corner_y = -62
-b/fs = x
-b/ss = y
-"""
+GEOMETRY = geometry_text(
+    panel_text("a", 100, 60, (-50, 2), dim1=0),
+    panel_text("b", 100, 60, (-50, -62), dim1=1),
+    photon_energy="/energy eV",
+    adu_per_photon=10,
+    clen="/encoder mm",
+    coffset=0.05,
+    max_adu=60000,
+    dim1=None,
+    dim2="ss",
+    dim3="fs",
+    mask="/mask",
+    mask_good="0x0",
+    mask_bad="0x1",
+    flag_morethan=50000,
+)
 SETTINGS = Settings(min_snr=5, threshold=100, min_pix_count=1, min_peaks=10, clen=0.131)
 N_FRAMES = 12
 
@@ -209,7 +192,7 @@ def test_without_resuming_it_begins_anew(tmp_path, run, finder):
     done = reduce_run(run, finder, SETTINGS, out)
     assert (done.n_hits, done.n_resumed) == (4, 0)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "run.h5", "run.geom", "hits.cxi", "hits.geom",
+        "run.h5", "run.geom", "hits.cxi", "hits.cxi.geom",
     }  # fmt: skip
 
 

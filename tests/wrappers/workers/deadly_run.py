@@ -7,18 +7,22 @@ import signal
 from pathlib import Path
 
 from wrappers.frames.frame import Frame
-from wrappers.frames.run import Run
+from wrappers.frames.source import FrameSource
 
 
-class DeadlyRun:
+class DeadlyRun(FrameSource):
     """Kills the process that reads `frame`, the first `deaths` times."""
 
-    def __init__(self, run: Run, frame: int, deaths: int, folder: Path) -> None:
+    def __init__(self, run: FrameSource, frame: int, deaths: int, folder: Path) -> None:
         self.run, self.frame, self.deaths, self.folder = run, frame, deaths, folder
+        self.geometry = run.geometry
 
     @property
-    def bad_pixels(self) -> object:
-        return self.run.bad_pixels
+    def n_frames(self) -> int | None:
+        return self.run.n_frames
+
+    def name(self, index: int) -> tuple[str, str]:
+        return self.run.name(index)
 
     def __getitem__(self, index: int) -> Frame:
         died = len(list(self.folder.glob("died*")))

@@ -49,7 +49,7 @@ def check(pool, run, expected):
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("memory", [0, 1 << 30])
 def test_processes_find_what_the_finder_finds(run, expected, jobs, memory):
-    with FramePool(run, run.geometry, None, jobs, memory) as pool:
+    with FramePool(run, None, jobs, memory) as pool:
         check(pool, run, expected)
 
 
@@ -66,7 +66,7 @@ def test_so_does_a_cluster(run, expected):
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as local,
         distributed.Client(local) as client,
-        ClusterPool(client, run, run.geometry, indexer, memory=1 << 30) as pool,
+        ClusterPool(client, run, indexer, memory=1 << 30) as pool,
     ):
         check(pool, run, expected)
 
@@ -78,7 +78,7 @@ def test_a_geometry_that_knows_no_photon_is_told_of(run):
     geometry = Geometry.read(path)
     unknown = Run.open(run.files[0], geometry)
     with (
-        FramePool(unknown, geometry, None, jobs=2) as pool,
+        FramePool(unknown, None, jobs=2) as pool,
         pytest.raises(InputError, match=r"no_photon\.geom does not say how many ADU a photon is"),
     ):
         pool.search([0], [ROBUST])

@@ -6,19 +6,21 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
+from tests.wrappers.workers.deadly_run import DeadlyRun
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import ProgramError
 from wrappers.frames.run import Run
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.settings import Settings
-from wrappers.workers.frame_pool import KILLED, MOST_DEATHS, FramePool
+from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.pool import KILLED
+from wrappers.workers.worker_processes import MOST_DEATHS
 
 FRAMES = 10
 DEADLY = 4
@@ -40,28 +42,18 @@ def parts(paths):
 def expected(parts):
     """What one process says of all frames."""
     run, geometry, cell = parts
-    with FramePool(run, geometry, FastIndexer(geometry, cell), jobs=1) as pool:
+    with FramePool(run, FastIndexer(geometry, cell), jobs=1) as pool:
         found = pool.search(range(FRAMES), [GOOD])
         return summary(found), indexed(pool, found)
 
 
-@pytest.fixture(scope="module")
-def importable():
-    """Let worker processes that start from now on find the module beside this one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parent)
-        yield
-
-
 @pytest.fixture
-def deadly_run(importable, parts, tmp_path):
-    from deadly_run import DeadlyRun
-
+def deadly_run(parts, tmp_path):
     return lambda deaths: DeadlyRun(parts[0], DEADLY, deaths, tmp_path)
 
 
 @pytest.fixture(scope="module")
-def cluster(importable):
+def cluster():
     distributed = pytest.importorskip("distributed", reason="needs Dask: pip install distributed")
     with (
         distributed.LocalCluster(
@@ -81,12 +73,12 @@ def make_pool(request, parts):
 
     def make(run):
         if request.param == "processes":
-            pool = FramePool(run, geometry, indexer, jobs=3, memory=1 << 30)
+            pool = FramePool(run, indexer, jobs=3, memory=1 << 30)
         else:
             from wrappers.workers.cluster_pool import ClusterPool
 
             client = request.getfixturevalue("cluster")
-            pool = ClusterPool(client, run, geometry, indexer, memory=1 << 30)
+            pool = ClusterPool(client, run, indexer, memory=1 << 30)
         pools.append(pool)
         return pool
 
@@ -130,7 +122,7 @@ def test_workers_that_keep_dying_end_the_call(parts, deadly_run):
     _, geometry, cell = parts
     run = deadly_run(100)
     with (
-        FramePool(run, geometry, FastIndexer(geometry, cell), jobs=2) as pool,
+        FramePool(run, FastIndexer(geometry, cell), jobs=2) as pool,
         pytest.raises(ProgramError, match="killed again and again"),
     ):
         for _ in range(MOST_DEATHS):
@@ -141,7 +133,7 @@ def test_a_worker_killed_in_the_middle_of_its_work_costs_nothing(cluster, parts,
     from wrappers.workers.cluster_pool import ClusterPool
 
     run, geometry, cell = parts
-    with ClusterPool(cluster, run, geometry, FastIndexer(geometry, cell), 1 << 30) as pool:
+    with ClusterPool(cluster, run, FastIndexer(geometry, cell), 1 << 30) as pool:
         victim = next(iter(cluster.run(os.getpid).values()))
         killer = threading.Thread(target=kill_soon, args=(victim,))
         killer.start()
@@ -168,7 +160,7 @@ def test_a_cluster_without_workers_says_so(parts, monkeypatch):
             n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as local,
         distributed.Client(local) as client,
-        ClusterPool(client, run, geometry, FastIndexer(geometry, cell), 0) as pool,
+        ClusterPool(client, run, FastIndexer(geometry, cell), 0) as pool,
         pytest.raises(ProgramError, match="no workers left"),
     ):
         pool.search([0], [GOOD])

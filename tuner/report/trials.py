@@ -1,37 +1,178 @@
-"""Pictures of the trials: progress, responses to each setting, geometry."""
+"""The search in the report: its progress, what each setting did, and the table of all trials."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, wilson_interval
-from tuner.report.drawing import GROUPS, TOKENS, group_of, logarithmic, percent, points, svg
-from tuner.session.store import Trial
+from tuner.report.drawing import (
+    GROUPS,
+    TOKENS,
+    group_of,
+    is_logarithmic,
+    logarithmic,
+    percent,
+    points,
+    svg,
+)
+from tuner.report.findings import Findings
+from tuner.session.trial import Trial
+from wrappers.settings import ABOUT
 
-__all__ = [
-    "clen_picture",
-    "is_logarithmic",
-    "progress_picture",
-    "response_pictures",
-    "scale_picture",
-    "shift_picture",
-]
-
-LOG_SPAN = 15
-"""Positive values that span more than this factor are drawn on a logarithmic axis."""
+__all__ = ["Progress", "Responses", "Table", "progress", "responses", "table_of_trials"]
 
 Quantity = Callable[[Evaluation], tuple[float, float, float]]
 """A value of an evaluation with the ends of its interval."""
 
 
-def progress_picture(trials: Sequence[Trial], incumbents: Sequence[int], *, narrow: bool) -> str:
+@dataclass(frozen=True)
+class Progress:
+    """How the search went.
+
+    Attributes
+    ----------
+    groups : frozenset of str
+        Keys of `GROUPS` that are drawn.
+    wide, narrow : Markup
+        The figure, for a screen and for a phone.
+    fresh, dropped, failed : bool
+        Whether there are confirmations on fresh frames, trials that were dropped early, and
+        failed ones.
+    """
+
+    groups: frozenset[str]
+    wide: Markup
+    narrow: Markup
+    fresh: bool
+    dropped: bool
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Rate, cost and decoys over each tuned setting.
+
+    Attributes
+    ----------
+    groups : frozenset of str
+        Keys of `GROUPS` that are drawn.
+    pictures : mapping of str to sequence of Markup
+        By setting.
+    """
+
+    groups: frozenset[str]
+    pictures: Mapping[str, Sequence[Markup]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of plain texts.
+
+    Attributes
+    ----------
+    head : tuple of str
+    rows : tuple of tuple of str
+    chosen : tuple of int
+        Rows that stand out.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    chosen: tuple[int, ...]
+
+
+def progress(found: Findings) -> Progress | None:
+    """Return how the search went, or None before the first trial."""
+    if not found.trials:
+        return None
+    whole = max(trial.evaluation.n_frames for trial in found.trials)
+    wide, narrow = (
+        _progress_picture(found.trials, found.incumbents, narrow=narrow) for narrow in (False, True)
+    )
+    return Progress(
+        groups=frozenset(map(group_of, found.trials)),
+        wide=wide,
+        narrow=narrow,
+        fresh=any(trial.stage == "fresh" for trial in found.trials),
+        dropped=any(0 < trial.evaluation.n_frames < whole for trial in found.trials),
+        failed=any(trial.evaluation.failure for trial in found.trials),
+    )
+
+
+def responses(found: Findings) -> Responses | None:
+    """Return the figures over each tuned setting, or None where nothing is measured."""
+    trials = found.measured
+    if not trials or not found.tuned:
+        return None
+    return Responses(
+        groups=frozenset(map(group_of, trials)),
+        pictures={
+            name: _response_pictures(trials, name, ABOUT[name].unit, found.best_value(name))
+            for name in found.tuned
+        },
+    )
+
+
+def table_of_trials(found: Findings) -> Table | None:
+    """Return all trials, the recommended set's standing out, or None before the first."""
+    if not found.trials:
+        return None
+    head = (
+        "",
+        "stage",
+        *found.tuned,
+        "hits",
+        "indexed",
+        "frames",
+        "rate",
+        "95 % interval",
+        "decoys",
+    )
+    head += ("explained", "residual (px)", "refined clen (mm)", "core s", "note")
+    return Table(
+        head,
+        tuple(_row(trial, found.tuned) for trial in found.trials),
+        tuple(i for i, trial in enumerate(found.trials) if trial.evaluation is found.best),
+    )
+
+
+def _row(trial: Trial, tuned: Sequence[str]) -> tuple[str, ...]:
+    evaluation = trial.evaluation
+    values = evaluation.settings.as_dict()
+    start = [str(trial.number), trial.stage]
+    start += ["" if values[name] is None else f"{values[name]:.6g}" for name in tuned]
+    if evaluation.failure:
+        return (*start, *[""] * 10, f"failed: {evaluation.failure}")
+    low, high = evaluation.ci95
+    clen, error = (1e3 * x for x in evaluation.refined.get("clen", (math.nan, math.nan)))
+    notes = evaluation.remarks
+    return (
+        *start,
+        str(evaluation.n_hits),
+        str(evaluation.n_indexed),
+        str(evaluation.n_frames),
+        f"{evaluation.rate:.1%}",
+        f"{100 * low:.0f}–{100 * high:.0f} %",
+        f"{evaluation.n_decoys_indexed}/{evaluation.n_decoys}",
+        "" if math.isnan(evaluation.explained) else f"{evaluation.explained:.0%}",
+        "" if math.isnan(evaluation.residual) else f"{evaluation.residual:.2f}",
+        "" if math.isnan(clen) else f"{clen:.3f} ± {error:.3f}",
+        f"{evaluation.core_seconds:.1f}",
+        "; ".join([*notes, trial.reason] if trial.reason else notes),
+    )
+
+
+def _progress_picture(
+    trials: Sequence[Trial], incumbents: Sequence[int], *, narrow: bool
+) -> Markup:
     """Draw each trial's rate, and the line of what was best so far.
 
     Parameters
@@ -74,7 +215,7 @@ def progress_picture(trials: Sequence[Trial], incumbents: Sequence[int], *, narr
     )
 
 
-def response_pictures(trials: Sequence[Trial], name: str, unit: str, best: float) -> list[str]:
+def _response_pictures(trials: Sequence[Trial], name: str, unit: str, best: float) -> list[Markup]:
     """Draw rate, cost and decoy rate against one setting.
 
     Parameters
@@ -99,7 +240,7 @@ def response_pictures(trials: Sequence[Trial], name: str, unit: str, best: float
         ("decoys", "indexed decoys", _decoys),
     ]
 
-    def picture(kind: str, title: str, quantity: Quantity) -> str:
+    def picture(kind: str, title: str, quantity: Quantity) -> Markup:
         def draw(figure: Figure) -> None:
             axes = figure.add_subplot()
             if math.isfinite(best):
@@ -133,114 +274,6 @@ def response_pictures(trials: Sequence[Trial], name: str, unit: str, best: float
         )
 
     return [picture(*quantity) for quantity in quantities]
-
-
-def clen_picture(trials: Sequence[Trial], tried: NDArray[np.float64], best: float) -> str:
-    """Draw the camera length that each trial's lattices ask for.
-
-    Parameters
-    ----------
-    trials : sequence of Trial
-        Those that ask for one.
-    tried : float64 array (n,)
-        What they were measured with, in metres.
-    best : float
-        The recommended one; NaN for none.
-    """
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        numbers = [trial.number for trial in trials]
-        if math.isfinite(best):
-            axes.axhline(1e3 * best, color=TOKENS["ink"], lw=0.9, ls=(0, (4, 3)), zorder=1)
-        axes.plot(numbers, 1e3 * tried, "_", color=TOKENS["soft"], ms=9)
-        for group in GROUPS:
-            chosen = [trial for trial in trials if group_of(trial) == group]
-            asked = np.array([trial.evaluation.refined["clen"] for trial in chosen]).reshape(-1, 2)
-            if chosen:
-                points(
-                    axes,
-                    [trial.number for trial in chosen],
-                    1e3 * asked[:, 0],
-                    1.96e3 * asked[:, 1],
-                    group,
-                )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="evaluation", ylabel="camera length (mm)")
-
-    return svg(
-        draw,
-        size=(310, 230),
-        left=74,
-        name="clen",
-        alternative="Camera length that each evaluation's lattices ask for, with intervals",
-    )
-
-
-def scale_picture(trials: Sequence[Trial], tried: NDArray[np.float64], best: float) -> str:
-    """Draw how far the refined cells deviate from the reference at each tried camera length.
-
-    Parameters are those of `clen_picture`; the line is what a wrong length alone would do.
-    """
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        axes.axhline(0, color=TOKENS["soft"], lw=0.9)
-        if math.isfinite(best):
-            ends = np.array([tried.min(), tried.max()])
-            spread = max(float(np.ptp(ends)), 0.001 * best)
-            line = np.array([ends[0] - 0.1 * spread, ends[1] + 0.1 * spread])
-            axes.plot(1e3 * line, 100 * (line / best - 1), color=TOKENS["soft"], lw=1, ls=":")
-            axes.axvline(1e3 * best, color=TOKENS["ink"], lw=0.9, ls=(0, (4, 3)), zorder=1)
-        for group in GROUPS:
-            of_group = [i for i, trial in enumerate(trials) if group_of(trial) == group]
-            deviation = [100 * trials[i].evaluation.scale_deviation for i in of_group]
-            points(axes, 1e3 * tried[of_group], deviation, None, group)
-        axes.locator_params(axis="x", nbins=4)
-        axes.set(xlabel="tried camera length (mm)", ylabel="cell too large by (%)")
-
-    return svg(
-        draw,
-        size=(310, 230),
-        left=74,
-        name="scale",
-        alternative="Deviation of the refined cells' size against the tried camera length",
-    )
-
-
-def shift_picture(trials: Sequence[Trial]) -> str:
-    """Draw the detector shift that each trial's lattices ask for, in micrometres."""
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        for axis in (axes.axhline, axes.axvline):
-            axis(0, color=TOKENS["soft"], lw=0.9)
-        for group, (_, marker, name) in GROUPS.items():
-            asked = np.array(
-                [
-                    (*trial.evaluation.refined["shift_x"], *trial.evaluation.refined["shift_y"])
-                    for trial in trials
-                    if group_of(trial) == group
-                ]
-            ).reshape(-1, 4)
-            x, x_se, y, y_se = 1e6 * asked.T
-            axes.errorbar(
-                x, y, 1.96 * y_se, 1.96 * x_se, marker, color=TOKENS[name], elinewidth=0.9
-            )
-        axes.set(xlabel="shift_x asked (µm)", ylabel="shift_y asked (µm)")
-
-    return svg(
-        draw,
-        size=(310, 230),
-        left=74,
-        name="shift",
-        alternative="Detector shift that each evaluation's lattices ask for, with intervals",
-    )
-
-
-def is_logarithmic(values: NDArray[np.float64]) -> bool:
-    """Whether values are better drawn on a logarithmic axis."""
-    return bool(len(values) and values.min() > 0 and values.max() > LOG_SPAN * values.min())
 
 
 def _draw_quantity(

@@ -1,0 +1,1 @@
+"""Tests; a package, so that they share modules and their worker processes find them."""

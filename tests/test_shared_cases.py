@@ -1,0 +1,263 @@
+"""Every case of ../shared/cases against what its table (FAULTS.md) says is right.
+
+A case is rebuilt by its own script in an empty folder. The numbers of peaks are those of CrystFEL
+0.12.0-113 on the same files, at min_snr 4.25, threshold 30, min_pix_count 2, max_pix_count 50.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.frames.first_look import first_look
+from wrappers.frames.opening import open_source
+from wrappers.peakfinding.finders import NamedFinder
+from wrappers.settings import Settings
+
+SETTINGS = Settings(
+    min_snr=4.25, threshold=30, min_pix_count=2, max_pix_count=50, local_bg_radius=3, max_res=5000
+)
+
+Make = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def make(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Rebuild a case once; returns its folder."""
+    made: dict[str, Path] = {}
+
+    def make_case(name: str) -> Path:
+        script = shared / "cases" / name / "make.py"
+        if not script.is_file():
+            pytest.skip(f"needs {script}")
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            subprocess.run([sys.executable, str(script)], cwd=made[name], check=True)
+        return made[name]
+
+    return make_case
+
+
+def peaks(folder: Path, geometry: str, data: str = "run.h5") -> list[int]:
+    """Return the number of peaks in each frame."""
+    run = open_source(folder / data, Geometry.read(folder / geometry))
+    finder = NamedFinder(run.geometry)
+    return [len(finder.find(run[i], SETTINGS)) for i in range(len(run))]
+
+
+def refusal(folder: Path, geometry: str, data: str = "run.h5") -> str:
+    """Return the sentence with which a run is refused."""
+    with pytest.raises(InputError) as caught:
+        open_source(folder / data, Geometry.read(folder / geometry))
+    return str(caught.value)
+
+
+def notes(folder: Path, geometry: str, data: str = "run.h5") -> str:
+    return "\n".join(first_look(open_source(folder / data, Geometry.read(folder / geometry))))
+
+
+@pytest.mark.parametrize(
+    ("geometry", "expected"),
+    [
+        ("noshift", [145, 80, 20]),
+        ("number", [148, 78, 21]),
+        ("header", [148, 78, 21]),
+        ("number_bad", [126, 63, 17]),
+        ("header_bad", [126, 63, 17]),
+    ],
+)
+def test_header_shift(make: Make, geometry: str, expected: list[int]) -> None:
+    assert peaks(make("header_shift"), f"{geometry}.geom") == expected
+
+
+@pytest.mark.parametrize(
+    ("geometry", "line"),
+    [
+        ("trailing", "mask0_data (line 27)"),
+        ("trailing_flag", "flag_morethan (line 26)"),
+        ("trailing_res", "res (line 26)"),
+    ],
+)
+def test_trailing_defaults(make: Make, geometry: str, line: str) -> None:
+    folder = make("trailing_defaults")
+    assert peaks(folder, "good.geom") == [145, 80, 20]
+    assert line in refusal(folder, f"{geometry}.geom")
+
+
+@pytest.mark.parametrize(
+    ("geometry", "says"),
+    [
+        ("typo", "mask0_badbit"),
+        ("typo2", "mask_0_data"),
+        ("maskunder", "mask_data"),
+        ("mask9", "no mask9"),
+        ("nomaskbits", "masks nothing"),
+        ("bitsnomask", "no mask0_data"),
+        ("badname", "begins with 'bad'"),
+        ("bare80", "clen"),
+        ("cm", "unit"),
+        ("um", "res"),
+        ("hashin", "begins with ';'"),
+    ],
+)
+def test_geomtext_that_is_refused(make: Make, geometry: str, says: str) -> None:
+    assert says in refusal(make("geomtext"), f"{geometry}.geom")
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        "ok",
+        "bom",
+        "bomc",
+        "crlf",
+        "cr",
+        "tabs",
+        "indent",
+        "mm",
+        "mmnosp",
+        "nospunit",
+        "tabunit",
+        "twospunit",
+        "dupkey",
+        "unknown",
+        "groups",
+        "datarel",
+        "vecz",
+        "exp",
+        "floatmin",
+    ],
+)
+def test_geomtext_that_is_read(make: Make, geometry: str) -> None:
+    assert peaks(make("geomtext"), f"{geometry}.geom") == [145, 80]
+
+
+def test_geomtext_notes(make: Make) -> None:
+    assert "m0/foo (line 12)" in notes(make("geomtext"), "unknown.geom")
+    assert "are masked" in notes(make("geomtext"), "goodonly.geom")
+    assert notes(make("geomtext"), "ok.geom") == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ok.cell",
+        "bom.cell",
+        "tabs.cell",
+        "twosp.cell",
+        "ok.pdb",
+        "bom.pdb",
+        "remark.pdb",
+        "tabs.pdb",
+        "free.pdb",
+        "shifted.pdb",
+        "shift1.pdb",
+        "two.pdb",
+        "mm.cif",
+        "mm_cryst1.cif",
+        "mm_two.cif",
+    ],
+)
+def test_cells_of_lysozyme(make: Make, name: str) -> None:
+    cell = Cell.read(make("cells") / name)
+    assert cell.parameters == pytest.approx((79.1, 79.1, 37.9, 90, 90, 90))
+    assert (cell.lattice_type, cell.centering) == ("tetragonal", "P")
+
+
+@pytest.mark.parametrize(
+    "name", ["hexR.cell", "hexH.cell", "r3hex.pdb", "h3.pdb", "r32h.pdb", "h32.pdb", "mm_h3.cif"]
+)
+def test_cells_on_hexagonal_axes(make: Make, name: str) -> None:
+    assert Cell.read(make("cells") / name).centering == "H"
+
+
+def test_cells_on_rhombohedral_axes_and_of_a_stream(make: Make) -> None:
+    folder = make("cells")
+    assert Cell.read(folder / "rho.cell").centering == "R"
+    assert Cell.read(folder / "r3rho.pdb").centering == "R"
+    assert Cell.read(folder / "two_lyso_first.pdb") == Cell.read(folder / "one_lyso.pdb")
+    assert Cell.read(folder / "x.stream").parameters == (79, 79, 38, 90, 90, 90)
+
+
+@pytest.mark.parametrize("geometry", ["doc", "million", "equal", "mask"])
+def test_eiger_flag32(make: Make, geometry: str) -> None:
+    assert peaks(make("eiger_flag32"), f"{geometry}.geom") == [149, 84, 26]
+
+
+@pytest.mark.parametrize("geometry", ["ev", "ekv", "eh", "wl", "wlpm"])
+def test_electron(make: Make, geometry: str) -> None:
+    folder = make("electron")
+    run = open_source(folder / "run.h5", Geometry.read(folder / f"{geometry}.geom"))
+    assert run.photon_energy(0) == pytest.approx(494_367.8, rel=2e-6)
+    assert peaks(folder, f"{geometry}.geom") == [145, 80, 20]
+
+
+@pytest.mark.parametrize("name", ["str", "bytes", "strarr", "vstrarr", "strunit", "norel", "n"])
+def test_energy_pairing_reads(make: Make, name: str) -> None:
+    folder = make("energy_pairing")
+    run = open_source(folder / "run.h5", Geometry.read(folder / f"e_{name}.geom"))
+    paired = name in ("strarr", "vstrarr", "norel", "n")
+    expected = [9000, 9100, 9200, 9300] if paired else [9300] * 4
+    assert [run.photon_energy(i) for i in range(4)] == pytest.approx(expected)
+
+
+def test_energy_pairing_of_distances(make: Make) -> None:
+    folder = make("energy_pairing")
+    for name in ("str", "negu", "neg"):
+        run = open_source(folder / "run.h5", Geometry.read(folder / f"d_{name}.geom"))
+        assert run.camera_length(3) == pytest.approx(0.08)
+    assert "attribute 'units'" in refusal(folder, "d_mmattr.geom")
+    assert peaks(folder, "s_x.geom") == [145, 77, 20, 139]
+
+
+def test_eiger_nomask(make: Make) -> None:
+    folder = make("eiger_nomask")
+    sentence = refusal(folder, "run.geom", "gone.h5")
+    assert "nothing that can be a mask" in sentence and "data_000001" not in sentence
+    assert "meta.h5, which does not exist" in refusal(folder, "run.geom", "link.h5")
+    (folder / "bare.geom").write_text(
+        (folder / "flag.geom").read_text().replace("flag_morethan", "; flag_morethan")
+    )
+    assert "65535 in every frame" in notes(folder, "bare.geom", "gone.h5")
+
+
+@pytest.mark.parametrize("geometry", ["run", "wild"])
+def test_eiger_aborted(make: Make, geometry: str) -> None:
+    folder = make("eiger_aborted")
+    assert peaks(folder, f"{geometry}.geom", "scan_master.h5") == [149, 84, 26, 142]
+    assert "scan_data_000003.h5, which does not exist" in notes(
+        folder, f"{geometry}.geom", "scan_master.h5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("bom", [145, 80, 20] * 2),
+        ("hash", [145, 80, 20] * 2),
+        ("tab", [80]),
+        ("twospace", [80]),
+        ("lat", None),
+        ("spaces", [145, 80, 20, 80]),
+        ("crlf", [145, 20]),
+    ],
+)
+def test_lists(make: Make, name: str, expected: list[int] | None) -> None:
+    folder = make("lists")
+    if expected is None:
+        assert "nor" in refusal(folder, "run.geom", f"{name}.lst")
+    else:
+        assert peaks(folder, "run.geom", f"{name}.lst") == expected
+
+
+def test_a_stream_is_no_run(make: Make) -> None:
+    stream = make("cells") / "x.stream"
+    with pytest.raises(InputError, match="is a CrystFEL stream"):
+        open_source(stream, Geometry.read(make("lists") / "run.geom"))

@@ -1,0 +1,136 @@
+"""What a few frames show: masked shares, idle flags, pixels without data, unwritten frames."""
+
+from __future__ import annotations
+
+import itertools
+
+import h5py
+import numpy as np
+import pytest
+
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.frames.first_look import first_look
+from wrappers.frames.run import Run
+from wrappers.frames.sampling import background_level
+
+SHAPE = (40, 50)
+TOP = "clen = 0.1\nphoton_energy = 9000\nadu_per_photon = 1\nres = 10000\ndata = /d\n"
+PANEL = """\
+dim0 = %
+dim1 = ss
+dim2 = fs
+p/min_fs = 0
+p/max_fs = 49
+p/min_ss = 0
+p/max_ss = 39
+p/corner_x = -25
+p/corner_y = -20
+p/fs = x
+p/ss = y
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    number = itertools.count()
+
+    def make(frames, extra="", mask=None):
+        path = tmp_path / f"run{next(number)}.h5"
+        with h5py.File(path, "w") as file:
+            file["d"] = frames
+            if mask is not None:
+                file["mask"] = mask
+        (tmp_path / "run.geom").write_text(TOP + extra + PANEL)
+        return Run.open(path, Geometry.read(tmp_path / "run.geom"))
+
+    return make
+
+
+def counts(dtype, n=6, level=3.0):
+    return np.random.default_rng(3).poisson(level, (n, *SHAPE)).astype(dtype)
+
+
+def test_sound_frames_are_not_talked_about(run):
+    assert first_look(run(counts("u2"))) == []
+    assert first_look(run(counts("i4") - 5, "flag_lessthan = -100\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "line"),
+    [
+        ("u2", 65535, "flag_morethan = 65534"),
+        ("u4", 2**32 - 1, "flag_morethan = 2147483000"),
+        ("i4", 65535, "flag_morethan = 65534"),
+        ("i4", -2, "flag_lessthan = -1"),
+    ],
+)
+def test_pixels_without_data_are_named_and_left_out_of_estimates(run, dtype, value, line):
+    frames = counts(dtype)
+    plain = background_level(run(frames), range(6))
+    frames[:, 10:12, 5:21] = value
+    odd = run(frames)
+    (note,) = first_look(odd)
+    assert f"1.6 % of the pixels are {value} in every frame" in note and f"'{line}'" in note
+    assert background_level(odd, range(6)) == pytest.approx(plain, rel=0.02)
+    assert first_look(run(frames, f"{line}\n")) == []
+
+
+def test_two_values_are_two_sentences(run):
+    frames = counts("i4")
+    frames[:, :, 3], frames[:, :, 4] = -1, -2
+    assert len(first_look(run(frames))) == 2
+
+
+def test_bright_pixels_that_change_are_counts(run):
+    frames = counts("i4")
+    frames[0, 5:9, 5:9] = 100_000
+    frames[1, 5:9, 5:9] = 90_000
+    assert first_look(run(frames)) == []
+
+
+@pytest.mark.parametrize(("masked", "share"), [(30, "75.0 %"), (39, "97.5 %")])
+def test_a_large_share_that_is_masked_is_said(run, masked, share):
+    mask = np.zeros(SHAPE, "u1")
+    mask[:masked] = 1
+    lines = "mask = /mask\nmask_bad = 1\n"
+    (note,) = first_look(run(counts("u2"), lines, mask))
+    assert note.startswith(f"{share} of the pixels")
+    mask[: 40 - masked] = 0
+    mask[19:] = 0
+    assert first_look(run(counts("u2"), lines, mask)) == []
+
+
+def test_a_mask_of_everything_is_refused(run):
+    lines = "mask = /mask\nmask_bad = 1\n"
+    with pytest.raises(InputError, match=r"all pixels of .* are masked"):
+        first_look(run(counts("u2"), lines, np.ones(SHAPE, "u1")))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "flag", "idle"),
+    [
+        ("u2", "morethan = 65535", True),
+        ("u2", "morethan = 65534", False),
+        ("u2", "morethan = 1000000", True),
+        ("u2", "lessthan = 0", False),
+        ("u2", "equal = 4294967295", True),
+        ("i2", "lessthan = -32768", True),
+    ],
+)
+def test_flags_that_the_type_rules_out_are_named(run, dtype, flag, idle):
+    notes = first_look(run(counts(dtype), f"flag_{flag}\n"))
+    assert [note.startswith(f"flag_{flag.split()[0]}") for note in notes] == [True] * idle
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_frames_that_were_never_written_are_unreadable(run, value):
+    frames = counts("u2")
+    frames[2:4] = value
+    odd = run(frames)
+    with pytest.raises(InputError, match=f"//2 was never written: all its pixels are {value}"):
+        odd[2]
+    assert odd[1].data.any()
+    frames[4:] = value
+    (note,) = first_look(run(frames))
+    assert "of 5 frames looked at cannot be used" in note and "never written" in note

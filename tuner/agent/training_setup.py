@@ -1,0 +1,141 @@
+"""What the parts of a training share: its options, its experiments, its validation."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from envs.response.simulated_pool import SimulatedPool
+from envs.rewards import Reward
+from tuner.agent.networks import Layers
+from tuner.agent.rollout import Rollout
+from tuner.agent.training_curves import Row
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+
+__all__ = ["Training", "draw_pools", "layers_of", "save_tensors", "stream", "validated"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, and how. The defaults made the shipped policy.
+
+    Attributes
+    ----------
+    seeds : tuple of int
+        Actors whose trainings differ in nothing else.
+    steps : int
+        Evaluations that each of them sees.
+    imitation_steps : int
+        Evaluations of the imitation pre-training before them; see `imitate`.
+    checkpoints : int
+        Checkpoint intervals, of equal length, that the steps are divided into.
+    n_experiments, n_validation : int
+        Simulated experiments to train on and to choose the checkpoint on.
+    n_envs, n_steps, batch_size, n_epochs : int
+    learning_rate : float
+        At the start; it falls linearly to 0.
+    gamma, gae_lambda, clip_range, entropy, log_std : float
+        Of PPO, as Stable-Baselines3 names them.
+    hidden : tuple of int
+        Widths of the hidden layers.
+    reward : {"delta", "gain", "rate", "incumbent"}
+    by_truth : bool
+    price_of_a_second : float
+        See `envs.batched_env.BatchedTuningEnv`.
+    selector_rounds : int
+        Sessions on each experiment that the selector learns from.
+    selector_steps, selector_batch, selector_width, selector_checkpoints : int
+        Its gradient steps, sessions a step, width of its layers, checkpoints.
+    selector_learning_rate : float
+        At the start; it falls linearly to 0.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    steps: int = 1_500_000
+    imitation_steps: int = 500_000
+    checkpoints: int = 15
+    n_experiments: int = 4096
+    n_validation: int = 512
+    n_envs: int = 256
+    n_steps: int = 20
+    batch_size: int = 2048
+    n_epochs: int = 5
+    learning_rate: float = 2e-4
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    entropy: float = 0.0
+    log_std: float = -1.5
+    hidden: tuple[int, ...] = (128, 128)
+    reward: Reward = "incumbent"
+    by_truth: bool = True
+    price_of_a_second: float = 0.0
+    selector_rounds: int = 16
+    selector_steps: int = 4000
+    selector_batch: int = 1024
+    selector_width: int = 64
+    selector_checkpoints: int = 8
+    selector_learning_rate: float = 3e-3
+
+
+def draw_pools(training: Training, directory: Path) -> tuple[SimulatedPool, SimulatedPool]:
+    """Draw the experiments to train on and to validate with; keep what takes long to work out."""
+    path = directory / "reachable.npz"
+    sizes = {"train": training.n_experiments, "validation": training.n_validation}
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as known:
+                best = {name: (known[name], known[f"{name}_optimum"]) for name in sizes}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{path} is damaged ({error}): remove it, it is worked out anew"
+            ) from error
+        drawn = [SimulatedPool.draw(name, n, 0, best[name]) for name, n in sizes.items()]
+    else:
+        drawn = [SimulatedPool.draw(name, n, 0) for name, n in sizes.items()]
+        content = io.BytesIO()
+        np.savez(
+            content,
+            train=drawn[0].reachable,
+            train_optimum=drawn[0].optimum,
+            validation=drawn[1].reachable,
+            validation_optimum=drawn[1].optimum,
+        )
+        write_whole(path, content.getvalue())
+    return drawn[0], drawn[1]
+
+
+def validated(rollouts: list[Rollout]) -> Row:
+    """Return the regrets on validation, and their mean after 5, 10 and 20 as the score."""
+    regret = np.mean([rollout.regrets.mean(axis=0) for rollout in rollouts], axis=0)
+    row = {f"regret_{n}": float(regret[n - 1]) for n in (1, 5, 10, 20)}
+    row["score"] = (row["regret_5"] + row["regret_10"] + row["regret_20"]) / 3
+    return row
+
+
+def stream(*key: int) -> int:
+    """Return a seed for the random stream of a key."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def save_tensors(state: dict[str, Any], path: Path) -> None:
+    """Write tensors and plain values; the file appears whole or not at all."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_whole(path, content.getvalue())
+
+
+def layers_of(network: torch.nn.Sequential) -> Layers:
+    """Return copies of a network's weights and biases, without PyTorch."""
+    return tuple(
+        (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
+        for layer in network
+        if isinstance(layer, torch.nn.Linear)
+    )

@@ -1,0 +1,116 @@
+"""A session's searcher at work: what it is told of, what it proposes, what it recommends.
+
+All of it follows from the trials, in order. A resumed session therefore asks its searcher again
+for every proposal that it has measured already (`Proposals.replay`), which brings the searcher,
+random numbers included, to where the interrupted session was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from envs.geometry_rule import GeometryLock
+from envs.parameter_space import ParameterSpace
+from tuner.search.contract import Explains, Recommends, Searcher, SearcherKind, SearchTask
+from tuner.search.locked import LockedSearcher
+from tuner.session.choice import best_trial
+from tuner.session.trial import Trial
+from wrappers.settings import Settings
+
+__all__ = ["Proposals"]
+
+
+class Proposals:
+    """What a searcher makes of a session's trials.
+
+    Whatever it proposes is executed at the geometry that the lattices fix.
+
+    Parameters
+    ----------
+    kind : SearcherKind
+    task : SearchTask
+    """
+
+    def __init__(self, kind: SearcherKind, task: SearchTask) -> None:
+        self._kind, self._task = kind, task
+        self._restart()
+
+    def _restart(self) -> None:
+        self._searcher = self._make()
+        self._lock = GeometryLock(self._task.space)
+        self._seen = 0
+        self._ingested: list[int] = []
+
+    def _make(self) -> Searcher:
+        kind, task = self._kind, self._task
+        if kind.handles_geometry:
+            return kind.make(task)
+
+        def make(space: ParameterSpace, ingested: int) -> Searcher:
+            return kind.make(replace(task, space=space, seed=task.seed + ingested))
+
+        return LockedSearcher(task.space, make)
+
+    def fixed(self, trials: Sequence[Trial]) -> dict[str, float]:
+        """Return the geometry that the lattices of the trials fix, by name."""
+        self._observe(trials)
+        return self._lock.fixed
+
+    def propose(self, trials: Sequence[Trial]) -> Settings | None:
+        """Return what to measure next, or None when there is nothing more to propose."""
+        fixed, space = self.fixed(trials), self._task.space
+        if not space.fixed(**fixed).parameters:
+            return None
+        values = self._searcher.suggest()
+        return None if values is None else space.settings(values).replace(**fixed)
+
+    @property
+    def reason(self) -> str:
+        """Why the last proposal was made, in words, where the searcher can say it."""
+        return self._searcher.reason if isinstance(self._searcher, Explains) else ""
+
+    def best(self, trials: Sequence[Trial]) -> Trial | None:
+        """Return the best of the trials, None if none indexed: what would be recommended now.
+
+        It is `best_trial`, or what a searcher that recommends takes, unless what it was not told
+        of, CrystFEL's defaults, is best.
+        """
+        highest = self.highest(trials)
+        if highest is None or not isinstance(self._searcher, Recommends):
+            return highest
+        self._observe(trials)
+        if highest.number not in self._ingested:
+            return highest
+        number = self._ingested[self._searcher.recommend()]
+        taken = next(trial for trial in trials if trial.number == number)
+        return taken if taken.evaluation.n_indexed else highest
+
+    def highest(self, trials: Sequence[Trial]) -> Trial | None:
+        """Return the trial with the highest merit; see `best_trial`."""
+        return best_trial(trials, self._task.space, self._task.merit)
+
+    def replay(self, trials: Sequence[Trial]) -> None:
+        """Ask the searcher once more for what it proposed, to go on where it was.
+
+        Where it proposes something else (a session of another version, or with another budget), it
+        is made anew instead and learns all that was measured.
+        """
+        for n, trial in enumerate(trials):
+            if trial.stage == "search" and self.propose(trials[:n]) != trial.evaluation.settings:
+                self._restart()
+                return
+
+    def _observe(self, trials: Sequence[Trial]) -> None:
+        space = self._task.space
+        for trial in trials[self._seen :]:
+            evaluation = trial.evaluation
+            merit = self._task.merit(evaluation)
+            self._lock.observe(evaluation, merit)
+            values = space.values(evaluation.settings)
+            # CrystFEL's defaults, say, differ from the base in more than the tuned parameters.
+            within = space.settings(values) == evaluation.settings
+            if within or not self._kind.handles_geometry:
+                self._searcher.ingest(values, merit, evaluation)
+                self._ingested.append(trial.number)
+        self._seen = max(self._seen, len(trials))

@@ -1,0 +1,53 @@
+"""The one door to frames: a source is opened by the name of a file, or by an address."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.run import HDF5_SUFFIXES, Run
+from wrappers.frames.source import FrameSource
+from wrappers.registry import Registry
+
+__all__ = ["SOURCES", "Address", "Opener", "is_address", "open_source"]
+
+Address = str | os.PathLike[str]
+"""The name of a file, or ``scheme://…``."""
+
+Opener = Callable[[str, Geometry], FrameSource]
+"""Takes the whole name, and the geometry of the frames; raises InputError."""
+
+SOURCES: Registry[Opener] = Registry("frame source")
+"""Openers by the scheme of an address, such as ``dectris+tcp``, or a file's suffix with its dot."""
+
+SOURCES.register("file", Run.open, HDF5_SUFFIXES)
+
+
+def is_address(name: Address) -> bool:
+    """Tell whether a name is an address, such as ``dectris+tcp://host:31001``, not a file's."""
+    return "://" in os.fspath(name)
+
+
+def open_source(name: Address, geometry: Geometry) -> FrameSource:
+    """Open what a name stands for.
+
+    Parameters
+    ----------
+    name : str or path
+        An address, whose scheme says what it is. Or a file: an opener registered for its suffix
+        takes it; any other file is an HDF5 file or a list of such files.
+    geometry : Geometry
+
+    Raises
+    ------
+    InputError
+        If there is no such scheme, or the source cannot be opened.
+    """
+    text = os.fspath(name)
+    if is_address(name):
+        opener = SOURCES.get(text.split("://", 1)[0])
+        return opener(text.removeprefix("file://"), geometry)
+    suffix = Path(text).suffix.lower()
+    return SOURCES.get(suffix if suffix in SOURCES else "file")(text, geometry)

@@ -1,0 +1,96 @@
+"""Text of others (names of files, words in files of strangers) on its way to a reader.
+
+Each reader has characters that mean something to it: a terminal's escape codes, a comment's end of
+line. There is one function for each; a shell has `shlex.quote`, HTML has `html.escape`, YAML and
+JSON have their writers.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from urllib.parse import quote, unquote_to_bytes
+
+from wrappers.errors import InputError
+
+__all__ = ["from_toml", "one_line_value", "printable", "to_toml", "utf8_value"]
+
+_FILE = "file://"
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Return text for a terminal or a comment: what is not seen is written as ``\x1b``.
+
+    Control characters, separators of lines, marks that turn the direction of writing, and bytes
+    of a name that are no UTF-8 are not seen.
+
+    Parameters
+    ----------
+    text : str
+    lines : bool
+        Whether line feeds stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if _is_seen(each) or (lines and each == "\n") else _escaped(each) for each in text
+    )
+
+
+def one_line_value(text: str, what: str) -> str:
+    """Return text for a file whose values end with the line and know no quotes.
+
+    Raises
+    ------
+    InputError
+        If it has a character that ends a line or that is not seen; `what` says whose it is.
+    """
+    # Other bytes than UTF-8 go through as they are.
+    if any(not _is_seen(each) and not _is_byte(each) for each in text):
+        raise InputError(
+            f"{what} '{printable(text)}' has a character that the file cannot hold: give it "
+            "another name"
+        )
+    return text
+
+
+def utf8_value(text: str, what: str) -> str:
+    """Return text for a file that holds UTF-8 only.
+
+    Raises
+    ------
+    InputError
+        If it is a name with other bytes; `what` says whose.
+    """
+    if any(map(_is_byte, text)):
+        raise InputError(
+            f"{what} '{printable(text)}' is not in UTF-8, and the file holds nothing else: give it "
+            "another name"
+        )
+    return text
+
+
+def to_toml(text: str) -> str:
+    """Return a name of a file for TOML, which holds UTF-8 only: others become ``file://`` URIs."""
+    if any(map(_is_byte, text)) or text.startswith(_FILE):
+        return _FILE + quote(os.fsencode(text))
+    return text
+
+
+def from_toml(text: str) -> str:
+    """Return the name that `to_toml` was given."""
+    return os.fsdecode(unquote_to_bytes(text[len(_FILE) :])) if text.startswith(_FILE) else text
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+def _is_byte(character: str) -> bool:
+    return "\udc80" <= character <= "\udcff"
+
+
+def _escaped(character: str) -> str:
+    if _is_byte(character):
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

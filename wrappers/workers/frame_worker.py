@@ -1,0 +1,45 @@
+"""What one process of a pool holds: the frames that it has read, and an indexer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wrappers.frames.source import FrameSource
+from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
+from wrappers.masks.settings_mask import SettingsMask
+from wrappers.peakfinding.peak_batch import Finder, FramePeaks, PeakBatch
+from wrappers.settings import Settings
+
+__all__ = ["FrameWorker"]
+
+
+class FrameWorker:
+    """Finds peaks and indexes, in one thread.
+
+    Parameters
+    ----------
+    run : FrameSource
+    finder : Finder
+        Of the run's geometry.
+    indexer : Indexer or None
+        None where only peaks are wanted.
+    memory : float
+        Bytes that may be taken to keep frames ready for further settings.
+    """
+
+    def __init__(
+        self, run: FrameSource, finder: Finder, indexer: Indexer | None, memory: float
+    ) -> None:
+        self._indexer = indexer
+        mask = SettingsMask(run.geometry, run.bad_pixels)
+        self._batch = PeakBatch(finder, run, memory=memory, masked=mask.on)
+
+    def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> list[FramePeaks]:
+        """Return, frame by frame, the peaks for each parameter set, or why there are none."""
+        return list(self._batch.search(settings, frames))
+
+    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
+        """Index the patterns, in order."""
+        if self._indexer is None:
+            raise ValueError("this pool was made without an indexer")
+        return self._indexer.index(patterns, done)

@@ -1,0 +1,60 @@
+"""The one door to a pool: processes of this machine, or the workers of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from wrappers.frames.source import FrameSource
+from wrappers.indexing import Indexer
+from wrappers.settings import Settings
+from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.pool import Pool
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["open_pool"]
+
+
+def open_pool(
+    run: FrameSource,
+    indexer: Indexer,
+    frames: Sequence[int],
+    jobs: int,
+    memory: int,
+    cluster: Client | None = None,
+) -> Pool:
+    """Start what finds peaks in some frames of a run and indexes them.
+
+    Parameters
+    ----------
+    run : FrameSource
+    indexer : Indexer
+    frames : sequence of int
+        Those that will be asked for: there are no more processes than frames.
+    jobs : int
+        Processes of this machine.
+    memory : int
+        Bytes that may be taken, by each machine, to keep frames ready for further settings.
+    cluster : distributed.Client, optional
+        Its workers do the work instead.
+    """
+    if cluster is not None:
+        # Imported when needed: it is an extra.
+        from wrappers.workers.cluster_pool import ClusterPool
+
+        return ClusterPool(cluster, run, indexer, memory)
+    jobs = max(1, min(jobs, len(frames)))
+    if jobs > 1:
+        _compile_kernels(run, indexer, frames[0])
+    return FramePool(run, indexer, jobs, memory)
+
+
+def _compile_kernels(run: FrameSource, indexer: Indexer, frame: int) -> None:
+    """Compile once, before many processes would do so at the same time; seconds if cached."""
+    with FramePool(run, indexer, jobs=1, memory=1 << 62) as pool:
+        for _ in range(2):  # a frame is made ready when it is searched again
+            found = pool.search([frame], [Settings(threshold=0)])[frame]
+        if not indexer.parallel:
+            pool.index(found.patterns)
