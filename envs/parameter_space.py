@@ -183,6 +183,8 @@ def make_space(
     clen_range: float = CLEN_RANGE,
     peak_finder: str = Settings.peak_finder,
     photon: float = math.nan,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> ParameterSpace:
     """Return the space in which a session searches.
 
@@ -210,12 +212,18 @@ def make_space(
         A name in `wrappers.peak_finders.PEAK_FINDERS`; the peak finder is not tuned.
     photon : float
         A photon in ADU; only the ranges of some peak finders depend on it.
+    fixed : mapping of str to float, optional
+        Settings that keep a value of the user's.
+    bounds : mapping of str to (float, float), optional
+        Ranges of the user's, for tuned settings.
 
     Raises
     ------
     InputError
-        If a name is not a setting that can be tuned.
+        If a name is not a setting that can be tuned or fixed, both are asked for, or a range is
+        empty.
     """
+    fixed, bounds = fixed or {}, bounds or {}
     box = PEAK_FINDERS.get(peak_finder).box(background, photon)
     edge = math.ceil(largest_radius)
     shift = Range(-5 * pixel_size, 5 * pixel_size)
@@ -247,8 +255,18 @@ def make_space(
     for name in tuned:
         if name not in known:
             raise InputError(f"{name!r} cannot be tuned; choose from {', '.join(known)}")
+        if name in fixed:
+            raise InputError(f"{name} is both tuned and set to {fixed[name]:g}: leave one out")
     if len(set(tuned)) != len(tuned) or not tuned:
         raise InputError("name each tuned parameter once, and at least one")
+    for name in fixed:
+        if name not in ABOUT or name == "peak_finder":
+            choices = ", ".join(each for each in ABOUT if each != "peak_finder")
+            raise InputError(f"{name!r} is no setting that can be set; choose from {choices}")
+    for name, (low, high) in bounds.items():
+        if name not in tuned:
+            raise InputError(f"{name} has a range but is not tuned; tuned are {', '.join(tuned)}")
+        known[name] = replace(known[name], low=float(low), high=float(high))
     start = {
         name: about.start
         for name, about in ABOUT.items()
@@ -257,6 +275,10 @@ def make_space(
     base = Settings(peak_finder=peak_finder, clen=camera_length).replace(
         **start, **box.start, **({"max_res": edge} if "max_res" in tuned else {})
     )
-    base = base.replace(threshold=known["threshold"].clip(base.threshold))
+    base = base.replace(threshold=known["threshold"].clip(base.threshold)).replace(**fixed)
+    if bounds:
+        base = base.replace(**{name: known[name].clip(getattr(base, name)) for name in bounds})
+        for end in ("low", "high"):
+            base.replace(**{name: getattr(known[name], end) for name in bounds})  # is it possible?
     facts = Known(background, camera_length, pixel_size, largest_radius, photon_energy)
     return ParameterSpace(tuple(known[name] for name in tuned), base, facts)

@@ -130,7 +130,7 @@ def main(folder: Path, picture: Path | None, as_json: bool) -> None:
                 MIN_SNR[name.split()[0]], THRESHOLD, MIN_PIX_COUNT
             )
         ]
-        found = list(PeakBatch(finder, run, jobs=jobs).search(grid))
+        found = list(PeakBatch(finder, run, jobs=jobs).search(range(len(run)), grid))
         columns = [[frame.patterns[i].peaks for frame in found] for i in range(len(grid))]
         scores = [score(peaks, truth, CLASSES) for peaks in columns]
         rates = [index(indexer, run, peaks, truth) for peaks in columns]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from wrappers.cell import Cell
 from wrappers.crystfel.indexer import index_own_peaks
 from wrappers.detector.geom_file import write_geometry
 from wrappers.errors import InputError, ProgramError
+from wrappers.files import temporary_folder
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice
 from wrappers.masks.mask_file import geometry_lines, write_mask
@@ -55,10 +55,10 @@ def check_own_search(
         return {"not_done": f"CrystFEL has no {settings.peak_finder} peak search"}
     names = [run.name(outcome.frame) for outcome in evaluation.outcomes]
     try:
-        with tempfile.TemporaryDirectory(prefix="sfx-tuner-") as folder:
+        with temporary_folder() as folder:
             chunks = index_own_peaks(
                 names,
-                _masked(geometry_file, run, settings, Path(folder)),
+                _masked(geometry_file, run, settings, folder),
                 cell,
                 settings,
                 clen_change=settings.clen_change(run.nominal_clen),

@@ -24,7 +24,7 @@ from wrappers.files import write_whole
 from wrappers.frames.linked import files_named
 from wrappers.lattices.geometry_drift import Drift, find_drift
 from wrappers.settings import ABOUT, FORMER_NAMES, Settings
-from wrappers.text import from_toml, to_toml
+from wrappers.text import from_utf8, to_utf8
 
 __all__ = [
     "EDITED",
@@ -206,7 +206,7 @@ def write_recommendation(recommendation: Recommendation, path: Path) -> None:
         table = tomlkit.table()
         # A table within a table ends it.
         for key, value in sorted(values.items(), key=lambda each: isinstance(each[1], Mapping)):
-            item = tomlkit.item(to_toml(value) if isinstance(value, str) else value)
+            item = tomlkit.item(to_utf8(value) if isinstance(value, str) else value)
             if name == "settings" and ABOUT[key].note:
                 item.comment(ABOUT[key].note)
             table.add(key, item)
@@ -241,7 +241,7 @@ def read_recommendation(path: Path) -> Recommendation:
     except InputError as error:
         raise InputError(f"{path}, [settings]: {error}") from error
     provenance = {
-        key: from_toml(value) if isinstance(value, str) else value
+        key: from_utf8(value) if isinstance(value, str) else value
         for key, value in _table(document, "provenance", path).items()
     }
     return Recommendation(settings, _table(document, "evidence", path), provenance)

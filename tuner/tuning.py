@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envs.environments.tasks import run_space
 from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
-from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
@@ -38,12 +38,13 @@ from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
+from wrappers.processes import require_main_guard
 from wrappers.settings import Settings
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Request", "search_space", "tune"]
+__all__ = ["Request", "begun_with", "search_space", "tune"]
 
 BAD_PIXELS = "bad_pixels.h5"
 """In a session's directory: the map that its settings' masks are made of."""
@@ -72,6 +73,10 @@ class Request:
         baseline is CrystFEL's defaults in any case.
     clen_range : float
         ``clen`` is sought within this fraction of the geometry's.
+    fixed : mapping of str to float
+        Settings that keep this value.
+    bounds : mapping of str to (float, float)
+        Ranges of tuned settings, instead of the usual ones.
     seed : int
         Of the sample and of the searcher.
     indexer : IndexerChoice
@@ -89,6 +94,8 @@ class Request:
     tuned: tuple[str, ...] = DEFAULT_TUNED
     peak_finder: str = Settings.peak_finder
     clen_range: float = CLEN_RANGE
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
     stop_early: bool = False
@@ -150,6 +157,7 @@ def tune(
     ProgramError
         If the indexer cannot be run.
     """
+    require_main_guard()
     with owned(directory):
         return _tune(
             request,
@@ -197,8 +205,14 @@ def _tune(
         tuned=request.tuned,
         peak_finder=request.peak_finder,
         clen_range=request.clen_range,
+        fixed=dict(request.fixed),
+        bounds=dict(request.bounds),
         seed=request.seed,
         indexer=indexer.name,
+        indexer_choice=choice.as_dict(),
+        stop_early=request.stop_early,
+        evaluations=budget.evaluations,
+        minutes=budget.minutes,
         policy=None if request.policy is None else str(request.policy.resolve()),
         data_sha256=data_fingerprint(request.data, run),
         geometry_sha256=fingerprint(request.geometry),
@@ -265,6 +279,27 @@ def _tune(
     return recommendation
 
 
+def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
+    """Return what a session was begun with, so that it can be resumed without saying it again."""
+    request = Request(
+        data=config.data,
+        geometry=Path(config.geometry),
+        cell=Path(config.cell),
+        searcher=config.searcher,
+        n_frames=config.n_frames,
+        tuned=config.tuned,
+        peak_finder=config.peak_finder,
+        clen_range=config.clen_range,
+        fixed=config.fixed,
+        bounds=config.bounds,
+        seed=config.seed,
+        indexer=config.choice,
+        stop_early=config.stop_early,
+        policy=None if config.policy is None else Path(config.policy),
+    )
+    return request, Budget(config.evaluations, config.minutes)
+
+
 def _refuse_unfit_searcher(request: Request) -> None:
     """Raise InputError where the searcher cannot do what is asked of it."""
     kind = SEARCHERS.get(request.searcher)
@@ -313,6 +348,8 @@ def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> P
         request.tuned,
         clen_range=request.clen_range,
         peak_finder=request.peak_finder,
+        fixed=request.fixed,
+        bounds=request.bounds,
     )
 
 

@@ -13,8 +13,10 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wrappers.errors import InputError
@@ -26,11 +28,13 @@ __all__ = [
     "cannot_write",
     "is_of_the_disk",
     "mend",
+    "temporary_folder",
     "unfinished_folder",
     "write_whole",
 ]
 
 PART = re.compile(r"\..*\.([0-9a-f]{12})-(\d+)-(\d+)-[0-9a-f]{16}\.part", re.DOTALL)
+TEMPORARY = re.compile(r"sfx-tuner-([0-9a-f]{12})-(\d+)-(\d+)-[0-9a-f]{16}")
 LONGEST_NAME = 120
 """Bytes of the target's name in a hidden name; file systems take 255 in all."""
 
@@ -171,8 +175,36 @@ def unfinished_folder(target: Path) -> Path:
     return folder
 
 
+@contextmanager
+def temporary_folder(where: Path | None = None) -> Iterator[Path]:
+    """Make a folder for this process alone, which is removed in the end.
+
+    What others of this user left, that were killed, is removed when one is made.
+
+    Parameters
+    ----------
+    where : Path, optional
+        By default where TMPDIR says.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    inside = where or Path(tempfile.gettempdir())
+    _sweep(inside, TEMPORARY)
+    this = this_process()
+    mark = f"{this.machine}-{this.pid}-{this.started}-{secrets.token_hex(8)}"
+    folder = inside / f"sfx-tuner-{mark}"
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _hidden_name(target: Path) -> Path:
-    _sweep(target.parent.absolute())
+    _sweep(target.parent.absolute(), PART)
     this = this_process()
     shown = os.fsdecode(os.fsencode(target.name)[:LONGEST_NAME])
     token = secrets.token_hex(8)
@@ -180,11 +212,11 @@ def _hidden_name(target: Path) -> Path:
 
 
 @functools.lru_cache(maxsize=64)
-def _sweep(folder: Path) -> None:
+def _sweep(folder: Path, names: re.Pattern[str]) -> None:
     """Remove what processes that have ended left in a folder; once a process."""
     try:
         with os.scandir(folder) as entries:
-            left = [entry for entry in entries if _is_left(entry)]
+            left = [entry for entry in entries if _is_left(entry, names)]
     except OSError:
         return
     for entry in left:
@@ -195,8 +227,8 @@ def _sweep(folder: Path) -> None:
                 os.unlink(entry.path)
 
 
-def _is_left(entry: os.DirEntry[str]) -> bool:
-    named = PART.fullmatch(entry.name)
+def _is_left(entry: os.DirEntry[str], names: re.Pattern[str]) -> bool:
+    named = names.fullmatch(entry.name)
     if named is None or entry.is_symlink():
         return False
     gone = ProcessMark("", named[1], int(named[2]), int(named[3])).is_gone()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import find_indexamajig
 from wrappers.crystfel.options import EFFORTS, best_method, require_method, require_program
 from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
 from wrappers.indexing import Indexer
 from wrappers.registry import Registry
 
@@ -70,6 +71,35 @@ class IndexerChoice:
         """
         named = replace(self, name=self.own_name)
         return INDEXERS.get(named.name).settle(named)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was asked for as plain values, for `from_dict`."""
+        options = None if self.options is None else list(self.options)
+        return {**asdict(self), "options": options}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> IndexerChoice:
+        """Rebuild a choice from `as_dict`'s values, which may come from a stranger's file.
+
+        Raises
+        ------
+        InputError
+            If a value is none that could be asked for.
+        """
+        timeout, options = values.get("timeout"), values.get("options")
+        method, effort = values.get("method"), values.get("effort", "normal")
+        if not isinstance(timeout, int | float | None) or effort not in EFFORTS:
+            raise InputError(f"the indexer's timeout {timeout!r} or effort {effort!r} is none")
+        name = str(values.get("name", AUTO))
+        choice = cls(
+            name if name == AUTO else INDEXERS.name_of(name),
+            None if method is None else str(method),
+            str(effort),
+            timeout,
+            None if options is None else tuple(map(str, options)),
+        )
+        require_method(choice.method, choice.options)
+        return choice
 
     def record(self) -> dict[str, Any]:
         """Return a settled choice as provenance, for `recorded_choice`."""

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 
 import psutil
 
-__all__ = ["ProcessMark", "end_with_parent", "serve_parent", "this_process"]
+from wrappers.errors import InputError
+
+__all__ = ["ProcessMark", "end_with_parent", "require_main_guard", "serve_parent", "this_process"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,22 @@ def _started(pid: int) -> int | None:
             return int(process.create_time())
     except psutil.Error:
         return None
+
+
+def require_main_guard() -> None:
+    """Refuse to begin in a worker that is only reading the script that started it.
+
+    Raises
+    ------
+    InputError
+        If the script begins its work whenever it is read.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        script = getattr(sys.modules.get("__mp_main__"), "__file__", "the script")
+        raise InputError(
+            f"{script} is read again by each worker process and begins anew there: put what it "
+            'does below a line  if __name__ == "__main__":'
+        )
 
 
 def end_with_parent() -> None:

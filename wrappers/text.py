@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from wrappers.errors import InputError
 
-__all__ = ["from_toml", "one_line_value", "printable", "to_toml", "utf8_value"]
+__all__ = ["from_utf8", "one_line_value", "printable", "to_utf8", "utf8_value"]
 
 _FILE = "file://"
 
@@ -70,15 +70,15 @@ def utf8_value(text: str, what: str) -> str:
     return text
 
 
-def to_toml(text: str) -> str:
-    """Return a name of a file for TOML, which holds UTF-8 only: others become ``file://`` URIs."""
+def to_utf8(text: str) -> str:
+    """Return a name of a file for TOML or HDF5, which hold UTF-8: others are ``file://`` URIs."""
     if any(map(_is_byte, text)) or text.startswith(_FILE):
         return _FILE + quote(os.fsencode(text))
     return text
 
 
-def from_toml(text: str) -> str:
-    """Return the name that `to_toml` was given."""
+def from_utf8(text: str) -> str:
+    """Return the name that `to_utf8` was given."""
     return os.fsdecode(unquote_to_bytes(text[len(_FILE) :])) if text.startswith(_FILE) else text
 
 

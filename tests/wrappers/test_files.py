@@ -14,7 +14,13 @@ import pytest
 
 import wrappers.files
 from wrappers.errors import InputError
-from wrappers.files import Unfinished, append_line, unfinished_folder, write_whole
+from wrappers.files import (
+    Unfinished,
+    append_line,
+    temporary_folder,
+    unfinished_folder,
+    write_whole,
+)
 from wrappers.processes import ProcessMark, this_process
 
 
@@ -135,6 +141,35 @@ def test_lines_are_not_written_through_a_link(tmp_path):
     with pytest.raises(InputError):
         append_line(tmp_path / "x", "ours")
     assert (tmp_path / "other").read_text() == "somebody's\n"
+
+
+LEAVE_FOLDER = """
+import sys
+from wrappers.files import temporary_folder
+with temporary_folder() as folder:
+    (folder / "frames.lst").write_text("x")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_temporary_folder_of_a_killed_process_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr(wrappers.files.tempfile, "tempdir", str(tmp_path))
+    other = subprocess.Popen(
+        [sys.executable, "-c", LEAVE_FOLDER],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert other.stdout is not None
+    left = Path(other.stdout.readline().strip())
+    assert left.stat().st_mode & 0o777 == 0o700
+    other.kill()
+    other.wait()
+    assert left.exists()
+    wrappers.files._sweep.cache_clear()
+    with temporary_folder() as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unfinished_folder_is_beside_its_target(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wrappers.errors import InputError
-from wrappers.text import from_toml, one_line_value, printable, to_toml
+from wrappers.text import from_utf8, one_line_value, printable, to_utf8
 
 names = st.binary(min_size=1, max_size=40).filter(lambda b: b"\0" not in b).map(os.fsdecode)
 """What a file can be called."""
@@ -49,13 +49,13 @@ def test_lines_of_our_own_stay():
 
 @given(names)
 def test_a_name_goes_through_toml_and_back(name):
-    text = tomlkit.dumps({"data": to_toml(name)})
-    assert from_toml(tomllib.loads(text.encode().decode())["data"]) == name
+    text = tomlkit.dumps({"data": to_utf8(name)})
+    assert from_utf8(tomllib.loads(text.encode().decode())["data"]) == name
 
 
 def test_a_usual_name_stays_as_it_is_in_toml():
-    assert to_toml("/data/größe/run 7.h5") == "/data/größe/run 7.h5"
-    assert to_toml(os.fsdecode(b"/caf\xe9/x.h5")) == "file:///caf%E9/x.h5"
+    assert to_utf8("/data/größe/run 7.h5") == "/data/größe/run 7.h5"
+    assert to_utf8(os.fsdecode(b"/caf\xe9/x.h5")) == "file:///caf%E9/x.h5"
 
 
 def test_a_value_that_would_end_its_line_is_refused():

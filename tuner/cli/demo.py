@@ -14,7 +14,7 @@ from tuner.cli.options import (
     seed_option,
     stderr,
 )
-from tuner.cli.tune import display, print_recommendation
+from tuner.cli.session_display import display, print_recommendation
 from tuner.display.terminal import echo
 from wrappers.errors import InputError
 

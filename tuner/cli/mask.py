@@ -24,6 +24,7 @@ from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address, is_address
 from wrappers.outputs import check_outputs
 from wrappers.settings import ABOUT, Settings
+from wrappers.text import to_utf8
 
 __all__ = ["command"]
 
@@ -127,7 +128,7 @@ def command(
     bits = SettingsMask(read, bad_pixels).bits(settings)
     bits[~run.static_mask(0)] |= BITS["geometry"]
     attributes = {
-        "data": str(data if is_address(data) else Path(data).absolute()),
+        "data": to_utf8(str(data if is_address(data) else Path(data).absolute())),
         "n_frames": bad_pixels.n_frames,
         **dict(
             zip(("hot_sigma", "noisy_sigma", "dead_sigma", "edge"), settings.mask_key, strict=True)

@@ -31,6 +31,7 @@ __all__ = [
     "SourceName",
     "cell_option",
     "data_argument",
+    "existing",
     "force_option",
     "geometry_option",
     "indexer_choice",

@@ -16,6 +16,7 @@ from wrappers.files import write_whole
 from wrappers.masks.bad_pixel_map import KINDS, BadPixelMap
 from wrappers.masks.settings_mask import BITS
 from wrappers.settings import Settings
+from wrappers.text import printable
 
 __all__ = ["draw_mask"]
 
@@ -59,7 +60,8 @@ def draw_mask(
         _draw_histogram(
             axes, kind, getattr(bad_pixels, kind)[known], getattr(settings, f"mask_{kind}_sigma")
         )
-    figure.suptitle(f"Bad pixels of {bad_pixels.n_frames} frames, {geometry.path.name}")
+    name = printable(geometry.path.name).replace("$", r"\$")  # or it would be a formula
+    figure.suptitle(f"Bad pixels of {bad_pixels.n_frames} frames, {name}")
     content = io.BytesIO()
     try:
         figure.savefig(content, format=path.suffix[1:] or "png", dpi=120)

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from wrappers.crystfel.stream import Progress, read_progress
 from wrappers.crystfel.supervision import Supervised
 from wrappers.crystfel.time_limit import TimeLimit
 from wrappers.errors import ProgramError
+from wrappers.files import temporary_folder
 from wrappers.indexing import Done, unheard
 
 __all__ = [
@@ -248,8 +248,7 @@ ga = 90 deg
 
 def _probe_indexers(path: str) -> tuple[str, ...]:
     """Let the program choose its methods for a frame that does not exist."""
-    with tempfile.TemporaryDirectory(prefix="sfx-tuner-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         (folder / "probe.geom").write_text(PROBE_GEOMETRY)
         (folder / "probe.cell").write_text(PROBE_CELL)
         (folder / "probe.lst").write_text(f"{folder}/none.h5 //0\n")

@@ -28,6 +28,7 @@ from wrappers.crystfel.supervision import Supervised
 from wrappers.crystfel.time_limit import TimeLimit
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
+from wrappers.files import temporary_folder
 from wrappers.indexing import Done, Pattern, unheard
 
 __all__ = ["CrystfelServer", "Served", "can_serve"]
@@ -51,6 +52,9 @@ GRACE_SECONDS = 2.0
 
 LONGEST_ADDRESS = 100
 """Of a socket's path; the system takes 107 characters."""
+
+LENGTH_OF_THE_REST = 70
+"""Of that path behind the folder of temporary files."""
 
 
 def can_serve(program: CrystfelProgram) -> bool:
@@ -111,7 +115,8 @@ class CrystfelServer:
 
         self._pack, self._gone, self._jobs = msgpack.packb, zmq.ZMQError, jobs
         with contextlib.ExitStack() as resources:
-            folder = Path(resources.enter_context(_temporary_folder()))
+            long = len(tempfile.gettempdir()) + LENGTH_OF_THE_REST > LONGEST_ADDRESS
+            folder = resources.enter_context(temporary_folder(Path("/tmp") if long else None))
             context = zmq.Context()
             resources.callback(context.term)
             self._socket = context.socket(zmq.ROUTER)
@@ -316,9 +321,3 @@ def _message(job: int, pattern: Pattern) -> dict[str, object]:
 def _single(values: np.ndarray) -> list[float]:
     """Round as a CXI file does, so that both ways give the very same peaks."""
     return np.asarray(values, np.float32).astype(float).tolist()
-
-
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    where = tempfile.gettempdir()
-    short = "/tmp" if len(where) + len("/sfx-tuner-12345678/frames") > LONGEST_ADDRESS else where
-    return tempfile.TemporaryDirectory(prefix="sfx-tuner-", dir=short, ignore_cleanup_errors=True)

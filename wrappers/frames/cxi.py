@@ -7,6 +7,7 @@ file the first pixel's centre is at 0; in a `PeakList`, as in CrystFEL, it is at
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -258,7 +259,8 @@ class CxiWriter:
         _extend(self._photon_energy, rows, energies)
         _extend(self._camera_length, rows, np.asarray(lengths) * 1e3)
         for dataset, values in zip(self._sources, zip(*sources, strict=True), strict=False):
-            _extend(dataset, rows, values)
+            # As bytes: names may be in another code than UTF-8.
+            _extend(dataset, rows, [os.fsencode(value) for value in values])
         self._n = rows.stop
         self._pending.clear()
 

@@ -69,7 +69,7 @@ class DetectorPixels:
     def memory(self, max_n_peaks: int) -> tuple[Memory, NDArray[np.float64]]:
         """Return what the kernels of `peak_searches` may overwrite, and where they write peaks.
 
-        Memory of this thread, with room for the peaks of one settings and mostly of several.
+        Memory of this thread, with room for the peaks of one parameter set and mostly of several.
         """
         scratch = self._scratch
         most = max(min(max_n_peaks, self.layout.radius.size), ROOM)

@@ -26,7 +26,7 @@ MARGIN = 1.5
 
 @kernel
 def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
-    """Search a frame with one settings.
+    """Search a frame with one parameter set.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
 
 @kernel
 def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
-    """Search a prepared frame with one settings after another, while there is room for peaks.
+    """Search a prepared frame with one parameter set after another, while there is room for peaks.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     peaks : float64 array (7, n)
         Written, with `peak_measurement.PEAK_ROWS`.
     stops : int64 array (n_settings,)
-        Written: the column where the peaks of each settings end and the next ones begin.
+        Written: the column where the peaks of each parameter set end and the next ones begin.
 
     Returns
     -------

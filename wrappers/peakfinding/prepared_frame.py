@@ -1,4 +1,4 @@
-"""A frame made ready to be searched for peaks with one settings after another."""
+"""A frame made ready to be searched for peaks with one parameter set after another."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class PreparedFrame:
     def find_all(
         self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
     ) -> list[PeakList]:
-        """Return what `find` does for each settings, mostly in one compiled call.
+        """Return what `find` does for each parameter set, mostly in one compiled call.
 
         Settings that follow one of equal min_snr, threshold, min_res and max_res cost less.
         """

@@ -1,4 +1,4 @@
-"""The rings' limits for one settings after another, from the tails of each ring's values.
+"""The rings' limits for one parameter set after another, from the tails of each ring's values.
 
 Even at the smallest min_snr the clipping hardly ever cuts into the values near the mean. So
 that core is summed up once, only the tails are kept, sorted outwards with running sums, and a

@@ -215,7 +215,7 @@ class RobustFrame:
         return self._finder.measure(self._frame, bright, settings)
 
     def find_all(self, settings: Sequence[Settings]) -> list[PeakList]:
-        """Return what `find` does for each settings."""
+        """Return what `find` does for each parameter set."""
         return [self.find(each) for each in settings]
 
 

@@ -134,7 +134,7 @@ def outstanding_pixels(data, mask, noise, radius, mean, sigma, min_snr):
 
 @kernel
 def choose_pixels(data, radius, pixel, deviation, min_snr, threshold, min_res, max_res):
-    """Return the pixels that stand out for a settings."""
+    """Return the pixels that stand out for a parameter set."""
     bright = np.empty(len(pixel), np.int32)
     n = 0
     for k in range(len(pixel)):

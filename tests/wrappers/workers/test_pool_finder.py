@@ -33,7 +33,7 @@ def run(tmp_path_factory) -> Run:
 def expected(run):
     """What the finders themselves find, settings by settings."""
     finders = {"peakfinder8": PeakFinder(run.geometry), "robust": RobustPeakFinder(run.geometry)}
-    found = [[finders[s.peaks].find(run[i], s) for i in range(len(run))] for s in REFINED]
+    found = [[finders[s.peak_finder].find(run[i], s) for i in range(len(run))] for s in REFINED]
     assert all(sum(map(len, lists)) > 20 for lists in found)
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +120,8 @@ def run_space(
     *,
     clen_range: float = CLEN_RANGE,
     peak_finder: str = Settings.peak_finder,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> ParameterSpace:
     """Return the box in which a run is searched, made from a sample of its frames.
 
@@ -130,6 +132,7 @@ def run_space(
     tuned : sequence of str
     clen_range : float
     peak_finder : str
+    fixed, bounds : mapping, optional
         See `make_space`.
     """
     radii = run.geometry.moved(*run.shift(sample[0])).radius_map()
@@ -144,4 +147,6 @@ def run_space(
         clen_range=clen_range,
         peak_finder=peak_finder,
         photon=PEAK_FINDERS.get(peak_finder).photon(run.geometry, energy),
+        fixed=fixed,
+        bounds=bounds,
     )

@@ -1,0 +1,70 @@
+"""The search box as a user writes it: ``--set min_peaks=15``, ``--range min_snr=3:7``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from wrappers.errors import InputError
+from wrappers.settings import ABOUT
+
+__all__ = ["parse_ranges", "parse_values"]
+
+LENGTHS = {"m": 1.0, "mm": 1e-3, "um": 1e-6}
+"""Units that a length may be given in; without one it is in metres, as everywhere."""
+
+
+def parse_values(options: Iterable[str]) -> dict[str, float]:
+    """Return settings and their values from options such as ``min_peaks=15,max_res=800``.
+
+    Raises
+    ------
+    InputError
+        If there is no such setting, it comes twice, or a value is no number.
+    """
+    return {name: _number(name, text) for name, text in _pairs(options, "--set", "min_peaks=15")}
+
+
+def parse_ranges(options: Iterable[str]) -> dict[str, tuple[float, float]]:
+    """Return settings and their ranges from options such as ``min_snr=3:7``.
+
+    Raises
+    ------
+    InputError
+        If there is no such setting, it comes twice, or a range is not two numbers in order.
+    """
+    ranges = {}
+    for name, text in _pairs(options, "--range", "min_snr=3:7"):
+        low, colon, high = text.partition(":")
+        if not colon:
+            raise InputError(f"--range {name}={text} has no second end: write {name}=LOW:HIGH")
+        ranges[name] = _number(name, low), _number(name, high)
+    return ranges
+
+
+def _pairs(options: Iterable[str], option: str, example: str) -> Iterator[tuple[str, str]]:
+    seen = set()
+    for part in (part for text in options for part in text.split(",") if part.strip()):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        name = name.replace("-", "_")
+        if not equals:
+            raise InputError(f"{option} {part.strip()!r} has no value: write {example}")
+        if name not in ABOUT:
+            raise InputError(f"{option}: {name!r} is no setting; choose from {', '.join(ABOUT)}")
+        if name in seen:
+            raise InputError(f"{option} names {name} twice: leave one out")
+        seen.add(name)
+        yield name, value
+
+
+def _number(name: str, text: str) -> float:
+    digits, factor = text.strip(), 1.0
+    if ABOUT[name].unit == "m":
+        # The longest unit first: "mm" ends in "m", too.
+        for unit in sorted(LENGTHS, key=len, reverse=True):
+            if digits.endswith(unit):
+                digits, factor = digits.removesuffix(unit), LENGTHS[unit]
+                break
+    try:
+        return float(digits) * factor
+    except ValueError:
+        raise InputError(f"{name} is {text.strip()!r}, but must be a number") from None

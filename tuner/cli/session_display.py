@@ -1,0 +1,160 @@
+"""What a session shows in a terminal and in a browser while it runs, and at its end."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rich.table import Table
+
+from envs.evaluation import Evaluation, wilson_interval
+from tuner.cli.options import stderr
+from tuner.display.dashboard import Dashboard
+from tuner.display.live import LiveTable
+from tuner.display.terminal import Terminal
+from tuner.recommendation import Recommendation, shown
+from tuner.report.findings import find
+from tuner.session.loop import Budget
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
+from wrappers.settings import ABOUT
+
+__all__ = ["display", "print_recommendation", "trial_printer"]
+
+SECONDS_OF_SILENCE = 60.0
+
+
+@contextmanager
+def display(
+    tuned: Sequence[str],
+    budget: Budget,
+    output: Path,
+    *,
+    resume: bool = False,
+    port: int | None = None,
+) -> Iterator[tuple[Callable[[Trial], None], Callable[[int, int], None]]]:
+    """Show the session: a live table on a terminal, lines in a log, and a dashboard if asked for.
+
+    Yields what is to be called with each trial and with the progress of an evaluation.
+    """
+    with ExitStack() as stack:
+        show_trial: Callable[[Trial], None] = trial_printer(tuned)
+        show_progress: Callable[[int, int], None] = progress_printer()
+        dashboard = stack.enter_context(Dashboard(output, port)) if port is not None else None
+        if dashboard is not None:
+            stderr.print(f"dashboard: {dashboard.address}", highlight=False, soft_wrap=True)
+            if resume:
+                dashboard.update()
+        if stderr.is_terminal:
+            earlier = SessionStore.open(output).trials if resume else []
+            live = stack.enter_context(LiveTable(stderr, tuned, budget, earlier))
+            show_trial, show_progress = live.show_trial, live.show_progress
+
+        def on_trial(trial: Trial) -> None:
+            show_trial(trial)
+            if dashboard is not None:
+                dashboard.update()
+
+        yield on_trial, show_progress
+
+
+def progress_printer() -> Callable[[int, int], None]:
+    """Return a function that says once a minute on stderr how far an evaluation has come."""
+    told = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() > told + SECONDS_OF_SILENCE:
+            stderr.print(f"{'':15} {done} of {total} frames and decoys", style="dim")
+            told = time.monotonic()
+
+    return show
+
+
+def trial_printer(tuned: Sequence[str]) -> Callable[[Trial], None]:
+    """Return a function that prints a line about a trial on stderr, a header before the first."""
+    widths = {name: max(len(name), 9) for name in tuned}
+    header = "trial stage     " + " ".join(f"{name:>{widths[name]}}" for name in tuned)
+    header += "  hits indexed frames   rate     95 % interval  false    time"
+    printed = False
+
+    def show(trial: Trial) -> None:
+        nonlocal printed
+        if not printed:
+            stderr.print(header, highlight=False, markup=False, soft_wrap=True, style="bold")
+            printed = True
+        evaluation = trial.evaluation
+        values = " ".join(
+            f"{getattr(evaluation.settings, name):{widths[name]}.6g}" for name in tuned
+        )
+        stderr.print(
+            f"{trial.number:5d} {trial.stage:9s} {values} {_measured(evaluation)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        if trial.reason:
+            stderr.print(f"{'':15}{trial.reason}", highlight=False, markup=False, style="dim")
+
+    return show
+
+
+def _measured(evaluation: Evaluation) -> str:
+    if evaluation.failure:
+        return f"failed: {evaluation.failure}"
+    low, high = evaluation.ci95
+    false = "" if math.isnan(evaluation.false_rate) else f"{evaluation.false_rate:.1%}"
+    remarks = "; ".join(evaluation.remarks)
+    return (
+        f"{evaluation.n_hits:5d} {evaluation.n_indexed:7d} {evaluation.n_frames:6d} "
+        f"{evaluation.rate:6.1%}  [{low:6.1%}, {high:6.1%}] {false:>6} "
+        f"{evaluation.seconds:6.1f}s{f'  {remarks}' if remarks else ''}"
+    )
+
+
+def print_recommendation(recommendation: Recommendation, directory: Path) -> None:
+    """Print the recommended settings and what they gain, on stdout."""
+    evidence = recommendation.evidence
+    table = Table("setting", "recommended", "unit", title="Recommended settings")
+    for name, value in recommendation.as_dict()["settings"].items():
+        error = evidence.get(f"{name}_se")
+        known = f" ± {error:.1g}" if error is not None else ""
+        table.add_row(name, shown(value) + known, ABOUT[name].unit)
+    console = Terminal(width=max(70, min(100, shutil.get_terminal_size().columns)))
+    console.print(table)
+    low, high = evidence["ci95"]
+    gain_low, gain_high = evidence["gain_ci95"]
+    fresh = recommendation.provenance.get("measured_on_fresh_frames")
+    where = "on frames that the search never saw" if fresh else "on the frames of the search"
+    console.print(
+        f"indexing rate {evidence['indexing_rate']:.1%} [{low:.1%}, {high:.1%}]: "
+        f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
+        f"  measured {where}\n"
+        f"CrystFEL's defaults {evidence['baseline_rate']:.1%}, same frames: "
+        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}], p = "
+        f"{evidence['gain_p']:.1g}"
+    )
+    for statement in find(SessionStore.open(directory), recommendation).detector:
+        text = f"warning: {statement}" if statement.warning else str(statement)
+        console.print(text, markup=False, style="bold" if statement.warning else "")
+    if "choice" in recommendation.provenance:
+        console.print(f"not what measured best: {recommendation.provenance['choice']}")
+    own = evidence.get("crystfel_own_search", {})
+    if "not_done" in own:
+        console.print(f"CrystFEL's own peak search was not compared: {own['not_done']}")
+    elif own:
+        console.print(
+            f"CrystFEL's own peak search, same settings: the same number of peaks in "
+            f"{own['same_peaks']} of {own['n_frames']} frames, {own['n_indexed']} indexed"
+        )
+    n, k = evidence["n_decoys"], evidence["n_decoys_indexed"]
+    if n:
+        console.print(
+            f"decoys: {k} of {n} scrambled peak lists indexed: chance indexes "
+            f"< {wilson_interval(k, n)[1]:.0%} of the hits"
+        )
+    console.print(f"written: {directory / 'recommended.toml'}")
