@@ -147,7 +147,7 @@ def tune(
     Returns
     -------
     Recommendation or None
-        None if no settings indexed any frame.
+        None if no parameter set indexed any frame.
 
     Raises
     ------

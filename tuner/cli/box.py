@@ -9,6 +9,8 @@ from wrappers.settings import ABOUT
 
 __all__ = ["parse_ranges", "parse_values"]
 
+NUMBERS = tuple(name for name in ABOUT if name != "peak_finder")
+
 LENGTHS = {"m": 1.0, "mm": 1e-3, "um": 1e-6}
 """Units that a length may be given in; without one it is in metres, as everywhere."""
 
@@ -48,8 +50,10 @@ def _pairs(options: Iterable[str], option: str, example: str) -> Iterator[tuple[
         name = name.replace("-", "_")
         if not equals:
             raise InputError(f"{option} {part.strip()!r} has no value: write {example}")
-        if name not in ABOUT:
-            raise InputError(f"{option}: {name!r} is no setting; choose from {', '.join(ABOUT)}")
+        if name == "peak_finder":
+            raise InputError(f"{option} takes numbers: write --peak-finder {value or 'NAME'}")
+        if name not in NUMBERS:
+            raise InputError(f"{option}: {name!r} is no setting; choose from {', '.join(NUMBERS)}")
         if name in seen:
             raise InputError(f"{option} names {name} twice: leave one out")
         seen.add(name)
