@@ -8,6 +8,15 @@ from pathlib import Path
 
 from tuner.export.formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
 from tuner.export.job import INSTEAD, Export, Job
+from tuner.export.readers import (
+    Given,
+    read_cheetah,
+    read_crystfel,
+    read_json,
+    read_om,
+    read_project,
+    read_xwiz,
+)
 from tuner.recommendation import (
     EDITED,
     Recommendation,
@@ -57,6 +66,9 @@ class Target:
     prints_options : bool
         Whether the command line shows the options of ``indexamajig`` as well.
     executable : bool
+    read : callable or None
+        The other way round: returns the settings that such a file's text names, None for another
+        program's file.
     """
 
     render: Callable[[Job], Export]
@@ -70,6 +82,7 @@ class Target:
     is_geometry: bool = False
     prints_options: bool = False
     executable: bool = False
+    read: Callable[[str], Given | None] | None = None
 
 
 TARGETS: Registry[Target] = Registry("export target")
@@ -84,6 +97,7 @@ TARGETS.register(
         "indexamajig",
         prints_options=True,
         executable=True,
+        read=read_crystfel,
     ),
 )
 TARGETS.register(
@@ -93,12 +107,20 @@ TARGETS.register(
         "recommended.project",
         "for CrystFEL's graphical program",
         "CrystFEL's graphical program",
+        read=read_project,
     ),
 )
 TARGETS.register("geom", Target(geom, "recommended.geom", "the geometry alone", is_geometry=True))
 TARGETS.register(
     "xwiz",
-    Target(xwiz, "recommended.xwiz.toml", "EXtra-Xwiz", "EXtra-Xwiz", has_versions=True),
+    Target(
+        xwiz,
+        "recommended.xwiz.toml",
+        "EXtra-Xwiz",
+        "EXtra-Xwiz",
+        has_versions=True,
+        read=read_xwiz,
+    ),
 )
 TARGETS.register(
     "om",
@@ -110,6 +132,7 @@ TARGETS.register(
         takes_mask=False,
         has_versions=True,
         plain_energy=True,
+        read=read_om,
     ),
 )
 TARGETS.register(
@@ -121,11 +144,19 @@ TARGETS.register(
         "Cheetah",
         needs_geometry=False,
         takes_mask=False,
+        read=read_cheetah,
     ),
 )
 TARGETS.register(
     "json",
-    Target(plain_json, "recommended.json", "plain JSON", needs_geometry=False, takes_mask=False),
+    Target(
+        plain_json,
+        "recommended.json",
+        "plain JSON",
+        needs_geometry=False,
+        takes_mask=False,
+        read=read_json,
+    ),
 )
 
 
