@@ -133,7 +133,7 @@ def _index_part(
     points = [grid[i] for i in alive]
     finder = PeakFinder(Geometry.read(request.geometry))
     indexed = np.zeros((len(part), len(points)), bool)
-    for frame in PeakBatch(finder, run).search(points, part):
+    for frame in PeakBatch(finder, run).search(part, points):
         known: dict[tuple[bytes, bytes, float | None], bool] = {}
         for number, (point, pattern) in enumerate(zip(points, frame.patterns, strict=True)):
             peaks = pattern.peaks
@@ -162,7 +162,7 @@ def _plain_seconds(request: Request, numbers: NDArray[np.intp]) -> float:
 
     def evaluate(number: int, index: int) -> None:
         point = points[number]
-        (frame,) = batch.search([point], [index])
+        (frame,) = batch.search([index], [point])
         for pattern in frame.patterns:
             if len(pattern.peaks) >= point.min_peaks:
                 indexer.index([pattern.placed(point, run.nominal_clen)])

@@ -68,6 +68,7 @@ def connect(
                 protocol="tls://",
                 security=_certificates(),
                 dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
             )
             client = stack.enter_context(Client(stack.enter_context(started)))
         elif cluster == "slurm":
@@ -130,6 +131,7 @@ def _slurm(jobs: int):  # type: ignore[no-untyped-def]  # dask_jobqueue has no t
         cluster = SLURMCluster(
             protocol="tls://",
             security=_certificates(),
+            scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             # Where the jobs read the certificates: a folder that all machines see.
             shared_temp_directory=dask.config.get("jobqueue.slurm.shared-temp-directory", None)
             or str(Path.home()),

@@ -215,3 +215,26 @@ def test_a_session_has_one_writer(cli, paths, tmp_path):
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+@pytest.mark.crystfel
+def test_a_recommendation_does_not_depend_on_the_last_check(
+    paths, tmp_path, indexamajig, monkeypatch
+):
+    program = tmp_path / "indexamajig"
+    program.write_text(f'#!/bin/sh\nexec "{indexamajig}" "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("SFX_TUNER_INDEXAMAJIG", str(program))
+    asked = dataclasses.replace(request(paths), indexer=IndexerChoice("crystfel"))
+
+    def uninstall(trial) -> None:
+        if trial.number == 2:
+            program.unlink()
+
+    found = tune(asked, tmp_path / "session", budget=Budget(3), on_trial=uninstall)
+    assert found is not None
+    assert "not_done" in found.evidence["crystfel_own_search"]
+    assert read_recommendation(tmp_path / "session").settings == found.settings
+    assert found.provenance["core_seconds"] > 0
+    trials = SessionStore.open(tmp_path / "session").trials
+    assert all(trial.evaluation.core_seconds >= 0 for trial in trials)

@@ -55,8 +55,8 @@ def headline(found: Found) -> str:
     else:
         ours, theirs = (100 * found[name][f"rate_{after}"] for name in (OURS, RIVAL))
         begin += (
-            f"the agent's settings index {ours:.0f}% of the {found['n_scoring_frames']} frames "
-            f"used for scoring, {RIVAL}'s {theirs:.0f}%"
+            f"the agent's settings index {ours:.0f}% of the {found['n_scoring_frames']} scoring "
+            f"frames, {RIVAL}'s {theirs:.0f}%"
         )
         difference, interval = pair["rate_difference"], pair["rate_ci95"]
     low, high = interval

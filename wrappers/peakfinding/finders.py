@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.frame import Frame
 from wrappers.peak_finders import PEAK_FINDERS, PeakFinderKind
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
-from wrappers.peakfinding.peak_batch import Finder, Prepared
+from wrappers.peakfinding.peak_batch import Finder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
@@ -37,22 +36,22 @@ class NamedFinder:
         self._geometry = geometry
         self._kinds = dict(PEAK_FINDERS.items() if kinds is None else kinds)
         self._made: dict[str, Finder] = {}
-        self._last: tuple[tuple[float, float], NamedFinder] | None = None
+        self._last: tuple[tuple[float, ...], NamedFinder] | None = None
 
     def __reduce__(self) -> tuple[type[NamedFinder], tuple[Geometry, dict[str, PeakFinderKind]]]:
         return NamedFinder, (self._geometry, self._kinds)
 
-    def of(self, settings: Settings) -> Finder:
-        """Return the finder that the settings name."""
+    def of(self, frame: Frame, settings: Settings) -> Finder:
+        """Return the finder that the settings name, its rings around the beam in this frame."""
+        finder = self._at(frame.shift_x, frame.shift_y)
         name = settings.peak_finder
-        if name not in self._made:
+        if name not in finder._made:
             # Two threads at once may make it twice, which does no harm.
-            self._made[name] = self._kinds[name].make(self._geometry)
-        return self._made[name]
+            finder._made[name] = self._kinds[name].make(finder._geometry)
+        return finder._made[name]
 
-    def at(self, frame: Frame) -> NamedFinder:
-        """Return the finder for the rings around the beam where a frame's detector is shifted."""
-        shift = frame.shift_x, frame.shift_y
+    def _at(self, *shift: float) -> NamedFinder:
+        """Return the one for a detector that is shifted along x and y, in metres."""
         if not any(shift):
             return self
         # Looked up once: another thread may put another in its place meanwhile.
@@ -63,7 +62,7 @@ class NamedFinder:
             self._last = last
         return last[1]
 
-    def find(self, frame: Frame, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
+    def find(self, frame: Frame, settings: Settings) -> PeakList:
         """Return the peaks of a frame.
 
         Raises
@@ -72,30 +71,4 @@ class NamedFinder:
             If the robust finder is asked for and the geometry does not say how many ADU a
             photon is.
         """
-        return self.at(frame).of(settings).find(frame, settings, max_n_peaks)
-
-    def prepare(self, frame: Frame, min_snr: float = 2.0) -> Prepared:
-        """Make a frame ready for many settings, for each finder when it is first asked for."""
-        return _NamedFrame(self.at(frame), frame, min_snr)
-
-
-class _NamedFrame:
-    """A frame made ready for those finders that were asked for."""
-
-    def __init__(self, finder: NamedFinder, frame: Frame, min_snr: float) -> None:
-        self._finder, self._frame, self._min_snr = finder, frame, min_snr
-        self._prepared: dict[str, Prepared] = {}
-
-    def find_all(
-        self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
-    ) -> list[PeakList]:
-        """Return what the finders' `find` does for each settings."""
-        lists: dict[int, PeakList] = {}
-        for name in dict.fromkeys(each.peak_finder for each in settings):
-            group = {i: each for i, each in enumerate(settings) if each.peak_finder == name}
-            if name not in self._prepared:
-                finder = self._finder.of(settings[next(iter(group))])
-                self._prepared[name] = finder.prepare(self._frame, self._min_snr)
-            found = self._prepared[name].find_all(list(group.values()), max_n_peaks)
-            lists.update(zip(group, found, strict=True))
-        return [lists[i] for i in range(len(settings))]
+        return self.of(frame, settings).find(frame, settings)

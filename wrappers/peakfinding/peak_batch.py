@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,10 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Pattern
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
-__all__ = ["Finder", "FramePeaks", "PeakBatch", "Prepared"]
+__all__ = ["Finder", "Finders", "FindsPeaks", "FramePeaks", "PeakBatch", "Prepared"]
 
 FEW = 5
 """From so many settings on it is quicker to prepare a frame."""
@@ -29,27 +28,38 @@ LOOSEST = 2.0
 
 Mask = NDArray[np.bool_]
 Key = tuple[str | float, ...]
-Asked = dict[Key, dict[Key, Settings]]
-"""Settings by what they mask, and those by what else decides the peaks."""
 
 
 class Prepared(Protocol):
     """A frame made ready for many settings."""
 
-    def find_all(self, settings: Sequence[Settings], max_n_peaks: int = ...) -> list[PeakList]:
+    def find_all(self, settings: Sequence[Settings]) -> list[PeakList]:
         """Return the peaks for each of some settings."""
         ...
 
 
-class Finder(Protocol):
-    """A peak finder: peakfinder8, the robust one, or whichever the settings name."""
+class FindsPeaks(Protocol):
+    """A peak finder, or whichever the settings name."""
 
-    def find(self, frame: Frame, settings: Settings, max_n_peaks: int = ...) -> PeakList:
+    def find(self, frame: Frame, settings: Settings) -> PeakList:
         """Return the peaks of a frame."""
         ...
 
+
+class Finder(FindsPeaks, Protocol):
+    """A peak finder: peakfinder8, the robust one, or another that is registered."""
+
     def prepare(self, frame: Frame, min_snr: float = ...) -> Prepared:
         """Make a frame ready for settings with at least this min_snr."""
+        ...
+
+
+@runtime_checkable
+class Finders(Protocol):
+    """Peak finders of which settings name one."""
+
+    def of(self, frame: Frame, settings: Settings) -> Finder:
+        """Return the finder that the settings name, for a frame."""
         ...
 
 
@@ -62,7 +72,7 @@ class FramePeaks:
     index : int
         Of the frame in the run or sequence.
     patterns : tuple of Pattern
-        The peaks for each settings, in their order, where the frame says that the detector
+        The peaks for each parameter set, in their order, where the frame says that the detector
         stands; empty where the frame cannot be read.
     failure : str
         Why it cannot, or "".
@@ -83,7 +93,7 @@ class PeakBatch:
 
     Parameters
     ----------
-    finder : Finder
+    finder : Finder or Finders
     frames : FrameSource or sequence of Frame
     jobs : int
         Threads; with 1 the calling thread does everything.
@@ -96,92 +106,76 @@ class PeakBatch:
 
     Examples
     --------
-    >>> for frame in PeakBatch(finder, run, jobs=4).search(grid):  # doctest: +SKIP
+    >>> for frame in PeakBatch(finder, run, jobs=4).search(range(len(run)), grid):  # doctest: +SKIP
     ...     print(frame.index, [len(pattern.peaks) for pattern in frame.patterns])
     """
 
     def __init__(
         self,
-        finder: Finder,
+        finder: Finder | Finders,
         frames: FrameSource | Sequence[Frame],
         *,
         jobs: int = 1,
         memory: float = 0,
         masked: Callable[[Mask, Settings], Mask] = _as_it_is,
     ) -> None:
-        self._finder, self._frames, self._jobs = finder, frames, jobs
+        self._finder_of = (
+            finder.of if isinstance(finder, Finders) else lambda frame, settings: finder
+        )
+        self._frames, self._jobs = frames, jobs
         self._room = memory
         self._kept: dict[int, _OpenFrame] = {}
         self._masked, self._lock = masked, threading.Lock()
 
-    def search(
-        self,
-        settings: Sequence[Settings],
-        chosen: Sequence[int] | None = None,
-        max_n_peaks: int = MAX_N_PEAKS,
-    ) -> Iterator[FramePeaks]:
+    def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> Iterator[FramePeaks]:
         """Search frames and yield them in order, as they are done.
 
         A frame is read by the calling thread while `jobs` threads search those before it (HDF5
-        reads one at a time in any case; the search needs no interpreter lock). Settings that
-        give equal peaks by definition are searched once. A frame is prepared when there are
-        `FEW` settings or more, or when it was kept and is asked for with the same mask again.
-        Beyond the frames that are kept, never more than `jobs` + 2 are in memory.
+        reads one at a time in any case; the search needs no interpreter lock). Parameter sets
+        that give equal peaks by definition are searched once. A frame is prepared when there are
+        `FEW` sets or more, or when it was kept and is asked for with the same mask again. Beyond
+        the frames that are kept, never more than `jobs` + 2 are in memory.
 
         Parameters
         ----------
+        frames : sequence of int
+            Indices of different frames.
         settings : sequence of Settings
-        chosen : sequence of int, optional
-            Indices of different frames; all by default.
-        max_n_peaks : int
 
         Yields
         ------
         FramePeaks
         """
-        keys = [(each.mask_key, each.peak_key) for each in settings]
-        asked: Asked = {}
-        for (mask_key, peak_key), each in zip(keys, settings, strict=True):
-            asked.setdefault(mask_key, {})[peak_key] = each
-
-        def look(index: int, frame: _OpenFrame | str) -> FramePeaks:
-            if isinstance(frame, str):
-                return FramePeaks(index, (), frame)
-            found = frame.search(self._finder, self._mask, asked, max_n_peaks)
-            return FramePeaks(
-                index, tuple(found[mask_key][peak_key] for mask_key, peak_key in keys)
-            )
-
-        indices = range(len(self._frames)) if chosen is None else chosen
+        question = _Question.of(settings, self._finder_of, self._mask)
         if self._jobs == 1:
-            for index in indices:
-                yield look(index, self._open(index))
+            for index in frames:
+                yield self._open(index).search(question)
             return
         waiting: deque[Future[FramePeaks]] = deque()
         with ThreadPoolExecutor(self._jobs, "peaks") as threads:
             try:
-                for index in indices:
+                for index in frames:
                     if len(waiting) > self._jobs:
                         yield waiting.popleft().result()
-                    waiting.append(threads.submit(look, index, self._open(index)))
+                    waiting.append(threads.submit(self._open(index).search, question))
                 while waiting:
                     yield waiting.popleft().result()
             finally:
                 for future in waiting:
                     future.cancel()
 
-    def _open(self, index: int) -> _OpenFrame | str:
-        """Return a frame, kept from before if it was, or why it cannot be read."""
+    def _open(self, index: int) -> _OpenFrame | _Unreadable:
+        """Return a frame, kept from before if it was."""
         if index in self._kept:
             return self._kept[index]
         try:
             frame = self._frames[index]
         except InputError as error:
-            return str(error)
+            return _Unreadable(index, str(error))
         # What is prepared, too. A mask of the frame's own counts; one shared by all is for free.
         size = 1.5 * frame.data.nbytes + frame.mask.nbytes
         keep = size <= self._room
-        opened = _OpenFrame(frame, keep)
+        opened = _OpenFrame(index, frame, keep)
         if keep:
             self._room -= size
             self._kept[index] = opened
@@ -192,55 +186,93 @@ class PeakBatch:
             return self._masked(mask, settings)
 
 
-class _OpenFrame:
-    """A frame in memory, made ready for further settings where that pays.
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of every frame, regrouped once for all of them.
 
-    What is made ready holds for one mask only. It costs some five searches, so it is done when
-    there are so many, or when a mask is asked for twice in a row: a session that tunes the mask
-    asks for another each time.
+    Attributes
+    ----------
+    groups : dict
+        By peak finder and by what they mask, the parameter sets by what else decides the peaks.
+    keys : tuple
+        Where in the groups each parameter set is.
     """
 
-    def __init__(self, frame: Frame, keep: bool) -> None:
-        self._frame, self._keep = frame, keep
-        self._mask_key: Key | None = None
-        self._prepared: Prepared | None = None
+    groups: dict[tuple[str, Key], dict[Key, Settings]]
+    keys: tuple[tuple[tuple[str, Key], Key], ...]
+    finder_of: Callable[[Frame, Settings], Finder]
+    masked: Callable[[Mask, Settings], Mask]
 
-    def search(
-        self,
-        finder: Finder,
+    @classmethod
+    def of(
+        cls,
+        settings: Sequence[Settings],
+        finder_of: Callable[[Frame, Settings], Finder],
         masked: Callable[[Mask, Settings], Mask],
-        asked: Asked,
-        max_n_peaks: int,
-    ) -> dict[Key, dict[Key, Pattern]]:
-        """Return the peaks for each settings asked."""
-        found: dict[Key, dict[Key, Pattern]] = {}
-        for mask_key, group in asked.items():
-            lists = self._find(finder, masked, mask_key, list(group.values()), max_n_peaks)
-            found[mask_key] = dict(zip(group, map(self._pattern, lists), strict=True))
-        return found
+    ) -> _Question:
+        groups: dict[tuple[str, Key], dict[Key, Settings]] = {}
+        keys = [((each.peak_finder, each.mask_key), each.peak_key) for each in settings]
+        for (group, key), each in zip(keys, settings, strict=True):
+            groups.setdefault(group, {})[key] = each
+        return cls(groups, tuple(keys), finder_of, masked)
 
-    def _find(
-        self,
-        finder: Finder,
-        masked: Callable[[Mask, Settings], Mask],
-        mask_key: Key,
-        group: Sequence[Settings],
-        max_n_peaks: int,
-    ) -> list[PeakList]:
-        """Return the peaks for settings of one mask."""
-        again = mask_key == self._mask_key
-        if again and self._prepared is not None:
-            return self._prepared.find_all(group, max_n_peaks)
-        frame = replace(self._frame, mask=masked(self._frame.mask, group[0]))
-        fast = [settings.min_snr for settings in group if settings.min_snr >= LOOSEST]
-        self._mask_key, self._prepared = mask_key, None
-        if not again and len(fast) < FEW:
-            return [finder.find(frame, settings, max_n_peaks) for settings in group]
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """A frame that cannot be read, and why."""
+
+    index: int
+    failure: str
+
+    def search(self, question: _Question) -> FramePeaks:
+        return FramePeaks(self.index, (), self.failure)
+
+
+class _OpenFrame:
+    """A frame in memory, made ready for further parameter sets where that pays.
+
+    What is made ready holds for one finder and mask. It costs some five searches, so it is done
+    when there are so many, or when a mask is asked for twice in a row: a session that tunes the
+    mask asks for another each time.
+    """
+
+    def __init__(self, index: int, frame: Frame, keep: bool) -> None:
+        self._index, self._frame, self._keep = index, frame, keep
+        self._ready: dict[str, tuple[Key, Prepared | None]] = {}
+        """By peak finder the last mask, and the frame prepared with it."""
+
+    def search(self, question: _Question) -> FramePeaks:
+        """Return the peaks for each parameter set."""
+        here = self._frame
+        place = here.photon_energy, here.camera_length, here.shift_x, here.shift_y
+        found: dict[tuple[str, Key], dict[Key, Pattern]] = {}
+        for group, members in question.groups.items():
+            settings = list(members.values())
+            ready = self._prepared(question, group, settings)
+            if isinstance(ready, Frame):
+                finder = question.finder_of(here, settings[0])
+                lists = [finder.find(ready, each) for each in settings]
+            else:
+                lists = ready.find_all(settings)
+            patterns = (Pattern(peaks, *place) for peaks in lists)
+            found[group] = dict(zip(members, patterns, strict=True))
+        return FramePeaks(self._index, tuple(found[group][key] for group, key in question.keys))
+
+    def _prepared(
+        self, question: _Question, group: tuple[str, Key], settings: Sequence[Settings]
+    ) -> Prepared | Frame:
+        """Return the frame made ready for sets of one finder and mask, or only masked."""
+        name, mask_key = group
+        last, ready = self._ready.get(name, (None, None))
+        if last == mask_key and ready is not None:
+            return ready
+        frame = replace(self._frame, mask=question.masked(self._frame.mask, settings[0]))
+        fast = [each.min_snr for each in settings if each.min_snr >= LOOSEST]
+        if last != mask_key and len(fast) < FEW:
+            self._ready[name] = mask_key, None
+            return frame
         # Nobody knows what a frame that is kept will be asked next.
-        self._prepared = finder.prepare(frame, LOOSEST if self._keep else min(fast))
-        return self._prepared.find_all(group, max_n_peaks)
-
-    def _pattern(self, peaks: PeakList) -> Pattern:
-        frame = self._frame
-        place = frame.photon_energy, frame.camera_length, frame.shift_x, frame.shift_y
-        return Pattern(peaks, *place)
+        min_snr = LOOSEST if self._keep else min(fast)
+        ready = question.finder_of(frame, settings[0]).prepare(frame, min_snr)
+        self._ready[name] = mask_key, ready
+        return ready

@@ -24,7 +24,7 @@ from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.outputs import check_outputs, companion
-from wrappers.peakfinding.peak_batch import Finder
+from wrappers.peakfinding.peak_batch import FindsPeaks
 from wrappers.processes import require_main_guard
 from wrappers.reduction.joining import SETS, SUMMARY, Joining
 from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
@@ -79,7 +79,7 @@ class Reduction:
 
 def reduce_run(
     run: FrameSource,
-    finder: Finder,
+    finder: FindsPeaks,
     settings: Settings | SettingsSet | Callable[[], SettingsSet],
     out: str | os.PathLike[str],
     *,
@@ -106,7 +106,7 @@ def reduce_run(
     run : FrameSource
         Its map of bad pixels is used where settings need one; without one it is made of the
         run's own frames.
-    finder : Finder
+    finder : FindsPeaks
         Of the run's geometry.
     settings : Settings, SettingsSet or callable
         A callable is asked before each batch and returns what to search it with.
@@ -212,7 +212,7 @@ class _Work:
     """Reduces batches in processes, or in this one."""
 
     def __init__(
-        self, run: FrameSource, finder: Finder, folder: Path, virtual: bool, jobs: int
+        self, run: FrameSource, finder: FindsPeaks, folder: Path, virtual: bool, jobs: int
     ) -> None:
         self._run, self._folder, self._jobs = run, folder, jobs
         _ = run.nominal_clen  # which may take reading every frame's, once

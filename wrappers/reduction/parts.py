@@ -18,7 +18,7 @@ from wrappers.frames.cxi import CxiWriter
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import SettingsMask
-from wrappers.peakfinding.peak_batch import Finder
+from wrappers.peakfinding.peak_batch import FindsPeaks
 from wrappers.settings import Settings
 
 __all__ = ["FRAMES", "HITS", "PART", "Batch", "Part", "Reducer", "SettingsSet", "read_part"]
@@ -89,7 +89,7 @@ class Reducer:
     Parameters
     ----------
     run : FrameSource
-    finder : Finder
+    finder : FindsPeaks
         Of the run's geometry.
     folder : Path
         Where the parts go.
@@ -97,7 +97,7 @@ class Reducer:
         Whether the parts hold the hits' images; their masks they hold in any case.
     """
 
-    def __init__(self, run: FrameSource, finder: Finder, folder: Path, images: bool) -> None:
+    def __init__(self, run: FrameSource, finder: FindsPeaks, folder: Path, images: bool) -> None:
         self._run, self._finder, self._folder, self._images = run, finder, folder, images
         self._masks: dict[Path | None, SettingsMask] = {}
 

@@ -13,7 +13,7 @@ from wrappers.errors import ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.peakfinding.finders import NamedFinder
-from wrappers.peakfinding.peak_batch import Finder, FramePeaks
+from wrappers.peakfinding.peak_batch import Finders, FramePeaks
 from wrappers.settings import Settings
 from wrappers.workers.frame_worker import FrameWorker
 from wrappers.workers.pool import KILLED
@@ -77,7 +77,7 @@ class ClusterPool:
         return processor_seconds() + self._remote_seconds
 
     def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FramePeaks]:
-        """Return, by frame, the peaks for each settings, or why there are none.
+        """Return, by frame, the peaks for each parameter set, or why there are none.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class _Holder(WorkerPlugin):
 
     idempotent = True
 
-    def __init__(self, name: str, arguments: tuple[FrameSource, Finder, Indexer, int]) -> None:
+    def __init__(self, name: str, arguments: tuple[FrameSource, Finders, Indexer, int]) -> None:
         self.name = name
         self._arguments = arguments
         self._worker: FrameWorker | None = None

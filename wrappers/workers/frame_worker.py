@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.masks.settings_mask import SettingsMask
-from wrappers.peakfinding.peak_batch import Finder, FramePeaks, PeakBatch
+from wrappers.peakfinding.peak_batch import Finders, FramePeaks, PeakBatch
 from wrappers.settings import Settings
 
 __all__ = ["FrameWorker"]
@@ -19,7 +19,7 @@ class FrameWorker:
     Parameters
     ----------
     run : FrameSource
-    finder : Finder
+    finder : Finders
         Of the run's geometry.
     indexer : Indexer or None
         None where only peaks are wanted.
@@ -28,7 +28,7 @@ class FrameWorker:
     """
 
     def __init__(
-        self, run: FrameSource, finder: Finder, indexer: Indexer | None, memory: float
+        self, run: FrameSource, finder: Finders, indexer: Indexer | None, memory: float
     ) -> None:
         self._indexer = indexer
         mask = SettingsMask(run.geometry, run.bad_pixels)
@@ -36,7 +36,7 @@ class FrameWorker:
 
     def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> list[FramePeaks]:
         """Return, frame by frame, the peaks for each parameter set, or why there are none."""
-        return list(self._batch.search(settings, frames))
+        return list(self._batch.search(frames, settings))
 
     def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index the patterns, in order."""

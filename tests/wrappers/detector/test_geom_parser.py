@@ -298,7 +298,7 @@ def test_values_as_people_write_them(parse, line, field, value):
         (MINIMAL + "p/res = 75e-6\n", "pixels per metre"),
         (MINIMAL.replace("corner_x = -5", "corner_x = 1e308"), "number of pixels"),
         (MINIMAL + f"p/data = /{'x' * 5000}\n", "at most 200 characters"),
-        (MINIMAL + f"p/mask0_file = {'x' * 5000}\n", "at most 200 characters"),
+        (MINIMAL + f"p/mask0_file = {'x' * 5000}\n", "at most 4096 characters"),
         (MINIMAL.replace("p/", "p" * 5000 + "/"), "at most 200 characters"),
         (MINIMAL + "photon_energy = -1\n", "above 0"),
         (MINIMAL + "wavelength = 1.3\n", "unit"),

@@ -61,7 +61,7 @@ def same(first, second):
 @pytest.mark.parametrize("n_settings", [1, 3, len(SETTINGS)])
 def test_a_batch_gives_what_single_searches_give(finder, jobs, n_settings):
     frames, settings = Frames(), SETTINGS[:n_settings]
-    found = list(PeakBatch(finder, frames, jobs=jobs).search(settings))
+    found = list(PeakBatch(finder, frames, jobs=jobs).search(range(len(frames)), settings))
     assert frames.n_read == len(frames)
     assert [each.index for each in found] == list(range(6))
     n_peaks = 0
@@ -78,25 +78,20 @@ def test_a_batch_gives_what_single_searches_give(finder, jobs, n_settings):
 
 def test_a_pattern_says_where_the_detector_stood(finder):
     frame = dataclasses.replace(Frames()[0], shift_x=1e-3, shift_y=2e-3)
-    (found,) = PeakBatch(finder, [frame]).search(SETTINGS[:1])
+    (found,) = PeakBatch(finder, [frame]).search([0], SETTINGS[:1])
     (pattern,) = found.patterns
     assert (pattern.photon_energy, pattern.camera_length) == (9000.0, 0.1)
     assert (pattern.shift_x, pattern.shift_y) == (1e-3, 2e-3)
 
 
 def test_settings_that_differ_in_other_things_than_peaks_share_a_list(finder):
-    found = next(PeakBatch(finder, Frames()).search(SETTINGS[:2]))
+    found = next(PeakBatch(finder, Frames()).search([0], SETTINGS[:2]))
     assert found.patterns[0] is found.patterns[1]
-
-
-def test_max_n_peaks_holds_for_each_list(finder):
-    for each in PeakBatch(finder, Frames()).search(SETTINGS, max_n_peaks=1):
-        assert all(len(pattern.peaks) <= 1 for pattern in each.patterns)
 
 
 def test_no_more_frames_are_read_than_are_needed(finder):
     frames = Frames()
-    results = PeakBatch(finder, frames, jobs=2).search(SETTINGS[:1])
+    results = PeakBatch(finder, frames, jobs=2).search(range(6), SETTINGS[:1])
     assert next(results).index == 0
     assert frames.n_read <= 3
     results.close()
@@ -110,7 +105,7 @@ def test_frames_are_kept_as_far_as_there_is_room(finder, jobs):
     frames.n_read = 0
     batch = PeakBatch(finder, frames, jobs=jobs, memory=2 * size)
     for _ in range(3):
-        found = [each.index for each in batch.search(SETTINGS[:2], [5, 4, 3])]
+        found = [each.index for each in batch.search([5, 4, 3], SETTINGS[:2])]
         assert found == [5, 4, 3]
     assert frames.n_read == 1 + 1 + 3
 
@@ -119,7 +114,7 @@ def test_a_frame_that_could_not_be_read_is_tried_again(finder):
     frames = Frames()
     batch = PeakBatch(finder, frames, memory=1 << 30)
     for _ in range(2):
-        assert [bool(each.failure) for each in batch.search(SETTINGS[:1], [1, 2])] == [False, True]
+        assert [bool(each.failure) for each in batch.search([1, 2], SETTINGS[:1])] == [False, True]
     assert frames.n_read == 3
 
 
@@ -137,7 +132,7 @@ def test_masks_of_settings_hold_for_their_lists_alone_whatever_was_asked_before(
     frames = Frames()
     batch = PeakBatch(finder, frames, jobs=jobs, memory=1 << 30, masked=without_edge)
     for asked in (masked[:1], masked[:2], masked[4:6], masked, masked[1::4], masked[:1]):
-        for each in batch.search(asked, [0, 1, 3]):
+        for each in batch.search([0, 1, 3], asked):
             for settings, pattern in zip(asked, each.patterns, strict=True):
                 frame = frames[each.index]
                 frame = dataclasses.replace(frame, mask=without_edge(frame.mask, settings))
@@ -149,11 +144,13 @@ def test_threads_do_not_mix_up_frames_of_different_masks(finder):
     for i in range(2):
         mask = np.random.default_rng(i).random(frames[i].mask.shape) < 0.5
         frames[i] = dataclasses.replace(frames[i], mask=mask)
-    expected = list(PeakBatch(finder, frames).search(SETTINGS))
+    expected = list(PeakBatch(finder, frames).search(range(len(frames)), SETTINGS))
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        for each in PeakBatch(finder, frames * 300, jobs=4).search(SETTINGS):
+        for each in PeakBatch(finder, frames * 300, jobs=4).search(
+            range(300 * len(frames)), SETTINGS
+        ):
             for one, other in zip(expected[each.index % 2].patterns, each.patterns, strict=True):
                 assert same(one.peaks, other.peaks)
     finally:
@@ -176,5 +173,5 @@ def test_a_frame_of_another_detector_is_refused(finder, shape):
 
 
 def test_an_empty_batch_is_one(finder):
-    assert list(PeakBatch(finder, []).search(SETTINGS)) == []
-    assert [each.patterns for each in PeakBatch(finder, [Frames()[0]]).search([])] == [()]
+    assert list(PeakBatch(finder, []).search([], SETTINGS)) == []
+    assert [each.patterns for each in PeakBatch(finder, [Frames()[0]]).search([0], [])] == [()]

@@ -79,7 +79,7 @@ def test_a_shift_in_the_data_is_the_same_shift_as_a_number(files, finder):
         settings = PLAIN.replace(**kind)
         peaks = by_header.find(frame, settings)
         assert found(peaks) == found(NamedFinder(still.geometry).find(same, settings))
-        (prepared,) = by_header.prepare(frame).find_all([settings])
+        (prepared,) = by_header.of(frame, settings).prepare(frame).find_all([settings])
         assert found(prepared) == found(peaks)
         lengths.append(len(peaks))
     # Without the shift, the rings mix what is near the beam with what is far.
@@ -91,7 +91,9 @@ def test_a_shift_in_the_data_is_the_same_shift_as_a_number(files, finder):
 
 def test_so_has_a_batch_of_settings(files):
     moving = run(files, "/shift")
-    batch = [*PeakBatch(NamedFinder(moving.geometry), moving, jobs=2).search(GRID)]
+    batch = [
+        *PeakBatch(NamedFinder(moving.geometry), moving, jobs=2).search(range(len(moving)), GRID)
+    ]
     for i, shift in enumerate(SHIFTS):
         still = run(files, f"{shift * 1e3:.6f}")
         finder = NamedFinder(still.geometry)
