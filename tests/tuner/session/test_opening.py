@@ -142,7 +142,9 @@ def test_without_hits_no_camera_length_is_tried_and_the_reason_is_said():
 
 
 def made(settings, n_indexed, n=40):
-    return Evaluation(settings, tuple(FrameOutcome(i, 20, True, int(i < n_indexed)) for i in range(n)))
+    return Evaluation(
+        settings, tuple(FrameOutcome(i, 20, True, int(i < n_indexed)) for i in range(n))
+    )
 
 
 def test_what_is_worse_than_what_is_in_use_is_not_recommended(space):
