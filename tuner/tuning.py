@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envs.environments.tasks import run_space
 from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
-from envs.tasks import run_space
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint

@@ -27,6 +27,7 @@ COMMANDS = {
     "tune": "tuner.cli.tune",
     "peaks": "tuner.cli.peaks",
     "index": "tuner.cli.index",
+    "cell": "tuner.cli.cell",
     "mask": "tuner.cli.mask",
     "apply": "tuner.cli.apply",
     "export": "tuner.cli.export",

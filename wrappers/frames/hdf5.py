@@ -33,7 +33,7 @@ _LARGEST_SMALL = 2**28
 """Bytes."""
 
 _NO_FILTER = re.compile("open directory|not registered|required filter|dlopen")
-"""What HDF5 says when it looks for a filter's plugin in vain."""
+"""What HDF5 says when it does not find a filter's plugin."""
 
 _CHUNK_CACHE = 2**26
 """Bytes per data set: reading frame by frame is ten times slower where a chunk of several frames
