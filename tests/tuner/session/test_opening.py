@@ -98,7 +98,7 @@ class Falsely:
 
 def test_one_false_lattice_does_not_end_the_coarse_search(make_landscape):
     far = make_landscape(true_clen=0.0784 / 1.055)
-    trials, outcome = run(Falsely(far, 0.0784 * 1.03), box(clen_range=0.08), n=30)
+    _, outcome = run(Falsely(far, 0.0784 * 1.03), box(clen_range=0.08), n=30)
     assert outcome.best.settings.clen == pytest.approx(far.true_clen, rel=5e-4)
 
 
