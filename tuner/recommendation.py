@@ -224,10 +224,10 @@ def read_recommendation(path: Path) -> Recommendation:
         If there is no such file, it is not TOML, or its settings are not settings.
     """
     if path.is_dir():
-        nothing = read_nothing(path)
-        if nothing:
-            raise InputError(f"the session {path} recommends nothing: {nothing}")
         path = path / "recommended.toml"
+    nothing = "" if path.exists() else read_nothing(path.parent)
+    if nothing:
+        raise InputError(f"the session {path.parent} recommends nothing: {nothing}")
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
