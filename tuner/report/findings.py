@@ -25,6 +25,10 @@ from wrappers.lattices.geometry_drift import Drift
 __all__ = ["Findings", "find"]
 
 
+NEEDED = ("n_frames", "n_hits", "n_indexed", "indexing_rate", "baseline_rate", "gain")
+"""Of the evidence; a file without all of it was not written by a session."""
+
+
 @dataclass(frozen=True)
 class Findings:
     """A session's trials and what they come to.
@@ -148,7 +152,7 @@ def _own(
     own = [
         t.evaluation.settings for t in trials if settings_digest(t.evaluation.settings) == measured
     ]
-    if not own or not recommendation.evidence.get("n_frames"):
+    if not own or not all(recommendation.evidence.get(name) is not None for name in NEEDED):
         return None, (
             "recommended.toml does not come from this session; the rates on this page are those of "
             "the session's own set"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.schema_arrays import open_hdf5, stored_array
 from wrappers.settings import Settings
 
 __all__ = ["KINDS", "BadPixelMap"]
@@ -79,18 +80,23 @@ class BadPixelMap:
         InputError
             If it cannot be read, holds no map, or that of another detector.
         """
-        try:
-            with h5py.File(path, "r") as file:
-                if GROUP not in file:
-                    raise InputError(
-                        f"{path} holds no map of bad pixels ({GROUP}): name a file that sfx-tuner "
-                        "mask wrote; other masks belong into the geometry (mask0_file)"
-                    )
-                hot, noisy, dead = (file[f"{GROUP}/{kind}"][()] for kind in KINDS)
-                found = cls(hot, noisy, dead, int(file[GROUP].attrs["n_frames"]))
-        except (OSError, KeyError) as error:
-            raise InputError(f"{path} cannot be read as a map of bad pixels: {error}") from error
-        if hot.shape != geometry.slab_shape:
+        what, remedy = "the map of bad pixels", "make it anew with sfx-tuner mask"
+        with open_hdf5(path, what, remedy) as file:
+            if file.get(GROUP, getlink=True) is None:
+                raise InputError(
+                    f"{path} holds no map of bad pixels ({GROUP}): name a file that sfx-tuner "
+                    "mask wrote; other masks belong into the geometry (mask0_file)"
+                )
+            hot, noisy, dead = (
+                stored_array(file, f"{GROUP}/{kind}", "f", (None, None)) for kind in KINDS
+            )
+            n_frames = np.asarray(file[GROUP].attrs["n_frames"])
+            if n_frames.shape or n_frames.dtype.kind not in "iu":
+                raise ValueError(f"n_frames of {GROUP} is no number")
+            if any(np.isnan(each).any() for each in (hot, noisy, dead)):
+                raise ValueError("it holds values that are no numbers")
+            found = cls(hot, noisy, dead, int(n_frames))
+        if {each.shape for each in (hot, noisy, dead)} != {geometry.slab_shape}:
             raise InputError(
                 f"the map of bad pixels {path} has {hot.shape} pixels, but {geometry.path} has "
                 f"{geometry.slab_shape}: make one from frames of this detector"
