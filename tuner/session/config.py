@@ -37,6 +37,9 @@ class SessionConfig:
         Settings that keep a value of the user's.
     bounds : dict of str to (float, float)
         Ranges of the user's.
+    start : dict
+        A `tuner.start.Start`: what the result is held against; empty where that is CrystFEL's
+        defaults alone.
     seed : int
     indexer : str
         Name and version.
@@ -64,6 +67,7 @@ class SessionConfig:
     clen_range: float = 0.05
     fixed: dict[str, float] = field(default_factory=dict)
     bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     indexer: str = ""
     indexer_choice: dict[str, Any] = field(default_factory=dict, compare=False)

@@ -30,7 +30,7 @@ FORMER_STAGES = {"look": "coarse", "portfolio": "initial"}
 
 FILES = (
     *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
-    *("bad_pixels.h5", "indexed"),
+    *("bad_pixels.h5", "indexed", "nothing_to_recommend.txt"),
 )
 """What a session writes into its directory, beside ``session.json``."""
 
@@ -122,10 +122,14 @@ class SessionStore:
         for line in complete:
             try:
                 values = json.loads(line)
-                stage = str(values["stage"])
+                number, stage = int(values["number"]), str(values["stage"])
+                if stage == "start" and number:
+                    # So a session called the first point of its initial design, before it had
+                    # a set to beat, which is always the first trial.
+                    stage = "initial"
                 trials.append(
                     Trial(
-                        int(values["number"]),
+                        number,
                         FORMER_STAGES.get(stage, stage),
                         Evaluation.from_dict(values["evaluation"]),
                         str(values.get("reason", "")),

@@ -10,7 +10,8 @@ from envs.evaluation import Evaluation
 __all__ = ["STAGES", "Trial", "tuning_trials"]
 
 STAGES = ("baseline", "start", "coarse", "geometry", "initial", "search", "confirm", "fresh")
-"""Why a trial is made, in the order in which they may come; see docs/method.md."""
+"""Why a trial is made; see docs/method.md. ``start``, what is in use today, comes first where it
+is known, ``baseline`` otherwise."""
 
 
 @dataclass(frozen=True)
