@@ -11,6 +11,6 @@ ENV_ID = "sfx-tuner/Tuning-v1"
 
 gymnasium.register(
     id=ENV_ID,
-    entry_point="envs.tuning_env:TuningEnv",
-    vector_entry_point="envs.batched_env:make_simulated",
+    entry_point="envs.environments.tuning_env:TuningEnv",
+    vector_entry_point="envs.environments.batched_env:make_simulated",
 )

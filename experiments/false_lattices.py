@@ -1,8 +1,8 @@
-"""A settings that wins by false lattices, and loses once decoys are taken off.
+"""A parameter set that wins by false lattices, and loses once decoys are taken off.
 
 The run is ``jf1m_lyso_60`` of the shared data: 60 frames, of which 46 hold a crystal, with their
-true lattices. Each settings is evaluated as in a session: hits are indexed, and a decoy of each
-(`wrappers.lattices.decoys`); what a session maximises is the rate less what the decoys say of
+true lattices. Each parameter set is evaluated as in a session: hits are indexed, and a decoy of
+each (`wrappers.lattices.decoys`); what a session maximises is the rate less what the decoys say of
 chance (`envs.objective.merit`). The indexers are the embedded one; the same search, but accepting
 whatever explains 20 peaks, as indexers do that count; and the others that are installed
 (`other_indexers`), if asked for.
@@ -108,7 +108,7 @@ def evaluate(
     decoys: Sequence[RecordedList],
     truth: Sequence[Sequence[Floats] | Floats],
 ) -> dict[str, Any]:
-    """Return the counts and rates of one settings."""
+    """Return the counts and rates of one parameter set."""
     found, by_chance = ask(hits)[0], ask(decoys)[0]
     n_indexed = sum(lattice is not None for lattice in found)
     n_decoys = sum(lattice is not None for lattice in by_chance)

@@ -1,4 +1,4 @@
-"""Fits the response model to rendered experiments, and judges it on others.
+"""Fits the response model to rendered experiments, and scores it on others.
 
     python -m experiments.fit_responses --render   # renders, searches, indexes: an hour, two cores
     python -m experiments.fit_responses            # fits, tables, pictures, from what is recorded
@@ -195,7 +195,7 @@ def speed(batch: int = 256, n_frames: int = 100, rounds: int = 21) -> float:
 
 
 def main() -> None:
-    """Record if asked to, then fit and judge."""
+    """Record if asked to, then fit and score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--render", action="store_true", help="record the experiments anew")
     parser.add_argument("--scratch", type=Path, default=Path("build/responses"))

@@ -100,9 +100,9 @@ class Masked:
     def _masked(self, frame: Frame) -> Frame:
         return dataclasses.replace(frame, mask=frame.mask & self._usable)
 
-    def find(self, frame: Frame, settings: Settings, max_n_peaks: int = 2048) -> PeakList:
+    def find(self, frame: Frame, settings: Settings) -> PeakList:
         """Return the peaks of a frame."""
-        return self._finder.find(self._masked(frame), settings, max_n_peaks)
+        return self._finder.find(self._masked(frame), settings)
 
     def prepare(self, frame: Frame, min_snr: float = 2.0) -> Any:
         """Make a frame ready for many settings."""

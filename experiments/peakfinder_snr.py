@@ -118,7 +118,7 @@ def find_candidates(finder: RobustPeakFinder, frame: Frame, geometry: Geometry) 
         pixels = pixel[start[i] : start[i + 1]]
         region = np.array([0, len(pixels)]), pixels, owner[i : i + 1]
         for fs, ss, intensity, snr, _, n, _ in measure_regions(
-            data, mask, noise, width, layout.panels, layout.max_adu, region, 0.0, RADIUS, gain, 1
+            data, mask, noise, width, layout.panels, layout.max_adu, region, 0.0, RADIUS, gain
         ):
             excess = intensity / n
             photons = np.sqrt(gain * excess)

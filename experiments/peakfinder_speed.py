@@ -2,7 +2,7 @@
 
 All search the same made-up frames (`peakfinder_cases`) on one core. In each round, cfelpyutils and
 a first look of ours take the next frame, and a sweep goes over all of them, prepared, one after the
-other with one settings, as in a session. Rounds are repeated and the middle one counts, in
+other with one parameter set, as in a session. Rounds are repeated and the middle one counts, in
 processor time of the thread, so that whatever else the machine does falls on all of them alike.
 cfelpyutils is given a copy of the frame as float32, the mask and the radius map ready made.
 ``again`` is one prepared frame that is searched again and again, so that the processor has it in
@@ -109,7 +109,7 @@ def rounds(repeats: int, *actions: Callable[[int], object]) -> list[float]:
 
 
 def compare(case: Case, settings: Settings, repeats: int) -> dict[str, Any]:
-    """Return the times of ours and cfelpyutils for one settings, and whether the peaks agree."""
+    """Return the times of ours and cfelpyutils for one set, and whether the peaks agree."""
     frames, finder = case.frames, PeakFinder(case.geometry)
     n = len(frames)
     prepared = [finder.prepare(frame) for frame in frames]

@@ -89,7 +89,7 @@ def _record_one(name: str) -> Path:
     return path
 
 
-def judge(name: str, draw: Draw) -> str:
+def verdict(name: str, draw: Draw) -> str:
     """Return how the response model, told only the description, does on a recorded table."""
     table = TableEvaluator(TABLES / f"{name}.npz")
     points = list(itertools.product(*table.grid.values()))
@@ -103,8 +103,8 @@ def judge(name: str, draw: Draw) -> str:
         for point in points
     ]
     rates = np.array([evaluation.rate for evaluation in measured])
-    vain = np.array([e.n_hits - e.n_indexed for e in measured]) / table.n_frames
-    merits = rates - UNINDEXED_HIT_PENALTY * vain
+    unindexed = np.array([e.n_hits - e.n_indexed for e in measured]) / table.n_frames
+    merits = rates - UNINDEXED_HIT_PENALTY * unindexed
     predicted = told.true_merit(UNINDEXED_HIT_PENALTY)
     cells = [draw.kind]
     for values, by_model in ((rates, told.true_rate), (merits, predicted)):
@@ -126,7 +126,7 @@ def main() -> None:
     print("| detector | best rate | at the model's best | rank | best merit | at it | rank |")
     print("|---|---|---|---|---|---|---|")
     for name, draw in chosen_draws().items():
-        print(judge(name, draw))
+        print(verdict(name, draw))
 
 
 if __name__ == "__main__":

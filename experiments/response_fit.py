@@ -115,7 +115,7 @@ class Recorded:
         return dict(zip(PARTS, np.moveaxis(parts.reshape(e, s, n, -1), -1, 0), strict=True))
 
     def _model(self, coefficients: Coefficients) -> ResponseModel:
-        """Return the model of every settings of every experiment, (E S,)."""
+        """Return the model of every parameter set of every experiment, (E S,)."""
         e, s, _ = self.arrays["state"].shape
         return self._plain.with_coefficients(coefficients).take(np.repeat(np.arange(e), s))
 
@@ -131,7 +131,7 @@ class Recorded:
     def evaluations(self, coefficients: Coefficients) -> dict[str, Array]:
         """Return what the model's evaluations of the very frames tell, by name, each (E, S).
 
-        Chance is drawn, the same for every settings.
+        Chance is drawn, the same for every parameter set.
         """
         e, s, n = self.arrays["state"].shape
         latents = self._latents()

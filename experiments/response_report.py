@@ -58,7 +58,7 @@ class Comparison:
 
 
 def compare(recorded: Recorded, coefficients: Coefficients) -> dict[str, Comparison]:
-    """Return what was measured of every settings, and what the model makes of the same frames."""
+    """Return what was measured of every set, and what the model makes of the same frames."""
     peaks = recorded.n_peaks
     n_frames = peaks.shape[2]
     hit, indexed = peaks >= MIN_PEAKS, recorded.bit(INDEXED)

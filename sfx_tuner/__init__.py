@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from envs import ENV_ID  # makes `gymnasium.make` know it
 
 if TYPE_CHECKING:
-    from envs.tuning_env import TuningEnv
+    from envs.environments.tuning_env import TuningEnv
     from sfx_tuner.calls import apply, find_peaks, index, open_run, tune
     from sfx_tuner.session import Session
     from tuner.search.contract import SearcherKind
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from wrappers.settings import Settings
 
 _HOMES = {
-    "TuningEnv": "envs.tuning_env",
+    "TuningEnv": "envs.environments.tuning_env",
     "apply": "sfx_tuner.calls",
     "find_peaks": "sfx_tuner.calls",
     "index": "sfx_tuner.calls",

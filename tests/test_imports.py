@@ -26,10 +26,7 @@ FORBIDDEN = {
     "envs": {"torch", "stable_baselines3", "optuna"},
 }
 
-# What is still to be mended. A line goes when its circle, or import, does: the tests say so.
-KNOWN_CIRCLES = [
-    {"wrappers.peakfinding.peakfinder8", "wrappers.peakfinding.prepared_frame"},
-]
+# What is still to be mended. A line goes when its import does: the tests say so.
 KNOWN_FORBIDDEN: set[tuple[str, str]] = set()
 
 
@@ -93,10 +90,7 @@ def test_the_modules_are_found(imports):
 
 
 def test_no_circles(imports):
-    found = circles(imports)
-    assert [c for c in found if not any(c <= known for known in KNOWN_CIRCLES)] == []
-    mended = [known for known in KNOWN_CIRCLES if not any(c <= known for c in found)]
-    assert mended == [], "these circles are gone: take them out of KNOWN_CIRCLES"
+    assert circles(imports) == []
 
 
 def test_nothing_imports_upwards(imports):

@@ -11,7 +11,6 @@ from wrappers.frames.frame import Frame
 from wrappers.indexers import IndexerChoice
 from wrappers.indexing import Done, Indexing, Pattern, unheard
 from wrappers.lattices.fast_indexer import FastIndexer
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
@@ -23,8 +22,8 @@ class StrictFinder:
     def __init__(self, geometry: Geometry) -> None:
         self._finder = PeakFinder(geometry)
 
-    def find(self, frame: Frame, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
-        return self._finder.find(frame, doubled(settings), max_n_peaks)
+    def find(self, frame: Frame, settings: Settings) -> PeakList:
+        return self._finder.find(frame, doubled(settings))
 
     def prepare(self, frame: Frame, min_snr: float = 2.0) -> StrictFrame:
         return StrictFrame(self, frame)
@@ -36,10 +35,8 @@ class StrictFrame:
     def __init__(self, finder: StrictFinder, frame: Frame) -> None:
         self._finder, self._frame = finder, frame
 
-    def find_all(
-        self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
-    ) -> list[PeakList]:
-        return [self._finder.find(self._frame, each, max_n_peaks) for each in settings]
+    def find_all(self, settings: Sequence[Settings]) -> list[PeakList]:
+        return [self._finder.find(self._frame, each) for each in settings]
 
 
 def doubled(settings: Settings) -> Settings:

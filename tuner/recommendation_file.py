@@ -45,6 +45,7 @@ class _Evidence(TypedDict, total=False):
     n_decoys: Count
     n_decoys_indexed: Count
     baseline_rate: Share
+    start_rate: Share
     gain: Number
     gain_ci95: Pair
     gain_p: Number
@@ -81,6 +82,7 @@ class _Provenance(TypedDict, total=False):
     measured_on_fresh_frames: bool
     ended_by: str
     choice: str
+    start: str
     indexer: str
     indexer_name: str
     indexer_method: str

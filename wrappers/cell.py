@@ -19,7 +19,7 @@ from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.reading import read_text
 
-__all__ = ["Cell"]
+__all__ = ["PRIMITIVE_AXES", "Cell"]
 
 Floats = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ _WITH_UNIQUE_AXIS = ("monoclinic", "tetragonal", "hexagonal")
 _LENGTH_UNITS = {"A": 1.0, "nm": 10.0}
 _ANGLE_UNITS = {"deg": 1.0, "rad": 180.0 / math.pi}
 
-_PRIMITIVE = {
+PRIMITIVE_AXES = {
     "P": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     "R": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     "A": ((1, 0, 0), (0, 1 / 2, 1 / 2), (0, -1 / 2, 1 / 2)),
@@ -125,8 +125,10 @@ class Cell:
             raise InputError(
                 f"the lattice type {self.lattice_type!r} is none of {', '.join(_LATTICES)}"
             )
-        if self.centering not in _PRIMITIVE:
-            raise InputError(f"the centering {self.centering!r} is none of {', '.join(_PRIMITIVE)}")
+        if self.centering not in PRIMITIVE_AXES:
+            raise InputError(
+                f"the centering {self.centering!r} is none of {', '.join(PRIMITIVE_AXES)}"
+            )
         if self.unique_axis not in ("a", "b", "c", "*"):
             raise InputError(f"the unique axis {self.unique_axis!r} is none of a, b, c")
         if self.lattice_type in _WITH_UNIQUE_AXIS and self.unique_axis == "*":
@@ -314,7 +316,7 @@ class Cell:
     @cached_property
     def primitive_axes(self) -> Floats:
         """Axes of a primitive cell (rows) as multiples of a, b, c: ``primitive_axes @ real``."""
-        return np.array(_PRIMITIVE[self.centering], dtype=np.float64)
+        return np.array(PRIMITIVE_AXES[self.centering], dtype=np.float64)
 
     @property
     def text(self) -> str:

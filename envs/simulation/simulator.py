@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +23,7 @@ from envs.simulation.rendering import FrameTruth, render_frame, static_mask
 from wrappers.errors import InputError
 from wrappers.files import cannot_write, unfinished_folder
 from wrappers.frames.disk import Disk
+from wrappers.frames.filters import COMPRESSION
 from wrappers.schema_arrays import open_hdf5, stored_array, stored_text
 
 __all__ = [
@@ -164,7 +164,7 @@ def _write_frames(
             (n_frames, *detector.shape),
             detector.dtype,
             chunks=(1, *detector.shape),
-            **hdf5plugin.Bitshuffle(cname="lz4"),
+            **COMPRESSION,
         )
         energies = run.create_dataset(layout.photon_energy, (n_frames,), "f8")
         if layout.encoder:

@@ -319,7 +319,8 @@ def test_nan_and_negative_pixels(cli, simulated, tmp_path):
 def test_frames_without_peaks(cli, simulated, tmp_path):
     paths = broken(simulated, "", tmp_path)
     with h5py.File(paths.data, "r+") as file:
-        file["entry/data/data"][:] = 0
+        shape = file["entry/data/data"].shape
+        file["entry/data/data"][:] = np.random.default_rng(1).integers(0, 2, shape)
     code, _, err = cli(*tune_arguments(paths))
     assert code == 2
     assert "no settings indexed any frame" in err.splitlines()[-1]

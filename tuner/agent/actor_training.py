@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO
 
-from envs.batched_env import BatchedTuningEnv
+from envs.environments.batched_env import BatchedTuningEnv
 from envs.observation import OBSERVATION_SIZE
 from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import Policy

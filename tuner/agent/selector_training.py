@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from envs.batched_env import LEAST_REACHABLE
-from envs.episodes import EpisodeKinds
+from envs.environments.batched_env import LEAST_REACHABLE
+from envs.environments.episodes import EpisodeKinds
 from envs.observation import TaskBatch
 from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import Policy

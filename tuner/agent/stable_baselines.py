@@ -1,4 +1,4 @@
-"""`envs.batched_env.BatchedTuningEnv` as Stable-Baselines3 wants its environments."""
+"""`envs.environments.batched_env.BatchedTuningEnv` as Stable-Baselines3 wants its environments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from envs.batched_env import BatchedTuningEnv
+from envs.environments.batched_env import BatchedTuningEnv
 
 __all__ = ["StableBaselinesEnv"]
 

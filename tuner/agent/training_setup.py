@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from envs.environments.rewards import Reward
 from envs.response.simulated_pool import SimulatedPool
-from envs.rewards import Reward
 from tuner.agent.networks import Layers
 from tuner.agent.rollout import Rollout
 from tuner.agent.training_curves import Row
@@ -60,7 +60,7 @@ class Training:
     reward : {"delta", "gain", "rate", "incumbent"}
     by_truth : bool
     price_of_a_second : float
-        See `envs.batched_env.BatchedTuningEnv`.
+        See `envs.environments.batched_env.BatchedTuningEnv`.
     selector_rounds : int
         Sessions on each experiment that the selector learns from.
     selector_steps, selector_batch, selector_width, selector_checkpoints : int

@@ -1,8 +1,8 @@
 """The group of commands, and how any of them ends.
 
 Exit codes: 0 success; 2 a mistake that the user can mend, told in one sentence; 3 not one frame
-can be read; 130 stopped by Ctrl-C; 141 whoever read the output has gone; 1 a fault of the
-program's own.
+can be read; 4 a session found nothing to recommend; 130 stopped by Ctrl-C; 141 whoever read the
+output has gone; 1 a fault of the program's own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ COMMANDS = {
     "tune": "tuner.cli.tune",
     "peaks": "tuner.cli.peaks",
     "index": "tuner.cli.index",
+    "cell": "tuner.cli.cell",
     "mask": "tuner.cli.mask",
     "apply": "tuner.cli.apply",
     "export": "tuner.cli.export",

@@ -8,6 +8,15 @@ from pathlib import Path
 
 from tuner.export.formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
 from tuner.export.job import INSTEAD, Export, Job
+from tuner.export.readers import (
+    Given,
+    read_cheetah,
+    read_crystfel,
+    read_json,
+    read_om,
+    read_project,
+    read_xwiz,
+)
 from tuner.recommendation import (
     EDITED,
     Recommendation,
@@ -15,11 +24,15 @@ from tuner.recommendation import (
     files_of_session,
     session_geometry,
 )
+from wrappers.cell import Cell
+from wrappers.crystfel.geometry_rules import mend_for_crystfel
 from wrappers.detector.geom_file import write_geometry
 from wrappers.detector.geom_text import energy, split_lines, statements
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.frames.events import find_names, read_list, split_event
+from wrappers.frames.hdf5 import HDF5Files, is_hdf5
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
@@ -48,6 +61,8 @@ class Target:
         Whether the tuned geometry file is written beside it.
     takes_mask : bool
         Whether it applies the masks that the geometry names.
+    takes_cell : bool
+        Whether it is told the cell: a CrystFEL cell file is written beside it.
     has_versions : bool
         Whether older releases read another form.
     plain_energy : bool
@@ -57,6 +72,9 @@ class Target:
     prints_options : bool
         Whether the command line shows the options of ``indexamajig`` as well.
     executable : bool
+    read : callable or None
+        The other way round: returns the settings that such a file's text names, None for another
+        program's file.
     """
 
     render: Callable[[Job], Export]
@@ -65,11 +83,13 @@ class Target:
     searches: str = ""
     needs_geometry: bool = True
     takes_mask: bool = True
+    takes_cell: bool = False
     has_versions: bool = False
     plain_energy: bool = False
     is_geometry: bool = False
     prints_options: bool = False
     executable: bool = False
+    read: Callable[[str], Given | None] | None = None
 
 
 TARGETS: Registry[Target] = Registry("export target")
@@ -82,8 +102,10 @@ TARGETS.register(
         "recommended.sh",
         "a script for indexamajig",
         "indexamajig",
+        takes_cell=True,
         prints_options=True,
         executable=True,
+        read=read_crystfel,
     ),
 )
 TARGETS.register(
@@ -93,12 +115,22 @@ TARGETS.register(
         "recommended.project",
         "for CrystFEL's graphical program",
         "CrystFEL's graphical program",
+        takes_cell=True,
+        read=read_project,
     ),
 )
 TARGETS.register("geom", Target(geom, "recommended.geom", "the geometry alone", is_geometry=True))
 TARGETS.register(
     "xwiz",
-    Target(xwiz, "recommended.xwiz.toml", "EXtra-Xwiz", "EXtra-Xwiz", has_versions=True),
+    Target(
+        xwiz,
+        "recommended.xwiz.toml",
+        "EXtra-Xwiz",
+        "EXtra-Xwiz",
+        takes_cell=True,
+        has_versions=True,
+        read=read_xwiz,
+    ),
 )
 TARGETS.register(
     "om",
@@ -110,6 +142,7 @@ TARGETS.register(
         takes_mask=False,
         has_versions=True,
         plain_energy=True,
+        read=read_om,
     ),
 )
 TARGETS.register(
@@ -121,11 +154,19 @@ TARGETS.register(
         "Cheetah",
         needs_geometry=False,
         takes_mask=False,
+        read=read_cheetah,
     ),
 )
 TARGETS.register(
     "json",
-    Target(plain_json, "recommended.json", "plain JSON", needs_geometry=False, takes_mask=False),
+    Target(
+        plain_json,
+        "recommended.json",
+        "plain JSON",
+        needs_geometry=False,
+        takes_mask=False,
+        read=read_json,
+    ),
 )
 
 
@@ -182,10 +223,13 @@ def write_export(
     cell = cell or Path(str(recommendation.provenance.get("cell", "protein.cell")))
     tuned = path if target.is_geometry else companion(path, ".geom")
     source = masked = mask = None
+    mended: list[str] = []
     if target.needs_geometry:
         source = session_geometry(recommendation, geometry)
         masked = companion(path, ".mask.h5") if target.takes_mask else None
+    unit = companion(path, ".cell") if target.takes_cell else None
     check_outputs(
+        unit,
         *(path, *([tuned] if tuned != path and source else []), masked),
         inputs=[*inputs, cell, source, *files_of_session(recommendation)],
         force=replace,
@@ -194,15 +238,20 @@ def write_export(
         if masked is not None:
             mask = _write_mask(recommendation, masked, source)
         _write_tuned_geometry(recommendation, tuned, source, mask)
+        mended = mend_for_crystfel(tuned, linked=_is_linked(recommendation, source))
         if target.plain_energy:
             _write_plain_energy(tuned)
-    export = target.render(Job(recommendation, tuned.absolute(), cell.absolute(), old, mask))
+    if unit is not None:
+        # CrystFEL takes other files' cells otherwise: a second CRYST1, or R on hexagonal axes.
+        Cell.read(cell).write(unit)
+    job = Job(recommendation, tuned.absolute(), (unit or cell).absolute(), old, mask, tuple(mended))
+    export = target.render(job)
     write_whole(path, export.text)
     if target.executable:
         path.chmod(0o755)
     further = [tuned] if target.needs_geometry and tuned != path else []
     notes = (EDITED, *export.notes) if recommendation.edited else export.notes
-    return [path, *further, *([mask] if mask else [])], notes
+    return [path, *further, *(each for each in (mask, unit) if each)], notes
 
 
 def _write_mask(recommendation: Recommendation, out: Path, geometry: Path) -> Path | None:
@@ -219,6 +268,28 @@ def _write_mask(recommendation: Recommendation, out: Path, geometry: Path) -> Pa
         found = BadPixelMap.load(stored, read)
     write_mask(out, read, SettingsMask(read, found).bits(settings))
     return out
+
+
+def _is_linked(recommendation: Recommendation, geometry: Path) -> bool:
+    """Tell whether the session's frames are in linked data sets that stand for ``data``.
+
+    That can only be known while the session's data are there.
+    """
+    data, read = Path(str(recommendation.provenance.get("data", ""))), Geometry.read(geometry)
+    if "%" in read.blocks[0].data or not data.is_file():
+        return False
+    files = HDF5Files()
+    try:
+        if not is_hdf5(data):
+            file, event = read_list(data)[0]
+            if event:
+                return bool(split_event(event)[0])
+            data = Path(file)
+        return any(find_names(files, str(data), read))
+    except InputError:
+        return False
+    finally:
+        files.close()
 
 
 def _write_tuned_geometry(

@@ -182,6 +182,7 @@ def geom(job: Job) -> Export:
     notes = (
         "a geometry file holds the camera length and the detector shift only; the peak settings "
         f"{rest}",
+        *job.mended,
         *mask_notes(job),
     )
     text = job.geometry.read_bytes().decode("utf-8", "surrogateescape")

@@ -48,6 +48,8 @@ class Job:
         Whether to write for releases before a format was changed.
     mask : Path or None
         The mask file that the geometry names for the settings' own mask.
+    mended : tuple of str
+        What of the session's geometry is written otherwise, because CrystFEL takes it otherwise.
     """
 
     recommendation: Recommendation
@@ -55,6 +57,7 @@ class Job:
     cell: Path
     old: bool = False
     mask: Path | None = None
+    mended: tuple[str, ...] = ()
 
     @property
     def settings(self) -> Settings:
@@ -114,7 +117,8 @@ def geometry_notes(job: Job) -> list[str]:
     clen = "as it was" if settings.clen is None else f"{settings.clen!r} m"
     return [
         f"clen ({clen}), shift_x ({settings.shift_x!r} m), shift_y ({settings.shift_y!r} m): they "
-        f"stand in the geometry file {job.geometry.name}"
+        f"stand in the geometry file {job.geometry.name}",
+        *job.mended,
     ]
 
 

@@ -50,15 +50,17 @@ def recommended_settings(
 ) -> Settings:
     """Return what a session recommends that ends after these trials of the tuning sample.
 
-    It is the best so far, at the geometry that the lattices fix; the first trial's parameter set,
-    CrystFEL's defaults, where nothing is indexed.
+    It is the best so far, at the geometry that the lattices fix; the first trial's parameter set
+    where nothing is indexed.
     """
-    best = trials[max(trials[-1].best, 0)].evaluation.settings
+    winner = trials[max(trials[-1].best, 0)].evaluation
+    best = winner.settings
     lock = GeometryLock(space)
     for trial in trials:
         lock.observe(trial.evaluation, merit(trial.evaluation))
-    near = near_geometry(best, lock.fixed, space, resolutions=1)
-    return best if near else best.replace(**lock.fixed)
+    geometry = lock.recommended(winner)
+    near = near_geometry(best, geometry, space, resolutions=1)
+    return best if near else best.replace(**geometry)
 
 
 def with_best(

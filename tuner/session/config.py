@@ -11,7 +11,7 @@ from wrappers.errors import InputError
 from wrappers.indexers import IndexerChoice, recorded_choice
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.schema import Number, read_json, validated
-from wrappers.settings import ABOUT, with_current_names
+from wrappers.settings import ABOUT, Settings, with_current_names
 
 __all__ = ["REMEDY", "SessionConfig"]
 
@@ -37,6 +37,9 @@ class SessionConfig:
         Settings that keep a value of the user's.
     bounds : dict of str to (float, float)
         Ranges of the user's.
+    start : dict
+        A `tuner.start.Start`: what the result is held against; empty where that is CrystFEL's
+        defaults alone.
     seed : int
     indexer : str
         Name and version.
@@ -64,6 +67,7 @@ class SessionConfig:
     clen_range: Number = 0.05
     fixed: dict[str, Number] = field(default_factory=dict)
     bounds: dict[str, tuple[Number, Number]] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     indexer: str = ""
     indexer_choice: dict[str, Any] = field(default_factory=dict, compare=False)
@@ -106,6 +110,8 @@ class SessionConfig:
         strange = {*found.tuned, *found.fixed, *found.bounds} - ABOUT.keys()
         if strange:
             raise InputError(f"{path} is damaged: {strange.pop()!r} is no setting; {REMEDY}")
+        if found.start:
+            validated({"start": found.start}, dict[str, _Start], str(path), REMEDY)
         try:
             PEAK_FINDERS.name_of(found.peak_finder)
             found.choice  # noqa: B018
@@ -133,6 +139,16 @@ class SessionConfig:
                     f"{_plain(asked)}: resume it with what it was begun with, or name another "
                     "directory"
                 )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The fields of a `tuner.start.Start`."""
+
+    settings: Settings
+    words: str
+    given: tuple[str, ...]
+    clen_change: Number
 
 
 def _plain(value: Any) -> Any:

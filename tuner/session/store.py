@@ -27,7 +27,7 @@ __all__ = ["Log", "MemoryLog", "SessionStore", "trial_table"]
 
 FILES = (
     *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
-    *("bad_pixels.h5", "indexed"),
+    *("bad_pixels.h5", "indexed", "nothing_to_recommend.txt"),
 )
 """What a session writes into its directory, beside ``session.json``."""
 

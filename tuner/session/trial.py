@@ -12,7 +12,8 @@ from wrappers.schema import Count, hooked
 __all__ = ["FORMER_BEST", "STAGES", "Trial", "tuning_trials"]
 
 STAGES = ("baseline", "start", "coarse", "geometry", "initial", "search", "confirm", "fresh")
-"""Why a trial is made, in the order in which they may come; see docs/method.md."""
+"""Why a trial is made; see docs/method.md. ``start``, what is in use today, comes first where it
+is known, ``baseline`` otherwise."""
 
 
 FORMER_STAGES = {"look": "coarse", "portfolio": "initial"}
@@ -57,6 +58,10 @@ def _with_current_names(values: Any) -> Any:
     stage = values.get("stage")
     if isinstance(stage, str):
         stage = FORMER_STAGES.get(stage, stage)
+        if stage == "start" and values.get("number"):
+            # So a session called the first point of its initial design, before it had a set to
+            # beat, which is always the first trial.
+            stage = "initial"
         if stage not in STAGES:
             raise ValueError(f"stage is {stage!r}, but must be one of {', '.join(STAGES)}")
     return {"best": FORMER_BEST, **values, "stage": stage}

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from wrappers.cell import Cell
+from wrappers.crystfel.geometry_rules import mend_for_crystfel
 from wrappers.crystfel.indexamajig import (
     CrystfelProgram,
     ProgramRun,
@@ -35,6 +36,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.files import temporary_folder
 from wrappers.frames.cxi import DATA, CxiWriter
+from wrappers.frames.events import split_event
 from wrappers.indexing import Done, Indexing, Lattice, Pattern, counting_on, unheard
 from wrappers.settings import Settings
 
@@ -221,6 +223,9 @@ def index_own_peaks(
     """
     program = require_program(program)
     names = [(os.path.abspath(file), event) for file, event in frames]
+    linked = any(split_event(event)[0] for _, event in names if event) and not any(
+        "%" in block.data for block in Geometry.read(geometry_file).blocks
+    )
 
     def prepare(folder: Path, geometry: Path) -> list[str]:
         write_geometry(
@@ -230,6 +235,7 @@ def index_own_peaks(
             shift_x=settings.shift_x,
             shift_y=settings.shift_y,
         )
+        mend_for_crystfel(geometry, linked=linked)
         if program.release < GROUPS_KNOWN:
             text = geometry.read_text(errors="surrogateescape")
             text = re.sub(r"^[ \t]*group\w*[ \t]*=.*$", "", text, flags=re.MULTILINE)

@@ -53,6 +53,12 @@ def _path(text: str) -> str:
     return name(text)
 
 
+def _file(text: str) -> str:
+    if not text or len(text) > 4096 or "\0" in text:
+        raise ValueError("must be the name of a file, of at most 4096 characters")
+    return text
+
+
 def _data(text: str) -> str:
     return "/" + name(text).lstrip("/")
 
@@ -123,7 +129,7 @@ FIELDS: dict[str, Callable[[str], Any]] = {
     "no_index": _truth,
     "mask_edge_pixels": _index,
     **{f"mask{i}_data": _path for i in range(8)},
-    **{f"mask{i}_file": name for i in range(8)},
+    **{f"mask{i}_file": _file for i in range(8)},
     **{f"mask{i}_{kind}bits": _bits for i in range(8) for kind in ("good", "bad")},
     **{f"flag_{kind}": number for kind in ("lessthan", "morethan", "equal")},
     **{f"dim{i}": _dimension for i in range(16)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -73,6 +74,16 @@ def files_behind(paths: Iterable[Path]) -> list[Path]:
 
 def _linked(path: str) -> set[str]:
     """Return the files that one file names."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return set()
+    return _links_of(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.cache
+def _links_of(path: str, changed: int, size: int) -> set[str]:
+    """Return what is asked for several times of each file, whose run may have thousands."""
     if not os.path.isfile(path) or not is_hdf5(Path(path)):
         return set()
     names: set[str] = set()

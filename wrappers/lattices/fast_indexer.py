@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 _MAX_PEAKS = 600
 """Of longer lists only so many of the strongest peaks are looked at."""
 _SEARCH_PEAKS = 48
-"""Peaks that a search uses; all peaks judge what it finds."""
+"""Peaks that a search uses; all peaks score what it finds."""
 _STRONG_PEAKS = 64
 """They are those of lowest resolution among so many of the strongest, or a third of all."""
 _MIN_PEAKS = 5

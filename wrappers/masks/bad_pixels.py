@@ -36,8 +36,8 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixel_map import BadPixelMap
+from wrappers.peakfinding.detector_pixels import DetectorPixels
 from wrappers.peakfinding.kernel_arguments import flat
-from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.radial_layout import RadialLayout
 from wrappers.peakfinding.robust_statistics import ring_statistics
 from wrappers.workers.worker_processes import Processes
@@ -103,8 +103,8 @@ def find_bad_pixels(
     if frames is None:
         frames = range(len(run))
     candidates = [frames[i] for i in spread_frames(len(frames))]
-    finder = PeakFinder(run.geometry.moved(*_first_shift(run, candidates)))
-    make = functools.partial(_Backgrounds, run, finder)
+    pixels = DetectorPixels(run.geometry.moved(*_first_shift(run, candidates)))
+    make = functools.partial(_Backgrounds, run, pixels)
     backgrounds, n_bright = {}, {}
     problem = ""
     with Processes(make, max(1, min(jobs, len(candidates)))) as processes:
@@ -124,7 +124,7 @@ def find_bad_pixels(
         )
     quietest = sorted(n_bright, key=lambda index: n_bright[index])
     chosen = quietest[: max(n // 2, min(n, ENOUGH_FRAMES))]
-    sums = _Sums(finder.layout, {index: backgrounds[index] for index in chosen})
+    sums = _Sums(pixels.layout, {index: backgrounds[index] for index in chosen})
     for done, index in enumerate(chosen, start=1):
         sums.add(index, run[index])
         progress(len(candidates) + done)
@@ -146,8 +146,8 @@ Background = tuple[NDArray[np.float32], NDArray[np.float32]]
 class _Backgrounds:
     """Looks at frames one by one."""
 
-    def __init__(self, run: FrameSource, finder: PeakFinder) -> None:
-        self._run, self._finder = run, finder
+    def __init__(self, run: FrameSource, pixels: DetectorPixels) -> None:
+        self._run, self._pixels = run, pixels
 
     def of(self, index: int) -> tuple[Background, int] | str:
         """Return the rings' background in a frame, and its number of bright pixels.
@@ -158,8 +158,8 @@ class _Backgrounds:
             frame = self._run[index]
         except InputError as error:
             return str(error)
-        values = self._finder.ring_values(flat(frame.data), flat(frame.mask))
-        start = self._finder.layout.start
+        values = self._pixels.ring_values(flat(frame.data), flat(frame.mask))
+        start = self._pixels.layout.start
         mean, sigma = ring_statistics(values, start)
         # A ring may hold one value only, as in nearly empty frames of photon counters.
         least = LEAST_SIGMA if frame.data.dtype.kind in "iu" else sigma[sigma > 0].min(initial=1.0)

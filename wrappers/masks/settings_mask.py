@@ -1,4 +1,4 @@
-"""The mask that a settings puts on top of the geometry's: bad pixels and panel edges."""
+"""The mask that a parameter set puts on top of the geometry's: bad pixels and panel edges."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 
 def needs_map(settings: Settings) -> bool:
-    """Whether a settings can only be applied with a map of the bad pixels."""
+    """Whether a parameter set can only be applied with a map of the bad pixels."""
     return any(getattr(settings, name) for name in MASK_SIGMAS)
 
 

@@ -22,7 +22,7 @@ from numba import njit
 
 from wrappers.peakfinding.vectors import PLAIN
 
-__all__ = ["inlined", "inner_kernel", "kernel"]
+__all__ = ["inlined", "inner_kernel", "kernel", "part_of_caller"]
 
 
 def _version() -> str:
@@ -55,4 +55,13 @@ def inner_kernel(function: Callable[..., Any] | None = None, **options: Any) -> 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function into each kernel that calls it, whatever its length."""
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+    return inner_kernel(function, forceinline=True)
+
+
+def part_of_caller(function: Callable[..., Any]) -> Any:
+    """Compile a function only as a part of the one kernel that calls it.
+
+    That saves the time to compile it by itself. Not for what is called in an inner loop: arrays
+    that are handed over have their references counted.
+    """
+    return _compiled(function, inline="always")

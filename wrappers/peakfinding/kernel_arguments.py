@@ -27,7 +27,7 @@ def radii(settings: Settings) -> tuple[float, float]:
 
 
 def settings_table(settings: Sequence[Settings]) -> NDArray[np.float64]:
-    """Return what the kernels need of each settings: an array (n, 7).
+    """Return what the kernels need of each parameter set: an array (n, 7).
 
     min_snr, threshold, min_res, max_res, min_pix_count, max_pix_count and local_bg_radius.
     """

@@ -72,7 +72,7 @@ class FramePeaks:
     index : int
         Of the frame in the run or sequence.
     patterns : tuple of Pattern
-        The peaks for each settings, in their order, where the frame says that the detector
+        The peaks for each parameter set, in their order, where the frame says that the detector
         stands; empty where the frame cannot be read.
     failure : str
         Why it cannot, or "".

@@ -47,7 +47,7 @@ AHEAD = 10
 
 
 @inner_kernel
-def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progress, peaks):
+def find_peaks(data, raster, search, limits, bright, bits, regions, ready, progress, peaks):
     """Join bright pixels to regions and write those that are peaks, by panel and raster.
 
     It may be called with more and more of the bright pixels. Once there are enough peaks, the
@@ -57,20 +57,16 @@ def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progr
     ----------
     data : array (n_pixels,)
         The flat slab, of `kernel_arguments.flat_data`.
-    layout : tuple
-        ring, width and panels, as in `radial_layout.RadialLayout`.
-    search : tuple
-        min_snr, min_pix_count, max_pix_count, local_bg_radius.
+    raster : Raster
+    search : Search
     limits : tuple
         mean and upper, float32 arrays (n_rings,).
     bright : int32 array
         Flat indices p of the pixels above their limits, and ~p for those just on them.
-    bits : tuple
-        Four of `peak_regions.no_bits`: where a pixel is bright and not yet taken, which starts as
-        zeros; where it cannot be background, which starts with what is not to be searched; and
-        room for more.
-    regions : tuple
-        Of `peak_regions.room_for_regions`, with room for as many pixels as are bright.
+    bits : Bits
+        Free ones start as zeros, closed ones with what is not to be searched.
+    regions : Regions
+        With room for as many pixels as are bright.
     ready : int
         So many rows, counted from panel to panel, have all their bright pixels by now.
     progress : int64 array (4,)
@@ -79,9 +75,8 @@ def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progr
     peaks : float64 array (7, n)
         Written, with `PEAK_ROWS`.
     """
-    _, width, panels = layout
-    _, min_pix_count, max_pix_count, local_bg_radius = search
-    free, closed = bits[:2]
+    width, min_pix_count = raster.width, search.min_pix_count
+    free, closed = bits.free, bits.closed
     # Many pixels are faster dealt with word by word than one by one, few are not.
     many = len(bright) > len(free) // MANY
     for p in bright[progress[0] :]:
@@ -93,18 +88,18 @@ def find_peaks(data, layout, search, limits, bright, bits, regions, ready, progr
         for word in range(len(free)):
             closed[word] |= free[word]
     progress[0] = len(bright)
-    reach = 2 * local_bg_radius
+    reach = 2 * search.local_bg_radius
     n_lanes = LANES if _is_narrow(reach) else lanes_of(no_wide_pixels(data))
     disc = _disc(reach, len(data) // width, width, n_lanes)
-    sizes = min_pix_count, max_pix_count
-    possible = possible_seeds(free, width, min_pix_count, bits[2:]) if many else free
-    n_regions = n_most = len(regions[1])
+    sizes = min_pix_count, search.max_pix_count
+    possible = possible_seeds(free, width, min_pix_count, bits.room) if many else free
+    n_regions = n_most = len(regions.owner)
     while n_regions == n_most and progress[1] < peaks.shape[1]:
         n_regions = join_regions(
-            free, possible, width, panels, sizes, ready, reach, progress[2:], regions
+            free, possible, width, raster.panels, sizes, ready, reach, progress[2:], regions
         )
         progress[1] = _measure_batch(
-            data, layout, search, limits, closed, disc, n_regions, regions, peaks, progress[1]
+            data, raster, search, limits, closed, disc, n_regions, regions, peaks, progress[1]
         )
 
 
@@ -122,13 +117,12 @@ def _ask_for_memory(data, ring, width, reach, region_ss, region_fs, first, stop)
 
 
 @inner_kernel
-def _measure_batch(data, layout, search, limits, closed, disc, n_regions, regions, peaks, n_peaks):
+def _measure_batch(data, raster, search, limits, closed, disc, n_regions, regions, peaks, n_peaks):
     """Write the rows of those regions that are peaks; return the new number of peaks."""
-    ring, width, panels = layout
-    min_snr, _, _, local_bg_radius = search
+    ring, width, panels = raster
     start, owner, region_ss, region_fs = regions
     mean, upper = limits
-    reach = 2 * local_bg_radius
+    reach = 2 * search.local_bg_radius
     above_mean = (mean <= upper).all()
     for i in range(-AHEAD, n_regions):
         if i + AHEAD < n_regions:
@@ -173,7 +167,7 @@ def _measure_batch(data, layout, search, limits, closed, disc, n_regions, region
         peaks[0, n_peaks], peaks[1, n_peaks], peaks[2, n_peaks] = peak_fs, peak_ss, intensity
         peaks[3, n_peaks], peaks[4, n_peaks] = snr, owner[i]
         peaks[5, n_peaks], peaks[6, n_peaks] = stop - first, largest
-        n_peaks += (snr >= min_snr) & (largest >= sums[3] - local) & on_panel
+        n_peaks += (snr >= search.min_snr) & (largest >= sums[3] - local) & on_panel
     return n_peaks
 
 

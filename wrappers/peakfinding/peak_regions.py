@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel
+from wrappers.peakfinding.kernel_types import Regions
 from wrappers.peakfinding.vectors import (
     BITS,
     bits_at,
@@ -38,8 +39,8 @@ ALL = ~np.uint64(0)
 SQUARE = np.uint64(0x070707)
 RIM = np.uint64(0xFF818181818181FF)
 """Nine pixels, and the outer ones, of the 8 x 8 in a word."""
-EVERYTHING = 1 << 62
-"""Rows that are ready where all are."""
+EVERYTHING = np.int64(1 << 62)
+"""Rows that are ready where all are. (Numba compiles a plain number apart from others.)"""
 
 
 def no_bits(n_pixels: int) -> NDArray[np.uint64]:
@@ -117,13 +118,9 @@ def join_pixels(bright, width, panels, min_pix_count, max_pix_count, free):
 
 @kernel
 def room_for_regions(most, most_pixels):
-    """Return memory for so many regions.
-
-    Region *i* is on panel ``owner[i]`` and has the pixels ``ss[k]``, ``fs[k]`` with *k* from
-    ``start[i]`` to before ``start[i + 1]``; so start, owner, ss and fs are returned.
-    """
+    """Return memory for so many `kernel_types.Regions`."""
     start, owner = np.zeros(most + 1, np.int64), np.empty(most, np.int64)
-    return start, owner, np.empty(most_pixels, np.int32), np.empty(most_pixels, np.int32)
+    return Regions(start, owner, np.empty(most_pixels, np.int32), np.empty(most_pixels, np.int32))
 
 
 @inner_kernel
@@ -142,8 +139,8 @@ def join_regions(free, possible, width, panels, sizes, ready, reach, position, r
         So many rows after a region must be ready.
     position : int64 array (2,)
         Panel and row from which to go on; changed.
-    regions : tuple
-        Of `room_for_regions`; written.
+    regions : Regions
+        Written.
 
     Returns
     -------
@@ -249,8 +246,10 @@ def possible_seeds(free, width, least, room):
     margin = width // BITS + 2
     words = np.uint64(max(len(free) - BITS - margin, margin))
     seeds, inner = room
-    for bits in room:
-        bits[:margin], bits[words:] = free[:margin], free[words:]
+    for k in range(margin):
+        seeds[k] = inner[k] = free[k]
+    for k in range(words, np.uint64(len(free))):
+        seeds[k] = inner[k] = free[k]
     if least == 2:
         for k in range(np.uint64(margin), words):
             seeds[k] = free[k] & _neighbours(free, k, width)[0]

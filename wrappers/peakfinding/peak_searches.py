@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inner_kernel, kernel
+from wrappers.peakfinding.compiling import inner_kernel, kernel, part_of_caller
+from wrappers.peakfinding.kernel_types import Clipping, Search
 from wrappers.peakfinding.peak_measurement import find_peaks
 from wrappers.peakfinding.peak_regions import EVERYTHING, pack_outside, pack_unusable
 from wrappers.peakfinding.ring_limits import limits_and_bright_pixels
@@ -25,7 +26,7 @@ MARGIN = 1.5
 
 @kernel
 def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
-    """Search a frame with one settings.
+    """Search a frame with one parameter set.
 
     Parameters
     ----------
@@ -33,13 +34,12 @@ def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
         The flat slab, of `kernel_arguments.flat_data`.
     mask : bool array (n_pixels,)
         True where usable.
-    layout : tuple
-        `radial_layout.RadialLayout.arrays`.
+    layout : Layout
     row : float64 array (7,)
         Of `kernel_arguments.settings_table`.
     max_n_peaks : int
-    memory : tuple
-        Of `peakfinder8.PeakFinder.memory`; overwritten.
+    memory : Memory
+        Overwritten.
     peaks : float64 array (7, n)
         Written, with `peak_measurement.PEAK_ROWS`.
 
@@ -48,29 +48,39 @@ def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
     int
         Number of peaks.
     """
-    rings, place, (where, max_adu), _ = layout
-    values, bright, bits, regions, unusable, _ = memory
     clipping, search, most = _read_row(row, max_n_peaks, len(mask))
-    sort_into_rings(data, mask, place, values)
-    mean, upper, n_bright = limits_and_bright_pixels(values, rings, clipping, bright)
-    pack_unusable(mask, unusable)
-    _clear_bits(unusable, rings, clipping, memory)
+    sort_into_rings(data, mask, layout.place, memory.values)
+    mean, upper, n_bright = limits_and_bright_pixels(
+        memory.values, layout.rings, clipping, memory.bright
+    )
+    pack_unusable(mask, memory.unusable)
+    _clear_bits(memory.unusable, layout.rings.radius, clipping, memory)
     progress, room = np.zeros(4, np.int64), peaks[:, :most]
-    limits, found = (mean, upper), bright[:n_bright]
-    find_peaks(data, where, search, limits, found, bits, regions, EVERYTHING, progress, room)
-    return _drop_saturated(room[:, : progress[1]], max_adu)
+    limits, found = (mean, upper), memory.bright[:n_bright]
+    find_peaks(
+        data,
+        layout.raster,
+        search,
+        limits,
+        found,
+        memory.bits,
+        memory.regions,
+        EVERYTHING,
+        progress,
+        room,
+    )
+    return _drop_saturated(room[:, : progress[1]], layout.max_adu)
 
 
 @kernel
 def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
-    """Search a prepared frame with one settings after another, while there is room for peaks.
+    """Search a prepared frame with one parameter set after another, while there is room for peaks.
 
     Parameters
     ----------
     frame : tuple
         data and mask, as for `search_frame`, and the bits of the mask, of `pack_unusable`.
-    tails : tuple
-        Of `ring_tails.keep_tails`.
+    tails : Tails
     layout, max_n_peaks, memory
         As for `search_frame`.
     rows : float64 array (n_settings, 7)
@@ -78,7 +88,7 @@ def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     peaks : float64 array (7, n)
         Written, with `peak_measurement.PEAK_ROWS`.
     stops : int64 array (n_settings,)
-        Written: the column where the peaks of each settings end and the next ones begin.
+        Written: the column where the peaks of each parameter set end and the next ones begin.
 
     Returns
     -------
@@ -86,67 +96,76 @@ def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
         So many settings are done; the others' peaks might find no room.
     """
     data, mask, unusable = frame
-    rings, _, _, _ = layout
-    _, bright, _, _, _, _ = memory
-    n_peaks, last = 0, (np.nan, np.nan, np.nan, np.nan)
+    n_peaks, last = 0, Clipping(np.nan, np.nan, np.nan, np.nan)
     for i in range(len(rows)):
         clipping, search, most = _read_row(rows[i], max_n_peaks, len(mask))
         if n_peaks + most > peaks.shape[1]:
             return i
         # Other settings change none of this.
         if clipping != last:
-            limits = limits_from_tails(tails, data, mask, rings, clipping, bright)
+            limits = limits_from_tails(tails, data, mask, layout.rings, clipping, memory.bright)
         last = clipping
-        _clear_bits(unusable, rings, clipping, memory)
+        _clear_bits(unusable, layout.rings.radius, clipping, memory)
         room = peaks[:, n_peaks : n_peaks + most]
         n_peaks += _peaks_from_tails(data, tails, layout, limits, search, memory, room)
         stops[i] = n_peaks
     return len(rows)
 
 
-@inner_kernel
+@part_of_caller
 def _peaks_from_tails(data, tails, layout, limits, search, memory, peaks):
     """Write the peaks of a prepared frame, given what `limits_from_tails` returns; return how many.
 
     Bright pixels are looked up for a part of the frame, then for twice as much, and so on, as long
     as there is room for peaks.
     """
-    rings, _, (where, max_adu), (bands, passed) = layout
-    _, bright, bits, regions, _, _ = memory
+    bands, bright = layout.bands, memory.bright
     mean, upper, first, n_found, n_bright = limits
     n_bands = len(bands) - 1
     # The more pixels a peak must have, the fewer of the bright ones are in one.
-    share = MARGIN * peaks.shape[1] * search[1] ** 2 / max(n_bright, 1)
+    share = MARGIN * peaks.shape[1] * search.min_pix_count**2 / max(n_bright, 1)
     progress = np.zeros(4, np.int64)
     band = 0
     while band < n_bands:
         stop = math.ceil(share * n_bands) if share < 0.5 else n_bands
-        between = passed[band], passed[stop]
-        n_found = bright_from_tails(tails, rings, upper, first, between, bright, n_found)
-        found, ready = bright[:n_found], bands[stop]
-        find_peaks(data, where, search, (mean, upper), found, bits, regions, ready, progress, peaks)
+        between = layout.passed[band], layout.passed[stop]
+        n_found = bright_from_tails(tails, layout.rings, upper, first, between, bright, n_found)
+        find_peaks(
+            data,
+            layout.raster,
+            search,
+            (mean, upper),
+            bright[:n_found],
+            memory.bits,
+            memory.regions,
+            bands[stop],
+            progress,
+            peaks,
+        )
         if progress[1] == peaks.shape[1]:
             break
         band, share = stop, 2 * stop / n_bands
-    return _drop_saturated(peaks[:, : progress[1]], max_adu)
+    return _drop_saturated(peaks[:, : progress[1]], layout.max_adu)
 
 
 @inner_kernel
 def _read_row(row, max_n_peaks, n_pixels):
     """Return what decides the limits, what decides the peaks, and how many there can be."""
-    min_snr, threshold, min_res, max_res = row[0], row[1], row[2], row[3]
-    min_pix_count, max_pix_count, local_bg_radius = int(row[4]), int(row[5]), int(row[6])
-    clipping = min_snr, threshold, min_res, max_res
-    search = min_snr, min_pix_count, max_pix_count, local_bg_radius
-    return clipping, search, max(min(max_n_peaks, n_pixels // min_pix_count), 0)
+    clipping = Clipping(row[0], row[1], row[2], row[3])
+    search = Search(row[0], int(row[4]), int(row[5]), int(row[6]))
+    return clipping, search, max(min(max_n_peaks, n_pixels // search.min_pix_count), 0)
 
 
 @inner_kernel
-def _clear_bits(unusable, rings, clipping, memory):
+def _clear_bits(unusable, radius, clipping, memory):
     """Set the bits as `find_peaks` takes them: no pixel bright, and closed what is not searched."""
-    _, _, (free, closed, _, _), _, _, (outside, between) = memory
-    radius, _, _ = rings
-    _, _, min_res, max_res = clipping
+    free, closed, outside, between = (
+        memory.bits.free,
+        memory.bits.closed,
+        memory.outside,
+        memory.between,
+    )
+    min_res, max_res = clipping.min_res, clipping.max_res
     if between[0] != min_res or between[1] != max_res:
         pack_outside(radius, min_res, max_res, outside)
         between[0], between[1] = min_res, max_res
@@ -162,6 +181,7 @@ def _drop_saturated(peaks, max_adu):
     for k in range(peaks.shape[1]):
         if peaks[6, k] <= max_adu[int(peaks[4, k])]:
             if kept < k:
-                peaks[:, kept] = peaks[:, k]
+                for row in range(len(peaks)):
+                    peaks[row, kept] = peaks[row, k]
             kept += 1
     return kept

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
-from wrappers.peakfinding.kernel_arguments import (
-    MAX_N_PEAKS,
-    flat,
-    flat_data,
-    peak_lists,
-    settings_table,
-)
-from wrappers.peakfinding.peak_measurement import PEAK_ROWS
-from wrappers.peakfinding.peak_regions import no_bits, pack_unusable, room_for_regions
+from wrappers.peakfinding.detector_pixels import DetectorPixels
+from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, peak_lists, settings_table
 from wrappers.peakfinding.peak_searches import search_frame
 from wrappers.peakfinding.prepared_frame import PreparedFrame
-from wrappers.peakfinding.radial_layout import RadialLayout
-from wrappers.peakfinding.ring_order import sort_into_rings
-from wrappers.peakfinding.vectors import LANES
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
 __all__ = ["MAX_N_PEAKS", "PeakFinder"]
-
-BATCH = 256
-"""So many regions are joined before they are measured."""
-ROOM = 2 * MAX_N_PEAKS
-"""There is room for the peaks of a search with the usual limit, and of more with fewer peaks."""
 
 
 class PeakFinder:
@@ -49,7 +27,9 @@ class PeakFinder:
 
     Attributes
     ----------
+    pixels : DetectorPixels
     layout : RadialLayout
+        Theirs.
 
     Notes
     -----
@@ -62,12 +42,10 @@ class PeakFinder:
 
     def __init__(self, geometry: Geometry, use_saturated: bool = True) -> None:
         self._arguments = (geometry, use_saturated)
-        self.layout = RadialLayout.build(geometry.radius_map(), geometry.panels, use_saturated)
-        self._scratch = _Scratch(self.layout)
-        self._last_unusable: NDArray[np.uint64] | None = None
+        self.pixels = DetectorPixels(geometry, use_saturated)
+        self.layout = self.pixels.layout
 
     def __reduce__(self) -> tuple[type[PeakFinder], tuple[Geometry, bool]]:
-        # The layout is quicker built than pickled.
         return PeakFinder, self._arguments
 
     def find(self, frame: Frame, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
@@ -81,80 +59,13 @@ class PeakFinder:
         InputError
             If the frame has other pixels than the geometry.
         """
-        data, mask = self.flatten(frame)
-        memory, peaks = self.memory(max_n_peaks)
+        pixels = self.pixels
+        data, mask = pixels.flatten(frame)
+        memory, peaks = pixels.memory(max_n_peaks)
         (row,) = settings_table([settings])
-        n = search_frame(data, mask, self.layout.arrays, row, max_n_peaks, memory, peaks)
+        n = search_frame(data, mask, pixels.layout.arrays, row, max_n_peaks, memory, peaks)
         return peak_lists(peaks, [n])[0]
 
     def prepare(self, frame: Frame, min_snr: float = 2.0) -> PreparedFrame:
         """Make a frame ready for many settings; see `prepared_frame.PreparedFrame`."""
         return PreparedFrame(self, frame, min_snr)
-
-    def flatten(self, frame: Frame) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Return a frame's data, of any integer or float type, and mask as the kernels take them.
-
-        Raises
-        ------
-        InputError
-            If they have other pixels than the geometry.
-        """
-        for array in (frame.data, frame.mask):
-            if array.shape != self.layout.radius.shape:
-                raise InputError(
-                    f"{frame.file} {frame.event}: {array.shape} pixels, but the geometry has "
-                    f"{self.layout.radius.shape}: take the geometry that belongs to the frame"
-                )
-        return flat_data(frame.data), flat(frame.mask)
-
-    def memory(self, max_n_peaks: int) -> tuple[tuple[Any, ...], NDArray[np.float64]]:
-        """Return what the kernels of `peak_searches` may overwrite, and where they write peaks.
-
-        Memory of this thread, with room for the peaks of one settings and mostly of several.
-        """
-        scratch = self._scratch
-        most = max(min(max_n_peaks, self.layout.radius.size), ROOM)
-        if most > scratch.peaks.shape[1]:
-            scratch.peaks = np.empty((len(PEAK_ROWS), most))
-        return scratch.arrays, scratch.peaks
-
-    def ring_values(
-        self, data: NDArray[np.generic], mask: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """Return a frame of `flatten` in ring order, in memory that this thread uses again.
-
-        `LANES` more values than there are pixels: the kernels read beyond the end.
-        """
-        sort_into_rings(data, mask, self.layout.place, self._scratch.values)
-        return self._scratch.values
-
-    def unusable(self, mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
-        """Return the bits of a flat mask, of `pack_unusable`: the last ones if they are equal."""
-        bits = no_bits(self.layout.radius.size)
-        pack_unusable(mask, bits)
-        # Read once: another thread may change it meanwhile.
-        last = self._last_unusable
-        if last is not None and np.array_equal(bits, last):
-            return last
-        self._last_unusable = bits
-        return bits
-
-
-class _Scratch(threading.local):
-    """Memory that each thread uses again and again."""
-
-    def __init__(self, layout: RadialLayout) -> None:
-        n_pixels, n_places = layout.radius.size, len(layout.pixel)
-        self.values = np.empty(n_places + LANES, np.float32)
-        self.peaks = np.empty((len(PEAK_ROWS), ROOM))
-        free, closed, *room, unusable, outside = (no_bits(n_pixels) for _ in range(6))
-        # `outside` holds what is not between these radii.
-        between = np.full(2, np.nan)
-        self.arrays = (
-            self.values,
-            np.empty(n_places, np.int32),
-            (free, closed, *room),
-            room_for_regions(BATCH, n_places),
-            unusable,
-            (outside, between),
-        )

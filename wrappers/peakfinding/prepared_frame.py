@@ -1,23 +1,31 @@
-"""A frame made ready to be searched for peaks with one settings after another."""
+"""A frame made ready to be searched for peaks with one parameter set after another."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 import numpy as np
 
 from wrappers.frames.frame import Frame
+from wrappers.peakfinding.detector_pixels import DetectorPixels
 from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, peak_lists, settings_table
+from wrappers.peakfinding.kernel_types import Tails
 from wrappers.peakfinding.peak_searches import search_tails
 from wrappers.peakfinding.ring_tails import keep_tails
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
-if TYPE_CHECKING:
-    from wrappers.peakfinding.peakfinder8 import PeakFinder
-
 __all__ = ["PreparedFrame"]
+
+
+class _FullSearch(Protocol):
+    """What a prepared frame leaves settings to that it was not prepared for."""
+
+    @property
+    def pixels(self) -> DetectorPixels: ...
+
+    def find(self, frame: Frame, settings: Settings, max_n_peaks: int = ...) -> PeakList: ...
 
 
 class PreparedFrame:
@@ -25,7 +33,7 @@ class PreparedFrame:
 
     Parameters
     ----------
-    finder : PeakFinder
+    finder : peakfinder8.PeakFinder
     frame : Frame
         Its data and mask are kept by reference (they may be memory maps) and must not change.
     min_snr : float
@@ -40,17 +48,18 @@ class PreparedFrame:
     core all the same, take the full path by themselves.
     """
 
-    def __init__(self, finder: PeakFinder, frame: Frame, min_snr: float = 2.0) -> None:
+    def __init__(self, finder: _FullSearch, frame: Frame, min_snr: float = 2.0) -> None:
         self._finder = finder
         self._min_snr = min_snr
         self._frame = frame
-        self._data, self._mask = finder.flatten(frame)
-        self._unusable = finder.unusable(self._mask)
-        largest_ring = np.diff(finder.layout.start).max(initial=0)
-        self._tails: tuple[Any, ...] = keep_tails(
-            finder.ring_values(self._data, self._mask),
-            finder.layout.start,
-            finder.layout.pixel,
+        pixels = finder.pixels
+        self._data, self._mask = pixels.flatten(frame)
+        self._unusable = pixels.unusable(self._mask)
+        largest_ring = np.diff(pixels.layout.start).max(initial=0)
+        self._tails: Tails = keep_tails(
+            pixels.ring_values(self._data, self._mask),
+            pixels.layout.start,
+            pixels.layout.pixel,
             min_snr,
             # Two bytes do for most detectors' values, and for the places within any ring.
             np.empty(0, self._data.dtype if self._data.dtype.itemsize <= 2 else np.float32),
@@ -60,9 +69,9 @@ class PreparedFrame:
     @property
     def nbytes(self) -> int:
         """Memory in bytes beyond the frame, the finder, and what frames of one mask share."""
-        everything, core, window, faint, bright, place, outer = self._tails
-        arrays = everything, core, window, *faint, *bright, place, *outer
-        return sum(array.nbytes for array in arrays)
+        tails = self._tails
+        others = (array for array in tails if not isinstance(array, tuple))
+        return sum(array.nbytes for array in (*others, *tails.faint, *tails.bright))
 
     def find(self, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
         """Return what ``finder.find(frame, settings, max_n_peaks)`` does."""
@@ -71,30 +80,25 @@ class PreparedFrame:
     def find_all(
         self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
     ) -> list[PeakList]:
-        """Return what `find` does for each settings, mostly in one compiled call.
+        """Return what `find` does for each parameter set, mostly in one compiled call.
 
         Settings that follow one of equal min_snr, threshold, min_res and max_res cost less.
         """
         fast = [each for each in settings if each.min_snr >= self._min_snr]
-        found = iter(self._search_tails(fast, max_n_peaks))
+        pixels, lists = self._finder.pixels, list[PeakList]()
+        frame = self._data, self._mask, self._unusable
+        rows, stops = settings_table(fast), np.empty(len(fast), np.int64)
+        memory, peaks = pixels.memory(max_n_peaks)
+        while len(lists) < len(fast):
+            left = rows[len(lists) :]
+            n_done = search_tails(
+                frame, self._tails, pixels.layout.arrays, left, max_n_peaks, memory, peaks, stops
+            )
+            lists += peak_lists(peaks, stops[:n_done].tolist())
+        found = iter(lists)
         return [
             next(found)
             if each.min_snr >= self._min_snr
             else self._finder.find(self._frame, each, max_n_peaks)
             for each in settings
         ]
-
-    def _search_tails(self, settings: Sequence[Settings], max_n_peaks: int) -> list[PeakList]:
-        """Return the peaks for settings whose min_snr is not below that of the tails."""
-        finder = self._finder
-        frame = self._data, self._mask, self._unusable
-        rows, stops = settings_table(settings), np.empty(len(settings), np.int64)
-        memory, peaks = finder.memory(max_n_peaks)
-        lists: list[PeakList] = []
-        while len(lists) < len(settings):
-            left = rows[len(lists) :]
-            n_done = search_tails(
-                frame, self._tails, finder.layout.arrays, left, max_n_peaks, memory, peaks, stops
-            )
-            lists += peak_lists(peaks, stops[:n_done].tolist())
-        return lists

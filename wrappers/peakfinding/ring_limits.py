@@ -6,8 +6,6 @@ CrystFEL runs it in 2026), its corners settled by feeding made-up frames to ``in
 Where CrystFEL adds in float32, sums here are in double precision, which makes them exact for
 integer data and so the same in whatever order they are taken; limits and means are rounded to
 float32 at the end as there.
-
-All kernels take flat arrays and plain tuples: Numba's cache does not notice classes that are gone.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import math
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inlined, inner_kernel
+from wrappers.peakfinding.compiling import inlined, inner_kernel, part_of_caller
 from wrappers.peakfinding.vectors import (
     BITS,
     LANES,
@@ -55,7 +53,7 @@ NEAR = 0.8
 """A window of so many times a ring's limits is hoped to lie within the next ring's."""
 
 
-@inner_kernel
+@part_of_caller
 def limits_and_bright_pixels(values, rings, clipping, bright):
     """Find each ring's limits, and the pixels at or above them.
 
@@ -63,10 +61,8 @@ def limits_and_bright_pixels(values, rings, clipping, bright):
     ----------
     values : float32 array (n + LANES,)
         Of `ring_order.sort_into_rings`; those at unsuitable radii are overwritten by NaN.
-    rings : tuple
-        `radius` (flat), `start` and `pixel` of a `radial_layout.RadialLayout`.
-    clipping : tuple of float
-        min_snr, threshold, min_res and max_res (infinite for no limit).
+    rings : Rings
+    clipping : Clipping
     bright : int32 array
         Written; as long as `pixel`.
 
@@ -82,7 +78,9 @@ def limits_and_bright_pixels(values, rings, clipping, bright):
     n_rings = len(start) - 1
     mean = np.zeros(n_rings, np.float32)
     upper = np.full(n_rings, INFINITE, np.float32)
-    largest = np.diff(start).max() if n_rings else 0
+    largest = 0
+    for ring in range(n_rings):
+        largest = max(largest, start[ring + 1] - start[ring])
     place, far = np.empty(largest, np.int32), np.empty(largest + LANES, np.float32)
     lower = INFINITE
     n_bright = 0
@@ -183,7 +181,7 @@ def clip_ring(values, begin, stop, min_snr, threshold):
     return mean, lower, upper
 
 
-@inner_kernel
+@part_of_caller
 def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     """Do as `clip_ring`, given a window that none of the limits is expected to cut into.
 
@@ -210,7 +208,7 @@ def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     mean, lower, upper = np.float32(0), -START, START
     known = True
     for _ in range(N_PASSES):
-        n, total, squares = moments(far, 0, n_far, lower, upper)
+        n, total, squares = moments(far, np.int64(0), n_far, lower, upper)
         mean, new_lower, new_upper = next_window(
             near_n + n, near_total + total, near_squares + squares, min_snr, threshold
         )
@@ -221,7 +219,7 @@ def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     return known, mean, lower, upper, n_far
 
 
-@inner_kernel
+@part_of_caller
 def _find_outside(values, begin, stop, lower, upper, place, far):
     """Write the finite values not strictly between limits, and where; return their number."""
     n = 0

@@ -1,4 +1,4 @@
-"""The rings' limits for one settings after another, from the tails of each ring's values.
+"""The rings' limits for one parameter set after another, from the tails of each ring's values.
 
 Even at the smallest min_snr the clipping hardly ever cuts into the values near the mean. So
 that core is summed up once, only the tails are kept, sorted outwards with running sums, and a
@@ -12,7 +12,8 @@ import math
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel
+from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel, part_of_caller
+from wrappers.peakfinding.kernel_types import Tail, Tails
 from wrappers.peakfinding.ring_limits import (
     INFINITE,
     N_PASSES,
@@ -36,6 +37,9 @@ BLOCK = 32
 OUTER = 3.0
 """Of pixels so many of their core's standard deviations above it, the place is kept twice."""
 UNKNOWN = -1
+PLACE = (1 << 32) - 1
+BELOW_ZERO = 0x7FFFFFFF
+"""The bits of a negative float that make its pattern larger the smaller the value is."""
 AHEAD = 16
 """The memory of a ring is asked for so many rings before it is needed ..."""
 LINE = 64
@@ -59,22 +63,7 @@ def keep_tails(values, start, pixel, min_snr, kept, places):
 
     Returns
     -------
-    everything, core : float64 array (n_rings, 3)
-        Number, sum and sum of squares of all values of a ring, and of those in its core.
-    window : float32 array (n_rings, 2)
-        The core lies strictly between these.
-    faint, bright : tuple
-        The values on either side of the cores:
-        `values`, array (n + BLOCK,), ring by ring, each ring's sorted outwards;
-        `start`, int64 array (n_rings + 1,), where each ring's values begin;
-        `sums`, float64 array (n_blocks, 2), sum and sum of squares of a ring's values before
-        each `BLOCK` of them;
-        `first_sum`, int64 array (n_rings,), each ring's first row of `sums`.
-    place : unsigned array (n,)
-        Place within its ring of each value of the bright tail.
-    outer : tuple
-        `pixel`, int32 array (n,), flat indices of the brightest pixels of each ring, in the order
-        of `bright`; `start`, int64 array (n_rings + 1,), where each ring's begin.
+    Tails
     """
     n_rings = len(start) - 1
     everything = np.zeros((n_rings, 3))
@@ -82,56 +71,79 @@ def keep_tails(values, start, pixel, min_snr, kept, places):
     window = np.zeros((n_rings, 2), np.float32)
     faint = np.empty(start[n_rings] + BLOCK, np.float32)
     bright = np.empty(start[n_rings] + BLOCK, np.float32)
+    patterns = values.view(np.int32)
+    faint_patterns, bright_patterns = faint.view(np.int32), bright.view(np.int32)
     place = np.empty(start[n_rings], np.uint32)
     faint_start = np.zeros(n_rings + 1, np.int64)
     bright_start = np.zeros(n_rings + 1, np.int64)
     outer = np.empty(start[n_rings], np.int32)
     outer_start = np.zeros(n_rings + 1, np.int64)
-    n_faint = n_bright = n_outer = 0
+    n_faint = n_bright = n_outer = largest = 0
+    for ring in range(n_rings):
+        largest = max(largest, start[ring + 1] - start[ring])
+    faint_keys, bright_keys = np.empty(largest, np.int64), np.empty(largest, np.int64)
     for ring in range(n_rings):
         ring_values = values[start[ring] : start[ring + 1]]
-        everything[ring] = np.array(moments(values, start[ring], start[ring + 1], -START, START))
+        n_faint_keys = n_bright_keys = 0
+        n, total, squares = moments(values, start[ring], start[ring + 1], -START, START)
+        everything[ring, 0], everything[ring, 1], everything[ring, 2] = n, total, squares
         lower, upper = _core_window(values, start[ring], start[ring + 1], min_snr)
-        core[ring] = np.array(moments(values, start[ring], start[ring + 1], lower, upper))
-        window[ring] = np.array((lower, upper))
+        n, total, squares = moments(values, start[ring], start[ring + 1], lower, upper)
+        core[ring, 0], core[ring, 1], core[ring, 2] = n, total, squares
+        window[ring, 0], window[ring, 1] = lower, upper
         for k in range(len(ring_values)):
             value = ring_values[k]
             if -FLOAT_MAX <= value <= lower:
-                faint[n_faint] = value
-                n_faint += 1
+                faint_keys[n_faint_keys] = _key(patterns[start[ring] + k], 0)
+                n_faint_keys += 1
             elif upper <= value <= FLOAT_MAX:
-                bright[n_bright] = value
-                place[n_bright] = k
-                n_bright += 1
-        faint_start[ring + 1], bright_start[ring + 1] = n_faint, n_bright
-        new = faint[faint_start[ring] : n_faint]
-        new[:] = np.sort(new)[::-1]
-        new = bright[bright_start[ring] : n_bright]
-        outwards = np.argsort(new)
-        new[:] = new[outwards]
-        new_places = place[bright_start[ring] : n_bright]
-        new_places[:] = new_places[outwards]
-        n, total, _ = core[ring]
+                bright_keys[n_bright_keys] = _key(patterns[start[ring] + k], k)
+                n_bright_keys += 1
         middle = np.float32(total / n) if n else lower
         brightest = middle + max(OUTER / min_snr, 1.0) * (upper - middle)
-        for k in range(len(new)):
-            if new[k] >= brightest:
-                outer[n_outer] = pixel[start[ring] + new_places[k]]
+        faint_keys[:n_faint_keys].sort()
+        for k in range(n_faint_keys - 1, -1, -1):
+            faint_patterns[n_faint] = _pattern_of(faint_keys[k])
+            n_faint += 1
+        bright_keys[:n_bright_keys].sort()
+        for k in range(n_bright_keys):
+            bright_patterns[n_bright] = _pattern_of(bright_keys[k])
+            place[n_bright] = bright_keys[k] & PLACE
+            if bright[n_bright] >= brightest:
+                outer[n_outer] = pixel[start[ring] + place[n_bright]]
                 n_outer += 1
+            n_bright += 1
+        faint_start[ring + 1], bright_start[ring + 1] = n_faint, n_bright
         outer_start[ring + 1] = n_outer
-    faint[n_faint : n_faint + BLOCK] = bright[n_bright : n_bright + BLOCK] = 0
-    return (
+    for k in range(BLOCK):
+        faint[n_faint + k] = bright[n_bright + k] = 0
+    return Tails(
         everything,
         core,
         window,
         _tail(faint[: n_faint + BLOCK].astype(kept.dtype), faint_start),
         _tail(bright[: n_bright + BLOCK].astype(kept.dtype), bright_start),
         place[:n_bright].astype(places.dtype),
-        (outer[:n_outer].copy(), outer_start),
+        outer[:n_outer].copy(),
+        outer_start,
     )
 
 
-@inner_kernel
+@inlined
+def _key(pattern, place):
+    """Return an int64 that sorts by value, given a float32's bits, and holds a place as well."""
+    bits = np.int64(pattern)
+    return ((bits if bits >= 0 else bits ^ BELOW_ZERO) << 32) | place
+
+
+@inlined
+def _pattern_of(key):
+    """Return the value's bits of a `_key`."""
+    bits = key >> 32
+    return np.int32(bits if bits >= 0 else bits ^ BELOW_ZERO)
+
+
+@part_of_caller
 def _core_window(values, begin, stop, min_snr):
     """Return the limits of the last clipping, at no threshold, that leaves any value."""
     lower, upper = -START, START
@@ -157,15 +169,15 @@ def _tail(values, start):
     for ring in range(n_rings):
         k = start[ring]
         for row in range(first_sum[ring] + 1, first_sum[ring + 1]):
-            sums[row] = sums[row - 1]
+            sums[row, 0], sums[row, 1] = sums[row - 1, 0], sums[row - 1, 1]
             for value in values[k : k + BLOCK]:
                 sums[row, 0] += np.float64(value)
                 sums[row, 1] += np.float64(value) ** 2
             k += BLOCK
-    return values, start, sums, first_sum[:n_rings]
+    return Tail(values, start, sums, first_sum[:n_rings])
 
 
-@inner_kernel
+@part_of_caller
 def limits_from_tails(tails, data, mask, rings, clipping, found):
     """Do as `limits_and_bright_pixels`, from what `keep_tails` returned where that suffices.
 
@@ -188,18 +200,18 @@ def limits_from_tails(tails, data, mask, rings, clipping, found):
     upper = np.full(n_rings, INFINITE, np.float32)
     first = np.empty(n_rings, np.int64)
     n_bright = _clip_tails(tails, clipping, mean, upper, first)
-    n_found = 0
+    n_found = np.int64(0)
     for ring in range(n_rings):
         if first[ring] != UNKNOWN:
             continue
-        first[ring] = tails[4][1][ring + 1]
+        first[ring] = tails.bright.start[ring + 1]
         pixels = pixel[start[ring] : start[ring + 1]]
         values = np.empty(len(pixels) + LANES, np.float32)
         for k in range(len(pixels)):
             p = pixels[k]
             values[k] = np.float32(data[p]) if mask[p] else np.float32(np.nan)
         drop_radii(values[: len(pixels)], pixels, radius, min_res, max_res)
-        mean[ring], _, upper[ring] = clip_ring(values, 0, len(pixels), min_snr, threshold)
+        mean[ring], _, upper[ring] = clip_ring(values, np.int64(0), len(pixels), min_snr, threshold)
         n_found = collect_bright(values[: len(pixels)], pixels, upper[ring], found, n_found)
     return mean, upper, first, n_found, n_found + n_bright
 
@@ -224,9 +236,9 @@ def _clip_tails(tails, clipping, mean, upper, first):
         Number of bright pixels.
     """
     min_snr, threshold, min_res, max_res = clipping
-    everything, core, window, faint_tail, bright_tail, _, _ = tails
-    faint, faint_start, faint_sums, faint_row = faint_tail
-    bright, bright_start, bright_sums, bright_row = bright_tail
+    everything, core, window = tails.everything, tails.core, tails.window
+    faint, faint_start, faint_sums, faint_row = tails.faint
+    bright, bright_start, bright_sums, bright_row = tails.bright
     all_bright = 0
     for ring in range(len(mean)):
         begin_faint, stop_faint = faint_start[ring], faint_start[ring + 1]
@@ -322,7 +334,8 @@ def bright_from_tails(tails, rings, upper, first, between, found, n_found):
         Two integer arrays (n_rings,): of each ring, the pixels from one place to before another.
     """
     _, start, pixel = rings
-    _, _, _, _, (values, bright_start, _, _), place, (outer, outer_start) = tails
+    values, bright_start, _, _ = tails.bright
+    place, outer, outer_start = tails.place, tails.outer_pixel, tails.outer_start
     for ring in range(len(upper)):
         begin, stop = between[0][ring], between[1][ring]
         dimmest, last = first[ring], bright_start[ring + 1]
@@ -338,7 +351,10 @@ def bright_from_tails(tails, rings, upper, first, between, found, n_found):
             n_found += begin <= place[k] < stop
         shift = outer_start[ring + 1] - last
         if begin == 0 and stop == start[ring + 1] - start[ring]:
-            found[n_found : n_found + last - brightest] = outer[brightest + shift : last + shift]
+            # (Unsigned, so that several are copied at once.)
+            there, here = np.uint64(n_found), np.uint64(brightest + shift)
+            for k in range(np.uint64(last - brightest)):
+                found[there + k] = outer[here + k]
             n_found += last - brightest
         else:
             for k in range(brightest, last):

@@ -29,9 +29,9 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.frames.source import FrameSource
 from wrappers.peak_finders import photon_adu
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, peak_lists, radii
+from wrappers.peakfinding.detector_pixels import DetectorPixels
+from wrappers.peakfinding.kernel_arguments import flat, peak_lists, radii
 from wrappers.peakfinding.peak_regions import join_pixels, no_bits
-from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_statistics import (
     add_deviations,
     choose_pixels,
@@ -75,8 +75,8 @@ class RobustPeakFinder:
     ) -> None:
         self._arguments = (geometry, use_saturated, noise)
         self._geometry = geometry
-        self._rings = PeakFinder(geometry, use_saturated)
-        self.layout = self._rings.layout
+        self._pixels = DetectorPixels(geometry, use_saturated)
+        self.layout = self._pixels.layout
         self.noise = np.ones(geometry.slab_shape, np.float32) if noise is None else noise
         if self.noise.shape != geometry.slab_shape:
             raise InputError(
@@ -90,7 +90,7 @@ class RobustPeakFinder:
     ) -> tuple[type[RobustPeakFinder], tuple[Geometry, bool, NDArray[np.float32] | None]]:
         return RobustPeakFinder, self._arguments
 
-    def find(self, frame: Frame, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
+    def find(self, frame: Frame, settings: Settings) -> PeakList:
         """Return the peaks of a frame, in the order of panels and raster.
 
         Raises
@@ -98,7 +98,7 @@ class RobustPeakFinder:
         InputError
             If the geometry does not say how many ADU a photon is.
         """
-        return self.prepare(frame, settings.min_snr).find(settings, max_n_peaks)
+        return self.prepare(frame, settings.min_snr).find(settings)
 
     def prepare(self, frame: Frame, min_snr: float = 2.0) -> RobustFrame:
         """Make a frame ready for many settings with at least this ``min_snr``."""
@@ -109,7 +109,7 @@ class RobustPeakFinder:
 
         The latter is infinite where a ring has too few usable pixels.
         """
-        values = self._rings.ring_values(*self._rings.flatten(frame))
+        values = self._pixels.ring_values(*self._pixels.flatten(frame))
         return ring_statistics(values, self.layout.start)
 
     def learn_noise(self, frames: FrameSource | Sequence[Frame]) -> NDArray[np.float32]:
@@ -140,9 +140,7 @@ class RobustPeakFinder:
         noise[noise < NOISY] = 1
         return noise.astype(np.float32).reshape(self.layout.radius.shape)
 
-    def measure(
-        self, frame: Frame, bright: NDArray[np.int32], settings: Settings, max_n_peaks: int
-    ) -> PeakList:
+    def measure(self, frame: Frame, bright: NDArray[np.int32], settings: Settings) -> PeakList:
         """Return the peaks among pixels (flat indices) that stand out."""
         gain = photon_adu(self._geometry, frame.photon_energy)
         layout = self.layout
@@ -167,7 +165,6 @@ class RobustPeakFinder:
             settings.min_snr,
             settings.local_bg_radius,
             gain,
-            max_n_peaks,
         )
         return peak_lists(peaks.T, [len(peaks)])[0]
 
@@ -202,10 +199,10 @@ class RobustFrame:
         """Memory in bytes beyond the frame and the finder."""
         return self._pixel.nbytes + self._deviation.nbytes
 
-    def find(self, settings: Settings, max_n_peaks: int = MAX_N_PEAKS) -> PeakList:
-        """Return what ``finder.find(frame, settings, max_n_peaks)`` does."""
+    def find(self, settings: Settings) -> PeakList:
+        """Return what ``finder.find(frame, settings)`` does."""
         if settings.min_snr < self._min_snr:
-            return self._finder.find(self._frame, settings, max_n_peaks)
+            return self._finder.find(self._frame, settings)
         bright = choose_pixels(
             flat(self._frame.data),
             self._finder.layout.radius.reshape(-1),
@@ -215,13 +212,11 @@ class RobustFrame:
             settings.threshold,
             *radii(settings),
         )
-        return self._finder.measure(self._frame, bright, settings, max_n_peaks)
+        return self._finder.measure(self._frame, bright, settings)
 
-    def find_all(
-        self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
-    ) -> list[PeakList]:
-        """Return what `find` does for each settings."""
-        return [self.find(each, max_n_peaks) for each in settings]
+    def find_all(self, settings: Sequence[Settings]) -> list[PeakList]:
+        """Return what `find` does for each parameter set."""
+        return [self.find(each) for each in settings]
 
 
 class _Scratch(threading.local):

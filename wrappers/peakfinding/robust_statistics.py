@@ -1,6 +1,6 @@
 """The kernels of `robust_peaks`: robust statistics of rings and neighbourhoods.
 
-They take flat frames, and are in one module because Numba's cache notices no changes in others.
+They take flat frames.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from wrappers.peakfinding.compiling import inner_kernel, kernel
+from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS
 
 __all__ = [
     "add_deviations",
@@ -133,7 +134,7 @@ def outstanding_pixels(data, mask, noise, radius, mean, sigma, min_snr):
 
 @kernel
 def choose_pixels(data, radius, pixel, deviation, min_snr, threshold, min_res, max_res):
-    """Return the pixels that stand out for a settings."""
+    """Return the pixels that stand out for a parameter set."""
     bright = np.empty(len(pixel), np.int32)
     n = 0
     for k in range(len(pixel)):
@@ -156,13 +157,12 @@ def measure_regions(
     min_snr,
     local_bg_radius,
     gain,
-    max_n_peaks,
 ):
     """Return the peaks among regions, with `peak_measurement.PEAK_ROWS` as columns."""
     start, pixel, owner = regions
     reach = 2 * local_bg_radius
     around = np.empty(min(2 * reach, len(data) // width) * min(2 * reach, width), np.float32)
-    peaks = np.empty((min(max_n_peaks, len(owner)), 7))
+    peaks = np.empty((min(MAX_N_PEAKS, len(owner)), 7))
     n_peaks = 0
     for index in range(len(owner)):
         if n_peaks == len(peaks):

@@ -76,22 +76,18 @@ def _is_short(dtype: Any) -> bool:
 @_intrinsic
 def no_sums(typing_context):
     """Return sums over nothing, for `add_values`."""
-    del typing_context
-
     return _sums(), _nothing
 
 
 @_intrinsic
 def no_pixels(typing_context, data):
     """Return sums over nothing, for `add_pixels` with such data, 16,384 times at most."""
-    del typing_context
     return (_Sums(True, LANES) if _is_short(data.dtype) else _sums)(data), _nothing
 
 
 @_intrinsic
 def no_wide_pixels(typing_context, data):
     """Do as `no_pixels` for more pixels at once, if there are vectors of so many."""
-    del typing_context
     return (_Sums(True, 2 * LANES) if _is_short(data.dtype) else _sums)(data), _nothing
 
 
@@ -102,14 +98,12 @@ def _nothing(context, builder, signature, arguments):
 @_intrinsic
 def nothing_like(typing_context, sums):
     """Return sums over nothing, of the kind of others."""
-    del typing_context
     return sums(sums), _nothing
 
 
 @_intrinsic
 def lanes_of(typing_context, sums):
     """Return how many pixels `add_pixels` adds to such sums at once: a constant."""
-    del typing_context
 
     def generate(context, builder, signature, arguments):
         return context.get_constant(types.intp, sums.lanes)
@@ -120,7 +114,6 @@ def lanes_of(typing_context, sums):
 @_intrinsic
 def add_values(typing_context, sums, values, first, n, lower, upper):
     """Return sums with n values added, those strictly between limits; `LANES` are read."""
-    del typing_context, first, n, lower, upper
     number = types.float32
 
     def generate(context, builder, signature, arguments):
@@ -144,7 +137,6 @@ def add_values(typing_context, sums, values, first, n, lower, upper):
 @_intrinsic
 def add_pixels(typing_context, sums, data, first, chosen):
     """Return sums with `lanes_of` elements added: those finite and with a bit in `chosen`."""
-    del typing_context, first, chosen
 
     def generate(context, builder, signature, arguments):
         sums, data, first, chosen = arguments
@@ -229,7 +221,7 @@ def _added_shorts(builder, sums, kind, value, chosen):
     n = builder.add(n, builder.zext(number, _COUNT))
     # In pairs: for the sum of two squares there is one instruction.
     pairs = total.type
-    both, half = builder.bitcast(value, pairs), _halves(pairs)
+    both, half = builder.bitcast(value, pairs), ir.Constant(pairs, [16] * pairs.count)
     for one in (builder.shl(both, half), both):
         total = builder.add(total, builder.ashr(one, half))
     square = []
@@ -245,15 +237,9 @@ def _added_shorts(builder, sums, kind, value, chosen):
     return sums
 
 
-def _halves(kind):
-    """Return half the bits of 32 for each lane."""
-    return ir.Constant(kind, [16] * kind.count)
-
-
 @_intrinsic
 def total_sums(typing_context, sums):
     """Return number, sum, sum of squares, and the largest value or 0."""
-    del typing_context
     kind = types.Tuple((types.int64, types.float64, types.float64, types.float32))
 
     def generate(context, builder, signature, arguments):
@@ -286,9 +272,13 @@ def _long(extend, vector):
 
 def _whole(builder, low, high):
     """Return sums (64 bits) from their last 32 bits and the sums without 16 bits of each number."""
-    rest = builder.sub(low, builder.shl(high, _halves(high.type)))
-    high = _long(builder.zext, high)
-    return builder.add(builder.shl(high, _halves(high.type)), _long(builder.zext, rest))
+    half, wide_half = (
+        ir.Constant(ir.VectorType(ir.IntType(n), low.type.count), [16] * low.type.count)
+        for n in (32, 64)
+    )
+    rest = builder.sub(low, builder.shl(high, half))
+    high = builder.shl(_long(builder.zext, high), wide_half)
+    return builder.add(high, _long(builder.zext, rest))
 
 
 def _added_up(builder, vector):
@@ -311,7 +301,6 @@ def _reduced(builder, how, vector):
 @_intrinsic
 def bits_outside(typing_context, values, first, lower, upper):
     """Return which of `BITS` float32 are not strictly between limits; NaN never."""
-    del typing_context, first, lower, upper
 
     def generate(context, builder, signature, arguments):
         values, first, lower, upper = arguments
@@ -328,14 +317,12 @@ def bits_outside(typing_context, values, first, lower, upper):
 @_intrinsic
 def bits_false(typing_context, flags, first):
     """Return which of `BITS` elements of a bool array are False."""
-    del typing_context, first
     return types.uint64(flags, types.intp), _compared_to_zero("==")
 
 
 @_intrinsic
 def bits_nonzero(typing_context, words, first):
     """Return which of `BITS` elements of an array of words are not 0."""
-    del typing_context, first
     return types.uint64(words, types.intp), _compared_to_zero("!=")
 
 
@@ -357,7 +344,6 @@ def bits_at(typing_context, bits, p):
 
     Eight bytes from the one with `p` on must be there. (Bytes are in the order of x86 and ARM.)
     """
-    del typing_context, p
 
     def generate(context, builder, signature, arguments):
         bits, p = arguments
@@ -373,7 +359,6 @@ def bits_at(typing_context, bits, p):
 @_intrinsic
 def trailing_zeros(typing_context, word):
     """Return the place of a word's lowest bit; 64 if none is set."""
-    del typing_context, word
 
     def generate(context, builder, signature, arguments):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
@@ -384,7 +369,6 @@ def trailing_zeros(typing_context, word):
 @_intrinsic
 def prefetch(typing_context, array, index):
     """Ask for the memory of an array's element, counted flat, which is needed soon."""
-    del typing_context, index
 
     def generate(context, builder, signature, arguments):
         array, index = arguments

@@ -77,7 +77,7 @@ class ClusterPool:
         return processor_seconds() + self._remote_seconds
 
     def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FramePeaks]:
-        """Return, by frame, the peaks for each settings, or why there are none.
+        """Return, by frame, the peaks for each parameter set, or why there are none.
 
         Raises
         ------

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from envs.batched_env import BatchedTuningEnv
-from envs.episodes import EpisodeKinds
+from envs.environments.batched_env import BatchedTuningEnv
+from envs.environments.episodes import EpisodeKinds
 from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.stable_baselines import StableBaselinesEnv
 

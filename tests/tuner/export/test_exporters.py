@@ -305,7 +305,8 @@ def test_what_was_edited_by_hand_is_said_to_have_no_evidence(name, folder, tmp_p
 def test_the_geometry_names_the_mask(name, folder, tmp_path):
     files, notes = write_export(recommendation_of(folder), TARGETS.get(name), tmp_path / "out.x")
     mask = next(file for file in files if file.suffix == ".h5")
-    (source,) = Geometry.read(files[-2]).panels[0].masks
+    geometry = files[0] if name == "geom" else tmp_path / "out.x.geom"
+    (source,) = Geometry.read(geometry).panels[0].masks
     assert Path(source.file) == mask
     with h5py.File(mask) as file:
         bits = file[source.data][()]
@@ -346,7 +347,7 @@ def test_json_has_everything(folder, tmp_path):
 @pytest.mark.parametrize("name", ["crystfel", "project", "geom", "xwiz", "om"])
 def test_the_geometry_that_is_named_has_the_tuned_place(name, folder, tmp_path):
     files, _ = write_export(recommendation_of(folder), TARGETS.get(name), tmp_path / "out.x")
-    geometry = Geometry.read(next(file for file in files[::-1] if file.suffix != ".h5"))
+    geometry = Geometry.read(next(f for f in files[::-1] if f.suffix not in (".h5", ".cell")))
     assert geometry.camera_length() == pytest.approx(TUNED.clen, abs=1e-12)
     assert (geometry.shift_x, geometry.shift_y) == (TUNED.shift_x, TUNED.shift_y)
     if name != "geom":
@@ -523,7 +524,9 @@ def test_xwiz_blocks_are_whole(old, block, cell_key, folder, tmp_path):
     document = tomllib.loads(exported(recommendation_of(folder), "xwiz", tmp_path, old=old))
     assert document.keys() == {"geom", block, "unit_cell"}
     assert document[block].keys() == XWIZ_BLOCK
-    assert document["unit_cell"] == {cell_key: str(folder / "run.cell"), "run_refine": False}
+    written = str(tmp_path / "recommended.xwiz.toml.cell")
+    assert document["unit_cell"] == {cell_key: written, "run_refine": False}
+    assert Cell.read(written) == Cell.read(folder / "run.cell")
 
 
 OM_KEYS = {
@@ -605,7 +608,9 @@ def test_inputs_that_are_gone(folder, tmp_path):
     with pytest.raises(InputError, match="name it with -g"):
         exported(recommendation_of(folder, geometry="gone.geom"), "om", tmp_path)
     gone = recommendation_of(folder, cell="gone.cell")
-    assert str(folder / "run.cell") in exported(gone, "xwiz", tmp_path, cell=folder / "run.cell")
+    exported(gone, "xwiz", tmp_path, cell=folder / "run.cell")
+    written = tmp_path / "recommended.xwiz.toml.cell"
+    assert Cell.read(written) == Cell.read(folder / "run.cell")
 
 
 def test_settings_written_by_hand(folder, tmp_path):
@@ -630,7 +635,12 @@ def test_command(cli, folder, tmp_path):
         assert all(line.startswith("note: ") for line in err.splitlines())
         assert bool(err) == (name != "json")
     code, out, _ = cli("recommended.toml", "--to", "xwiz", "--json", "-o", "x.toml")
-    assert json.loads(out)["files"] == ["x.toml", "x.toml.geom", "x.toml.mask.h5"]
+    assert json.loads(out)["files"] == [
+        "x.toml",
+        "x.toml.geom",
+        "x.toml.mask.h5",
+        "x.toml.cell",
+    ]
     assert any("min_res" in note for note in json.loads(out)["notes"])
     code, out, err = cli("recommended.toml", "--to", "json", "--format-version", "old")
     assert (code, out, len(err.splitlines())) == (2, "", 1)

@@ -147,6 +147,6 @@ def test_a_thousand_prepared_frames_fit_into_two_gigabytes(simulated, dtype):
 
 def test_frames_of_one_mask_share_its_bits(simulated):
     run, finder = simulated
-    first, second = finder.unusable(run[0].mask.ravel()), finder.unusable(run[1].mask.ravel())
+    first, second = (finder.pixels.unusable(run[i].mask.ravel()) for i in (0, 1))
     assert first is second and first.nbytes < run[0].data.nbytes / 15
-    assert finder.unusable(~run[0].mask.ravel()) is not first
+    assert finder.pixels.unusable(~run[0].mask.ravel()) is not first

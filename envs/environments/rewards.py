@@ -18,7 +18,7 @@ def rewards(kind: Reward, value: ArrayLike, before: ArrayLike, best_before: Arra
     Parameters
     ----------
     kind : {"delta", "gain", "rate", "incumbent"}
-        See `envs.tuning_env.TuningEnv`.
+        See `envs.environments.tuning_env.TuningEnv`.
     value, before, best_before : array_like
         Of this evaluation, of the one before it and of the best before it; 0 where there was none.
     """

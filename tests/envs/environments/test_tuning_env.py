@@ -7,9 +7,9 @@ from gymnasium.utils.env_checker import check_env
 
 from envs import ENV_ID
 from envs.box import POLICY_PARAMETERS
+from envs.environments.tuning_env import TuningEnv
 from envs.evaluation import Evaluation
 from envs.observation import FEATURES, layout
-from envs.tuning_env import TuningEnv
 
 CLEN = POLICY_PARAMETERS.index("clen")
 

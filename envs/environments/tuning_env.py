@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.box import POLICY_PARAMETERS, settings_of
+from envs.environments.rewards import Reward, rewards
+from envs.environments.tasks import Task, run_task, simulated_task
 from envs.evaluation import Evaluation, Evaluator
 from envs.objective import UNINDEXED_HIT_PENALTY, Merit
 from envs.observation import OBSERVATION_SIZE, TaskBatch
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
-from envs.rewards import Reward, rewards
-from envs.tasks import Task, run_task, simulated_task
 from wrappers.indexing import Indexer
 from wrappers.settings import Settings
 
@@ -42,7 +42,7 @@ class TuningEnv(gym.Env[Observation, NDArray[np.float32]]):
     An episode is one tuning session on one fixed sample of frames, from nothing. Without
     arguments each episode is on another simulated experiment, drawn by the seed of ``reset``; with
     `run`, `geometry` and `cell` all are on the frames of that run; with `evaluator` and `space` on
-    whatever that evaluates. `envs.batched_env.BatchedTuningEnv` is the same for many simulated
+    whatever that evaluates. `batched_env.BatchedTuningEnv` is the same for many simulated
     experiments at once (`gymnasium.make_vec`).
 
     ## Action space

@@ -12,14 +12,14 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from envs.box import POLICY_PARAMETERS
-from envs.episodes import Episode, EpisodeKinds
+from envs.environments.episodes import Episode, EpisodeKinds
+from envs.environments.rewards import Reward, rewards
+from envs.environments.tuning_env import make_spaces
 from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.observation import TaskBatch
 from envs.parameter_space import DEFAULT_TUNED
 from envs.reading import Reading
 from envs.response.simulated_pool import SimulatedPool
-from envs.rewards import Reward, rewards
-from envs.tuning_env import make_spaces
 
 __all__ = ["LEAST_REACHABLE", "BatchedTuningEnv", "make_simulated"]
 
@@ -31,7 +31,7 @@ LEAST_REACHABLE = 0.02
 
 
 class BatchedTuningEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]):
-    """`envs.tuning_env.TuningEnv` on many simulated experiments side by side, in NumPy.
+    """`tuning_env.TuningEnv` on many simulated experiments side by side, in NumPy.
 
     Each episode takes an experiment of the pool and a sample of its frames at random. Actions,
     observations and rewards are those of `TuningEnv`. An episode that is over gives way to the

@@ -7,12 +7,12 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from envs import ENV_ID
-from envs.batched_env import LEAST_REACHABLE, BatchedTuningEnv
 from envs.box import POLICY_PARAMETERS
-from envs.episodes import EpisodeKinds
+from envs.environments.batched_env import LEAST_REACHABLE, BatchedTuningEnv
+from envs.environments.episodes import EpisodeKinds
+from envs.environments.tuning_env import TuningEnv
 from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
-from envs.tuning_env import TuningEnv
 
 ALL = tuple(POLICY_PARAMETERS)
 

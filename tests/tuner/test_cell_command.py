@@ -1,0 +1,51 @@
+"""``sfx-tuner cell``: the cell from a run's frames, and none from frames that show none."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
+from wrappers.cell import Cell
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory) -> RunPaths:
+    """A small run of lysozyme whose geometry is 1.5 % too short; read-only."""
+    return simulate_run(demo_experiment(seed=1), tmp_path_factory.mktemp("sim") / "run", 16)
+
+
+def test_the_cell_of_a_run_is_found_and_written(cli, simulated):
+    code, out, _ = cli(
+        *("cell", simulated.data, "-g", simulated.geometry, "-o", "found.cell", "-j", 1, "--json")
+    )
+    assert code == 0
+    found = json.loads(out)
+    truth = Cell.read(simulated.cell)
+    assert (found["lattice_type"], found["centering"]) == (truth.lattice_type, truth.centering)
+    # The camera length is 1.5 % off, which the cell's size follows.
+    assert found["cell"] == pytest.approx(truth.parameters, rel=0.03)
+    assert found["n_agree"] >= 3 and found["n_agree"] <= found["n_frames"] <= 16
+    assert len(found["frames"]) == found["n_agree"]
+    assert 0 < found["false_consensus_probability"] < 1e-6
+    assert all(error > 0 for error in found["cell_se"][:3])
+    assert Cell.read("found.cell").parameters == pytest.approx(found["cell"], rel=1e-4)
+
+
+def test_an_existing_cell_file_is_kept(cli, simulated):
+    Path("mine.cell").write_text("mine")
+    code, _, err = cli("cell", simulated.data, "-g", simulated.geometry, "-o", "mine.cell")
+    assert code == 2 and "mine.cell" in err
+    assert Path("mine.cell").read_text() == "mine"
+
+
+def test_blank_frames_give_a_sentence(cli, tmp_path):
+    lit = demo_experiment(seed=3)
+    dark = dataclasses.replace(lit, crystals=dataclasses.replace(lit.crystals, hit_fraction=0.0))
+    blank = simulate_run(dark, tmp_path / "blank", 6)
+    code, out, err = cli("cell", blank.data, "-g", blank.geometry, "-j", 1)
+    assert code == 2 and not out
+    assert "9 peaks" in err and "lower threshold" in err

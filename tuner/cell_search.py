@@ -1,0 +1,160 @@
+"""The cell of a run's crystals, found from the frames that show their lattices most clearly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from envs.environments.tasks import run_space
+from envs.parameter_space import DEFAULT_TUNED
+from wrappers.detector.geometry import Geometry
+from wrappers.detector.panels import HC
+from wrappers.errors import InputError, UnreadableError
+from wrappers.frames.sampling import sample_frames
+from wrappers.frames.source import FrameSource
+from wrappers.indexing import Pattern
+from wrappers.lattices.blind import LEAST_PEAKS
+from wrappers.lattices.cell_consensus import CellConsensus, PeakList, find_cell
+from wrappers.settings import Settings
+from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.pool import batches
+
+__all__ = ["CLEAR_FRAMES", "ClearFrames", "cell_of", "clear_frames", "usual_settings"]
+
+CLEAR_FRAMES = 20
+"""Frames that a cell is sought in; more cost time and hardly change what is found."""
+LEAST_FRAMES = 2
+"""One frame proposes a cell, and another bears witness for it."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ClearFrames:
+    """The frames of a sample that show the most peaks.
+
+    Attributes
+    ----------
+    frames : tuple of int
+        Their indices in the run, that with the most peaks first.
+    patterns : tuple of Pattern
+        Their peaks, where the settings put the detector.
+    lists : tuple of PeakList
+        The same as scattering vectors.
+    n_searched : int
+        Frames of the sample.
+    settings : Settings
+        What the peaks were found with.
+    """
+
+    frames: tuple[int, ...]
+    patterns: tuple[Pattern, ...]
+    lists: tuple[PeakList, ...]
+    n_searched: int
+    settings: Settings
+
+    @classmethod
+    def of(
+        cls,
+        patterns: dict[int, Pattern],
+        geometry: Geometry,
+        settings: Settings,
+        most: int = CLEAR_FRAMES,
+    ) -> ClearFrames:
+        """Choose among the patterns (by frame), which are placed as the settings have it."""
+        enough = [i for i, one in patterns.items() if len(one.peaks) >= LEAST_PEAKS]
+        enough.sort(key=lambda i: (-len(patterns[i].peaks), i))
+        chosen = tuple(patterns[i] for i in enough[:most])
+        return cls(
+            tuple(enough[:most]),
+            chosen,
+            tuple(vectors(one, geometry) for one in chosen),
+            len(patterns),
+            settings,
+        )
+
+
+def vectors(pattern: Pattern, geometry: Geometry) -> PeakList:
+    """Return a pattern's peaks as scattering vectors."""
+    place = (pattern.camera_length, pattern.shift_x, pattern.shift_y)
+    q = geometry.scattering_vectors(pattern.peaks, pattern.photon_energy, *place)
+    return PeakList(q, pattern.peaks.intensity, pattern.photon_energy / HC)
+
+
+def usual_settings(run: FrameSource, sample: Sequence[int]) -> Settings:
+    """Return the settings that a session starts its search from: the threshold is the frames'."""
+    return run_space(run, sample, DEFAULT_TUNED).base
+
+
+def clear_frames(
+    run: FrameSource,
+    settings: Settings,
+    n_frames: int | None = 200,
+    *,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Progress = lambda done, total: None,
+) -> ClearFrames:
+    """Find the peaks of a sample of frames, and keep the frames with the most.
+
+    Parameters
+    ----------
+    run : FrameSource
+    settings : Settings
+    n_frames : int or None
+        Size of the sample; None takes every frame.
+    seed : int
+        Of the sample.
+    jobs : int
+        Processes.
+    progress : callable
+        Called with the frames that are searched, and all.
+
+    Raises
+    ------
+    UnreadableError
+        If no frame can be read.
+    """
+    sample, _ = sample_frames(run, n_frames, seed)
+    patterns: dict[int, Pattern] = {}
+    problem = ""
+    with FramePool(run, None, max(1, min(jobs, len(sample)))) as pool:
+        for places in batches(len(sample), jobs):
+            found = pool.search([sample[i] for i in places], [settings])
+            for frame, peaks in found.items():
+                if peaks.failure:
+                    problem = peaks.failure
+                else:
+                    patterns[frame] = peaks.patterns[0].placed(settings, run.nominal_clen)
+            progress(places[-1] + 1, len(sample))
+    if not patterns:
+        raise UnreadableError(f"none of {len(sample)} frames can be read: {problem}")
+    return ClearFrames.of(patterns, run.geometry, settings)
+
+
+def cell_of(
+    clear: ClearFrames, *, jobs: int = 1, progress: Progress = lambda done, total: None
+) -> CellConsensus:
+    """Return the cell on which the frames agree.
+
+    Raises
+    ------
+    InputError
+        If they agree on none, with what to check.
+    """
+    if len(clear.lists) < LEAST_FRAMES:
+        few = {0: "no frame", 1: "only one frame"}[len(clear.lists)]
+        raise InputError(
+            f"{few} of {clear.n_searched} has {LEAST_PEAKS} peaks or more, and a cell needs "
+            f"{LEAST_FRAMES}: take more frames, or look for weaker peaks (a lower threshold or "
+            "min_snr)"
+        )
+    found = find_cell(clear.lists, jobs=jobs, progress=progress)
+    if found is None:
+        peaks = len(clear.patterns[0].peaks)
+        raise InputError(
+            f"the {len(clear.lists)} frames with the most peaks (up to {peaks}) agree on no cell: "
+            "look whether the peaks are Bragg spots and not rings or noise, then check the beam "
+            "centre, the camera length and the photon energy in the geometry"
+        )
+    return found

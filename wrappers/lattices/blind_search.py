@@ -1,0 +1,250 @@
+"""Kernels that search peaks for lattice vectors when the cell is unknown.
+
+If **v** is a vector of the crystal lattice, **q**·**v** is a whole number for every Bragg peak
+**q**, so the sum of cos(2π **q**·**v**) over the peaks is large. Here **v** is sought in the whole
+ball of possible vectors, one spherical shell of lengths after another, as XGandalf does (Gevorkov
+et al., Acta Cryst. A75 (2019) 694); the autoindexing of Steller, Bolotovsky & Rossmann (J. Appl.
+Cryst. 30 (1997) 1036) looks at the same sums by a Fourier transform a direction. Three vectors make
+a lattice; which three is decided by `lattice_chance.significance`, which charges a large cell for
+the many nodes that it has.
+
+Scattering vectors are in 1/Å, vectors of the crystal in Å. Nothing is random.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from wrappers.lattices.lattice_chance import significance
+from wrappers.lattices.lattice_directions import find_directions
+from wrappers.lattices.lattice_fit import distances, inverse, solve
+
+__all__ = ["best_triples", "lattice_vectors", "refine_basis"]
+
+_PHASE_STEP = 0.4
+"""Steps of a shell's length and of a direction, in cycles of the peak of highest resolution."""
+_PER_SHELL = 12
+"""Directions that are followed up in each shell."""
+_FLAT = 0.15
+"""A triple spans at least this share of the volume of a box with its edges."""
+_NO_SHARES = np.empty(0)
+
+
+@njit(cache=True, nogil=True)
+def _polish_vector(q, v, n_iterations):
+    """Fit q·v to whole numbers by least squares with Tukey's weights; return the sum of cosines."""
+    a, b = np.zeros((3, 3)), np.zeros(3)
+    for _ in range(n_iterations):
+        a[:], b[:] = 0.0, 0.0
+        for i in range(len(q)):
+            f = q[i, 0] * v[0] + q[i, 1] * v[1] + q[i, 2] * v[2]
+            f -= np.rint(f)
+            w = 1.0 - (f / 0.3) ** 2
+            if w <= 0.0:
+                continue
+            w *= w
+            for j in range(3):
+                b[j] -= w * q[i, j] * f
+                for m in range(j + 1):
+                    a[j, m] += w * q[i, j] * q[i, m]
+        # a still says little of a vector along the beam: what the peaks leave open stays
+        ridge = 1e-3 * (a[0, 0] + a[1, 1] + a[2, 2]) + 1e-12
+        for j in range(3):
+            a[j, j] += ridge
+        solve(a, b)
+        for j in range(3):
+            v[j] += b[j]
+    total = 0.0
+    for i in range(len(q)):
+        total += math.cos(2.0 * math.pi * (q[i, 0] * v[0] + q[i, 1] * v[1] + q[i, 2] * v[2]))
+    return total
+
+
+@njit(cache=True, nogil=True)
+def lattice_vectors(q, shortest, longest, vectors, scores):
+    """Fill ``vectors`` with likely lattice vectors, best first; return how many there are.
+
+    Parameters
+    ----------
+    q : float64 array (n, 3)
+        The peaks to search with, in 1/Å.
+    shortest, longest : float
+        Of a vector, in Å.
+    vectors : float64 array (m, 3)
+    scores : float64 array (m,)
+        Filled with the mean of cos(2π q·v).
+    """
+    outer = 0.0
+    for i in range(len(q)):
+        outer = max(outer, q[i, 0] ** 2 + q[i, 1] ** 2 + q[i, 2] ** 2)
+    pitch = _PHASE_STEP / math.sqrt(outer)
+    seeds, v = np.empty((_PER_SHELL, 3)), np.empty(3)
+    n_shells = math.ceil((longest - shortest) / pitch)
+    n = np.int64(0)
+    for shell in range(n_shells):
+        length = shortest + (shell + 0.5) * pitch
+        for i in range(find_directions(q, length, min(0.3, pitch / length), False, seeds)):
+            for j in range(3):
+                v[j] = length * seeds[i, j]
+            score = _polish_vector(q, v, 4) / len(q)
+            size = math.sqrt(v[0] ** 2 + v[1] ** 2 + v[2] ** 2)
+            if size < shortest or size > longest:
+                continue
+            n = _enter(v, score, 0.3 * pitch, n, vectors, scores)
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _enter(v, score, near, n, vectors, scores):
+    """Enter a vector into the list of the best, in the place of its like; return its length."""
+    place = min(n, len(scores) - 1)
+    full = n == len(scores)
+    for j in range(n):
+        plus = minus = 0.0
+        for m in range(3):
+            plus += (vectors[j, m] - v[m]) ** 2
+            minus += (vectors[j, m] + v[m]) ** 2
+        if min(plus, minus) < near * near:
+            place, full = j, True
+            break
+    if full and n > place and score <= scores[place]:
+        return n
+    while place > 0 and score > scores[place - 1]:
+        scores[place] = scores[place - 1]
+        for m in range(3):
+            vectors[place, m] = vectors[place - 1, m]
+        place -= 1
+    scores[place] = score
+    for m in range(3):
+        vectors[place, m] = v[m]
+    return n if full else n + 1
+
+
+@njit(cache=True, nogil=True)
+def best_triples(q, vectors, q_rms, bases, evidence):
+    """Fill ``bases`` with the triples of vectors that make the most significant lattices.
+
+    Parameters
+    ----------
+    q : float64 array (n, 3)
+        All peaks, in 1/Å.
+    vectors : float64 array (m, 3)
+        Lattice vectors in Å.
+    q_rms : float
+    bases : float64 array (k, 3, 3)
+        Rows: vectors of the crystal in Å, best basis first.
+    evidence : float64 array (k,)
+        See `lattice_chance.significance`.
+
+    Returns
+    -------
+    int
+        How many were found.
+    """
+    n, m, most = 0, len(vectors), len(evidence)
+    basis = np.empty((3, 3))
+    size = np.empty(m)
+    for i in range(m):
+        size[i] = math.sqrt(vectors[i, 0] ** 2 + vectors[i, 1] ** 2 + vectors[i, 2] ** 2)
+    for i in range(m):
+        for j in range(i + 1, m):
+            x = vectors[i, 1] * vectors[j, 2] - vectors[i, 2] * vectors[j, 1]
+            y = vectors[i, 2] * vectors[j, 0] - vectors[i, 0] * vectors[j, 2]
+            z = vectors[i, 0] * vectors[j, 1] - vectors[i, 1] * vectors[j, 0]
+            if x * x + y * y + z * z < (2.0 * _FLAT * size[i] * size[j]) ** 2:
+                continue
+            for k in range(j + 1, m):
+                volume = abs(x * vectors[k, 0] + y * vectors[k, 1] + z * vectors[k, 2])
+                if volume < _FLAT * size[i] * size[j] * size[k]:
+                    continue
+                for c in range(3):
+                    basis[0, c], basis[1, c] = vectors[i, c], vectors[j, c]
+                    basis[2, c] = vectors[k, c]
+                recip = inverse(basis).T.copy()
+                value = significance(distances(q, recip), _NO_SHARES, q_rms, volume, 1, 6)
+                place = n if n < most else most - 1
+                if n == most and value <= evidence[place]:
+                    continue
+                while place > 0 and value > evidence[place - 1]:
+                    evidence[place] = evidence[place - 1]
+                    bases[place] = bases[place - 1]
+                    place -= 1
+                evidence[place] = value
+                bases[place] = basis
+                if n < most:
+                    n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def refine_basis(q, recip, near, n_iterations):
+    """Refine all nine numbers of a reciprocal basis in place, and return the peaks' common shift.
+
+    Gauss-Newton steps with Tukey's weights on the distances between peaks and nodes. A shift of
+    all peaks across the beam, as a wrong beam centre makes it, is fitted with it.
+
+    Parameters
+    ----------
+    q : float64 array (n, 3)
+        In 1/Å.
+    recip : float64 array (3, 3)
+        Rows a*, b*, c*; changed in place.
+    near : tuple of 2 floats
+        Distance in 1/Å beyond which a peak has no weight, in the first and the last iteration.
+    n_iterations : int
+
+    Returns
+    -------
+    float64 array (2,)
+        Shift of the peaks along x and y, in 1/Å.
+    """
+    shift = np.zeros(2)
+    a, b, row = np.zeros((4, 4)), np.zeros(4), np.zeros(4)
+    h = np.empty(3)
+    for it in range(n_iterations):
+        reach = near[0] + it / max(1, n_iterations - 1) * (near[1] - near[0])
+        real = inverse(recip)
+        change = np.zeros((3, 3))
+        moved = np.zeros(2)
+        for column in range(3):
+            a[:], b[:] = 0.0, 0.0
+            size = 4 if column < 2 else 3
+            for i in range(len(q)):
+                x, y, z = q[i, 0] - shift[0], q[i, 1] - shift[1], q[i, 2]
+                off = 0.0
+                for j in range(3):
+                    h[j] = np.rint(x * real[0, j] + y * real[1, j] + z * real[2, j])
+                residual = 0.0
+                for c in range(3):
+                    d = (x if c == 0 else y if c == 1 else z) - (
+                        h[0] * recip[0, c] + h[1] * recip[1, c] + h[2] * recip[2, c]
+                    )
+                    off += d * d
+                    if c == column:
+                        residual = d
+                w = 1.0 - off / (reach * reach)
+                if w <= 0.0 or (h[0] == 0.0 and h[1] == 0.0 and h[2] == 0.0):
+                    continue
+                w *= w
+                row[0], row[1], row[2], row[3] = h[0], h[1], h[2], 1.0
+                for u in range(size):
+                    b[u] += w * row[u] * residual
+                    for v in range(u + 1):
+                        a[u, v] += w * row[u] * row[v]
+            for u in range(3):
+                a[u, u] += 1e-3
+            # a shift of 0.001 1/Å is expected where peaks are off by about as much
+            a[3, 3] += 1.0
+            if size == 3:
+                a[3, :3] = 0.0
+            solve(a, b)
+            for u in range(3):
+                change[u, column] = b[u]
+            if column < 2:
+                moved[column] = b[3]
+        recip += change
+        shift += moved
+    return shift
