@@ -74,7 +74,11 @@ class Findings:
     @property
     def bar_words(self) -> str:
         """What that is, to follow "than" or "of"."""
-        return self.store.config.start["words"] if self.start else "CrystFEL's defaults"
+        return (
+            self.store.config.start.get("words", "the set in use")
+            if self.start
+            else "CrystFEL's defaults"
+        )
 
     @property
     def tuned(self) -> list[str]:
@@ -143,6 +147,8 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
     best = baseline = start = None
     if recommendation is not None:
         best, baseline, start = _compared(trials, recommendation)
+        if "start_rate" not in recommendation.evidence:
+            start = None
     elif not nothing and incumbents and incumbents[-1] >= 0 and trials[0].evaluation.n_frames:
         best = trials[incumbents[-1]].evaluation
         baseline, start = _bars(trials, fresh=False)
