@@ -26,6 +26,10 @@ from wrappers.lattices.geometry_drift import Drift
 __all__ = ["Findings", "find"]
 
 
+NEEDED = ("n_frames", "n_hits", "n_indexed", "indexing_rate", "baseline_rate", "gain")
+"""Of the evidence; a file without all of it was not written by a session."""
+
+
 @dataclass(frozen=True)
 class Findings:
     """A session's trials and what they come to.
@@ -70,7 +74,11 @@ class Findings:
     @property
     def bar_words(self) -> str:
         """What that is, to follow "than" or "of"."""
-        return self.store.config.start["words"] if self.start else "CrystFEL's defaults"
+        return (
+            self.store.config.start.get("words", "the set in use")
+            if self.start
+            else "CrystFEL's defaults"
+        )
 
     @property
     def tuned(self) -> list[str]:
@@ -141,6 +149,8 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
     best = baseline = start = None
     if recommendation is not None:
         best, baseline, start = _compared(trials, recommendation)
+        if "start_rate" not in recommendation.evidence:
+            start = None
     elif not nothing and incumbents and incumbents[-1] >= 0 and trials[0].evaluation.n_frames:
         best = trials[incumbents[-1]].evaluation
         baseline, start = _bars(trials, fresh=False)
@@ -176,7 +186,7 @@ def _own(
     own = [
         t.evaluation.settings for t in trials if settings_digest(t.evaluation.settings) == measured
     ]
-    if not own or not recommendation.evidence.get("n_frames"):
+    if not own or not all(recommendation.evidence.get(name) is not None for name in NEEDED):
         return None, (
             "recommended.toml does not come from this session; the rates on this page are those of "
             "the session's own set"
