@@ -1,8 +1,9 @@
 """When the indexed frames' lattices fix the geometry, so that a search no longer varies it.
 
 The indexing rate is flat over ± 2 % of the camera length, so it cannot place it; the lattices can.
-The rule: an evaluation knows a geometry parameter when enough of its frames are indexed and the
-refined value's standard error is small; of those that know it, the one with the highest merit
+The rule: an evaluation knows a geometry parameter when enough of its frames are indexed, the
+refined value's standard error is small, and the value is not at the edge of its range: beyond that
+nobody has looked. Of those that know it, the one with the highest merit
 (the first of equals) fixes it. Plain functions of numbers or arrays, so that a session on frames
 and thousands of simulated ones at once follow the same rule; `GeometryLock` is the session's form.
 """
@@ -20,12 +21,14 @@ from envs.parameter_space import ParameterSpace
 from wrappers.settings import Settings
 
 __all__ = [
+    "EDGE",
     "FEWEST_INDEXED",
     "GEOMETRY",
     "MISLEADING",
     "WELL_KNOWN",
     "WORTH_MEASURING",
     "GeometryLock",
+    "at_edge",
     "knows_geometry",
     "near_geometry",
     "updated_lock",
@@ -48,17 +51,37 @@ WORTH_MEASURING = 6
 """In resolutions of the parameter: a correction that is measured at once."""
 
 
-def knows_geometry(n_indexed: ArrayLike, standard_error: ArrayLike, resolution: ArrayLike) -> Any:
+EDGE = 0.01
+"""Of a range: a value so near to its end is at its edge."""
+
+
+def at_edge(value: ArrayLike, low: ArrayLike, high: ArrayLike) -> Any:
+    """Whether values are at the edge of their ranges, beyond it, or NaN."""
+    value, low, high = np.asarray(value), np.asarray(low), np.asarray(high)
+    margin = EDGE * (high - low)
+    return ~((low + margin < value) & (value < high - margin))
+
+
+def knows_geometry(
+    n_indexed: ArrayLike,
+    refined: ArrayLike,
+    standard_error: ArrayLike,
+    resolution: ArrayLike,
+    span: tuple[ArrayLike, ArrayLike],
+) -> Any:
     """Whether an evaluation's lattices place a geometry parameter well enough to end its search.
 
     Parameters
     ----------
     n_indexed : array_like of int
-    standard_error, resolution : array_like of float
+    refined, standard_error, resolution : array_like of float
         In the parameter's unit; a NaN knows nothing.
+    span : (array_like, array_like) of float
+        The range in which the parameter is sought.
     """
     enough = np.asarray(n_indexed) >= FEWEST_INDEXED
-    return enough & (np.asarray(standard_error) < WELL_KNOWN * np.asarray(resolution))
+    sure = np.asarray(standard_error) < WELL_KNOWN * np.asarray(resolution)
+    return enough & sure & ~at_edge(refined, *span)
 
 
 def updated_lock(
@@ -109,7 +132,13 @@ class GeometryLock:
         for name, before in self._fixed.items():
             parameter = self._space[name]
             value, error = evaluation.refined.get(name, (np.nan, np.nan))
-            knows = knows_geometry(evaluation.n_indexed, error, parameter.resolution)
+            knows = knows_geometry(
+                evaluation.n_indexed,
+                value,
+                error,
+                parameter.resolution,
+                (parameter.low, parameter.high),
+            )
             refined = parameter.clip(value) if knows else np.nan
             fixed, by = updated_lock(*before, refined, knows, merit)
             self._fixed[name] = float(fixed), float(by)
@@ -118,3 +147,14 @@ class GeometryLock:
     def fixed(self) -> dict[str, float]:
         """By name, in metres, what is fixed from the lattices."""
         return {name: value for name, (value, _) in self._fixed.items() if not np.isnan(value)}
+
+    def recommended(self, winner: Evaluation) -> dict[str, float]:
+        """Return the geometry that a parameter set is recommended with, where not its own.
+
+        It is what is fixed; where nothing is, and next to no frame was indexed, the base's, which
+        is the geometry file's: one or two lattices may be chance.
+        """
+        kept = {}
+        if winner.n_indexed < FEWEST_INDEXED:
+            kept = {name: float(getattr(self._space.base, name)) for name in self._fixed}
+        return {**kept, **self.fixed}

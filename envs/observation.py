@@ -172,7 +172,13 @@ class TaskBatch:
     def _refine(self, reading: Reading, merits: Array) -> NDArray[np.bool_]:
         """Return which readings know the camera length, after fixing it where they do."""
         resolution = self.boxes.resolution[:, CLEN]
-        knows = knows_geometry(reading.n_indexed, reading.refined_clen_se, resolution)
+        knows = knows_geometry(
+            reading.n_indexed,
+            reading.refined_clen,
+            reading.refined_clen_se,
+            resolution,
+            (self.boxes.low[:, CLEN], self.boxes.high[:, CLEN]),
+        )
         refined = np.nan_to_num(reading.refined_clen)[:, None] + np.zeros((1, D))
         self.fixed_clen, self._fixed_by = updated_lock(
             self.fixed_clen, self._fixed_by, self.boxes.round(refined)[:, CLEN], knows, merits

@@ -34,6 +34,7 @@ from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
 
 if TYPE_CHECKING:
+    from tuner.start import Start
     from wrappers.reduction import Reduction
 
 __all__ = ["Indexed", "apply", "find_peaks", "index", "open_run", "tune"]
@@ -73,6 +74,7 @@ def tune(
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     clen_range: float = Request.clen_range,
+    start: Mapping[str, float] | PathLike | None = None,
     peak_finder: str = Settings.peak_finder,
     indexer: str | IndexerChoice = "auto",
     seed: int = 0,
@@ -105,6 +107,9 @@ def tune(
         Ranges of tuned settings, instead of the usual ones.
     clen_range : float
         ``clen`` is sought within this fraction of the geometry's.
+    start : mapping of str to float, or path, optional
+        What is in use today, the bar to beat: settings, or a file as ``tune --start`` takes it.
+        By default what is customary for the detector.
     peak_finder : str
     indexer : str or IndexerChoice
         A name in `wrappers.indexers.INDEXERS`, or "auto": CrystFEL where it is installed.
@@ -118,7 +123,7 @@ def tune(
     Returns
     -------
     Session
-        Its ``recommendation`` is None if no parameter set indexed any frame.
+        Its ``recommendation`` is None if nothing is worth recommending.
 
     Raises
     ------
@@ -139,12 +144,23 @@ def tune(
         clen_range=clen_range,
         fixed=fixed,
         bounds=bounds,
+        start=_start(start),
         seed=seed,
         indexer=indexer if isinstance(indexer, IndexerChoice) else IndexerChoice(indexer),
     )
     budget = Budget.of(evaluations, minutes)
     run_tuning(request, Path(directory), budget=budget, jobs=jobs, on_trial=on_trial)
     return Session.open(directory)
+
+
+def _start(start: Mapping[str, float] | PathLike | None) -> Start | None:
+    from tuner.start import read_start, start_of_values  # waits for the exporters
+
+    if start is None:
+        return None
+    if isinstance(start, Mapping):
+        return start_of_values(dict(start))
+    return read_start(Path(start))
 
 
 def find_peaks(

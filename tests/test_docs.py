@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -19,6 +19,7 @@ import pytest
 
 from envs.parameter_space import make_space
 from tuner.cli.main import COMMANDS, cli
+from wrappers.customary import DETECTORS
 from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -232,6 +233,31 @@ def test_the_reference_says_where_the_robust_finder_is_sought() -> None:
         low, high = map(float, searched.split(" – "))
         assert (low, high) == (parameter.low, parameter.high)
         assert float(start) == getattr(space.base, parameter.name)
+
+
+def customary_rows() -> list[str]:
+    """Return the table of `wrappers.customary` as the reference of settings has it."""
+
+    def span(low: float | None, high: float | None) -> str:
+        return "–" if low is None and high is None else f"{low or ''}–{high or ''}"
+
+    def text(one: Mapping[str, float]) -> str:
+        pixels, resolution = (
+            span(one.get(f"min_{what}"), one.get(f"max_{what}")) for what in ("pix_count", "res")
+        )
+        words = (one["threshold"], one["min_snr"], pixels, one.get("local_bg_radius", "–"))
+        return "/".join(map(str, (*words, resolution)))
+
+    return [
+        f"| {each.name} | {1e6 * each.pixel_size:g} µm | {'; '.join(map(text, each.sets))} |"
+        for each in DETECTORS
+    ]
+
+
+def test_the_reference_has_what_is_customary_for_a_detector() -> None:
+    lines = (ROOT / "docs" / "settings.md").read_text().splitlines()
+    start = lines.index("| detector | pixel | settings |") + 2
+    assert lines[start : start + len(DETECTORS)] == customary_rows()
 
 
 def test_the_readme_shows_the_session_of_the_tutorial() -> None:

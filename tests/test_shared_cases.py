@@ -6,14 +6,18 @@ A case is rebuilt by its own script in an empty folder. The numbers of peaks are
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hdf5plugin
 import pytest
 
 from wrappers.cell import Cell
+from wrappers.crystfel.geometry_rules import mend_for_crystfel
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.first_look import first_look
@@ -261,3 +265,80 @@ def test_a_stream_is_no_run(make: Make) -> None:
     stream = make("cells") / "x.stream"
     with pytest.raises(InputError, match="is a CrystFEL stream"):
         open_source(stream, Geometry.read(make("lists") / "run.geom"))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("img_00001.cbf", [137]),
+        ("img_00001.cbf.gz", [137]),
+        ("cbf.lst", [137, 80]),
+        ("gz.lst", [137]),
+    ],
+)
+def test_cbf(make: Make, data: str, expected: list[int]) -> None:
+    pytest.importorskip("fabio")
+    assert peaks(make("cbf"), "run.geom", data) == expected
+
+
+def test_plugin_path(make: Make, tmp_path: Path) -> None:
+    folder = make("plugin_path")
+    command = [sys.executable, "-c", "from tuner.cli import main; main()"]
+    environment = {**os.environ, "HDF5_PLUGIN_PATH": str(hdf5plugin.PLUGIN_PATH)}
+    for arguments in (
+        ["simulate", "-o", tmp_path / "sim", "--frames", "2"],
+        [
+            "peaks",
+            folder / "run.h5",
+            "-g",
+            folder / "run.geom",
+            "-o",
+            tmp_path / "p.cxi",
+            "-j",
+            "1",
+        ],
+    ):
+        done = subprocess.run(
+            [*command, *map(str, arguments)], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    for name in ("run", "gz", "lz4", "zstd", "bszstd", "blosc"):
+        assert peaks(folder, "run.geom", f"{name}.h5") == [145, 80, 20]
+
+
+@pytest.mark.crystfel
+@pytest.mark.parametrize(
+    ("case", "geometry", "data", "linked"),
+    [
+        ("eiger_linked_export", "run", "scan_master.h5", True),
+        ("eiger_linked_export", "flag", "scan_master.h5", True),
+        ("eiger_flag32", "doc", "run.h5", False),
+        ("eiger_flag32", "equal", "run.h5", False),
+        *[("export_refused", name, "run.h5", False) for name in ("noadu", "clenpanel", "hash")],
+        ("export_refused", "badnopanel", "run.h5", False),
+    ],
+)
+def test_exports_that_crystfel_runs(
+    make: Make, case: str, geometry: str, data: str, linked: bool, indexamajig: str, tmp_path: Path
+) -> None:
+    folder = make(case)
+    expected = peaks(folder, f"{geometry}.geom", data)
+    mended = tmp_path / "mended.geom"
+    mended.write_bytes((folder / f"{geometry}.geom").read_bytes())
+    mend_for_crystfel(mended, linked=linked)
+    (tmp_path / "x.lst").write_text(f"{folder / data}\n")
+    options = "--threshold=30 --min-snr=4.25 --min-pix-count=2 --max-pix-count=50 --max-res=5000"
+    subprocess.run(
+        [
+            *(indexamajig, "-i", "x.lst", "-g", "mended.geom", "-o", "x.stream", "-j", "1"),
+            *("--indexing=none", "--peaks=peakfinder8", "--min-peaks=0", "--min-res=0"),
+            *("--local-bg-radius=3", f"--temp-dir={tmp_path}", *options.split()),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "HDF5_PLUGIN_PATH": str(hdf5plugin.PLUGIN_PATH)},
+        check=True,
+        capture_output=True,
+        timeout=200,
+    )
+    found = re.findall(r"num_peaks = (\d+)", (tmp_path / "x.stream").read_text(errors="replace"))
+    assert [int(n) for n in found] == expected

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,10 @@ import tomlkit
 
 from envs.evaluation import Evaluation
 from envs.geometry_rule import GEOMETRY
+from envs.geometry_rule import at_edge as near_an_end
 from tuner.fingerprint import fingerprint
+from tuner.nothing import read_nothing
+from tuner.recommendation_file import read_recommendation_file
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
 from wrappers.files import write_whole
@@ -49,10 +51,6 @@ EDITED = (
     "the settings were edited by hand after the session: its rates are those of its own set, and "
     "nobody has measured these"
 )
-
-
-EDGE = 0.01
-"""Of a range: a value so near to its end is at its edge."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +93,8 @@ def recommend(
     baseline: Evaluation,
     provenance: Mapping[str, Any],
     checks: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    start: Evaluation | None = None,
 ) -> Recommendation:
     """Return the recommendation of an evaluation's settings.
 
@@ -106,8 +106,10 @@ def recommend(
         Plain values.
     checks : mapping
         Further evidence, plain values.
+    start : Evaluation, optional
+        Of what is in use today; the gain is over that. Without it CrystFEL's defaults are.
     """
-    gain = paired_difference(best, baseline)
+    gain = paired_difference(best, baseline if start is None else start)
     drift = drift_of(best)
     # Beyond its range, or over lengths that differ, an estimate has no error worth its name.
     vague = at_edge(best.settings, best.refined, provenance)
@@ -124,6 +126,7 @@ def recommend(
         "false_rate": round(best.false_rate, 6),
         "n_decoys": best.n_decoys,
         "n_decoys_indexed": best.n_decoys_indexed,
+        **({} if start is None else {"start_rate": round(start.rate, 6)}),
         "baseline_rate": round(baseline.rate, 6),
         "gain": round(gain.difference, 6),
         "gain_ci95": [round(end, 4) for end in gain.ci95],
@@ -177,10 +180,8 @@ def at_edge(
         low, high = provenance[f"{name}_bounds"]
         value = getattr(settings, name)
         given, error = refined.get(name, (math.nan, math.nan))
-        margin = EDGE * (high - low)
-        inside = value is None or low + margin < value < high - margin
         beyond = given < low - 2 * error or given > high + 2 * error
-        if not inside or beyond:
+        if beyond or (value is not None and near_an_end(value, low, high)):
             found.add(name)
     return found
 
@@ -224,34 +225,20 @@ def read_recommendation(path: Path) -> Recommendation:
     """
     if path.is_dir():
         path = path / "recommended.toml"
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    if not path.exists():
+        nothing = read_nothing(path.parent)
+        if nothing:
+            raise InputError(f"the session {path.parent} recommends nothing: {nothing}")
         raise InputError(
-            f"cannot read {path} ({error.strerror}): name the recommended.toml of a finished "
-            "session, or its directory"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
-    values = document.get("settings")
-    if not isinstance(values, dict):
-        raise InputError(f"{path} has no [settings] table, so there is nothing to apply")
-    try:
-        settings = Settings.from_dict(values)
-    except InputError as error:
-        raise InputError(f"{path}, [settings]: {error}") from error
+            f"{path} does not exist: name the recommended.toml of a finished session, or its "
+            "directory"
+        )
+    found = read_recommendation_file(path)
     provenance = {
         key: from_utf8(value) if isinstance(value, str) else value
-        for key, value in _table(document, "provenance", path).items()
+        for key, value in found.provenance.items()
     }
-    return Recommendation(settings, _table(document, "evidence", path), provenance)
-
-
-def _table(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
-    table = document.get(name, {})
-    if not isinstance(table, dict):
-        raise InputError(f"{path}: {name} is no table: write [{name}] above its lines")
-    return table
+    return Recommendation(found.settings, found.evidence, provenance)
 
 
 def files_of_session(recommendation: Recommendation) -> list[Path]:

@@ -9,7 +9,7 @@ from scipy.stats import binomtest, norm
 
 from envs.evaluation import Evaluation
 
-__all__ = ["PairedDifference", "paired_difference", "upper_limit"]
+__all__ = ["SIGNIFICANT", "PairedDifference", "paired_difference", "upper_limit"]
 
 
 SIGNIFICANT = 0.05

@@ -17,14 +17,17 @@ from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
+from tuner.nothing import why_nothing, write_nothing
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.searchers import SEARCHERS
+from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, Outcome, run_session
 from tuner.session.ownership import owned
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
+from tuner.start import Start, customary_start, with_start
 from wrappers.cell import Cell
 from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
@@ -48,6 +51,10 @@ __all__ = ["Request", "begun_with", "search_space", "tune"]
 
 BAD_PIXELS = "bad_pixels.h5"
 """In a session's directory: the map that its settings' masks are made of."""
+
+FEWEST_FRESH = 25
+"""Frames beside the sample that are worth measuring the winner on; with fewer the rate of the
+search is cross-validated instead."""
 
 DECOYS = 50
 """Of an evaluation on fresh frames."""
@@ -77,6 +84,9 @@ class Request:
         Settings that keep this value.
     bounds : mapping of str to (float, float)
         Ranges of tuned settings, instead of the usual ones.
+    start : Start, optional
+        What is in use today, to be measured first: the bar to beat. By default what is customary
+        for the detector, where that is known.
     seed : int
         Of the sample and of the searcher.
     indexer : IndexerChoice
@@ -96,6 +106,7 @@ class Request:
     clen_range: float = CLEN_RANGE
     fixed: Mapping[str, float] = field(default_factory=dict)
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    start: Start | None = None
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
     stop_early: bool = False
@@ -147,7 +158,7 @@ def tune(
     Returns
     -------
     Recommendation or None
-        None if no parameter set indexed any frame.
+        None if nothing is worth recommending; ``nothing_to_recommend.txt`` then says why.
 
     Raises
     ------
@@ -196,6 +207,7 @@ def _tune(
     indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)
     on_indexer(indexer.name)
     sample, others = sample_frames(run, request.n_frames, request.seed)
+    start = _start(request, run, sample, directory if resume else None)
     config = SessionConfig(
         data=str(request.data.resolve() if isinstance(request.data, Path) else request.data),
         geometry=str(request.geometry.resolve()),
@@ -207,6 +219,7 @@ def _tune(
         clen_range=request.clen_range,
         fixed=dict(request.fixed),
         bounds=dict(request.bounds),
+        start={} if start is None else start.as_dict(),
         seed=request.seed,
         indexer=indexer.name,
         indexer_choice=choice.as_dict(),
@@ -222,7 +235,11 @@ def _tune(
     )
     # Everything that may be refused comes before the session is begun.
     space = search_space(request, run, sample)
-    if needs_map(space.base):
+    to_beat = None
+    if start is not None:
+        to_beat = start.measured(space, run.nominal_clen)
+        space = with_start(space, start, tuple(request.fixed))
+    if needs_map(space.base) or (to_beat is not None and needs_map(to_beat)):
         run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume, jobs))
     store = _open_store(directory, config, resume)
     if run.bad_pixels is not None:
@@ -252,19 +269,28 @@ def _tune(
             searcher=request.searcher,
             budget=budget,
             seed=request.seed,
+            start=to_beat,
             merit=config.merit,
-            fresh=evaluator(others) if len(others) == len(sample) else None,
+            fresh=evaluator(others) if len(others) >= FEWEST_FRESH else None,
             stop_early=request.stop_early,
             policy=policy,
             on_trial=on_trial,
         )
     recommendation = None
-    if outcome is not None:
+    nothing = why_nothing(store.trials, outcome, "" if start is None else start.words)
+    write_nothing(directory, nothing)
+    if outcome is not None and not nothing:
         checks: dict[str, Any] = {"crystfel": _program()} if kind.of_crystfel else {}
         provenance = {**_provenance(store, run, space, outcome), **choice.record()}
 
+        if not outcome.on_fresh_frames:
+            rate = cross_validated_rate(store.trials, config.merit)
+            checks["cross_validated_rate"] = round(rate, 6)
+
         def write() -> Recommendation:
-            found = recommend(outcome.best, outcome.baseline, provenance, checks)
+            found = recommend(
+                outcome.best, outcome.baseline, provenance, checks, start=outcome.start
+            )
             write_recommendation(found, directory / "recommended.toml")
             return found
 
@@ -292,12 +318,27 @@ def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
         clen_range=config.clen_range,
         fixed=config.fixed,
         bounds=config.bounds,
+        start=Start.from_dict(config.start) if config.start else None,
         seed=config.seed,
         indexer=config.choice,
         stop_early=config.stop_early,
         policy=None if config.policy is None else Path(config.policy),
     )
     return request, Budget(config.evaluations, config.minutes)
+
+
+def _start(
+    request: Request, run: FrameSource, sample: Sequence[int], resumed: Path | None
+) -> Start | None:
+    """Return what a session's result is held against, beside CrystFEL's defaults."""
+    if request.start is not None:
+        return request.start
+    if resumed is not None and (resumed / "session.json").exists():
+        # It goes on as it was begun, perhaps before there was such a set.
+        begun = SessionConfig.read(resumed / "session.json").start
+        if not begun:
+            return None
+    return customary_start(run, sample)
 
 
 def _refuse_unfit_searcher(request: Request) -> None:
@@ -371,6 +412,7 @@ def _provenance(
         "measured_on_fresh_frames": outcome.on_fresh_frames,
         **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
         **({"choice": outcome.choice} if outcome.choice else {}),
+        **({"start": store.config.start["words"]} if outcome.start is not None else {}),
         "geometry_clen": run.nominal_clen,
         **{f"{p.name}_bounds": [p.low, p.high] for p in space.parameters if p.name in GEOMETRY},
         "pixel_size": 1 / run.geometry.panels[0].res,

@@ -4,7 +4,7 @@ Each message is one sentence that names the file or field, says what is wrong wi
 what to do about it. The command line prints it without a traceback.
 """
 
-__all__ = ["InputError", "Note", "ProgramError", "UnreadableError"]
+__all__ = ["InputError", "Note", "NothingFoundError", "ProgramError", "UnreadableError"]
 
 
 class InputError(ValueError):
@@ -17,6 +17,12 @@ class UnreadableError(InputError):
     """Not one frame of a run can be read: nothing was measured, and no rate is known."""
 
     exit_code = 3
+
+
+class NothingFoundError(InputError):
+    """A session has measured what it should, and nothing of it is worth recommending."""
+
+    exit_code = 4
 
 
 class ProgramError(RuntimeError):

@@ -12,6 +12,7 @@ from typing import Any
 from wrappers.about import About, Group, Range
 from wrappers.errors import InputError
 from wrappers.peak_finders import CUSTOMARY, PEAK_FINDERS
+from wrappers.schema import made_by
 
 __all__ = [
     "ABOUT",
@@ -247,6 +248,10 @@ class Settings:
             if name not in ABOUT:
                 raise InputError(f"{name!r} is no setting; choose from {', '.join(ABOUT)}")
         return cls(**values)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return made_by(cls.from_dict)
 
     def replace(self, **changes: float | str | None) -> Settings:
         """Return a copy with some fields changed."""

@@ -1,13 +1,21 @@
-"""The search box as a user writes it: ``--set min_peaks=15``, ``--range min_snr=3:7``."""
+"""The search box as a user writes it, and what is in use today.
+
+``--set min_peaks=15``, ``--range min_snr=3:7``, ``--start min_snr=4.5,threshold=60``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wrappers.errors import InputError
 from wrappers.settings import ABOUT
 
-__all__ = ["parse_ranges", "parse_values"]
+if TYPE_CHECKING:
+    from tuner.start import Start
+
+__all__ = ["parse_ranges", "parse_start", "parse_values"]
 
 NUMBERS = tuple(name for name in ABOUT if name != "peak_finder")
 
@@ -24,6 +32,24 @@ def parse_values(options: Iterable[str]) -> dict[str, float]:
         If there is no such setting, it comes twice, or a value is no number.
     """
     return {name: _number(name, text) for name, text in _pairs(options, "--set", "min_peaks=15")}
+
+
+def parse_start(text: str) -> Start:
+    """Return what is in use today from settings with values, or from the name of a file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used, or a setting or value is not possible.
+    """
+    from tuner.start import read_start, start_of_values  # waits for the exporters
+
+    path = Path(text)
+    if "=" not in text or path.exists():
+        return read_start(path)
+    return start_of_values(
+        {name: _number(name, value) for name, value in _pairs([text], "--start", "min_snr=4.5")}
+    )
 
 
 def parse_ranges(options: Iterable[str]) -> dict[str, tuple[float, float]]:

@@ -16,7 +16,7 @@ from tuner.cli.options import (
 )
 from tuner.cli.session_display import display, print_recommendation
 from tuner.display.terminal import echo
-from wrappers.errors import InputError
+from wrappers.errors import NothingFoundError
 
 __all__ = ["command"]
 
@@ -45,6 +45,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     """
     from envs.parameter_space import DEFAULT_TUNED
     from envs.simulation.simulator import demo_experiment, simulate_run
+    from tuner.nothing import read_nothing
     from tuner.session.loop import Budget
     from tuner.tuning import Request, tune
     from wrappers.indexers import IndexerChoice
@@ -73,7 +74,9 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
             on_progress=on_progress,
         )
     if recommendation is None:
-        raise InputError(f"nothing was indexed with seed {seed}: try another")
+        raise NothingFoundError(
+            f"nothing to recommend with seed {seed}, try another: {read_nothing(session)}"
+        )
     clen = recommendation.settings.clen
     if as_json:
         print_json({**recommendation.as_dict(), "true_clen": experiment.clen})

@@ -21,6 +21,7 @@ from tuner.report.findings import find
 from tuner.session.loop import Budget
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
+from tuner.statistics import SIGNIFICANT
 from wrappers.settings import ABOUT
 
 __all__ = ["display", "print_recommendation", "trial_printer"]
@@ -127,16 +128,15 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     console = Terminal(width=max(70, min(100, shutil.get_terminal_size().columns)))
     console.print(table)
     low, high = evidence["ci95"]
-    gain_low, gain_high = evidence["gain_ci95"]
     fresh = recommendation.provenance.get("measured_on_fresh_frames")
     where = "on frames that the search never saw" if fresh else "on the frames of the search"
+    if "cross_validated_rate" in evidence:
+        where += f", cross-validated {evidence['cross_validated_rate']:.1%}"
     console.print(
         f"indexing rate {evidence['indexing_rate']:.1%} [{low:.1%}, {high:.1%}]: "
         f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
-        f"  measured {where}\n"
-        f"CrystFEL's defaults {evidence['baseline_rate']:.1%}, same frames: "
-        f"gain {evidence['gain']:+.1%} [{gain_low:+.1%}, {gain_high:+.1%}], p = "
-        f"{evidence['gain_p']:.1g}"
+        f"  measured {where}\n{_held_against(recommendation)}",
+        markup=False,
     )
     for statement in find(SessionStore.open(directory), recommendation).detector:
         text = f"warning: {statement}" if statement.warning else str(statement)
@@ -158,3 +158,20 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
             f"< {wilson_interval(k, n)[1]:.0%} of the hits"
         )
     console.print(f"written: {directory / 'recommended.toml'}")
+
+
+def _held_against(recommendation: Recommendation) -> str:
+    """Return the rates of what is in use today and of the defaults, and the gain over the first."""
+    evidence = recommendation.evidence
+    low, high = evidence["gain_ci95"]
+    gain = f"gain {evidence['gain']:+.1%} [{low:+.1%}, {high:+.1%}], p = {evidence['gain_p']:.1g}"
+    defaults = f"CrystFEL's defaults {evidence['baseline_rate']:.1%}"
+    if "start_rate" not in evidence:
+        return f"{defaults}, same frames: {gain}"
+    start = recommendation.provenance.get("start", "what is in use")
+    nothing = (
+        ""
+        if evidence["gain_p"] < SIGNIFICANT
+        else f"\nnothing clearly better than {start} was found"
+    )
+    return f"{start} {evidence['start_rate']:.1%}, same frames: {gain}\n  ({defaults}){nothing}"

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from envs.parameter_space import DEFAULT_TUNED, usually_tuned
-from tuner.cli.box import parse_ranges, parse_values
+from tuner.cli.box import parse_ranges, parse_start, parse_values
 from tuner.cli.options import (
     PEAK_FINDER_FLAGS,
     RegistryChoice,
@@ -28,12 +28,13 @@ from tuner.cli.options import (
 )
 from tuner.cli.session_display import display, print_recommendation
 from tuner.cluster import connect
+from tuner.nothing import read_nothing
 from tuner.searchers import SEARCHERS
 from tuner.session.config import SessionConfig
 from tuner.session.loop import USUAL_EVALUATIONS, Budget
 from tuner.tuning import Request, begun_with, tune
 from wrappers.cell import Cell
-from wrappers.errors import InputError, ProgramError
+from wrappers.errors import InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT, Settings
@@ -112,6 +113,14 @@ class _Command(click.Command):
     help="Tune within this range instead of the usual one, such as min_snr=3:7.",
 )
 @click.option(
+    "--start",
+    metavar="NAME=VALUE,...|FILE",
+    help="What you use today, which is measured first and is the bar to beat: settings such as "
+    "min_snr=4.5,threshold=60, a recommended.toml or session, a CrystFEL command line (in a script "
+    "or stream) or project, an EXtra-Xwiz, OM or Cheetah configuration.  [default: what is "
+    "customary for the detector]",
+)
+@click.option(
     *PEAK_FINDER_FLAGS,
     type=RegistryChoice(PEAK_FINDERS),
     default=Settings.peak_finder,
@@ -164,6 +173,7 @@ def command(
     tuned: str,
     fixed: tuple[str, ...],
     bounds: tuple[str, ...],
+    start: str | None,
     peak_finder: str,
     clen_range: float,
     stop_early: bool,
@@ -179,7 +189,7 @@ def command(
 
     Each evaluation finds peaks with one parameter set in the same random sample of frames
     and indexes the hits. The session can be stopped with Ctrl-C and resumed. When the budget
-    is spent, up to three more evaluations confirm the winner, on fresh frames where there are.
+    is spent, up to four more evaluations confirm the winner, on fresh frames where there are.
 
     \b
     Example:
@@ -230,6 +240,7 @@ def command(
         clen_range=clen_range,
         fixed=values,
         bounds=ranges,
+        start=None if start is None else parse_start(start),
         seed=seed,
         indexer=indexer_choice(options),
         stop_early=stop_early,
@@ -271,7 +282,6 @@ def _run(
     as_json: bool,
 ) -> None:
     """Run or resume a session, show it, and print what it recommends."""
-    data = request.data
     try:
         with (
             connect(cluster, jobs, _warn) as client,
@@ -300,9 +310,12 @@ def _run(
             f"{error}; nothing measured is lost: sfx-tuner tune --resume {output} goes on"
         ) from error
     if recommendation is None:
-        raise InputError(
-            f"no parameter set indexed any frame of {data}: look at the peaks and hits in "
-            f"{output / 'trials.csv'}, then check the cell, the geometry and the photon energy"
+        why = read_nothing(output)
+        if as_json:
+            print_json({"recommended": None, "why": why, "session": str(output)})
+        raise NothingFoundError(
+            f"nothing to recommend: {why} What was measured is in {output / 'trials.csv'} and "
+            f"{output / 'report.html'}"
         )
     if as_json:
         print_json({**recommendation.as_dict(), "session": str(output)})

@@ -8,6 +8,15 @@ from pathlib import Path
 
 from tuner.export.formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
 from tuner.export.job import INSTEAD, Export, Job
+from tuner.export.readers import (
+    Given,
+    read_cheetah,
+    read_crystfel,
+    read_json,
+    read_om,
+    read_project,
+    read_xwiz,
+)
 from tuner.recommendation import (
     EDITED,
     Recommendation,
@@ -63,6 +72,9 @@ class Target:
     prints_options : bool
         Whether the command line shows the options of ``indexamajig`` as well.
     executable : bool
+    read : callable or None
+        The other way round: returns the settings that such a file's text names, None for another
+        program's file.
     """
 
     render: Callable[[Job], Export]
@@ -77,6 +89,7 @@ class Target:
     is_geometry: bool = False
     prints_options: bool = False
     executable: bool = False
+    read: Callable[[str], Given | None] | None = None
 
 
 TARGETS: Registry[Target] = Registry("export target")
@@ -92,6 +105,7 @@ TARGETS.register(
         takes_cell=True,
         prints_options=True,
         executable=True,
+        read=read_crystfel,
     ),
 )
 TARGETS.register(
@@ -102,6 +116,7 @@ TARGETS.register(
         "for CrystFEL's graphical program",
         "CrystFEL's graphical program",
         takes_cell=True,
+        read=read_project,
     ),
 )
 TARGETS.register("geom", Target(geom, "recommended.geom", "the geometry alone", is_geometry=True))
@@ -114,6 +129,7 @@ TARGETS.register(
         "EXtra-Xwiz",
         takes_cell=True,
         has_versions=True,
+        read=read_xwiz,
     ),
 )
 TARGETS.register(
@@ -126,6 +142,7 @@ TARGETS.register(
         takes_mask=False,
         has_versions=True,
         plain_energy=True,
+        read=read_om,
     ),
 )
 TARGETS.register(
@@ -137,11 +154,19 @@ TARGETS.register(
         "Cheetah",
         needs_geometry=False,
         takes_mask=False,
+        read=read_cheetah,
     ),
 )
 TARGETS.register(
     "json",
-    Target(plain_json, "recommended.json", "plain JSON", needs_geometry=False, takes_mask=False),
+    Target(
+        plain_json,
+        "recommended.json",
+        "plain JSON",
+        needs_geometry=False,
+        takes_mask=False,
+        read=read_json,
+    ),
 )
 
 

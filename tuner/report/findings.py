@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from envs.evaluation import Evaluation
+from tuner.nothing import few_peaks, read_nothing
 from tuner.recommendation import (
     Recommendation,
     drift_of,
@@ -23,6 +24,10 @@ from tuner.statistics import PairedDifference, paired_difference
 from wrappers.lattices.geometry_drift import Drift
 
 __all__ = ["Findings", "find"]
+
+
+NEEDED = ("n_frames", "n_hits", "n_indexed", "indexing_rate", "baseline_rate", "gain")
+"""Of the evidence; a file without all of it was not written by a session."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,10 @@ class Findings:
         For each trial the number of the one that was best after it; -1 for none.
     finished : bool
         Whether the session has ended with a recommendation.
+    start : Evaluation or None
+        Of what is in use today, on the same frames, where that was measured.
+    nothing : str
+        Why the session recommends nothing, or "".
     amended : str
         What ``recommended.toml`` holds instead of the session's own set, or "". The
         recommendation here is the session's own in any case.
@@ -54,6 +63,22 @@ class Findings:
     incumbents: tuple[int, ...]
     finished: bool
     amended: str = ""
+    start: Evaluation | None = None
+    nothing: str = ""
+
+    @property
+    def bar(self) -> Evaluation | None:
+        """What the recommended set has to beat."""
+        return self.baseline if self.start is None else self.start
+
+    @property
+    def bar_words(self) -> str:
+        """What that is, to follow "than" or "of"."""
+        return (
+            self.store.config.start.get("words", "the set in use")
+            if self.start
+            else "CrystFEL's defaults"
+        )
 
     @property
     def tuned(self) -> list[str]:
@@ -72,11 +97,11 @@ class Findings:
 
     @property
     def gain(self) -> PairedDifference | None:
-        """The recommended settings against the defaults, frame by frame."""
-        if self.best is None or self.baseline is None:
+        """The recommended settings against what they have to beat, frame by frame."""
+        if self.best is None or self.bar is None:
             return None
         try:
-            return paired_difference(self.best, self.baseline)
+            return paired_difference(self.best, self.bar)
         except ValueError:
             return None
 
@@ -87,14 +112,16 @@ class Findings:
 
     @property
     def detector(self) -> tuple[Statement, ...]:
-        """What is said of the camera length and the beam centre."""
+        """What is said of the camera length, the beam centre, and frames with too few peaks."""
         if self.recommendation is None or self.best is None:
             return ()
-        return detector_statements(
+        hint = few_peaks(self.best)
+        hints = [Statement(f"{hint[0].upper()}{hint[1:]}.", warning=True)] if hint else []
+        return *hints, *detector_statements(
             self.recommendation.settings,
             self.best.refined,
             self.best.n_indexed,
-            {**_known_so_far(self.store, self.trials[0]), **self.recommendation.provenance},
+            {**_known_so_far(self.store, self.trials), **self.recommendation.provenance},
             self.drift,
         )
 
@@ -116,20 +143,31 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
     """
     trials = tuple(store.trials)
     incumbents = tuple(trial.best for trial in trials)
-    finished = recommendation is not None
+    nothing = "" if recommendation is not None else read_nothing(store.directory)
+    finished = recommendation is not None or bool(nothing)
     recommendation, amended = _own(trials, recommendation)
-    best = baseline = None
+    best = baseline = start = None
     if recommendation is not None:
-        best, baseline = _pair(trials, recommendation)
-    elif incumbents and incumbents[-1] >= 0 and trials[0].evaluation.n_frames:
-        best, baseline = trials[incumbents[-1]].evaluation, trials[0].evaluation
-        recommendation = recommend(best, baseline, _known_so_far(store, trials[0]))
-    return Findings(store, trials, recommendation, best, baseline, incumbents, finished, amended)
+        best, baseline, start = _compared(trials, recommendation)
+        if "start_rate" not in recommendation.evidence:
+            start = None
+    elif not nothing and incumbents and incumbents[-1] >= 0 and trials[0].evaluation.n_frames:
+        best = trials[incumbents[-1]].evaluation
+        baseline, start = _bars(trials, fresh=False)
+        known = _known_so_far(store, trials)
+        recommendation = recommend(best, baseline or trials[0].evaluation, known, start=start)
+    return Findings(
+        *(store, trials, recommendation, best, baseline, incumbents, finished, amended),
+        start=start,
+        nothing=nothing,
+    )
 
 
-def _known_so_far(store: SessionStore, first: Trial) -> dict[str, Any]:
+def _known_so_far(store: SessionStore, trials: Sequence[Trial]) -> dict[str, Any]:
     """Return what the provenance of a session that has not ended holds of its geometry."""
     known: dict[str, Any] = {"tuned": list(store.config.tuned)}
+    # What is in use may have a camera length of its own; the defaults are at the geometry's.
+    first = next((trial for trial in trials if trial.stage == "baseline"), trials[0])
     nominal, span = first.evaluation.settings.clen, store.config.clen_range
     if nominal is not None:
         known["geometry_clen"] = nominal
@@ -148,7 +186,7 @@ def _own(
     own = [
         t.evaluation.settings for t in trials if settings_digest(t.evaluation.settings) == measured
     ]
-    if not own or not recommendation.evidence.get("n_frames"):
+    if not own or not all(recommendation.evidence.get(name) is not None for name in NEEDED):
         return None, (
             "recommended.toml does not come from this session; the rates on this page are those of "
             "the session's own set"
@@ -171,19 +209,29 @@ def _plain(value: str | float | None) -> str:
     return "not set" if value is None else shown(value)
 
 
-def _pair(
+def _compared(
     trials: Sequence[Trial], recommendation: Recommendation
-) -> tuple[Evaluation | None, Evaluation | None]:
-    """Return the last evaluations of the recommended and of the first settings."""
+) -> tuple[Evaluation | None, Evaluation | None, Evaluation | None]:
+    """Return the last evaluations of the recommended set, the defaults, and what is in use."""
     best = [t for t in trials if t.evaluation.settings == recommendation.settings]
     if not best or not best[-1].evaluation.n_frames:
-        return None, None
-    fresh = best[-1].stage == "fresh"
-    baseline = [
-        trial.evaluation
-        for trial in trials
-        if trial.evaluation.settings == trials[0].evaluation.settings
-        and (trial.stage == "fresh") == fresh
-        and trial.evaluation.n_frames
-    ]
-    return best[-1].evaluation, baseline[-1] if baseline else None
+        return None, None, None
+    return best[-1].evaluation, *_bars(trials, fresh=best[-1].stage == "fresh")
+
+
+def _bars(trials: Sequence[Trial], *, fresh: bool) -> tuple[Evaluation | None, Evaluation | None]:
+    """Return the evaluations of the defaults and of what is in use, on one of the two samples."""
+
+    def last(stage: str) -> Evaluation | None:
+        settings = [t.evaluation.settings for t in trials if t.stage == stage]
+        found = [
+            trial.evaluation
+            for trial in trials
+            if trial.evaluation.settings in settings[:1]
+            and (trial.stage == "fresh") == fresh
+            and trial.evaluation.n_frames
+        ]
+        return found[-1] if found else None
+
+    start = last("start")
+    return last("baseline") or start, start

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from envs.evaluation import wilson_interval
 from tuner.recommendation import shown
@@ -20,13 +18,14 @@ __all__ = ["Opening", "Usage", "opening", "usage"]
 
 @dataclass(frozen=True)
 class Bar:
-    """A rate with its interval, in one of the page's colours."""
+    """A rate with its interval, in one of the page's colours; `small` is beside the point."""
 
     name: str
     rate: float
     low: float
     high: float
     colour: str
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,8 @@ class Usage:
 
 def opening(found: Findings) -> Opening:
     """Return what comes first: the recommendation and its evidence."""
+    if found.nothing:
+        return Opening("Nothing to recommend.", f"{found.nothing[0].upper()}{found.nothing[1:]}")
     if not found.evidence.get("n_frames"):
         failures = [trial.evaluation.failure for trial in found.trials if trial.evaluation.failure]
         return Opening(
@@ -105,7 +106,7 @@ def opening(found: Findings) -> Opening:
         headline,
         remark,
         found.amended,
-        _bars(found.evidence),
+        _bars(found),
         _facts(found),
         found.detector,
         settings,
@@ -126,9 +127,15 @@ def usage(found: Findings) -> Usage | None:
 
 
 def _verdict(found: Findings) -> tuple[str, str]:
-    rate, base = found.evidence["indexing_rate"], found.evidence["baseline_rate"]
-    if found.best is not None and found.best is found.baseline:
-        so_far = "" if found.finished else " so far"
+    rate, words = found.evidence["indexing_rate"], found.bar_words
+    base = found.evidence["baseline_rate" if found.start is None else "start_rate"]
+    so_far = "" if found.finished else " so far"
+    if found.best is not None and found.best is found.bar:
+        if found.start is not None:
+            return (
+                f"Nothing better than {words} was found{so_far}: {percent(rate)} of the frames.",
+                "",
+            )
         return f"CrystFEL's defaults index {percent(rate)} of the frames: the best{so_far}.", ""
     if not found.finished:
         start = "So far the best settings index"
@@ -140,25 +147,35 @@ def _verdict(found: Findings) -> tuple[str, str]:
     if gain is None or not gain.clear:
         against = "not clearly different from"
         remark = "More frames (`--frames`) would tell whether there is a difference."
+        if found.start is not None and found.finished:
+            return (
+                f"Nothing clearly better than {words} was found: {percent(rate)} of the frames "
+                f"with the recommended settings, {percent(base)} with those.",
+                remark,
+            )
     elif gain.difference < 0:
-        against, remark = "less than", "Keep the defaults, or tune with a larger budget."
+        against, remark = "less than", "Keep those, or tune with a larger budget."
     else:
         against = "more than"
-    headline = (
-        f"{start} {percent(rate)} of the frames, {against} the {percent(base)} of CrystFEL's "
-        "defaults."
-    )
+    headline = f"{start} {percent(rate)} of the frames, {against} the {percent(base)} of {words}."
     return headline, remark
 
 
-def _bars(evidence: Mapping[str, Any]) -> tuple[Bar, ...]:
-    n, base = evidence["n_frames"], evidence["baseline_rate"]
+def _bars(found: Findings) -> tuple[Bar, ...]:
+    evidence = found.evidence
+    n = evidence["n_frames"]
     low, high = evidence.get("ci95") or wilson_interval(evidence["n_indexed"], n)
-    base_low, base_high = wilson_interval(round(base * n), n)
-    return (
-        Bar("Recommended", evidence["indexing_rate"], low, high, "blue"),
-        Bar("CrystFEL's defaults", base, base_low, base_high, "vermilion"),
-    )
+
+    def bar(name: str, rate: float, colour: str, small: bool = False) -> Bar:
+        return Bar(name, rate, *wilson_interval(round(rate * n), n), colour, small)
+
+    bars = [Bar("Recommended", evidence["indexing_rate"], low, high, "blue")]
+    if found.start is not None:
+        words = f"{found.bar_words[0].upper()}{found.bar_words[1:]}"
+        bars.append(bar(words, evidence["start_rate"], "green"))
+    small = found.start is not None
+    bars.append(bar("CrystFEL's defaults", evidence["baseline_rate"], "vermilion", small))
+    return tuple(bars)
 
 
 def _facts(found: Findings) -> tuple[Fact, ...]:
@@ -221,20 +238,25 @@ def _evidence(found: Findings) -> list[str]:
         )
     elif provenance["measured_on_fresh_frames"]:
         items.append(
-            "Both were measured on fresh frames that the search never saw, so choosing the best "
+            "All were measured on fresh frames that the search never saw, so choosing the best "
             "of many does not flatter it."
         )
     else:
         items.append(
-            "Both were measured on the frames of the search, because the run has no others: "
+            "All were measured on the frames of the search, because the run has next to no others: "
             "that flatters the best of many sets a little."
         )
+        if "cross_validated_rate" in evidence:
+            items.append(
+                f"Cross-validated, it is {percent(evidence['cross_validated_rate'])}: each tenth "
+                "of the frames counts for the set that is best on the nine others."
+            )
     gain = found.gain
     if gain is not None:
         items.append(
             f"On the same {gain.n_frames} frames {gain.gained} were indexed only by the "
-            f"recommended settings and {gain.lost} only by the defaults (McNemar's exact test: "
-            f"p\u00a0=\u00a0{gain.p_value:.2g})."
+            f"recommended settings and {gain.lost} only by {found.bar_words} (McNemar's exact "
+            f"test: p\u00a0=\u00a0{gain.p_value:.2g})."
         )
     own = evidence.get("crystfel_own_search") or {}
     if "not_done" in own:

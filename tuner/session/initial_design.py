@@ -1,62 +1,95 @@
 """What a session measures before its searcher is asked.
 
-First CrystFEL's defaults, then the space's base; where nothing indexes, a coarse search over
-camera lengths and looser and stricter peaks; once frames index, the best so far at the geometry
-that the lattices fix, then the three parameter sets of the initial design.
+First what is in use today, where that is known, and CrystFEL's defaults; then the space's base.
+Where next to nothing indexes follows a coarse search over looser and stricter peaks and over the
+whole range of camera lengths, but only with peaks that make hits; once frames index, the best so
+far at the geometry that the lattices fix, then the rest of the initial design.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
-from envs.geometry_rule import FEWEST_INDEXED, WORTH_MEASURING, near_geometry
+from envs.evaluation import Evaluation
+from envs.geometry_rule import FEWEST_INDEXED, GEOMETRY, WORTH_MEASURING, near_geometry
 from envs.parameter_space import ParameterSpace
 from tuner.session.trial import Trial
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
-__all__ = ["baseline", "next_initial"]
+__all__ = ["baseline", "next_initial", "opening"]
 
-COARSE_CLEN = (0.03, -0.03, 0.05, -0.05, 0.015, -0.015)
-"""Relative offsets that are tried where nothing indexes: an indexer accepts about ± 2 %."""
+COARSE_STEP = 0.03
+"""Of the camera length, where nothing indexes: an indexer accepts about ± 2 %."""
 
 INITIAL_DESIGN = ((0.85, 0.3, 2), (0.8, 0.3, 3), (1.2, 0.3, 2))
-"""Parameter sets that are often good: min_snr and threshold relative to the base's,
-min_pix_count. They are the ridge of CrystFEL's rates on a simulated run."""
+"""Parameter sets that are often good, beside the base: min_snr and threshold relative to the
+base's, min_pix_count. They are the ridge of CrystFEL's rates on a simulated run."""
 
 
 def baseline(space: ParameterSpace) -> Settings:
-    """Return CrystFEL's defaults at the geometry of the space's base: the first trial of all."""
+    """Return CrystFEL's defaults at the geometry of the space's base."""
     base = space.base
     return CRYSTFEL_DEFAULTS.replace(clen=base.clen, shift_x=base.shift_x, shift_y=base.shift_y)
+
+
+def opening(space: ParameterSpace, start: Settings | None) -> list[tuple[str, Settings]]:
+    """Return the first stages and parameter sets of any session: what its result is held against.
+
+    Parameters
+    ----------
+    space : ParameterSpace
+    start : Settings or None
+        What is in use today.
+    """
+    defaults = baseline(space)
+    first = [] if start is None else [("start", start)]
+    return first if start == defaults else [*first, ("baseline", defaults)]
 
 
 def next_initial(
     trials: Sequence[Trial], space: ParameterSpace, best: Trial | None, fixed: Mapping[str, float]
 ) -> tuple[str, Settings] | None:
-    """Return the next stage and parameter set after the baseline, or None when done.
+    """Return the next stage and parameter set after the opening, or None when done.
 
     Parameters
     ----------
     trials : sequence of Trial
-        Of the tuning sample, the baseline first.
+        Of the tuning sample, those of the opening first.
     space : ParameterSpace
     best : Trial or None
         The best so far.
     fixed : mapping
         The geometry that the lattices fix, by name.
     """
-    if len(trials) == 1:
-        return "start", space.base
-    if best is None:
-        tried = {trial.evaluation.settings for trial in trials}
-        left = (each for each in _coarse(trials[1], space) if each not in tried)
-        return next((("coarse", each) for each in left), None)
-    measured = (trial.evaluation.settings for trial in trials)
+    base = space.base
+    measured = {trial.evaluation.settings: trial.evaluation for trial in trials}
+    if base not in measured:
+        return "initial", base
+    if best is None or not _convincing(best.evaluation):
+        left = (each for each in _coarse(measured, space) if each not in measured)
+        coarse = next(left, None)
+        if coarse is not None or best is None:
+            return None if coarse is None else ("coarse", coarse)
     if not any(near_geometry(each, fixed, space, WORTH_MEASURING) for each in measured):
         return "geometry", best.evaluation.settings.replace(**fixed)
-    n_done = sum(trial.stage == "initial" for trial in trials)
+    n_done = sum(trial.stage == "initial" and trial.evaluation.settings != base for trial in trials)
     design = _design(space)
-    return ("initial", design[n_done].replace(**fixed)) if n_done < len(design) else None
+    if n_done == len(design):
+        return None
+    # Where nothing indexes at the geometry file's camera length, the best one's is the better.
+    own = {
+        name: getattr(best.evaluation.settings, name) for name in GEOMETRY if name in space.names
+    }
+    found = {**(own if _convincing(best.evaluation) else {}), **fixed}
+    return "initial", design[n_done].replace(**found)
+
+
+def _convincing(evaluation: Evaluation) -> bool:
+    """Whether more is indexed than one or two lattices, or twice what chance would."""
+    chance = 0.0 if math.isnan(evaluation.false_rate) else evaluation.false_rate
+    by_chance = 2 * chance * evaluation.n_frames
+    return evaluation.n_indexed >= FEWEST_INDEXED and evaluation.n_indexed > by_chance
 
 
 def _design(space: ParameterSpace) -> list[Settings]:
@@ -75,8 +108,15 @@ def _design(space: ParameterSpace) -> list[Settings]:
     return list(dict.fromkeys(point for point in points if point != base))
 
 
-def _coarse(start: Trial, space: ParameterSpace) -> list[Settings]:
-    """Return what to try where nothing indexes, the likelier mend first."""
+def _coarse(measured: Mapping[Settings, Evaluation], space: ParameterSpace) -> list[Settings]:
+    """Return what to try where nothing indexes, the likelier mend first.
+
+    Parameters
+    ----------
+    measured : mapping of Settings to Evaluation
+        Holds that of the base.
+    space : ParameterSpace
+    """
     base = space.base
     peaks = [
         _within(
@@ -84,13 +124,26 @@ def _coarse(start: Trial, space: ParameterSpace) -> list[Settings]:
         )
         for snr, threshold in ((0.8, 1 / 3), (1.4, 3.0))
     ]
-    geometry = []
-    if "clen" in space.names and base.clen is not None:
-        geometry = [
-            _within(space, base.replace(clen=base.clen * (1 + offset))) for offset in COARSE_CLEN
-        ]
-    enough_hits = start.evaluation.n_hits >= FEWEST_INDEXED
-    return geometry + peaks if enough_hits else peaks + geometry
+    if measured[base].n_hits >= FEWEST_INDEXED:
+        return [*_camera_lengths(base, space), *peaks]
+    hits = {each: measured[each].n_hits for each in (base, *peaks) if each in measured}
+    richest = max(hits, key=lambda each: hits[each])
+    # Without hits no camera length can show anything.
+    lengths = _camera_lengths(richest, space) if hits[richest] >= FEWEST_INDEXED else []
+    return [*peaks, *lengths]
+
+
+def _camera_lengths(peaks: Settings, space: ParameterSpace) -> list[Settings]:
+    """Return a parameter set at camera lengths all over the range, the nearest first."""
+    clen = space.base.clen
+    if "clen" not in space.names or clen is None:
+        return []
+    parameter = space["clen"]
+    span = max(parameter.high / clen - 1, 1 - parameter.low / clen)
+    n_steps = max(math.ceil(span / COARSE_STEP - 1e-9), 1)
+    steps = [min(COARSE_STEP * n, span) for n in range(1, n_steps + 1)]
+    offsets = [sign * step for step in (*steps, COARSE_STEP / 2) for sign in (1, -1)]
+    return [_within(space, peaks.replace(clen=clen * (1 + offset))) for offset in offsets]
 
 
 def _within(space: ParameterSpace, settings: Settings) -> Settings:

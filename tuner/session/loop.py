@@ -18,7 +18,7 @@ from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
 from tuner.search.contract import SearcherKind, SearchTask
 from tuner.searchers import SEARCHERS
-from tuner.session.initial_design import baseline, next_initial
+from tuner.session.initial_design import next_initial, opening
 from tuner.session.proposals import Proposals
 from tuner.session.racing import INDIFFERENCE, Race, separated
 from tuner.session.store import Log
@@ -65,17 +65,20 @@ class Budget:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The recommended parameter set and CrystFEL's defaults, measured on the same frames.
+    """The recommended parameter set and what it is held against, measured on the same frames.
 
     Attributes
     ----------
     best, baseline : Evaluation
+        Of the recommended set and of CrystFEL's defaults.
     on_fresh_frames : bool
         Whether those were kept out of the search.
     ended_by_failure : str
         What kept the session from going on with its budget, or "".
     choice : str
         Why it is not the trial with the highest merit that is recommended, or "".
+    start : Evaluation or None
+        Of what is in use today, where that was given.
     """
 
     best: Evaluation
@@ -83,6 +86,12 @@ class Outcome:
     on_fresh_frames: bool
     ended_by_failure: str = ""
     choice: str = ""
+    start: Evaluation | None = None
+
+    @property
+    def bar(self) -> Evaluation:
+        """What the recommended set has to beat."""
+        return self.baseline if self.start is None else self.start
 
 
 def run_session(
@@ -93,6 +102,7 @@ def run_session(
     searcher: str | SearcherKind,
     budget: Budget,
     seed: int,
+    start: Settings | None = None,
     merit: Merit = USUAL_MERIT,
     race: Race = Race(),  # noqa: B008 (frozen)
     fresh: Evaluator | None = None,
@@ -105,8 +115,8 @@ def run_session(
 
     Every evaluation is in the log before the next begins, so an interruption loses only
     the one under way. After the budget the winner is measured once more at the geometry that
-    the lattices fix and, where there are fresh frames, it and the baseline on those: the best of
-    many noisy rates flatters itself.
+    the lattices fix and, where there are fresh frames, it and what it is held against on those:
+    the best of many noisy rates flatters itself.
 
     An evaluation that fails as a whole is tried once more, then recorded as failed. After two
     of those in a row, or one when the winner is measured again, the session ends with what it has:
@@ -124,6 +134,8 @@ def run_session(
     budget : Budget
     seed : int
         Of the searcher.
+    start : Settings, optional
+        What is in use today; it is measured first. Without it CrystFEL's defaults are the bar.
     merit : Merit
         What is maximised.
     race : Race
@@ -147,13 +159,15 @@ def run_session(
         If the indexer cannot be run, and nothing indexed was measured before.
     """
     kind = SEARCHERS.get(searcher) if isinstance(searcher, str) else searcher
-    # The first evaluation, of CrystFEL's defaults, is not the searcher's.
-    proposed = budget.evaluations and max(budget.evaluations - 1, 1)
+    # The first evaluations are not the searcher's.
+    first = opening(space, start)
+    proposed = budget.evaluations and max(budget.evaluations - len(first), 1)
     session = _Session(
         log,
         evaluator,
         space,
         Proposals(kind, SearchTask(space, seed, proposed, merit, policy)),
+        first=first,
         starts_itself=kind.starts_itself,
         merit=merit,
         race=race,
@@ -172,6 +186,7 @@ class _Session:
     evaluator: Evaluator
     space: ParameterSpace
     proposals: Proposals
+    first: Sequence[tuple[str, Settings]]
     starts_itself: bool
     merit: Merit
     race: Race
@@ -193,7 +208,9 @@ class _Session:
             if move is None:
                 break
             stage, settings = move
-            evaluation = self._raced(settings, None if best is None else best.evaluation)
+            # What the result is held against is measured on every frame.
+            rival = None if best is None or stage == "baseline" else best.evaluation
+            evaluation = self._raced(settings, rival)
             if evaluation.failure and not tuning:
                 raise ProgramError(evaluation.failure)
             self._add(stage, evaluation, self.proposals.reason if stage == "search" else "")
@@ -205,8 +222,8 @@ class _Session:
 
     def _next(self, tuning: Sequence[Trial], best: Trial | None) -> tuple[str, Settings] | None:
         """Return the next stage and parameter set, or None when nothing is left to try."""
-        if not tuning:
-            return "baseline", baseline(self.space)
+        if len(tuning) < len(self.first):
+            return self.first[len(tuning)]
         if not self.starts_itself:
             initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))
             if initial is not None:
@@ -248,24 +265,31 @@ class _Session:
             if broken:
                 raise ProgramError(broken)
             return None
-        best, first = winner.evaluation, tuning[0].evaluation
+        best, bars = winner.evaluation, [trial.evaluation for trial in tuning[: len(self.first)]]
         choice = self._passed_over(winner, self.proposals.highest(tuning))
-        fixed = self.proposals.fixed(tuning)
+        fixed = self.proposals.recommended_geometry(tuning, best)
+
+        def outcome(fresh: bool, ended_by: str = "") -> Outcome:
+            start = bars[0] if self.first[0][0] == "start" else None
+            return Outcome(best, bars[-1], fresh, ended_by, choice, start)
+
         if not broken:
             try:
+                # A budget of minutes may have ended before all of it was measured.
+                bars = [self._measured(*each, self.evaluator) for each in self.first]
                 if not near_geometry(best.settings, fixed, self.space, resolutions=1):
                     best = self._measured("confirm", best.settings.replace(**fixed), self.evaluator)
                 if self.fresh is None:
-                    return Outcome(best, first, False, choice=choice)
-                fresh_first = self._measured("fresh", first.settings, self.fresh)
-                best = self._measured("fresh", best.settings, self.fresh)
-                return Outcome(best, fresh_first, True, choice=choice)
+                    return outcome(False)
+                bars_there = [self._measured("fresh", bar.settings, self.fresh) for bar in bars]
+                best, bars = self._measured("fresh", best.settings, self.fresh), bars_there
+                return outcome(True)
             except ProgramError as error:
                 broken = str(error)
         if not near_geometry(best.settings, fixed, self.space, resolutions=1):
             best, remark = self._best_measured(winner, tuning, fixed)
             broken += remark
-        return Outcome(best, first, False, broken, choice)
+        return outcome(False, broken)
 
     def _measured(self, stage: str, settings: Settings, by: Evaluator) -> Evaluation:
         """Return what an evaluator gives, which may be in the log already."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from envs.evaluation import Evaluation
 from envs.geometry_rule import GeometryLock
 from envs.parameter_space import ParameterSpace
 from tuner.search.contract import Explains, Recommends, Searcher, SearcherKind, SearchTask
@@ -56,6 +57,11 @@ class Proposals:
         """Return the geometry that the lattices of the trials fix, by name."""
         self._observe(trials)
         return self._lock.fixed
+
+    def recommended_geometry(self, trials: Sequence[Trial], winner: Evaluation) -> dict[str, float]:
+        """Return the geometry that a winner is recommended with; see `GeometryLock.recommended`."""
+        self._observe(trials)
+        return self._lock.recommended(winner)
 
     def propose(self, trials: Sequence[Trial]) -> Settings | None:
         """Return what to measure next, or None when there is nothing more to propose."""

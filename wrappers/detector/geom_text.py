@@ -45,6 +45,8 @@ _VOLTAGE_UNITS = {"V": 1.0, "kV": 1e3}
 _WAVELENGTH_UNITS = {"A": 1.0, "m": 1e10}
 _QUANTITY = re.compile(rf"([+-]?{_UNSIGNED})\s*([A-Za-z]*)")
 _HEADER = re.compile(r"(/\S+|[A-Za-z_%][^\s/]*/\S+)(?:\s+(\S+))?")
+LONGEST_STEP = 1e6
+"""From pixel to pixel, in pixels; safe to reckon with."""
 LONGEST_NAME = 200
 """Characters of a name; HDF5 and the file systems take little more."""
 MASK_FILE = re.compile(r"(?:mask[0-7]?|saturation_map)_file")
@@ -152,8 +154,8 @@ def vector(text: str) -> tuple[float, float, float]:
     sums = dict.fromkeys("xyz", 0.0)
     for sign, size, axis in _TERM.findall(compact):
         sums[axis] += float(sign + (size or "1"))
-    if not all(math.isfinite(component) for component in sums.values()):
-        raise ValueError("must be a direction with finite components")
+    if not all(abs(component) <= LONGEST_STEP for component in sums.values()):
+        raise ValueError("must be a direction with components of pixels, near 1")
     return sums["x"], sums["y"], sums["z"]
 
 

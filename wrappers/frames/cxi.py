@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import h5py
-import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.files import Unfinished, cannot_write
 from wrappers.frames.disk import Disk
+from wrappers.frames.filters import COMPRESSION
 from wrappers.peaks import PeakList
 
 __all__ = ["CxiWriter", "create_images", "is_peak_list"]
@@ -57,7 +57,7 @@ def create_images(
         dtype,
         maxshape=(None, *shape),
         chunks=(1, *shape),
-        **hdf5plugin.Bitshuffle(cname="lz4"),
+        **COMPRESSION,
     )
 
 

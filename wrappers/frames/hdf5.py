@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin  # noqa: F401  (registers bitshuffle, LZ4, zstd and others with HDF5)
 import numpy as np
 from numpy.typing import NDArray
 
+import wrappers.frames.filters  # noqa: F401  (HDF5 learns of bitshuffle, LZ4, zstd and others)
 from wrappers.errors import InputError
 from wrappers.frames.hdf5_contents import candidates
 from wrappers.frames.hdf5_links import Piece, link_fault, pieces, why_unfit

@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wrappers.detector.geometry import Geometry
+from wrappers.frames.cbf import CBF_SUFFIXES, CBFFrames
+from wrappers.frames.events import read_list
+from wrappers.frames.hdf5 import is_hdf5
+from wrappers.frames.hdf5_links import why_unfit
 from wrappers.frames.run import HDF5_SUFFIXES, Run
 from wrappers.frames.source import FrameSource
 from wrappers.registry import Registry
@@ -23,6 +27,7 @@ SOURCES: Registry[Opener] = Registry("frame source")
 """Openers by the scheme of an address, such as ``dectris+tcp``, or a file's suffix with its dot."""
 
 SOURCES.register("file", Run.open, HDF5_SUFFIXES)
+SOURCES.register("cbf", CBFFrames.open, CBF_SUFFIXES)
 
 
 def is_address(name: Address) -> bool:
@@ -37,7 +42,7 @@ def open_source(name: Address, geometry: Geometry) -> FrameSource:
     ----------
     name : str or path
         An address, whose scheme says what it is. Or a file: an opener registered for its suffix
-        takes it; any other file is an HDF5 file or a list of such files.
+        takes it, and a list of such files; any other is an HDF5 file or a list of those.
     geometry : Geometry
 
     Raises
@@ -50,4 +55,7 @@ def open_source(name: Address, geometry: Geometry) -> FrameSource:
         opener = SOURCES.get(text.split("://", 1)[0])
         return opener(text.removeprefix("file://"), geometry)
     suffix = Path(text).suffix.lower()
+    if suffix not in SOURCES and not why_unfit(text) and not is_hdf5(Path(text)):
+        # A list is opened as its first file.
+        suffix = Path(read_list(Path(text))[0][0]).suffix.lower()
     return SOURCES.get(suffix if suffix in SOURCES else "file")(text, geometry)

@@ -158,7 +158,13 @@ class StoredFrames:
 
     def _stored_mask(self, file: str, event: str, sources: Set[MaskSource]) -> Mask:
         def read(source: MaskSource, block: Block) -> NDArray[Any]:
-            return self._read(source.file or file, event, block, source.data, "mask")
+            bits = self._read(source.file or file, event, block, source.data, "mask")
+            if bits.dtype.kind == "f" and not np.isfinite(bits).all():
+                raise InputError(
+                    f"the mask {source.data} in {source.file or file} has pixels that are no "
+                    "number: write whole numbers"
+                )
+            return bits
 
         return stored_masks(self.geometry, sources, read)
 

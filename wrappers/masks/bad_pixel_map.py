@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.frames.hdf5_links import link_fault, pieces, why_unfit
 from wrappers.settings import Settings
 
 __all__ = ["KINDS", "BadPixelMap"]
@@ -79,6 +80,8 @@ class BadPixelMap:
         InputError
             If it cannot be read, holds no map, or that of another detector.
         """
+        if fault := why_unfit(str(path)):
+            raise InputError(f"the map of bad pixels {path} {fault}: name a file of sfx-tuner mask")
         try:
             with h5py.File(path, "r") as file:
                 if GROUP not in file:
@@ -86,13 +89,33 @@ class BadPixelMap:
                         f"{path} holds no map of bad pixels ({GROUP}): name a file that sfx-tuner "
                         "mask wrote; other masks belong into the geometry (mask0_file)"
                     )
-                hot, noisy, dead = (file[f"{GROUP}/{kind}"][()] for kind in KINDS)
-                found = cls(hot, noisy, dead, int(file[GROUP].attrs["n_frames"]))
-        except (OSError, KeyError) as error:
+                hot, noisy, dead = (_sigma(file, path, kind, geometry) for kind in KINDS)
+                n_frames = file[GROUP].attrs["n_frames"]
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{path} cannot be read as a map of bad pixels: {error}") from error
-        if hot.shape != geometry.slab_shape:
+        if not isinstance(n_frames, np.integer | int) or n_frames < 0:
             raise InputError(
-                f"the map of bad pixels {path} has {hot.shape} pixels, but {geometry.path} has "
-                f"{geometry.slab_shape}: make one from frames of this detector"
+                f"{path} cannot be read as a map of bad pixels: its n_frames is no number of frames"
             )
-        return found
+        return cls(hot, noisy, dead, int(n_frames))
+
+
+def _sigma(file: h5py.File, path: Path, kind: str, geometry: Geometry) -> NDArray[np.float16]:
+    """Read how bad the pixels are in one way, once it is clear that it is that."""
+    name = f"{GROUP}/{kind}"
+    if fault := link_fault(file, str(path), name):
+        raise InputError(fault)
+    stored = file[name]
+    if not isinstance(stored, h5py.Dataset) or stored.dtype.kind not in "fiu" or stored.is_virtual:
+        raise InputError(
+            f"{path} cannot be read as a map of bad pixels: {name} holds no numbers; make one with "
+            "sfx-tuner mask"
+        )
+    if stored.shape != geometry.slab_shape:
+        raise InputError(
+            f"the map of bad pixels {path} has {stored.shape} pixels, but {geometry.path} has "
+            f"{geometry.slab_shape}: make one from frames of this detector"
+        )
+    if fault := pieces(stored, str(path))[0].fault:
+        raise InputError(fault)
+    return stored.astype(np.float16)[()]

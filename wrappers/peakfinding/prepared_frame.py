@@ -85,25 +85,20 @@ class PreparedFrame:
         Settings that follow one of equal min_snr, threshold, min_res and max_res cost less.
         """
         fast = [each for each in settings if each.min_snr >= self._min_snr]
-        found = iter(self._search_tails(fast, max_n_peaks))
+        pixels, lists = self._finder.pixels, list[PeakList]()
+        frame = self._data, self._mask, self._unusable
+        rows, stops = settings_table(fast), np.empty(len(fast), np.int64)
+        memory, peaks = pixels.memory(max_n_peaks)
+        while len(lists) < len(fast):
+            left = rows[len(lists) :]
+            n_done = search_tails(
+                frame, self._tails, pixels.layout.arrays, left, max_n_peaks, memory, peaks, stops
+            )
+            lists += peak_lists(peaks, stops[:n_done].tolist())
+        found = iter(lists)
         return [
             next(found)
             if each.min_snr >= self._min_snr
             else self._finder.find(self._frame, each, max_n_peaks)
             for each in settings
         ]
-
-    def _search_tails(self, settings: Sequence[Settings], max_n_peaks: int) -> list[PeakList]:
-        """Return the peaks for settings whose min_snr is not below that of the tails."""
-        pixels = self._finder.pixels
-        frame = self._data, self._mask, self._unusable
-        rows, stops = settings_table(settings), np.empty(len(settings), np.int64)
-        memory, peaks = pixels.memory(max_n_peaks)
-        lists: list[PeakList] = []
-        while len(lists) < len(settings):
-            left = rows[len(lists) :]
-            n_done = search_tails(
-                frame, self._tails, pixels.layout.arrays, left, max_n_peaks, memory, peaks, stops
-            )
-            lists += peak_lists(peaks, stops[:n_done].tolist())
-        return lists

@@ -290,6 +290,7 @@ def test_values_as_people_write_them(parse, line, field, value):
         (MINIMAL.replace("p/fs = x", "p/fs = 0.5q"), "direction"),
         (MINIMAL.replace("p/fs = x", "p/fs = 1x0.5y"), "direction"),
         (MINIMAL.replace("p/fs = x", "p/fs = -2y"), "no plane"),
+        (MINIMAL.replace("p/fs = x", "p/fs = 1e300x"), "direction"),
         (MINIMAL + "clen = 12 furlongs\n", "clen = '12 furlongs' must end in a unit, one of m, mm"),
         (MINIMAL + "clen = far\n", "plain number"),
         (MINIMAL + "clen = 0.1 # m\n", "a comment begins with ';'"),

@@ -1,0 +1,118 @@
+"""When a session has nothing to recommend, why, and where it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envs.evaluation import Evaluation
+from tuner.session.trial import Trial
+from tuner.statistics import paired_difference
+from wrappers.files import write_whole
+
+if TYPE_CHECKING:
+    from tuner.session.loop import Outcome
+
+__all__ = ["FILE", "few_peaks", "read_nothing", "why_nothing", "write_nothing"]
+
+FILE = "nothing_to_recommend.txt"
+"""In a session's directory, instead of ``recommended.toml``."""
+
+FEWEST_PEAKS = 3
+"""Peaks that may be a lattice's: crystals of small molecules show 3 to 15."""
+
+MOST_HITS = 0.1
+"""Of all frames, where the limit of peaks is a suspect."""
+
+
+def why_nothing(trials: Sequence[Trial], outcome: Outcome | None, start: str = "") -> str:
+    """Return why nothing is worth recommending, and what to check; "" where something is.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        Of a session that has ended.
+    outcome : Outcome or None
+        What it came to.
+    start : str
+        What `Outcome.start` is, to follow "than".
+    """
+    if outcome is None:
+        return f"no parameter set indexed any frame. {_what_to_check(trials)}"
+    best, bar = outcome.best, outcome.bar
+    if not best.n_indexed:
+        where = "fresh frames" if outcome.on_fresh_frames else "frames"
+        return (
+            f"the best parameter set of the search indexes none of {best.n_frames} {where}, so "
+            f"what it indexed before was chance. {_what_to_check(trials)}"
+        )
+    if best.settings == bar.settings:
+        return ""
+    difference = paired_difference(best, bar)
+    if difference.clear and difference.difference < 0:
+        kept = start or "CrystFEL's defaults"
+        return (
+            f"the best parameter set of the search indexes {best.n_indexed} of {best.n_frames} "
+            f"frames, fewer than {kept}: {bar.n_indexed} (p = {difference.p_value:.2g}). Keep "
+            "those, or tune with more frames (--frames) and evaluations (--evaluations)."
+        )
+    return ""
+
+
+def few_peaks(evaluation: Evaluation) -> str:
+    """Return what to do where next to all frames with peaks have too few for a hit, or "".
+
+    Small molecules' crystals do; noise does, too, so it is a hint and no more.
+    """
+    least = evaluation.settings.min_peaks
+    peaks = [outcome.n_peaks for outcome in evaluation.outcomes]
+    some = sum(FEWEST_PEAKS <= n < least for n in peaks)
+    if evaluation.n_hits > MOST_HITS * len(peaks) or some <= 4 * evaluation.n_hits:
+        return ""
+    hits = evaluation.n_hits
+    have = f"only {hits} of {len(peaks)} frames have" if hits else f"no frame has {least} peaks, so"
+    tail = f" {least} peaks or more" if hits else " none is a hit"
+    return (
+        f"{have}{tail}, and {some} have {FEWEST_PEAKS} to {least - 1}: if your crystals show so "
+        f"few (small molecules do), add --set min_peaks={FEWEST_PEAKS}"
+    )
+
+
+def write_nothing(directory: Path, why: str) -> None:
+    """Say in a session's directory why it recommends nothing, or no longer, where `why` is ""."""
+    if why:
+        write_whole(directory / FILE, f"Nothing to recommend: {why}\n")
+        (directory / "recommended.toml").unlink(missing_ok=True)
+    else:
+        (directory / FILE).unlink(missing_ok=True)
+
+
+def read_nothing(directory: Path) -> str:
+    """Return why a session recommends nothing, or ""."""
+    try:
+        text = (directory / FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text.removeprefix("Nothing to recommend:").strip()
+
+
+def _what_to_check(trials: Sequence[Trial]) -> str:
+    richest = max(
+        (trial.evaluation for trial in trials if trial.evaluation.settings.min_peaks),
+        key=lambda evaluation: evaluation.n_hits,
+        default=None,
+    )
+    hint = "" if richest is None else few_peaks(richest)
+    if hint:
+        return f"{hint[0].upper()}{hint[1:]}."
+    if richest is not None and not richest.n_hits:
+        most = max((outcome.n_peaks for outcome in richest.outcomes), default=0)
+        return (
+            f"No frame has {richest.settings.min_peaks} peaks (the most is {most}): check that the "
+            "frames hold diffraction (sfx-tuner peaks), the masks, and the threshold's range."
+        )
+    return (
+        "Check the cell, the camera length (--clen-range looks farther), the beam centre (--tune "
+        "shift_x,shift_y) and the photon energy; trials.csv has the peaks and hits."
+    )
