@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from wrappers.errors import InputError
 from wrappers.reading import open_regular
 
-__all__ = ["open_hdf5", "read_arrays", "stored_array", "stored_text"]
+__all__ = ["NUMBERS", "open_hdf5", "read_arrays", "stored_array", "stored_text"]
 
 LARGEST = 2**31
 """Bytes of an array, or of all of an archive."""
@@ -95,7 +95,7 @@ def open_hdf5(path: Path, what: str, remedy: str) -> Iterator[h5py.File]:
             yield file
     except InputError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
         raise InputError(f"{what} {path} is damaged ({error}): {remedy}") from None
 
 
