@@ -224,11 +224,11 @@ def read_recommendation(path: Path) -> Recommendation:
         If there is no such file, it is not TOML, or its settings are not settings.
     """
     if path.is_dir():
-        nothing = read_nothing(path)
-        if nothing:
-            raise InputError(f"the session {path} recommends nothing: {nothing}")
         path = path / "recommended.toml"
     if not path.exists():
+        nothing = read_nothing(path.parent)
+        if nothing:
+            raise InputError(f"the session {path.parent} recommends nothing: {nothing}")
         raise InputError(
             f"{path} does not exist: name the recommended.toml of a finished session, or its "
             "directory"

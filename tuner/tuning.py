@@ -21,6 +21,7 @@ from tuner.nothing import why_nothing, write_nothing
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.searchers import SEARCHERS
+from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, Outcome, run_session
 from tuner.session.ownership import owned
@@ -50,6 +51,10 @@ __all__ = ["Request", "begun_with", "search_space", "tune"]
 
 BAD_PIXELS = "bad_pixels.h5"
 """In a session's directory: the map that its settings' masks are made of."""
+
+FEWEST_FRESH = 25
+"""Frames beside the sample that are worth measuring the winner on; with fewer the rate of the
+search is cross-validated instead."""
 
 DECOYS = 50
 """Of an evaluation on fresh frames."""
@@ -266,7 +271,7 @@ def _tune(
             seed=request.seed,
             start=to_beat,
             merit=config.merit,
-            fresh=evaluator(others) if len(others) == len(sample) else None,
+            fresh=evaluator(others) if len(others) >= FEWEST_FRESH else None,
             stop_early=request.stop_early,
             policy=policy,
             on_trial=on_trial,
@@ -277,6 +282,10 @@ def _tune(
     if outcome is not None and not nothing:
         checks: dict[str, Any] = {"crystfel": _program()} if kind.of_crystfel else {}
         provenance = {**_provenance(store, run, space, outcome), **choice.record()}
+
+        if not outcome.on_fresh_frames:
+            rate = cross_validated_rate(store.trials, config.merit)
+            checks["cross_validated_rate"] = round(rate, 6)
 
         def write() -> Recommendation:
             found = recommend(
