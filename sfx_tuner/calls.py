@@ -18,8 +18,8 @@ from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import usually_tuned
 from sfx_tuner.session import Session
 from tuner.session.loop import Budget
+from tuner.session.request import Request
 from tuner.session.trial import Trial
-from tuner.tuning import Request
 from tuner.tuning import tune as run_tuning
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -34,7 +34,7 @@ from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
 
 if TYPE_CHECKING:
-    from tuner.start import Start
+    from tuner.session.start import Start
     from wrappers.reduction import Reduction
 
 __all__ = ["Indexed", "apply", "find_peaks", "index", "open_run", "tune"]
@@ -154,7 +154,7 @@ def tune(
 
 
 def _start(start: Mapping[str, float] | PathLike | None) -> Start | None:
-    from tuner.start import read_start, start_of_values  # waits for the exporters
+    from tuner.session.start import read_start, start_of_values  # waits for the exporters
 
     if start is None:
         return None

@@ -111,6 +111,15 @@ def test_the_ground_needs_no_learning_library():
     assert found == set()
 
 
+def test_modules_stay_short_and_packages_shallow():
+    production = {n: p for n, p in modules(ROOT).items() if not n.startswith("experiments")}
+    lines = {name: path.read_bytes().count(b"\n") for name, path in production.items()}
+    assert [name for name, n in lines.items() if n >= 400] == [], "part what holds two jobs"
+    for package in ("tuner", "envs"):
+        flat = [path.stem for path in (ROOT / package).glob("*.py") if path.stem != "__init__"]
+        assert len(flat) <= 10, f"give some of these a folder: {', '.join(sorted(flat))}"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

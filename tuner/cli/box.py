@@ -13,7 +13,7 @@ from wrappers.errors import InputError
 from wrappers.settings import ABOUT
 
 if TYPE_CHECKING:
-    from tuner.start import Start
+    from tuner.session.start import Start
 
 __all__ = ["parse_ranges", "parse_start", "parse_values"]
 
@@ -42,7 +42,7 @@ def parse_start(text: str) -> Start:
     InputError
         If the file cannot be used, or a setting or value is not possible.
     """
-    from tuner.start import read_start, start_of_values  # waits for the exporters
+    from tuner.session.start import read_start, start_of_values  # waits for the exporters
 
     path = Path(text)
     if "=" not in text or path.exists():

@@ -28,11 +28,12 @@ from tuner.cli.options import (
 )
 from tuner.cli.session_display import display, print_recommendation
 from tuner.cluster import connect
-from tuner.nothing import read_nothing
 from tuner.searchers import SEARCHERS
 from tuner.session.config import SessionConfig
 from tuner.session.loop import USUAL_EVALUATIONS, Budget
-from tuner.tuning import Request, begun_with, tune
+from tuner.session.nothing import read_nothing
+from tuner.session.request import Request, begun_with
+from tuner.tuning import tune
 from wrappers.cell import Cell
 from wrappers.errors import InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address
