@@ -44,9 +44,9 @@ from tuner.recommendation import (
 from tuner.report import write_report
 from tuner.session.config import SessionConfig
 from tuner.session.ownership import OWNER, owned
+from tuner.session.request import begun_with
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
-from tuner.tuning import begun_with
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source
