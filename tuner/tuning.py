@@ -15,6 +15,7 @@ from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from tuner.agent.policy import Policy
+from tuner.cell_check import check_session_cell
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
 from tuner.nothing import why_nothing, write_nothing
@@ -120,6 +121,7 @@ def tune(
     jobs: int = 1,
     cluster: Client | None = None,
     resume: bool = False,
+    cell_check: bool = True,
     on_inputs: Callable[[Cell, Sequence[str]], None] = lambda cell, notes: None,
     on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
@@ -141,6 +143,8 @@ def tune(
         Its workers evaluate instead.
     resume : bool
         Go on with the session in the directory.
+    cell_check : bool
+        In the end, hold the cell against the one on which the clearest frames agree by themselves.
     on_inputs : callable
         Called first, with the cell and with what is odd about the files, a sentence each.
     on_indexer : callable
@@ -172,6 +176,7 @@ def tune(
             jobs,
             cluster,
             resume,
+            cell_check,
             on_inputs,
             on_indexer,
             on_trial,
@@ -186,6 +191,7 @@ def _tune(
     jobs: int,
     cluster: Client | None,
     resume: bool,
+    cell_check: bool,
     on_inputs: Callable[[Cell, Sequence[str]], None],
     on_indexer: Callable[[str], None],
     on_trial: Callable[[Trial], None],
@@ -273,6 +279,10 @@ def _tune(
         )
     recommendation = None
     nothing = why_nothing(store.trials, outcome, "" if start is None else start.words)
+    if nothing and cell_check:
+        settings = space.base if outcome is None else outcome.best.settings
+        check = check_session_cell(run, settings, sample, cell, jobs)
+        nothing += f" {check.reason[:1].upper()}{check.reason[1:]}." if check.wrong else ""
     write_nothing(directory, nothing)
     if outcome is not None and not nothing:
         checks: dict[str, Any] = {"crystfel": _program()} if kind.of_crystfel else {}
@@ -285,8 +295,12 @@ def _tune(
             write_recommendation(found, directory / "recommended.toml")
             return found
 
-        # Before the last check: whatever becomes of that, this is on disk.
+        # Before the last checks: whatever becomes of them, this is on disk.
         recommendation = write()
+        if cell_check:
+            settings = recommendation.settings
+            checks |= check_session_cell(run, settings, sample, cell, jobs).evidence
+            recommendation = write()
         if kind.of_crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
                 outcome.best, run, request.geometry, cell, choice, jobs=jobs

@@ -34,7 +34,7 @@ from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget
 from tuner.tuning import Request, begun_with, tune
 from wrappers.cell import Cell
-from wrappers.errors import InputError, NothingFoundError, ProgramError
+from wrappers.errors import ContradictedError, InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import Settings
@@ -116,6 +116,12 @@ __all__ = ["command"]
 )
 @click.option("--stop-early", is_flag=True, help="Stop once no tried settings can be much better.")
 @click.option(
+    "--cell-check/--no-cell-check",
+    default=True,
+    show_default=True,
+    help="In the end, hold the cell against the one on which the clearest frames agree.",
+)
+@click.option(
     "--cluster",
     metavar="local|slurm|ADDRESS",
     help="Let the workers of a Dask cluster evaluate.  [default: processes of this machine]",
@@ -157,6 +163,7 @@ def command(
     peak_finder: str,
     clen_range: float,
     stop_early: bool,
+    cell_check: bool,
     cluster: str | None,
     dashboard: int | None,
     resume: str | None,
@@ -194,6 +201,7 @@ def command(
             cluster,
             dashboard,
             as_json,
+            cell_check,
         )
         return
     for value, words in (
@@ -229,10 +237,12 @@ def command(
         policy=policy,
     )
     budget = budget_of(evaluations, minutes, Budget(evaluations=30))
-    _run(request, budget, output, resume is not None, jobs, cluster, dashboard, as_json)
+    _run(request, budget, output, resume is not None, jobs, cluster, dashboard, as_json, cell_check)
 
 
-FREE_TO_CHANGE = {"resume", "evaluations", "minutes", "jobs", "cluster", "dashboard", "as_json"}
+FREE_TO_CHANGE = {
+    *("resume", "evaluations", "minutes", "jobs", "cluster", "dashboard", "as_json", "cell_check"),
+}
 """Options that may differ when a session is resumed."""
 
 
@@ -269,6 +279,7 @@ def _run(
     cluster: str | None,
     dashboard: int | None,
     as_json: bool,
+    cell_check: bool,
 ) -> None:
     """Run or resume a session, show it, and print what it recommends."""
     try:
@@ -286,6 +297,7 @@ def _run(
                 jobs=jobs,
                 cluster=client,
                 resume=resume,
+                cell_check=cell_check,
                 on_inputs=_say_inputs,
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=on_trial,
@@ -310,6 +322,8 @@ def _run(
         print_json({**recommendation.as_dict(), "session": str(output)})
     else:
         print_recommendation(recommendation, output)
+    if recommendation.evidence.get("cell_check") == "contradicted":
+        raise ContradictedError(str(recommendation.evidence["cell_check_reason"]))
     if "ended_by" in recommendation.provenance:
         raise ProgramError(
             "the session ended before its budget was spent, and recommends the best of what it "
