@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from envs.environments.tasks import run_space
 from envs.parameter_space import DEFAULT_TUNED
+from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
 from wrappers.errors import InputError, UnreadableError
@@ -14,14 +16,25 @@ from wrappers.frames.source import FrameSource
 from wrappers.indexing import Pattern
 from wrappers.lattices.blind import LEAST_PEAKS
 from wrappers.lattices.cell_consensus import CellConsensus, PeakList, find_cell
+from wrappers.outputs import require_new_folder
 from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
 from wrappers.workers.pool import batches
 
-__all__ = ["CLEAR_FRAMES", "ClearFrames", "cell_of", "clear_frames", "usual_settings"]
+__all__ = [
+    "CLEAR_FRAMES",
+    "FOUND_CELL",
+    "ClearFrames",
+    "cell_of",
+    "cell_of_session",
+    "clear_frames",
+    "usual_settings",
+]
 
 CLEAR_FRAMES = 20
 """Frames that a cell is sought in; more cost time and hardly change what is found."""
+FOUND_CELL = "found.cell"
+"""In a session's directory: the cell that was found, where none was given."""
 CLEAR_SNR = 5.0
 LEAST_FRAMES = 2
 """One frame proposes a cell, and another bears witness for it."""
@@ -156,3 +169,27 @@ def cell_of(
             "centre, the camera length and the photon energy in the geometry"
         )
     return found
+
+
+def cell_of_session(
+    run: FrameSource, sample: Sequence[int], path: Path, resume: bool, jobs: int
+) -> tuple[Cell, str]:
+    """Return the cell of a session that was given none, and how it was found.
+
+    It is written to `path`, from where a resumed session reads it.
+
+    Raises
+    ------
+    InputError
+        If the frames agree on none.
+    """
+    if resume and path.exists():
+        return Cell.read(path), "cell found by consensus of the session's frames"
+    require_new_folder(path.parent, path.name)
+    try:
+        clear = clear_frames(run, usual_settings(run, sample), sample, jobs=jobs)
+        found = cell_of(clear, jobs=jobs)
+    except InputError as error:
+        raise InputError(f"no cell is given (-p FILE) and none was found: {error}") from error
+    found.cell.write(path)
+    return Cell.read(path), f"cell found by consensus of {len(found.frames)} frames"

@@ -16,6 +16,7 @@ from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from tuner.agent.policy import Policy
 from tuner.cell_check import check_session_cell
+from tuner.cell_search import FOUND_CELL, cell_of_session
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
 from tuner.nothing import why_nothing, write_nothing
@@ -64,7 +65,9 @@ class Request:
     ----------
     data : path or str
         A file, or an address: see `wrappers.frames.opening.open_source`.
-    geometry, cell : Path
+    geometry : Path
+    cell : Path or None
+        None: it is sought in the frames (`tuner.cell_search`).
     searcher : str
         A name in `tuner.searchers.SEARCHERS`.
     n_frames : int or None
@@ -94,7 +97,7 @@ class Request:
 
     data: Address
     geometry: Path
-    cell: Path
+    cell: Path | None
     searcher: str = "gp"
     n_frames: int | None = 200
     tuned: tuple[str, ...] = DEFAULT_TUNED
@@ -200,19 +203,24 @@ def _tune(
     _refuse_unfit_searcher(request)
     policy = None if request.policy is None else Policy.load(request.policy)
     geometry = Geometry.read(request.geometry)
-    cell = Cell.read(request.cell)
+    if request.cell is not None:
+        cell, cell_file, origin = Cell.read(request.cell), request.cell, ""
     run = open_source(request.data, geometry)
-    on_inputs(cell, first_look(run))
+    sample, others = sample_frames(run, request.n_frames, request.seed)
+    if request.cell is None:
+        cell_file = directory / FOUND_CELL
+        cell, origin = cell_of_session(run, sample, cell_file, resume, jobs)
+    on_inputs(cell, (*((origin,) if origin else ()), *first_look(run)))
     choice = request.indexer.settled()
     kind = INDEXERS.get(choice.name)
     indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)
     on_indexer(indexer.name)
-    sample, others = sample_frames(run, request.n_frames, request.seed)
     start = _start(request, run, sample, directory if resume else None)
     config = SessionConfig(
         data=str(request.data.resolve() if isinstance(request.data, Path) else request.data),
         geometry=str(request.geometry.resolve()),
-        cell=str(request.cell.resolve()),
+        cell=str(cell_file.resolve()),
+        cell_origin=origin,
         searcher=request.searcher,
         n_frames=request.n_frames,
         tuned=request.tuned,
@@ -230,7 +238,7 @@ def _tune(
         policy=None if request.policy is None else str(request.policy.resolve()),
         data_sha256=data_fingerprint(request.data, run),
         geometry_sha256=fingerprint(request.geometry),
-        cell_sha256=fingerprint(request.cell),
+        cell_sha256=fingerprint(cell_file),
         linked_sha256=linked_fingerprint(run),
         policy_sha256=_policy_fingerprint(request.policy),
     )
@@ -300,6 +308,10 @@ def _tune(
         if cell_check:
             settings = recommendation.settings
             checks |= check_session_cell(run, settings, sample, cell, jobs).evidence
+            if store.config.cell_origin:
+                checks["cell_check_reason"] = (
+                    f"{store.config.cell_origin}; {checks['cell_check_reason']}"
+                )
             recommendation = write()
         if kind.of_crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
@@ -422,6 +434,7 @@ def _provenance(
         **{f"{p.name}_bounds": [p.low, p.high] for p in space.parameters if p.name in GEOMETRY},
         "pixel_size": 1 / run.geometry.panels[0].res,
         **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
+        **({"cell_origin": store.config.cell_origin} if store.config.cell_origin else {}),
         **{
             key: value
             for name in ("data", "geometry", "cell", "policy")

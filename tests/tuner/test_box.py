@@ -67,5 +67,5 @@ def test_a_length_may_have_a_unit():
 
 
 def test_what_is_missing_is_said(cli, paths):
-    code, _, err = cli("tune", paths.data, "-g", paths.geometry, "-o", "x")
-    assert code == 2 and "the unit cell: -p FILE" in err
+    code, _, err = cli("tune", paths.data, "-p", paths.cell, "-o", "x")
+    assert code == 2 and "the detector's geometry: -g FILE" in err

@@ -82,3 +82,17 @@ def test_a_session_with_a_doubled_axis_is_contradicted(cli, simulated):
 def test_the_check_may_be_left_out(cli, simulated):
     code, evidence, _ = session_with(cli, simulated, simulated.cell, "--no-cell-check")
     assert code == 0 and "cell_check" not in evidence
+
+
+def test_a_session_without_a_cell_finds_one(cli, simulated):
+    arguments = ("-o", "session", "--indexer", "fast", "-j", 1, "--evaluations", 2)
+    code, _, err = cli("tune", simulated.data, "-g", simulated.geometry, *arguments)
+    assert code == 0 and "cell found by consensus of" in err
+    found, truth = Cell.read("session/found.cell"), Cell.read(simulated.cell)
+    assert found.parameters == pytest.approx(truth.parameters, rel=0.03)
+    written = tomllib.loads(Path("session/recommended.toml").read_text())
+    assert written["evidence"]["cell_check_reason"].startswith("cell found by consensus of")
+    assert written["provenance"]["cell"].endswith("found.cell")
+    assert json.loads(Path("session/session.json").read_text())["cell_origin"]
+    code, _, err = cli("tune", "--resume", "session", "--no-cell-check")
+    assert code == 0, err

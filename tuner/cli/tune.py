@@ -45,7 +45,12 @@ __all__ = ["command"]
 @click.command(short_help="Find the settings that index most frames.")
 @click.argument("data", type=SourceName(), metavar="DATA", required=False)
 @click.option("-g", "--geometry", type=existing, help="CrystFEL geometry file (.geom).")
-@click.option("-p", "--cell", type=existing, help="Unit cell: CrystFEL .cell or PDB.")
+@click.option(
+    "-p",
+    "--cell",
+    type=existing,
+    help="Unit cell: CrystFEL .cell or PDB.  [default: found from the frames]",
+)
 @click.option(
     "-o",
     "--output",
@@ -207,12 +212,11 @@ def command(
     for value, words in (
         (data, "the run: a file of frames, DATA"),
         (geometry, "the detector's geometry: -g FILE"),
-        (cell, "the unit cell: -p FILE"),
         (output, "a directory for the session: -o DIRECTORY"),
     ):
         if value is None:
             raise InputError(f"tune lacks {words} (or go on with a session: --resume SESSION)")
-    assert data is not None and geometry is not None and cell is not None and output is not None
+    assert data is not None and geometry is not None and output is not None
     values, ranges = parse_values(fixed), parse_ranges(bounds)
     names = [name.strip() for name in tuned.split(",")]
     if not _given("tuned"):
