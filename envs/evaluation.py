@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
+from wrappers.schema import Count, Measured, Number, hooked
 from wrappers.settings import Settings
 
 __all__ = ["Evaluation", "Evaluator", "FrameOutcome", "wilson_interval"]
@@ -39,10 +40,10 @@ class FrameOutcome:
         Why there is no answer (frame unreadable, indexer died …), or "".
     """
 
-    frame: int
-    n_peaks: int
+    frame: Count
+    n_peaks: Count
     hit: bool
-    n_lattices: int
+    n_lattices: Count
     failure: str = ""
 
     @property
@@ -88,17 +89,17 @@ class Evaluation:
 
     settings: Settings
     outcomes: tuple[FrameOutcome, ...]
-    n_decoys: int = 0
-    n_decoys_indexed: int = 0
-    explained: float = float("nan")
-    residual: float = float("nan")
-    scale_deviation: float = float("nan")
-    refined: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    frame_clens: tuple[tuple[int, float, float], ...] = ()
-    seconds: float = 0.0
-    core_seconds: float = 0.0
+    n_decoys: Count = 0
+    n_decoys_indexed: Count = 0
+    explained: Measured = float("nan")
+    residual: Measured = float("nan")
+    scale_deviation: Measured = float("nan")
+    refined: Mapping[str, tuple[Measured, Measured]] = field(default_factory=dict)
+    frame_clens: tuple[tuple[Count, Number, Number], ...] = ()
+    seconds: Number = 0.0
+    core_seconds: Number = 0.0
     failure: str = ""
-    n_cut: int = 0
+    n_cut: Count = 0
 
     @property
     def n_frames(self) -> int:
@@ -174,21 +175,27 @@ class Evaluation:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Evaluation:
-        """Rebuild an evaluation from `as_dict`'s plain values."""
-        outcomes = tuple(FrameOutcome(**outcome) for outcome in fields["outcomes"])
-        fields = dict(fields)
-        # Until version 0.1 the refined geometry was called "asked".
-        refined = fields.pop("asked", None) or fields.pop("refined", {})
-        fields["refined"] = {name: (value, se) for name, (value, se) in refined.items()}
-        fields["frame_clens"] = tuple(
-            (frame, value, se) for frame, value, se in fields.get("frame_clens", ())
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return hooked(handler(source), before=_with_current_names, after=_as_read)
+
+
+def _with_current_names(values: Any) -> Any:
+    if not isinstance(values, Mapping) or "asked" not in values:
+        return values
+    # Until version 0.1 the refined geometry was called "asked".
+    return {"refined" if name == "asked" else name: value for name, value in values.items()}
+
+
+def _as_read(found: Evaluation) -> Evaluation:
+    if found.n_decoys_indexed > found.n_decoys:
+        raise ValueError(
+            f"{found.n_decoys_indexed} of {found.n_decoys} decoys are indexed, which cannot be"
         )
-        settings = Settings.from_dict(fields["settings"])
-        found = cls(**{**fields, "settings": settings, "outcomes": outcomes})
-        if found.unreadable:  # until version 0.1 such a one passed for a rate of 0
-            return replace(found, outcomes=(), failure=outcomes[0].failure)
-        return found
+    if len({outcome.frame for outcome in found.outcomes}) < found.n_frames:
+        raise ValueError("a frame has two outcomes")
+    if found.unreadable:  # until version 0.1 such a one passed for a rate of 0
+        return replace(found, outcomes=(), failure=found.outcomes[0].failure)
+    return found
 
 
 class Evaluator(Protocol):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wrappers.errors import InputError
+from wrappers.schema import made_by
 
 __all__ = ["UNINDEXED_HIT_PENALTY", "USUAL_MERIT", "Merit", "merit"]
 
@@ -85,6 +86,10 @@ class Merit:
         if not isinstance(fields, Mapping) or not known or fields["name"] != cls.name:
             raise InputError(f"this version knows no merit {fields!r}, but only {cls.name}")
         return cls(fields["unindexed_hit_penalty"])
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return made_by(cls.from_dict)
 
 
 USUAL_MERIT = Merit()

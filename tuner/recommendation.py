@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from envs.evaluation import Evaluation
 from envs.geometry_rule import GEOMETRY
 from envs.geometry_rule import at_edge as near_an_end
 from tuner.fingerprint import fingerprint
-from tuner.nothing import read_nothing
+from tuner.recommendation_file import read_recommendation_file
+from tuner.session.nothing import read_nothing
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
 from wrappers.files import write_whole
@@ -224,38 +224,21 @@ def read_recommendation(path: Path) -> Recommendation:
         If there is no such file, it is not TOML, or its settings are not settings.
     """
     if path.is_dir():
-        nothing = read_nothing(path)
-        if nothing:
-            raise InputError(f"the session {path} recommends nothing: {nothing}")
         path = path / "recommended.toml"
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    if not path.exists():
+        nothing = read_nothing(path.parent)
+        if nothing:
+            raise InputError(f"the session {path.parent} recommends nothing: {nothing}")
         raise InputError(
-            f"cannot read {path} ({error.strerror}): name the recommended.toml of a finished "
-            "session, or its directory"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
-    values = document.get("settings")
-    if not isinstance(values, dict):
-        raise InputError(f"{path} has no [settings] table, so there is nothing to apply")
-    try:
-        settings = Settings.from_dict(values)
-    except InputError as error:
-        raise InputError(f"{path}, [settings]: {error}") from error
+            f"{path} does not exist: name the recommended.toml of a finished session, or its "
+            "directory"
+        )
+    found = read_recommendation_file(path)
     provenance = {
         key: from_utf8(value) if isinstance(value, str) else value
-        for key, value in _table(document, "provenance", path).items()
+        for key, value in found.provenance.items()
     }
-    return Recommendation(settings, _table(document, "evidence", path), provenance)
-
-
-def _table(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
-    table = document.get(name, {})
-    if not isinstance(table, dict):
-        raise InputError(f"{path}: {name} is no table: write [{name}] above its lines")
-    return table
+    return Recommendation(found.settings, found.evidence, provenance)
 
 
 def files_of_session(recommendation: Recommendation) -> list[Path]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from wrappers.cell import Cell
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError
+from wrappers.errors import InputError, Note
 from wrappers.indexing import Done, Indexer, Indexing, Lattice, Pattern, counting_on, unheard
 from wrappers.locks import has_locks
 
@@ -41,6 +42,9 @@ DELETE FROM answers WHERE id IN (
 )
 """
 LOCK_SECONDS = 10.0
+BASIS_BYTES = 72
+LARGEST = 1e6
+"""Of a reciprocal basis's elements, in 1/Å: no crystal has more."""
 KEYS_PER_QUESTION = 500
 DROPPED_AT_ONCE = 0.25
 """Share of the answers dropped when there is no more room: the oldest ones."""
@@ -174,8 +178,15 @@ class CachedIndexer:
                 action(file)
         except sqlite3.OperationalError:
             pass  # full, locked, read-only …
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
             # It is damaged, or no database at all.
+            warnings.warn(
+                Note(
+                    f"the answers kept in {self._path} are damaged ({error}): they are dropped, "
+                    "and what is needed of them is indexed again"
+                ),
+                stacklevel=2,
+            )
             for damaged in (self._path, Path(f"{self._path}-journal")):
                 damaged.unlink(missing_ok=True)
 
@@ -194,6 +205,11 @@ def _pack(answer: Indexing) -> bytes:
     )
 
 
-def _unpack(lattices: bytes) -> Indexing:
+def _unpack(lattices: object) -> Indexing:
+    if not isinstance(lattices, bytes) or len(lattices) % BASIS_BYTES:
+        raise sqlite3.DatabaseError("an answer is no list of bases")
     bases = np.frombuffer(lattices, "<f8").astype(np.float64).reshape(-1, 3, 3)
+    sizes = np.abs(bases).max(axis=2)  # NaN where an element is
+    if not np.all((sizes > 0) & (sizes < LARGEST)):
+        raise sqlite3.DatabaseError("an answer holds what is no reciprocal basis")
     return Indexing(tuple(Lattice(basis) for basis in bases))

@@ -12,9 +12,10 @@ import sys
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
+from annotated_types import Interval, Predicate
 
 from wrappers.errors import InputError
 
@@ -37,9 +38,9 @@ class ProcessMark:
     """
 
     host: str
-    machine: str
-    pid: int
-    started: int
+    machine: Annotated[str, Predicate(str.isalnum)]
+    pid: Annotated[int, Interval(ge=1, le=2**31 - 1)]
+    started: Annotated[int, Interval(ge=0, le=2**63 - 1)]
 
     def is_gone(self) -> bool | None:
         """Whether the process has ended, or None where this cannot be known from here."""

@@ -8,17 +8,21 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import MinLen
 from numpy.typing import ArrayLike, NDArray
 
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.parameter_space import Known, ParameterSpace
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.settings import Settings
+from wrappers.schema import Number, read_json_text
+from wrappers.schema_arrays import read_arrays
+from wrappers.settings import ABOUT, Settings
 
 __all__ = ["TABLES", "TableEvaluator", "record_table"]
 
@@ -26,6 +30,7 @@ DIAGNOSTICS = ("explained", "residual", "scale_deviation", "seconds", "core_seco
 PER_FRAME = ("frames", "n_peaks", "hit", "n_lattices")
 REFINED = ("clen", "shift_x", "shift_y")
 VERSION = 1
+REMEDY = "it is no recorded table, name another file"
 
 TABLES = Path(__file__).parents[1] / "data" / "tables"
 """Where the tables are that come with the program."""
@@ -93,6 +98,37 @@ def record_table(
     write_whole(Path(path), content.getvalue())
 
 
+@dataclass(frozen=True)
+class _About:
+    """What a table says of its arrays."""
+
+    version: int
+    grid: dict[str, Annotated[list[Number], MinLen(1)]]
+    base: Settings
+    known: Known | None
+
+
+def _require_shapes(
+    arrays: Mapping[str, NDArray[np.generic]], grid: tuple[int, ...], path: Path
+) -> None:
+    """Raise InputError where arrays are not those of a grid."""
+    frames = arrays.get("frames", np.zeros(0)).shape
+    shapes = {
+        "frames": ("i", frames[:1]),
+        "n_peaks": ("u", (*grid, *frames)),
+        "hit": ("b", (*grid, *frames)),
+        "n_lattices": ("u", (*grid, *frames)),
+        "decoys": ("u", (*grid, 2)),
+        "told": ("f", (*grid, len(DIAGNOSTICS))),
+        "refined": ("f", (*grid, len(REFINED), 2)),
+    }
+    for name, (kind, shape) in shapes.items():
+        if name not in arrays or arrays[name].shape != shape or arrays[name].dtype.kind != kind:
+            raise InputError(f"the table {path} is damaged ({name} is another array): {REMEDY}")
+    if not frames or not frames[0] or arrays.keys() != shapes.keys():
+        raise InputError(f"the table {path} is damaged (it has other arrays): {REMEDY}")
+
+
 class TableEvaluator:
     """Evaluates parameter sets by looking up the nearest point of a recorded grid.
 
@@ -126,24 +162,24 @@ class TableEvaluator:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            about = json.loads(arrays.pop("about").tobytes())
-            version = about["version"]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} is no recorded table ({error}): name another file") from None
-        if version != VERSION:
-            raise InputError(f"{path} is a table of version {version}, not {VERSION}: record anew")
+        path = Path(path)
+        arrays = read_arrays(path, "the table", REMEDY)
         if "asked" in arrays:  # its name until version 0.1
             arrays["refined"] = arrays.pop("asked")
+        text = arrays.pop("about", np.zeros(0, np.uint8)).tobytes()
+        about = read_json_text(text, _About, f"the table {path}", REMEDY)
+        if about.version != VERSION:
+            raise InputError(
+                f"{path} is a table of version {about.version}, not {VERSION}: record anew"
+            )
+        if strange := about.grid.keys() - ABOUT.keys():
+            raise InputError(
+                f"the table {path} is damaged ({strange.pop()!r} is no setting): {REMEDY}"
+            )
+        self.grid = {name: np.array(values) for name, values in about.grid.items()}
+        _require_shapes(arrays, tuple(map(len, about.grid.values())), path)
         self._arrays = arrays
-        self.grid = {name: np.array(values) for name, values in about["grid"].items()}
-        self.base = Settings.from_dict(about["base"])
-        known = about["known"]
-        if known is not None:
-            known["background"] = tuple(known["background"])
-        self.known = None if known is None else Known(**known)
+        self.base, self.known = about.base, about.known
         self._share = 1.0
 
     @property

@@ -24,6 +24,7 @@ from wrappers.errors import InputError
 from wrappers.files import cannot_write, unfinished_folder
 from wrappers.frames.disk import Disk
 from wrappers.frames.filters import COMPRESSION
+from wrappers.schema_arrays import open_hdf5, stored_array, stored_text
 
 __all__ = [
     "Experiment",
@@ -235,23 +236,25 @@ def read_truth(path: str | os.PathLike[str]) -> list[FrameTruth]:
     InputError
         If the file is no ``truth.h5`` of :func:`simulate_run`.
     """
-    try:
-        with h5py.File(path) as file:
-            columns = [file[name][:] for name in ("class", "photon_energy", "background")]
-            lists = [_ragged(file, name) for name in ("reciprocal", "spots", "photons")]
-    except (OSError, KeyError) as error:
-        raise InputError(
-            f"{path} cannot be read as the truth of a simulated run ({error}): "
-            "give the truth.h5 that sfx-tuner simulate wrote"
-        ) from error
+    remedy = "give the truth.h5 that sfx-tuner simulate wrote"
+    with open_hdf5(Path(path), "the truth", remedy) as file:
+        kinds = stored_text(file, "class")
+        shape = (len(kinds),)
+        columns = [stored_array(file, name, "f", shape) for name in ("photon_energy", "background")]
+        rows = {"reciprocal": (3, 3), "spots": (3,), "photons": ()}
+        lists = [_ragged(file, name, row, len(kinds)) for name, row in rows.items()]
     return [
-        FrameTruth(kind.decode(), float(energy), float(background), *rest)
-        for kind, energy, background, *rest in zip(*columns, *lists, strict=True)
+        FrameTruth(kind, float(energy), float(background), *rest)
+        for kind, energy, background, *rest in zip(kinds, *columns, *lists, strict=True)
     ]
 
 
-def _ragged(file: h5py.File, name: str) -> list[NDArray[np.float64]]:
-    return np.split(file[name][:].astype(np.float64), file[f"{name}_start"][1:-1])
+def _ragged(file: h5py.File, name: str, row: tuple[int, ...], n: int) -> list[NDArray[np.float64]]:
+    values = stored_array(file, name, "f", (None, *row)).astype(np.float64)
+    start = stored_array(file, f"{name}_start", "i", (n + 1,))
+    if start[0] != 0 or start[-1] != len(values) or np.any(np.diff(start) < 0):
+        raise ValueError(f"{name}_start does not divide {name}")
+    return np.split(values, start[1:-1]) if n else []
 
 
 def _geometry_text(experiment: Experiment, layout: _Layout) -> str:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from envs.evaluation import Evaluation, FrameOutcome, wilson_interval
+from wrappers.schema import read_json_text
 from wrappers.settings import Settings
 
 
@@ -41,7 +42,7 @@ def test_the_false_rate_scales_the_decoys_up_to_all_hits():
 
 def test_an_evaluation_survives_json():
     before = evaluation(n_decoys=4, residual=1.25, refined={"clen": (0.08, 1e-5)})
-    after = Evaluation.from_dict(json.loads(json.dumps(before.as_dict())))
+    after = read_json_text(json.dumps(before.as_dict()), Evaluation, "x", "y")
     assert after.outcomes == before.outcomes
     assert after.settings == before.settings
     assert (after.residual, after.refined) == (1.25, {"clen": (0.08, 1e-5)})

@@ -323,7 +323,7 @@ def test_frames_without_peaks(cli, simulated, tmp_path):
         file["entry/data/data"][:] = np.random.default_rng(1).integers(0, 2, shape)
     code, _, err = cli(*tune_arguments(paths))
     assert code == 2
-    assert "no settings indexed any frame" in err.splitlines()[-1]
+    assert "no parameter set indexed any frame" in err.splitlines()[-1]
     assert (tmp_path / "session/trials.csv").exists()
     assert "Traceback" not in err
 

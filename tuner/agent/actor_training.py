@@ -23,6 +23,7 @@ from tuner.agent.training_setup import (
     draw_pools,
     layers_of,
     save_tensors,
+    saved_tensors,
     stream,
     validated,
 )
@@ -172,9 +173,8 @@ def _save_checkpoint(model: PPO, path: Path) -> None:
 
 
 def _load_checkpoint(model: PPO, path: Path) -> None:
-    # weights_only: nothing but tensors and plain values is read, no code is run.
-    state = torch.load(path, weights_only=True)
-    model.policy.load_state_dict(state["policy"])
-    model.policy.optimizer.load_state_dict(state["optimizer"])
-    model.num_timesteps = state["steps"]
-    model._n_updates = state["updates"]
+    with saved_tensors(path) as state:
+        model.policy.load_state_dict(state["policy"])
+        model.policy.optimizer.load_state_dict(state["optimizer"])
+        model.num_timesteps = int(state["steps"])
+        model._n_updates = int(state["updates"])

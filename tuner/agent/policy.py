@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+from annotated_types import MinLen
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import TypedDict
 
 from envs.box import POLICY_PARAMETERS
 from envs.objective import USUAL_MERIT, Merit
@@ -26,6 +28,8 @@ from tuner.agent.networks import Floats, Layers, read_layers, run, shapes, write
 from tuner.agent.selector import N_INPUTS, Selector, selector_inputs
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.reading import read_bytes
+from wrappers.schema import Count, read_json, validated
 
 __all__ = ["SHIPPED", "Policy"]
 
@@ -33,6 +37,7 @@ SHIPPED = Path(__file__).parents[1] / "data"
 """Where the policy that comes with the program is."""
 
 FORMAT = 3
+REMEDY = "take both files of the policy from one place, or train anew"
 
 
 @dataclass(frozen=True)
@@ -126,35 +131,50 @@ class Policy:
             If a file is missing or damaged, or was made for other observations or actions.
         """
         path, weights_path = directory / "policy.json", directory / "policy.safetensors"
-        try:
-            described = json.loads(path.read_text())
-            data = weights_path.read_bytes()
-        except (OSError, ValueError) as error:
+        if not path.exists() or not weights_path.exists():
             raise InputError(
-                f"no policy can be read from {directory}: {error}; `sfx-tuner train` makes one"
-            ) from error
-        if not isinstance(described, dict):
-            raise InputError(f"{path} is not the description of a policy")
-        described = _upgraded(described)
+                f"no policy can be read from {directory}: it holds no {path.name} with "
+                f"{weights_path.name}; `sfx-tuner train` makes them"
+            )
+        described = _upgraded(read_json(path, dict[str, Any], "the policy", REMEDY))
+        data = read_bytes(weights_path, "the policy's weights")
         for key, ours in {"format": FORMAT, **_interface()}.items():
             if described.get(key) != ours:
                 raise InputError(
                     f"{path} was made by another version: its {key} is {described.get(key)!r}, "
                     f"but this one needs {ours!r}; take the matching version or train anew"
                 )
-        if hashlib.sha256(data).hexdigest() != described.get("sha256"):
+        made = {name: described[name] for name in _Made.__annotations__ if name in described}
+        known = validated(made, _Made, str(path), REMEDY)
+        if hashlib.sha256(data).hexdigest() != known.sha256:
             raise InputError(
                 f"{weights_path} does not belong to {path}: its SHA-256 differs; take both files "
                 "from one place"
             )
         try:
             tensors = _renamed(safetensors.numpy.load(data))
-            policy = _rebuild(tensors, described)
+            policy = _rebuild(tensors, known)
             if policy._tensors().keys() != tensors.keys():
                 raise ValueError("it holds other tensors than its policy.json tells of")
         except (safetensors.SafetensorError, ValueError, TypeError, LookupError) as error:
             raise InputError(f"{directory} holds a damaged policy: {error}") from error
         return policy
+
+
+class _Selector(TypedDict):
+    encoder: Annotated[list[tuple[Count, Count]], MinLen(1)]
+    head: list[tuple[Count, Count]]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What ``policy.json`` says of the weights beside what they are made for."""
+
+    sha256: str
+    actors: list[list[tuple[Count, Count]]]
+    selector: _Selector | None
+    merit: Merit
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 def _upgraded(described: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -173,7 +193,7 @@ def _renamed(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {name.replace("judge.", "selector.", 1): array for name, array in tensors.items()}
 
 
-def _rebuild(tensors: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) -> Policy:
+def _rebuild(tensors: Mapping[str, NDArray[Any]], made: _Made) -> Policy:
     """Return the policy that the tensors make; ValueError where they do not fit."""
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
@@ -181,11 +201,10 @@ def _rebuild(tensors: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) 
     n_out = len(POLICY_PARAMETERS)
     actors = tuple(
         read_layers(f"actor_{number}", tensors, sizes, OBSERVATION_SIZE, n_out)
-        for number, sizes in enumerate(described["actors"])
+        for number, sizes in enumerate(made.actors)
     )
     selector = None
-    sizes = described["selector"]
-    if sizes is not None:
+    if (sizes := made.selector) is not None:
         n_code = sizes["encoder"][-1][0]
         selector = Selector(
             read_layers("selector.encoder", tensors, sizes["encoder"], N_INPUTS, n_code),
@@ -194,9 +213,7 @@ def _rebuild(tensors: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) 
         )
     if not actors or tensors["typical"].shape != (OBSERVATION_SIZE,):
         raise ValueError("it has no actor, or its typical observation is of another length")
-    provenance = dict(described.get("provenance") or {})
-    merit = Merit.from_dict(described["merit"])
-    return Policy(actors, tensors["typical"], provenance, selector, merit)
+    return Policy(actors, tensors["typical"], made.provenance, selector, made.merit)
 
 
 def _interface() -> dict[str, Any]:

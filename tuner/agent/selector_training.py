@@ -32,6 +32,7 @@ from tuner.agent.training_setup import (
     draw_pools,
     layers_of,
     save_tensors,
+    saved_tensors,
     stream,
     validated,
 )
@@ -84,9 +85,9 @@ def train_selector(
     optimizer = torch.optim.Adam(network.parameters(), lr=training.selector_learning_rate)
     path = own / "checkpoint.pt"
     if rows:
-        state = torch.load(path, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
+        with saved_tensors(path) as state:
+            network.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
     best = min((row["score"] for row in rows), default=np.inf)
     steps = training.selector_steps // training.selector_checkpoints
     for interval in range(len(rows), training.selector_checkpoints):

@@ -29,6 +29,7 @@ from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.outputs import require_new_folder
 from wrappers.processes import end_with_parent
+from wrappers.reading import read_text
 
 __all__ = ["Training", "train"]
 
@@ -103,7 +104,7 @@ def _begin(training: Training, directory: Path, resume: bool) -> None:
                 f"{directory} holds a training already: add --resume to go on with it, or name "
                 "another directory"
             )
-        if path.read_text() != text:
+        if read_text(path, "the training") != text:
             raise InputError(
                 f"{path} was begun with other options: give the same ones, or name another "
                 "directory"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import pandas as pd
 
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.reading import read_text
 
 __all__ = ["Row", "draw_curves", "read_curve", "write_curve"]
 
 Row = dict[str, float]
 
 CURVE = "curve.csv"
+NEEDED = ("steps", "score", "regret_5", "regret_10", "regret_20")
 
 
 def read_curve(directory: Path) -> list[Row]:
@@ -31,13 +34,16 @@ def read_curve(directory: Path) -> list[Row]:
     path = directory / CURVE
     if not path.exists():
         return []
+    remedy = f"remove {directory} to train that part anew"
+    lines = read_text(path, "the curve").splitlines()
     try:
-        with path.open(newline="") as stream:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}): remove {directory} to train that part anew"
-        ) from error
+        rows = [{str(k): float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}): {remedy}") from error
+    for name in NEEDED:
+        if not all(math.isfinite(row.get(name, math.nan)) for row in rows):
+            raise InputError(f"{path} is damaged (a row has no {name}): {remedy}")
+    return rows
 
 
 def write_curve(directory: Path, rows: list[Row]) -> None:

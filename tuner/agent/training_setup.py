@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-import zipfile
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,18 @@ from tuner.agent.rollout import Rollout
 from tuner.agent.training_curves import Row
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.reading import open_regular
+from wrappers.schema_arrays import read_arrays
 
-__all__ = ["Training", "draw_pools", "layers_of", "save_tensors", "stream", "validated"]
+__all__ = [
+    "Training",
+    "draw_pools",
+    "layers_of",
+    "save_tensors",
+    "saved_tensors",
+    "stream",
+    "validated",
+]
 
 
 @dataclass(frozen=True)
@@ -90,13 +102,14 @@ def draw_pools(training: Training, directory: Path) -> tuple[SimulatedPool, Simu
     path = directory / "reachable.npz"
     sizes = {"train": training.n_experiments, "validation": training.n_validation}
     if path.exists():
-        try:
-            with np.load(path, allow_pickle=False) as known:
-                best = {name: (known[name], known[f"{name}_optimum"]) for name in sizes}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"{path} is damaged ({error}): remove it, it is worked out anew"
-            ) from error
+        remedy = "remove it, it is worked out anew"
+        known = read_arrays(path, "the best of the experiments", remedy)
+        best = {}
+        for name, n in sizes.items():
+            rows = known.get(name, np.zeros(0)), known.get(f"{name}_optimum", np.zeros(0))
+            if rows[0].shape != (n,) or rows[1].shape[:1] != (n,) or not np.isfinite(rows[0]).all():
+                raise InputError(f"{path} is damaged ({name} is another array): {remedy}")
+            best[name] = rows
         drawn = [SimulatedPool.draw(name, n, 0, best[name]) for name, n in sizes.items()]
     else:
         drawn = [SimulatedPool.draw(name, n, 0) for name, n in sizes.items()]
@@ -130,6 +143,35 @@ def save_tensors(state: dict[str, Any], path: Path) -> None:
     content = io.BytesIO()
     torch.save(state, content)
     write_whole(path, content.getvalue())
+
+
+@contextmanager
+def saved_tensors(path: Path) -> Iterator[dict[str, Any]]:
+    """Return what `save_tensors` wrote; within the block what does not fit is an `InputError`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, or is that of another network.
+    """
+    try:
+        # weights_only: nothing but tensors and plain values is read, no code is run.
+        with open_regular(path, "the checkpoint") as stream:
+            state = torch.load(stream, weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError("it is no table")
+        yield state
+    except InputError:
+        raise
+    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, MemoryError) as error:
+        raise _damaged(path, error) from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = str(error).partition("\n")[0]
+    return InputError(f"{path} is damaged ({reason}): remove {path.parent} to train that part anew")
 
 
 def layers_of(network: torch.nn.Sequential) -> Layers:

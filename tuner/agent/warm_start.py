@@ -16,8 +16,8 @@ from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import SHIPPED
 from tuner.search.points import sobol_points
-from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.schema import Count, Share, read_json
 
 __all__ = ["WarmStart", "portfolio", "score_points"]
 
@@ -39,9 +39,9 @@ class WarmStart:
         How it was made.
     """
 
-    points: tuple[Mapping[str, float], ...]
-    gp: int
-    tpe: int
+    points: tuple[Mapping[str, Share], ...]
+    gp: Count
+    tpe: Count
     provenance: Mapping[str, object]
 
     @property
@@ -58,17 +58,9 @@ class WarmStart:
         InputError
             If it is missing or damaged.
         """
-        path = directory / "warm_start.json"
-        try:
-            fields = json.loads(path.read_text())
-            return cls(
-                tuple({n: float(u) for n, u in point.items()} for point in fields["points"]),
-                int(fields["gp"]),
-                int(fields["tpe"]),
-                dict(fields["provenance"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} cannot be read as warm starts: {error}") from error
+        return read_json(
+            directory / "warm_start.json", cls, "the warm starts", "take them and the policy anew"
+        )
 
     def save(self, directory: Path) -> None:
         """Write ``warm_start.json``."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from envs.evaluation import wilson_interval
 from envs.evaluators.live import LiveEvaluator
+from tuner.apply.drift import Alarm, RateWatch
 from tuner.fingerprint import fingerprint
 from tuner.recommendation import (
     EDITED,
@@ -32,6 +33,7 @@ __all__ = [
     "VetoCheck",
     "check_veto",
     "named_set",
+    "rate_alarms",
     "rate_intervals",
     "session_cell",
     "session_indexer",
@@ -116,6 +118,28 @@ def rate_intervals(recommendation: Recommendation) -> dict[str, tuple[float, flo
         }
     except (KeyError, TypeError, ValueError):
         return {}
+
+
+def rate_alarms(
+    recommendation: Recommendation, n_hits: int, n_frames: int, check: VetoCheck | None
+) -> list[Alarm]:
+    """Return which rates of one run lie outside the session's intervals; see `drift`.
+
+    Parameters
+    ----------
+    recommendation : Recommendation
+    n_hits, n_frames : int
+        Of the run.
+    check : VetoCheck or None
+        Of a sample of its frames, indexed with the session's indexer.
+    """
+    watch = RateWatch(rate_intervals(recommendation))
+    watch.begin_run()
+    counts = [("hit rate", n_hits, n_frames)]
+    if check is not None:
+        counts.append(("indexing rate", check.n_kept, check.n_frames))
+    alarms = [watch.count(*each) for each in counts]
+    return [alarm for alarm in alarms if alarm is not None]
 
 
 def named_set(recommendation: Recommendation, run: FrameSource) -> SettingsSet:

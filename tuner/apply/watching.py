@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from tuner.apply.applying import CurrentSet, VetoCheck, check_veto, rate_intervals
 from tuner.apply.drift import RateWatch
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.files import append_line, write_whole
+from wrappers.files import append_line
 from wrappers.frames.opening import open_source
 from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
@@ -24,6 +26,7 @@ from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.reduction import OtherInputs, Reduction, reduce_run
 from wrappers.reduction.parts import Part
+from wrappers.schema import Count, read_json_lines
 
 __all__ = ["Watch", "WatchRequest"]
 
@@ -270,17 +273,25 @@ class Watch:
     def _read_journal(self) -> list[dict[str, Any]]:
         if not self._journal.exists():
             return []
-        lines = self._journal.read_text().splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        if len(whole) < len(lines):  # a watch was killed while it wrote
-            write_whole(self._journal, "".join(whole))
-        try:
-            return [json.loads(line) for line in whole]
-        except ValueError as error:
-            raise InputError(
-                f"{self._journal} is damaged ({error}): mend its last line, or choose another "
-                "folder for the hits"
-            ) from error
+        remedy = "mend that line, or choose another folder for the hits"
+        lines = read_json_lines(self._journal, _Line, "the journal", remedy, mend=True)
+        return [dict(line) for line in lines]
+
+
+class _Line(TypedDict):
+    """Of the journal: a run that was reduced."""
+
+    file: str
+    size: int
+    mtime_ns: int
+    hits: str
+    n_frames: Count
+    n_unreadable: Count
+    n_hits: Count
+    sets: list[dict[str, Any]]
+    sample: dict[str, Any] | None
+    n_tests: Count
+    alarms: list[str]
 
 
 def _signature(path: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
@@ -133,7 +134,7 @@ def command(
       sfx-tuner apply session run.h5 -o hits.cxi
       sfx-tuner apply session --watch /data/raw -o /data/hits
     """
-    from tuner.apply.applying import check_veto, named_set
+    from tuner.apply.applying import check_veto, named_set, rate_alarms
     from tuner.apply.watching import WatchRequest
     from wrappers.frames.sampling import sample_frames
 
@@ -176,7 +177,8 @@ def command(
             frames, _ = sample_frames(run, sample, seed=0)
             with stderr.status("indexing a sample of all frames"):
                 check = check_veto(run, used.settings, unit, indexer, frames, jobs=jobs)
-    _report(reduction, check, seconds, as_json)
+        alarms = rate_alarms(recommendation, reduction.n_hits, reduction.n_frames, check)
+    _report(reduction, check, [str(alarm) for alarm in alarms], seconds, as_json)
 
 
 def _indexer(
@@ -231,7 +233,13 @@ def _reduce(
     return reduction
 
 
-def _report(reduction: Reduction, check: VetoCheck | None, seconds: float, as_json: bool) -> None:
+def _report(
+    reduction: Reduction,
+    check: VetoCheck | None,
+    alarms: Sequence[str],
+    seconds: float,
+    as_json: bool,
+) -> None:
     import hdf5plugin
 
     n_done = reduction.n_frames - reduction.n_resumed
@@ -246,6 +254,7 @@ def _report(reduction: Reduction, check: VetoCheck | None, seconds: float, as_js
                 "n_hits": reduction.n_hits,
                 "reduction_factor": factor,
                 "sample": None if check is None else asdict(check),
+                "alarms": list(alarms),
                 "seconds": seconds,
                 "frames_per_second": n_done / seconds,
                 "output": str(reduction.hits),
@@ -264,6 +273,8 @@ def _report(reduction: Reduction, check: VetoCheck | None, seconds: float, as_js
             f"of {check.n_frames} frames taken at random {check.n_kept + check.n_lost} index with "
             f"{check.indexer}: {check.n_kept} kept, {check.n_lost} lost"
         )
+    for alarm in alarms:
+        echo(f"warning: {alarm}")
     echo(
         f"written: {reduction.hits} and {reduction.geometry}\n"
         "CrystFEL reads them with\n"

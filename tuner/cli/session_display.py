@@ -130,6 +130,8 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     low, high = evidence["ci95"]
     fresh = recommendation.provenance.get("measured_on_fresh_frames")
     where = "on frames that the search never saw" if fresh else "on the frames of the search"
+    if "cross_validated_rate" in evidence:
+        where += f", cross-validated {evidence['cross_validated_rate']:.1%}"
     console.print(
         f"indexing rate {evidence['indexing_rate']:.1%} [{low:.1%}, {high:.1%}]: "
         f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from tuner.comparison.searching import run_method
 from tuner.threads import share_cores
 from wrappers.errors import ProgramError
 from wrappers.processes import serve_parent
+from wrappers.schema import read_json
 
 __all__ = ["Benchmark", "Family", "compare_simulated", "fingerprint"]
 
@@ -53,9 +53,7 @@ class Benchmark:
     @classmethod
     def load(cls, path: Path = SHIPPED / "benchmark.json") -> Benchmark:
         """Read the frozen benchmark."""
-        fields = json.loads(path.read_text())
-        families = {name: Family(**row) for name, row in fields.pop("families").items()}
-        return cls(families, **fields)
+        return read_json(path, cls, "the benchmark", "take the one that comes with the program")
 
     def only(self, names: Sequence[str]) -> Benchmark:
         """Return the benchmark with some of its families."""

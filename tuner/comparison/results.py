@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.schema_arrays import read_arrays
 
 __all__ = ["Results", "no_results", "read_results", "undone", "write_results"]
 
@@ -55,11 +55,10 @@ def read_results(path: Path) -> dict[str, Results]:
     results: dict[str, Results] = {}
     if not path.exists():
         return results
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in file.files:
-                family, method, what = name.split("/")
-                results.setdefault(family, {}).setdefault(method, {})[what] = file[name]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it") from error
+    for name, values in read_arrays(path, "the comparison's", "delete it").items():
+        match name.split("/"):
+            case family, method, what if values.ndim == 3 and values.dtype == np.float64:
+                results.setdefault(family, {}).setdefault(method, {})[what] = values
+            case _:
+                raise InputError(f"{path} is damaged ({name} are no regrets): delete it")
     return results

@@ -21,6 +21,7 @@ from tuner.comparison.results import Results, read_results, write_results
 from wrappers.errors import InputError
 from wrappers.files import append_line, write_whole
 from wrappers.outputs import require_new_folder
+from wrappers.schema import read_json, read_json_lines
 from wrappers.settings import Settings
 
 __all__ = ["ComparisonStore", "Recorded"]
@@ -146,18 +147,10 @@ class Recorded:
         self._known: dict[tuple[Settings, int], Evaluation] = {}
         if path is None or not path.exists():
             return
-        lines = path.read_text().splitlines(keepends=True)
-        complete = [line for line in lines if line.endswith("\n")]
-        for number, line in enumerate(complete, start=1):
-            try:
-                found = Evaluation.from_dict(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InputError(
-                    f"{path}, line {number} is damaged ({error}): delete it"
-                ) from error
+        for found in read_json_lines(
+            path, Evaluation, "the record of evaluations", "delete the line", mend=True
+        ):
             self._known[found.settings, found.n_frames] = found
-        if len(complete) < len(lines):
-            write_whole(path, "".join(complete))
 
     @property
     def n_frames(self) -> int:
@@ -191,11 +184,8 @@ def _make_writable(directory: Path) -> None:
 
 def _check(directory: Path, path: Path, asked: Mapping[str, Any]) -> None:
     """Raise InputError where the directory was begun with something else."""
-    try:
-        begun = json.loads(path.read_text())
-        differing = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): name another directory") from error
+    begun = read_json(path, dict[str, Any], "the comparison", "name another directory")
+    differing = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
     if differing:
         raise InputError(
             f"the comparison in {directory} was begun with other {', '.join(differing)}: give "

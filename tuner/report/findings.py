@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from envs.evaluation import Evaluation
-from tuner.nothing import read_nothing
 from tuner.recommendation import (
     Recommendation,
     drift_of,
@@ -18,12 +17,17 @@ from tuner.recommendation import (
     shown,
 )
 from tuner.report.detector import Statement, detector_statements
+from tuner.session.nothing import few_peaks, read_nothing
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
 from tuner.statistics import PairedDifference, paired_difference
 from wrappers.lattices.geometry_drift import Drift
 
 __all__ = ["Findings", "find"]
+
+
+NEEDED = ("n_frames", "n_hits", "n_indexed", "indexing_rate", "baseline_rate", "gain")
+"""Of the evidence; a file without all of it was not written by a session."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,11 @@ class Findings:
     @property
     def bar_words(self) -> str:
         """What that is, to follow "than" or "of"."""
-        return self.store.config.start["words"] if self.start else "CrystFEL's defaults"
+        return (
+            self.store.config.start.get("words", "the set in use")
+            if self.start
+            else "CrystFEL's defaults"
+        )
 
     @property
     def tuned(self) -> list[str]:
@@ -104,14 +112,16 @@ class Findings:
 
     @property
     def detector(self) -> tuple[Statement, ...]:
-        """What is said of the camera length and the beam centre."""
+        """What is said of the camera length, the beam centre, and frames with too few peaks."""
         if self.recommendation is None or self.best is None:
             return ()
-        return detector_statements(
+        hint = few_peaks(self.best)
+        hints = [Statement(f"{hint[0].upper()}{hint[1:]}.", warning=True)] if hint else []
+        return *hints, *detector_statements(
             self.recommendation.settings,
             self.best.refined,
             self.best.n_indexed,
-            {**_known_so_far(self.store, self.trials[0]), **self.recommendation.provenance},
+            {**_known_so_far(self.store, self.trials), **self.recommendation.provenance},
             self.drift,
         )
 
@@ -139,10 +149,12 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
     best = baseline = start = None
     if recommendation is not None:
         best, baseline, start = _compared(trials, recommendation)
+        if "start_rate" not in recommendation.evidence:
+            start = None
     elif not nothing and incumbents and incumbents[-1] >= 0 and trials[0].evaluation.n_frames:
         best = trials[incumbents[-1]].evaluation
         baseline, start = _bars(trials, fresh=False)
-        known = _known_so_far(store, trials[0])
+        known = _known_so_far(store, trials)
         recommendation = recommend(best, baseline or trials[0].evaluation, known, start=start)
     return Findings(
         *(store, trials, recommendation, best, baseline, incumbents, finished, amended),
@@ -151,9 +163,11 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
     )
 
 
-def _known_so_far(store: SessionStore, first: Trial) -> dict[str, Any]:
+def _known_so_far(store: SessionStore, trials: Sequence[Trial]) -> dict[str, Any]:
     """Return what the provenance of a session that has not ended holds of its geometry."""
     known: dict[str, Any] = {"tuned": list(store.config.tuned)}
+    # What is in use may have a camera length of its own; the defaults are at the geometry's.
+    first = next((trial for trial in trials if trial.stage == "baseline"), trials[0])
     nominal, span = first.evaluation.settings.clen, store.config.clen_range
     if nominal is not None:
         known["geometry_clen"] = nominal
@@ -172,7 +186,7 @@ def _own(
     own = [
         t.evaluation.settings for t in trials if settings_digest(t.evaluation.settings) == measured
     ]
-    if not own or not recommendation.evidence.get("n_frames"):
+    if not own or not all(recommendation.evidence.get(name) is not None for name in NEEDED):
         return None, (
             "recommended.toml does not come from this session; the rates on this page are those of "
             "the session's own set"

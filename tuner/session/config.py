@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from envs.objective import USUAL_MERIT, Merit
 from wrappers.errors import InputError
 from wrappers.indexers import IndexerChoice, recorded_choice
-from wrappers.settings import with_current_names
+from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.schema import Number, read_json, validated
+from wrappers.settings import ABOUT, Settings, with_current_names
 
-__all__ = ["SessionConfig"]
+__all__ = ["REMEDY", "SessionConfig"]
+
+REMEDY = "put a copy of it back, or begin a session in another directory"
+"""Where a session's files are damaged: what they have measured is not dropped by itself."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class SessionConfig:
     bounds : dict of str to (float, float)
         Ranges of the user's.
     start : dict
-        A `tuner.start.Start`: what the result is held against; empty where that is CrystFEL's
-        defaults alone.
+        A `tuner.session.start.Start`: what the result is held against; empty where that is
+        CrystFEL's defaults alone.
     seed : int
     indexer : str
         Name and version.
@@ -66,9 +66,9 @@ class SessionConfig:
     n_frames: int | None = None
     tuned: tuple[str, ...] = ()
     peak_finder: str = "peakfinder8"
-    clen_range: float = 0.05
-    fixed: dict[str, float] = field(default_factory=dict)
-    bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    clen_range: Number = 0.05
+    fixed: dict[str, Number] = field(default_factory=dict)
+    bounds: dict[str, tuple[Number, Number]] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     indexer: str = ""
@@ -82,7 +82,7 @@ class SessionConfig:
     merit: Merit = USUAL_MERIT
     cell_origin: str = field(default="", compare=False)
     evaluations: int | None = field(default=None, compare=False)
-    minutes: float | None = field(default=None, compare=False)
+    minutes: Number | None = field(default=None, compare=False)
     stop_early: bool = field(default=False, compare=False)
 
     @property
@@ -106,22 +106,21 @@ class SessionConfig:
         InputError
             If there is none, or a field does not hold what it should.
         """
+        if not path.exists():
+            raise InputError(f"{path.parent} holds no session: {path} does not exist")
+        values = with_current_names(read_json(path, dict[str, Any], "the session", REMEDY))
+        found = validated(values, cls, str(path), REMEDY)
+        strange = {*found.tuned, *found.fixed, *found.bounds} - ABOUT.keys()
+        if strange:
+            raise InputError(f"{path} is damaged: {strange.pop()!r} is no setting; {REMEDY}")
+        if found.start:
+            validated({"start": found.start}, dict[str, _Start], str(path), REMEDY)
         try:
-            values = with_current_names(json.loads(path.read_text()))
-        except FileNotFoundError as error:
-            raise InputError(f"{path.parent} holds no session: {path} does not exist") from error
-        except (OSError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} cannot be read as a session: {error}") from error
-        if not isinstance(values, Mapping):
-            raise InputError(f"{path} cannot be read as a session: it holds no table of fields")
-        known = {}
-        for each in fields(cls):
-            if each.name in values:
-                try:
-                    known[each.name] = _checked(each.name, values[each.name])
-                except ValueError as error:
-                    raise InputError(f"{path}: {error}") from error
-        return cls(**known)
+            PEAK_FINDERS.name_of(found.peak_finder)
+            found.choice  # noqa: B018
+        except InputError as error:
+            raise InputError(f"{path} is damaged: {error}; {REMEDY}") from None
+        return found
 
     def refuse_other(self, other: SessionConfig, directory: Path) -> None:
         """Raise InputError where a session in a directory, begun as `self`, is not `other`."""
@@ -145,51 +144,14 @@ class SessionConfig:
                 )
 
 
-@cache
-def _types() -> dict[str, tuple[type, ...]]:
-    """Return what a field may hold, as JSON has it."""
-    hints = typing.get_type_hints(SessionConfig)
-    return {
-        name: typing.get_args(hint)
-        if isinstance(hint, types.UnionType)
-        else (typing.get_origin(hint) or hint,)
-        for name, hint in hints.items()
-    }
+@dataclass(frozen=True)
+class _Start:
+    """The fields of a `tuner.session.start.Start`."""
 
-
-def _checked(name: str, value: Any) -> Any:
-    if name == "merit":
-        return Merit.from_dict(value)
-    if name == "tuned":
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise ValueError(f"tuned is {value!r}, but must be a list of names")
-        return tuple(value)
-    if name in ("fixed", "bounds"):
-        return _numbers(name, value)
-    allowed = _types()[name]
-    if float in allowed and type(value) is int:
-        value = float(value)
-    if type(value) not in allowed:
-        words = " or ".join("nothing" if t is type(None) else t.__name__ for t in allowed)
-        raise ValueError(f"{name} is {value!r}, but must be {words}")
-    return value
-
-
-def _numbers(name: str, value: Any) -> dict[str, Any]:
-    """Return settings by name, each with one number or with the two ends of its range."""
-
-    def number(each: Any) -> bool:
-        return isinstance(each, int | float) and not isinstance(each, bool)
-
-    if isinstance(value, dict):
-        if name == "fixed" and all(map(number, value.values())):
-            return value
-        if name == "bounds" and all(
-            isinstance(ends, list) and len(ends) == 2 and all(map(number, ends))
-            for ends in value.values()
-        ):
-            return {key: tuple(ends) for key, ends in value.items()}
-    raise ValueError(f"{name} is {value!r}, but must be settings with numbers")
+    settings: Settings
+    words: str
+    given: tuple[str, ...]
+    clen_change: Number
 
 
 def _plain(value: Any) -> Any:

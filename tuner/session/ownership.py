@@ -16,6 +16,7 @@ from pathlib import Path
 from wrappers.errors import InputError
 from wrappers.files import cannot_write, write_whole
 from wrappers.processes import ProcessMark, this_process
+from wrappers.schema import read_json
 
 __all__ = ["OWNER", "owned"]
 
@@ -118,14 +119,10 @@ def _busy(path: Path, owner: ProcessMark) -> InputError:
 def _read(path: Path) -> ProcessMark | None:
     """Return whom the file names, or None if it has gone."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return ProcessMark(
-            str(fields["host"]), str(fields["machine"]), int(fields["pid"]), int(fields["started"])
+        return read_json(
+            path, ProcessMark, "the name of who writes the session,", "remove it if nobody does"
         )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}, which says who writes the session, cannot be read ({error}): remove it if "
-            "nobody does"
-        ) from None
+    except InputError:
+        if not path.exists():
+            return None
+        raise

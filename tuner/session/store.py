@@ -15,18 +15,15 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from envs.evaluation import Evaluation
 from tuner.session.choice import with_best
-from tuner.session.config import SessionConfig
-from tuner.session.trial import Trial
+from tuner.session.config import REMEDY, SessionConfig
+from tuner.session.trial import FORMER_BEST, Trial
 from wrappers.errors import InputError
 from wrappers.files import append_line, write_whole
 from wrappers.outputs import require_new_folder
+from wrappers.schema import read_json_lines
 
 __all__ = ["Log", "MemoryLog", "SessionStore", "trial_table"]
-
-FORMER_STAGES = {"look": "coarse", "portfolio": "initial"}
-"""Stages by the names that they had until version 0.1."""
 
 FILES = (
     *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
@@ -116,32 +113,16 @@ class SessionStore:
         """
         config = SessionConfig.read(directory / "session.json")
         log = directory / "evaluations.jsonl"
-        trials, all_know_best = [], True
-        lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-        complete = [line for line in lines if line.endswith("\n")]
-        for line in complete:
-            try:
-                values = json.loads(line)
-                number, stage = int(values["number"]), str(values["stage"])
-                if stage == "start" and number:
-                    # So a session called the first point of its initial design, before it had
-                    # a set to beat, which is always the first trial.
-                    stage = "initial"
-                trials.append(
-                    Trial(
-                        number,
-                        FORMER_STAGES.get(stage, stage),
-                        Evaluation.from_dict(values["evaluation"]),
-                        str(values.get("reason", "")),
-                        int(values.get("best", -1)),
-                    )
+        trials: list[Trial] = []
+        if log.exists():
+            trials = read_json_lines(log, Trial, "the session's record", REMEDY, mend=mend)
+        for number, trial in enumerate(trials):
+            if trial.number != number or not FORMER_BEST <= trial.best <= number:
+                raise InputError(
+                    f"{log}, line {number + 1} is damaged: it is of trial {trial.number}, and the "
+                    f"best so far is {trial.best}; {REMEDY}"
                 )
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{log}, line {len(trials) + 1} is damaged: {error}") from error
-            all_know_best = all_know_best and "best" in values
-        if mend and len(complete) < len(lines):
-            write_whole(log, "".join(complete))
-        if not all_know_best:
+        if any(trial.best == FORMER_BEST for trial in trials):
             trials = with_best(trials, config.tuned, config.merit)
         return cls(directory, config, trials)
 

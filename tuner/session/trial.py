@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from envs.evaluation import Evaluation
+from wrappers.schema import Count, hooked
 
-__all__ = ["STAGES", "Trial", "tuning_trials"]
+__all__ = ["FORMER_BEST", "STAGES", "Trial", "tuning_trials"]
 
 STAGES = ("baseline", "start", "coarse", "geometry", "initial", "search", "confirm", "fresh")
 """Why a trial is made; see docs/method.md. ``start``, what is in use today, comes first where it
 is known, ``baseline`` otherwise."""
+
+
+FORMER_STAGES = {"look": "coarse", "portfolio": "initial"}
+"""Stages by the names that they had until version 0.1."""
+
+FORMER_BEST = -2
+"""In place of `Trial.best` where a session of the first version does not say."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,30 @@ class Trial:
         if it ended here. -1 while nothing is indexed.
     """
 
-    number: int
+    number: Count
     stage: str
     evaluation: Evaluation
     reason: str = ""
     best: int = -1
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return hooked(handler(source), before=_with_current_names)
+
+
+def _with_current_names(values: Any) -> Any:
+    if not isinstance(values, Mapping):
+        return values
+    stage = values.get("stage")
+    if isinstance(stage, str):
+        stage = FORMER_STAGES.get(stage, stage)
+        if stage == "start" and values.get("number"):
+            # So a session called the first point of its initial design, before it had a set to
+            # beat, which is always the first trial.
+            stage = "initial"
+        if stage not in STAGES:
+            raise ValueError(f"stage is {stage!r}, but must be one of {', '.join(STAGES)}")
+    return {"best": FORMER_BEST, **values, "stage": stage}
 
 
 def tuning_trials(trials: Sequence[Trial]) -> list[Trial]:

@@ -8,15 +8,12 @@ and none is ever there twice.
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import h5py
 
 from wrappers.errors import InputError, UnreadableError
 from wrappers.frames.linked import files_of_run
@@ -36,6 +33,8 @@ from wrappers.reduction.plan import (
     reduction_key,
     remove_parts,
 )
+from wrappers.schema import Count, read_json_text
+from wrappers.schema_arrays import open_hdf5, stored_array, stored_text
 from wrappers.settings import Settings
 from wrappers.workers.worker_processes import Processes
 
@@ -176,7 +175,7 @@ def reduce_run(
             unreadable = tuple(failure for part in parts for failure in part.failures)
             n_frames = len(run) - len(unreadable)
             if n_frames:
-                joining.finish({"key": key, "n_frames": n_frames, "unreadable": unreadable})
+                joining.finish(asdict(_Summary(key, n_frames, unreadable)))
     # Only now, because an open lock cannot be removed from a network's file system.
     remove_parts(folder)
     if not n_frames:
@@ -194,18 +193,38 @@ def reduce_run(
 
 def _finished(out: Path, key: str) -> Reduction | None:
     """Return what a reduction of the same inputs has written, if it was completed."""
+    remedy = "it is made anew"
     try:
-        with h5py.File(out, "r") as file:
-            summary = json.loads(file[SUMMARY].asstr()[()])
-            if summary["key"] != key:
+        with open_hdf5(out, "the file of the hits", remedy) as file:
+            (text,) = stored_text(file, SUMMARY)
+            summary = read_json_text(text, _Summary, str(out), remedy)
+            if summary.key != key:
                 return None
-            sets = [SettingsSet.from_dict(json.loads(text)) for text in file[SETS].asstr()[:]]
-            n_hits = len(file[f"{HITS}/frame"])
-    except (OSError, KeyError, ValueError):
+            sets = [
+                read_json_text(each, SettingsSet, str(out), remedy)
+                for each in stored_text(file, SETS)
+            ]
+            n_hits = len(stored_array(file, f"{HITS}/frame", "iu", (None,)))
+    except InputError:
         return None
-    n_frames, unreadable = summary["n_frames"], tuple(summary["unreadable"])
-    geometry = companion(out, ".geom")
-    return Reduction(out, geometry, n_frames, n_hits, unreadable, tuple(sets), n_frames)
+    return Reduction(
+        hits=out,
+        geometry=companion(out, ".geom"),
+        n_frames=summary.n_frames,
+        n_hits=n_hits,
+        unreadable=summary.unreadable,
+        sets=tuple(sets),
+        n_resumed=summary.n_frames,
+    )
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What a file of hits says of its reduction."""
+
+    key: str
+    n_frames: Count
+    unreadable: tuple[str, ...]
 
 
 class _Work:

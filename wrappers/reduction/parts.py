@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from wrappers.errors import InputError
 from wrappers.frames.cxi import CxiWriter
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peakfinding.peak_batch import FindsPeaks
+from wrappers.schema import Count, read_json_text
+from wrappers.schema_arrays import open_hdf5, stored_array, stored_text
 from wrappers.settings import Settings
 
 __all__ = ["FRAMES", "HITS", "PART", "Batch", "Part", "Reducer", "SettingsSet", "read_part"]
@@ -43,11 +43,6 @@ class SettingsSet:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return {"name": self.name, "settings": self.settings.as_dict()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SettingsSet:
-        """Rebuild a set from `as_dict`'s values."""
-        return cls(Settings.from_dict(values["settings"]), values["name"])
 
 
 @dataclass(frozen=True)
@@ -77,8 +72,8 @@ class Part:
         What all its frames were searched with.
     """
 
-    n_frames: int
-    n_hits: int
+    n_frames: Count
+    n_hits: Count
     failures: tuple[str, ...]
     used: SettingsSet
 
@@ -166,14 +161,14 @@ class Reducer:
 
 def read_part(path: Path) -> Part | None:
     """Return what a part file says, or None if there is none or it is damaged."""
+    remedy = "it is made anew"
     try:
-        with h5py.File(path, "r") as file:
-            document = json.loads(file[PART].asstr()[()])
-        return Part(
-            document["n_frames"],
-            document["n_hits"],
-            tuple(document["failures"]),
-            SettingsSet.from_dict(document["used"]),
-        )
-    except (OSError, KeyError, ValueError):
+        with open_hdf5(path, "the part", remedy) as file:
+            (text,) = stored_text(file, PART)
+            part = read_json_text(text, Part, str(path), remedy)
+            stored_array(file, f"{FRAMES}/n_peaks", "i", (part.n_frames + len(part.failures),))
+            for name in ("frame", "shift_x", "shift_y"):
+                stored_array(file, f"{HITS}/{name}", shape=(part.n_hits,))
+    except InputError:
         return None
+    return part

@@ -13,14 +13,18 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from annotated_types import Interval
 
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.source import FrameSource
 from wrappers.reduction.parts import Batch, SettingsSet
+from wrappers.schema import read_json
 
 __all__ = [
     "BAD_PIXELS",
@@ -40,6 +44,14 @@ PLAN, LOCK, BAD_PIXELS = "plan.json", "lock", "bad_pixels.h5"
 
 class OtherInputs(InputError):
     """The reduction to resume was begun with other inputs."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What identifies a reduction, and the frames of one of its batches."""
+
+    key: str
+    size: Annotated[int, Interval(ge=1, le=FRAMES_PER_BATCH)]
 
 
 def reduction_key(run: FrameSource, fixed: SettingsSet | None, virtual: bool) -> str:
@@ -106,11 +118,11 @@ def owned(folder: Path, out: Path) -> Iterator[None]:
 def plan_batches(folder: Path, key: str, n_frames: int, n_pixels: int, resume: bool) -> list[Batch]:
     """Return the batches, those of the interrupted reduction if one is resumed."""
     path = folder / PLAN
-    plan: dict[str, Any] = {}
+    plan: _Plan | None = None
     if path.exists():
         if resume:
-            plan = json.loads(path.read_text())
-            if plan["key"] != key:
+            plan = read_json(path, _Plan, "the plan", "leave out --resume to begin anew")
+            if plan.key != key:
                 raise OtherInputs(
                     f"what is in {folder} was begun with other data, geometry or settings: resume "
                     "with those, or leave out --resume to begin anew"
@@ -119,11 +131,11 @@ def plan_batches(folder: Path, key: str, n_frames: int, n_pixels: int, resume: b
             for old in folder.iterdir():
                 if old.name != LOCK:
                     old.unlink()
-    if not plan:
+    if plan is None:
         most = min(max(PIXELS_PER_BATCH // n_pixels, 1), FRAMES_PER_BATCH)
-        plan = {"key": key, "size": min(most, -(-n_frames // FEWEST_BATCHES))}
-        write_whole(path, json.dumps(plan))
-    size = plan["size"]
+        plan = _Plan(key, min(most, -(-n_frames // FEWEST_BATCHES)))
+        write_whole(path, json.dumps(asdict(plan)))
+    size = plan.size
     return [
         Batch(number, first, min(first + size, n_frames))
         for number, first in enumerate(range(0, n_frames, size))

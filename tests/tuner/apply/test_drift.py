@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, special
 
+from tuner.apply.applying import VetoCheck, rate_alarms
 from tuner.apply.drift import Alarm, RateWatch, log_evidence
+from tuner.recommendation import Recommendation
+from wrappers.settings import Settings
 
 
 @given(st.integers(0, 12), st.integers(0, 12), st.floats(0.05, 0.95))
@@ -108,3 +111,14 @@ def test_a_rise_is_told_too_and_a_new_interval_is_taken_up():
     watch.begin_run({"hit rate": (0.6, 0.7)})
     assert watch.count("hit rate", 200, 300) is None
     assert watch.count("indexing rate", 0, 300) is None, "no longer watched"
+
+
+def test_one_run_is_held_against_the_session_as_well():
+    """Without a watch: 4 % of hits where the session had 40, and an indexing rate as before."""
+    session = Recommendation(Settings(), {"n_frames": 200, "n_hits": 80, "n_indexed": 60}, {})
+    check = VetoCheck(100, 30, 0, "fast")
+    assert rate_alarms(session, 400, 1000, check) == []
+    (alarm,) = rate_alarms(session, 40, 1000, check)
+    assert "the hit rate is 4.0% (40 of 1000 frames), outside the" in str(alarm)
+    names = [each.name for each in rate_alarms(session, 400, 1000, VetoCheck(100, 2, 0, "fast"))]
+    assert names == ["indexing rate"]

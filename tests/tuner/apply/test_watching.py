@@ -356,7 +356,7 @@ def test_a_run_that_changed_after_an_interruption_is_begun_anew(place, make_watc
 def test_damage_to_the_journal_is_told(place, make_watch):
     (place / "hits").mkdir()
     (place / "hits" / "watched.jsonl").write_text('{"file": \n{"fi')
-    with pytest.raises(ValueError, match=r"watched\.jsonl is damaged"):
+    with pytest.raises(ValueError, match=r"watched\.jsonl, line 1 is damaged"):
         make_watch()
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.geometry_rule import GeometryLock
 from envs.parameter_space import make_space
-from tuner.nothing import FILE, few_peaks, read_nothing, why_nothing, write_nothing
 from tuner.recommendation import read_recommendation, recommend
+from tuner.session.choice import cross_validated_rate
 from tuner.session.loop import Budget, Outcome, run_session
+from tuner.session.nothing import FILE, few_peaks, read_nothing, why_nothing, write_nothing
+from tuner.session.start import start_of_values, with_start
 from tuner.session.store import MemoryLog
-from tuner.start import start_of_values, with_start
+from tuner.session.trial import Trial
 from wrappers.errors import InputError
+from wrappers.settings import Settings
 
 GOOD = {"min_snr": 4.3, "threshold": 40.0}
 
@@ -173,3 +177,27 @@ def test_a_session_that_recommends_nothing_says_so_to_whoever_asks(tmp_path):
         read_recommendation(tmp_path)
     write_nothing(tmp_path, "")
     assert not (tmp_path / FILE).exists() and read_nothing(tmp_path) == ""
+
+
+def test_a_rate_chosen_as_the_best_of_many_is_not_believed():
+    """Twenty sets that are equally good: the best of them looks better than it is, on average."""
+    rng = np.random.default_rng(5)
+    best, believed = [], []
+    for _ in range(60):
+        indexed = (rng.random((20, 60)) < 0.4).tolist()
+        sets = [Settings(min_snr=3 + number / 10) for number in range(20)]
+        trials = [
+            Trial(
+                number,
+                "search",
+                Evaluation(
+                    sets[number], tuple(FrameOutcome(i, 20, True, k) for i, k in enumerate(row))
+                ),
+            )
+            for number, row in enumerate(indexed)
+        ]
+        best.append(max(trial.evaluation.rate for trial in trials))
+        believed.append(cross_validated_rate(trials))
+    assert np.mean(best) > 0.5
+    assert np.mean(believed) == pytest.approx(0.4, abs=0.03)
+    assert cross_validated_rate(trials[:1]) == trials[0].evaluation.rate

@@ -117,9 +117,9 @@ def test_a_session_with_another_merit_is_refused(tmp_path, space):
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("seed", "one", "seed is 'one', but must be int"),
-        ("tuned", "clen", "tuned is 'clen', but must be a list of names"),
-        ("n_frames", 2.5, "n_frames is 2.5, but must be int or nothing"),
+        ("seed", "one", "seed is 'one', but must be a whole number"),
+        ("tuned", "clen", "tuned is 'clen', but must be a list"),
+        ("n_frames", 2.5, "n_frames is 2.5, but must be a whole number"),
         ("merit", {"name": "beauty"}, "this version knows no merit"),
     ],
 )

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tuner.cell_search import ClearFrames, clear_frames
-from tuner.cell_words import cell_words
+from tuner.cells.search import ClearFrames, clear_frames
+from tuner.cells.words import cell_words
 from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource

@@ -22,6 +22,9 @@ FILE = "nothing_to_recommend.txt"
 FEWEST_PEAKS = 3
 """Peaks that may be a lattice's: crystals of small molecules show 3 to 15."""
 
+MOST_HITS = 0.1
+"""Of all frames, where the limit of peaks is a suspect."""
+
 
 def why_nothing(trials: Sequence[Trial], outcome: Outcome | None, start: str = "") -> str:
     """Return why nothing is worth recommending, and what to check; "" where something is.
@@ -58,14 +61,14 @@ def why_nothing(trials: Sequence[Trial], outcome: Outcome | None, start: str = "
 
 
 def few_peaks(evaluation: Evaluation) -> str:
-    """Return what to do where most frames with peaks have too few for a hit, or "".
+    """Return what to do where next to all frames with peaks have too few for a hit, or "".
 
     Small molecules' crystals do; noise does, too, so it is a hint and no more.
     """
     least = evaluation.settings.min_peaks
     peaks = [outcome.n_peaks for outcome in evaluation.outcomes]
     some = sum(FEWEST_PEAKS <= n < least for n in peaks)
-    if some <= evaluation.n_hits:
+    if evaluation.n_hits > MOST_HITS * len(peaks) or some <= 4 * evaluation.n_hits:
         return ""
     hits = evaluation.n_hits
     have = f"only {hits} of {len(peaks)} frames have" if hits else f"no frame has {least} peaks, so"
