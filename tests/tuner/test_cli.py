@@ -322,8 +322,12 @@ def test_frames_without_peaks(cli, simulated, tmp_path):
         shape = file["entry/data/data"].shape
         file["entry/data/data"][:] = np.random.default_rng(1).integers(0, 2, shape)
     code, _, err = cli(*tune_arguments(paths))
-    assert code == 2
-    assert "no settings indexed any frame" in err.splitlines()[-1]
+    assert code == 4
+    assert "nothing to recommend: no parameter set indexed any frame" in err.splitlines()[-1]
+    assert not (tmp_path / "session/recommended.toml").exists()
+    assert "Nothing to recommend" in (tmp_path / "session/report.html").read_text()
+    code, _, err = cli("export", "session", "--to", "geom")
+    assert code == 2 and "recommends nothing: no parameter set indexed" in err
     assert (tmp_path / "session/trials.csv").exists()
     assert "Traceback" not in err
 
