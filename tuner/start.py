@@ -81,8 +81,8 @@ class Start:
             ) from error
 
 
-def customary_start(run: FrameSource, sample: Sequence[int]) -> Start | None:
-    """Return what people use with a run's detector, or None where that is not known.
+def customary_start(run: FrameSource, sample: Sequence[int]) -> Start:
+    """Return what people use with a run's detector, or with one like it.
 
     Parameters
     ----------
@@ -90,10 +90,11 @@ def customary_start(run: FrameSource, sample: Sequence[int]) -> Start | None:
     sample : sequence of int
         Frames that tell counts from charges.
     """
-    detector = detector_of(1 / run.geometry.panels[0].res, counts_photons(run, sample))
-    if detector is None:
-        return None
-    return Start(detector.settings, f"what is customary for {detector.name}")
+    counts = counts_photons(run, sample)
+    detector, known = detector_of(1 / run.geometry.panels[0].res, counts)
+    kind = "photon-counting" if counts else "integrating"
+    like = "" if known else f"{kind} detectors such as "
+    return Start(detector.settings, f"what is customary for {like}{detector.name}")
 
 
 def start_of_values(values: dict[str, float]) -> Start:
