@@ -16,7 +16,7 @@ from tuner.session.choice import cross_validated_rate
 from tuner.session.loop import Budget, Outcome, run_session
 from tuner.session.store import MemoryLog
 from tuner.session.trial import Trial
-from tuner.start import start_of_values, with_start
+from tuner.start import Start, start_of_values, with_start
 from wrappers.errors import InputError
 from wrappers.settings import Settings
 
@@ -201,3 +201,12 @@ def test_a_rate_chosen_as_the_best_of_many_is_not_believed():
     assert np.mean(best) > 0.5
     assert np.mean(believed) == pytest.approx(0.4, abs=0.03)
     assert cross_validated_rate(trials[:1]) == trials[0].evaluation.rate
+
+
+def test_what_is_customary_gives_way_to_what_the_user_has_set():
+    customary = Start(Settings(min_snr=8, min_res=50), "what is customary")
+    space = box(fixed={"min_peaks": 15}, bounds={"min_snr": (3, 6)})
+    measured = customary.measured(space, 0.0784, {"min_peaks": 15}, ("min_snr",))
+    assert (measured.min_peaks, measured.min_snr, measured.min_res) == (15, 6, 50)
+    own = replace(customary, given=("min_snr",)).measured(space, 0.0784, {"min_peaks": 15})
+    assert (own.min_peaks, own.min_snr) == (10, 8), "what a user names is measured as it is"
