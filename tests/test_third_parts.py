@@ -134,9 +134,9 @@ def test_a_peak_finder(paths, run_session, from_files, jobs):
     finally:
         PEAK_FINDERS.forget("strict")
     assert found[:2] == from_files[:2], "what it is held against is peakfinder8's in any case"
-    held_against = {settings for settings, _ in found[:2]}
-    own = [(settings, outcomes) for settings, outcomes in found if settings not in held_against]
-    assert len(own) >= 4 and {settings.peak_finder for settings, _ in own} == {"strict"}
+    # What is best may be one of those, and is then measured at the lattices' geometry, too.
+    own = [(settings, outcomes) for settings, outcomes in found if settings.peak_finder == "strict"]
+    assert len(own) >= 3
     geometry = Geometry.read(paths.geometry)
     run, finder = Run.open(paths.data, geometry), PeakFinder(geometry)
     for settings, outcomes in own:
