@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,13 +15,24 @@ from wrappers.errors import InputError
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
 
-__all__ = ["CLEN_RANGE", "DEFAULT_TUNED", "Known", "Parameter", "ParameterSpace", "make_space"]
+__all__ = [
+    "CLEN_RANGE",
+    "DEFAULT_TUNED",
+    "Known",
+    "Parameter",
+    "ParameterSpace",
+    "make_space",
+    "usually_tuned",
+]
 
 DEFAULT_TUNED = ("min_snr", "threshold", "min_pix_count", "clen")
 """What a session tunes unless told otherwise."""
 
 CLEN_RANGE = 0.05
 """Half-width of the range of ``clen``, relative to the geometry's."""
+
+WRONG_UNIT = 30.0
+"""So many times the geometry's camera length, or one so-many-th, is one in another unit."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +183,12 @@ class ParameterSpace:
         )
 
 
+def usually_tuned(fixed: Iterable[str] = (), bounded: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return what is tuned where nobody says it: the usual settings, less fixed, plus bounded."""
+    usual = [name for name in DEFAULT_TUNED if name not in set(fixed)]
+    return (*usual, *(name for name in bounded if name not in usual))
+
+
 def make_space(
     tuned: Sequence[str],
     *,
@@ -257,12 +274,19 @@ def make_space(
             raise InputError(f"{name!r} cannot be tuned; choose from {', '.join(known)}")
         if name in fixed:
             raise InputError(f"{name} is both tuned and set to {fixed[name]:g}: leave one out")
-    if len(set(tuned)) != len(tuned) or not tuned:
-        raise InputError("name each tuned parameter once, and at least one")
+    if not tuned:
+        raise InputError("nothing is left to tune: leave a setting free, or name others to tune")
+    if len(set(tuned)) != len(tuned):
+        raise InputError(f"a setting is to be tuned twice: {', '.join(tuned)}")
     for name in fixed:
         if name not in ABOUT or name == "peak_finder":
             choices = ", ".join(each for each in ABOUT if each != "peak_finder")
             raise InputError(f"{name!r} is no setting that can be set; choose from {choices}")
+    if not 1 / WRONG_UNIT < fixed.get("clen", camera_length) / camera_length < WRONG_UNIT:
+        raise InputError(
+            f"clen is set to {fixed['clen']:g} m, and the geometry's is {camera_length:g} m: "
+            "give it in metres"
+        )
     for name, (low, high) in bounds.items():
         if name not in tuned:
             raise InputError(f"{name} has a range but is not tuned; tuned are {', '.join(tuned)}")

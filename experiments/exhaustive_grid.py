@@ -22,7 +22,7 @@ from scipy.stats import binom
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.parameter_space import ParameterSpace
 from tuner.cli.options import progress_bar
-from tuner.tuning import Request, search_space
+from tuner.session.request import Request, search_space
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.files import write_whole

@@ -17,9 +17,10 @@ import click
 from envs.evaluation import Evaluation
 from tuner.cli.options import cell_option, data_argument, geometry_option, jobs_option
 from tuner.session.loop import Budget
+from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.statistics import paired_difference
-from tuner.tuning import Request, tune
+from tuner.tuning import tune
 from wrappers.indexers import INDEXERS, IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 

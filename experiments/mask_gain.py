@@ -25,8 +25,9 @@ from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import print_json, progress_bar
 from tuner.session.loop import Budget
+from tuner.session.request import Request
 from tuner.statistics import paired_difference
-from tuner.tuning import Request, tune
+from tuner.tuning import tune
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run

@@ -29,8 +29,9 @@ from tuner.cli.options import print_json, progress_bar
 from tuner.cli.session_display import trial_printer
 from tuner.session.loop import Budget
 from tuner.session.racing import Race
+from tuner.session.request import Request
 from tuner.statistics import paired_difference
-from tuner.tuning import Request, tune
+from tuner.tuning import tune
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source

@@ -35,10 +35,11 @@ from experiments.exhaustive_grid import Grid, measure_grid, open_run
 from tuner.cli.options import print_json, progress_bar, stderr
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
+from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
 from tuner.statistics import paired_difference
-from tuner.tuning import Request, tune
+from tuner.tuning import tune
 from wrappers.cell import Cell
 from wrappers.indexers import IndexerChoice
 from wrappers.settings import Settings

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
 from envs.evaluators.live import LiveEvaluator
-from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED
+from envs.parameter_space import usually_tuned
 from sfx_tuner.session import Session
 from tuner.session.loop import Budget
+from tuner.session.request import Request
 from tuner.session.trial import Trial
-from tuner.tuning import Request
+from tuner.tuning import tune as run_tuning
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
@@ -33,7 +34,7 @@ from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
 
 if TYPE_CHECKING:
-    from tuner.start import Start
+    from tuner.session.start import Start
     from wrappers.reduction import Reduction
 
 __all__ = ["Indexed", "apply", "find_peaks", "index", "open_run", "tune"]
@@ -67,12 +68,12 @@ def tune(
     *,
     evaluations: int | None = None,
     minutes: float | None = None,
-    searcher: str = "gp",
-    frames: int | None = 200,
+    searcher: str = Request.searcher,
+    frames: int | None = Request.n_frames,
     tuned: Sequence[str] | None = None,
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
-    clen_range: float = CLEN_RANGE,
+    clen_range: float = Request.clen_range,
     start: Mapping[str, float] | PathLike | None = None,
     peak_finder: str = Settings.peak_finder,
     indexer: str | IndexerChoice = "auto",
@@ -131,19 +132,14 @@ def tune(
     ProgramError
         If the indexer cannot be run.
     """
-    from tuner.tuning import tune as run_tuning  # waits for the report and its libraries
-
     fixed, bounds = dict(fixed or {}), dict(bounds or {})
-    if tuned is None:
-        usual = [name for name in DEFAULT_TUNED if name not in fixed]
-        tuned = [*usual, *(name for name in bounds if name not in usual)]
     request = Request(
         data=os.fspath(data),
         geometry=Path(geometry),
         cell=Path(cell),
         searcher=searcher,
         n_frames=frames,
-        tuned=tuple(tuned),
+        tuned=usually_tuned(fixed, bounds) if tuned is None else tuple(tuned),
         peak_finder=peak_finder,
         clen_range=clen_range,
         fixed=fixed,
@@ -152,15 +148,13 @@ def tune(
         seed=seed,
         indexer=indexer if isinstance(indexer, IndexerChoice) else IndexerChoice(indexer),
     )
-    if evaluations is None and minutes is None:
-        evaluations = 30
-    budget = Budget(evaluations, minutes)
+    budget = Budget.of(evaluations, minutes)
     run_tuning(request, Path(directory), budget=budget, jobs=jobs, on_trial=on_trial)
     return Session.open(directory)
 
 
 def _start(start: Mapping[str, float] | PathLike | None) -> Start | None:
-    from tuner.start import read_start, start_of_values  # waits for the exporters
+    from tuner.session.start import read_start, start_of_values  # waits for the exporters
 
     if start is None:
         return None

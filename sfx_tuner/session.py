@@ -102,7 +102,8 @@ class Session:
             If the indexer cannot be run.
         """
         from tuner.session.loop import Budget
-        from tuner.tuning import begun_with, tune
+        from tuner.session.request import begun_with
+        from tuner.tuning import tune
 
         request, budget = begun_with(self.config)
         if evaluations is not None or minutes is not None:

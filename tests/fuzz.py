@@ -1,13 +1,14 @@
-"""Mutated files of every kind that users give: only a sentence may come of them.
+"""Mutated files of every kind that is read: only a sentence may come of them.
 
-``python -m tests.fuzz 2000 7`` tries two thousand for each kind, from seed 7, and keeps what fails
-in the folder that it names. A few are tried by `test_fuzz`.
+``python -m tests.fuzz 2000 7`` tries two thousand for each kind, from seed 7, each in a process
+of its own; names of kinds may follow. A few are tried by `test_fuzz`.
 """
 
 from __future__ import annotations
 
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +22,8 @@ from types import FrameType
 import h5py
 import numpy as np
 
+from tests import fuzz_own
+from tests.fuzz_mutations import flip, mutated_text, strange_arrays
 from wrappers.cell import Cell
 from wrappers.crystfel.geometry_rules import mend_for_crystfel
 from wrappers.detector.geometry import Geometry
@@ -35,6 +38,8 @@ SECONDS = 20
 """A file that takes longer hangs."""
 MEMORY = 2**31
 """Bytes that a file may make the program take."""
+ADDRESSES = 2**33
+"""Bytes of a process's addresses; more are refused, so that a flood is a fault and not a wait."""
 
 GEOMETRY = """\
 photon_energy = 9300 eV
@@ -108,23 +113,6 @@ STREAM = (
     f"{CELL}----- End unit cell -----\n----- Begin chunk -----\n"
 )
 LIST = "run.h5 //0\nrun.h5\n# a comment\nrun.h5\t//1\n"
-WORDS = (
-    *("nan", "inf", "-1", "0", "1e308", "1e-308", "9" * 400, "%", "/", "//", "=", ";", "#", "\0"),
-    *(
-        "x" * 5000,
-        "\ufeff",
-        "\u2028",
-        "é",
-        "-0.0",
-        "0x",
-        "1e",
-        "+",
-        "../..",
-        "/dev/zero",
-        "~",
-        "\r",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -134,70 +122,6 @@ class Failure:
     kind: str
     number: int
     what: str
-
-
-def mutated_text(text: str, rng: np.random.Generator) -> bytes:
-    """Return a text with some of its lines, words, numbers or bytes changed."""
-    lines = text.split("\n")
-    for _ in range(rng.integers(1, 5)):
-        i = int(rng.integers(len(lines)))
-        words = lines[i].split(" ")
-        j = int(rng.integers(len(words)))
-        how = rng.integers(7)
-        if how == 0:
-            words[j] = str(rng.choice(WORDS))
-        elif how == 1:
-            words.insert(j, str(rng.choice(WORDS)))
-        elif how == 2:
-            del words[j]
-        elif how == 3:
-            words[-1] = repr(float(10.0 ** rng.uniform(-12, 12) * rng.choice([-1, 1])))
-        lines[i] = " ".join(words)
-        if how == 4:
-            del lines[i]
-        elif how == 5:
-            lines.insert(int(rng.integers(len(lines) + 1)), lines[i])
-        elif how == 6:
-            lines[i] = lines[int(rng.integers(len(lines)))]
-        lines = lines or [""]
-    content = bytearray("\n".join(lines).encode("utf-8", "surrogateescape"))
-    if rng.random() < 0.3:
-        flip(content, rng, int(rng.integers(1, 6)))
-    return bytes(content[: rng.integers(len(content) + 1)] if rng.random() < 0.1 else content)
-
-
-def flip(content: bytearray, rng: np.random.Generator, n: int) -> None:
-    """Set some bytes to others."""
-    for _ in range(n if content else 0):
-        content[int(rng.integers(len(content)))] = int(rng.integers(256))
-
-
-def strange_arrays(rng: np.random.Generator, shape: tuple[int, ...]) -> object:
-    """Return what may stand in the place of an array."""
-    n = int(np.prod(shape))
-    choices: list[Callable[[], object]] = [
-        lambda: np.zeros(shape, "?"),
-        lambda: np.zeros(shape, [("a", "f4"), ("b", "i2")]),
-        lambda: np.full(shape, np.nan, "f4"),
-        lambda: np.full(shape, np.inf, "f8"),
-        lambda: np.zeros(shape, "c8"),
-        lambda: np.zeros((*shape, 2), "i4"),
-        lambda: np.zeros((0, *shape[1:]), "i4"),
-        lambda: np.array(b"text"),
-        lambda: np.arange(n, dtype="f2").reshape(shape),
-        lambda: np.arange(n, dtype=">i8").reshape(shape),
-        lambda: np.arange(n, dtype="f8").reshape(shape) * 1e300,
-        lambda: np.longdouble(np.arange(n)).reshape(shape),
-        lambda: h5py.Empty("f4"),
-        lambda: 7,
-        lambda: np.array([b"a", b"bc"]),
-        lambda: h5py.SoftLink("/entry"),
-        lambda: h5py.SoftLink("/entry/data/data"),
-        lambda: h5py.ExternalLink("run.h5", "/entry/data/data"),
-        lambda: h5py.ExternalLink("/dev/zero", "/"),
-        lambda: h5py.ExternalLink("gone.h5", "/x"),
-    ]
-    return choices[int(rng.integers(len(choices)))]()
 
 
 def write_run(folder: Path, rng: np.random.Generator, change: str = "") -> None:
@@ -294,6 +218,7 @@ KINDS: dict[str, Callable[[Path, np.random.Generator], None]] = {
     "data sets": fuzz_data_sets,
     "bytes": fuzz_bytes,
     "masks": fuzz_masks,
+    **fuzz_own.KINDS,
 }
 
 
@@ -315,15 +240,16 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 def try_kind(kind: str, n: int, seed: int, folder: Path) -> list[Failure]:
     """Try a number of files of one kind and return what went wrong."""
-    failures = []
-    for number in range(n):
-        rng = np.random.default_rng([seed, number, *kind.encode()])
+    failures: list[Failure] = []
+    for number in range(-1 if n else 0, n):
+        rng = np.random.default_rng([seed, max(number, 0), *kind.encode()])
         write_run(folder, rng)
         write_masks(folder, rng)
         (folder / "run.geom").write_text(GEOMETRY)
         (folder / "run.lst").write_text("run.h5\n")
         try:
-            with time_limit(SECONDS):
+            # The first time waits for Numba.
+            with time_limit(SECONDS if number >= 0 else 30 * SECONDS):
                 KINDS[kind](folder, rng)
         except (InputError, ProgramError) as error:
             if not 10 < len(str(error)) < 7000:
@@ -338,19 +264,36 @@ def try_kind(kind: str, n: int, seed: int, folder: Path) -> list[Failure]:
 
 
 def main() -> int:
-    """Try many files of each kind; print what went wrong."""
+    """Try many files of each kind, or of those named; print what went wrong."""
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    failed = 0
-    for kind in KINDS:
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            failures = try_kind(kind, n, seed, Path(folder))
-        failed += len(failures)
-        print(f"{kind}: {n} files, {len(failures)} failures, {time.monotonic() - start:.0f} s")
-        for failure in failures[:5]:
-            print(f"  number {failure.number}: {failure.what}")
-    return int(failed > 0)
+    if len(sys.argv) > 4:
+        return max(in_child(kind, n, seed) for kind in sys.argv[3:])
+    if len(sys.argv) < 4:
+        return max(in_child(kind, n, seed) for kind in KINDS)
+    kind = sys.argv[3]
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        failures = try_kind(kind, n, seed, Path(folder))
+    took, most = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{kind}: {n} files, {len(failures)} failures, {took:.0f} s, {most / 2**20:.2f} GiB")
+    for failure in failures[:5]:
+        print(f"  number {failure.number}: {failure.what}")
+    return int(bool(failures))
+
+
+def in_child(kind: str, n: int, seed: int) -> int:
+    """Try files in a process of their own, which may crash, or hang where no signal is heard."""
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz", str(n), str(seed), kind]
+    try:
+        code = subprocess.run(command, timeout=600 + n, check=False).returncode
+    except subprocess.TimeoutExpired:
+        print(f"{kind}: hangs")
+        return 1
+    if code < 0:
+        print(f"{kind}: ended by signal {-code}")
+    return int(code != 0)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import pytest
 from envs.evaluators.live import LiveEvaluator
 from tuner.recommendation import Recommendation
 from tuner.session.loop import Budget
-from tuner.tuning import Request, tune
+from tuner.session.request import Request
+from tuner.tuning import tune
 from wrappers.cell import Cell
 from wrappers.detector.geom_file import write_geometry
 from wrappers.detector.geometry import Geometry

@@ -15,8 +15,9 @@ from tuner.recommendation import read_recommendation
 from tuner.search.contract import SearcherKind, SearchTask
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
+from tuner.session.request import Request
 from tuner.session.store import SessionStore
-from tuner.tuning import Request, tune
+from tuner.tuning import tune
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import SOURCES

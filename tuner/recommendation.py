@@ -18,8 +18,8 @@ from envs.evaluation import Evaluation
 from envs.geometry_rule import GEOMETRY
 from envs.geometry_rule import at_edge as near_an_end
 from tuner.fingerprint import fingerprint
-from tuner.nothing import read_nothing
 from tuner.recommendation_file import read_recommendation_file
+from tuner.session.nothing import read_nothing
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
 from wrappers.files import write_whole

@@ -8,6 +8,7 @@ from math import sqrt
 from scipy.stats import binomtest, norm
 
 from envs.evaluation import Evaluation
+from wrappers.errors import InputError
 
 __all__ = ["SIGNIFICANT", "PairedDifference", "paired_difference", "upper_limit"]
 
@@ -60,7 +61,7 @@ def paired_difference(first: Evaluation, second: Evaluation) -> PairedDifference
 
     Raises
     ------
-    ValueError
+    InputError
         If the two have no frame in common.
     """
     gained, lost, n = _discordant(first, second)
@@ -83,7 +84,7 @@ def upper_limit(first: Evaluation, second: Evaluation, error_rate: float) -> flo
 
     Raises
     ------
-    ValueError
+    InputError
         If the two have no frame in common.
     """
     return _interval(*_discordant(first, second), float(norm.isf(error_rate)))[1]
@@ -95,7 +96,10 @@ def _discordant(first: Evaluation, second: Evaluation) -> tuple[int, int, int]:
     b = {o.frame: o.indexed for o in second.outcomes}
     shared = a.keys() & b.keys()
     if not shared:
-        raise ValueError("the two evaluations have no frame in common")
+        raise InputError(
+            "two evaluations of the session have no frame in common, so their rates cannot be "
+            "compared: its record was put together from several; begin another session"
+        )
     gained = sum(a[frame] and not b[frame] for frame in shared)
     lost = sum(b[frame] and not a[frame] for frame in shared)
     return gained, lost, len(shared)

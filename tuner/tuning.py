@@ -4,50 +4,47 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envs.environments.tasks import run_space
 from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
-from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
+from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
-from tuner.nothing import why_nothing, write_nothing
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
-from tuner.searchers import SEARCHERS
 from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, Outcome, run_session
+from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
+from tuner.session.request import Request, refuse_unfit_searcher, search_space
+from tuner.session.start import Start, customary_start, with_start
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
-from tuner.start import Start, customary_start, with_start
 from wrappers.cell import Cell
 from wrappers.crystfel.options import require_program
 from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError, ProgramError
+from wrappers.errors import ProgramError
 from wrappers.frames.first_look import first_look
-from wrappers.frames.opening import Address, is_address, open_source
+from wrappers.frames.opening import open_source
 from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
-from wrappers.indexers import INDEXERS, IndexerChoice, make_indexer
+from wrappers.indexers import INDEXERS, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.processes import require_main_guard
-from wrappers.settings import Settings
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Request", "begun_with", "search_space", "tune"]
+__all__ = ["tune"]
 
 BAD_PIXELS = "bad_pixels.h5"
 """In a session's directory: the map that its settings' masks are made of."""
@@ -58,63 +55,6 @@ search is cross-validated instead."""
 
 DECOYS = 50
 """Of an evaluation on fresh frames."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a session is asked to tune, and how.
-
-    Attributes
-    ----------
-    data : path or str
-        A file, or an address: see `wrappers.frames.opening.open_source`.
-    geometry, cell : Path
-    searcher : str
-        A name in `tuner.searchers.SEARCHERS`.
-    n_frames : int or None
-        Size of the tuning sample; None takes every frame.
-    tuned : tuple of str
-        The tuned settings.
-    peak_finder : str
-        The peak finder whose settings are tuned, of `wrappers.peak_finders.PEAK_FINDERS`. The
-        baseline is CrystFEL's defaults in any case.
-    clen_range : float
-        ``clen`` is sought within this fraction of the geometry's.
-    fixed : mapping of str to float
-        Settings that keep this value.
-    bounds : mapping of str to (float, float)
-        Ranges of tuned settings, instead of the usual ones.
-    start : Start, optional
-        What is in use today, to be measured first: the bar to beat. By default what is customary
-        for the detector.
-    seed : int
-        Of the sample and of the searcher.
-    indexer : IndexerChoice
-    stop_early : bool
-        End before the budget is spent, once the winner is separated.
-    policy : Path, optional
-        Directory of the agent's policy; the shipped one by default.
-    """
-
-    data: Address
-    geometry: Path
-    cell: Path
-    searcher: str = "gp"
-    n_frames: int | None = 200
-    tuned: tuple[str, ...] = DEFAULT_TUNED
-    peak_finder: str = Settings.peak_finder
-    clen_range: float = CLEN_RANGE
-    fixed: Mapping[str, float] = field(default_factory=dict)
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    start: Start | None = None
-    seed: int = 0
-    indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
-    stop_early: bool = False
-    policy: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not is_address(self.data):
-            object.__setattr__(self, "data", Path(self.data))
 
 
 def tune(
@@ -196,7 +136,7 @@ def _tune(
     on_trial: Callable[[Trial], None],
     on_progress: Callable[[int, int], None],
 ) -> Recommendation | None:
-    _refuse_unfit_searcher(request)
+    refuse_unfit_searcher(request)
     policy = None if request.policy is None else Policy.load(request.policy)
     geometry = Geometry.read(request.geometry)
     cell = Cell.read(request.cell)
@@ -305,28 +245,6 @@ def _tune(
     return recommendation
 
 
-def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
-    """Return what a session was begun with, so that it can be resumed without saying it again."""
-    request = Request(
-        data=config.data,
-        geometry=Path(config.geometry),
-        cell=Path(config.cell),
-        searcher=config.searcher,
-        n_frames=config.n_frames,
-        tuned=config.tuned,
-        peak_finder=config.peak_finder,
-        clen_range=config.clen_range,
-        fixed=config.fixed,
-        bounds=config.bounds,
-        start=Start.from_dict(config.start) if config.start else None,
-        seed=config.seed,
-        indexer=config.choice,
-        stop_early=config.stop_early,
-        policy=None if config.policy is None else Path(config.policy),
-    )
-    return request, Budget(config.evaluations, config.minutes)
-
-
 def _start(
     request: Request, run: FrameSource, sample: Sequence[int], resumed: Path | None
 ) -> Start | None:
@@ -339,22 +257,6 @@ def _start(
         if not begun:
             return None
     return customary_start(run, sample)
-
-
-def _refuse_unfit_searcher(request: Request) -> None:
-    """Raise InputError where the searcher cannot do what is asked of it."""
-    kind = SEARCHERS.get(request.searcher)
-    if kind.peak_finders and request.peak_finder not in kind.peak_finders:
-        raise InputError(
-            f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "
-            f"knows no {request.peak_finder} peak finder: choose --searcher gp"
-        )
-    if request.policy is not None and not kind.takes_policy:
-        able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).takes_policy)
-        raise InputError(
-            f"the {request.searcher} searcher takes no policy: choose --searcher {able}, or leave "
-            "--policy out"
-        )
 
 
 def _policy_fingerprint(policy: Path | None) -> str | None:
@@ -379,19 +281,6 @@ def _open_store(directory: Path, config: SessionConfig, resume: bool) -> Session
     store = SessionStore.open(directory, mend=True)
     store.config.refuse_other(config, directory)
     return store
-
-
-def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
-    """Return the box in which a session on a sample of a run's frames searches."""
-    return run_space(
-        run,
-        sample,
-        request.tuned,
-        clen_range=request.clen_range,
-        peak_finder=request.peak_finder,
-        fixed=request.fixed,
-        bounds=request.bounds,
-    )
 
 
 def _provenance(

@@ -235,8 +235,8 @@ def _parsed(
 
 
 def _is_deep(values: Any) -> bool:
-    level = [values]
-    for _ in range(MOST_LEVELS):
+    level: list[Any] = [[values]]
+    for _ in range(MOST_LEVELS + 1):
         level = [
             below
             for each in level
@@ -251,7 +251,9 @@ def _is_deep(values: Any) -> bool:
 def _fault(error: ValidationError) -> str:
     """Say which field is wrong, and how."""
     first = error.errors(include_url=False, include_context=False)[0]
-    place = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in first["loc"])
+    # Which one of several shapes it is, is nothing that the file says.
+    named = [at for at in first["loc"] if not str(at).startswith("_")]
+    place = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in named)
     field, text = place.removeprefix("."), first["msg"]
     value = reprlib.repr(first["input"])
     match first["type"]:

@@ -35,13 +35,13 @@ CLEN_RANGE = (1e-3, 1e3)
 """Camera lengths that a detector may have, in metres."""
 
 
-def _told(label: str, group: Group, **more: Any) -> dict[str, About]:
+def _about(label: str, group: Group, **more: Any) -> dict[str, About]:
     return {"about": About(label, group, **more)}
 
 
 def _mask_sigma(label: str) -> dict[str, About]:
     # A search begins at 5: few good pixels are that far from their neighbours.
-    return _told(
+    return _about(
         label, "mask", unit="robust σ", zero="off", range=Range(4, 30, log=True), start=5, digits=2
     )
 
@@ -91,19 +91,19 @@ class Settings:
     """
 
     peak_finder: str = field(
-        default="peakfinder8", metadata=_told("The peak finder", "peaks", option="peaks")
+        default="peakfinder8", metadata=_about("The peak finder", "peaks", option="peaks")
     )
     min_snr: float = field(
         default=CUSTOMARY["min_snr"],
-        metadata=_told("Smallest signal-to-noise ratio of a peak", "peaks", option="min-snr"),
+        metadata=_about("Smallest signal-to-noise ratio of a peak", "peaks", option="min-snr"),
     )
     threshold: float = field(
         default=CUSTOMARY["threshold"],
-        metadata=_told("Smallest pixel value of a peak", "peaks", unit="ADU", option="threshold"),
+        metadata=_about("Smallest pixel value of a peak", "peaks", unit="ADU", option="threshold"),
     )
     min_pix_count: int = field(
         default=2,
-        metadata=_told(
+        metadata=_about(
             "Fewest pixels of a peak",
             "peaks",
             unit="px",
@@ -114,7 +114,7 @@ class Settings:
     )
     max_pix_count: int = field(
         default=200,
-        metadata=_told(
+        metadata=_about(
             "Most pixels of a peak",
             "peaks",
             unit="px",
@@ -126,17 +126,17 @@ class Settings:
     )
     local_bg_radius: int = field(
         default=3,
-        metadata=_told(
+        metadata=_about(
             "Size of the local background", "peaks", unit="px", option="local-bg-radius"
         ),
     )
     min_res: int = field(
         default=0,
-        metadata=_told("Seek peaks only beyond this radius", "peaks", unit="px", option="min-res"),
+        metadata=_about("Seek peaks only beyond this radius", "peaks", unit="px", option="min-res"),
     )
     max_res: int = field(
         default=0,
-        metadata=_told(
+        metadata=_about(
             "Seek peaks only within this radius",
             "peaks",
             unit="px",
@@ -146,11 +146,11 @@ class Settings:
     )
     min_peaks: int = field(
         default=10,
-        metadata=_told("Fewest peaks of a hit", "hit", option="min-peaks", range=Range(6, 30)),
+        metadata=_about("Fewest peaks of a hit", "hit", option="min-peaks", range=Range(6, 30)),
     )
     clen: float | None = field(
         default=None,
-        metadata=_told(
+        metadata=_about(
             "Camera length",
             "geometry",
             unit="m",
@@ -160,13 +160,13 @@ class Settings:
     )
     shift_x: float = field(
         default=0.0,
-        metadata=_told(
+        metadata=_about(
             "Detector shift along x", "geometry", unit="m", remark="added to detector_shift_x"
         ),
     )
     shift_y: float = field(
         default=0.0,
-        metadata=_told(
+        metadata=_about(
             "Detector shift along y", "geometry", unit="m", remark="added to detector_shift_y"
         ),
     )
@@ -181,7 +181,7 @@ class Settings:
     )
     mask_edge: int = field(
         default=0,
-        metadata=_told(
+        metadata=_about(
             "Mask a strip of this width along each panel's rim",
             "mask",
             unit="px",

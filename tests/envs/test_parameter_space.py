@@ -119,7 +119,7 @@ def test_the_finder_itself_is_not_tuned():
 def test_a_setting_that_cannot_be_tuned_is_refused_with_the_choice():
     with pytest.raises(InputError, match=r"'min_sn' cannot be tuned; choose from min_snr"):
         space("min_sn")
-    with pytest.raises(InputError, match="each tuned parameter once"):
+    with pytest.raises(InputError, match="to be tuned twice"):
         space("min_snr", "min_snr")
 
 

@@ -12,8 +12,8 @@ import pytest
 
 import sfx_tuner
 from envs.simulation.simulator import demo_experiment, simulate_run
+from tuner.session.request import begun_with
 from tuner.session.store import SessionStore
-from tuner.tuning import begun_with
 from wrappers.indexers import IndexerChoice
 
 ROOT = Path(__file__).parents[2]

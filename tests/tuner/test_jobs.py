@@ -13,8 +13,9 @@ from envs.simulation.simulator import RunPaths, simulate_run
 from tuner.cluster import connect
 from tuner.recommendation import Recommendation
 from tuner.session.loop import Budget
+from tuner.session.request import Request
 from tuner.session.store import SessionStore
-from tuner.tuning import Request, tune
+from tuner.tuning import tune
 from wrappers.indexers import IndexerChoice
 
 pytestmark = pytest.mark.slow

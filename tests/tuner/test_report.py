@@ -22,9 +22,10 @@ from tuner.report.model import Axis, Response, importance
 from tuner.session.choice import with_best
 from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, run_session
+from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
-from tuner.tuning import Request, tune
+from tuner.tuning import tune
 from wrappers.indexers import IndexerChoice
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 

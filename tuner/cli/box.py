@@ -13,9 +13,11 @@ from wrappers.errors import InputError
 from wrappers.settings import ABOUT
 
 if TYPE_CHECKING:
-    from tuner.start import Start
+    from tuner.session.start import Start
 
 __all__ = ["parse_ranges", "parse_start", "parse_values"]
+
+NUMBERS = tuple(name for name in ABOUT if name != "peak_finder")
 
 LENGTHS = {"m": 1.0, "mm": 1e-3, "um": 1e-6}
 """Units that a length may be given in; without one it is in metres, as everywhere."""
@@ -40,7 +42,7 @@ def parse_start(text: str) -> Start:
     InputError
         If the file cannot be used, or a setting or value is not possible.
     """
-    from tuner.start import read_start, start_of_values  # waits for the exporters
+    from tuner.session.start import read_start, start_of_values  # waits for the exporters
 
     path = Path(text)
     if "=" not in text or path.exists():
@@ -74,8 +76,10 @@ def _pairs(options: Iterable[str], option: str, example: str) -> Iterator[tuple[
         name = name.replace("-", "_")
         if not equals:
             raise InputError(f"{option} {part.strip()!r} has no value: write {example}")
-        if name not in ABOUT:
-            raise InputError(f"{option}: {name!r} is no setting; choose from {', '.join(ABOUT)}")
+        if name == "peak_finder":
+            raise InputError(f"{option} takes numbers: write --peak-finder {value or 'NAME'}")
+        if name not in NUMBERS:
+            raise InputError(f"{option}: {name!r} is no setting; choose from {', '.join(NUMBERS)}")
         if name in seen:
             raise InputError(f"{option} names {name} twice: leave one out")
         seen.add(name)

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from tuner.cell_search import cell_of, clear_frames, usual_settings
-from tuner.cell_words import cell_words, with_errors
+from tuner.cells.search import cell_of, clear_frames, usual_settings
+from tuner.cells.words import cell_words, with_errors
 from tuner.cli.options import (
     data_argument,
     force_option,

@@ -45,9 +45,10 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     """
     from envs.parameter_space import DEFAULT_TUNED
     from envs.simulation.simulator import demo_experiment, simulate_run
-    from tuner.nothing import read_nothing
     from tuner.session.loop import Budget
-    from tuner.tuning import Request, tune
+    from tuner.session.nothing import read_nothing
+    from tuner.session.request import Request
+    from tuner.tuning import tune
     from wrappers.indexers import IndexerChoice
 
     experiment = demo_experiment(seed)

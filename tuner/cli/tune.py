@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED
+from envs.parameter_space import DEFAULT_TUNED, usually_tuned
 from tuner.cli.box import parse_ranges, parse_start, parse_values
 from tuner.cli.options import (
     PEAK_FINDER_FLAGS,
@@ -28,21 +28,38 @@ from tuner.cli.options import (
 )
 from tuner.cli.session_display import display, print_recommendation
 from tuner.cluster import connect
-from tuner.nothing import read_nothing
 from tuner.searchers import SEARCHERS
 from tuner.session.config import SessionConfig
-from tuner.session.loop import Budget
-from tuner.tuning import Request, begun_with, tune
+from tuner.session.loop import USUAL_EVALUATIONS, Budget
+from tuner.session.nothing import read_nothing
+from tuner.session.request import Request, begun_with
+from tuner.tuning import tune
 from wrappers.cell import Cell
 from wrappers.errors import InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
-from wrappers.settings import Settings
+from wrappers.settings import ABOUT, Settings
 
 __all__ = ["command"]
 
 
-@click.command(short_help="Find the settings that index most frames.")
+class _Command(click.Command):
+    """Says how a setting is fixed to whoever gives it as an option, as `peaks` has it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name.lstrip("-").replace("-", "_")
+            if name not in ABOUT:
+                raise
+            raise InputError(
+                f"tune has no {error.option_name}: --set {name}=VALUE fixes it, "
+                f"--range {name}=LOW:HIGH bounds it"
+            ) from None
+
+
+@click.command(cls=_Command, short_help="Find the settings that index most frames.")
 @click.argument("data", type=SourceName(), metavar="DATA", required=False)
 @click.option("-g", "--geometry", type=existing, help="CrystFEL geometry file (.geom).")
 @click.option("-p", "--cell", type=existing, help="Unit cell: CrystFEL .cell or PDB.")
@@ -52,7 +69,9 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="Session directory: recommended.toml, trials.csv, report.html.",
 )
-@click.option("--searcher", type=click.Choice(SEARCHERS.names()), default="gp", show_default=True)
+@click.option(
+    "--searcher", type=click.Choice(SEARCHERS.names()), default=Request.searcher, show_default=True
+)
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
@@ -63,12 +82,14 @@ __all__ = ["command"]
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
-    default=200,
+    default=Request.n_frames,
     show_default=True,
     help="Size of the tuning sample.",
 )
 @click.option(
-    "--evaluations", type=click.IntRange(min=2), help="Budget in evaluations.  [default: 30]"
+    "--evaluations",
+    type=click.IntRange(min=2),
+    help=f"Budget in evaluations.  [default: {USUAL_EVALUATIONS}]",
 )
 @click.option("--minutes", type=click.FloatRange(0, 1e5, min_open=True), help="Budget in minutes.")
 @click.option(
@@ -110,7 +131,7 @@ __all__ = ["command"]
 @click.option(
     "--clen-range",
     type=click.FloatRange(0.001, 0.3),
-    default=CLEN_RANGE,
+    default=Request.clen_range,
     show_default=True,
     help="Seek clen within this fraction of the geometry's.",
 )
@@ -167,7 +188,7 @@ def command(
 ) -> None:
     """Find the settings that index most frames of a run.
 
-    Each evaluation finds peaks with one set of settings in the same random sample of frames
+    Each evaluation finds peaks with one parameter set in the same random sample of frames
     and indexes the hits. The session can be stopped with Ctrl-C and resumed. When the budget
     is spent, up to four more evaluations confirm the winner, on fresh frames where there are.
 
@@ -187,7 +208,7 @@ def command(
         request, budget = begun_with(SessionConfig.read(output / "session.json"))
         _run(
             request,
-            budget_of(evaluations, minutes, budget),
+            budget if evaluations is None and minutes is None else Budget(evaluations, minutes),
             output,
             True,
             jobs,
@@ -206,18 +227,16 @@ def command(
             raise InputError(f"tune lacks {words} (or go on with a session: --resume SESSION)")
     assert data is not None and geometry is not None and cell is not None and output is not None
     values, ranges = parse_values(fixed), parse_ranges(bounds)
-    names = [name.strip() for name in tuned.split(",")]
+    names = tuple(name.strip() for name in tuned.split(","))
     if not _given("tuned"):
-        # The usual ones, but for what the user has settled, and what has a range of the user's.
-        names = [name for name in names if name not in values]
-        names += [name for name in ranges if name not in names]
+        names = usually_tuned(values, ranges)
     request = Request(
         data=data,
         geometry=geometry,
         cell=cell,
         searcher=searcher,
         n_frames=frames,
-        tuned=tuple(names),
+        tuned=names,
         peak_finder=peak_finder,
         clen_range=clen_range,
         fixed=values,
@@ -228,7 +247,7 @@ def command(
         stop_early=stop_early,
         policy=policy,
     )
-    budget = budget_of(evaluations, minutes, Budget(evaluations=30))
+    budget = Budget.of(evaluations, minutes)
     _run(request, budget, output, resume is not None, jobs, cluster, dashboard, as_json)
 
 
@@ -251,13 +270,6 @@ def _refuse_other_options(session: Path) -> None:
             f"--resume {session} goes on as the session was begun: leave out {', '.join(others)}, "
             "or begin another session"
         )
-
-
-def budget_of(evaluations: int | None, minutes: float | None, usual: Budget) -> Budget:
-    """Return the budget that was asked for, or the usual one where none was."""
-    if evaluations is None and minutes is None:
-        return usual
-    return Budget(evaluations, minutes)
 
 
 def _run(

@@ -20,7 +20,7 @@ from tuner.agent.policy import Policy
 from tuner.comparison.frames import Progress, Scored, compare_on_frames, run_figures
 from tuner.comparison.results import Results
 from tuner.comparison.store import ComparisonStore
-from tuner.tuning import Request, search_space
+from tuner.session.request import Request, search_space
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError

@@ -45,7 +45,7 @@ def write_report(store: SessionStore, recommendation: Recommendation | None, pat
     ----------
     store : SessionStore
     recommendation : Recommendation or None
-        None where no settings indexed any frame.
+        None where no parameter set indexed any frame.
     path : Path
 
     Raises

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from envs.evaluation import Evaluation
-from tuner.nothing import few_peaks, read_nothing
 from tuner.recommendation import (
     Recommendation,
     drift_of,
@@ -18,6 +17,7 @@ from tuner.recommendation import (
     shown,
 )
 from tuner.report.detector import Statement, detector_statements
+from tuner.session.nothing import few_peaks, read_nothing
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
 from tuner.statistics import PairedDifference, paired_difference

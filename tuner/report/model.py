@@ -207,9 +207,10 @@ def importance(
     import optuna
     from optuna.distributions import BaseDistribution, FloatDistribution
 
+    from tuner.search.samplers import quiet_optuna
+
     axes = [Axis.of(name, values) for name in names]
     ranges: dict[str, BaseDistribution] = {axis.name: FloatDistribution(0.0, 1.0) for axis in axes}
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     trials = [
         optuna.trial.create_trial(
             params={a.name: a.unit(float(getattr(each, a.name) or 0.0)) for a in axes},
@@ -223,7 +224,8 @@ def importance(
     )
 
     def shares(some: list[optuna.trial.FrozenTrial]) -> list[float]:
-        study = optuna.create_study(direction="maximize")
+        with quiet_optuna():
+            study = optuna.create_study(direction="maximize")
         study.add_trials(some)
         found = optuna.importance.get_param_importances(study, evaluator=evaluator)
         return [found.get(name, 0.0) for name in names]

@@ -35,14 +35,14 @@ class OptunaSearcher:
     def __init__(self, task: SearchTask, sampler: optuna.samplers.BaseSampler) -> None:
         self._space = task.space
         self._distributions = {p.name: _distribution(p) for p in task.space.parameters}
-        with _quiet():
+        with quiet_optuna():
             self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._pending: Trial | None = None
 
     def suggest(self) -> dict[str, float]:
         """Return the values that the sampler asks for."""
         if self._pending is None:
-            with _quiet():
+            with quiet_optuna():
                 self._pending = self._study.ask(self._distributions)
         return self._executable(self._pending)
 
@@ -52,7 +52,7 @@ class OptunaSearcher:
             name: int(values[name]) if isinstance(distribution, IntDistribution) else values[name]
             for name, distribution in self._distributions.items()
         }
-        with _quiet():
+        with quiet_optuna():
             if self._pending is not None and dict(values) == self._executable(self._pending):
                 self._study.tell(self._pending, merit)
                 self._pending = None
@@ -71,7 +71,7 @@ class OptunaSearcher:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Keep Optuna silent for a while: its GP warns where all merits are equal, and goes on."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -113,7 +113,7 @@ def make_tpe(task: SearchTask) -> OptunaSearcher:
 
 def make_cmaes(task: SearchTask) -> OptunaSearcher:
     """Return a covariance matrix adaptation; its margin keeps whole numbers from freezing."""
-    with _quiet():
+    with quiet_optuna():
         sampler = optuna.samplers.CmaEsSampler(
             seed=task.seed, with_margin=True, warn_independent_sampling=False
         )

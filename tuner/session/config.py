@@ -38,8 +38,8 @@ class SessionConfig:
     bounds : dict of str to (float, float)
         Ranges of the user's.
     start : dict
-        A `tuner.start.Start`: what the result is held against; empty where that is CrystFEL's
-        defaults alone.
+        A `tuner.session.start.Start`: what the result is held against; empty where that is
+        CrystFEL's defaults alone.
     seed : int
     indexer : str
         Name and version.
@@ -143,7 +143,7 @@ class SessionConfig:
 
 @dataclass(frozen=True)
 class _Start:
-    """The fields of a `tuner.start.Start`."""
+    """The fields of a `tuner.session.start.Start`."""
 
     settings: Settings
     words: str

@@ -26,7 +26,10 @@ from tuner.session.trial import Trial, tuning_trials
 from wrappers.errors import ProgramError
 from wrappers.settings import Settings
 
-__all__ = ["Budget", "Outcome", "run_session"]
+__all__ = ["USUAL_EVALUATIONS", "Budget", "Outcome", "run_session"]
+
+USUAL_EVALUATIONS = 30
+"""The budget of a session where nobody says another."""
 
 FAILURES_TO_END = 2
 """Evaluations in a row that fail as a whole before a session ends."""
@@ -46,6 +49,12 @@ class Budget:
 
     evaluations: int | None = None
     minutes: float | None = None
+
+    @classmethod
+    def of(cls, evaluations: int | None, minutes: float | None) -> Budget:
+        """Return the budget that was asked for; the usual one where none was."""
+        none = evaluations is None and minutes is None
+        return cls(USUAL_EVALUATIONS if none else evaluations, minutes)
 
     def left(self, evaluations: int, seconds: float) -> bool:
         """Whether there is any left when so much has been spent."""
@@ -306,7 +315,7 @@ class _Session:
         )
         return (
             f"{better} measured better than {taken}, which may be luck: from all that was "
-            "measured, the agent's selector expects more of the latter"
+            "measured, the searcher expects more of the latter"
         )
 
     def _best_measured(

@@ -340,10 +340,8 @@ def _compared_to_zero(how):
 
 @_intrinsic
 def bits_at(typing_context, bits, p):
-    """Return the bits of an array of words from bit `p` on, at least 57 of them.
-
-    Eight bytes from the one with `p` on must be there. (Bytes are in the order of x86 and ARM.)
-    """
+    """Return 57 or more of the bits of an array of words from bit `p` on; 8 bytes are read."""
+    # Bytes are in the order of x86 and ARM.
 
     def generate(context, builder, signature, arguments):
         bits, p = arguments

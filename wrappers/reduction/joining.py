@@ -23,6 +23,7 @@ from wrappers.frames.run import Run
 from wrappers.frames.source import FrameSource
 from wrappers.outputs import companion
 from wrappers.reduction.parts import FRAMES, HITS, PART, Part, SettingsSet
+from wrappers.schema_arrays import NUMBERS, open_hdf5, stored_array
 
 __all__ = ["SETS", "SUMMARY", "Joining"]
 
@@ -79,7 +80,7 @@ class Joining:
 
     def append(self, path: Path, part: Part) -> None:
         """Append a part file; they must come in the order of the run."""
-        with h5py.File(path, "r") as source:
+        with open_hdf5(path, "the part", "remove it, and go on with --resume") as source:
             _append_part(self._file, source)
         number = self._sets.setdefault(part.used, len(self._sets))
         n_frames = part.n_frames + len(part.failures)
@@ -127,7 +128,7 @@ def _append_part(file: h5py.File, source: h5py.File) -> None:
         if name in (DATA, MASK):
             _append_images(file, name, source[name])
         elif name != PART and source[name].shape:
-            _append(file, name, source[name][()], source[name].dtype)
+            _append(file, name, stored_array(source, name, f"{NUMBERS}OS"), source[name].dtype)
 
 
 def _append_images(file: h5py.File, name: str, images: h5py.Dataset) -> None:

@@ -22,7 +22,7 @@ from tuner.cli.box import parse_start
 from tuner.export.exporters import TARGETS
 from tuner.export.readers import read_crystfel
 from tuner.recommendation import write_recommendation
-from tuner.start import read_start
+from tuner.session.start import read_start
 from wrappers.errors import InputError
 from wrappers.settings import CRYSTFEL_DEFAULTS
 

@@ -1,0 +1,1 @@
+"""Finding the unit cell from the frames, and saying what was found."""

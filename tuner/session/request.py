@@ -1,0 +1,129 @@
+"""What a session is asked to tune, and what can be refused before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from envs.environments.tasks import run_space
+from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
+from tuner.searchers import SEARCHERS
+from tuner.session.config import SessionConfig
+from tuner.session.loop import Budget
+from tuner.session.start import Start
+from wrappers.errors import InputError
+from wrappers.frames.opening import Address, is_address
+from wrappers.frames.source import FrameSource
+from wrappers.indexers import IndexerChoice
+from wrappers.settings import Settings
+
+__all__ = ["Request", "begun_with", "refuse_unfit_searcher", "search_space"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a session is asked to tune, and how.
+
+    Attributes
+    ----------
+    data : path or str
+        A file, or an address: see `wrappers.frames.opening.open_source`.
+    geometry, cell : Path
+    searcher : str
+        A name in `tuner.searchers.SEARCHERS`.
+    n_frames : int or None
+        Size of the tuning sample; None takes every frame.
+    tuned : tuple of str
+        The tuned settings.
+    peak_finder : str
+        The peak finder whose settings are tuned, of `wrappers.peak_finders.PEAK_FINDERS`. The
+        baseline is CrystFEL's defaults in any case.
+    clen_range : float
+        ``clen`` is sought within this fraction of the geometry's.
+    fixed : mapping of str to float
+        Settings that keep this value.
+    bounds : mapping of str to (float, float)
+        Ranges of tuned settings, instead of the usual ones.
+    start : Start, optional
+        What is in use today, to be measured first: the bar to beat. By default what is customary
+        for the detector.
+    seed : int
+        Of the sample and of the searcher.
+    indexer : IndexerChoice
+    stop_early : bool
+        End before the budget is spent, once the winner is separated.
+    policy : Path, optional
+        Directory of the agent's policy; the shipped one by default.
+    """
+
+    data: Address
+    geometry: Path
+    cell: Path
+    searcher: str = "gp"
+    n_frames: int | None = 200
+    tuned: tuple[str, ...] = DEFAULT_TUNED
+    peak_finder: str = Settings.peak_finder
+    clen_range: float = CLEN_RANGE
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    start: Start | None = None
+    seed: int = 0
+    indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
+    stop_early: bool = False
+    policy: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not is_address(self.data):
+            object.__setattr__(self, "data", Path(self.data))
+
+
+def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
+    """Return what a session was begun with, so that it can be resumed without saying it again."""
+    request = Request(
+        data=config.data,
+        geometry=Path(config.geometry),
+        cell=Path(config.cell),
+        searcher=config.searcher,
+        n_frames=config.n_frames,
+        tuned=config.tuned,
+        peak_finder=config.peak_finder,
+        clen_range=config.clen_range,
+        fixed=config.fixed,
+        bounds=config.bounds,
+        start=Start.from_dict(config.start) if config.start else None,
+        seed=config.seed,
+        indexer=config.choice,
+        stop_early=config.stop_early,
+        policy=None if config.policy is None else Path(config.policy),
+    )
+    return request, Budget(config.evaluations, config.minutes)
+
+
+def refuse_unfit_searcher(request: Request) -> None:
+    """Raise InputError where the searcher cannot do what is asked of it."""
+    kind = SEARCHERS.get(request.searcher)
+    if kind.peak_finders and request.peak_finder not in kind.peak_finders:
+        raise InputError(
+            f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "
+            f"knows no {request.peak_finder} peak finder: choose --searcher gp"
+        )
+    if request.policy is not None and not kind.takes_policy:
+        able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).takes_policy)
+        raise InputError(
+            f"the {request.searcher} searcher takes no policy: choose --searcher {able}, or leave "
+            "--policy out"
+        )
+
+
+def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
+    """Return the box in which a session on a sample of a run's frames searches."""
+    return run_space(
+        run,
+        sample,
+        request.tuned,
+        clen_range=request.clen_range,
+        peak_finder=request.peak_finder,
+        fixed=request.fixed,
+        bounds=request.bounds,
+    )
