@@ -189,7 +189,7 @@ def _tune(
     space = search_space(request, run, sample)
     to_beat = None
     if start is not None:
-        to_beat = start.measured(space, run.nominal_clen)
+        to_beat = start.measured(space, run.nominal_clen, request.fixed, request.bounds)
         space = with_start(space, start, tuple(request.fixed))
     if needs_map(space.base) or (to_beat is not None and needs_map(to_beat)):
         run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume, jobs))

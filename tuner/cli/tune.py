@@ -323,6 +323,8 @@ def _run(
         stderr.print(f"stopped; sfx-tuner tune --resume {output} goes on", markup=False)
         raise
     except ProgramError as error:
+        if not (output / "session.json").exists():
+            raise
         raise ProgramError(
             f"{error}; nothing measured is lost: sfx-tuner tune --resume {output} goes on"
         ) from error

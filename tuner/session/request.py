@@ -49,7 +49,7 @@ class Request:
         Ranges of tuned settings, instead of the usual ones.
     start : Start, optional
         What is in use today, to be measured first: the bar to beat. By default what is customary
-        for the detector, where that is known.
+        for the detector.
     seed : int
         Of the sample and of the searcher.
     indexer : IndexerChoice
