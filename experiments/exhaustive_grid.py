@@ -177,6 +177,7 @@ def _plain_seconds(request: Request, numbers: NDArray[np.intp]) -> float:
 @functools.cache
 def open_run(request: Request) -> tuple[FrameSource, FastIndexer, ParameterSpace]:
     """Return the run of a request, the embedded indexer for it, and the box to search."""
+    assert request.cell is not None
     geometry = Geometry.read(request.geometry)
     run = open_source(request.data, geometry)
     indexer = FastIndexer(geometry, Cell.read(request.cell))

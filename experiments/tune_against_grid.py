@@ -65,6 +65,7 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
         seed=seed,
         indexer=IndexerChoice(indexer),
     )
+    assert request.cell is not None
     geometry, cell = Geometry.read(request.geometry), Cell.read(request.cell)
     chosen = make_indexer(request.indexer, geometry, cell, jobs=jobs)
     with tempfile.TemporaryDirectory() as directory:

@@ -146,6 +146,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """Run a session with each searcher and find out when it had come close."""
     run, indexer, _ = open_run(requests[0])
+    assert requests[0].cell is not None
     cell = Cell.read(requests[0].cell)
     everything = LiveEvaluator(
         run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -108,7 +109,7 @@ def mutated_json(text: bytes, rng: np.random.Generator) -> bytes:
         above, key = places[int(rng.integers(len(places)))]
         how = int(rng.integers(8))
         if how <= 3:
-            above[key] = STRANGE[int(rng.integers(len(STRANGE)))]
+            above[key] = copy.deepcopy(STRANGE[int(rng.integers(len(STRANGE)))])
         elif how == 4 and isinstance(above[key], int | float):
             above[key] = above[key] * float(10.0 ** rng.integers(-20, 20)) - 1
         elif how == 5 and len(above) > 1:

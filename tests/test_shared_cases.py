@@ -16,6 +16,7 @@ from pathlib import Path
 import hdf5plugin
 import pytest
 
+from tuner.recommendation import read_recommendation
 from wrappers.cell import Cell
 from wrappers.crystfel.geometry_rules import mend_for_crystfel
 from wrappers.detector.geometry import Geometry
@@ -25,6 +26,7 @@ from wrappers.frames.opening import open_source
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.settings import Settings
 
+ROOT = Path(__file__).parents[1]
 SETTINGS = Settings(
     min_snr=4.25, threshold=30, min_pix_count=2, max_pix_count=50, local_bg_radius=3, max_res=5000
 )
@@ -342,3 +344,54 @@ def test_exports_that_crystfel_runs(
     )
     found = re.findall(r"num_peaks = (\d+)", (tmp_path / "x.stream").read_text(errors="replace"))
     assert [int(n) for n in found] == expected
+
+
+def session(folder: Path, *options: object) -> tuple[int, str, Path]:
+    """Tune a case's run in a few evaluations; returns exit code, what was said, the session."""
+    run, directory = folder / "run", folder / f"session{len(list(folder.glob('session*')))}"
+    command = [
+        *(
+            sys.executable,
+            "-c",
+            "from tuner.cli import main; main()",
+            "tune",
+            run / "run.h5",
+            "-g",
+            run / "run.geom",
+        ),
+        *("-p", run / "run.cell", "-o", directory, "--indexer", "fast", "-j", 1, *options),
+    ]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split()), directory
+
+
+@pytest.mark.slow
+def test_a_camera_length_beyond_its_range_is_said_and_found_in_a_wider_one(make: Make) -> None:
+    """It is written 8 % short."""
+    code, said, _ = session(make("clen8"), "--evaluations", 14)
+    assert code == 0 and "The camera length is at the edge of its range" in said
+    assert "clen_se" not in said
+    code, _, directory = session(make("clen8"), "--evaluations", 14, "--clen-range", 0.1)
+    assert code == 0
+    assert read_recommendation(directory).settings.clen == pytest.approx(0.08, rel=0.001)
+
+
+@pytest.mark.slow
+def test_a_small_molecules_few_spots_are_said_and_indexed_with_fewer_asked_for(make: Make) -> None:
+    _, said, _ = session(make("smallmol"), "--evaluations", 8)
+    assert "add --set min_peaks=3" in said
+    code, _, directory = session(make("smallmol"), "--evaluations", 8, "--set", "min_peaks=3")
+    assert code == 0
+    assert read_recommendation(directory).evidence["n_indexed"] >= 15
+
+
+@pytest.mark.slow
+def test_two_lattices_move_no_camera_length(make: Make) -> None:
+    """Three crystals in 300 frames: 60 of them have two or fewer."""
+    code, said, directory = session(make("lowhit"), "--evaluations", 14, "--frames", 60)
+    if code:
+        assert code == 4 and "nothing to recommend" in said and "--frames" in said
+    else:
+        assert read_recommendation(directory).settings.clen == pytest.approx(0.08)

@@ -117,7 +117,7 @@ def test_a_searcher(run_trials):
     finally:
         SEARCHERS.forget("corners")
     searched = [trial for trial in trials if trial.stage == "search"]
-    assert [trial.stage for trial in trials[:2]] == ["baseline", "search"]
+    assert [trial.stage for trial in trials[:3]] == ["start", "baseline", "search"]
     assert searched[0].evaluation.settings.min_snr == 3
     assert {trial.reason for trial in searched} == {"a corner"}
 
@@ -134,9 +134,10 @@ def test_a_peak_finder(paths, run_session, from_files, jobs):
         found = run_session(jobs, peak_finder="severe")
     finally:
         PEAK_FINDERS.forget("strict")
-    assert found[0] == from_files[0], "the baseline is CrystFEL's defaults in any case"
-    own = [(settings, outcomes) for settings, outcomes in found if settings != found[0][0]]
-    assert len(own) >= 5 and {settings.peak_finder for settings, _ in own} == {"strict"}
+    assert found[:2] == from_files[:2], "what it is held against is peakfinder8's in any case"
+    # What is best may be one of those, and is then measured at the lattices' geometry, too.
+    own = [(settings, outcomes) for settings, outcomes in found if settings.peak_finder == "strict"]
+    assert len(own) >= 3
     geometry = Geometry.read(paths.geometry)
     run, finder = Run.open(paths.data, geometry), PeakFinder(geometry)
     for settings, outcomes in own:

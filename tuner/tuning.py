@@ -13,6 +13,8 @@ from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
+from tuner.cells.checking import check_session_cell
+from tuner.cells.search import FOUND_CELL, cell_of_session
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
 from tuner.recommendation import Recommendation, recommend, write_recommendation
@@ -65,6 +67,7 @@ def tune(
     jobs: int = 1,
     cluster: Client | None = None,
     resume: bool = False,
+    cell_check: bool = True,
     on_inputs: Callable[[Cell, Sequence[str]], None] = lambda cell, notes: None,
     on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
@@ -86,6 +89,8 @@ def tune(
         Its workers evaluate instead.
     resume : bool
         Go on with the session in the directory.
+    cell_check : bool
+        In the end, hold the cell against the one on which the clearest frames agree by themselves.
     on_inputs : callable
         Called first, with the cell and with what is odd about the files, a sentence each.
     on_indexer : callable
@@ -117,6 +122,7 @@ def tune(
             jobs,
             cluster,
             resume,
+            cell_check,
             on_inputs,
             on_indexer,
             on_trial,
@@ -131,6 +137,7 @@ def _tune(
     jobs: int,
     cluster: Client | None,
     resume: bool,
+    cell_check: bool,
     on_inputs: Callable[[Cell, Sequence[str]], None],
     on_indexer: Callable[[str], None],
     on_trial: Callable[[Trial], None],
@@ -139,19 +146,24 @@ def _tune(
     refuse_unfit_searcher(request)
     policy = None if request.policy is None else Policy.load(request.policy)
     geometry = Geometry.read(request.geometry)
-    cell = Cell.read(request.cell)
+    if request.cell is not None:
+        cell, cell_file, origin = Cell.read(request.cell), request.cell, ""
     run = open_source(request.data, geometry)
-    on_inputs(cell, first_look(run))
+    sample, others = sample_frames(run, request.n_frames, request.seed)
+    if request.cell is None:
+        cell_file = directory / FOUND_CELL
+        cell, origin = cell_of_session(run, sample, cell_file, resume, jobs)
+    on_inputs(cell, (*((origin,) if origin else ()), *first_look(run)))
     choice = request.indexer.settled()
     kind = INDEXERS.get(choice.name)
     indexer = make_indexer(choice, geometry, cell, jobs=1 if cluster else jobs)
     on_indexer(indexer.name)
-    sample, others = sample_frames(run, request.n_frames, request.seed)
     start = _start(request, run, sample, directory if resume else None)
     config = SessionConfig(
         data=str(request.data.resolve() if isinstance(request.data, Path) else request.data),
         geometry=str(request.geometry.resolve()),
-        cell=str(request.cell.resolve()),
+        cell=str(cell_file.resolve()),
+        cell_origin=origin,
         searcher=request.searcher,
         n_frames=request.n_frames,
         tuned=request.tuned,
@@ -169,7 +181,7 @@ def _tune(
         policy=None if request.policy is None else str(request.policy.resolve()),
         data_sha256=data_fingerprint(request.data, run),
         geometry_sha256=fingerprint(request.geometry),
-        cell_sha256=fingerprint(request.cell),
+        cell_sha256=fingerprint(cell_file),
         linked_sha256=linked_fingerprint(run),
         policy_sha256=_policy_fingerprint(request.policy),
     )
@@ -177,7 +189,7 @@ def _tune(
     space = search_space(request, run, sample)
     to_beat = None
     if start is not None:
-        to_beat = start.measured(space, run.nominal_clen)
+        to_beat = start.measured(space, run.nominal_clen, request.fixed, request.bounds)
         space = with_start(space, start, tuple(request.fixed))
     if needs_map(space.base) or (to_beat is not None and needs_map(to_beat)):
         run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume, jobs))
@@ -218,6 +230,10 @@ def _tune(
         )
     recommendation = None
     nothing = why_nothing(store.trials, outcome, "" if start is None else start.words)
+    if nothing and cell_check:
+        settings = space.base if outcome is None else outcome.best.settings
+        check = check_session_cell(run, settings, sample, cell, jobs)
+        nothing += f" {check.reason[:1].upper()}{check.reason[1:]}." if check.wrong else ""
     write_nothing(directory, nothing)
     if outcome is not None and not nothing:
         checks: dict[str, Any] = {"crystfel": _program()} if kind.of_crystfel else {}
@@ -234,8 +250,16 @@ def _tune(
             write_recommendation(found, directory / "recommended.toml")
             return found
 
-        # Before the last check: whatever becomes of that, this is on disk.
+        # Before the last checks: whatever becomes of them, this is on disk.
         recommendation = write()
+        if cell_check:
+            settings = recommendation.settings
+            checks |= check_session_cell(run, settings, sample, cell, jobs).evidence
+            if store.config.cell_origin:
+                checks["cell_check_reason"] = (
+                    f"{store.config.cell_origin}; {checks['cell_check_reason']}"
+                )
+            recommendation = write()
         if kind.of_crystfel and not outcome.ended_by_failure:
             checks["crystfel_own_search"] = check_own_search(
                 outcome.best, run, request.geometry, cell, choice, jobs=jobs
@@ -306,6 +330,7 @@ def _provenance(
         **{f"{p.name}_bounds": [p.low, p.high] for p in space.parameters if p.name in GEOMETRY},
         "pixel_size": 1 / run.geometry.panels[0].res,
         **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
+        **({"cell_origin": store.config.cell_origin} if store.config.cell_origin else {}),
         **{
             key: value
             for name in ("data", "geometry", "cell", "policy")

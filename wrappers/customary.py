@@ -116,8 +116,12 @@ DETECTORS = (
 """In the order of the table in docs/settings.md, which a test compares with this."""
 
 
-def detector_of(pixel_size: float, counts: bool) -> Detector | None:
-    """Return the detector with such pixels, or None where there is none with a custom.
+LIKE_OTHERS = {True: "EIGER (photons)", False: "JUNGFRAU"}
+"""What a detector that counts, or charges, is taken for where no pixel size is known."""
+
+
+def detector_of(pixel_size: float, counts: bool) -> tuple[Detector, bool]:
+    """Return the detector with such pixels and True; or the one most like it, and False.
 
     Parameters
     ----------
@@ -131,7 +135,9 @@ def detector_of(pixel_size: float, counts: bool) -> Detector | None:
         for each in DETECTORS
         if abs(pixel_size / each.pixel_size - 1) < TOLERANCE and each.counts in (None, counts)
     ]
-    return min(fit, key=lambda each: abs(each.pixel_size - pixel_size), default=None)
+    if fit:
+        return min(fit, key=lambda each: abs(each.pixel_size - pixel_size)), True
+    return next(each for each in DETECTORS if each.name == LIKE_OTHERS[counts]), False
 
 
 def counts_photons(run: FrameSource, frames: Sequence[int]) -> bool:

@@ -4,7 +4,14 @@ Each message is one sentence that names the file or field, says what is wrong wi
 what to do about it. The command line prints it without a traceback.
 """
 
-__all__ = ["InputError", "Note", "NothingFoundError", "ProgramError", "UnreadableError"]
+__all__ = [
+    "ContradictedError",
+    "InputError",
+    "Note",
+    "NothingFoundError",
+    "ProgramError",
+    "UnreadableError",
+]
 
 
 class InputError(ValueError):
@@ -23,6 +30,12 @@ class NothingFoundError(InputError):
     """A session has measured what it should, and nothing of it is worth recommending."""
 
     exit_code = 4
+
+
+class ContradictedError(InputError):
+    """A session has a recommendation, but its frames contradict the cell that was given."""
+
+    exit_code = 5
 
 
 class ProgramError(RuntimeError):

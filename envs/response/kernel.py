@@ -8,6 +8,7 @@ number, so that every parameter set sees the same frames. Its spots and false pe
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -90,11 +91,42 @@ def _n_reflections(log_scale, low, high, seen, reflections, brightest, step):
     return max(total, 0.0)
 
 
+class Limits(NamedTuple):
+    """What a parameter set lets through, of B experiments: see `envs.response.limits`."""
+
+    low: Any
+    high: Any
+    seen: Any
+    false: Any
+
+
+class Experiments(NamedTuple):
+    """The arrays of P experiments; see `envs.response.tables.ResponseTables`."""
+
+    scalars: Any
+    reflections: Any
+    effects: Any
+    seeds: Any
+
+
+class Constants(NamedTuple):
+    """The scale of the reflections' brightness, and the model's coefficients."""
+
+    brightest: float
+    step: float
+    coefficients: Any
+
+
 @njit(cache=True, nogil=True)
-def _work_out(
-    s, effects, u, crystal, low, high, seen, false, reflections, brightest, step, error, c, out
-):  # fmt: skip
-    """Work out one frame: fill `out` with its `PARTS`."""
+def _work_out(experiments, r, limits, b, constants, u, crystal, error, out):
+    """Work out one frame of experiment `r`: fill `out` with its `PARTS`."""
+    s, effects, reflections = (
+        experiments.scalars[r],
+        experiments.effects[r],
+        experiments.reflections[r],
+    )
+    low, high, seen, false = limits.low[b], limits.high[b], limits.seen[b], limits.false[b]
+    brightest, step, c = constants
     i = 0
     while i < N_LEVELS - 1 and u[LEVEL] > LEVEL_EDGES[i]:
         i += 1
@@ -136,27 +168,22 @@ def _work_out(
 
 
 @njit(cache=True, nogil=True)
-def go_through(
-    rows, settings, latents, low, high, seen, false,
-    scalars, reflections, effects, brightest, step, c, parts,
-):  # fmt: skip
+def go_through(rows, settings, latents, limits, experiments, constants, parts):
     """Work out given frames, `latents` (B, F, LATENTS): fill `parts` (B, F, len(PARTS))."""
     for b in range(len(rows)):
         r = rows[b]
-        error = settings[b, at.CLEN_TRIED] / scalars[r, at.CLEN] - 1
+        s = experiments.scalars[r]
+        error = settings[b, at.CLEN_TRIED] / s[at.CLEN] - 1
         for f in range(latents.shape[1]):
-            _work_out(
-                scalars[r], effects[r], latents[b, f],
-                latents[b, f, CRYSTAL] < scalars[r, at.HIT_FRACTION],
-                low[b], high[b], seen[b], false[b], reflections[r], brightest, step, error, c,
-                parts[b, f],
-            )  # fmt: skip
+            u = latents[b, f]
+            crystal = u[CRYSTAL] < s[at.HIT_FRACTION]
+            _work_out(experiments, r, limits, b, constants, u, crystal, error, parts[b, f])
 
 
 @njit(cache=True, nogil=True)
 def respond(
-    rows, settings, n_frames, draws, min_peaks, most_decoys, low, high, seen, false,
-    scalars, reflections, effects, seeds, brightest, step, c, given, nodes, results, outcomes,
+    rows, settings, n_frames, draws, min_peaks, most_decoys,
+    limits, experiments, constants, given, nodes, results, outcomes,
 ):  # fmt: skip
     """Evaluate settings (B, 5) on experiments `rows` (B,); fill `results` (B, len(OUTPUTS)).
 
@@ -164,12 +191,13 @@ def respond(
     (n, LATENTS) stand for all frames there could be: the true rates are averages over them.
     `outcomes` (B, F, len(COUNTS)) is filled as far as it reaches.
     """
+    c = constants.coefficients
     u, out = np.empty(LATENTS), np.empty(len(PARTS))
     most = n_frames.max() if len(n_frames) else 0
     peaks, explained, residuals = np.empty(most), np.empty(most), np.empty(most)
     for b in range(len(rows)):
         r = rows[b]
-        s, result = scalars[r], results[b]
+        s, result = experiments.scalars[r], results[b]
         error = settings[b, at.CLEN_TRIED] / s[at.CLEN] - 1
         by_accident = NEAR_A_NODE * math.exp(s[at.CROWDING])
         n_hits = n_indexed = n_decoys = n_decoys_indexed = 0
@@ -186,12 +214,9 @@ def respond(
             if given.shape[1]:
                 u[:] = given[b, f]
             else:
-                _draw_latents(seeds[r], draws[b], f, u)
-            _work_out(
-                s, effects[r], u, u[CRYSTAL] < s[at.HIT_FRACTION],
-                low[b], high[b], seen[b], false[b],
-                reflections[r], brightest, step, error, c, out,
-            )  # fmt: skip
+                _draw_latents(experiments.seeds[r], draws[b], f, u)
+            crystal = u[CRYSTAL] < s[at.HIT_FRACTION]
+            _work_out(experiments, r, limits, b, constants, u, crystal, error, out)
             n_peaks, own, others, found, by_chance = out[0], out[1], out[2], out[3], out[4]
             hit = n_peaks >= min_peaks
             right = hit and u[INDEX] < found
@@ -253,8 +278,7 @@ def respond(
         for k in range(len(nodes)):
             for blank in range(2):
                 _work_out(
-                    s, effects[r], nodes[k], not blank, low[b], high[b], seen[b], false[b],
-                    reflections[r], brightest, step, error, c, out,
+                    experiments, r, limits, b, constants, nodes[k], not blank, error, out
                 )  # fmt: skip
                 if out[0] >= min_peaks:
                     share = 1 - s[at.HIT_FRACTION] if blank else s[at.HIT_FRACTION]

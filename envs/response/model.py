@@ -29,6 +29,9 @@ from envs.response.kernel import (
     NORMAL,
     OUTPUTS,
     PARTS,
+    Constants,
+    Experiments,
+    Limits,
     go_through,
     respond,
 )
@@ -188,8 +191,8 @@ class ResponseModel:
         given: Array | None = None,
         most_decoys: int = MOST_DECOYS,
     ) -> tuple[Responses, NDArray[np.float32]]:
-        n, tables = len(self), self._tables
-        columns, (low, high, seen, false) = self._limits(settings)
+        n = len(self)
+        columns, limits = self._limits(settings)
         frames = np.array(np.broadcast_to(100 if n_frames is None else n_frames, n), np.int64)
         results = np.empty((n, len(OUTPUTS)))
         outcomes = np.zeros((n, n_outcomes, len(COUNTS)), np.float32)
@@ -200,17 +203,9 @@ class ResponseModel:
             np.array(np.broadcast_to(draws, n), np.int64),
             MIN_PEAKS,
             most_decoys,
-            low,
-            high,
-            seen,
-            false,
-            tables.scalars,
-            tables.reflections,
-            tables.random_effects,
-            tables.seeds,
-            BRIGHTEST,
-            STEP,
-            self._coefficients[1],
+            limits,
+            self._experiments,
+            self._constants,
             np.empty((n, 0, LATENTS)) if given is None else given,
             _nodes(n_nodes),
             results,
@@ -222,7 +217,7 @@ class ResponseModel:
                 found[name] = found[name].astype(np.int64)
         return Responses(n_frames=frames, **found), outcomes
 
-    def _limits(self, settings: Mapping[str, ArrayLike]) -> tuple[Array, tuple[Array, ...]]:
+    def _limits(self, settings: Mapping[str, ArrayLike]) -> tuple[Array, Limits]:
         """Return the settings (B, 5) and what they let through."""
         n, tables = len(self), self._tables
         columns = np.stack(
@@ -235,19 +230,23 @@ class ResponseModel:
             self._rows, columns, tables.scalars, tables.ring, tables.shares, tables.random_effects,
             self._coefficients[0], low, high, seen, false,
         )  # fmt: skip
-        return columns, (low, high, seen, false)
+        return columns, Limits(low, high, seen, false)
 
     def parts_of(self, settings: Mapping[str, ArrayLike], latents: Array) -> Array:
         """Return the parts (B, F, `PARTS`) of frames whose latent numbers (B, F, n) are known."""
-        tables = self._tables
-        columns, (low, high, seen, false) = self._limits(settings)
+        columns, limits = self._limits(settings)
         parts = np.empty((*latents.shape[:2], len(PARTS)))
-        go_through(
-            self._rows, columns, latents, low, high, seen, false, tables.scalars,
-            tables.reflections, tables.random_effects, BRIGHTEST, STEP, self._coefficients[1],
-            parts,
-        )  # fmt: skip
+        go_through(self._rows, columns, latents, limits, self._experiments, self._constants, parts)
         return parts
+
+    @property
+    def _experiments(self) -> Experiments:
+        tables = self._tables
+        return Experiments(tables.scalars, tables.reflections, tables.random_effects, tables.seeds)
+
+    @property
+    def _constants(self) -> Constants:
+        return Constants(BRIGHTEST, STEP, self._coefficients[1])
 
     def evaluate_frames(
         self, settings: Mapping[str, ArrayLike], latents: Array, most_decoys: int = MOST_DECOYS

@@ -65,7 +65,7 @@ def test_the_environment_is_known_by_its_id_alone():
 def test_a_session_keeps_what_is_set_and_stays_within_ranges(session):
     trials = session.trials
     assert isinstance(trials, pd.DataFrame) and len(trials) >= 4
-    mine = trials[~trials["stage"].isin(["baseline", "fresh"])]
+    mine = trials[~trials["stage"].isin(["start", "baseline", "fresh"])]
     assert (mine["min_peaks"] == 8).all() and (mine["threshold"] == 50).all()
     assert mine["min_snr"].between(4, 6).all()
     assert session.config.tuned == ("min_snr", "min_pix_count", "clen")

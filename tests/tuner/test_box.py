@@ -24,8 +24,10 @@ def test_the_command_line_resumes_by_the_directory_alone(cli, paths, tmp_path):
     code, _, err = cli("tune", "--resume", "mine", "--evaluations", 5, "-j", 1)
     assert code == 0, err
     trials = SessionStore.open(tmp_path / "mine").trials
-    searched = [trial for trial in trials if trial.stage not in ("baseline", "fresh", "confirm")]
-    assert len(searched) == 4 and all(t.evaluation.settings.min_peaks == 8 for t in searched)
+    searched = [
+        trial for trial in trials if trial.stage not in ("start", "baseline", "fresh", "confirm")
+    ]
+    assert len(searched) == 3 and all(t.evaluation.settings.min_peaks == 8 for t in searched)
     code, _, err = cli("tune", "--resume", "mine", "--seed", 3)
     assert code == 2 and "leave out --seed" in err
     code, _, err = cli("tune", "--resume", "nowhere")
@@ -70,5 +72,5 @@ def test_a_length_may_have_a_unit():
 
 
 def test_what_is_missing_is_said(cli, paths):
-    code, _, err = cli("tune", paths.data, "-g", paths.geometry, "-o", "x")
-    assert code == 2 and "the unit cell: -p FILE" in err
+    code, _, err = cli("tune", paths.data, "-p", paths.cell, "-o", "x")
+    assert code == 2 and "the detector's geometry: -g FILE" in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,4 +49,50 @@ def test_blank_frames_give_a_sentence(cli, tmp_path):
     blank = simulate_run(dark, tmp_path / "blank", 6)
     code, out, err = cli("cell", blank.data, "-g", blank.geometry, "-j", 1)
     assert code == 2 and not out
-    assert "9 peaks" in err and "lower threshold" in err
+    assert "9 clear peaks" in err and "lower threshold" in err
+
+
+def session_with(cli, run: RunPaths, cell: Path, *more: str) -> tuple[int, dict[str, object], str]:
+    arguments = ("-o", "session", "--indexer", "fast", "-j", 1, "--evaluations", 2, *more)
+    code, out, err = cli("tune", run.data, "-g", run.geometry, "-p", cell, *arguments)
+    written = tomllib.loads(Path("session/recommended.toml").read_text())
+    return code, written["evidence"], out + err
+
+
+def test_a_session_says_that_the_frames_bear_out_the_cell(cli, simulated):
+    code, evidence, said = session_with(cli, simulated, simulated.cell)
+    assert code == 0
+    assert evidence["cell_check"] == "agrees"
+    assert "frames agree" in str(evidence["cell_check_reason"])
+    assert "the given cell: agrees" in said
+
+
+@pytest.mark.slow
+def test_a_session_with_a_doubled_axis_is_contradicted(cli, simulated):
+    truth = Cell.read(simulated.cell)
+    dataclasses.replace(truth, c=2 * truth.c).write("doubled.cell")
+    code, evidence, said = session_with(cli, simulated, Path("doubled.cell"))
+    assert code == 5
+    assert evidence["cell_check"] == "contradicted"
+    assert "c is twice the crystals'" in str(evidence["cell_check_reason"])
+    assert "l = 2n" in said
+    assert "contradict the given cell" in Path("session/report.html").read_text()
+
+
+def test_the_check_may_be_left_out(cli, simulated):
+    code, evidence, _ = session_with(cli, simulated, simulated.cell, "--no-cell-check")
+    assert code == 0 and "cell_check" not in evidence
+
+
+def test_a_session_without_a_cell_finds_one(cli, simulated):
+    arguments = ("-o", "session", "--indexer", "fast", "-j", 1, "--evaluations", 2)
+    code, _, err = cli("tune", simulated.data, "-g", simulated.geometry, *arguments)
+    assert code == 0 and "cell found by consensus of" in err
+    found, truth = Cell.read("session/found.cell"), Cell.read(simulated.cell)
+    assert found.parameters == pytest.approx(truth.parameters, rel=0.03)
+    written = tomllib.loads(Path("session/recommended.toml").read_text())
+    assert written["evidence"]["cell_check_reason"].startswith("cell found by consensus of")
+    assert written["provenance"]["cell"].endswith("found.cell")
+    assert json.loads(Path("session/session.json").read_text())["cell_origin"]
+    code, _, err = cli("tune", "--resume", "session", "--no-cell-check")
+    assert code == 0, err

@@ -103,7 +103,7 @@ def test_a_session_with_the_robust_finder(cli, simulated):
     assert result["evidence"]["indexing_rate"] > result["evidence"]["baseline_rate"]
     rows = Path("session/trials.csv").read_text().splitlines()
     finders = [row.split(",")[2] for row in rows]
-    assert finders == ["peak_finder", "peakfinder8"] + ["robust"] * (len(rows) - 2)
+    assert finders == ["peak_finder", *2 * ["peakfinder8"], *["robust"] * (len(rows) - 3)]
     report = Path("session/report.html").read_text()
     assert "--peaks=cxi" in report and "--to crystfel" not in report
     code, _, err = cli(*tune_arguments(simulated, "--resume"))
@@ -322,8 +322,12 @@ def test_frames_without_peaks(cli, simulated, tmp_path):
         shape = file["entry/data/data"].shape
         file["entry/data/data"][:] = np.random.default_rng(1).integers(0, 2, shape)
     code, _, err = cli(*tune_arguments(paths))
-    assert code == 2
-    assert "no parameter set indexed any frame" in err.splitlines()[-1]
+    assert code == 4
+    assert "nothing to recommend: no parameter set indexed any frame" in err.splitlines()[-1]
+    assert not (tmp_path / "session/recommended.toml").exists()
+    assert "Nothing to recommend" in (tmp_path / "session/report.html").read_text()
+    code, _, err = cli("export", "session", "--to", "geom")
+    assert code == 2 and "recommends nothing: no parameter set indexed" in err
     assert (tmp_path / "session/trials.csv").exists()
     assert "Traceback" not in err
 
@@ -421,4 +425,5 @@ def test_indexamajig_absent_is_told(cli, simulated, monkeypatch):
     code, _, err = cli(*tune_arguments(simulated, "--indexer", "crystfel"))
     assert code == 2
     assert "indexamajig" in err
-    assert len(err.strip().splitlines()) == 1
+    assert len(err.strip().splitlines()) == 2 and err.startswith("cell: ")
+    assert "nothing measured is lost" not in err, "there is no session to go on with"

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from envs.environments.tasks import run_space
 from envs.parameter_space import DEFAULT_TUNED
+from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
 from wrappers.errors import InputError, UnreadableError
-from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Pattern
 from wrappers.lattices.blind import LEAST_PEAKS
 from wrappers.lattices.cell_consensus import CellConsensus, PeakList, find_cell
+from wrappers.outputs import require_new_folder
 from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
 from wrappers.workers.pool import batches
 
-__all__ = ["CLEAR_FRAMES", "ClearFrames", "cell_of", "clear_frames", "usual_settings"]
+__all__ = [
+    "CLEAR_FRAMES",
+    "FOUND_CELL",
+    "ClearFrames",
+    "cell_of",
+    "cell_of_session",
+    "clear_frames",
+    "usual_settings",
+]
 
 CLEAR_FRAMES = 20
 """Frames that a cell is sought in; more cost time and hardly change what is found."""
+FOUND_CELL = "found.cell"
+"""In a session's directory: the cell that was found, where none was given."""
+CLEAR_SNR = 5.0
 LEAST_FRAMES = 2
 """One frame proposes a cell, and another bears witness for it."""
 
@@ -62,8 +75,10 @@ class ClearFrames:
         most: int = CLEAR_FRAMES,
     ) -> ClearFrames:
         """Choose among the patterns (by frame), which are placed as the settings have it."""
-        enough = [i for i, one in patterns.items() if len(one.peaks) >= LEAST_PEAKS]
-        enough.sort(key=lambda i: (-len(patterns[i].peaks), i))
+        # Loose settings fill a list with noise, so the peaks that nobody doubts are counted.
+        clear = {i: int((one.peaks.snr >= CLEAR_SNR).sum()) for i, one in patterns.items()}
+        enough = [i for i, n in clear.items() if n >= LEAST_PEAKS]
+        enough.sort(key=lambda i: (-clear[i], i))
         chosen = tuple(patterns[i] for i in enough[:most])
         return cls(
             tuple(enough[:most]),
@@ -89,9 +104,8 @@ def usual_settings(run: FrameSource, sample: Sequence[int]) -> Settings:
 def clear_frames(
     run: FrameSource,
     settings: Settings,
-    n_frames: int | None = 200,
+    sample: Sequence[int],
     *,
-    seed: int = 0,
     jobs: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> ClearFrames:
@@ -101,10 +115,8 @@ def clear_frames(
     ----------
     run : FrameSource
     settings : Settings
-    n_frames : int or None
-        Size of the sample; None takes every frame.
-    seed : int
-        Of the sample.
+    sample : sequence of int
+        Indices in the run.
     jobs : int
         Processes.
     progress : callable
@@ -115,7 +127,6 @@ def clear_frames(
     UnreadableError
         If no frame can be read.
     """
-    sample, _ = sample_frames(run, n_frames, seed)
     patterns: dict[int, Pattern] = {}
     problem = ""
     with FramePool(run, None, max(1, min(jobs, len(sample)))) as pool:
@@ -145,7 +156,7 @@ def cell_of(
     if len(clear.lists) < LEAST_FRAMES:
         few = {0: "no frame", 1: "only one frame"}[len(clear.lists)]
         raise InputError(
-            f"{few} of {clear.n_searched} has {LEAST_PEAKS} peaks or more, and a cell needs "
+            f"{few} of {clear.n_searched} has {LEAST_PEAKS} clear peaks or more, and a cell needs "
             f"{LEAST_FRAMES}: take more frames, or look for weaker peaks (a lower threshold or "
             "min_snr)"
         )
@@ -158,3 +169,27 @@ def cell_of(
             "centre, the camera length and the photon energy in the geometry"
         )
     return found
+
+
+def cell_of_session(
+    run: FrameSource, sample: Sequence[int], path: Path, resume: bool, jobs: int
+) -> tuple[Cell, str]:
+    """Return the cell of a session that was given none, and how it was found.
+
+    It is written to `path`, from where a resumed session reads it.
+
+    Raises
+    ------
+    InputError
+        If the frames agree on none.
+    """
+    if resume and path.exists():
+        return Cell.read(path), "cell found by consensus of the session's frames"
+    require_new_folder(path.parent, path.name)
+    try:
+        clear = clear_frames(run, usual_settings(run, sample), sample, jobs=jobs)
+        found = cell_of(clear, jobs=jobs)
+    except InputError as error:
+        raise InputError(f"no cell is given (-p FILE) and none was found: {error}") from error
+    found.cell.write(path)
+    return Cell.read(path), f"cell found by consensus of {len(found.frames)} frames"

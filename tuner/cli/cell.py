@@ -27,6 +27,7 @@ from tuner.cli.options import (
 from tuner.display.terminal import echo
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address
+from wrappers.frames.sampling import sample_frames
 from wrappers.lattices.cell_consensus import CellConsensus
 from wrappers.outputs import check_outputs
 from wrappers.settings import ABOUT
@@ -90,10 +91,10 @@ def command(
                 options[name] = usual[name] if options[name] is None else options[name]
     settings = settings_from(options, run)
     run = with_bad_pixels(run, settings, mask)
-    n = min(frames, len(run))
-    with progress_bar("finding peaks", n) as show:
+    sample, _ = sample_frames(run, frames, seed)
+    with progress_bar("finding peaks", len(sample)) as show:
         clear = clear_frames(
-            run, settings, n, seed=seed, jobs=jobs, progress=lambda done, total: show(done)
+            run, settings, sample, jobs=jobs, progress=lambda done, total: show(done)
         )
     with progress_bar("seeking lattices", 100) as show:
         found = cell_of(

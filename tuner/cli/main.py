@@ -1,8 +1,9 @@
 """The group of commands, and how any of them ends.
 
 Exit codes: 0 success; 2 a mistake that the user can mend, told in one sentence; 3 not one frame
-can be read; 4 a session found nothing to recommend; 130 stopped by Ctrl-C; 141 whoever read the
-output has gone; 1 a fault of the program's own.
+can be read; 4 a session found nothing to recommend; 5 a session's frames contradict the cell that
+was given; 130 stopped by Ctrl-C; 141 whoever read the output has gone; 1 a fault of the program's
+own.
 """
 
 from __future__ import annotations

@@ -143,6 +143,10 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         console.print(text, markup=False, style="bold" if statement.warning else "")
     if "choice" in recommendation.provenance:
         console.print(f"not what measured best: {recommendation.provenance['choice']}")
+    if "cell_check" in evidence:
+        verdict, wrong = evidence["cell_check"], evidence["cell_check"] == "contradicted"
+        text = f"the given cell: {verdict}: {evidence['cell_check_reason']}"
+        console.print(text, markup=False, style="bold" if wrong else "")
     own = evidence.get("crystfel_own_search", {})
     if "not_done" in own:
         console.print(f"CrystFEL's own peak search was not compared: {own['not_done']}")

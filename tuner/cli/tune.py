@@ -35,7 +35,7 @@ from tuner.session.nothing import read_nothing
 from tuner.session.request import Request, begun_with
 from tuner.tuning import tune
 from wrappers.cell import Cell
-from wrappers.errors import InputError, NothingFoundError, ProgramError
+from wrappers.errors import ContradictedError, InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT, Settings
@@ -62,7 +62,12 @@ class _Command(click.Command):
 @click.command(cls=_Command, short_help="Find the settings that index most frames.")
 @click.argument("data", type=SourceName(), metavar="DATA", required=False)
 @click.option("-g", "--geometry", type=existing, help="CrystFEL geometry file (.geom).")
-@click.option("-p", "--cell", type=existing, help="Unit cell: CrystFEL .cell or PDB.")
+@click.option(
+    "-p",
+    "--cell",
+    type=existing,
+    help="Unit cell: CrystFEL .cell or PDB.  [default: found from the frames]",
+)
 @click.option(
     "-o",
     "--output",
@@ -137,6 +142,12 @@ class _Command(click.Command):
 )
 @click.option("--stop-early", is_flag=True, help="Stop once no tried settings can be much better.")
 @click.option(
+    "--cell-check/--no-cell-check",
+    default=True,
+    show_default=True,
+    help="In the end, hold the cell against the one on which the clearest frames agree.",
+)
+@click.option(
     "--cluster",
     metavar="local|slurm|ADDRESS",
     help="Let the workers of a Dask cluster evaluate.  [default: processes of this machine]",
@@ -178,6 +189,7 @@ def command(
     peak_finder: str,
     clen_range: float,
     stop_early: bool,
+    cell_check: bool,
     cluster: str | None,
     dashboard: int | None,
     resume: str | None,
@@ -215,17 +227,17 @@ def command(
             cluster,
             dashboard,
             as_json,
+            cell_check,
         )
         return
     for value, words in (
         (data, "the run: a file of frames, DATA"),
         (geometry, "the detector's geometry: -g FILE"),
-        (cell, "the unit cell: -p FILE"),
         (output, "a directory for the session: -o DIRECTORY"),
     ):
         if value is None:
             raise InputError(f"tune lacks {words} (or go on with a session: --resume SESSION)")
-    assert data is not None and geometry is not None and cell is not None and output is not None
+    assert data is not None and geometry is not None and output is not None
     values, ranges = parse_values(fixed), parse_ranges(bounds)
     names = tuple(name.strip() for name in tuned.split(","))
     if not _given("tuned"):
@@ -248,10 +260,12 @@ def command(
         policy=policy,
     )
     budget = Budget.of(evaluations, minutes)
-    _run(request, budget, output, resume is not None, jobs, cluster, dashboard, as_json)
+    _run(request, budget, output, resume is not None, jobs, cluster, dashboard, as_json, cell_check)
 
 
-FREE_TO_CHANGE = {"resume", "evaluations", "minutes", "jobs", "cluster", "dashboard", "as_json"}
+FREE_TO_CHANGE = {
+    *("resume", "evaluations", "minutes", "jobs", "cluster", "dashboard", "as_json", "cell_check"),
+}
 """Options that may differ when a session is resumed."""
 
 
@@ -281,6 +295,7 @@ def _run(
     cluster: str | None,
     dashboard: int | None,
     as_json: bool,
+    cell_check: bool,
 ) -> None:
     """Run or resume a session, show it, and print what it recommends."""
     try:
@@ -298,6 +313,7 @@ def _run(
                 jobs=jobs,
                 cluster=client,
                 resume=resume,
+                cell_check=cell_check,
                 on_inputs=_say_inputs,
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=on_trial,
@@ -307,6 +323,8 @@ def _run(
         stderr.print(f"stopped; sfx-tuner tune --resume {output} goes on", markup=False)
         raise
     except ProgramError as error:
+        if not (output / "session.json").exists():
+            raise
         raise ProgramError(
             f"{error}; nothing measured is lost: sfx-tuner tune --resume {output} goes on"
         ) from error
@@ -322,6 +340,8 @@ def _run(
         print_json({**recommendation.as_dict(), "session": str(output)})
     else:
         print_recommendation(recommendation, output)
+    if recommendation.evidence.get("cell_check") == "contradicted":
+        raise ContradictedError(str(recommendation.evidence["cell_check_reason"]))
     if "ended_by" in recommendation.provenance:
         raise ProgramError(
             "the session ended before its budget was spent, and recommends the best of what it "

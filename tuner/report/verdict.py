@@ -101,6 +101,11 @@ def opening(found: Findings) -> Opening:
             amended=failures[-1] if failures else "",
         )
     headline, remark = _verdict(found)
+    if found.evidence.get("cell_check") == "contradicted":
+        # Whatever the rate is, it is of a cell that the crystals do not have.
+        headline = "The frames contradict the given cell."
+        reason = str(found.evidence["cell_check_reason"])
+        remark = f"{reason[:1].upper()}{reason[1:]}."
     settings, unused = _settings(found)
     return Opening(
         headline,
@@ -258,6 +263,8 @@ def _evidence(found: Findings) -> list[str]:
             f"recommended settings and {gain.lost} only by {found.bar_words} (McNemar's exact "
             f"test: p\u00a0=\u00a0{gain.p_value:.2g})."
         )
+    if evidence.get("cell_check") in ("agrees", "unknown"):
+        items.append(f"The given cell: {evidence['cell_check']}: {evidence['cell_check_reason']}.")
     own = evidence.get("crystfel_own_search") or {}
     if "not_done" in own:
         items.append(f"CrystFEL's own peak search was not compared: {own['not_done']}")

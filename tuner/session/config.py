@@ -56,6 +56,8 @@ class SessionConfig:
         That of the geometry's mask files, and of the data behind the links of the data files.
     merit : Merit
         Sessions that do not say maximised the first version's.
+    cell_origin : str
+        How the cell was found, where none was given.
     evaluations, minutes, stop_early
         The budget, which may be another one when the session is resumed.
     """
@@ -81,6 +83,7 @@ class SessionConfig:
     policy_sha256: str | None = None
     linked_sha256: str | None = None
     merit: Merit = USUAL_MERIT
+    cell_origin: str = field(default="", compare=False)
     evaluations: int | None = field(default=None, compare=False)
     minutes: Number | None = field(default=None, compare=False)
     stop_early: bool = field(default=False, compare=False)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envs.evaluation import Evaluation
-from tuner.session.trial import Trial
+from envs.geometry_rule import FEWEST_INDEXED
+from tuner.session.trial import Trial, tuning_trials
 from tuner.statistics import paired_difference
 from wrappers.files import write_whole
 
@@ -42,10 +43,13 @@ def why_nothing(trials: Sequence[Trial], outcome: Outcome | None, start: str = "
         return f"no parameter set indexed any frame. {_what_to_check(trials)}"
     best, bar = outcome.best, outcome.bar
     if not best.n_indexed:
-        where = "fresh frames" if outcome.on_fresh_frames else "frames"
+        where = "fresh frames" if outcome.on_fresh_frames else "frames at the geometry's own place"
+        before = max((t.evaluation.n_indexed for t in tuning_trials(trials)), default=0)
+        few = "" if before >= FEWEST_INDEXED else " Or crystals are rare: take more --frames."
         return (
             f"the best parameter set of the search indexes none of {best.n_frames} {where}, so "
-            f"what it indexed before was chance. {_what_to_check(trials)}"
+            f"what it indexed before ({before} at most) may be chance. "
+            f"{_what_to_check(trials)}{few}"
         )
     if best.settings == bar.settings:
         return ""

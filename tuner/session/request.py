@@ -29,7 +29,9 @@ class Request:
     ----------
     data : path or str
         A file, or an address: see `wrappers.frames.opening.open_source`.
-    geometry, cell : Path
+    geometry : Path
+    cell : Path or None
+        None: it is sought in the frames (`tuner.cells.search`).
     searcher : str
         A name in `tuner.searchers.SEARCHERS`.
     n_frames : int or None
@@ -47,7 +49,7 @@ class Request:
         Ranges of tuned settings, instead of the usual ones.
     start : Start, optional
         What is in use today, to be measured first: the bar to beat. By default what is customary
-        for the detector, where that is known.
+        for the detector.
     seed : int
         Of the sample and of the searcher.
     indexer : IndexerChoice
@@ -59,7 +61,7 @@ class Request:
 
     data: Address
     geometry: Path
-    cell: Path
+    cell: Path | None
     searcher: str = "gp"
     n_frames: int | None = 200
     tuned: tuple[str, ...] = DEFAULT_TUNED

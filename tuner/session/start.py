@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import ParameterSpace
 from tuner.export.exporters import TARGETS
 from tuner.recommendation import clen_change, read_recommendation
@@ -43,12 +45,27 @@ class Start:
     given: tuple[str, ...] = ()
     clen_change: float = 0.0
 
-    def measured(self, space: ParameterSpace, nominal_clen: float) -> Settings:
-        """Return the parameter set to measure in a run with that camera length (m)."""
-        if self.settings.clen is not None:
-            return self.settings
+    def measured(
+        self,
+        space: ParameterSpace,
+        nominal_clen: float,
+        fixed: Mapping[str, float] = MappingProxyType({}),
+        bounds: Collection[str] = (),
+    ) -> Settings:
+        """Return the parameter set to measure in a run with that camera length (m).
+
+        What is customary gives way to the settings that a user has fixed or bounded, so that it may
+        be recommended; what a user names is measured as it is.
+        """
+        settings = self.settings
+        if not self.given:
+            free = [name for name in bounds if name not in GEOMETRY]
+            within = {name: space[name].clip(getattr(settings, name)) for name in free}
+            settings = settings.replace(**within).replace(**fixed)
+        if settings.clen is not None:
+            return settings
         own = nominal_clen + self.clen_change if self.clen_change else space.base.clen
-        return self.settings.replace(clen=own)
+        return settings.replace(clen=own)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for ``session.json``."""
@@ -82,8 +99,8 @@ class Start:
             ) from error
 
 
-def customary_start(run: FrameSource, sample: Sequence[int]) -> Start | None:
-    """Return what people use with a run's detector, or None where that is not known.
+def customary_start(run: FrameSource, sample: Sequence[int]) -> Start:
+    """Return what people use with a run's detector, or with one like it.
 
     Parameters
     ----------
@@ -91,10 +108,11 @@ def customary_start(run: FrameSource, sample: Sequence[int]) -> Start | None:
     sample : sequence of int
         Frames that tell counts from charges.
     """
-    detector = detector_of(1 / run.geometry.panels[0].res, counts_photons(run, sample))
-    if detector is None:
-        return None
-    return Start(detector.settings, f"what is customary for {detector.name}")
+    counts = counts_photons(run, sample)
+    detector, known = detector_of(1 / run.geometry.panels[0].res, counts)
+    kind = "photon-counting" if counts else "integrating"
+    like = "" if known else f"{kind} detectors such as "
+    return Start(detector.settings, f"what is customary for {like}{detector.name}")
 
 
 def start_of_values(values: dict[str, float]) -> Start:

@@ -28,6 +28,7 @@ __all__ = [
     "CellChoice",
     "CellConsensus",
     "PeakList",
+    "evidence_of",
     "find_cell",
     "metric_distance",
     "parts_of",
@@ -280,6 +281,16 @@ def _index_all(
             lattices[place] = found[0].reciprocal
             evidence += found[0].evidence
     return _Agreement(source, cell, lattices, evidence)
+
+
+def evidence_of(cell: Cell, lists: Sequence[PeakList]) -> tuple[float, int]:
+    """Return the sum of the evidence that lists show a cell's lattice, and how many show it.
+
+    Of two cells the one with more explains the same lists better: a cell is charged for the nodes
+    that it has.
+    """
+    agreement = _index_all(0, cell, lists, 0.05)
+    return agreement.evidence, len(agreement.lattices)
 
 
 def _cell_of(real: Floats) -> Cell:

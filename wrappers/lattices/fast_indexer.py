@@ -70,11 +70,15 @@ class FoundLattice:
         without one.
     explained : bool array (n,)
         The peaks that belong to it; one that an earlier lattice explains is not among them.
+    geometry : tuple of 3 floats
+        Which stretch and shifts in x and y make the slopes of the peaks' rays fit it best
+        (`lattice_fit.scattering_vectors`).
     """
 
     reciprocal: Floats
     evidence: float
     explained: NDArray[np.bool_]
+    geometry: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 class LatticeFinder:
@@ -193,7 +197,9 @@ class LatticeFinder:
             # the shift is not the cell's, so it stays corrected
             observed = scattering_vectors(rays[explained], wavenumber, 0.0, *geometry[1:])
             refined = _strained(recip, nodes, observed, -geometry[0])
-            found.append(FoundLattice(self._to_primitive.T @ refined, float(evidence), explained))
+            reciprocal = self._to_primitive.T @ refined
+            stretch, x, y = map(float, geometry)
+            found.append(FoundLattice(reciprocal, float(evidence), explained, (stretch, x, y)))
             free &= ~explained
         return found
 

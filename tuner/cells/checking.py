@@ -1,0 +1,229 @@
+"""Whether the frames themselves bear out the cell that a session was given.
+
+An embedded indexer finds lattices of a wrong cell, too: a cell with an axis halved or doubled
+explains many of the peaks, and decoys that keep each peak's ring cannot see that. So the cell on
+which the frames agree by themselves (`wrappers.lattices.cell_consensus`) is held against the given
+one. The evidence of a lattice charges a cell for the nodes that it has, so the sum over the same
+frames tells which of two cells explains them better. The given cell is taken where the detector
+suits it best (`wrappers.lattices.geometry_start`): a wrong centre or camera length makes cells of
+its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tuner.cells.search import ClearFrames, clear_frames
+from tuner.cells.words import cell_words
+from wrappers.cell import Cell
+from wrappers.errors import InputError, ProgramError
+from wrappers.frames.source import FrameSource
+from wrappers.lattices.cell_consensus import CellConsensus, evidence_of, find_cell
+from wrappers.lattices.cell_relation import CellRelation, relate
+from wrappers.lattices.geometry_start import GeometryStart, find_geometry, moved
+from wrappers.settings import Settings
+
+__all__ = ["CellCheck", "check_cell", "check_session_cell"]
+
+FRAMES = 12
+"""Frames that are asked."""
+LEAST_FRAMES = 3
+CLEARLY = 1.05
+"""A cell contradicts another if it has so many times its evidence."""
+LEAST_NATS = 20.0
+"""And at least so much more: a chance of e⁻²⁰."""
+AS_GOOD = 0.95
+"""Share of the found cell's evidence that the given one has where they are the same lattice."""
+FAR_OFF = 0.02
+"""A camera length so far from the geometry's is worth a sentence."""
+PIXELS_OFF = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class CellCheck:
+    """What the frames say of the given cell.
+
+    Attributes
+    ----------
+    verdict : {"agrees", "contradicted", "unknown"}
+    reason : str
+        A sentence.
+    found : CellConsensus or None
+        The cell on which the frames agree by themselves.
+    """
+
+    verdict: Literal["agrees", "contradicted", "unknown"]
+    reason: str
+    found: CellConsensus | None = None
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the frames contradict the given cell."""
+        return self.verdict == "contradicted"
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What a recommendation keeps of it."""
+        return {"cell_check": self.verdict, "cell_check_reason": self.reason}
+
+
+def check_session_cell(
+    run: FrameSource, settings: Settings, sample: Sequence[int], cell: Cell, jobs: int
+) -> CellCheck:
+    """Check a session's cell with the settings that it recommends; never raises for its frames."""
+    try:
+        clear = clear_frames(run, settings, sample, jobs=jobs)
+    except (InputError, ProgramError) as error:
+        return CellCheck("unknown", str(error))
+    pixel = 1 / run.geometry.panels[0].res
+    return check_cell(clear, cell, pixel_size=pixel, nominal_clen=run.nominal_clen, jobs=jobs)
+
+
+def check_cell(
+    clear: ClearFrames, cell: Cell, *, pixel_size: float, nominal_clen: float, jobs: int = 1
+) -> CellCheck:
+    """Hold the given cell against the one on which the clearest frames agree.
+
+    Parameters
+    ----------
+    clear : ClearFrames
+        At the geometry that is recommended.
+    cell : Cell
+        The given one.
+    pixel_size, nominal_clen : float
+        In metres; the geometry file's camera length.
+    jobs : int
+        Threads.
+    """
+    lists = clear.lists[:FRAMES]
+    if len(lists) < LEAST_FRAMES:
+        return CellCheck(
+            "unknown",
+            f"only {len(lists)} of {clear.n_searched} frames show enough peaks for their lattice "
+            "to be found without the cell",
+        )
+    found = find_cell(lists, jobs=jobs)
+    given, n_given = evidence_of(cell, lists)
+    if found is not None:
+        theirs, _ = evidence_of(found.cell, lists)
+        relation = relate(cell, found.cell)
+        if relation.kind == "same" and given >= AS_GOOD * theirs:
+            return CellCheck("agrees", _agreeing(found, cell, relation, clear, nominal_clen), found)
+    else:
+        theirs = 0.0
+    start = find_geometry(lists, cell, jobs=jobs)
+    if start is not None and start.evidence >= given:
+        given, n_given = start.evidence, start.n_agree
+        elsewhere = tuple(moved(one, start.place) for one in lists)
+        again = find_cell(elsewhere, jobs=jobs)
+        if again is not None:
+            more, _ = evidence_of(again.cell, elsewhere)
+            if more > theirs:
+                found, theirs = again, more
+    if found is None:
+        return CellCheck(
+            "unknown",
+            f"the {len(lists)} frames with the most peaks agree on no cell by themselves",
+        )
+    relation = relate(cell, found.cell)
+    if theirs > CLEARLY * given and theirs > given + LEAST_NATS and relation.kind != "same":
+        return CellCheck("contradicted", _contradiction(found, relation, cell, n_given), found)
+    if relation.kind == "same":
+        reason = _agreeing(found, cell, relation, clear, nominal_clen)
+        return CellCheck("agrees", reason + _misplaced(start, clear, pixel_size), found)
+    if given >= theirs and 2 * n_given > len(lists):
+        return CellCheck(
+            "agrees",
+            f"no cell on which the frames agree by themselves explains them better than the given "
+            f"one, which {n_given} of {len(lists)} show" + _misplaced(start, clear, pixel_size),
+            found,
+        )
+    return CellCheck(
+        "unknown",
+        f"{len(found.frames)} of {found.n_frames} frames agree on {cell_words(found.cell)}, which "
+        "explains them hardly better than the given cell",
+        found,
+    )
+
+
+def _agreeing(
+    found: CellConsensus, cell: Cell, relation: CellRelation, clear: ClearFrames, nominal: float
+) -> str:
+    """Return how many frames agree, and what of the size nobody can tell."""
+    text = (
+        f"{len(found.frames)} of {found.n_frames} frames agree on the given cell's lattice without "
+        "knowing it"
+    )
+    changed = (clear.settings.clen or nominal) / nominal - 1
+    if abs(changed) > FAR_OFF:
+        text += (
+            f"; it fits with a camera length {changed:+.1%} from the geometry's: that, the photon "
+            "energy or the cell's size is off by as much, and frames cannot tell which"
+        )
+    elif abs(relation.scale - 1) > FAR_OFF:
+        text += (
+            f", with edges {1 / relation.scale - 1:+.1%} from it: the camera length, the photon "
+            "energy or the cell's size is off by as much, and frames cannot tell which"
+        )
+    return text
+
+
+def _contradiction(found: CellConsensus, relation: CellRelation, cell: Cell, n_given: int) -> str:
+    """Return which cell the frames have instead, and how the given one relates to it."""
+    text = (
+        f"{len(found.frames)} of {found.n_frames} frames agree on {cell_words(found.cell)}, which "
+        f"explains them better than the given {cell_words(cell)}"
+    )
+    axis = _multiple_axis(cell, found.cell, relation.index)
+    if relation.kind == "larger" and axis:
+        times = {2: "twice", 3: "three times"}.get(relation.index, f"{relation.index} times")
+        text += (
+            f": its {axis} is {times} the crystals', and all their reflections would have "
+            f"{'hkl'['abc'.index(axis)]} = {relation.index}n"
+        )
+    elif relation.kind == "larger":
+        text += f": the given lattice has {relation.index} times the volume"
+    elif relation.kind == "smaller" and axis:
+        part = {2: "half", 3: "a third"}.get(relation.index, f"1/{relation.index}")
+        text += f": its {axis} is {part} of the crystals'"
+    elif relation.kind == "smaller" and cell.centering != found.cell.centering:
+        text += f": centring {cell.centering} leaves out reflections that are there"
+    elif relation.kind == "smaller":
+        text += f": the given lattice lacks nodes, its volume is 1/{relation.index}"
+    else:
+        text += f", whose lattice {n_given or 'none'} of them show"
+    return text + "; check the cell before the settings are used"
+
+
+def _multiple_axis(cell: Cell, found: Cell, index: int) -> str:
+    """Return the axis of the given cell that alone is a multiple or a part, or ""."""
+    ours, theirs = cell.parameters[:3], sorted(found.parameters[:3])
+    for name, place in zip("abc", range(3), strict=True):
+        for factor in (index, 1 / index):
+            edges: Sequence[float] = sorted(
+                edge / (factor if i == place else 1.0) for i, edge in enumerate(ours)
+            )
+            if all(math.isclose(x, y, rel_tol=0.03) for x, y in zip(edges, theirs, strict=True)):
+                return name
+    return ""
+
+
+def _misplaced(start: GeometryStart | None, clear: ClearFrames, pixel_size: float) -> str:
+    """Return what the frames say of the geometry where it is far off, or ""."""
+    if start is None:
+        return ""
+    length = clear.patterns[0].camera_length
+    x, y = (shift / pixel_size for shift in start.shift(length))
+    said = []
+    if math.hypot(x, y) > PIXELS_OFF:
+        said.append(
+            f"the detector shifted by {x:+.1f} and {y:+.1f} px (shift_x = "
+            f"{clear.settings.shift_x + x * pixel_size:.3g} m, shift_y = "
+            f"{clear.settings.shift_y + y * pixel_size:.3g} m)"
+        )
+    if abs(start.place[0]) > FAR_OFF:
+        said.append(f"a camera length of {start.camera_length(length):.5g} m")
+    return f"; they ask for {' and '.join(said)}: correct the geometry, or tune it" if said else ""
