@@ -182,6 +182,8 @@ def compare_frames(store: SessionStore, best: Evaluation, baseline: Evaluation) 
         )
     try:
         run, cell = _open(store)
+        if beyond := [frame for frame in chosen.values() if frame >= len(run)]:
+            raise InputError(f"the session's record has a frame {beyond[0]}, of {len(run)}")
         views = [
             _views(store, run, cell, evaluation, list(chosen.values()))
             for evaluation in (best, baseline)
