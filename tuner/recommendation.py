@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,15 @@ from envs.evaluation import Evaluation
 from envs.geometry_rule import GEOMETRY
 from envs.geometry_rule import at_edge as near_an_end
 from tuner.fingerprint import fingerprint
-from tuner.recommendation_file import read_recommendation_file
+from tuner.recommendation_file import REMEDY, read_recommendation_file
 from tuner.session.nothing import read_nothing
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.frames.linked import files_named
+from wrappers.frames.linked import files_named, masks_named
 from wrappers.lattices.geometry_drift import Drift, find_drift
 from wrappers.settings import ABOUT, FORMER_NAMES, Settings
-from wrappers.text import from_utf8, to_utf8
+from wrappers.text import from_utf8, is_name, to_utf8
 
 __all__ = [
     "EDITED",
@@ -238,6 +239,9 @@ def read_recommendation(path: Path) -> Recommendation:
         key: from_utf8(value) if isinstance(value, str) else value
         for key, value in found.provenance.items()
     }
+    for key, value in provenance.items():
+        if isinstance(value, str) and not is_name(value):
+            raise InputError(f"{path} is damaged: provenance.{key} holds a NUL; {REMEDY}")
     return Recommendation(found.settings, found.evidence, provenance)
 
 
@@ -249,7 +253,9 @@ def files_of_session(recommendation: Recommendation) -> list[Path]:
         if name in recommendation.provenance
     }
     behind = files_named(known["data"]) if "data" in known else []
-    return [*known.values(), *behind]
+    masks = masks_named(known["geometry"]) if "geometry" in known else []
+    # A stranger's file may name a folder, and all that is in that would count as read.
+    return [path for path in (*known.values(), *behind, *masks) if not os.path.isdir(path)]
 
 
 def session_geometry(recommendation: Recommendation, source: Path | None = None) -> Path:

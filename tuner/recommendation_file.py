@@ -16,7 +16,7 @@ from wrappers.errors import InputError
 from wrappers.schema import Count, Number, Pair, Share, read_toml, validated
 from wrappers.settings import Settings
 
-__all__ = ["RecommendationFile", "read_recommendation_file"]
+__all__ = ["REMEDY", "RecommendationFile", "read_recommendation_file"]
 
 REMEDY = "write it anew with sfx-tuner tune --resume, or correct it by hand"
 

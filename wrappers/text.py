@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from wrappers.errors import InputError
 
-__all__ = ["from_utf8", "one_line_value", "printable", "to_utf8", "utf8_value"]
+__all__ = ["from_utf8", "is_name", "one_line_value", "printable", "to_utf8", "utf8_value"]
 
 _FILE = "file://"
 
@@ -80,6 +80,14 @@ def to_utf8(text: str) -> str:
 def from_utf8(text: str) -> str:
     """Return the name that `to_utf8` was given."""
     return os.fsdecode(unquote_to_bytes(text[len(_FILE) :])) if text.startswith(_FILE) else text
+
+
+def is_name(text: str) -> bool:
+    """Whether text can be the name of a file: it has no NUL, and no half of a character."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeError:
+        return False
 
 
 def _is_seen(character: str) -> bool:

@@ -16,7 +16,7 @@ from tuner.apply.applying import CurrentSet, VetoCheck, check_veto, rate_interva
 from tuner.apply.drift import RateWatch
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError
+from wrappers.errors import InputError, ProgramError
 from wrappers.files import append_line
 from wrappers.frames.opening import open_source
 from wrappers.frames.sampling import sample_frames
@@ -34,6 +34,12 @@ JOURNAL = "watched.jsonl"
 
 HITS = "_hits.cxi"
 """Behind a run's name."""
+
+_Signature = tuple[int, int]
+"""A file's size and time of modification (ns)."""
+
+TRIED_AGAIN = 60.0
+"""Seconds after which a file that was left out is tried again: a full disk may have room again."""
 
 CLOCKS_DIFFER = 2.0
 """Seconds by which a file may be changed in the future without a word."""
@@ -123,6 +129,13 @@ class Watch:
                 "that it leads to"
             )
         try:
+            next(request.folder.glob(request.pattern), None)
+        except (ValueError, IndexError, NotImplementedError) as error:
+            raise InputError(
+                f"--pattern {request.pattern!r} is none ({error}): write one such as *.h5 or "
+                "**/*.h5"
+            ) from None
+        try:
             request.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
@@ -130,27 +143,37 @@ class Watch:
             ) from error
         self._journal = request.out / JOURNAL
         self._done = self._read_journal()
-        self._refused: dict[Path, tuple[int, int]] = {}
-        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
+        self._refused: dict[Path, tuple[_Signature, float, str]] = {}
+        self._seen: dict[Path, tuple[_Signature, float]] = {}
 
     def step(self) -> list[dict[str, Any]]:
         """Reduce what has appeared since the last step; return the journal's new lines."""
         lines = []
-        for path in self._ready():
+        for path, signature in self._ready():
             try:
                 run = open_source(path, self._geometry).with_bad_pixels(self._bad_pixels)
-                line = self._reduce(path, run)
-            except InputError as error:
-                # It may be no run, or not be complete: it is looked at again when it changes.
-                self._refused[path] = _signature(path)
-                self._say(f"{path.name} is left out: {error}")
+                line = self._reduce(path, signature, run)
+            except (InputError, ProgramError) as error:
+                # It may be no run, not be complete, or be gone, and a disk may be full or away.
+                self._refuse(path, signature, f"{path.name} is left out: {error}")
                 continue
             append_line(self._journal, json.dumps(line))
             self._done.append(line)
             lines.append(line)
         return lines
 
-    def _ready(self) -> list[Path]:
+    def _refuse(self, path: Path, signature: _Signature, sentence: str) -> None:
+        """Leave a file out until it changes, or a while has passed; say why, where that is new."""
+        known = self._refused.get(path)
+        if known is None or known[0] != signature or known[2] != sentence:
+            self._say(sentence)
+        self._refused[path] = signature, time.monotonic(), sentence
+
+    def _is_refused(self, path: Path, signature: _Signature) -> bool:
+        known, when, _ = self._refused.get(path, (None, 0.0, ""))
+        return known == signature and time.monotonic() - when < TRIED_AGAIN
+
+    def _ready(self) -> list[tuple[Path, _Signature]]:
         """Return the files that are new, or have changed, and are no longer being written."""
         done = {(line["file"], line["size"], line["mtime_ns"]) for line in self._done}
         ready = []
@@ -161,15 +184,13 @@ class Watch:
                 size, changed = signature = _signature(path)
             except OSError:
                 continue
-            if (str(path.absolute()), size, changed) in done or self._refused.get(
-                path
-            ) == signature:
+            if (str(path.absolute()), size, changed) in done or self._is_refused(path, signature):
                 continue
             if self._rests(path, signature):
-                ready.append(path)
+                ready.append((path, signature))
         return ready
 
-    def _rests(self, path: Path, signature: tuple[int, int]) -> bool:
+    def _rests(self, path: Path, signature: _Signature) -> bool:
         """Whether a file has not changed for long enough, by its own time or by our clock."""
         settle, now = self._request.settle, time.monotonic()
         known, since = self._seen.get(path, (None, now))
@@ -199,8 +220,8 @@ class Watch:
             each.endswith((".parts", ".part")) for each in inside
         )
 
-    def _reduce(self, path: Path, run: FrameSource) -> dict[str, Any]:
-        request, (size, changed), out = self._request, _signature(path), self._output(path)
+    def _reduce(self, path: Path, signature: _Signature, run: FrameSource) -> dict[str, Any]:
+        request, (size, changed), out = self._request, signature, self._output(path)
         current = CurrentSet(request.recommended, run, self._say)
         n_tests = sum(line["n_tests"] for line in self._done)
         watch, used, alarms = RateWatch({}, n_tests), "", []
@@ -294,7 +315,7 @@ class _Line(TypedDict):
     alarms: list[str]
 
 
-def _signature(path: Path) -> tuple[int, int]:
+def _signature(path: Path) -> _Signature:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 

@@ -9,7 +9,7 @@ import click
 from tuner.cli.options import force_option, json_option, print_json
 from tuner.display.terminal import echo
 from wrappers.errors import InputError
-from wrappers.frames.linked import files_named
+from wrappers.frames.linked import files_named, masks_named
 from wrappers.outputs import check_outputs
 
 __all__ = ["command"]
@@ -46,8 +46,11 @@ def command(session: Path, output: Path | None, force: bool, as_json: bool) -> N
     recommendation = read_recommendation(recommended) if recommended.exists() else None
     path = output or session / "report.html"
     if output is not None:
-        data, *others = (Path(getattr(store.config, key)) for key in ("data", "geometry", "cell"))
-        check_outputs(path, inputs=[session, *files_named(data), *others], force=force)
+        data, geometry, cell = (
+            Path(getattr(store.config, key)) for key in ("data", "geometry", "cell")
+        )
+        read = [session, *files_named(data), geometry, *masks_named(geometry), cell]
+        check_outputs(path, inputs=read, force=force)
     write_report(store, recommendation, path)
     if as_json:
         print_json({"report": path, "bytes": path.stat().st_size, "trials": len(store.trials)})

@@ -33,6 +33,7 @@ from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.frames.events import find_names, read_list, split_event
 from wrappers.frames.hdf5 import HDF5Files, is_hdf5
+from wrappers.frames.linked import masks_named
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
@@ -231,7 +232,10 @@ def write_export(
     check_outputs(
         unit,
         *(path, *([tuned] if tuned != path and source else []), masked),
-        inputs=[*inputs, cell, source, *files_of_session(recommendation)],
+        inputs=[
+            *(*inputs, cell, source, *files_of_session(recommendation)),
+            *(masks_named(source) if source is not None else ()),
+        ],
         force=replace,
     )
     if source is not None:

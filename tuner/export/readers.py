@@ -66,11 +66,19 @@ def read_xwiz(text: str) -> Given | None:
     return {**_by_field(block, NAMES["xwiz"]), **options}
 
 
+class _PlainYAML(yaml.SafeLoader):
+    """YAML without merged keys (``<<``): a few lines of those may come to gigabytes."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError("merged keys are not read")
+
+
 def read_om(text: str) -> Given | None:
     """Read an OM (OnDA) configuration, which wants one peak more than it says."""
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        document = yaml.load(text, _PlainYAML)
+    except Exception:  # of a value that is not what its tag says, it may be any
         return None
     block = document.get("peakfinder8_peak_detection") if isinstance(document, dict) else None
     if not isinstance(block, dict):
@@ -118,7 +126,7 @@ def read_json(text: str) -> Given | None:
 def _toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
 
 
@@ -188,7 +196,7 @@ def _value(name: str, field: str, value: Any) -> Any:
         kinds = [kind for kind in PEAK_FINDERS.names() if PEAK_FINDERS.get(kind).in_crystfel]
         if value not in kinds:
             raise InputError(
-                f"{name} is {str(value)[:40]!r}, but only {', '.join(kinds)} can be compared with: "
+                f"{name} is {_shown(value)}, but only {', '.join(kinds)} can be compared with: "
                 "give the settings themselves, such as min_snr=5,threshold=60"
             )
         return value
@@ -197,11 +205,20 @@ def _value(name: str, field: str, value: Any) -> Any:
 
 def _number(name: str, field: str, value: Any) -> float | int:
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = float(value)
         # CrystFEL drops what follows the point of a whole number.
         whole = int(number) if field in WHOLE_FIELDS else number
     except (TypeError, ValueError, OverflowError):
         raise InputError(
-            f"{name} is {str(value)[:40]!r}, but must be a number (variables are not looked up)"
+            f"{name} is {_shown(value)}, but must be a number (variables are not looked up)"
         ) from None
     return 0 if ABOUT[field].zero and whole >= NO_LIMIT else whole
+
+
+def _shown(value: Any) -> str:
+    # Whole numbers of thousands of digits cannot be written.
+    return (
+        "far too large" if isinstance(value, int) and abs(value) > 1e18 else repr(str(value)[:40])
+    )

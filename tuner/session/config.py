@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from annotated_types import Interval
 
 from envs.objective import USUAL_MERIT, Merit
 from wrappers.errors import InputError
@@ -12,6 +14,7 @@ from wrappers.indexers import IndexerChoice, recorded_choice
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.schema import Number, read_json, validated
 from wrappers.settings import ABOUT, Settings, with_current_names
+from wrappers.text import is_name
 
 __all__ = ["REMEDY", "SessionConfig"]
 
@@ -63,14 +66,14 @@ class SessionConfig:
     geometry: str = ""
     cell: str = ""
     searcher: str = "gp"
-    n_frames: int | None = None
+    n_frames: Annotated[int, Interval(ge=1)] | None = None
     tuned: tuple[str, ...] = ()
     peak_finder: str = "peakfinder8"
     clen_range: Number = 0.05
     fixed: dict[str, Number] = field(default_factory=dict)
     bounds: dict[str, tuple[Number, Number]] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0
     indexer: str = ""
     indexer_choice: dict[str, Any] = field(default_factory=dict, compare=False)
     policy: str | None = None
@@ -110,7 +113,10 @@ class SessionConfig:
             raise InputError(f"{path.parent} holds no session: {path} does not exist")
         values = with_current_names(read_json(path, dict[str, Any], "the session", REMEDY))
         found = validated(values, cls, str(path), REMEDY)
-        strange = {*found.tuned, *found.fixed, *found.bounds} - ABOUT.keys()
+        for name in ("data", "geometry", "cell", "policy"):
+            if not is_name(getattr(found, name) or ""):
+                raise InputError(f"{path} is damaged: {name} is no name of a file; {REMEDY}")
+        strange = {*found.tuned, *found.fixed, *found.bounds} - (ABOUT.keys() - {"peak_finder"})
         if strange:
             raise InputError(f"{path} is damaged: {strange.pop()!r} is no setting; {REMEDY}")
         if found.start:

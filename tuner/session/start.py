@@ -15,6 +15,7 @@ from tuner.recommendation import clen_change, read_recommendation
 from wrappers.customary import counts_photons, detector_of
 from wrappers.errors import InputError
 from wrappers.frames.source import FrameSource
+from wrappers.reading import open_regular
 from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS, Settings
 
 __all__ = ["Start", "customary_start", "read_start", "start_of_values", "with_start"]
@@ -134,12 +135,11 @@ def read_start(path: Path) -> Start:
     if path.is_dir():
         return _of_recommendation(path, words)
     try:
-        with path.open("rb") as file:
+        with open_regular(path, "what is in use today,") as file:
             text = file.read(LARGEST).decode("utf-8-sig", "replace")
-    except OSError as error:
+    except (InputError, OSError) as error:
         raise InputError(
-            f"--start {path} cannot be read ({error.strerror}): name a file, or write settings "
-            "such as min_snr=4.5,threshold=60"
+            f"--start: {error}; name a file, or write settings such as min_snr=4.5,threshold=60"
         ) from error
     if "[settings]" in text and path.suffix == ".toml":
         return _of_recommendation(path, words)
@@ -183,7 +183,7 @@ def _read(reader: Any, text: str, path: Path) -> dict[str, Any] | None:
 def _complete(given: dict[str, Any], words: str, path: Path) -> Start:
     try:
         known = Settings.from_dict({**CRYSTFEL_DEFAULTS.as_dict(), **given})
-    except (InputError, TypeError) as error:
+    except (InputError, TypeError, OverflowError) as error:
         raise InputError(f"--start {path}: {error}") from error
     return Start(known, words, tuple(name for name in given if name in ABOUT))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.events import read_list
 from wrappers.frames.hdf5 import is_hdf5
@@ -17,7 +18,7 @@ from wrappers.frames.hdf5_links import file_places
 from wrappers.frames.opening import SOURCES
 from wrappers.frames.source import FrameSource
 
-__all__ = ["files_behind", "files_named", "files_of_run", "names_files"]
+__all__ = ["files_behind", "files_named", "files_of_run", "masks_named", "names_files"]
 
 _LISTS = (".lst", ".list", ".txt", ".files")
 
@@ -27,6 +28,15 @@ def files_of_run(run: FrameSource) -> list[Path]:
     masks = {mask.file for panel in run.geometry.panels for mask in panel.masks if mask.file}
     named = [*run.files, *map(Path, sorted(masks))]
     return [*named, *files_behind(named)]
+
+
+def masks_named(geometry: Path) -> list[Path]:
+    """Return the mask files that a geometry file names; none where it cannot be read."""
+    try:
+        panels = Geometry.read(geometry).panels
+    except InputError:
+        return []
+    return [Path(f) for f in sorted({m.file for panel in panels for m in panel.masks if m.file})]
 
 
 def names_files(data: Path) -> bool:

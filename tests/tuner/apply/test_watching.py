@@ -63,7 +63,11 @@ def place(tmp_path) -> Path:
 def make_watch(place):
     def make(said: list[str] | None = None, progress=lambda *_: None, **options) -> Watch:
         request = WatchRequest(
-            place / "session", place / "raw", "*.h5", place / "hits", **{"settle": 0, **options}
+            place / "session",
+            place / "raw",
+            options.pop("pattern", "*.h5"),
+            place / "hits",
+            **{"settle": 0, **options},
         )
         say = (said if said is not None else []).append
         return Watch(request, Geometry.read(place / "run.geom"), say=say, progress=progress)
@@ -378,3 +382,37 @@ def test_copies_are_runs_of_their_own(place, make_watch):
     write_run(place / "raw" / "r1.h5", 8)
     shutil.copy(place / "raw" / "r1.h5", place / "raw" / "r2.h5")
     assert len(make_watch().step()) == 2
+
+
+def test_a_run_that_is_taken_away_while_it_waits_its_turn_ends_no_watch(place, make_watch):
+    said: list[str] = []
+    for name in ("r1", "r2", "r3"):
+        write_run(place / "raw" / f"{name}.h5")
+
+    def take_away(path, *_):
+        if path.name == "r1.h5":
+            (place / "raw" / "r2.h5").unlink(missing_ok=True)
+
+    lines = make_watch(said, progress=take_away).step()
+    assert [Path(line["file"]).name for line in lines] == ["r1.h5", "r3.h5"]
+    assert [sentence.split()[0] for sentence in said if "left out" in sentence] == ["r2.h5"]
+
+
+def test_what_was_left_out_is_tried_again_and_the_reason_said_once(
+    place, make_watch, monkeypatch, tmp_path
+):
+    said: list[str] = []
+    watch = make_watch(said)
+    write_run(place / "raw" / "r1.h5")
+    (place / "hits").joinpath("r1.h5_hits.cxi").mkdir()  # nothing can be written there
+    assert watch.step() == watch.step() == []
+    monkeypatch.setattr("tuner.apply.watching.TRIED_AGAIN", 0.0)
+    assert watch.step() == []
+    assert len(said) == 1
+    (place / "hits" / "r1.h5_hits.cxi").rmdir()
+    assert [line["n_hits"] for line in watch.step()] == [20]
+
+
+def test_a_pattern_that_is_none_is_refused(make_watch):
+    with pytest.raises(InputError, match=r"write one such as \*\.h5"):
+        make_watch(pattern="")

@@ -26,7 +26,13 @@ from tests.geometries import geometry_text, panel_text
 from tuner.export.exporters import TARGETS, write_export
 from tuner.export.formats import NAMES
 from tuner.fingerprint import fingerprint
-from tuner.recommendation import Recommendation, settings_digest, write_recommendation
+from tuner.recommendation import (
+    Recommendation,
+    files_of_session,
+    read_recommendation,
+    settings_digest,
+    write_recommendation,
+)
 from wrappers.cell import Cell
 from wrappers.crystfel.indexer import CrystfelIndexer
 from wrappers.crystfel.options import XGANDALF_EFFORTS
@@ -725,3 +731,39 @@ def test_the_released_om_takes_its_file(old, folder, tmp_path):
         pytest.skip("needs ondamonitor: SFX_TUNER_OM_PYTHON does not name a Python that has it")
     exported(recommendation_of(folder), "om", tmp_path, old=old)
     subprocess.run([python, "-c", OM_CHECK, tmp_path / "recommended.yaml"], check=True)
+
+
+@pytest.mark.parametrize("target", ["json", "geom"])
+@pytest.mark.parametrize("link", [False, True])
+def test_a_mask_file_that_the_geometry_names_is_never_replaced(tmp_path, target, link):
+    paths = simulate_run(demo_experiment(0), tmp_path / "run", 1)
+    mask = out = tmp_path / "run" / "mask.h5"
+    if link:
+        out = tmp_path / "linked.h5"
+        os.link(mask, out)
+    before = mask.read_bytes()
+    known = {
+        "geometry": str(paths.geometry),
+        "geometry_sha256": fingerprint(paths.geometry),
+        "geometry_clen": 0.0788,
+        "data": str(paths.data),
+        "cell": str(paths.cell),
+    }
+    with pytest.raises(InputError, match="must stay as it is"):
+        write_export(Recommendation(TUNED, {}, known), TARGETS.get(target), out, replace=True)
+    assert mask.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["data", "geometry", "cell", "bad_pixels"])
+@pytest.mark.parametrize("value", ["a\0b", "file://%00"])
+def test_a_name_that_no_file_can_have_is_refused(folder, tmp_path, name, value):
+    path = tmp_path / "recommended.toml"
+    write_recommendation(recommendation_of(folder, **{name: "PLACE"}), path)
+    path.write_text(path.read_text().replace("PLACE", value.replace("\0", "\\u0000")))
+    with pytest.raises(InputError, match=f"provenance.{name} holds a NUL"):
+        read_recommendation(path)
+
+
+def test_a_folder_in_the_provenance_does_not_count_with_all_that_is_in_it(folder, tmp_path):
+    known = recommendation_of(folder, data="/", cell=str(tmp_path))
+    assert files_of_session(known) == [folder / "run.geom", folder / "bad_pixels.h5"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 
 import pytest
@@ -146,3 +147,37 @@ def test_a_file_without_settings_is_told_in_one_sentence(tmp_path):
 def test_options_are_words_not_pieces():
     line = shlex.join(["indexamajig", "--peaks=peakfinder8", "--output=--threshold=9 x"])
     assert read_crystfel(line) == {"peak_finder": "peakfinder8"}
+
+
+_OM = "peakfinder8_peak_detection: {minimum_snr: %s}\n"
+_HOSTILE = {
+    "integer.yaml": _OM % '!!int ""',
+    "boolean.yaml": _OM % "!!bool x",
+    "real.yaml": _OM % '!!float ""',
+    "time.yaml": _OM % "!!timestamp x",
+    "true.yaml": _OM % "true",
+    "hexadecimal.yaml": _OM % ("0x" + "f" * 4000),
+    "sexagesimal.yaml": _OM % ("1" + ":59" * 9000),
+    "object.yaml": _OM % '!!python/object/apply:os.mkdir ["made"]',
+    "merged.yaml": "a0: &a0 {x: 1}\n"
+    + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 9))
+    + "peakfinder8_peak_detection: {<<: *a8, minimum_snr: 5}\n",
+    "long.json": '{"settings": {"min_pix_count": 1' + "0" * 4000 + "}}",
+    "long.ini": "hitfinderADC=" + "9" * 5000,
+    "long.toml": "[indexamajig_run]\npeak_threshold = " + "9" * 5000,
+}
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+def test_a_hostile_file_of_what_is_in_use_is_refused_with_a_sentence(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(_HOSTILE[name])
+    with pytest.raises(InputError, match="--start"):
+        read_start(tmp_path / name)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_pipe_of_what_is_in_use_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no regular file"):
+        read_start(tmp_path / "pipe")

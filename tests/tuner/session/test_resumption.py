@@ -139,3 +139,23 @@ def test_the_best_so_far_is_what_would_be_recommended(make_landscape, space):
     assert outcome is not None
     last: Trial = log.trials[-1]
     assert log.trials[last.best].evaluation == outcome.best
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seed", -5),
+        ("seed", 10**30),
+        ("n_frames", 0),
+        ("n_frames", -3),
+        ("tuned", ["peak_finder"]),
+        ("fixed", {"peak_finder": 3}),
+        ("data", "a\0b"),
+        ("cell", "\ud800"),
+    ],
+)
+def test_what_no_session_can_have_been_begun_with_is_refused(tmp_path, field, value):
+    (tmp_path / "session.json").write_text(json.dumps({field: value}))
+    with pytest.raises(InputError, match="is damaged") as told:
+        SessionConfig.read(tmp_path / "session.json")
+    assert field in str(told.value) or "peak_finder" in str(told.value)
