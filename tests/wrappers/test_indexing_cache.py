@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from tests.geometries import ONE_PANEL
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError
+from wrappers.errors import InputError, Note
 from wrappers.indexing import Done, Indexing, Lattice, Pattern, unheard
 from wrappers.indexing_cache import CachedIndexer
 from wrappers.peaks import PeakList
@@ -222,3 +223,15 @@ def test_several_processes_share_it_and_one_is_killed(tmp_path, geometry):
         [pattern(12, camera_length=0.1 + i * 1e-3) for i in range(5)]
     )
     assert counting.asked == []
+
+
+@pytest.mark.parametrize("blob", [b"x", b"\xff" * 72, b"\0" * 72, 3, "text"])
+def test_answers_that_no_indexer_gave_are_dropped_with_a_note(tmp_path, geometry, blob):
+    counting = Counting()
+    CachedIndexer(counting, tmp_path, geometry, CELL).index([pattern(12)])
+    with closing(sqlite3.connect(tmp_path / "indexed.sqlite")) as file, file:
+        file.execute("UPDATE answers SET lattices = ?", [blob])
+    with pytest.warns(Note, match=r"indexed\.sqlite are damaged .* dropped"):
+        answers = CachedIndexer(counting, tmp_path, geometry, CELL).index([pattern(12)])
+    assert plain(answers) == plain([counting.answer(pattern(12))])
+    assert counting.asked == [12, 12]

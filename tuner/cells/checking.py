@@ -121,7 +121,8 @@ def check_cell(
         again = find_cell(elsewhere, jobs=jobs)
         if again is not None:
             more, _ = evidence_of(again.cell, elsewhere)
-            if more > theirs:
+            # The geometry that a wrong cell asks for bends the right one: only where it is needed.
+            if more > CLEARLY * theirs:
                 found, theirs = again, more
     if found is None:
         return CellCheck(

@@ -28,6 +28,7 @@ from wrappers.text import utf8_value
 
 __all__ = ["SETS", "SUMMARY", "Joining"]
 
+VERSION = "/cxi_version"
 SETS = "/sfx_tuner/sets"
 """Data set of JSON strings: the settings that were used, and their names."""
 SUMMARY = "/sfx_tuner/summary"
@@ -96,7 +97,7 @@ class Joining:
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the rest, and the geometry: it appears first, then the file, each whole."""
         file = self._file
-        file["cxi_version"] = 140
+        file[VERSION] = 140
         file[SETS] = [json.dumps(used.as_dict()) for used in self._sets]
         file[SUMMARY] = json.dumps(summary)
         file[PEAKS].attrs["software"] = "sfx-tuner"
@@ -132,7 +133,7 @@ def _append_part(file: h5py.File, source: h5py.File) -> None:
     for name in names:
         if name in (DATA, MASK):
             _append_images(file, name, source[name])
-        elif name != PART and source[name].shape:
+        elif name not in (PART, VERSION, SETS, SUMMARY) and source[name].shape:
             _append(file, name, stored_array(source, name, f"{NUMBERS}OS"), source[name].dtype)
 
 
