@@ -90,9 +90,9 @@ class IndexerChoice:
         method, effort = values.get("method"), values.get("effort", "normal")
         if not isinstance(timeout, int | float | None) or effort not in EFFORTS:
             raise InputError(f"the indexer's timeout {timeout!r} or effort {effort!r} is none")
-        name = str(values.get("name", AUTO))
         choice = cls(
-            name if name == AUTO else INDEXERS.name_of(name),
+            # A session can be read where its indexer is not registered; only using it needs it.
+            str(values.get("name", AUTO)),
             None if method is None else str(method),
             str(effort),
             timeout,
