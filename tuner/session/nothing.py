@@ -86,8 +86,9 @@ def few_peaks(evaluation: Evaluation) -> str:
 def write_nothing(directory: Path, why: str) -> None:
     """Say in a session's directory why it recommends nothing, or no longer, where `why` is ""."""
     if why:
-        write_whole(directory / FILE, f"Nothing to recommend: {why}\n")
+        # First, so that whatever ends this leaves no recommendation that no longer holds.
         (directory / "recommended.toml").unlink(missing_ok=True)
+        write_whole(directory / FILE, f"Nothing to recommend: {why}\n")
     else:
         (directory / FILE).unlink(missing_ok=True)
 

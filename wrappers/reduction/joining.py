@@ -24,6 +24,7 @@ from wrappers.frames.source import FrameSource
 from wrappers.outputs import companion
 from wrappers.reduction.parts import FRAMES, HITS, PART, Part, SettingsSet
 from wrappers.schema_arrays import NUMBERS, open_hdf5, stored_array
+from wrappers.text import utf8_value
 
 __all__ = ["SETS", "SUMMARY", "Joining"]
 
@@ -62,6 +63,10 @@ class Joining:
                 f"the images of {run.name(0)[0]} cannot be left where they are, as they are in no "
                 "HDF5 file: leave out --virtual"
             )
+        if virtual:
+            for file in run.files:
+                # HDF5 would write it, and nobody could read the file.
+                utf8_value(os.path.abspath(file), "with --virtual the run's file")
         self._out, self._run, self._virtual = out, run, virtual
         self._sets: dict[SettingsSet, int] = {}
         try:

@@ -58,7 +58,7 @@ def reduction_key(run: FrameSource, fixed: SettingsSet | None, virtual: bool) ->
     """Return what tells whether two reductions would write the same."""
     digest = hashlib.sha256()
     for index in range(len(run)):
-        digest.update("\0".join(run.name(index)).encode() + b"\n")
+        digest.update(os.fsencode("\0".join(run.name(index))) + b"\n")
     files = [
         (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files_of_run(run)
     ]

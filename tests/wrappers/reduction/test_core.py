@@ -482,3 +482,17 @@ def test_crystfel_moves_the_detector_for_each_hit(tmp_path, shared_data, indexam
     indexed = [[c.indexed for c, n in zip(chunks, of_hits, strict=True) if n == i] for i in (0, 1)]
     assert sum(indexed[0]) >= 4
     assert len(indexed[1]) >= 4 and not any(indexed[1])
+
+
+def test_a_run_whose_name_is_not_in_utf_8(tmp_path, run, finder):
+    folder = tmp_path / os.fsdecode(b"l\xe4t")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("a file system of UTF-8 only")
+    for name in ("run.h5", "run.geom"):
+        shutil.copy(tmp_path / name, folder / name)
+    named = Run.open(folder / "run.h5", Geometry.read(folder / "run.geom"))
+    assert reduce_run(named, finder, SETTINGS, folder / "hits.cxi").n_hits == 4
+    with pytest.raises(InputError, match="not in UTF-8"):
+        reduce_run(named, finder, SETTINGS, folder / "virtual.cxi", virtual=True)
