@@ -65,6 +65,12 @@ def _has_hexagonal_axes(a: float, b: float, c: float, al: float, be: float, ga: 
     return math.isclose(a, b, rel_tol=0.01) and max(abs(al - 90), abs(be - 90), abs(ga - 120)) < 1
 
 
+def _has_rhombohedral_axes(a: float, b: float, c: float, al: float, be: float, ga: float) -> bool:
+    """Tell whether a cell's axes are rhombohedral, roughly measured."""
+    edges_agree = math.isclose(a, b, rel_tol=0.02) and math.isclose(a, c, rel_tol=0.02)
+    return edges_agree and max(al, be, ga) - min(al, be, ga) < 2
+
+
 def _floats(words: Sequence[str]) -> list[float] | None:
     """Return six numbers; None where they are not that."""
     try:
@@ -188,6 +194,16 @@ class Cell:
             # R names rhombohedral axes. On hexagonal ones the same lattice is called H.
             centering, lattice = "H", "hexagonal"
             values["unique_axis"] = "c"
+        if centering == "R" and not _has_rhombohedral_axes(*numbers.values()):
+            raise InputError(
+                "centering = R is of rhombohedral axes (a = b = c, al = be = ga), which these are "
+                "not: give those, or hexagonal axes (a = b, ga = 120 deg) with centering = H"
+            )
+        if centering == "H" and not _has_hexagonal_axes(*numbers.values()):
+            raise InputError(
+                "centering = H is of hexagonal axes (a = b, al = be = 90 deg, ga = 120 deg), which "
+                "these are not: give those, or rhombohedral axes with centering = R"
+            )
         return cls(
             **numbers,
             lattice_type=lattice,

@@ -178,7 +178,7 @@ class CachedIndexer:
                 action(file)
         except sqlite3.OperationalError:
             pass  # full, locked, read-only …
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # which its message may be
             # It is damaged, or no database at all.
             warnings.warn(
                 Note(

@@ -144,3 +144,24 @@ def test_a_pipe_is_no_cell_file(tmp_path):
     os.mkfifo(tmp_path / "x.cell")
     with pytest.raises(InputError, match="no regular file"):
         Cell.read(tmp_path / "x.cell")
+
+
+@pytest.mark.parametrize(
+    ("centering", "numbers"),
+    [
+        ("R", (150, 80, 80, 120, 90, 90)),  # hexagonal axes, but another unique one
+        ("R", (80, 150, 80, 90, 120, 90)),
+        ("R", (60, 70, 80, 80, 85, 90)),
+        ("H", (60, 60, 60, 80, 80, 80)),
+        ("H", (150, 80, 80, 120, 90, 90)),
+    ],
+)
+def test_a_rhombohedral_centring_on_other_axes_is_refused(tmp_path, centering, numbers):
+    names = ("a", "b", "c", "al", "be", "ga")
+    lines = [
+        f"{n} = {x} {'A' if len(n) == 1 else 'deg'}" for n, x in zip(names, numbers, strict=True)
+    ]
+    path = tmp_path / "r.cell"
+    path.write_text("\n".join([FIRST, f"centering = {centering}", *lines]))
+    with pytest.raises(InputError, match=f"centering = {centering} is of .* axes"):
+        Cell.read(path)

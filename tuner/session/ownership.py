@@ -45,8 +45,10 @@ def owned(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+        with suppress(OSError, InputError):
+            # Somebody may have removed it, as from another machine one is told to, and begun.
+            if _read(path) == this_process():
+                path.unlink(missing_ok=True)
         if made:
             with suppress(OSError):  # unless something was written
                 directory.rmdir()

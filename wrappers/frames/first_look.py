@@ -67,7 +67,7 @@ def no_data(frames: Sequence[Frame]) -> list[NoData]:
     They are the same in the same pixels of all frames, beyond every other pixel, and either
     negative or far from the counts. At least two frames are needed to tell.
     """
-    if len(frames) < 2 or any(frame.data.dtype.kind not in "iu" for frame in frames):
+    if len(frames) < 2 or any(frame.data.dtype.kind not in "iuf" for frame in frames):
         return []
     usable = np.logical_and.reduce([frame.mask for frame in frames])
     total = int(usable.sum())
@@ -87,7 +87,10 @@ def no_data(frames: Sequence[Frame]) -> list[NoData]:
             if not steady or not rest.any():
                 break
             others = np.abs(np.percentile(frames[0].data[rest], (0.1, 99.9)))
-            far = value > ISOLATED * max(others.max(), 1) if high else value < 0
+            limit = ISOLATED * max(others.max(), 1)
+            # A calibrated count, which is a float, may be a little below nothing.
+            low_enough = value < (-limit if value.dtype.kind == "f" else 0)
+            far = value > limit if high else low_enough
             if not far:
                 break
             found.append(NoData(float(value), pixels, n / total, high))
@@ -154,11 +157,11 @@ def _idle_flags(run: FrameSource, frame: Frame) -> list[str]:
             "morethan": value >= highest,
             # That there is nothing below 0 where nothing can be is no mistake.
             "lessthan": value <= lowest and value < 0,
-            "equal": not lowest <= value <= highest,
+            "equal": not lowest <= value <= highest or value != int(value),
         }[kind]
         if idle:
             notes.append(
                 f"flag_{kind} = {value:g} of {run.geometry.path} has no effect: {frame.file} holds "
-                f"{frame.data.dtype}, whose values are {lowest} to {highest}"
+                f"{frame.data.dtype}, whose values are whole numbers from {lowest} to {highest}"
             )
     return notes

@@ -104,3 +104,12 @@ def test_of_many_who_find_it_stale_one_gets_it(tmp_path, monkeypatch, links):
         assert sum(threads.map(take, range(8))) == 1
     assert len(taken) == 1 and len(refused) == 7
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_mark_of_who_came_after_is_left_to_them(tmp_path):
+    other = json.dumps({"host": "elsewhere", "machine": "0" * 12, "pid": 7, "started": 9})
+    with owned(tmp_path):
+        (tmp_path / OWNER).write_text(other)
+    assert (tmp_path / OWNER).read_text() == other
+    with pytest.raises(InputError, match="elsewhere"), owned(tmp_path):
+        pass

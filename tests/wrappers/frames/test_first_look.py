@@ -54,6 +54,14 @@ def counts(dtype, n=6, level=3.0):
 def test_sound_frames_are_not_talked_about(run):
     assert first_look(run(counts("u2"))) == []
     assert first_look(run(counts("i4") - 5, "flag_lessthan = -100\n")) == []
+    clipped = counts("f4") - 2
+    clipped[:, :3] = -2
+    assert first_look(run(clipped)) == []
+
+
+def test_a_flag_between_whole_numbers_is_named(run):
+    (note,) = first_look(run(counts("u2"), "flag_equal = 3.5\n"))
+    assert "flag_equal = 3.5" in note and "has no effect" in note
 
 
 @pytest.mark.parametrize(
@@ -63,6 +71,8 @@ def test_sound_frames_are_not_talked_about(run):
         ("u4", 2**32 - 1, "flag_morethan = 2147483000"),
         ("i4", 65535, "flag_morethan = 65534"),
         ("i4", -2, "flag_lessthan = -1"),
+        ("f4", 65535, "flag_morethan = 65534"),
+        ("f8", -9999, "flag_lessthan = -9998"),
     ],
 )
 def test_pixels_without_data_are_named_and_left_out_of_estimates(run, dtype, value, line):
