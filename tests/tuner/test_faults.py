@@ -50,7 +50,8 @@ def request(paths: RunPaths, n_frames: int = FRAMES // 2) -> Request:
     )
 
 
-def test_data_that_vanish_are_no_rate_of_zero(paths, tmp_path):
+def test_data_that_vanish_are_no_rate_of_zero(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr("tuner.tuning.FEWEST_FRESH", 2)  # the run is small
     session, whole = tmp_path / "session", paths.data.read_bytes()
 
     def vanish(trial) -> None:
