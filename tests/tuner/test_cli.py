@@ -176,7 +176,8 @@ def test_a_session_with_a_policy_of_ones_own(cli, simulated):
     shutil.rmtree("session")
     assert cli(*tune_arguments(simulated, "--searcher", "ppo"))[0] == 0
     shipped = [trial.evaluation.settings for trial in SessionStore.open(Path("session")).trials]
-    assert shipped[0] == proposed[0] and shipped[1] != proposed[1]
+    # The set to beat and CrystFEL's defaults come first, whoever proposes the others.
+    assert shipped[:2] == proposed[:2] and shipped[2] != proposed[2]
 
 
 @pytest.mark.parametrize("command", ["tune", "peaks", "index"])

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 import wrappers.frames.filters  # noqa: F401  (HDF5 learns of bitshuffle, LZ4, zstd and others)
 from wrappers.errors import InputError
 from wrappers.frames.hdf5_contents import candidates
-from wrappers.frames.hdf5_links import Piece, link_fault, pieces, why_unfit
-from wrappers.locks import is_want_of_locks
+from wrappers.frames.hdf5_links import Piece, link_fault, open_hdf5, pieces, why_unfit
 
 __all__ = ["HDF5Files", "Selection", "is_hdf5", "reading"]
 
@@ -91,7 +90,7 @@ class HDF5Files:
         if fault := why_unfit(path):
             raise InputError(f"{path} {fault}: give an HDF5 file or a list of files")
         try:
-            file = _open(path)
+            file = open_hdf5(path, rdcc_nbytes=_CHUNK_CACHE)
         except OSError as error:
             raise InputError(_why_not(path, error)) from None
         self._files[path] = file
@@ -218,17 +217,6 @@ def reading(path: str, name: str) -> Iterator[None]:
         raise InputError(
             f"{name} in {path} cannot be read: the file is damaged ({text}); copy it again"
         ) from None
-
-
-def _open(path: str) -> h5py.File:
-    """Open a file for reading, with a lock where its file system has some."""
-    try:
-        return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
-    except OSError as error:
-        if not is_want_of_locks(error, path):
-            raise
-    # Goes for the files that it links to, too.
-    return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, locking=False)
 
 
 def _why_not(path: str, error: OSError) -> str:

@@ -16,7 +16,9 @@ from typing import Any
 
 import h5py
 
-__all__ = ["Piece", "file_places", "link_fault", "pieces", "why_unfit"]
+from wrappers.locks import is_want_of_locks
+
+__all__ = ["Piece", "file_places", "link_fault", "open_hdf5", "pieces", "why_unfit"]
 
 MOST_LINKS = 40
 """From one file to the next, or from one name to the next; more are a circle."""
@@ -40,6 +42,17 @@ def why_unfit(path: str) -> str:
     if not stat.S_ISREG(kind):
         return "is no regular file (a pipe or a device)"
     return "" if os.access(path, os.R_OK) else "may not be read (check its permissions)"
+
+
+def open_hdf5(path: str, **options: int) -> h5py.File:
+    """Open a file for reading, with a lock where its file system has some."""
+    try:
+        return h5py.File(path, "r", **options)
+    except OSError as error:
+        if not is_want_of_locks(error, path):
+            raise
+    # Goes for the files that it links to, too.
+    return h5py.File(path, "r", locking=False, **options)
 
 
 def file_places(name: str, path: str, prefix: str) -> Iterator[str]:
@@ -109,7 +122,7 @@ def link_fault(file: h5py.File, path: str, name: str, depth: int = 0) -> str:
                     "master file"
                 )
             try:
-                with h5py.File(place, "r") as other:
+                with open_hdf5(place) as other:
                     return link_fault(other, place, f"{link.path}/{rest}", depth + 1)
             except (OSError, RuntimeError) as error:
                 return f"{here} in {path} links to {place}, which cannot be opened ({error})"
@@ -220,7 +233,7 @@ def _source_fault(
     if key in above or len(above) >= MOST_LINKS:
         return f"{takes} itself, by way of {place}: mend the file"
     try:
-        with h5py.File(place, "r") as other:
+        with open_hdf5(place) as other:
             if fault := link_fault(other, place, inner):
                 return fault
             found = other.get(inner)

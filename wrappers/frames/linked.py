@@ -14,7 +14,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.events import read_list
 from wrappers.frames.hdf5 import is_hdf5
-from wrappers.frames.hdf5_links import file_places
+from wrappers.frames.hdf5_links import file_places, open_hdf5
 from wrappers.frames.opening import SOURCES
 from wrappers.frames.source import FrameSource
 
@@ -98,7 +98,7 @@ def _links_of(path: str, changed: int, size: int) -> set[str]:
         return set()
     names: set[str] = set()
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
 
             def look(name: str, link: object) -> None:
                 if isinstance(link, h5py.ExternalLink):

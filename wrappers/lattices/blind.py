@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wrappers.lattices.blind_search import best_triples, lattice_vectors, refine_basis
+from wrappers.lattices.blind_search import NEAREST, best_triples, lattice_vectors, refine_basis
 from wrappers.lattices.bravais import reduced
 from wrappers.lattices.lattice_chance import significance
 from wrappers.lattices.lattice_fit import apart, distances
@@ -33,6 +34,8 @@ _TRIPLES = 24
 """Bases that are refined."""
 _NEAR = (0.006, 0.003)
 """Distance of a peak from its node, in 1/Å, up to which it takes part in the refinement."""
+LARGEST_VOLUME = 1e9
+"""Of a primitive cell, in Å³."""
 _SPLIT = 5e-4
 """Peaks nearer to each other than this, in 1/Å, are the parts of one."""
 
@@ -123,8 +126,12 @@ def _refined(peaks: Floats, basis: Floats, rms: float) -> BlindLattice:
     shift = refine_basis(peaks, reciprocal, _NEAR, 6)
     moved = peaks.copy()
     moved[:, :2] -= shift
-    volume = float(1.0 / abs(np.linalg.det(reciprocal)))
-    value = significance(distances(moved, reciprocal), np.empty(0), rms, volume, 1, 6)
+    determinant = abs(float(np.linalg.det(reciprocal)))
+    if not determinant > LARGEST_VOLUME**-1:
+        # The peaks lie in a plane or on a line, and leave an axis open.
+        return BlindLattice(np.linalg.inv(basis).T.astype(np.float64), -math.inf, shift)
+    d = np.maximum(distances(moved, reciprocal), NEAREST)
+    value = significance(d, np.empty(0), rms, 1.0 / determinant, 1, 6)
     real = reduced(np.linalg.inv(reciprocal).T)
     return BlindLattice(np.linalg.inv(real).T.astype(np.float64), float(value), shift)
 

@@ -22,7 +22,7 @@ from wrappers.lattices.lattice_chance import significance
 from wrappers.lattices.lattice_directions import find_directions
 from wrappers.lattices.lattice_fit import distances, inverse, solve
 
-__all__ = ["best_triples", "lattice_vectors", "refine_basis"]
+__all__ = ["NEAREST", "best_triples", "lattice_vectors", "refine_basis"]
 
 _PHASE_STEP = 0.4
 """Steps of a shell's length and of a direction, in cycles of the peak of highest resolution."""
@@ -30,6 +30,9 @@ _PER_SHELL = 12
 """Directions that are followed up in each shell."""
 _FLAT = 0.15
 """A triple spans at least this share of the volume of a box with its edges."""
+NEAREST = 1e-5
+"""Distance of a peak from a node, in 1/Å, below which no peak finder places it: as many numbers as
+peaks fit exactly, and mean nothing."""
 _NO_SHARES = np.empty(0)
 
 
@@ -164,7 +167,8 @@ def best_triples(q, vectors, q_rms, bases, evidence):
                     basis[0, c], basis[1, c] = vectors[i, c], vectors[j, c]
                     basis[2, c] = vectors[k, c]
                 recip = inverse(basis).T.copy()
-                value = significance(distances(q, recip), _NO_SHARES, q_rms, volume, 1, 6)
+                d = np.maximum(distances(q, recip), NEAREST)
+                value = significance(d, _NO_SHARES, q_rms, volume, 1, 6)
                 place = n if n < most else most - 1
                 if n == most and value <= evidence[place]:
                     continue

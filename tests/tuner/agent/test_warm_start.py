@@ -19,5 +19,5 @@ def test_a_portfolio_never_gets_worse_and_starts_with_the_best_single_point():
 
 def test_damaged_warm_starts_are_refused(tmp_path):
     (tmp_path / "warm_start.json").write_text('{"points": [1]}')
-    with pytest.raises(InputError, match="warm_start.json is damaged"):
+    with pytest.raises(InputError, match=r"warm_start\.json is damaged"):
         WarmStart.load(tmp_path)

@@ -64,7 +64,7 @@ def test_a_registered_source_is_opened_by_scheme_or_suffix(registered, arrays, g
 
 
 def test_an_unknown_scheme_lists_what_there_is(registered, geometry):
-    with pytest.raises(InputError, match="no frame source 'karabo'; choose one of file, .*array"):
+    with pytest.raises(InputError, match=r"no frame source 'karabo'; choose one of file, .*array"):
         open_source("karabo://host:1", geometry)
 
 

@@ -141,3 +141,12 @@ def test_any_number_of_threads_finds_the_same():
     one, three = find_cell(frames), find_cell(frames, jobs=3)
     assert one is not None and three is not None
     assert one.cell == three.cell and one.chance == three.chance
+
+
+@pytest.mark.parametrize("n", range(0, 24))
+def test_few_peaks_and_peaks_in_a_plane_are_no_fault(n):
+    rng = np.random.default_rng(n)
+    exact = rng.integers(-3, 4, (n, 3)) @ np.diag([0.02, 0.03, 0.025])
+    for q in (exact, exact * [1, 1, 0], exact * [1, 0, 0], np.repeat(exact[:1], n, axis=0)):
+        for one in find_lattices(q, np.ones(n)):
+            assert np.isfinite(one.reciprocal).all() and not np.isnan(one.evidence)

@@ -18,7 +18,7 @@ SHAPE = (20, 12)
 def geometry(tmp_path) -> Geometry:
     """Two panels of 12 x 10 pixels above each other."""
     panels = panel_text("a", 12, 10, (0, 0)), panel_text("b", 12, 10, (0, 10), ss=10)
-    text = geometry_text(*panels, dim0=None, data=None)
+    text = geometry_text(*panels, dim0="ss", dim1="fs", dim2=None, data=None)
     (tmp_path / "m.geom").write_text(text)
     return Geometry.read(tmp_path / "m.geom")
 
