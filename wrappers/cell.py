@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.lattice_types import contradiction
 from wrappers.reading import read_text
 
 __all__ = ["PRIMITIVE_AXES", "Cell"]
@@ -171,8 +172,9 @@ class Cell:
         values: dict[str, str] = {}
         for line in text.splitlines()[1:]:
             key, equals, value = line.split(";", 1)[0].partition("=")
-            if equals:
-                values[key.strip()] = value.strip()
+            key = key.strip()
+            if equals and values.setdefault(key, value.strip()) != value.strip():
+                raise InputError(f"{key} stands twice, with different values: leave one out")
         numbers: dict[str, float] = {}
         for key in ("a", "b", "c", "al", "be", "ga"):
             units = _LENGTH_UNITS if len(key) == 1 else _ANGLE_UNITS
@@ -204,12 +206,21 @@ class Cell:
                 "centering = H is of hexagonal axes (a = b, al = be = 90 deg, ga = 120 deg), which "
                 "these are not: give those, or rhombohedral axes with centering = R"
             )
-        return cls(
+        cell = cls(
             **numbers,
             lattice_type=lattice,
             centering=centering,
             unique_axis=values.get("unique_axis", "*").replace("?", "*"),
         )
+        if fault := contradiction(
+            lattice, cell.unique_axis, cell.parameters[:3], cell.parameters[3:]
+        ):
+            raise InputError(
+                f"lattice_type = {lattice}"
+                + (f", unique_axis = {cell.unique_axis}" if cell.unique_axis != "*" else "")
+                + f" needs {fault}, which this cell does not have: correct the type or the cell"
+            )
+        return cell
 
     @classmethod
     def _from_stream(cls, text: str) -> Cell:

@@ -171,3 +171,40 @@ def test_what_is_written_is_read(tmp_path):
     ):
         cell.write(tmp_path / "y.cell")
         assert Cell.read(tmp_path / "y.cell") == cell
+
+
+TYPES = {
+    "tetragonal, unique c": ("79 60 38 90 90 90", "b = a|a = b"),
+    "tetragonal, unique a": ("38 79 60 90 90 90", "b = c"),
+    "cubic": ("79 80.9 38 90 90 90", "a = b = c"),
+    "orthorhombic": ("79 60 38 90 97 90", "three angles"),
+    "hexagonal, unique c": ("79 79 38 90 90 90", "120 deg"),
+    "monoclinic, unique b": ("79 60 38 90 97 100", "unique axis"),
+    "rhombohedral": ("79 60 38 90 90 90", "a = b = c"),
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_lattice_type_that_the_cell_has_not_is_refused(kind, tmp_path):
+    lattice, _, axis = kind.partition(", unique ")
+    numbers, words = TYPES[kind]
+    keys = zip(("a", "b", "c", "al", "be", "ga"), numbers.split(), strict=True)
+    lines = [f"{key} = {number} {'A' if len(key) == 1 else 'deg'}" for key, number in keys]
+    text = f"CrystFEL unit cell file version 1.0\nlattice_type = {lattice}\ncentering = P\n"
+    text += f"unique_axis = {axis}\n" if axis else ""
+    (tmp_path / "x.cell").write_text(text + "\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=words):
+        Cell.read(tmp_path / "x.cell")
+
+
+def test_edges_as_they_were_refined_are_no_contradiction(tmp_path):
+    text = Cell(79.0, 79.0, 38.0, 90, 90, 90, "tetragonal", "P", "c").text
+    (tmp_path / "x.cell").write_text(text.replace("b = 79 A", "b = 79.4 A"))
+    assert Cell.read(tmp_path / "x.cell").b == 79.4
+
+
+def test_an_edge_that_stands_twice_is_refused(tmp_path):
+    text = Cell(79.0, 79.0, 38.0, 90, 90, 90, "tetragonal", "P", "c").text
+    (tmp_path / "x.cell").write_text(text + "a = 80 A\n")
+    with pytest.raises(InputError, match="a stands twice"):
+        Cell.read(tmp_path / "x.cell")

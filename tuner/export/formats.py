@@ -8,7 +8,9 @@ version of October 2024, Cheetah of March 2017.
 from __future__ import annotations
 
 import json
+import math
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -330,4 +332,14 @@ def plain_json(job: Job) -> Export:
         **job.recommendation.as_dict(),
         "units": {name: about.note for name, about in ABOUT.items() if about.note},
     }
-    return Export(json.dumps(document, indent=2, default=str) + "\n", ())
+    text = json.dumps(_without_nan(document), indent=2, default=str, allow_nan=False)
+    return Export(text + "\n", ())
+
+
+def _without_nan(value: Any) -> Any:
+    """Return plain values in which null stands for what JSON has no number for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    return [_without_nan(each) for each in value] if isinstance(value, list | tuple) else value

@@ -23,6 +23,9 @@ FILE = "nothing_to_recommend.txt"
 FEWEST_PEAKS = 3
 """Peaks that may be a lattice's: crystals of small molecules show 3 to 15."""
 
+CHANCE = 0.05
+"""Probability that decoys would be indexed so rarely if hits held no more lattices than they do."""
+
 MOST_HITS = 0.1
 """Of all frames, where the limit of peaks is a suspect."""
 
@@ -51,6 +54,12 @@ def why_nothing(trials: Sequence[Trial], outcome: Outcome | None, start: str = "
             f"what it indexed before ({before} at most) may be chance. "
             f"{_what_to_check(trials)}{few}"
         )
+    if _may_be_chance(best):
+        return (
+            f"of {best.n_hits} hits {best.n_indexed} are indexed, and of {best.n_decoys} scrambled "
+            f"peak lists {best.n_decoys_indexed}: chance alone may have done it. "
+            f"{_what_to_check(trials)}"
+        )
     if best.settings == bar.settings:
         return ""
     difference = paired_difference(best, bar)
@@ -62,6 +71,20 @@ def why_nothing(trials: Sequence[Trial], outcome: Outcome | None, start: str = "
             "those, or tune with more frames (--frames) and evaluations (--evaluations)."
         )
     return ""
+
+
+def _may_be_chance(evaluation: Evaluation) -> bool:
+    """Whether hits are not clearly indexed more often than decoys, where decoys are indexed at all.
+
+    Fisher's exact test, one-sided, at `CHANCE`.
+    """
+    from scipy.stats import fisher_exact  # takes a while to import
+
+    hits, decoys = evaluation.n_indexed, evaluation.n_decoys_indexed
+    if not decoys:
+        return False
+    table = [[hits, evaluation.n_hits - hits], [decoys, evaluation.n_decoys - decoys]]
+    return bool(fisher_exact(table, alternative="greater").pvalue >= CHANCE)
 
 
 def few_peaks(evaluation: Evaluation) -> str:

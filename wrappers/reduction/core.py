@@ -27,6 +27,7 @@ from wrappers.reduction.joining import SETS, SUMMARY, Joining
 from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
 from wrappers.reduction.plan import (
     BAD_PIXELS,
+    PLAN,
     OtherInputs,
     owned,
     plan_batches,
@@ -151,7 +152,7 @@ def reduce_run(
     check_outputs(
         *(out, companion(out, ".geom")),
         inputs=[run.geometry.path, *files_of_run(run)],
-        force=replace or (resume and folder.exists()),
+        force=replace or (resume and (folder / PLAN).exists()),
     )
     with owned(folder, out):
         batches = plan_batches(folder, key, len(run), math.prod(run.geometry.slab_shape), resume)

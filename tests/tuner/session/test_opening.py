@@ -163,6 +163,18 @@ def test_what_is_worse_than_what_is_in_use_is_not_recommended(space):
     assert why_nothing([], close) == "", "one frame is no difference"
 
 
+def test_what_chance_indexes_as_well_is_not_recommended(space):
+    bar = made(space.base.replace(min_snr=6), 0)
+
+    def why(n_indexed: int, n_decoys_indexed: int) -> str:
+        best = replace(made(space.base, n_indexed), n_decoys=20, n_decoys_indexed=n_decoys_indexed)
+        return why_nothing([], Outcome(best, bar, True))
+
+    assert "of 40 hits 1 are indexed, and of 20 scrambled peak lists 3" in why(1, 3)
+    assert "chance alone may have done it" in why(12, 6)
+    assert why(30, 1) == "" and why(1, 0) == "", "no decoy was indexed"
+
+
 def test_what_indexes_none_of_the_fresh_frames_is_not_recommended(space):
     none = made(space.base, 0)
     why = why_nothing([], Outcome(none, made(space.base.replace(min_snr=6), 0), True))
