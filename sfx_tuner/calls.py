@@ -27,8 +27,7 @@ from wrappers.errors import InputError
 from wrappers.frames.opening import open_source
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice, make_indexer
-from wrappers.masks.bad_pixels import find_bad_pixels
-from wrappers.masks.settings_mask import needs_map
+from wrappers.masks.bad_pixels import with_needed_map
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
@@ -193,7 +192,7 @@ def find_peaks(
         If a frame cannot be read.
     """
     chosen = list(range(len(run)) if frames is None else frames)
-    with FramePool(_with_map(run, settings), None, jobs) as pool:
+    with FramePool(with_needed_map(run, settings, jobs=jobs), None, jobs) as pool:
         found = pool.search(list(dict.fromkeys(chosen)), [settings])
     for one in found.values():
         if one.failure:
@@ -269,9 +268,10 @@ def index(
     unit = cell if isinstance(cell, Cell) else Cell.read(Path(cell))
     choice = indexer if isinstance(indexer, IndexerChoice) else IndexerChoice(indexer)
     chosen = list(range(len(run)) if frames is None else frames)
+    known = with_needed_map(run, settings, jobs=jobs)
     with (
         closing(make_indexer(choice, run.geometry, unit, jobs=jobs)) as made,
-        LiveEvaluator(_with_map(run, settings), unit, made, chosen, jobs=jobs) as evaluator,
+        LiveEvaluator(known, unit, made, chosen, jobs=jobs) as evaluator,
     ):
         evaluation, patterns, answers = evaluator.inspect(settings)
     lattices = {
@@ -319,10 +319,8 @@ def apply(
     InputError
         If a file cannot be used, or the output would replace an input.
     """
-    from tuner.apply.applying import named_set
-    from tuner.recommendation import files_of_session, read_recommendation, session_geometry
-    from wrappers.frames.linked import files_of_run
-    from wrappers.outputs import check_outputs, companion
+    from tuner.apply.applying import check_outputs_of, named_set
+    from tuner.recommendation import read_recommendation, session_geometry
     from wrappers.peakfinding.finders import NamedFinder
     from wrappers.reduction import reduce_run
 
@@ -331,17 +329,10 @@ def apply(
     panels = session_geometry(recommendation, None if geometry is None else Path(geometry))
     with open_run(data, panels) as run:
         out = Path(output)
-        check_outputs(
-            *(out, companion(out, ".geom")),
-            inputs=[
-                *(named, Path(data), panels),
-                *(*files_of_run(run), *files_of_session(recommendation)),
-            ],
-            force=True,  # the reduction itself says what of its own may be replaced
-        )
+        check_outputs_of(out, recommendation, run, named, Path(data), panels)
         used = named_set(recommendation, run)
         return reduce_run(
-            _with_map(run, used.settings),
+            with_needed_map(run, used.settings, jobs=jobs),
             NamedFinder(run.geometry),
             used,
             out,
@@ -350,10 +341,3 @@ def apply(
             resume=resume,
             replace=replace,
         )
-
-
-def _with_map(run: FrameSource, settings: Settings) -> FrameSource:
-    """Return the run with a map of its bad pixels, where the settings need one."""
-    if run.bad_pixels is None and needs_map(settings):
-        return run.with_bad_pixels(find_bad_pixels(run))
-    return run

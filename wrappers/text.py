@@ -1,19 +1,31 @@
 """Text of others (names of files, words in files of strangers) on its way to a reader.
 
 Each reader has characters that mean something to it: a terminal's escape codes, a comment's end of
-line. There is one function for each; a shell has `shlex.quote`, HTML has `html.escape`, YAML and
-JSON have their writers.
+line. There is one function for each; a shell has `shlex.quote`, HTML has `html.escape`, YAML has
+its writer.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from wrappers.errors import InputError
 
-__all__ = ["from_utf8", "is_name", "one_line_value", "printable", "to_utf8", "utf8_value"]
+__all__ = [
+    "from_utf8",
+    "is_name",
+    "one_line_value",
+    "printable",
+    "to_json",
+    "to_utf8",
+    "utf8_value",
+]
 
 _FILE = "file://"
 
@@ -35,6 +47,19 @@ def printable(text: str, *, lines: bool = False) -> str:
     return "".join(
         each if _is_seen(each) or (lines and each == "\n") else _escaped(each) for each in text
     )
+
+
+def to_json(document: object) -> str:
+    """Return a document as JSON, with null for what JSON has no number for, and paths as text."""
+    return json.dumps(_finite(document), indent=2, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def one_line_value(text: str, what: str) -> str:

@@ -18,8 +18,7 @@ from wrappers.frames.opening import open_source
 from wrappers.frames.sampling import background_level, sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
-from wrappers.masks.bad_pixels import find_bad_pixels
-from wrappers.masks.settings_mask import needs_map
+from wrappers.masks.bad_pixels import with_needed_map
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import Settings
 
@@ -105,8 +104,7 @@ def run_task(
     frames = open_source(run, panels)
     sample, _ = sample_frames(frames, n_frames, sample_seed)
     space = run_space(frames, sample, tuned)
-    if needs_map(space.base):
-        frames = frames.with_bad_pixels(find_bad_pixels(frames, sample))
+    frames = with_needed_map(frames, space.base, sample)
     evaluator = LiveEvaluator(
         frames, known_cell, indexer or FastIndexer(panels, known_cell), sample, jobs=jobs
     )

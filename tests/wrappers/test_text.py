@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import tomllib
+from pathlib import Path
 
 import pytest
 import tomlkit
@@ -11,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wrappers.errors import InputError
-from wrappers.text import from_utf8, one_line_value, printable, to_utf8
+from wrappers.text import from_utf8, one_line_value, printable, to_json, to_utf8
 
 names = st.binary(min_size=1, max_size=40).filter(lambda b: b"\0" not in b).map(os.fsdecode)
 """What a file can be called."""
@@ -64,3 +67,9 @@ def test_a_value_that_would_end_its_line_is_refused():
     for bad in ("a\nb", "a\rb", "a\u2028b", "a\x1bb", "a\x85b"):
         with pytest.raises(InputError, match="the data file 'a"):
             one_line_value(bad, "the data file")
+
+
+def test_null_stands_for_what_json_has_no_number_for():
+    values = {"a": math.nan, "b": [1.5, math.inf, {"c": -math.inf}], "d": ("x", None, True)}
+    read = json.loads(to_json(values | {"e": Path("f")}))
+    assert read == {"a": None, "b": [1.5, None, {"c": None}], "d": ["x", None, True], "e": "f"}

@@ -16,21 +16,25 @@ from tuner.recommendation import (
     EDITED,
     Recommendation,
     applied_settings,
+    files_of_session,
     read_recommendation,
 )
 from wrappers.cell import Cell
 from wrappers.errors import InputError
+from wrappers.frames.linked import files_of_run
+from wrappers.frames.opening import Address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice, recorded_choice
 from wrappers.indexing import Indexer
-from wrappers.masks.bad_pixels import find_bad_pixels
-from wrappers.masks.settings_mask import needs_map
+from wrappers.masks.bad_pixels import with_needed_map
+from wrappers.outputs import check_outputs, companion
 from wrappers.reduction import SettingsSet
 from wrappers.settings import Settings
 
 __all__ = [
     "CurrentSet",
     "VetoCheck",
+    "check_outputs_of",
     "check_veto",
     "named_set",
     "rate_alarms",
@@ -82,14 +86,34 @@ def check_veto(
     jobs : int
         Processes.
     """
-    if needs_map(settings) and run.bad_pixels is None:
-        run = run.with_bad_pixels(find_bad_pixels(run, jobs=jobs))
+    run = with_needed_map(run, settings, jobs=jobs)
     asked = settings.replace(min_peaks=min(settings.min_peaks, FEWEST_PEAKS))
     with LiveEvaluator(run, cell, indexer, frames, jobs=jobs, max_decoys=0, memory=0) as evaluator:
         outcomes = evaluator.evaluate(asked).outcomes
     indexed = [outcome.n_peaks for outcome in outcomes if outcome.indexed]
     n_kept = sum(n >= settings.min_peaks for n in indexed)
     return VetoCheck(len(outcomes), n_kept, len(indexed) - n_kept, indexer.name)
+
+
+def check_outputs_of(
+    output: Path, recommendation: Recommendation, run: FrameSource, *inputs: Address | None
+) -> None:
+    """Refuse to write the hits of a run over anything that the session or the reduction reads.
+
+    Parameters
+    ----------
+    output : Path
+        The file of the hits; its geometry stands beside it.
+    recommendation : Recommendation
+    run : FrameSource
+    inputs : path, address or None
+        Further files that are read.
+    """
+    check_outputs(
+        *(output, companion(output, ".geom")),
+        inputs=[*inputs, *files_of_run(run), *files_of_session(recommendation)],
+        force=True,  # the reduction itself says what of its own may be replaced
+    )
 
 
 def session_indexer(recommendation: Recommendation) -> IndexerChoice:

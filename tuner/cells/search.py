@@ -15,7 +15,7 @@ from wrappers.errors import InputError, UnreadableError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Pattern
 from wrappers.lattices.blind import LEAST_PEAKS
-from wrappers.lattices.cell_consensus import CellConsensus, PeakList, find_cell
+from wrappers.lattices.cell_consensus import CellConsensus, PeakVectors, find_cell
 from wrappers.outputs import require_new_folder
 from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
@@ -52,7 +52,7 @@ class ClearFrames:
         Their indices in the run, that with the most peaks first.
     patterns : tuple of Pattern
         Their peaks, where the settings put the detector.
-    lists : tuple of PeakList
+    lists : tuple of PeakVectors
         The same as scattering vectors.
     n_searched : int
         Frames of the sample.
@@ -62,7 +62,7 @@ class ClearFrames:
 
     frames: tuple[int, ...]
     patterns: tuple[Pattern, ...]
-    lists: tuple[PeakList, ...]
+    lists: tuple[PeakVectors, ...]
     n_searched: int
     settings: Settings
 
@@ -89,11 +89,11 @@ class ClearFrames:
         )
 
 
-def vectors(pattern: Pattern, geometry: Geometry) -> PeakList:
+def vectors(pattern: Pattern, geometry: Geometry) -> PeakVectors:
     """Return a pattern's peaks as scattering vectors."""
     place = (pattern.camera_length, pattern.shift_x, pattern.shift_y)
     q = geometry.scattering_vectors(pattern.peaks, pattern.photon_energy, *place)
-    return PeakList(q, pattern.peaks.intensity, pattern.photon_energy / HC)
+    return PeakVectors(q, pattern.peaks.intensity, pattern.photon_energy / HC)
 
 
 def usual_settings(run: FrameSource, sample: Sequence[int]) -> Settings:

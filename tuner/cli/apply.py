@@ -28,19 +28,16 @@ from tuner.display.terminal import echo
 from tuner.recommendation import (
     EDITED,
     Recommendation,
-    files_of_session,
     read_recommendation,
     session_geometry,
 )
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer
-from wrappers.outputs import check_outputs, companion
 
 if TYPE_CHECKING:
     from tuner.apply.applying import VetoCheck
@@ -134,7 +131,12 @@ def command(
       sfx-tuner apply session run.h5 -o hits.cxi
       sfx-tuner apply session --watch /data/raw -o /data/hits
     """
-    from tuner.apply.applying import check_veto, named_set, rate_alarms
+    from tuner.apply.applying import (
+        check_outputs_of,
+        check_veto,
+        named_set,
+        rate_alarms,
+    )
     from tuner.apply.watching import WatchRequest
     from wrappers.frames.sampling import sample_frames
 
@@ -157,13 +159,8 @@ def command(
             return
         assert data is not None
         run = open_run(data, geometry_file)
-        check_outputs(
-            *(output, companion(output, ".geom")),
-            inputs=[
-                *(recommended, data, geometry_file, cell, mask),
-                *(*files_of_run(run), *files_of_session(recommendation)),
-            ],
-            force=True,  # the reduction itself says what of its own may be replaced
+        check_outputs_of(
+            *(output, recommendation, run), *(recommended, data, geometry_file, cell, mask)
         )
         used = named_set(recommendation, run)
         run = with_bad_pixels(run, used.settings, mask, jobs)

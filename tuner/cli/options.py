@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.registry import Registry
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
+from wrappers.text import to_json
 
 __all__ = [
     "PEAK_FINDER_FLAGS",
@@ -259,7 +259,7 @@ def with_bad_pixels(
     The map comes from a file that ``sfx-tuner mask`` wrote, or from the run's own frames.
     """
     from wrappers.masks.bad_pixel_map import BadPixelMap
-    from wrappers.masks.bad_pixels import find_bad_pixels, spread_frames
+    from wrappers.masks.bad_pixels import spread_frames, with_needed_map
     from wrappers.masks.settings_mask import needs_map
 
     if mask is not None:
@@ -267,7 +267,7 @@ def with_bad_pixels(
     if not needs_map(settings):
         return run
     with progress_bar("looking for bad pixels", 2 * len(spread_frames(len(run)))) as show:
-        return run.with_bad_pixels(find_bad_pixels(run, jobs=jobs, progress=show))
+        return with_needed_map(run, settings, jobs=jobs, progress=show)
 
 
 @contextmanager
@@ -285,15 +285,5 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
 
 
 def print_json(document: object) -> None:
-    """Print the one document of a ``--json`` run; NaN becomes null."""
-    click.echo(json.dumps(_plain(document), indent=2, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value != value:
-        return None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    """Print the one document of a ``--json`` run."""
+    click.echo(to_json(document))

@@ -7,10 +7,7 @@ version of October 2024, Cheetah of March 2017.
 
 from __future__ import annotations
 
-import json
-import math
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +33,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.frames.linked import names_files
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT
-from wrappers.text import one_line_value, utf8_value
+from wrappers.text import one_line_value, to_json, utf8_value
 
 __all__ = ["cheetah", "crystfel", "geom", "om", "plain_json", "project", "xwiz"]
 
@@ -332,14 +329,4 @@ def plain_json(job: Job) -> Export:
         **job.recommendation.as_dict(),
         "units": {name: about.note for name, about in ABOUT.items() if about.note},
     }
-    text = json.dumps(_without_nan(document), indent=2, default=str, allow_nan=False)
-    return Export(text + "\n", ())
-
-
-def _without_nan(value: Any) -> Any:
-    """Return plain values in which null stands for what JSON has no number for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _without_nan(each) for key, each in value.items()}
-    return [_without_nan(each) for each in value] if isinstance(value, list | tuple) else value
+    return Export(to_json(document) + "\n", ())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,7 @@ class Bravais:
     axes: Floats
 
 
+@cache
 def unimodular() -> Floats:
     """Return the changes of basis (n, 3, 3) of determinant 1 with entries of -1, 0 and 1."""
     every = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=9))).reshape(-1, 3, 3)

@@ -27,7 +27,7 @@ __all__ = [
     "MOST_CHANCE",
     "CellChoice",
     "CellConsensus",
-    "PeakList",
+    "PeakVectors",
     "evidence_of",
     "find_cell",
     "metric_distance",
@@ -64,7 +64,7 @@ FREE_ANGLES = {"triclinic": (0, 1, 2), "monoclinic": (1,)}
 
 
 @dataclass(frozen=True, eq=False)
-class PeakList:
+class PeakVectors:
     """The peaks of one frame.
 
     Attributes
@@ -137,7 +137,7 @@ class CellConsensus:
 
 
 def find_cell(
-    lists: Sequence[PeakList],
+    lists: Sequence[PeakVectors],
     *,
     longest: float = LONGEST,
     jobs: int = 1,
@@ -147,7 +147,7 @@ def find_cell(
 
     Parameters
     ----------
-    lists : sequence of PeakList
+    lists : sequence of PeakVectors
         Best the frames with the most peaks above the noise, some 5 to 30 of them.
     longest : float
         Longest vector of the primitive cell, in Å.
@@ -194,7 +194,6 @@ class _Agreement:
     """What a proposed cell gives on all frames: lattices (rows a*, b*, c*) by frame."""
 
     source: int
-    cell: Cell
     lattices: dict[int, Floats]
     evidence: float
 
@@ -230,9 +229,6 @@ def _ranked(proposals: Sequence[tuple[int, BlindLattice]]) -> list[tuple[int, Bl
     return [group[0] for group in groups]
 
 
-_CHANGES = unimodular()
-
-
 def metric_distance(one: Floats, other: Floats) -> float:
     """Return how far two metrics (3, 3) of reduced bases are apart, whatever their order of axes.
 
@@ -240,7 +236,8 @@ def metric_distance(one: Floats, other: Floats) -> float:
     smallest, of those with entries -1, 0 and 1.
     """
     size = np.sqrt(np.outer(np.diag(one), np.diag(one)))
-    turned = _CHANGES @ other @ _CHANGES.transpose(0, 2, 1)
+    changes = unimodular()
+    turned = changes @ other @ changes.transpose(0, 2, 1)
     return float((np.abs(turned - one) / size).max(axis=(1, 2)).min())
 
 
@@ -259,7 +256,7 @@ def parts_of(basis: Floats) -> list[Floats]:
     return parts
 
 
-def _try(source: int, basis: Floats, lists: Sequence[PeakList]) -> list[_Agreement]:
+def _try(source: int, basis: Floats, lists: Sequence[PeakVectors]) -> list[_Agreement]:
     """Index every frame with a proposed primitive cell; return one agreement, or none."""
     try:
         cell = _cell_of(reduced(basis))
@@ -270,7 +267,7 @@ def _try(source: int, basis: Floats, lists: Sequence[PeakList]) -> list[_Agreeme
 
 
 def _index_all(
-    source: int, cell: Cell, lists: Sequence[PeakList], tolerance: float = SAME_GEOMETRY
+    source: int, cell: Cell, lists: Sequence[PeakVectors], tolerance: float = SAME_GEOMETRY
 ) -> _Agreement:
     finder = LatticeFinder(cell, false_accept=FALSE_ACCEPT, tolerance=tolerance)
     lattices: dict[int, Floats] = {}
@@ -280,10 +277,10 @@ def _index_all(
         if found:
             lattices[place] = found[0].reciprocal
             evidence += found[0].evidence
-    return _Agreement(source, cell, lattices, evidence)
+    return _Agreement(source, lattices, evidence)
 
 
-def evidence_of(cell: Cell, lists: Sequence[PeakList]) -> tuple[float, int]:
+def evidence_of(cell: Cell, lists: Sequence[PeakVectors]) -> tuple[float, int]:
     """Return the sum of the evidence that lists show a cell's lattice, and how many show it.
 
     Of two cells the one with more explains the same lists better: a cell is charged for the nodes
@@ -302,7 +299,7 @@ def _cell_of(real: Floats) -> Cell:
     return Cell(a, b, c, al, be, ga)
 
 
-def _consensus(agreement: _Agreement, lists: Sequence[PeakList], chance: float) -> CellConsensus:
+def _consensus(agreement: _Agreement, lists: Sequence[PeakVectors], chance: float) -> CellConsensus:
     """Return the mean cell over the frames that agree, in the system that suits them best."""
     for _ in range(ROUNDS):
         again = _try(agreement.source, agreement.mean_basis, lists)
@@ -325,7 +322,7 @@ def _consensus(agreement: _Agreement, lists: Sequence[PeakList], chance: float) 
     return CellConsensus(cell, error, choices, tuple(sorted(best.lattices)), len(lists), chance)
 
 
-def _at_best_scale(source: int, cell: Cell, lists: Sequence[PeakList]) -> _Agreement:
+def _at_best_scale(source: int, cell: Cell, lists: Sequence[PeakVectors]) -> _Agreement:
     sizes = (scaled(cell, 1 + change) for change in SCALES)
     return max((_index_all(source, one, lists, 0.03) for one in sizes), key=_evidence)
 

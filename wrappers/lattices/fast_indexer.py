@@ -310,7 +310,11 @@ def _strained(recip: Floats, nodes: Floats, observed: Floats, scale: float) -> F
 
 
 def _reduced(basis: Floats) -> Floats:
-    """Return short vectors of the same lattice, shortest first (pairwise reduction)."""
+    """Return short vectors of the same lattice, shortest first (pairwise reduction).
+
+    `bravais.reduced` goes further and fixes the signs; with it the search would try other axes, and
+    the answers would not stay what the benchmark recorded.
+    """
     basis = np.array(basis, float)
     changed = True
     while changed:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
 from wrappers.cell import Cell
-from wrappers.lattices.cell_consensus import PeakList
+from wrappers.lattices.cell_consensus import PeakVectors
 from wrappers.lattices.fast_indexer import FoundLattice, LatticeFinder
 from wrappers.lattices.lattice_fit import scattering_vectors, slopes
 
@@ -89,14 +89,14 @@ class GeometryStart:
         return self.place[1] * length, self.place[2] * length
 
 
-def moved(one: PeakList, place: Place) -> PeakList:
+def moved(one: PeakVectors, place: Place) -> PeakVectors:
     """Return a list with its rays stretched and shifted."""
     rays = slopes(np.ascontiguousarray(one.q, float), one.wavenumber)
-    return PeakList(scattering_vectors(rays, one.wavenumber, *place), one.strength, one.wavenumber)
+    return replace(one, q=scattering_vectors(rays, one.wavenumber, *place))
 
 
 def find_geometry(
-    lists: Sequence[PeakList],
+    lists: Sequence[PeakVectors],
     cell: Cell,
     *,
     widest_stretch: float = 0.1,
@@ -107,7 +107,7 @@ def find_geometry(
 
     Parameters
     ----------
-    lists : sequence of PeakList
+    lists : sequence of PeakVectors
         Best the frames with the most peaks first.
     cell : Cell
     widest_stretch : float
@@ -166,7 +166,9 @@ def _grid(widest_stretch: float, widest_shift: float, step: float) -> list[Place
     return sorted(places, key=lambda place: (abs(place[0]), math.hypot(*place[1:]), place))
 
 
-def _lattices(finder: LatticeFinder, lists: Sequence[PeakList], place: Place) -> list[FoundLattice]:
+def _lattices(
+    finder: LatticeFinder, lists: Sequence[PeakVectors], place: Place
+) -> list[FoundLattice]:
     answers = (moved(one, place) for one in lists)
     found = (finder.find(one.q, one.wavenumber, one.strength) for one in answers)
     return [lattices[0] for lattices in found if lattices]
@@ -177,7 +179,7 @@ def _evidence(lattices: Sequence[FoundLattice]) -> float:
 
 
 def _follow(
-    finder: LatticeFinder, lists: Sequence[PeakList], place: Place
+    finder: LatticeFinder, lists: Sequence[PeakVectors], place: Place
 ) -> tuple[Place, list[FoundLattice]]:
     """Go where the lattices ask for, as long as they lose no evidence by it.
 

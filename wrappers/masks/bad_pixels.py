@@ -36,10 +36,12 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixel_map import BadPixelMap
+from wrappers.masks.settings_mask import needs_map
 from wrappers.peakfinding.detector_pixels import DetectorPixels
 from wrappers.peakfinding.kernel_arguments import flat
 from wrappers.peakfinding.radial_layout import RadialLayout
 from wrappers.peakfinding.robust_statistics import ring_statistics
+from wrappers.settings import Settings
 from wrappers.workers.worker_processes import Processes
 
 __all__ = ["find_bad_pixels", "spread_frames"]
@@ -70,6 +72,23 @@ CLEARLY_BRIGHT = 3.0
 def spread_frames(n_frames: int, most: int = MOST_FRAMES) -> list[int]:
     """Return up to `most` frame numbers, evenly spread over a run."""
     return np.unique(np.linspace(0, n_frames - 1, min(n_frames, most)).round()).astype(int).tolist()
+
+
+def with_needed_map(
+    run: FrameSource,
+    settings: Settings,
+    frames: Sequence[int] | None = None,
+    *,
+    jobs: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> FrameSource:
+    """Return the run with a map of its bad pixels, where the settings need one and it has none.
+
+    Parameters and errors are those of `find_bad_pixels`, which makes the map.
+    """
+    if run.bad_pixels is not None or not needs_map(settings):
+        return run
+    return run.with_bad_pixels(find_bad_pixels(run, frames, jobs=jobs, progress=progress))
 
 
 def find_bad_pixels(

@@ -10,7 +10,7 @@ from experiments.indexer_simulated import CELLS
 from wrappers.cell import Cell
 from wrappers.lattices.blind import find_lattices, same_lattice
 from wrappers.lattices.bravais import bravais_choices, reduced
-from wrappers.lattices.cell_consensus import PeakList, find_cell, metric_distance, parts_of
+from wrappers.lattices.cell_consensus import PeakVectors, find_cell, metric_distance, parts_of
 
 MORE_CELLS = {
     "monoclinic C": Cell(120, 45, 80, 90, 110, 90, "monoclinic", "C", "b"),
@@ -85,13 +85,13 @@ def test_a_frame_shows_its_lattice_without_a_cell(name):
     assert best.evidence > 50
 
 
-def lists(cell: Cell, n: int, seed: int, turned: bool = False) -> list[PeakList]:
+def lists(cell: Cell, n: int, seed: int, turned: bool = False) -> list[PeakVectors]:
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(n):
         q, _ = simulate_still(cell, rng, 70, 0.25, clen_error=0.01, shift_px=1.0)
         q = turn_around(q, rng) if turned else q
-        found.append(PeakList(q, rng.uniform(size=len(q)), WAVENUMBER))
+        found.append(PeakVectors(q, rng.uniform(size=len(q)), WAVENUMBER))
     return found
 
 
@@ -112,10 +112,12 @@ def test_scrambled_peaks_agree_on_nothing():
 
 def test_noise_and_nothing_agree_on_nothing():
     rng = np.random.default_rng(0)
-    noise = [PeakList(simulate_blank(rng, 60), rng.uniform(size=60), WAVENUMBER) for _ in range(4)]
+    noise = [
+        PeakVectors(simulate_blank(rng, 60), rng.uniform(size=60), WAVENUMBER) for _ in range(4)
+    ]
     assert find_cell(noise) is None
     assert find_cell([]) is None
-    few = [PeakList(simulate_blank(rng, 3), np.ones(3), WAVENUMBER) for _ in range(4)]
+    few = [PeakVectors(simulate_blank(rng, 3), np.ones(3), WAVENUMBER) for _ in range(4)]
     assert find_cell(few) is None
 
 
@@ -132,7 +134,7 @@ def test_powder_rings_agree_on_nothing(spacings):
         kz = -(length**2) / 2 / WAVENUMBER  # elastic: on the Ewald sphere
         across, turn = np.sqrt(length**2 - kz**2), rng.uniform(0, 2 * np.pi, 90)
         q = np.column_stack((across * np.cos(turn), across * np.sin(turn), kz))
-        rings.append(PeakList(q, rng.uniform(size=90), WAVENUMBER))
+        rings.append(PeakVectors(q, rng.uniform(size=90), WAVENUMBER))
     assert find_cell(rings) is None
 
 

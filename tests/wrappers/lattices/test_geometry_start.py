@@ -14,7 +14,7 @@ from envs.simulation.stills import (
     turn_around,
 )
 from wrappers.cell import Cell
-from wrappers.lattices.cell_consensus import PeakList
+from wrappers.lattices.cell_consensus import PeakVectors
 from wrappers.lattices.geometry_start import find_geometry
 
 LYSOZYME = Cell(79, 79, 38, 90, 90, 90, "tetragonal", "P", "c")
@@ -28,7 +28,7 @@ def lists(n: int, clen_error: float, shift_px: float, direction: float, turned: 
         q, _ = simulate_still(LYSOZYME, rng, 80, 0.2)
         q = turn_around(q, rng) if turned else q
         q = misplace(q, clen_error, shift_px, direction)
-        found.append(PeakList(q, rng.uniform(size=len(q)), WAVENUMBER))
+        found.append(PeakVectors(q, rng.uniform(size=len(q)), WAVENUMBER))
     return found
 
 
@@ -55,6 +55,8 @@ def test_nothing_is_invented():
     near = {"widest_stretch": 0.05, "widest_shift": 0.006}
     assert find_geometry(lists(6, 0.0, 0.0, 0.0, turned=True), LYSOZYME, **near) is None
     rng = np.random.default_rng(0)
-    blank = [PeakList(simulate_blank(rng, 50), rng.uniform(size=50), WAVENUMBER) for _ in range(6)]
+    blank = [
+        PeakVectors(simulate_blank(rng, 50), rng.uniform(size=50), WAVENUMBER) for _ in range(6)
+    ]
     assert find_geometry(blank, LYSOZYME, **near) is None
     assert find_geometry([], LYSOZYME) is None
