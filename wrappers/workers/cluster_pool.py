@@ -13,7 +13,7 @@ from wrappers.errors import ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.peakfinding.finders import NamedFinder
-from wrappers.peakfinding.peak_batch import Finders, FramePeaks
+from wrappers.peakfinding.peak_batch import Finders, FrameCounts, FramePeaks
 from wrappers.settings import Settings
 from wrappers.workers.frame_worker import FrameWorker
 from wrappers.workers.pool import KILLED
@@ -84,15 +84,30 @@ class ClusterPool:
         ProgramError
             If the cluster has no workers left.
         """
-        homes: dict[int, list[int]] = {}
         for frame in frames:
-            homes.setdefault(self._home.setdefault(frame, len(self._home)), []).append(frame)
+            self._home.setdefault(frame, len(self._home))
+        answers = self._run(_search, self._shares(frames), settings)
+        return {frame: answers[frame] or FramePeaks(frame, (), KILLED) for frame in frames}
+
+    def count(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FrameCounts]:
+        """Return, by frame, the number of peaks for each parameter set; none is kept for it.
+
+        Raises
+        ------
+        ProgramError
+            If the cluster has no workers left.
+        """
+        answers = self._run(_count, self._shares(frames), settings)
+        return {frame: answers[frame] or FrameCounts(frame, None, KILLED) for frame in frames}
+
+    def _shares(self, frames: Sequence[int]) -> dict[str, list[int]]:
+        """Return the frames by worker: that which holds them, if any does."""
         workers = self._workers()
         shares: dict[str, list[int]] = {}
-        for home, held in homes.items():
-            shares.setdefault(workers[home % len(workers)], []).extend(held)
-        answers = self._run(_search, shares, settings)
-        return {frame: answers[frame] or FramePeaks(frame, (), KILLED) for frame in frames}
+        for number, frame in enumerate(frames):
+            home = self._home.get(frame, number)
+            shares.setdefault(workers[home % len(workers)], []).append(frame)
+        return shares
 
     def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index the patterns, in order.
@@ -210,6 +225,12 @@ def _search(
     name: str, frames: Sequence[int], settings: Sequence[Settings]
 ) -> tuple[list[FramePeaks], float]:
     return _holder(name).run(lambda worker: worker.search(frames, settings))
+
+
+def _count(
+    name: str, frames: Sequence[int], settings: Sequence[Settings]
+) -> tuple[list[FrameCounts], float]:
+    return _holder(name).run(lambda worker: worker.count(frames, settings))
 
 
 def _index(name: str, patterns: Sequence[Pattern]) -> tuple[list[Indexing], float]:

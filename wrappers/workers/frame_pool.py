@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import Self, TypeVar
 
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.peakfinding.finders import NamedFinder
-from wrappers.peakfinding.peak_batch import FramePeaks
+from wrappers.peakfinding.peak_batch import FrameCounts, FramePeaks
 from wrappers.settings import Settings
 from wrappers.workers.frame_worker import FrameWorker
 from wrappers.workers.pool import KILLED
@@ -17,6 +17,8 @@ from wrappers.workers.processor_time import processor_seconds
 from wrappers.workers.worker_processes import Processes
 
 __all__ = ["FramePool"]
+
+R = TypeVar("R")
 
 
 class FramePool:
@@ -69,16 +71,34 @@ class FramePool:
         ProgramError
             If the processes die again and again.
         """
-        shares: list[list[int]] = [[] for _ in range(len(self._processes))]
         for frame in frames:
-            shares[self._home.setdefault(frame, len(self._home) % len(shares))].append(frame)
-        task = functools.partial(FrameWorker.search, settings=settings)
-        found = {
-            frame: FramePeaks(frame, (), KILLED) if answer is None else answer
+            self._home.setdefault(frame, len(self._home) % len(self._processes))
+        found = self._ask(functools.partial(FrameWorker.search, settings=settings), frames)
+        return {frame: found[frame] or FramePeaks(frame, (), KILLED) for frame in frames}
+
+    def count(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FrameCounts]:
+        """Return, by frame, the number of peaks for each parameter set; none is kept for it.
+
+        Raises
+        ------
+        ProgramError
+            If the processes die again and again.
+        """
+        found = self._ask(functools.partial(FrameWorker.count, settings=settings), frames)
+        return {frame: found[frame] or FrameCounts(frame, None, KILLED) for frame in frames}
+
+    def _ask(
+        self, task: Callable[[FrameWorker, Sequence[int]], list[R]], frames: Sequence[int]
+    ) -> dict[int, R | None]:
+        """Return what the processes say of frames, each asked of the one that holds it, if any."""
+        shares: list[list[int]] = [[] for _ in range(len(self._processes))]
+        for number, frame in enumerate(frames):
+            shares[self._home.get(frame, number % len(shares))].append(frame)
+        return {
+            frame: answer
             for share, answers in zip(shares, self._processes.share(task, shares), strict=True)
             for frame, answer in zip(share, answers, strict=True)
         }
-        return {frame: found[frame] for frame in frames}
 
     def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index the patterns, in order.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
 from wrappers.masks.settings_mask import SettingsMask
-from wrappers.peakfinding.peak_batch import Finders, FramePeaks, PeakBatch
+from wrappers.peakfinding.peak_batch import Finders, FrameCounts, FramePeaks, PeakBatch
 from wrappers.settings import Settings
 
 __all__ = ["FrameWorker"]
@@ -37,6 +37,10 @@ class FrameWorker:
     def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> list[FramePeaks]:
         """Return, frame by frame, the peaks for each parameter set, or why there are none."""
         return list(self._batch.search(frames, settings))
+
+    def count(self, frames: Sequence[int], settings: Sequence[Settings]) -> list[FrameCounts]:
+        """Return, frame by frame, the number of peaks for each parameter set."""
+        return list(self._batch.count(frames, settings))
 
     def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
         """Index the patterns, in order."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from wrappers.indexing import Done, Indexing, Pattern, unheard
-from wrappers.peakfinding.peak_batch import FramePeaks
+from wrappers.peakfinding.peak_batch import FrameCounts, FramePeaks
 from wrappers.settings import Settings
 
 __all__ = ["KILLED", "Pool", "batches"]
@@ -26,6 +26,13 @@ class Pool(Protocol):
 
     def search(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FramePeaks]:
         """Return, by frame, the peaks for each parameter set, or why there are none."""
+        ...
+
+    def count(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FrameCounts]:
+        """Return, by frame, the numbers of the peaks that `search` finds, for less.
+
+        Frames of the whole run may be asked for; none is kept for it.
+        """
         ...
 
     def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:

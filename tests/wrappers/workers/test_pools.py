@@ -105,6 +105,31 @@ def test_many_processes_say_what_one_says(make_pool, parts, expected):
     assert pool.core_seconds() > before
 
 
+def counted(found) -> dict[int, list[int] | str]:
+    return {frame: what.failure or what.counts.tolist() for frame, what in found.items()}
+
+
+def test_many_processes_count_what_one_finds(make_pool, parts):
+    run, geometry, cell = parts
+    sets = [GOOD.replace(min_snr=snr, min_pix_count=n) for n in (1, 3, 2) for snr in (6, 4, 3.3)]
+    with FramePool(run, FastIndexer(geometry, cell), jobs=1) as pool:
+        expected = {
+            frame: [len(pattern.peaks) for pattern in what.patterns]
+            for frame, what in pool.search(range(FRAMES), sets).items()
+        }
+    pool = make_pool(run)
+    assert counted(pool.count(range(FRAMES), sets)) == expected
+    pool.search(range(0, FRAMES, 2), [GOOD])  # some are held
+    assert counted(pool.count([*reversed(range(FRAMES))], sets)) == expected
+
+
+def test_a_frame_that_kills_again_and_again_has_no_counts(parts, deadly_run):
+    with FramePool(deadly_run(2), None, jobs=2) as pool:
+        found = counted(pool.count(range(FRAMES), [GOOD]))
+    assert found.pop(DEADLY) == KILLED
+    assert all(len(counts) == 1 for counts in found.values())
+
+
 def test_a_frame_whose_worker_dies_once_is_done_by_another(make_pool, deadly_run, expected):
     assert summary(make_pool(deadly_run(1)).search(range(FRAMES), [GOOD])) == expected[0]
 
