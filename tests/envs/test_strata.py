@@ -8,7 +8,16 @@ from scipy.stats import binomtest
 
 from envs.evaluation import Evaluation, FrameOutcome, wilson_interval
 from envs.objective import USUAL_MERIT
-from envs.strata import POOR, allocate, draw, promise, promising_share, shares, strata_by_promise, weights
+from envs.strata import (
+    POOR,
+    allocate,
+    draw,
+    promise,
+    promising_share,
+    shares,
+    strata_by_promise,
+    weights,
+)
 from tuner.statistics import chance_of_less, paired_difference
 from wrappers.errors import InputError
 from wrappers.schema import read_json_text
