@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BLANK", "COUNT_FEATURES", "LATTICE_FEATURES", "count_features", "floor_of",
-           "lattice_features"]  # fmt: skip
+from wrappers.settings import Settings
+
+__all__ = [
+    "BRIGHT",
+    "COUNT_FEATURES",
+    "DESCRIPTORS",
+    "LATTICE_FEATURES",
+    "bright_sets",
+    "count_features",
+    "descriptors",
+    "floor_of",
+    "lattice_features",
+]
 
 Floats = NDArray[np.float64]
 
-BLANK = 0.15
+BLANK = 0.05
 """A frame at this quantile of the counts shows what a blank one does."""
+
+BRIGHT = (4.9, 8.0)
+"""The values of min_snr at which a frame's bright peaks are counted."""
+_BRIGHT_PIXELS = 2
 
 _SCALE = 2.0
 """Of the logarithms of counts, about their standard deviation."""
@@ -21,8 +36,36 @@ _MIDDLE = 3.0
 _VOLUME = 12.5
 """Of log Å³, the middle of protein crystals' primitive cells (270,000 Å³)."""
 
-COUNT_FEATURES = 22
-LATTICE_FEATURES = 9
+COUNT_FEATURES = 28
+LATTICE_FEATURES = 10
+DESCRIPTORS = 5
+
+
+def bright_sets(settings: Sequence[Settings]) -> list[int]:
+    """Return which of a design's sets are nearest to those that tell bright peaks."""
+    rows = np.array([[s.min_snr, s.threshold, s.min_pix_count] for s in settings])
+    lowest = rows[:, 1] == rows[:, 1].min()
+    away = 10.0 * ~lowest + np.abs(rows[:, 2] - _BRIGHT_PIXELS)
+    return [int(np.argmin(away + np.abs(np.log(rows[:, 0] / snr)))) for snr in BRIGHT]
+
+
+def descriptors(counts: NDArray[np.uint16], bright: Floats, volume: float) -> Floats:
+    """Return what a run is like (DESCRIPTORS,), to tell how far it is from others.
+
+    The cell's size, the noise of a blank frame at the loosest sets, what all frames show there,
+    and how bright the brighter frames are.
+    """
+    floor = floor_of(counts)
+    loosest = np.argsort(floor)[-max(len(floor) // 20, 1) :]
+    crystals = np.quantile(bright, 0.9, axis=0)
+    return np.array(
+        [
+            np.log(volume),
+            np.log1p(floor[loosest].mean()),
+            np.log1p(np.median(counts[:, loosest])),
+            *np.log1p(crystals),
+        ]
+    )
 
 
 def floor_of(counts: NDArray[np.uint16]) -> Floats:
@@ -55,10 +98,11 @@ def count_features(
     first = [
         _log(above),
         _log(floor),
+        _log(above / np.sqrt(1 + floor)),
         *(np.broadcast_to(_log(each)[:, None], counts.shape) for each in np.asarray(bright).T),
         np.full(counts.shape, (np.log(volume) - _VOLUME) / _SCALE),
     ]
-    return _quadratic(first, COUNT_FEATURES)
+    return _quadratic(first)
 
 
 def lattice_features(own: ArrayLike, other: ArrayLike, volume: float) -> Floats:
@@ -76,14 +120,14 @@ def lattice_features(own: ArrayLike, other: ArrayLike, volume: float) -> Floats:
     """
     first = [_log(np.asarray(own, float)), _log(np.asarray(other, float))]
     size = np.full(first[0].shape, (np.log(volume) - _VOLUME) / _SCALE)
-    return _quadratic([*first, size], LATTICE_FEATURES + 1)[..., :-1]
+    return _quadratic([*first, size])
 
 
 def _log(counts: Floats) -> Floats:
     return (np.log1p(counts) - _MIDDLE) / _SCALE
 
 
-def _quadratic(first: list[Floats], n: int) -> Floats:
-    """Return 1, the features, and all their products but the first of all (n) that fit."""
+def _quadratic(first: list[Floats]) -> Floats:
+    """Return 1, the features, their squares and products, along a new last axis."""
     second = [a * b for i, a in enumerate(first) for b in first[: i + 1]]
-    return np.stack([np.ones_like(first[0]), *first, *second], axis=-1)[..., :n]
+    return np.stack([np.ones_like(first[0]), *first, *second], axis=-1)
