@@ -28,7 +28,7 @@ from envs.response_map.regression import Outcomes, fit_prior
 from envs.response_map.response_map import FEWEST_PEAKS
 from wrappers.settings import Settings
 
-__all__ = ["fit_model", "read_looks", "sets_of"]
+__all__ = ["fit_model", "made_sets", "read_looks", "sets_of"]
 
 Look = dict[str, NDArray[Any]]
 ROUNDS = 20
@@ -41,16 +41,22 @@ def read_looks(folder: Path, family: str) -> dict[str, Look]:
 
 def sets_of(look: Look) -> list[Settings]:
     """Return the design of a recorded look."""
-    names = ("min_snr", "threshold", "min_pix_count")
+    return made_sets(look["settings"], int(look["min_peaks"]))
+
+
+def made_sets(rows: NDArray[np.float64], min_peaks: int) -> list[Settings]:
+    """Return the parameter sets with (n, 3) values of min_snr, threshold and min_pix_count."""
     return [
-        Settings(min_peaks=int(look["min_peaks"]), **dict(zip(names, map(float, row), strict=True)))
-        for row in look["settings"]
+        Settings(min_snr=snr, threshold=threshold, min_pix_count=int(pixels), min_peaks=min_peaks)
+        for snr, threshold, pixels in rows.tolist()
     ]
 
 
 def fit_model(looks: dict[str, Look]) -> MapModel:
     """Return the model that fits recorded looks in which anything was indexed."""
-    counts, lattices, described = [], [], []
+    counts: list[Outcomes] = []
+    lattices: list[Outcomes] = []
+    described = []
     for look in looks.values():
         if not look["indexed"].any():
             continue
@@ -70,7 +76,8 @@ def fit_model(looks: dict[str, Look]) -> MapModel:
             frame, place = np.nonzero(enough & rows[:, None])
             into.append(Outcomes(x[frame, chosen[place]], look["indexed"][frame, place], frame, n))
     values = np.array(described)
-    typical, precision = values.mean(axis=0), np.linalg.inv(np.cov(values.T))
+    typical = values.mean(axis=0)
+    precision = np.asarray(np.linalg.inv(np.cov(values.T)), float)
     away = values - typical
     distances = np.sqrt(np.einsum("ri,ij,rj->r", away, precision, away))
     named = hashlib.sha256(",".join(sorted(looks)).encode()).hexdigest()

@@ -32,7 +32,6 @@ from wrappers.indexing import Indexer, Indexing, Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.peakfinding.peak_batch import PeakBatch
-from wrappers.settings import Settings
 
 __all__ = ["observe_look"]
 
@@ -87,10 +86,10 @@ def observe_look(
     return {
         "counts": counts,
         "split": split,
-        "lattice": indexed.any(axis=1),
+        "lattice": np.asarray(indexed.any(axis=1), bool),
         "chosen": chosen,
         "indexed": indexed,
-        "volume": np.array(abs(np.linalg.det(cell.primitive_axes)) * 1.0),
+        "volume": np.array(abs(np.linalg.det(cell.primitive_axes))),
         "min_peaks": np.array(space.base.min_peaks),
         "settings": np.array([[s.min_snr, s.threshold, s.min_pix_count] for s in design]),
     }
@@ -114,6 +113,7 @@ def _own(pattern: Pattern, answer: Indexing, geometry: Geometry, cell: Cell) -> 
 
 
 def run_space(run: FrameSource, n_frames: int) -> ParameterSpace:
+    """Return the box of a session that tunes the usual settings on the first frames of a run."""
     radii = run.geometry.radius_map()
     return make_space(
         DEFAULT_TUNED,
@@ -150,7 +150,7 @@ def main(folder: Path, family: str, n_experiments: int, frames: int, sets: int) 
             rendered = time.perf_counter()
             found = observe_look(run, cell, FastIndexer(geometry, cell), space, chosen, frames)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **found)
+        np.savez_compressed(buffer, allow_pickle=False, **found)
         write_whole(path, buffer.getvalue())
         click.echo(
             f"{path.name} {draw.kind} {rendered - started:.0f} s rendered, "

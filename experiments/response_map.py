@@ -24,7 +24,7 @@ from envs.look import FrameLook
 from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.response_map.model import MapModel
 from envs.response_map.response_map import ResponseMap
-from experiments.fit_response_map import Look, read_looks, sets_of
+from experiments.fit_response_map import Look, made_sets, read_looks, sets_of
 from tuner.cli.options import print_json
 from tuner.search.response_map import CAUTION, best_candidate
 from wrappers.cell import Cell
@@ -83,8 +83,8 @@ def shared_runs() -> dict[str, KnownRun]:
     cell = Cell.read(SHARED / "lyso.cell")
     volume = float(abs(np.linalg.det(cell.primitive_axes)))
     names = ("min_snr", "threshold", "min_pix_count")
-    rows = np.column_stack([arrays[name] for name in names]) if "min_snr" in arrays else arrays["sets"]
-    settings = [Settings(min_peaks=10, **dict(zip(names, map(float, row), strict=True))) for row in rows]
+    rows = np.column_stack([arrays[name] for name in names])
+    settings = made_sets(rows, 10)
     own = arrays["explained"].astype(int)
     known = own.max(axis=1) >= 0
     own = np.where(known[:, None], np.maximum(own, 0), -1)
@@ -171,10 +171,14 @@ def main(looks: Path, as_json: bool) -> None:
     for family in ("test", "shifted"):
         those = [told for name, told in found.items() if name.startswith(family)]
         for n in AFTER:
-            means = {
-                key: np.nanmean([told[f"after_{n}"][key] for told in those])
-                for key in ("rmse", "rank_correlation", "coverage_95", "regret")
-            } if those else {}
+            means = (
+                {
+                    key: np.nanmean([told[f"after_{n}"][key] for told in those])
+                    for key in ("rmse", "rank_correlation", "coverage_95", "regret")
+                }
+                if those
+                else {}
+            )
             click.echo(f"{family} after {n}: {', '.join(f'{k} {v:.3f}' for k, v in means.items())}")
 
 

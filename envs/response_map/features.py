@@ -73,9 +73,7 @@ def floor_of(counts: NDArray[np.uint16]) -> Floats:
     return np.quantile(counts, BLANK, axis=0).astype(float)
 
 
-def count_features(
-    counts: ArrayLike, floor: ArrayLike, bright: ArrayLike, volume: float
-) -> Floats:
+def count_features(counts: ArrayLike, floor: ArrayLike, bright: ArrayLike, volume: float) -> Floats:
     """Return what is told by counts alone.
 
     Parameters

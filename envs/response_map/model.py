@@ -93,7 +93,9 @@ class MapModel:
                 described = file.metadata() or {}
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            raise InputError(f"the response map {path} cannot be read ({error}): {remedy}") from None
+            raise InputError(
+                f"the response map {path} cannot be read ({error}): {remedy}"
+            ) from None
         shapes = {
             "typical": (DESCRIPTORS,),
             "precision": (DESCRIPTORS, DESCRIPTORS),

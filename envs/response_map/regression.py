@@ -97,7 +97,7 @@ class Posterior:
 
 def update(prior: Prior, seen: Outcomes) -> Posterior:
     """Return what outcomes leave of a prior."""
-    precision = np.linalg.inv(prior.covariance)
+    precision: Floats = np.asarray(np.linalg.inv(prior.covariance), float)
     frame_precision = 1 / prior.frame_sd**2
     w, u = prior.mean.copy(), np.zeros(seen.n_frames)
     x, y, frame = seen.x, seen.indexed.astype(float), seen.frame
@@ -110,7 +110,7 @@ def update(prior: Prior, seen: Outcomes) -> Posterior:
 
     now = loss(w, u)
     for _ in range(_NEWTON_STEPS):
-        p = expit(x @ w + u[frame])
+        p: Floats = expit(x @ w + u[frame])
         cross, own, curvature = _blocks(seen, p, frame_precision, precision)
         gradient_w = x.T @ (y - p) - precision @ (w - prior.mean)
         gradient_u = np.bincount(frame, y - p, seen.n_frames) - frame_precision * u
@@ -123,8 +123,11 @@ def update(prior: Prior, seen: Outcomes) -> Posterior:
         if now - then < _CONVERGED:
             break
         now = then
-    cross, own, curvature = _blocks(seen, expit(x @ w + u[frame]), frame_precision, precision)
-    return Posterior(w, np.linalg.inv(curvature), u, 1 / own, -cross / own[:, None])
+    p = expit(x @ w + u[frame])
+    cross, own, curvature = _blocks(seen, p, frame_precision, precision)
+    return Posterior(
+        w, np.asarray(np.linalg.inv(curvature), float), u, 1 / own, -cross / own[:, None]
+    )
 
 
 def _blocks(
@@ -137,7 +140,7 @@ def _blocks(
     cross = np.zeros((seen.n_frames, seen.x.shape[1]))
     np.add.at(cross, seen.frame, weighted)
     curvature = seen.x.T @ weighted + precision - cross.T @ (cross / own[:, None])
-    return cross, own, curvature
+    return cross, np.asarray(own, float), curvature
 
 
 def fit_prior(
@@ -165,9 +168,7 @@ def fit_prior(
     for _ in range(rounds):
         found = [update(prior, run) for run in runs]
         mean = np.mean([each.mean for each in found], axis=0)
-        spread = [
-            each.covariance + np.outer(each.mean - mean, each.mean - mean) for each in found
-        ]
+        spread = [each.covariance + np.outer(each.mean - mean, each.mean - mean) for each in found]
         levels = np.concatenate([_second_moment(each) for each in found])
         prior = Prior(
             mean,

@@ -106,6 +106,7 @@ class ResponseMap:
         self._outcome = np.full(shape, UNKNOWN, np.int8)
         self._own, self._other = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
         self._lattice = np.zeros(shape[0], bool)
+        self._weights = np.ones(shape[0])
         self._row = {frame: row for row, frame in enumerate(self.look.frames)}
         floor = floor_of(self._counts[self._readable])
         places = bright_sets(self.settings)
@@ -128,37 +129,42 @@ class ResponseMap:
                 return number
         return None
 
-    def extend(self, look: FrameLook, own: ArrayLike, other: ArrayLike) -> None:
-        """Add parameter sets.
-
-        Parameters
-        ----------
-        look : FrameLook
-            At the same frames.
-        own, other : int array (K, S)
-            Peaks on and beside the lattices of the K frames that have some, in order.
-        """
-        n = len(look.settings)
+    def extend(self, look: FrameLook) -> None:
+        """Add parameter sets that the same frames were looked at with."""
+        n_frames, n = look.counts.shape
+        nothing = np.zeros((n_frames, n), np.uint16)
+        unknown = np.full((n_frames, n), UNKNOWN, np.int8)
         self.settings += look.settings
         self._counts = np.hstack([self._counts, look.counts])
-        self._outcome = np.hstack(
-            [self._outcome, np.full((len(self._counts), n), UNKNOWN, np.int8)]
-        )
-        for name, values in (("_own", own), ("_other", other)):
-            new = np.zeros((len(self._counts), n), np.uint16)
-            new[self._lattice] = values
-            setattr(self, name, np.hstack([getattr(self, name), new]))
+        self._outcome = np.hstack([self._outcome, unknown])
+        self._own = np.hstack([self._own, nothing])
+        self._other = np.hstack([self._other, look.counts])
 
-    def learn_lattices(self, frames: ArrayLike, own: ArrayLike, other: ArrayLike) -> None:
-        """Take what lattices say: peaks (K, S) on and beside those of K frames."""
+    def learn_lattices(
+        self, frames: ArrayLike, own: ArrayLike, other: ArrayLike, first: int = 0
+    ) -> None:
+        """Take what lattices say: peaks (K, S) on and beside those of K frames.
+
+        They are about the sets from `first` on.
+        """
         rows = [self._row[frame] for frame in np.asarray(frames, int).tolist()]
+        columns = slice(first, first + np.shape(own)[1])
         self._lattice[rows] = True
-        self._own[rows], self._other[rows] = own, other
+        self._own[rows, columns], self._other[rows, columns] = own, other
+
+    def forget_outcomes(self) -> None:
+        """Drop what became of the frames, to take it anew."""
+        self._outcome[:] = UNKNOWN
 
     def learn_outcomes(self, column: int, frames: ArrayLike, indexed: ArrayLike) -> None:
         """Take what became of frames with one of the sets."""
         rows = [self._row[frame] for frame in np.asarray(frames, int).tolist()]
         self._outcome[rows, column] = np.where(np.asarray(indexed, bool), INDEXED, FAILED)
+
+    def weigh(self, frames: ArrayLike, weights: ArrayLike) -> None:
+        """Take how many frames of the run each frame of the sample stands for."""
+        rows = [self._row[frame] for frame in np.asarray(frames, int).tolist()]
+        self._weights[rows] = weights
 
     def forecast(self, seed: int = 0, n_draws: int = DRAWS) -> Forecast:
         """Return what is to be expected now; equal seeds draw alike."""
@@ -179,14 +185,14 @@ class ResponseMap:
         measured = self._outcome != UNKNOWN
         probability *= hit
         probability = np.where(measured, self._outcome == INDEXED, probability)
-        n = max(int(self._readable.sum()), 1)
-        frames = probability.mean(axis=0)
+        share = self._weights * self._readable
+        share /= max(share.sum(), 1e-9)
         luck = np.where(measured, 0.0, probability * (1 - probability)).mean(axis=0)
         return Forecast(
-            rates=probability.sum(axis=1) / n,
-            hits=hit.sum(axis=0) / n,
-            chance=luck.sum(axis=0) / n**2,
-            frames=frames,
+            rates=np.einsum("f,kfs->ks", share, probability),
+            hits=share @ hit,
+            chance=share**2 @ luck,
+            frames=probability.mean(axis=0),
         )
 
     def _drawn(
@@ -201,7 +207,9 @@ class ResponseMap:
         """Return the probability (n_draws, F, S) that each list is indexed, hit or not."""
         seen = (self._outcome != UNKNOWN) & hit & rows[:, None]
         frame, column = np.nonzero(seen)
-        outcomes = Outcomes(x[frame, column], self._outcome[frame, column] == INDEXED, frame, len(x))
+        outcomes = Outcomes(
+            x[frame, column], self._outcome[frame, column] == INDEXED, frame, len(x)
+        )
         posterior: Posterior = update(prior, outcomes)
         weights, levels = posterior.draws(n_draws, rng)
         return np.asarray(expit(np.einsum("kp,fsp->kfs", weights, x) + levels[:, :, None]))
