@@ -449,20 +449,9 @@ def test_another_cell_is_contradicted(
 def test_a_beam_five_pixels_off_is_found_or_said(make: Make) -> None:
     code, said, directory = session(make("center4"), "--evaluations", 14)
     assert code == 0 and "beam centre is right" not in said
-    n, wrong = wrong_lattices(make("center4"), directory)
-    needed = "+4.0 and -3.0 px" in said
-    assert needed or (n >= 30 and wrong <= 0.01 * n)
-
-
-@pytest.mark.slow
-def test_a_beam_five_pixels_off_is_found_where_the_shift_is_tuned(make: Make) -> None:
-    tuned = "min_snr,threshold,min_pix_count,clen,shift_x,shift_y"
-    code, _, directory = session(make("center4"), "--evaluations", 14, "--tune", tuned)
-    assert code == 0
-    found = read_recommendation(directory).settings
-    assert (found.shift_x, found.shift_y) == pytest.approx((6e-4, -4.5e-4), abs=3e-5)
-    n, wrong = wrong_lattices(make("center4"), directory)
-    assert n >= 35 and wrong <= 0.01 * n
+    if "The beam centre is off by +4.0 px in x and -3.0 px in y" not in said:
+        n, wrong = wrong_lattices(make("center4"), directory)
+        assert n >= 30 and wrong <= 0.01 * n
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def test_a_session_with_the_robust_finder(cli, simulated):
 
     # Everything that takes the set finds the same peaks with it.
     common = (simulated.data, "-g", simulated.geometry, "--settings", "session", "-j", 1)
-    code, out, _ = cli("peaks", *common, "-o", "p.cxi", "--json")
+    code, out, _ = cli("peaks", *common, "-o", "peaks.cxi", "--json")
     assert code == 0
     found = json.loads(out)
     assert found["settings"] == settings
