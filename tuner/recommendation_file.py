@@ -56,6 +56,7 @@ class _Evidence(TypedDict, total=False):
     shift_x_refined: Pair
     shift_y_refined: Pair
     drift: str
+    cell_check_shift: Pair
     crystfel_own_search: _NotSearched | _OwnSearch
     cell_scale_deviation: Number
     residual_px: Number
