@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from envs.simulation.simulator import simulate_run
 from tuner.cli.options import print_json, stderr
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
+from wrappers.frames.frame import Frame
 from wrappers.frames.opening import open_source
 from wrappers.frames.source import FrameSource
 from wrappers.lattices.fast_indexer import FastIndexer
@@ -98,11 +99,17 @@ def design(run: FrameSource, n_frames: int) -> tuple[Settings, ...]:
     return look_design(space)
 
 
-def timed(action: Callable[[], R]) -> tuple[R, float]:
+def timed(action: Callable[..., R], *arguments: Any) -> tuple[R, float]:
     """Return what something returns, and the processor time of this thread in ms."""
     started = time.thread_time()
-    result = action()
+    result = action(*arguments)
     return result, 1e3 * (time.thread_time() - started)
+
+
+def first_looks(finder: PeakFinder, frame: Frame, sets: Sequence[Settings]) -> None:
+    """Search a frame that is not prepared, set by set."""
+    for each in sets:
+        finder.find(frame, each)
 
 
 def measure(run: FrameSource, n_frames: int) -> dict[str, Any]:
@@ -117,11 +124,11 @@ def measure(run: FrameSource, n_frames: int) -> dict[str, Any]:
     same, saturated, most = True, 0.0, 0
     few = sets[:: len(sets) // FEW]
     for index in range(n):
-        frame, read = timed(lambda index=index: run[index])
-        prepared, prepare = timed(lambda frame=frame: finder.prepare(frame, least))
-        counts, count = timed(lambda prepared=prepared: prepared.count_all(sets))
-        lists, find_all = timed(lambda prepared=prepared: prepared.find_all(sets))
-        _, first = timed(lambda frame=frame: [finder.find(frame, each) for each in few])
+        frame, read = timed(run.__getitem__, index)
+        prepared, prepare = timed(finder.prepare, frame, least)
+        counts, count = timed(prepared.count_all, sets)
+        lists, find_all = timed(prepared.find_all, sets)
+        _, first = timed(first_looks, finder, frame, few)
         times.append((read, prepare, count, find_all, first / len(few) * len(sets)))
         same &= counts.tolist() == [len(peaks) for peaks in lists]
         saturated += float((counts >= 2048).mean()) / n
@@ -157,7 +164,7 @@ def split(run: FrameSource, cell: Cell | None, n_frames: int) -> dict[str, Any]:
         run, cell, FastIndexer(run.geometry, cell), frames, max_decoys=0
     ) as evaluator:
         evaluator.lattice_counts(measured, sets[:1])  # compiles, and indexes
-        found, milliseconds = timed(lambda: evaluator.lattice_counts(measured, sets))
+        found, milliseconds = timed(evaluator.lattice_counts, measured, sets)
     n = len(found.frames)
     return {"n_lattices": n, "split_ms": milliseconds / n if n else None}
 
