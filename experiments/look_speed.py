@@ -89,7 +89,9 @@ def runs(
             paths = simulate_run(experiment, folder / name.replace(" ", "_"), n_frames)
             source = open_source(str(paths.data), Geometry.read(paths.geometry))
             yield name, source, Cell.read(paths.cell)
-    for name, (frames, geometry) in DATA.items() if data else ():
+    if data is None:
+        return
+    for name, (frames, geometry) in DATA.items():
         yield name, open_source(str(data / frames), Geometry.read(data / geometry)), None
 
 
