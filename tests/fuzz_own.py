@@ -112,7 +112,9 @@ def template() -> Path:
         "date": "2026-11-29",
         "merit": config.merit.as_dict(),
     }
-    checks = {"crystfel_own_search": {"same_peaks": 8, "n_frames": 10, "n_indexed": 4}}
+    checks = {
+        "crystfel_own_search": {"same_peaks": 8, "n_frames": 10, "n_indexed": 4, "same_indexed": 9}
+    }
     write_recommendation(recommend(best, baseline, known, checks), session / "recommended.toml")
 
     regret = {"agent": {"regret": np.zeros((2, 2, 5)), "seconds": np.ones((2, 2, 5))}}
