@@ -15,7 +15,8 @@ from wrappers.errors import InputError, UnreadableError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Pattern
 from wrappers.lattices.blind import LEAST_PEAKS
-from wrappers.lattices.cell_consensus import CellConsensus, PeakVectors, find_cell
+from wrappers.lattices.cell_consensus import CellConsensus, find_cell
+from wrappers.lattices.peak_vectors import PeakVectors
 from wrappers.outputs import require_new_folder
 from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from wrappers.cell import Cell
-from wrappers.lattices.cell_consensus import PeakVectors
 from wrappers.lattices.fast_indexer import FoundLattice, LatticeFinder
 from wrappers.lattices.lattice_fit import scattering_vectors, slopes
+from wrappers.lattices.peak_vectors import PeakVectors
 
 __all__ = ["GeometryStart", "Place", "find_geometry", "moved"]
 
