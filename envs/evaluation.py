@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.strata import shares, weights
 from wrappers.schema import Count, Measured, Number, hooked
 from wrappers.settings import Settings
 
 __all__ = ["Evaluation", "Evaluator", "FrameOutcome", "wilson_interval"]
 
 
-def wilson_interval(k: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a rate of which `k` in `n` were seen (Wilson 1927)."""
-    # Its import takes most of a second.
-    from scipy.stats import binomtest
+def wilson_interval(k: float, n: float) -> tuple[float, float]:
+    """Return the 95 % interval of a rate of which `k` in `n` were seen (Wilson 1927).
 
+    Neither need be a whole number: a weighted sample is worth so many frames of a random one.
+    """
     if n == 0:
         return 0.0, 1.0
-    found = binomtest(k, n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    z = 1.959963984540054
+    middle = k + z**2 / 2
+    half = z * math.sqrt(k * max(n - k, 0.0) / n + z**2 / 4)
+    low, high = ((middle + side * half) / (n + z**2) for side in (-1, 1))
+    return 0.0 if k == 0 else low, 1.0 if k >= n else high
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,8 @@ class FrameOutcome:
         Lattices found by the indexer.
     failure : str
         Why there is no answer (frame unreadable, indexer died …), or "".
+    stratum : int
+        Place in `Evaluation.stratum_sizes`, where the frame was drawn by its promise.
     """
 
     frame: Count
@@ -45,6 +55,7 @@ class FrameOutcome:
     hit: bool
     n_lattices: Count
     failure: str = ""
+    stratum: Count = 0
 
     @property
     def indexed(self) -> bool:
@@ -85,6 +96,10 @@ class Evaluation:
         Why nothing could be measured at all, and then there are no outcomes; or "".
     n_cut : int
         Peak lists, of hits and decoys, that have no answer because of the indexer's time limit.
+    stratum_sizes : tuple of int
+        Where the frames were drawn by their promise (`envs.strata`): how many frames of the look
+        each stratum holds. The rates are then weighted, and remain those of the whole run; counts
+        (`n_hits`, `n_indexed` …) are of the frames that were drawn. Empty for a random sample.
     """
 
     settings: Settings
@@ -100,6 +115,7 @@ class Evaluation:
     core_seconds: Number = 0.0
     failure: str = ""
     n_cut: Count = 0
+    stratum_sizes: tuple[Count, ...] = ()
 
     @property
     def n_frames(self) -> int:
@@ -137,29 +153,74 @@ class Evaluation:
         ]
 
     @property
+    def weighted_hits(self) -> float:
+        """Frames with enough peaks in a random sample of the run of the same size, as estimated."""
+        return self._weighted([outcome.hit for outcome in self.outcomes])
+
+    @property
+    def weighted_indexed(self) -> float:
+        """Indexed frames in a random sample of the run of the same size, as estimated."""
+        return self._weighted([outcome.indexed for outcome in self.outcomes])
+
+    def _weighted(self, flags: Sequence[bool]) -> float:
+        if not self.stratum_sizes or not flags:
+            return sum(flags)
+        return float(self.frame_weights @ np.asarray(flags, float))
+
+    @property
+    def frame_weights(self) -> NDArray[np.float64]:
+        """For how many frames of a random sample of the same size each frame stands."""
+        return weights(self.strata, self.stratum_sizes or (self.n_frames,))
+
+    @property
+    def strata(self) -> list[int]:
+        """Stratum of each frame; 0 in a random sample."""
+        return [outcome.stratum for outcome in self.outcomes]
+
+    @property
     def rate(self) -> float:
-        """Indexing rate: indexed frames / all frames."""
-        return self.n_indexed / self.n_frames if self.outcomes else 0.0
+        """Indexing rate: indexed frames / all frames, estimated for the whole run."""
+        return self.weighted_indexed / self.n_frames if self.outcomes else 0.0
+
+    @property
+    def hit_rate(self) -> float:
+        """Frames with enough peaks / all frames, estimated for the whole run."""
+        return self.weighted_hits / self.n_frames if self.outcomes else 0.0
+
+    @property
+    def equivalent(self) -> tuple[float, float]:
+        """Indexed frames and all frames of a random sample that would say the same of the run."""
+        return self._equivalent([outcome.indexed for outcome in self.outcomes])
+
+    def _equivalent(self, flags: Sequence[bool]) -> tuple[float, float]:
+        if not self.stratum_sizes or not flags:
+            return sum(flags), self.n_frames
+        seen = shares(flags, self.strata, self.stratum_sizes)
+        return seen.up * seen.n_effective, seen.n_effective
 
     @property
     def ci95(self) -> tuple[float, float]:
-        """95 % Wilson interval of the rate.
+        """95 % interval of the rate: Wilson's, of the `equivalent` random sample.
 
         Frames without an answer may be either: its lower end takes them for not indexed, its
         upper end for indexed.
         """
-        low, _ = wilson_interval(self.n_indexed, self.n_frames)
-        _, high = wilson_interval(self.n_indexed + self.n_failed, self.n_frames)
+        low, _ = wilson_interval(*self.equivalent)
+        either = [outcome.indexed or bool(outcome.failure) for outcome in self.outcomes]
+        _, high = wilson_interval(*self._equivalent(either))
         return low, high
 
     @property
     def false_rate(self) -> float:
-        """Estimated share of all frames that are indexed by chance alone; NaN without decoys."""
+        """Estimated share of all frames that are indexed by chance alone; NaN without decoys.
+
+        Chance is taken to index the hits of all strata alike.
+        """
         if not self.n_frames:
             return float("nan")
         if not self.n_decoys:
             return 0.0 if not self.n_hits else float("nan")
-        return self.n_decoys_indexed / self.n_decoys * self.n_hits / self.n_frames
+        return self.n_decoys_indexed / self.n_decoys * self.weighted_hits / self.n_frames
 
     @property
     def indexed_frames(self) -> frozenset[int]:
@@ -193,6 +254,12 @@ def _as_read(found: Evaluation) -> Evaluation:
         )
     if len({outcome.frame for outcome in found.outcomes}) < found.n_frames:
         raise ValueError("a frame has two outcomes")
+    if found.stratum_sizes and max(found.strata, default=0) >= len(found.stratum_sizes):
+        raise ValueError("a frame's stratum is none of those of stratum_sizes")
+    if found.stratum_sizes and any(
+        found.strata.count(stratum) > size for stratum, size in enumerate(found.stratum_sizes)
+    ):
+        raise ValueError("more frames were drawn from a stratum than it holds")
     if found.unreadable:  # until version 0.1 such a one passed for a rate of 0
         return replace(found, outcomes=(), failure=found.outcomes[0].failure)
     return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from envs.evaluation import Evaluation
 from wrappers.errors import InputError
 from wrappers.schema import made_by
 
@@ -16,21 +17,6 @@ __all__ = ["UNINDEXED_HIT_PENALTY", "USUAL_MERIT", "Merit", "merit"]
 
 UNINDEXED_HIT_PENALTY = 0.2
 """In indexed frames: five hits that are not indexed outweigh one more indexed frame."""
-
-
-class Counts(Protocol):
-    """What a merit is made of: an evaluation's numbers, or arrays of those of many."""
-
-    @property
-    def n_frames(self) -> Any: ...
-    @property
-    def n_hits(self) -> Any: ...
-    @property
-    def n_indexed(self) -> Any: ...
-    @property
-    def n_decoys(self) -> Any: ...
-    @property
-    def n_decoys_indexed(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -57,17 +43,18 @@ class Merit:
                 "least 0"
             )
 
-    def __call__(self, counts: Counts) -> Any:
-        """Return the merit of an evaluation, or of arrays of counts; see `merit`."""
-        found = merit(
-            counts.n_frames,
-            counts.n_hits,
-            counts.n_indexed,
-            counts.n_decoys,
-            counts.n_decoys_indexed,
-            unindexed_hit_penalty=self.unindexed_hit_penalty,
+    def __call__(self, evaluation: Evaluation) -> float:
+        """Return the merit of an evaluation, for the whole run; see `merit`."""
+        return float(
+            merit(
+                evaluation.n_frames,
+                evaluation.weighted_hits,
+                evaluation.weighted_indexed,
+                evaluation.n_decoys,
+                evaluation.n_decoys_indexed,
+                unindexed_hit_penalty=self.unindexed_hit_penalty,
+            )
         )
-        return float(found) if np.ndim(found) == 0 else found
 
     def as_dict(self) -> dict[str, str | float]:
         """Return plain values, for JSON and TOML."""
@@ -113,8 +100,8 @@ def merit(
 
     Parameters
     ----------
-    n_frames, n_hits, n_indexed, n_decoys, n_decoys_indexed : array_like of int
-        Counts, broadcast against each other.
+    n_frames, n_hits, n_indexed, n_decoys, n_decoys_indexed : array_like
+        Counts, weighted or not, broadcast against each other.
     unindexed_hit_penalty : array_like of float
         In indexed frames; 0 gives the net indexing rate.
     """

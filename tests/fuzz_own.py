@@ -173,7 +173,7 @@ def changed_toml(path: Path, rng: Rng) -> None:
             text = value.partition(" # ")[0].encode()
             try:
                 value = mutated_json(text, rng).decode()
-            except ValueError:
+            except (ValueError, RecursionError):  # it was changed before
                 value = "3"
             lines[i] = f"{key} = {value}"
         elif rng.random() < 0.5:

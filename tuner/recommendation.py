@@ -27,7 +27,7 @@ from wrappers.files import write_whole
 from wrappers.frames.linked import files_named, masks_named
 from wrappers.lattices.geometry_drift import Drift, find_drift
 from wrappers.settings import ABOUT, FORMER_NAMES, Settings
-from wrappers.text import from_utf8, is_name, to_utf8
+from wrappers.text import from_utf8, is_name, is_plain, to_utf8
 
 __all__ = [
     "EDITED",
@@ -44,6 +44,9 @@ __all__ = [
     "shown",
     "write_recommendation",
 ]
+
+FILES = ("data", "geometry", "cell", "bad_pixels", "policy")
+"""In the provenance: names of files."""
 
 MEASURED = "settings_sha256"
 """In the provenance: the digest of the settings that were measured."""
@@ -240,8 +243,12 @@ def read_recommendation(path: Path) -> Recommendation:
         for key, value in found.provenance.items()
     }
     for key, value in provenance.items():
-        if isinstance(value, str) and not is_name(value):
+        if isinstance(value, str) and not is_plain(value):
             raise InputError(f"{path} is damaged: provenance.{key} holds a NUL; {REMEDY}")
+        if key in FILES and not is_name(str(value)):
+            raise InputError(
+                f"{path} is damaged: provenance.{key} is longer than any file's name; {REMEDY}"
+            )
     return Recommendation(found.settings, found.evidence, provenance)
 
 

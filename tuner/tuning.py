@@ -14,7 +14,7 @@ from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
 from tuner.cells.checking import check_session_cell
-from tuner.cells.search import FOUND_CELL, cell_of_session
+from tuner.cells.search import cell_of_session
 from tuner.crystfel_check import check_own_search
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
 from tuner.recommendation import Recommendation, recommend, write_recommendation
@@ -26,7 +26,7 @@ from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
 from tuner.session.request import Request, refuse_unfit_searcher, search_space
 from tuner.session.start import Start, customary_start, with_start
-from tuner.session.store import SessionStore
+from tuner.session.store import FOUND_CELL, SessionStore, require_folder_for_session
 from tuner.session.trial import Trial
 from wrappers.cell import Cell
 from wrappers.crystfel.options import require_program
@@ -144,6 +144,8 @@ def _tune(
     on_progress: Callable[[int, int], None],
 ) -> Recommendation | None:
     refuse_unfit_searcher(request)
+    if not resume:
+        require_folder_for_session(directory)
     policy = None if request.policy is None else Policy.load(request.policy)
     geometry = Geometry.read(request.geometry)
     if request.cell is not None:

@@ -146,7 +146,7 @@ class Settings:
     )
     min_peaks: int = field(
         default=10,
-        metadata=_about("Fewest peaks of a hit", "hit", option="min-peaks", range=Range(6, 30)),
+        metadata=_about("Fewest peaks of a hit", "hit", option="min-peaks", range=Range(3, 30)),
     )
     clen: float | None = field(
         default=None,

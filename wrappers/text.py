@@ -20,6 +20,7 @@ from wrappers.errors import InputError
 __all__ = [
     "from_utf8",
     "is_name",
+    "is_plain",
     "one_line_value",
     "printable",
     "to_json",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 _FILE = "file://"
+
+LONGEST_NAME, LONGEST_PATH = 255, 4096
+"""Bytes, in Linux."""
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -107,12 +111,20 @@ def from_utf8(text: str) -> str:
     return os.fsdecode(unquote_to_bytes(text[len(_FILE) :])) if text.startswith(_FILE) else text
 
 
-def is_name(text: str) -> bool:
-    """Whether text can be the name of a file: it has no NUL, and no half of a character."""
+def is_plain(text: str) -> bool:
+    """Whether text has no NUL, and no half of a character."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeError:
         return False
+
+
+def is_name(text: str) -> bool:
+    """Whether text can be the name of a file: it is plain, and no longer than any system takes."""
+    if not is_plain(text):
+        return False
+    name = os.fsencode(text)
+    return len(name) < LONGEST_PATH and all(len(part) <= LONGEST_NAME for part in name.split(b"/"))
 
 
 def _is_seen(character: str) -> bool:

@@ -1,7 +1,7 @@
 """Sessions that are killed outright: nothing is lost, nothing stays, and the end is the same.
 
 A few kills in every run of the tests; more with ``SFX_TUNER_KILLS=40 pytest`` on this file, which
-is so many for each of five searchers.
+is so many for each of six searchers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tuner.session.store import SessionStore
 KILLS = int(os.environ.get("SFX_TUNER_KILLS", "3"))
 """For each searcher that is tried."""
 
-EVALUATIONS = 9
+OTHERS = ("gp", "cmaes", "random", "grid", "ppo")
+EVALUATIONS = 14
 MARK = "SFX_TUNER_TEST_MARK"
 
 
@@ -117,7 +118,7 @@ def finish(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize(
     "searcher",
-    ["tpe", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gp", "cmaes", "random", "ppo"))],
+    ["tpe", *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)],
 )
 def test_a_killed_session_ends_as_one_that_was_not(paths, tmp_path, searcher):
     whole = tmp_path / "whole"
@@ -130,7 +131,7 @@ def test_a_killed_session_ends_as_one_that_was_not(paths, tmp_path, searcher):
         session = tmp_path / f"cut{number}"
         for _ in range(rng.randint(1, 3)):
             process = start(paths, session, searcher, 1)
-            if wait_for(process, session, rng.randint(0, 3), rng.uniform(0.0, 1.0)):
+            if wait_for(process, session, rng.randint(0, 6), rng.uniform(0.0, 1.0)):
                 kill(process, session)
                 kills += 1
             else:
@@ -143,6 +144,7 @@ def test_a_killed_session_ends_as_one_that_was_not(paths, tmp_path, searcher):
         assert hidden == [] and not (session / "owner.json").exists()
         if kills >= KILLS:
             break
+    print(f"{searcher}: killed {kills} times, in {number + 1} sessions")
     assert kills > 0
 
 

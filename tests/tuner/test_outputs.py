@@ -105,6 +105,14 @@ def test_what_stands_beside_an_output_has_a_name_of_its_own(cli, here):
     # A list of peaks is soon made again: no force is needed for another one.
     code, *_ = cli(*PEAKS, "peaks.cxi", "--threshold", 50)
     assert code == 0
+    # But a geometry that somebody has edited since is somebody's.
+    with (here / "peaks.cxi.geom").open("a") as file:
+        file.write("; moved by hand\n")
+    code, _, err = cli(*PEAKS, "peaks.cxi")
+    assert code == 2 and "peaks.cxi.geom exists already" in err
+    assert (here / "peaks.cxi.geom").read_text().endswith("by hand\n")
+    code, *_ = cli(*PEAKS, "peaks.cxi", "--force")
+    assert code == 0
     code, _, err = cli(*PEAKS, "run.cxi")
     assert code == 2 and "exists already" in err, "hits are not"
     code, _, err = cli(*APPLY, "notes.cxi", "--force")

@@ -279,6 +279,10 @@ def test_the_command_makes_it_anew(session, tmp_path, monkeypatch, capsys):
     assert run(session, "-o", tmp_path / "new.html", "--json") == 0
     assert json.loads(capsys.readouterr().out)["trials"] >= 6
     assert (tmp_path / "new.html").read_bytes() == (session / "report.html").read_bytes()
+    assert run(session, "-o", session / "report.html", "--json") == 0, "its own, by name"
+    capsys.readouterr()
+    assert run(session, "-o", session / "trials.csv", "--force") == 2
+    assert "is read by this command" in capsys.readouterr().err
     assert run(tmp_path) == 2
     assert "holds no session" in capsys.readouterr().err
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.files import append_line
-from wrappers.frames.opening import open_source
+from wrappers.frames.opening import looks_like_frames, open_source
 from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
@@ -177,8 +177,10 @@ class Watch:
         """Return the files that are new, or have changed, and are no longer being written."""
         done = {(line["file"], line["size"], line["mtime_ns"]) for line in self._done}
         ready = []
-        for path in sorted(self._request.folder.glob(self._request.pattern)):
-            if self._is_output(path):
+        found = sorted(self._request.folder.glob(self._request.pattern))
+        places = set(found)
+        for path in found:
+            if self._is_output(path, places) or not self._may_be_run(path):
                 continue
             try:
                 size, changed = signature = _signature(path)
@@ -206,8 +208,21 @@ class Watch:
             )
         return not settle or now - since >= settle or (known == signature and age >= settle)
 
-    def _is_output(self, path: Path) -> bool:
-        """Whether a file is one that this watch writes, which is never reduced again."""
+    def _may_be_run(self, path: Path) -> bool:
+        """Whether a file is worth a word if it cannot be read as a run.
+
+        A pattern such as ``*`` means every file, and what else lies in the folder is no fault.
+        """
+        if path.is_dir():
+            return False
+        return bool(Path(self._request.pattern).suffix) or looks_like_frames(path)
+
+    def _is_output(self, path: Path, runs: Set[Path]) -> bool:
+        """Whether a file is one that this watch writes, which is never reduced again.
+
+        In a folder with the runs it is the hits of one of these `runs`, or of one that has gone
+        since, as the journal says; a user's own file may be called the same way.
+        """
         place, folder, out = (
             Path(os.path.realpath(each)) for each in (path, self._request.folder, self._request.out)
         )
@@ -216,9 +231,11 @@ class Watch:
         if folder in out.parents:
             return True  # a folder of its own for the hits, which holds no runs
         inside = place.relative_to(out).parts
-        return place.name.endswith(HITS) or any(
-            each.endswith((".parts", ".part")) for each in inside
-        )
+        if any(each.endswith((".parts", ".part")) for each in inside):
+            return True
+        ours = {os.path.realpath(line["hits"]) for line in self._done}
+        of_run = path.with_name(path.name.removesuffix(HITS))
+        return str(place) in ours or (path.name.endswith(HITS) and of_run in runs)
 
     def _reduce(self, path: Path, signature: _Signature, run: FrameSource) -> dict[str, Any]:
         request, (size, changed), out = self._request, signature, self._output(path)

@@ -24,7 +24,6 @@ from wrappers.workers.pool import batches
 
 __all__ = [
     "CLEAR_FRAMES",
-    "FOUND_CELL",
     "ClearFrames",
     "cell_of",
     "cell_of_session",
@@ -34,8 +33,6 @@ __all__ = [
 
 CLEAR_FRAMES = 20
 """Frames that a cell is sought in; more cost time and hardly change what is found."""
-FOUND_CELL = "found.cell"
-"""In a session's directory: the cell that was found, where none was given."""
 CLEAR_SNR = 5.0
 LEAST_FRAMES = 2
 """One frame proposes a cell, and another bears witness for it."""

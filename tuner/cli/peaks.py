@@ -28,7 +28,13 @@ from tuner.display.terminal import echo
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.errors import UnreadableError
 from wrappers.files import write_whole
-from wrappers.frames.cxi import CxiWriter, is_peak_list
+from wrappers.frames.cxi import (
+    GEOMETRY_MARK,
+    CxiWriter,
+    geometry_mark,
+    is_geometry_of,
+    is_peak_list,
+)
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address
 from wrappers.outputs import check_outputs, companion
@@ -66,7 +72,7 @@ def command(
     """Find the peaks in every frame of a run.
 
     A geometry to read the list with is written beside it. A list of an earlier call is replaced,
-    anything else only with --force.
+    with its geometry if nobody has edited that; anything else only with --force.
 
     \b
     Example:
@@ -77,15 +83,21 @@ def command(
     check_outputs(
         *(output, written),
         inputs=[data, geometry, mask, options["settings"], *files_of_run(run)],
-        force=force or is_peak_list(output),
+        force=force,
+        ours=lambda path: (
+            is_peak_list(output) and (path == output or is_geometry_of(written, output))
+        ),
     )
     settings = settings_from(options, run)
     run = with_bad_pixels(run, settings, mask, jobs)
     clen_change = settings.clen_change(run.nominal_clen)
+    shifts = {f"shift_{axis}": f"{getattr(settings, f'shift_{axis}'):.9f} m" for axis in "xy"}
+    geometry_text = slab_geometry_text(run.geometry, **shifts)
+    noted = {**settings.as_dict(), GEOMETRY_MARK: geometry_mark(geometry_text)}
     counts, unreadable = [], 0
     with (
         FramePool(run, None, jobs) as pool,
-        CxiWriter(output, attributes=settings.as_dict(), sources=True) as writer,
+        CxiWriter(output, attributes=noted, sources=True) as writer,
         progress_bar("finding peaks", len(run)) as show,
     ):
         for frames in batches(len(run), jobs):
@@ -103,8 +115,7 @@ def command(
             show(frames[-1] + 1)
         if not counts:
             raise UnreadableError(f"none of the {len(run)} frames can be read: {found.failure}")
-    shifts = {f"shift_{axis}": f"{getattr(settings, f'shift_{axis}'):.9f} m" for axis in "xy"}
-    write_whole(written, slab_geometry_text(run.geometry, **shifts))
+    write_whole(written, geometry_text)
     hits = sum(count >= settings.min_peaks for count in counts)
     median = float(np.median(counts)) if counts else 0.0
     if as_json:

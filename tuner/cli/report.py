@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -44,8 +45,10 @@ def command(session: Path, output: Path | None, force: bool, as_json: bool) -> N
         raise InputError(f"{session} has measured nothing yet: run or resume it first")
     recommended = session / "recommended.toml"
     recommendation = read_recommendation(recommended) if recommended.exists() else None
-    path = output or session / "report.html"
-    if output is not None:
+    own = session / "report.html"
+    path = output or own
+    # Its own report is made anew, by whatever name.
+    if os.path.realpath(path) != os.path.realpath(own):
         data, geometry, cell = (
             Path(getattr(store.config, key)) for key in ("data", "geometry", "cell")
         )

@@ -34,6 +34,7 @@ from wrappers.files import write_whole
 from wrappers.frames.events import find_names, read_list, split_event
 from wrappers.frames.hdf5 import HDF5Files, is_hdf5
 from wrappers.frames.linked import masks_named
+from wrappers.indexers import recorded_choice
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.mask_file import geometry_lines, write_mask
 from wrappers.masks.settings_mask import SettingsMask, needs_map
@@ -210,9 +211,11 @@ def write_export(
     Raises
     ------
     InputError
-        If the geometry or cell is gone or has changed, a file would overwrite another, or the
-        target cannot search as recommended.
+        If the geometry or cell is gone or has changed, a file would overwrite another, the
+        target cannot search as recommended, or the indexer's method or options are none.
     """
+    # A stranger's words end in no file, though some targets have no use for them.
+    recorded_choice(recommendation.provenance)
     finder = recommendation.settings.peak_finder
     if target.searches and not PEAK_FINDERS.get(finder).in_crystfel:
         raise InputError(

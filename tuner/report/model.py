@@ -114,8 +114,7 @@ class Response:
 
         self.axes = tuple(axes)
         points = np.array([self.place(each.settings) for each in evaluations])
-        indexed = np.array([each.n_indexed for each in evaluations])
-        frames = np.array([each.n_frames for each in evaluations])
+        indexed, frames = np.array([each.equivalent for each in evaluations]).T
         smooth = (indexed + 0.5) / (frames + 1)
         rates = indexed / frames
         self._mean = float(np.average(rates, weights=frames))

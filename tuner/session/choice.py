@@ -83,7 +83,7 @@ def cross_validated_rate(trials: Sequence[Trial], merit: Merit = USUAL_MERIT) ->
     whole = [each for each in there if each.n_frames == n]
     if not n:
         return math.nan
-    n_indexed = 0
+    n_indexed = 0.0
     for fold in range(min(FOLDS, n)):
         rest = [
             replace(
@@ -92,7 +92,8 @@ def cross_validated_rate(trials: Sequence[Trial], merit: Merit = USUAL_MERIT) ->
             for each in whole
         ]
         taken = whole[int(np.argmax([merit(each) for each in rest]))]
-        n_indexed += sum(outcome.indexed for outcome in taken.outcomes[fold::FOLDS])
+        counted = [outcome.indexed for outcome in taken.outcomes[fold::FOLDS]]
+        n_indexed += float(taken.frame_weights[fold::FOLDS] @ np.asarray(counted, float))
     return n_indexed / n
 
 

@@ -69,7 +69,7 @@ class SessionConfig:
     n_frames: Annotated[int, Interval(ge=1)] | None = None
     tuned: tuple[str, ...] = ()
     peak_finder: str = "peakfinder8"
-    clen_range: Number = 0.05
+    clen_range: Annotated[float, Interval(gt=0, lt=1)] = 0.05
     fixed: dict[str, Number] = field(default_factory=dict)
     bounds: dict[str, tuple[Number, Number]] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
@@ -84,8 +84,10 @@ class SessionConfig:
     linked_sha256: str | None = None
     merit: Merit = USUAL_MERIT
     cell_origin: str = field(default="", compare=False)
-    evaluations: int | None = field(default=None, compare=False)
-    minutes: Number | None = field(default=None, compare=False)
+    evaluations: Annotated[int, Interval(ge=1, le=10**9)] | None = field(
+        default=None, compare=False
+    )
+    minutes: Annotated[float, Interval(gt=0, le=1e9)] | None = field(default=None, compare=False)
     stop_early: bool = field(default=False, compare=False)
 
     @property

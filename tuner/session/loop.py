@@ -23,7 +23,7 @@ from tuner.session.proposals import Proposals
 from tuner.session.racing import INDIFFERENCE, Race, separated
 from tuner.session.store import Log
 from tuner.session.trial import Trial, tuning_trials
-from wrappers.errors import ProgramError
+from wrappers.errors import InputError, ProgramError
 from wrappers.settings import Settings
 
 __all__ = ["USUAL_EVALUATIONS", "Budget", "Outcome", "run_session"]
@@ -45,10 +45,21 @@ class Budget:
         Evaluations on the tuning sample, the initial design included.
     minutes : float or None
         Wall time, over all resumptions.
+
+    Raises
+    ------
+    InputError
+        If it is none.
     """
 
     evaluations: int | None = None
     minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("evaluations", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"a budget of {value} {name} is none: give a number above 0")
 
     @classmethod
     def of(cls, evaluations: int | None, minutes: float | None) -> Budget:

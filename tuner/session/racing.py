@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binom
-
 from envs.evaluation import Evaluation, Evaluator
 from tuner.session.trial import Trial
-from tuner.statistics import upper_limit
+from tuner.statistics import chance_of_less, upper_limit
 from wrappers.settings import Settings
 
 __all__ = ["INDIFFERENCE", "Race", "separated"]
@@ -30,7 +28,8 @@ class Race:
     has indexed; the candidate is dropped when it won so few of them that a fair coin would do
     so with a probability below `error_rate` / number of interim looks (exact one-sided McNemar
     test, Bonferroni over the looks). A candidate that is as good as the incumbent or better is
-    therefore dropped with a probability of at most `error_rate`.
+    therefore dropped with a probability of at most `error_rate`. Where frames were drawn by their
+    promise the test is weighted, and every chunk is a stratified sample itself.
 
     Attributes
     ----------
@@ -61,10 +60,7 @@ class Race:
 
     def lost(self, candidate: Evaluation, incumbent: Evaluation, n_looks: int) -> bool:
         """Whether the candidate may be dropped at one of so many looks."""
-        seen = {outcome.frame for outcome in candidate.outcomes}
-        ours, theirs = candidate.indexed_frames, incumbent.indexed_frames & seen
-        won, contested = len(ours - theirs), len(ours ^ theirs)
-        return bool(binom.cdf(won, contested, 0.5) < self.error_rate / n_looks)
+        return chance_of_less(candidate, incumbent) < self.error_rate / n_looks
 
     def _ends(self, n_frames: int) -> Iterator[int]:
         """Yield the number of frames at each interim look."""

@@ -17,19 +17,53 @@ import pandas as pd
 
 from tuner.session.choice import with_best
 from tuner.session.config import REMEDY, SessionConfig
+from tuner.session.ownership import OWNER
 from tuner.session.trial import FORMER_BEST, Trial
 from wrappers.errors import InputError
 from wrappers.files import append_line, write_whole
 from wrappers.outputs import require_new_folder
 from wrappers.schema import read_json_lines
 
-__all__ = ["Log", "MemoryLog", "SessionStore", "trial_table"]
+__all__ = [
+    "FOUND_CELL",
+    "Log",
+    "MemoryLog",
+    "SessionStore",
+    "require_folder_for_session",
+    "trial_table",
+]
 
 FILES = (
     *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
     *("bad_pixels.h5", "indexed", "nothing_to_recommend.txt"),
 )
 """What a session writes into its directory, beside ``session.json``."""
+
+
+FOUND_CELL = "found.cell"
+"""In a session's directory: the cell that was found, where none was given."""
+
+
+def require_folder_for_session(directory: Path) -> None:
+    """Refuse a directory that holds anything else: nobody could tell whose files are whose.
+
+    Raises
+    ------
+    InputError
+        If it does, or cannot be made.
+    """
+    if (directory / "session.json").exists():
+        raise InputError(
+            f"{directory} holds a session already: add --resume to go on with it, or name "
+            "another directory"
+        )
+    require_new_folder(directory, *FILES)
+    for path in directory.iterdir():
+        if path.name not in (OWNER, FOUND_CELL) and not path.name.startswith("."):
+            raise InputError(
+                f"{directory} holds other files already, such as {path.name}: name a new "
+                "directory for the session"
+            )
 
 
 class Log(Protocol):
@@ -88,14 +122,9 @@ class SessionStore:
         Raises
         ------
         InputError
-            If the directory holds a session already, or cannot be made.
+            If the directory holds a session, or anything else, or cannot be made.
         """
-        if (directory / "session.json").exists():
-            raise InputError(
-                f"{directory} holds a session already: add --resume to go on with it, or name "
-                "another directory"
-            )
-        require_new_folder(directory, *FILES)
+        require_folder_for_session(directory)
         write_whole(directory / "session.json", json.dumps(config.as_dict(), indent=2) + "\n")
         return cls(directory, config, [])
 

@@ -57,6 +57,7 @@ class CBFFrames(FrameSource):
         self.geometry = geometry
         self._names = tuple(names)
         self._stored = StoredFrames(geometry)
+        self._notes = geometry.notes
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], geometry: Geometry) -> CBFFrames:
@@ -96,7 +97,13 @@ class CBFFrames(FrameSource):
         frames.photon_energy(0)
         frames.camera_length(0)
         frames[0]
+        frames._notes += tuple(frames._stored.idle_masks(names[0], EVENT))
         return frames
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about the geometry and its masks, a sentence each."""
+        return self._notes
 
     @property
     def n_frames(self) -> int:

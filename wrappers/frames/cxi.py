@@ -7,6 +7,7 @@ file the first pixel's centre is at 0; in a `PeakList`, as in CrystFEL, it is at
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from os import PathLike
@@ -23,7 +24,14 @@ from wrappers.frames.disk import Disk
 from wrappers.frames.filters import COMPRESSION
 from wrappers.peaks import PeakList
 
-__all__ = ["CxiWriter", "create_images", "is_peak_list"]
+__all__ = [
+    "GEOMETRY_MARK",
+    "CxiWriter",
+    "create_images",
+    "geometry_mark",
+    "is_geometry_of",
+    "is_peak_list",
+]
 
 DATA = "/entry_1/data_1/data"
 MASK = "/entry_1/data_1/mask"
@@ -44,6 +52,8 @@ PACKED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 HALF_PIXEL = 0.5
 CREATOR = "sfx-tuner"
 """Attribute of the root, as NeXus has it."""
+GEOMETRY_MARK = "geometry_sha256"
+"""Attribute of the peaks: a digest of the geometry that is written beside them."""
 BUFFERED_FRAMES = 64
 
 
@@ -67,6 +77,21 @@ def is_peak_list(path: Path) -> bool:
         with h5py.File(path, "r") as file:
             return file.attrs.get("creator") == CREATOR and DATA not in file
     except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def geometry_mark(text: str) -> str:
+    """Return what a peak list notes of the geometry that is written beside it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def is_geometry_of(path: Path, peaks: Path) -> bool:
+    """Whether a geometry is the one that was written beside a peak list, and not edited since."""
+    try:
+        with h5py.File(peaks, "r") as file:
+            mark = file[PEAKS].attrs.get(GEOMETRY_MARK)
+        return mark is not None and mark == hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError, RuntimeError, KeyError):
         return False
 
 

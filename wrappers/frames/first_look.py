@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
+from wrappers.detector.panels import Header
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame, Mask
 from wrappers.frames.source import FrameSource
@@ -19,6 +21,10 @@ FEWEST_PIXELS = 4
 """Fewer equal pixels may be chance, or hot pixels."""
 ISOLATED = 10
 """A value is no count where it is so many times as far out as 99.9 % of the others."""
+MOST_ENERGIES = 200
+"""Frames whose photon energies are compared: those of files that are looked at in any case."""
+ENERGY_SPREAD = 1.2
+"""Largest photon energy of a run over its smallest; two colours and drifts are within."""
 LARGEST_FLAG = 2_147_483_000
 """CrystFEL keeps flags in 32 bits with a sign."""
 
@@ -141,7 +147,27 @@ def first_look(run: FrameSource) -> list[str]:
             "way round?), its flags and its bad regions"
         )
     notes += _idle_flags(run, frame)
+    notes += _energies(run, {each.file for each in frames})
     return notes + [each.sentence for each in no_data(frames)]
+
+
+def _energies(run: FrameSource, files: Set[str]) -> list[str]:
+    """Say that the frames of some files have photon energies that no one run has."""
+    if not isinstance(run.geometry.photon_energy, Header):
+        return []
+    known: list[tuple[float, int]] = []
+    for index in spread(len(run), MOST_ENERGIES):
+        if run.name(index)[0] in files:
+            with suppress(InputError):
+                known.append((run.photon_energy(index), index))
+    if not known or max(known)[0] <= ENERGY_SPREAD * min(known)[0]:
+        return []
+    (low, first), (high, second) = min(known), max(known)
+    lowest, highest = (" ".join(run.name(index)) for index in (first, second))
+    return [
+        f"the photon energies differ within the run, from {low:.6g} eV ({lowest}) to {high:.6g} eV "
+        f"({highest}): check {run.geometry.photon_energy.path} and its unit"
+    ]
 
 
 def _idle_flags(run: FrameSource, frame: Frame) -> list[str]:

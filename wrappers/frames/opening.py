@@ -15,7 +15,7 @@ from wrappers.frames.run import HDF5_SUFFIXES, Run
 from wrappers.frames.source import FrameSource
 from wrappers.registry import Registry
 
-__all__ = ["SOURCES", "Address", "Opener", "is_address", "open_source"]
+__all__ = ["SOURCES", "Address", "Opener", "is_address", "looks_like_frames", "open_source"]
 
 Address = str | os.PathLike[str]
 """The name of a file, or ``scheme://…``."""
@@ -33,6 +33,11 @@ SOURCES.register("cbf", CBFFrames.open, CBF_SUFFIXES)
 def is_address(name: Address) -> bool:
     """Tell whether a name is an address, such as ``dectris+tcp://host:31001``, not a file's."""
     return "://" in os.fspath(name)
+
+
+def looks_like_frames(path: Path) -> bool:
+    """Whether a file's name or beginning is that of a file of frames; a list's is not."""
+    return path.suffix.lower() in SOURCES or is_hdf5(path)
 
 
 def open_source(name: Address, geometry: Geometry) -> FrameSource:

@@ -107,6 +107,7 @@ class Run(FrameSource):
         run.photon_energy(0)
         run.camera_length(0)
         run._stored.static_mask(*names[0])
+        run._notes += tuple(run._stored.idle_masks(*names[0]))
         return run
 
     @property

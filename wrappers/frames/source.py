@@ -13,6 +13,7 @@ import numpy as np
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame, Mask
+from wrappers.frames.stored import Place
 from wrappers.masks.bad_pixel_map import BadPixelMap
 
 __all__ = ["FrameSource"]
@@ -102,6 +103,13 @@ class FrameSource(Protocol):
     def static_mask(self, index: int) -> Mask:
         """Return the mask (ss, fs) that a frame shares with others: don't write to it."""
         return self.geometry.static_mask()
+
+    def places(self, index: int) -> list[Place] | None:
+        """Return where HDF5 files hold a frame: for each block the data set, and the index into it.
+
+        None where the frames are in no HDF5 file.
+        """
+        return None
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -26,12 +26,15 @@ from wrappers.frames.events import (
 from wrappers.frames.hdf5 import HDF5Files, Selection
 from wrappers.frames.hdf5_links import why_unfit
 from wrappers.frames.header_values import as_number, require_unit
-from wrappers.masks.masks import stored_masks
+from wrappers.masks.masks import stored_masks, usable_by
 
 __all__ = ["Place", "StoredFrames"]
 
 Mask = NDArray[np.bool_]
 Place = tuple[Block, h5py.Dataset, Selection]
+
+MOST_VALUES = 3
+"""Of a mask that are named."""
 
 _MAX_MASKS = 16
 """So many files' masks are kept: a run may have a file, and a mask, for each frame."""
@@ -157,16 +160,47 @@ class StoredFrames:
         return self._several[file]
 
     def _stored_mask(self, file: str, event: str, sources: Set[MaskSource]) -> Mask:
-        def read(source: MaskSource, block: Block) -> NDArray[Any]:
-            bits = self._read(source.file or file, event, block, source.data, "mask")
-            if bits.dtype.kind == "f" and not np.isfinite(bits).all():
-                raise InputError(
-                    f"the mask {source.data} in {source.file or file} has pixels that are no "
-                    "number: write whole numbers"
-                )
-            return bits
+        return stored_masks(
+            self.geometry, sources, lambda source, block: self._bits(file, event, source, block)
+        )
 
-        return stored_masks(self.geometry, sources, read)
+    def _bits(self, file: str, event: str, source: MaskSource, block: Block) -> NDArray[Any]:
+        """Read a block's part of a mask, as whole numbers are stored."""
+        bits = self._read(source.file or file, event, block, source.data, "mask")
+        # What is no number fails, too.
+        if bits.dtype.kind == "f" and not (np.abs(bits) < 2.0**62).all():
+            raise InputError(
+                f"the mask {source.data} in {source.file or file} has pixels that are no "
+                "whole number: write whole numbers"
+            )
+        return bits
+
+    def idle_masks(self, file: str, event: str) -> list[str]:
+        """Name the masks of a frame whose bits mask none of the pixels that they mark."""
+        notes = []
+        panels = self.geometry.panels
+        for source in dict.fromkeys(mask for panel in panels for mask in panel.masks):
+            values: set[int] = set()
+            n_marked = 0
+            for block in self.geometry.blocks:
+                if not any(source in panels[i].masks for i in block.panels):
+                    continue
+                bits = self._bits(file, event, source, block)
+                if not usable_by(source, bits).all():
+                    break
+                marked = bits[bits != 0]
+                n_marked += marked.size
+                values |= {int(value) for value in np.unique(marked)[:MOST_VALUES]}
+            else:
+                if n_marked:
+                    shown = ", ".join(f"{value:#x}" for value in sorted(values)[:MOST_VALUES])
+                    notes.append(
+                        f"the mask {source.data} in {source.file or file} masks nothing: "
+                        f"{n_marked} of its pixels are not 0 ({shown} …), but the bits of "
+                        f"{self.geometry.path} (good {source.good_bits:#x}, bad "
+                        f"{source.bad_bits:#x}) take all of them as usable: correct the bits"
+                    )
+        return notes
 
     @staticmethod
     def _path(event: str, pattern: str, field: str) -> str:

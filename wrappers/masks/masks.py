@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import Block, MaskSource, Panel
 
-__all__ = ["flag_values", "stored_masks"]
+__all__ = ["flag_values", "stored_masks", "usable_by"]
 
 Mask = NDArray[np.bool_]
 
@@ -46,15 +46,21 @@ def stored_masks(
         members = [geometry.panels[i] for i in block.panels]
         wanted = {source for panel in members for source in panel.masks} & sources
         for source in wanted:
-            bits = read(source, block).astype(np.int64, copy=False)
-            usable = (bits & source.good_bits) == source.good_bits
-            usable &= (bits & source.bad_bits) == 0
+            usable = usable_by(source, read(source, block))
             for panel in members:
                 if source in panel.masks:
                     rows, columns = panel.rectangle
                     first = rows.start - block.slab_ss
                     mask[rows, columns] &= usable[first : first + panel.height, columns]
     return mask
+
+
+def usable_by(source: MaskSource, stored: NDArray[Any]) -> Mask:
+    """Return which pixels have all good bits of a mask and no bad one, by its stored numbers."""
+    bits = stored.astype(np.int64, copy=False)
+    usable = (bits & source.good_bits) == source.good_bits
+    usable &= (bits & source.bad_bits) == 0
+    return usable
 
 
 def flag_values(geometry: Geometry, data: NDArray[Any], mask: Mask) -> Mask:

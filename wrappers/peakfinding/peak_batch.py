@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,25 @@ from wrappers.indexing import Pattern
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
-__all__ = ["Finder", "Finders", "FindsPeaks", "FramePeaks", "PeakBatch", "Prepared"]
+__all__ = [
+    "Counts",
+    "Finder",
+    "Finders",
+    "FindsPeaks",
+    "FrameCounts",
+    "FramePeaks",
+    "PeakBatch",
+    "Prepared",
+]
 
 FEW = 5
 """From so many settings on it is quicker to prepare a frame."""
+MOST_COUNTED = int(np.iinfo(np.uint16).max)
+"""A larger number of peaks counts as this; peakfinder8 finds no more than 2048."""
 LOOSEST = 2.0
 """Settings with a smaller min_snr are searched in full: preparing for them costs more."""
 
+R = TypeVar("R")
 Mask = NDArray[np.bool_]
 Key = tuple[str | float, ...]
 
@@ -35,6 +47,15 @@ class Prepared(Protocol):
 
     def find_all(self, settings: Sequence[Settings]) -> list[PeakList]:
         """Return the peaks for each of some settings."""
+        ...
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """A prepared frame that counts peaks for less than it finds them."""
+
+    def count_all(self, settings: Sequence[Settings]) -> NDArray[np.int64]:
+        """Return the lengths of the lists of `Prepared.find_all`."""
         ...
 
 
@@ -80,6 +101,26 @@ class FramePeaks:
 
     index: int
     patterns: tuple[Pattern, ...]
+    failure: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class FrameCounts:
+    """The numbers of peaks of one frame.
+
+    Attributes
+    ----------
+    index : int
+        Of the frame in the run or sequence.
+    counts : uint16 array (n_settings,) or None
+        Of peaks with each parameter set, in their order, at most `MOST_COUNTED`; None where the
+        frame cannot be read.
+    failure : str
+        Why it cannot, or "".
+    """
+
+    index: int
+    counts: NDArray[np.uint16] | None
     failure: str = ""
 
 
@@ -147,25 +188,53 @@ class PeakBatch:
         FramePeaks
         """
         question = _Question.of(settings, self._finder_of, self._mask)
+        return self._each(frames, lambda index: self._open(index).search, question)
+
+    def count(self, frames: Sequence[int], settings: Sequence[Settings]) -> Iterator[FrameCounts]:
+        """Count the peaks that `search` finds, for less, and yield the counts as it does.
+
+        Frames are not kept for it: it may be asked for any number of them. Those that are kept
+        already are not read again.
+
+        Parameters
+        ----------
+        frames : sequence of int
+            Indices of different frames.
+        settings : sequence of Settings
+
+        Yields
+        ------
+        FrameCounts
+        """
+        question = _Question.of(settings, self._finder_of, self._mask)
+        return self._each(frames, lambda index: self._open(index, keep=False).count, question)
+
+    def _each(
+        self,
+        frames: Sequence[int],
+        opened: Callable[[int], Callable[[_Question], R]],
+        question: _Question,
+    ) -> Iterator[R]:
+        """Ask each frame, with what `opened` returns of it in the calling thread."""
         if self._jobs == 1:
             for index in frames:
-                yield self._open(index).search(question)
+                yield opened(index)(question)
             return
-        waiting: deque[Future[FramePeaks]] = deque()
+        waiting: deque[Future[R]] = deque()
         with ThreadPoolExecutor(self._jobs, "peaks") as threads:
             try:
                 for index in frames:
                     if len(waiting) > self._jobs:
                         yield waiting.popleft().result()
-                    waiting.append(threads.submit(self._open(index).search, question))
+                    waiting.append(threads.submit(opened(index), question))
                 while waiting:
                     yield waiting.popleft().result()
             finally:
                 for future in waiting:
                     future.cancel()
 
-    def _open(self, index: int) -> _OpenFrame | _Unreadable:
-        """Return a frame, kept from before if it was."""
+    def _open(self, index: int, keep: bool = True) -> _OpenFrame | _Unreadable:
+        """Return a frame, kept from before if it was, and from now on if there is room."""
         if index in self._kept:
             return self._kept[index]
         try:
@@ -174,7 +243,7 @@ class PeakBatch:
             return _Unreadable(index, str(error))
         # What is prepared, too. A mask of the frame's own counts; one shared by all is for free.
         size = 1.5 * frame.data.nbytes + frame.mask.nbytes
-        keep = size <= self._room
+        keep = keep and size <= self._room
         opened = _OpenFrame(index, frame, keep)
         if keep:
             self._room -= size
@@ -227,6 +296,9 @@ class _Unreadable:
     def search(self, question: _Question) -> FramePeaks:
         return FramePeaks(self.index, (), self.failure)
 
+    def count(self, question: _Question) -> FrameCounts:
+        return FrameCounts(self.index, None, self.failure)
+
 
 class _OpenFrame:
     """A frame in memory, made ready for further parameter sets where that pays.
@@ -248,15 +320,33 @@ class _OpenFrame:
         found: dict[tuple[str, Key], dict[Key, Pattern]] = {}
         for group, members in question.groups.items():
             settings = list(members.values())
-            ready = self._prepared(question, group, settings)
-            if isinstance(ready, Frame):
-                finder = question.finder_of(here, settings[0])
-                lists = [finder.find(ready, each) for each in settings]
-            else:
-                lists = ready.find_all(settings)
+            lists = self._find(question, self._prepared(question, group, settings), settings)
             patterns = (Pattern(peaks, *place) for peaks in lists)
             found[group] = dict(zip(members, patterns, strict=True))
         return FramePeaks(self._index, tuple(found[group][key] for group, key in question.keys))
+
+    def count(self, question: _Question) -> FrameCounts:
+        """Return the number of peaks for each parameter set."""
+        found: dict[tuple[str, Key], dict[Key, int]] = {}
+        for group, members in question.groups.items():
+            settings = list(members.values())
+            ready = self._prepared(question, group, settings)
+            if isinstance(ready, Counts):
+                counts = ready.count_all(settings).tolist()
+            else:
+                counts = [*map(len, self._find(question, ready, settings))]
+            found[group] = dict(zip(members, counts, strict=True))
+        numbers = np.array([found[group][key] for group, key in question.keys], np.int64)
+        return FrameCounts(self._index, np.minimum(numbers, MOST_COUNTED).astype(np.uint16))
+
+    def _find(
+        self, question: _Question, ready: Prepared | Frame, settings: Sequence[Settings]
+    ) -> list[PeakList]:
+        """Return the peaks in what `_prepared` returned."""
+        if not isinstance(ready, Frame):
+            return ready.find_all(settings)
+        finder = question.finder_of(self._frame, settings[0])
+        return [finder.find(ready, each) for each in settings]
 
     def _prepared(
         self, question: _Question, group: tuple[str, Key], settings: Sequence[Settings]

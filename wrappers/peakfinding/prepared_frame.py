@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wrappers.frames.frame import Frame
 from wrappers.peakfinding.detector_pixels import DetectorPixels
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, peak_lists, settings_table
+from wrappers.peakfinding.kernel_arguments import (
+    MAX_N_PEAKS,
+    peak_lists,
+    radii,
+    settings_table,
+)
 from wrappers.peakfinding.kernel_types import Tails
+from wrappers.peakfinding.peak_measurement import PEAK_ROWS
 from wrappers.peakfinding.peak_searches import search_tails
 from wrappers.peakfinding.ring_tails import keep_tails
 from wrappers.peaks import PeakList
@@ -85,20 +93,82 @@ class PreparedFrame:
         Settings that follow one of equal min_snr, threshold, min_res and max_res cost less.
         """
         fast = [each for each in settings if each.min_snr >= self._min_snr]
-        pixels, lists = self._finder.pixels, list[PeakList]()
-        frame = self._data, self._mask, self._unusable
-        rows, stops = settings_table(fast), np.empty(len(fast), np.int64)
-        memory, peaks = pixels.memory(max_n_peaks)
-        while len(lists) < len(fast):
-            left = rows[len(lists) :]
-            n_done = search_tails(
-                frame, self._tails, pixels.layout.arrays, left, max_n_peaks, memory, peaks, stops
-            )
-            lists += peak_lists(peaks, stops[:n_done].tolist())
-        found = iter(lists)
+        found = (
+            peaks
+            for rows, stops in self._search(fast, max_n_peaks)
+            for peaks in peak_lists(rows, stops)
+        )
         return [
             next(found)
             if each.min_snr >= self._min_snr
             else self._finder.find(self._frame, each, max_n_peaks)
             for each in settings
         ]
+
+    def count_all(
+        self, settings: Sequence[Settings], max_n_peaks: int = MAX_N_PEAKS
+    ) -> NDArray[np.int64]:
+        """Return the lengths of the lists of `find_all`, for less than the lists.
+
+        Parameter sets that differ by `min_pix_count` only are searched once, with the smallest:
+        it decides which peaks are kept, and nothing else of them, unless there are more than
+        `max_n_peaks`. The order of the sets does not matter.
+        """
+        counts = np.empty(len(settings), np.int64)
+        groups: dict[tuple[object, ...], list[int]] = {}
+        # Saturated peaks are dropped at last, so that nobody sees whether there were too many.
+        shared = bool(np.isinf(self._finder.pixels.layout.max_adu).all())
+        for number in sorted(range(len(settings)), key=lambda number: _order(settings[number])):
+            each = settings[number]
+            if each.min_snr < self._min_snr:
+                counts[number] = len(self._finder.find(self._frame, each, max_n_peaks))
+            else:
+                key = *_order(each)[:-1], *(() if shared else (number,))
+                groups.setdefault(key, []).append(number)
+        waiting = list(groups.values())
+        while waiting:
+            found = self._search([settings[group[0]] for group in waiting], max_n_peaks)
+            sizes = (
+                rows[PEAK_ROWS.index("n_pixels"), start:stop]
+                for rows, stops in found
+                for start, stop in itertools.pairwise((0, *stops))
+            )
+            left = []
+            for group, n_pixels in zip(waiting, sizes, strict=True):
+                known = 1 if len(n_pixels) >= max_n_peaks else len(group)
+                for number in group[:known]:
+                    counts[number] = (n_pixels >= settings[number].min_pix_count).sum()
+                left.append(group[known:])
+            waiting = [group for group in left if group]
+        return counts
+
+    def _search(
+        self, settings: Sequence[Settings], max_n_peaks: int
+    ) -> Iterator[tuple[NDArray[np.float64], list[int]]]:
+        """Yield the peaks of one parameter set after another, and where those of each end.
+
+        As `search_tails` gives them, for as many sets at once as there is room for; the next
+        ones overwrite them.
+        """
+        pixels = self._finder.pixels
+        frame = self._data, self._mask, self._unusable
+        rows, stops = settings_table(settings), np.empty(len(settings), np.int64)
+        memory, peaks = pixels.memory(max_n_peaks)
+        while len(rows):
+            n_done = search_tails(
+                frame, self._tails, pixels.layout.arrays, rows, max_n_peaks, memory, peaks, stops
+            )
+            yield peaks, stops[:n_done].tolist()
+            rows = rows[n_done:]
+
+
+def _order(settings: Settings) -> tuple[float, ...]:
+    """Return what sorts parameter sets with equal limits, then with equal peaks, together."""
+    return (
+        settings.min_snr,
+        settings.threshold,
+        *radii(settings),
+        settings.local_bg_radius,
+        settings.max_pix_count,
+        settings.min_pix_count,
+    )

@@ -23,7 +23,7 @@ from wrappers.masks.settings_mask import needs_map
 from wrappers.outputs import check_outputs, companion
 from wrappers.peakfinding.peak_batch import FindsPeaks
 from wrappers.processes import require_main_guard
-from wrappers.reduction.joining import SETS, SUMMARY, Joining
+from wrappers.reduction.joining import SETS, SUMMARY, Joining, require_virtual
 from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
 from wrappers.reduction.plan import (
     BAD_PIXELS,
@@ -134,8 +134,8 @@ def reduce_run(
     UnreadableError
         If no frame can be read.
     InputError
-        If another process is writing the same file, or if a file
-        cannot be written.
+        If another process is writing the same file, if a file cannot be written, or if the
+        images are to be left in no HDF5 file.
     ProgramError
         If a batch kills two processes, one after the other.
     """
@@ -143,6 +143,8 @@ def reduce_run(
     out = Path(out)
     if out.suffix == ".geom":
         raise InputError(f"{out} is the name of the hits' geometry: give a name ending in .cxi")
+    if virtual:
+        require_virtual(run)
     fixed = SettingsSet(settings) if isinstance(settings, Settings) else settings
     current = fixed if callable(fixed) else lambda: fixed
     key = reduction_key(run, None if callable(fixed) else fixed, virtual)

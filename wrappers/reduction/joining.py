@@ -19,14 +19,13 @@ from wrappers.errors import InputError
 from wrappers.files import Unfinished, cannot_write, write_whole
 from wrappers.frames.cxi import DATA, MASK, PACKED, PEAKS, create_images
 from wrappers.frames.disk import Disk
-from wrappers.frames.run import Run
 from wrappers.frames.source import FrameSource
 from wrappers.outputs import companion
 from wrappers.reduction.parts import FRAMES, HITS, PART, Part, SettingsSet
 from wrappers.schema_arrays import NUMBERS, open_hdf5, stored_array
 from wrappers.text import utf8_value
 
-__all__ = ["SETS", "SUMMARY", "Joining"]
+__all__ = ["SETS", "SUMMARY", "Joining", "require_virtual"]
 
 VERSION = "/cxi_version"
 SETS = "/sfx_tuner/sets"
@@ -36,6 +35,24 @@ SUMMARY = "/sfx_tuner/summary"
 
 N_COLUMNS = 64
 """Width of a chunk of a table, and the rows of one."""
+
+
+def require_virtual(run: FrameSource) -> None:
+    """Refuse to leave images where they are if no virtual data set can name them.
+
+    Raises
+    ------
+    InputError
+        If they are in no HDF5 file, or in one whose name HDF5 would write so that nobody could
+        read it.
+    """
+    if run.places(0) is None:
+        raise InputError(
+            f"the images of {run.name(0)[0]} cannot be left where they are, as they are in no "
+            "HDF5 file: leave out --virtual"
+        )
+    for file in run.files:
+        utf8_value(os.path.abspath(file), "with --virtual the run's file")
 
 
 class Joining:
@@ -49,24 +66,16 @@ class Joining:
     out : Path
     run : FrameSource
     virtual : bool
-        Whether the images are those of the run's own files, by a virtual data set.
+        Whether the images are those of the run's own files, by a virtual data set; see
+        `require_virtual`.
 
     Raises
     ------
     InputError
-        If the file cannot be written, or the images are to be left in no HDF5 file.
+        If the file cannot be written.
     """
 
     def __init__(self, out: Path, run: FrameSource, *, virtual: bool) -> None:
-        if virtual and not isinstance(run, Run):
-            raise InputError(
-                f"the images of {run.name(0)[0]} cannot be left where they are, as they are in no "
-                "HDF5 file: leave out --virtual"
-            )
-        if virtual:
-            for file in run.files:
-                # HDF5 would write it, and nobody could read the file.
-                utf8_value(os.path.abspath(file), "with --virtual the run's file")
         self._out, self._run, self._virtual = out, run, virtual
         self._sets: dict[SettingsSet, int] = {}
         try:
@@ -106,7 +115,7 @@ class Joining:
                 if value is not None:
                     file[PEAKS].attrs[name] = value
         hits = file[f"{HITS}/frame"][:].tolist()
-        if self._virtual and isinstance(self._run, Run) and hits:
+        if self._virtual and hits:
             file.create_virtual_dataset(DATA, _virtual_images(self._run, hits))
         shifts = [file[f"{HITS}/shift_{axis}"][:] for axis in "xy"]
         file.close()
@@ -171,12 +180,12 @@ def _append(
         target[(slice(first, None), *(slice(0, n) for n in values.shape[1:]))] = values
 
 
-def _virtual_images(run: Run, hits: list[int]) -> h5py.VirtualLayout:
+def _virtual_images(run: FrameSource, hits: list[int]) -> h5py.VirtualLayout:
     """Map each hit's slab to where the run's files have it."""
-    dtype = np.result_type(*(dataset.dtype for _, dataset, _ in run.places(hits[0])))
+    dtype = np.result_type(*(dataset.dtype for _, dataset, _ in run.places(hits[0]) or ()))
     layout = h5py.VirtualLayout((len(hits), *run.geometry.slab_shape), dtype)
     for row, index in enumerate(hits):
-        for block, dataset, place in run.places(index):
+        for block, dataset, place in run.places(index) or ():
             path = os.path.abspath(dataset.file.filename)
             source = h5py.VirtualSource(path, dataset.name, dataset.shape, dataset.dtype)
             layout[row, block.rows, : block.width] = source[place]

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, Self, TypeVar
 
 from wrappers.errors import ProgramError
-from wrappers.processes import serve_parent
+from wrappers.processes import require_main_guard, serve_parent
 
 __all__ = ["MOST_DEATHS", "Processes"]
 
@@ -43,9 +43,15 @@ class Processes(Generic[H]):
         hears what went wrong.
     jobs : int
         Number of processes; with 1 everything is done in this one.
+
+    Raises
+    ------
+    InputError
+        In a script that begins its work whenever a process reads it.
     """
 
     def __init__(self, make: Callable[[], H], jobs: int) -> None:
+        require_main_guard()
         self._make = functools.cache(make) if jobs == 1 else make
         self._local = jobs == 1
         self._workers = [] if self._local else [self._start() for _ in range(jobs)]

@@ -416,3 +416,29 @@ def test_what_was_left_out_is_tried_again_and_the_reason_said_once(
 def test_a_pattern_that_is_none_is_refused(make_watch):
     with pytest.raises(InputError, match=r"write one such as \*\.h5"):
         make_watch(pattern="")
+
+
+def test_in_a_folder_with_its_hits_a_users_own_file_is_a_run(place):
+    raw = place / "raw"
+    write_run(raw / "r1.cxi")
+    shutil.copy(raw / "r1.cxi", raw / "lyso_hits.cxi")
+    request = WatchRequest(place / "session", raw, "*.cxi", raw, settle=0)
+    geometry = Geometry.read(place / "run.geom")
+    done = [Path(line["file"]).name for line in Watch(request, geometry).step()]
+    assert sorted(done) == ["lyso_hits.cxi", "r1.cxi"]
+    # Hits are no runs, not even once their run has gone.
+    (raw / "r1.cxi").unlink()
+    assert Watch(request, geometry).step() == []
+
+
+def test_a_pattern_of_everything_passes_over_what_is_no_run(place, make_watch):
+    raw = place / "raw"
+    write_run(raw / "r1.h5")
+    write_run(raw / "without_a_suffix")
+    (raw / "folder").mkdir()
+    (raw / "notes.txt").write_text("a log")
+    (raw / "broken.h5").write_text("cut short")
+    said: list[str] = []
+    lines = make_watch(said, pattern="*").step()
+    assert [Path(line["file"]).name for line in lines] == ["r1.h5", "without_a_suffix"]
+    assert len(said) == 1 and said[0].startswith("broken.h5 is left out")

@@ -419,10 +419,10 @@ def test_no_words_of_others_leave_a_comment(words, folder, tmp_path):
     ],
 )
 def test_a_strangers_indexer_adds_no_option_to_a_script(provenance, folder, tmp_path):
-    for name in ("crystfel", "project", "xwiz"):
+    for name in ("crystfel", "project", "xwiz", "json"):
         with pytest.raises(InputError, match="provenance"):
             exported(recommendation_of(folder, **provenance), name, tmp_path)
-    assert list(tmp_path.glob("*.sh")) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_methods_own_options_are_kept(folder, tmp_path):
@@ -767,3 +767,11 @@ def test_a_name_that_no_file_can_have_is_refused(folder, tmp_path, name, value):
 def test_a_folder_in_the_provenance_does_not_count_with_all_that_is_in_it(folder, tmp_path):
     known = recommendation_of(folder, data="/", cell=str(tmp_path))
     assert files_of_session(known) == [folder / "run.geom", folder / "bad_pixels.h5"]
+
+
+@pytest.mark.parametrize("key", ["data", "geometry", "cell", "bad_pixels"])
+def test_names_that_no_file_can_have_are_one_sentence(folder, tmp_path, key):
+    found = recommendation_of(folder, **{key: "/data/" + "x" * 300})
+    write_recommendation(found, tmp_path / "recommended.toml")
+    with pytest.raises(InputError, match=f"provenance.{key} is longer than any file's name"):
+        read_recommendation(tmp_path)

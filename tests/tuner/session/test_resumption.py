@@ -148,10 +148,17 @@ def test_the_best_so_far_is_what_would_be_recommended(make_landscape, space):
         ("seed", 10**30),
         ("n_frames", 0),
         ("n_frames", -3),
+        ("clen_range", 1e14),
+        ("clen_range", -0.05),
+        ("evaluations", -4),
+        ("evaluations", 0),
+        ("minutes", -1.5),
+        ("minutes", float("nan")),
         ("tuned", ["peak_finder"]),
         ("fixed", {"peak_finder": 3}),
         ("data", "a\0b"),
         ("cell", "\ud800"),
+        ("geometry", "/data/" + "x" * 300),
     ],
 )
 def test_what_no_session_can_have_been_begun_with_is_refused(tmp_path, field, value):
@@ -159,3 +166,18 @@ def test_what_no_session_can_have_been_begun_with_is_refused(tmp_path, field, va
     with pytest.raises(InputError, match="is damaged") as told:
         SessionConfig.read(tmp_path / "session.json")
     assert field in str(told.value) or "peak_finder" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "spent", [{"evaluations": -1}, {"minutes": 0.0}, {"minutes": float("nan")}]
+)
+def test_a_budget_that_is_none_is_refused(spent):
+    with pytest.raises(InputError, match="above 0"):
+        Budget(**spent)
+
+
+def test_a_session_begins_in_a_directory_of_its_own(tmp_path):
+    (tmp_path / "run0001.h5").write_text("somebody's data")
+    with pytest.raises(InputError, match=r"holds other files already, such as run0001\.h5"):
+        SessionStore.create(tmp_path, SessionConfig(data="run.h5"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run0001.h5"]

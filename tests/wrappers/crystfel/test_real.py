@@ -218,7 +218,7 @@ def test_a_real_program_whose_disk_is_full(indexamajig, lysozyme, shared_data, m
     patterns = patterns_of(shared_data)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     try:
-        with pytest.raises(InputError, match=r"peaks\.cxi cannot be written: File too large"):
+        with pytest.raises(InputError, match=r"peaks\.cxi cannot be written \(File too large\)"):
             CrystfelIndexer(*lysozyme, program=indexamajig, jobs=1).index(patterns * 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -114,3 +114,38 @@ def test_a_moved_geometry_has_its_rings_and_regions_elsewhere(read):
     # A frame whose shift moves the panels out of the region is no mistake of the file.
     assert header.moved(1.0, 0.0).lab_mask().all()
     assert header.moved(0.0, 0.0) is header
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("b/corner_x = 20", "b/corner_x = 0", "panels a and b of .* are at the same place"),
+        ("b/corner_x = 20", "b/corner_x = 3", "panels a and b of .* are at the same place"),
+        ("b/fs = x", "b/fs = +2x", "b/fs of .* is 2 pixels long"),
+        ("b/ss = y", "b/ss = 0.5y", "b/ss of .* is 0.5 pixels long"),
+        ("b/fs = x", "b/fs = x\nb/res = 13.3", "res = 13.3 of panel b of .* pixels of 75.19 mm"),
+    ],
+)
+def test_panels_where_no_detector_has_them_are_noted(read, old, new, says):
+    (note,) = read(two().replace(old, new)).notes
+    assert re.search(says, note)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("b/corner_x = 20", "b/corner_x = 0\nb/coffset = 0.01"),
+        ("b/corner_x = 20", "b/corner_x = 8"),
+        ("b/fs = x", "b/fs = 0.998x +0.06y"),
+        ("b/fs = x", "b/fs = 0.94x +0.34z"),
+    ],
+)
+def test_panels_behind_beside_or_tilted_to_others_are_not(read, old, new):
+    assert read(two().replace(old, new)).notes == ()
+
+
+def test_real_geometries_have_no_strange_places(shared_data):
+    for path in (shared_data / "geom").glob("*.geom"):
+        if path.name != "simex_s2e.geom":  # lacks what every panel needs
+            notes = Geometry.read(path).notes
+            assert not any(re.search("pixels long|same place|means pixels", each) for each in notes)

@@ -144,3 +144,40 @@ def test_frames_that_were_never_written_are_unreadable(run, value):
     frames[4:] = value
     (note,) = first_look(run(frames))
     assert "of 5 frames looked at cannot be used" in note and "never written" in note
+
+
+@pytest.mark.parametrize(
+    ("lines", "values", "idle"),
+    [
+        ("mask_bad = 1", (0, 2, 8), True),
+        ("mask_bad = 1", (0, 1, 2), False),
+        ("mask_bad = 1", (0, 0, 0), False),
+        ("mask_good = 0\nmask_bad = 0x10", (0, 1, 15), True),
+        ("mask_good = 1\nmask_bad = 0", (1, 3, 5), True),
+        ("mask_good = 1\nmask_bad = 0", (1, 0, 1), False),
+    ],
+)
+def test_bits_that_mask_none_of_the_marked_pixels_are_named(run, lines, values, idle):
+    mask = np.full(SHAPE, values[0], "u4")
+    mask[3, 4:7], mask[5, 6] = values[1:]
+    notes = first_look(run(counts("u2"), f"mask = /mask\n{lines}\n", mask))
+    assert [("the mask /mask in" in note, "masks nothing" in note) for note in notes] == (
+        [(True, True)] if idle else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("energies", "differ"),
+    [([9000, 9100, 8900], False), ([200, 9000, 3e6], True), ([9000, 9000, 1.4], False)],
+)
+def test_energies_that_no_one_run_has_are_named(tmp_path, energies, differ):
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["d"], file["e"] = counts("u2", 3), energies
+    (tmp_path / "run.geom").write_text(TOP.replace("= 9000", "= /e eV") + PANEL)
+    notes = first_look(Run.open(tmp_path / "run.h5", Geometry.read(tmp_path / "run.geom")))
+    assert any("photon energies differ within the run" in note for note in notes) == differ
+
+
+def test_a_mask_of_numbers_that_are_too_large_is_refused(run):
+    with pytest.raises(InputError, match="no whole number"):
+        run(counts("u2"), "mask = /mask\nmask_bad = 1\n", np.full(SHAPE, 1e300))

@@ -16,6 +16,7 @@ from wrappers.frames.frame import Frame
 from wrappers.peakfinding.peak_batch import PeakBatch
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peakfinding.robust_peaks import RobustPeakFinder
+from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
 GEOMETRY = geometry_text(
@@ -74,6 +75,61 @@ def test_a_batch_gives_what_single_searches_give(finder, jobs, n_settings):
             assert same(pattern.peaks, finder.find(frames[each.index], chosen))
             n_peaks += len(pattern.peaks)
     assert n_peaks > 0
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("n_settings", [0, 1, 3, len(SETTINGS)])
+def test_counts_are_the_lengths_of_the_lists(finder, jobs, n_settings):
+    frames, settings = Frames(), SETTINGS[:n_settings]
+    batch = PeakBatch(finder, frames, jobs=jobs)
+    counted = list(batch.count(range(len(frames)), settings))
+    assert frames.n_read == len(frames)
+    for found, each in zip(batch.search(range(len(frames)), settings), counted, strict=True):
+        assert each.index == found.index and each.failure == found.failure
+        if each.index == 2:
+            assert each.counts is None and each.failure == "x.h5 is damaged: copy it again"
+            continue
+        assert each.counts.dtype == np.uint16
+        assert each.counts.tolist() == [len(pattern.peaks) for pattern in found.patterns]
+
+
+def test_counting_keeps_no_frame_but_asks_those_that_are_kept(finder):
+    frames = Frames()
+    batch = PeakBatch(finder, frames, memory=1 << 30)
+    for _ in range(2):
+        list(batch.count([0, 1], SETTINGS))
+    assert frames.n_read == 4
+    list(batch.search([0], SETTINGS))
+    list(batch.count([0, 1], SETTINGS))
+    assert frames.n_read == 6
+
+
+def test_masks_hold_for_counts_too(finder):
+    masked = [each.replace(mask_edge=edge) for each in SETTINGS for edge in (0, 4, 0, 6)]
+    batch = PeakBatch(finder, Frames(), memory=1 << 30, masked=without_edge)
+    for asked in (masked[:2], masked, masked[1::4]):
+        counted = [each.counts.tolist() for each in batch.count([0, 1, 3], asked)]
+        for found, counts in zip(batch.search([0, 1, 3], asked), counted, strict=True):
+            assert counts == [len(pattern.peaks) for pattern in found.patterns]
+
+
+class Countless:
+    """A finder of somebody else's, which finds more peaks than are counted."""
+
+    def find(self, frame, settings):
+        return PeakList(*[np.zeros(70_000)] * 7)
+
+    def prepare(self, frame, min_snr=2.0):
+        return self
+
+    def find_all(self, settings):
+        return [self.find(None, each) for each in settings]
+
+
+@pytest.mark.parametrize("n_settings", [1, len(SETTINGS)])
+def test_what_cannot_count_finds_and_more_than_fits_is_the_most(n_settings):
+    (found,) = PeakBatch(Countless(), [Frames()[0]]).count([0], SETTINGS[:n_settings])
+    assert found.counts.tolist() == [65_535] * n_settings
 
 
 def test_a_pattern_says_where_the_detector_stood(finder):

@@ -274,6 +274,28 @@ def test_a_prepared_frame_gives_the_lists_of_first_looks(detectors, name, drawn)
             assert same(prepared.find(chosen, max_n_peaks), found)
 
 
+@pytest.mark.parametrize("name", DETECTORS)
+@settings(fixed_detectors, max_examples=50)
+@given(drawn=st.data())
+def test_counts_are_the_lengths_of_first_looks_lists(detectors, name, drawn):
+    detector = detectors[name]
+    case = frame(*drawn.draw(frames(detector.geometry.slab_shape)))
+    prepared = PreparedFrame(detector.finder, case, drawn.draw(st.sampled_from([1.5, 2.0, 3.0])))
+    some = drawn.draw(st.lists(peak_settings(), min_size=1, max_size=6))
+    sizes = drawn.draw(st.lists(st.integers(1, 4), max_size=4))
+    chosen = [
+        *some,
+        *(
+            each.replace(min_pix_count=size, max_pix_count=max(size, each.max_pix_count))
+            for size in sizes
+            for each in some
+        ),
+    ]
+    for max_n_peaks in (2048, 2):
+        expected = [len(detector.finder.find(case, each, max_n_peaks)) for each in chosen]
+        assert prepared.count_all(chosen, max_n_peaks).tolist() == expected
+
+
 # --- particular cases ------------------------------------------------------------------------
 
 

@@ -90,6 +90,20 @@ def test_settings_asked_at_once_give_what_each_gives(simulated, use_saturated, m
     assert prepared.find_all([]) == []
 
 
+@pytest.mark.parametrize("use_saturated", [True, False])
+@pytest.mark.parametrize("most", [7, 200, 2048, 10**9])
+def test_counts_are_the_lists_lengths(simulated, use_saturated, most):
+    run, _ = simulated
+    panels = tuple(dataclasses.replace(panel, max_adu=300.0) for panel in run.geometry.panels)
+    finder = PeakFinder(dataclasses.replace(run.geometry, panels=panels), use_saturated)
+    prepared = PreparedFrame(finder, run[30])
+    settings = [*SIMILAR, *GRID, *LOOSE, *SIMILAR[:3]]
+    expected = [len(peaks) for peaks in prepared.find_all(settings, most)]
+    assert prepared.count_all(settings, most).tolist() == expected
+    assert max(expected) > 1000 or most < 2048
+    assert prepared.count_all([]).tolist() == []
+
+
 def test_floats_give_the_same_peaks_but_for_the_last_digit_of_a_limit(real):
     run, finder = real
     frame = run[1]

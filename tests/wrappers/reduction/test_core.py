@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.array_source import ArraySource
 from tests.cxi_reader import CxiPeaks
 from tests.geometries import geometry_text, panel_text
 from wrappers.cell import Cell
@@ -496,3 +497,11 @@ def test_a_run_whose_name_is_not_in_utf_8(tmp_path, run, finder):
     assert reduce_run(named, finder, SETTINGS, folder / "hits.cxi").n_hits == 4
     with pytest.raises(InputError, match="not in UTF-8"):
         reduce_run(named, finder, SETTINGS, folder / "virtual.cxi", virtual=True)
+    assert not (folder / "virtual.cxi.parts").exists()
+
+
+def test_images_of_no_file_cannot_be_left_where_they_are(tmp_path, run, finder):
+    source = ArraySource(run.geometry, [run[i] for i in range(2)])
+    with pytest.raises(InputError, match="leave out --virtual"):
+        reduce_run(source, finder, SETTINGS, tmp_path / "virtual.cxi", virtual=True)
+    assert not (tmp_path / "virtual.cxi.parts").exists()

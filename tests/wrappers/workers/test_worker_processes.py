@@ -99,3 +99,17 @@ def test_no_process_outlives_a_killed_parent(tmp_path):
     while any(map(psutil.pid_exists, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(psutil.pid_exists, workers))
+
+
+def test_a_script_without_a_main_guard_is_told(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from wrappers.workers.worker_processes import Processes\n"
+        "with Processes(list, 2) as processes:\n"
+        "    print(list(processes.stream(list.count, [1, 2])))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode and f"{script} is read again by each worker process" in done.stderr
