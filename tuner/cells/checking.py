@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tuner.cells.search import ClearFrames, clear_frames
-from tuner.cells.words import cell_words
+from tuner.cells.words import FAR_OFF, cell_words, geometry_words
 from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
+from wrappers.lattices.blind_geometry import moved
 from wrappers.lattices.cell_consensus import CellConsensus, evidence_of, find_cell
 from wrappers.lattices.cell_relation import CellRelation, relate
-from wrappers.lattices.geometry_start import GeometryStart, find_geometry, moved
+from wrappers.lattices.geometry_start import GeometryStart, find_geometry
 from wrappers.settings import Settings
 
 __all__ = ["CellCheck", "check_cell", "check_session_cell"]
@@ -37,9 +38,6 @@ LEAST_NATS = 20.0
 """And at least so much more: a chance of e⁻²⁰."""
 AS_GOOD = 0.95
 """Share of the found cell's evidence that the given one has where they are the same lattice."""
-FAR_OFF = 0.02
-"""A camera length so far from the geometry's is worth a sentence."""
-PIXELS_OFF = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,15 +214,5 @@ def _misplaced(start: GeometryStart | None, clear: ClearFrames, pixel_size: floa
     """Return what the frames say of the geometry where it is far off, or ""."""
     if start is None:
         return ""
-    length = clear.patterns[0].camera_length
-    x, y = (shift / pixel_size for shift in start.shift(length))
-    said = []
-    if math.hypot(x, y) > PIXELS_OFF:
-        said.append(
-            f"the detector shifted by {x:+.1f} and {y:+.1f} px (shift_x = "
-            f"{clear.settings.shift_x + x * pixel_size:.3g} m, shift_y = "
-            f"{clear.settings.shift_y + y * pixel_size:.3g} m)"
-        )
-    if abs(start.place[0]) > FAR_OFF:
-        said.append(f"a camera length of {start.camera_length(length):.5g} m")
-    return f"; they ask for {' and '.join(said)}: correct the geometry, or tune it" if said else ""
+    said = geometry_words(start, clear.patterns[0].camera_length, clear.settings, pixel_size)
+    return f"; they ask for {said}: correct the geometry, or tune it" if said else ""

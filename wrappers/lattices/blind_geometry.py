@@ -181,7 +181,9 @@ def _vectors(one: PeakVectors) -> tuple[Floats, NDArray[np.complex128]] | None:
     peaks = q[strongest[np.argsort(length[strongest], kind="stable")[:_PEAKS]]]
     first, second = np.triu_indices(len(peaks), 1)
     pairs = peaks[first] - peaks[second]
-    pairs = pairs[np.argsort(np.linalg.norm(pairs, axis=1), kind="stable")[:_PAIRS]]
+    # Long pairs need a finer search, so of few peaks only the nearest are paired.
+    near = np.argsort(np.linalg.norm(pairs, axis=1), kind="stable")[: min(_PAIRS, len(pairs) // 4)]
+    pairs = pairs[near]
     vectors, scores = np.empty((_VECTORS, 3)), np.empty(_VECTORS)
     n = lattice_vectors(np.ascontiguousarray(pairs), _SHORTEST, _LONGEST, vectors, scores)
     return vectors[:n], np.exp(2j * math.pi * (peaks @ vectors[:n].T)).mean(axis=0)
