@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tuner.cells.search import ClearFrames, clear_frames
-from tuner.cells.words import FAR_OFF, cell_words, geometry_words
+from tuner.cells.words import FAR_OFF, PIXELS_OFF, cell_words, geometry_words
 from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
@@ -38,6 +38,8 @@ LEAST_NATS = 20.0
 """And at least so much more: a chance of e⁻²⁰."""
 AS_GOOD = 0.95
 """Share of the found cell's evidence that the given one has where they are the same lattice."""
+SHIFT_ASKED = "cell_check_shift"
+"""In a recommendation's evidence: see `CellCheck.shift`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +53,15 @@ class CellCheck:
         A sentence.
     found : CellConsensus or None
         The cell on which the frames agree by themselves.
+    shift : (float, float) or None
+        ``shift_x`` and ``shift_y`` in metres that the frames ask for, where the recommended ones
+        are off by pixels.
     """
 
     verdict: Literal["agrees", "contradicted", "unknown"]
     reason: str
     found: CellConsensus | None = None
+    shift: tuple[float, float] | None = None
 
     @property
     def wrong(self) -> bool:
@@ -65,7 +71,8 @@ class CellCheck:
     @property
     def evidence(self) -> dict[str, Any]:
         """What a recommendation keeps of it."""
-        return {"cell_check": self.verdict, "cell_check_reason": self.reason}
+        asked = {} if self.shift is None else {SHIFT_ASKED: list(self.shift)}
+        return {"cell_check": self.verdict, "cell_check_reason": self.reason, **asked}
 
 
 def check_session_cell(
@@ -132,13 +139,15 @@ def check_cell(
         return CellCheck("contradicted", _contradiction(found, relation, cell, n_given), found)
     if relation.kind == "same":
         reason = _agreeing(found, cell, relation, clear, nominal_clen)
-        return CellCheck("agrees", reason + _misplaced(start, clear, pixel_size), found)
+        asked = _asked_shift(start, clear, pixel_size)
+        return CellCheck("agrees", reason + _misplaced(start, clear, pixel_size), found, asked)
     if given >= theirs and 2 * n_given > len(lists):
         return CellCheck(
             "agrees",
             f"no cell on which the frames agree by themselves explains them better than the given "
             f"one, which {n_given} of {len(lists)} show" + _misplaced(start, clear, pixel_size),
             found,
+            _asked_shift(start, clear, pixel_size),
         )
     return CellCheck(
         "unknown",
@@ -208,6 +217,18 @@ def _multiple_axis(cell: Cell, found: Cell, index: int) -> str:
             if all(math.isclose(x, y, rel_tol=0.03) for x, y in zip(edges, theirs, strict=True)):
                 return name
     return ""
+
+
+def _asked_shift(
+    start: GeometryStart | None, clear: ClearFrames, pixel_size: float
+) -> tuple[float, float] | None:
+    """Return the shift that the frames ask for, in metres, where theirs is off by pixels."""
+    if start is None:
+        return None
+    x, y = start.shift(clear.patterns[0].camera_length)
+    if math.hypot(x, y) <= PIXELS_OFF * pixel_size:
+        return None
+    return clear.settings.shift_x + x, clear.settings.shift_y + y
 
 
 def _misplaced(start: GeometryStart | None, clear: ClearFrames, pixel_size: float) -> str:
