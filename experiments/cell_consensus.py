@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from envs.simulation.stills import WAVENUMBER, simulate_blank, simulate_still, turn_around
-from experiments.real_peak_lists import read_lists
+from experiments.real_peak_lists import RecordedList, read_lists
 from tuner.cli.options import print_json, stderr
 from wrappers.cell import Cell
 from wrappers.lattices.cell_consensus import PeakVectors, find_cell
@@ -118,15 +118,13 @@ def recorded(path: Path) -> Iterator[tuple[str, Cell, list[PeakVectors]]]:
         yield (
             f"{path.stem}: {name}",
             own[0].cell,
-            [
-                PeakVectors(
-                    one.q,
-                    np.ones(len(one.q)) if one.strength is None else one.strength,
-                    one.wavenumber,
-                )
-                for one in own
-            ],
+            [PeakVectors(one.q, trust(one), one.wavenumber) for one in own],
         )
+
+
+def trust(one: RecordedList) -> Floats:
+    """Return the peaks' intensities, or, where none are recorded, the lowest resolution first."""
+    return 1 / np.linalg.norm(one.q, axis=1) if one.strength is None else one.strength
 
 
 def without_crystal(kind: str, n: int, seed: int) -> list[PeakVectors]:

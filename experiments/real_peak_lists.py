@@ -5,7 +5,7 @@ A file is NumPy's ``.npz`` without pickled objects. Of its arrays
 ============== =========== =====================================================================
 ``q``          (m, 3)      scattering vectors of all lists' peaks in 1/Å, CrystFEL's lab frame
 ``start``      (n + 1,)    list *i* is ``q[start[i]:start[i + 1]]``
-``cell``       (n, 6)      a, b, c in Å, al, be, ga in degrees
+``cell``       (n, 6)      a, b, c in Å, al, be, ga in degrees; (6,): one for all lists
 ``I``          (m,)        intensities (may be missing)
 ``set``        (n,)        name of the set that a list belongs to (may be missing: all in one)
 ``centering``  (n,)        P, A, B, C, I, F, R or H (may be missing: P)
@@ -82,8 +82,10 @@ def read_lists(path: str | os.PathLike[str]) -> list[RecordedList]:
             raise InputError(f"{path} has no array {key!r}: see experiments/real_peak_lists.py")
     q = np.asarray(data["q"], float).reshape(-1, 3)
     cells = np.asarray(data["cell"], float).reshape(-1, 6)
-    n = len(cells)
     ends = np.asarray(data["start"], int).ravel()
+    if np.ndim(data["cell"]) == 1 and len(ends):
+        cells = np.repeat(cells, len(ends) - bool(ends[-1] == len(q)), axis=0)
+    n = len(cells)
     if len(ends) == n:
         ends = np.append(ends, len(q))
     if len(ends) != n + 1 or np.any(np.diff(ends) < 0) or ends[0] < 0 or ends[-1] > len(q):

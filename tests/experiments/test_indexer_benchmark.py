@@ -140,6 +140,17 @@ def test_files_that_do_not_fit(arrays, tmp_path, change, says):
     assert result.exit_code == 2
 
 
+def test_one_cell_may_stand_for_all_lists(arrays, tmp_path):
+    np.savez(tmp_path / "each.npz", **arrays)
+    each = read_lists(tmp_path / "each.npz")
+    for start in (arrays["start"], arrays["start"][:-1]):
+        one = {"start": start, "cell": np.asarray(arrays["cell"])[0]}
+        np.savez(tmp_path / "one.npz", **{**arrays, **one})
+        lists = read_lists(tmp_path / "one.npz")
+        assert [len(x.q) for x in lists] == [len(x.q) for x in each]
+        assert {x.cell.parameters for x in lists} == {each[0].cell.parameters}
+
+
 def test_what_is_no_file_of_lists(tmp_path):
     (tmp_path / "x.npz").write_text("hello")
     with pytest.raises(InputError, match="cannot be read"):
