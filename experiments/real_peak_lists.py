@@ -83,8 +83,8 @@ def read_lists(path: str | os.PathLike[str]) -> list[RecordedList]:
     q = np.asarray(data["q"], float).reshape(-1, 3)
     cells = np.asarray(data["cell"], float).reshape(-1, 6)
     ends = np.asarray(data["start"], int).ravel()
-    if np.ndim(data["cell"]) == 1 and len(ends):
-        cells = np.repeat(cells, len(ends) - bool(ends[-1] == len(q)), axis=0)
+    if np.ndim(data["cell"]) == 1:
+        cells = np.repeat(cells, max(len(ends) - 1, 0), axis=0)
     n = len(cells)
     if len(ends) == n:
         ends = np.append(ends, len(q))
