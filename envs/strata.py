@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wrappers.schema import Count
+
 __all__ = [
     "CUTS",
     "POOR",
+    "Sample",
     "Shares",
     "Strata",
-    "StratifiedSample",
     "allocate",
     "draw",
     "promise",
@@ -85,22 +87,22 @@ class Strata:
 
 
 @dataclass(frozen=True)
-class StratifiedSample:
-    """Frames that were drawn by strata.
+class Sample:
+    """Frames that were drawn from a run, at random or by strata.
 
     Attributes
     ----------
     frames : tuple of int
-        Indices in the run, in an order of which every beginning is a stratified sample itself.
+        Indices in the run, in an order of which every beginning is such a sample itself.
     strata : tuple of int
-        Stratum of each.
+        Stratum of each; empty for a random sample, as are the sizes.
     sizes : tuple of int
         Frames of the look in each stratum, of which the drawn ones are some.
     """
 
-    frames: tuple[int, ...]
-    strata: tuple[int, ...]
-    sizes: tuple[int, ...]
+    frames: tuple[Count, ...]
+    strata: tuple[Count, ...] = ()
+    sizes: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def allocate(
     return [int(each) for each in found]
 
 
-def draw(strata: Strata, n: int, seed: int) -> tuple[StratifiedSample, StratifiedSample]:
+def draw(strata: Strata, n: int, seed: int) -> tuple[Sample, Sample]:
     """Return a sample of up to `n` frames, and another of up to as many that is held back.
 
     The first takes at most half of each stratum, so that the other has some of each, too.
@@ -230,14 +232,14 @@ def draw(strata: Strata, n: int, seed: int) -> tuple[StratifiedSample, Stratifie
     )
 
 
-def _in_turn(drawn: Sequence[Sequence[int]], sizes: tuple[int, ...]) -> StratifiedSample:
+def _in_turn(drawn: Sequence[Sequence[int]], sizes: tuple[int, ...]) -> Sample:
     """Return the frames in an order in which each stratum is spread evenly from first to last."""
     placed = sorted(
         ((k + 0.5) / len(frames), stratum, frame)
         for stratum, frames in enumerate(drawn)
         for k, frame in enumerate(frames)
     )
-    return StratifiedSample(
+    return Sample(
         tuple(frame for _, _, frame in placed), tuple(stratum for _, stratum, _ in placed), sizes
     )
 

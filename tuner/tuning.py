@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import ParameterSpace
+from envs.strata import Sample
 from tuner.agent.policy import Policy
 from tuner.cells.checking import check_session_cell
 from tuner.cells.search import cell_of_session
@@ -25,6 +26,7 @@ from tuner.session.loop import Budget, Outcome, run_session
 from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
 from tuner.session.request import Request, refuse_unfit_searcher, search_space
+from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
 from tuner.session.store import FOUND_CELL, SessionStore, require_folder_for_session
 from tuner.session.trial import Trial
@@ -42,6 +44,8 @@ from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.processes import require_main_guard
+from wrappers.workers.opening import open_pool
+from wrappers.workers.pool import Pool
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -72,6 +76,8 @@ def tune(
     on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_look: Callable[[int, int], None] = lambda done, total: None,
+    on_sample: Callable[[str], None] = lambda words: None,
 ) -> Recommendation | None:
     """Run or resume a session and write what it recommends.
 
@@ -99,6 +105,10 @@ def tune(
         Called with each new trial.
     on_progress : callable
         Called with the frames and decoys of the evaluation under way that are done, and with all.
+    on_look : callable
+        Called with the frames that were looked at before some are chosen, and with all.
+    on_sample : callable
+        Called with how the frames were drawn, where not at random.
 
     Returns
     -------
@@ -127,6 +137,8 @@ def tune(
             on_indexer,
             on_trial,
             on_progress,
+            on_look,
+            on_sample,
         )
 
 
@@ -142,6 +154,8 @@ def _tune(
     on_indexer: Callable[[str], None],
     on_trial: Callable[[Trial], None],
     on_progress: Callable[[int, int], None],
+    on_look: Callable[[int, int], None],
+    on_sample: Callable[[str], None],
 ) -> Recommendation | None:
     refuse_unfit_searcher(request)
     if not resume:
@@ -181,6 +195,7 @@ def _tune(
         evaluations=budget.evaluations,
         minutes=budget.minutes,
         policy=None if request.policy is None else str(request.policy.resolve()),
+        sampling=request.sampling,
         data_sha256=data_fingerprint(request.data, run),
         geometry_sha256=fingerprint(request.geometry),
         cell_sha256=fingerprint(cell_file),
@@ -201,8 +216,27 @@ def _tune(
 
     with ExitStack() as stack:
         stack.enter_context(closing(indexer))
+        with ExitStack() as while_looking:
 
-        def evaluator(frames: list[int], max_decoys: int = DECOYS) -> LiveEvaluator:
+            def pool() -> Pool:
+                opened = open_pool(run, indexer, sample, jobs, 0, cluster)
+                return while_looking.enter_context(closing(opened))
+
+            drawn = choose_frames(
+                store.config.sampling or "random",
+                (sample, others),
+                len(run),
+                space,
+                request.seed,
+                directory,
+                pool,
+                on_look,
+            )
+        if drawn.words:
+            on_sample(drawn.words)
+        sample = list(drawn.tuning.frames)
+
+        def evaluator(frames: Sample, max_decoys: int = DECOYS) -> LiveEvaluator:
             live = LiveEvaluator(
                 run,
                 cell,
@@ -218,14 +252,14 @@ def _tune(
 
         outcome = run_session(
             store,
-            evaluator(sample, kind.most_decoys),
+            evaluator(drawn.tuning, kind.most_decoys),
             space,
             searcher=request.searcher,
             budget=budget,
             seed=request.seed,
             start=to_beat,
             merit=config.merit,
-            fresh=evaluator(others) if len(others) >= FEWEST_FRESH else None,
+            fresh=evaluator(drawn.fresh) if len(drawn.fresh.frames) >= FEWEST_FRESH else None,
             stop_early=request.stop_early,
             policy=policy,
             on_trial=on_trial,
