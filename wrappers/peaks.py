@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PeakList"]
+__all__ = ["MAX_N_PEAKS", "PeakList"]
+
+MAX_N_PEAKS = 2048
+"""CrystFEL's own limit of a frame's peaks."""
 
 Floats = NDArray[np.float64]
 

@@ -6,10 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.found_peaks import REMEMBERED, FoundPeaks, search_key
+from envs.look import FrameLook, LatticeCounts, take_look
 from envs.strata import Sample
 from wrappers.cell import Cell
 from wrappers.errors import ProgramError
@@ -17,10 +21,12 @@ from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer, Indexing, Pattern, counting_on
 from wrappers.indexing_cache import CachedIndexer
 from wrappers.lattices.decoys import make_decoy
+from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.lattices.geometry_refinement import GeometryEstimate, estimate_geometry
+from wrappers.lattices.own_peaks import FrameLattices
+from wrappers.peakfinding.peak_batch import FrameCounts
 from wrappers.settings import Settings
 from wrappers.workers.opening import open_pool
-from wrappers.workers.pool import Pool
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -82,9 +88,12 @@ class LiveEvaluator:
         self._max_decoys = max_decoys
         self._progress = progress
         self._pool = open_pool(run, indexer, self._frames, jobs, memory, cluster)
-        pooled = _PooledIndexer(indexer, self._pool)
+        self._cache = cache
+        pooled = _PooledIndexer(indexer, self._pool.index)
         self._indexer = CachedIndexer(pooled, cache, run.geometry, cell)
+        self._is_embedded = isinstance(indexer, FastIndexer)
         self._found = FoundPeaks()
+        self._looks: dict[tuple[Settings, ...], FrameLook] = {}
 
     def __enter__(self) -> LiveEvaluator:
         return self
@@ -95,7 +104,9 @@ class LiveEvaluator:
     def forget(self) -> None:
         """Drop what is remembered of earlier evaluations, to bound the memory."""
         self._found.forget()
+        self._looks.clear()
         self._indexer.forget()
+        self._embedded.forget()
 
     def close(self) -> None:
         """End the worker processes."""
@@ -167,18 +178,7 @@ class LiveEvaluator:
         """
         frames = self._frames if frames is None else tuple(frames)
         started, cores_before = time.perf_counter(), self._pool.core_seconds()
-        self._found.add(self._pool.search(*self._found.missing(frames, [settings])))
-        found = self._found.of(frames, settings)
-        patterns = {
-            frame: pattern.placed(settings, self._run.nominal_clen)
-            for frame, pattern in found.items()
-            if isinstance(pattern, Pattern)
-        }
-        hits = {
-            frame: pattern
-            for frame, pattern in patterns.items()
-            if len(pattern.peaks) >= settings.min_peaks
-        }
+        found, patterns, hits = self._search(settings, frames)
         # The first hits, not an even choice: further frames then add decoys and change none.
         chosen = list(hits)[: self._max_decoys if max_decoys is None else max_decoys]
         made = [make_decoy(hits[i], self._geometry, self._cell, seed=i) for i in chosen]
@@ -207,6 +207,74 @@ class LiveEvaluator:
         )
         return evaluation, patterns, answers
 
+    def _search(
+        self, settings: Settings, frames: Sequence[int]
+    ) -> tuple[dict[int, Pattern | str], dict[int, Pattern], dict[int, Pattern]]:
+        """Return what was found in frames, the peaks where the settings put them, and the hits."""
+        self._found.add(self._pool.search(*self._found.missing(frames, [settings])))
+        found = self._found.of(frames, settings)
+        patterns = {
+            frame: pattern.placed(settings, self._run.nominal_clen)
+            for frame, pattern in found.items()
+            if isinstance(pattern, Pattern)
+        }
+        hits = {
+            frame: pattern
+            for frame, pattern in patterns.items()
+            if len(pattern.peaks) >= settings.min_peaks
+        }
+        return found, patterns, hits
+
+    def count(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FrameCounts]:
+        """Return, by frame of the run, the number of peaks for each parameter set."""
+        return self._pool.count(frames, settings)
+
+    def look(self, settings: Sequence[Settings]) -> FrameLook:
+        """Return the peak counts of the sample with a design; they are remembered."""
+        design = tuple(settings)
+        if design not in self._looks:
+            self._looks[design] = take_look(self, self._frames, design, progress=self._progress)
+        return self._looks[design]
+
+    def lattice_counts(
+        self, measured: Settings, settings: Sequence[Settings], n_frames: int | None = None
+    ) -> LatticeCounts:
+        """Return how many peaks of each set are on the lattices that `measured` leads to.
+
+        The lattices are those that the embedded indexer finds in the hits of `measured`, whichever
+        indexer this evaluator has; they are looked up where they were found before.
+
+        Parameters
+        ----------
+        measured : Settings
+        settings : sequence of Settings
+        n_frames : int, optional
+            Only the first frames of the sample, as in `evaluate`.
+        """
+        _, _, hits = self._search(measured, self._frames[:n_frames])
+        answers = self._embedded.index([*hits.values()])
+        known = [
+            FrameLattices.of(frame, pattern, answer.lattices, self._cell)
+            for (frame, pattern), answer in zip(hits.items(), answers, strict=True)
+            if answer.indexed
+        ]
+        found = {
+            frame: split.peaks
+            for frame, split in self._pool.split(known, settings).items()
+            if split.peaks is not None
+        }
+        peaks = np.array([*found.values()], np.uint16).reshape(len(found), len(settings), 2)
+        return LatticeCounts(tuple(found), peaks[..., 0], peaks[..., 1])
+
+    @cached_property
+    def _embedded(self) -> CachedIndexer:
+        """What has the embedded indexer's answers: this evaluator's own, or one beside it."""
+        if self._is_embedded:
+            return self._indexer
+        indexer = FastIndexer(self._geometry, self._cell)
+        pooled = _PooledIndexer(indexer, partial(self._pool.index, indexer=indexer))
+        return CachedIndexer(pooled, self._cache, self._geometry, self._cell)
+
     def _diagnostics(
         self, estimate: GeometryEstimate | None, settings: Settings, hits: Sequence[int]
     ) -> dict[str, Any]:
@@ -234,10 +302,12 @@ class _PooledIndexer:
 
     parallel = True
 
-    def __init__(self, indexer: Indexer, pool: Pool) -> None:
+    def __init__(self, indexer: Indexer, index: Callable[..., list[Indexing]]) -> None:
         self.name = indexer.name
-        self.index = pool.index
-        self.close = pool.close
+        self.index = index
+
+    def close(self) -> None:
+        """Do nothing: the pool is closed by itself."""
 
 
 def _outcome(frame: int, found: Pattern | str, answer: Indexing | None) -> FrameOutcome:

@@ -135,7 +135,7 @@ def rate_intervals(recommendation: Recommendation) -> dict[str, tuple[float, flo
     """
     evidence = {} if recommendation.edited else recommendation.evidence
     try:
-        n_frames = int(evidence["n_frames"])
+        n_frames = float(evidence["n_frames"])
         counts = {"hit rate": evidence["n_hits"], "indexing rate": evidence["n_indexed"]}
         if "n_equivalent" in evidence:  # drawn by their promise: the counts are not the run's
             n_frames = float(evidence["n_equivalent"])

@@ -174,8 +174,10 @@ def _bars(found: Findings) -> tuple[Bar, ...]:
     def bar(name: str, rate: float, colour: str, small: bool = False) -> Bar:
         # Frames that were drawn by their promise are worth as many random ones.
         worth = evidence.get("n_equivalent")
-        ends = wilson_interval(round(rate * n), n) if worth is None else (
-            wilson_interval(rate * worth, worth)
+        ends = (
+            wilson_interval(round(rate * n), n)
+            if worth is None
+            else (wilson_interval(rate * worth, worth))
         )
         return Bar(name, rate, *ends, colour, small)
 
@@ -192,6 +194,7 @@ def _facts(found: Findings) -> tuple[Fact, ...]:
     evidence = found.evidence
     low, high = evidence.get("gain_ci95", (-1.0, 1.0))
     interval = f"95\u00a0% interval {100 * low:+.0f} to {100 * high:+.0f}\u00a0%"
+    kind = "frames drawn by promise" if "strata" in evidence else "frames"
     facts = [
         Fact(
             f"{100 * evidence['gain']:+.1f}\u00a0%".replace("-", "−"),
@@ -199,7 +202,7 @@ def _facts(found: Findings) -> tuple[Fact, ...]:
         ),
         Fact(
             f"{evidence['n_indexed']} of {evidence['n_frames']}",
-            f"frames{' drawn by promise' if 'strata' in evidence else ''} indexed, of {evidence['n_hits']} hits",
+            f"{kind} indexed, of {evidence['n_hits']} hits",
         ),
     ]
     n = evidence.get("n_decoys", 0)

@@ -83,7 +83,7 @@ def choose_frames(
     ProgramError
         If the counter has no processes left.
     """
-    at_random = Drawn(*(Sample(tuple(frames)) for frames in random))
+    at_random = Drawn(Sample(tuple(random[0])), Sample(tuple(random[1])))
     if sampling == "random" or (sampling == "auto" and n_run < ENOUGH * len(random[0])):
         return at_random
     kept = directory / SAMPLE_FILE

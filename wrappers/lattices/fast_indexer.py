@@ -24,7 +24,7 @@ from wrappers.indexing import Done, Indexing, Lattice, Pattern, unheard
 from wrappers.lattices.lattice_candidates import find_lattice
 from wrappers.lattices.lattice_fit import apart, distances, scattering_vectors, slopes
 
-__all__ = ["FastIndexer", "FoundLattice", "LatticeFinder"]
+__all__ = ["FastIndexer", "FoundLattice", "LatticeFinder", "explained_within"]
 
 Floats = NDArray[np.float64]
 
@@ -128,7 +128,7 @@ class LatticeFinder:
         self._primitive = primitive
         self._to_primitive = primitive @ np.linalg.inv(cell.real)
         self._longest = float(np.linalg.norm(primitive, axis=1).max())
-        self._shortest = float(np.linalg.norm(np.linalg.inv(primitive), axis=0).min())
+        self._shortest = _shortest(primitive)
         rotations = _rotations(primitive)
         self._modes = _modes(primitive, rotations)
         volume = float(abs(np.linalg.det(primitive)))
@@ -295,6 +295,16 @@ class FastIndexer:
         wavenumber = pattern.photon_energy / HC
         found = self._finder.find(q, wavenumber, pattern.peaks.intensity)
         return Indexing(tuple(Lattice(one.reciprocal) for one in found))
+
+
+def explained_within(cell: Cell) -> float:
+    """Return how far from a node, in 1/Å, a peak is explained by a lattice of a cell."""
+    return _EXPLAINED * _shortest(_reduced(cell.primitive_axes @ cell.real))
+
+
+def _shortest(primitive: Floats) -> float:
+    """Return the length of the shortest reciprocal axis."""
+    return float(np.linalg.norm(np.linalg.inv(primitive), axis=0).min())
 
 
 def _strained(recip: Floats, nodes: Floats, observed: Floats, scale: float) -> Floats:

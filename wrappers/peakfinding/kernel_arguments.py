@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.peakfinding.vectors import LANES
-from wrappers.peaks import PeakList
+from wrappers.peaks import MAX_N_PEAKS, PeakList
 from wrappers.settings import Settings
 
 __all__ = ["MAX_N_PEAKS", "flat", "flat_data", "peak_lists", "radii", "settings_table"]
 
-MAX_N_PEAKS = 2048
-"""CrystFEL's own limit."""
 SMALL = 2 * LANES
 """The kernels may take so many pixels at once."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar, cast
 
 from distributed import Client, KilledWorker, WorkerPlugin, get_worker, wait
@@ -12,6 +12,7 @@ from distributed import Client, KilledWorker, WorkerPlugin, get_worker, wait
 from wrappers.errors import ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
+from wrappers.lattices.own_peaks import FrameLattices, FrameSplit
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.peakfinding.peak_batch import Finders, FrameCounts, FramePeaks
 from wrappers.settings import Settings
@@ -100,6 +101,20 @@ class ClusterPool:
         answers = self._run(_count, self._shares(frames), settings)
         return {frame: answers[frame] or FrameCounts(frame, None, KILLED) for frame in frames}
 
+    def split(
+        self, lattices: Sequence[FrameLattices], settings: Sequence[Settings]
+    ) -> dict[int, FrameSplit]:
+        """Return, by frame, how many of the peaks of each parameter set are on its lattices.
+
+        Raises
+        ------
+        ProgramError
+            If the cluster has no workers left.
+        """
+        items = {each.frame: each for each in lattices}
+        answers = self._run(_split, self._shares([*items]), settings, items)
+        return {frame: answers[frame] or FrameSplit(frame, None, KILLED) for frame in items}
+
     def _shares(self, frames: Sequence[int]) -> dict[str, list[int]]:
         """Return the frames by worker: that which holds them, if any does."""
         workers = self._workers()
@@ -109,8 +124,10 @@ class ClusterPool:
             shares.setdefault(workers[home % len(workers)], []).append(frame)
         return shares
 
-    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
-        """Index the patterns, in order.
+    def index(
+        self, patterns: Sequence[Pattern], done: Done = unheard, indexer: Indexer | None = None
+    ) -> list[Indexing]:
+        """Index the patterns, in order, with another indexer than the pool's if one is given.
 
         Raises
         ------
@@ -121,7 +138,7 @@ class ClusterPool:
         shares: dict[str, list[int]] = {}
         for number in range(len(patterns)):
             shares.setdefault(workers[number % len(workers)], []).append(number)
-        answers = self._run(_index, shares, patterns=patterns, done=done)
+        answers = self._run(_index, shares, indexer, dict(enumerate(patterns)), done)
         return [answers[i] or Indexing(failure=KILLED) for i in range(len(patterns))]
 
     def _workers(self) -> list[str]:
@@ -137,19 +154,23 @@ class ClusterPool:
         self,
         task: Callable[..., tuple[list[R], float]],
         shares: dict[str, list[int]],
-        settings: Sequence[Settings] | None = None,
-        patterns: Sequence[Pattern] | None = None,
+        how: Sequence[Settings] | Indexer | None,
+        things: Mapping[int, Any] | None = None,
         done: Done = unheard,
     ) -> dict[int, R | None]:
-        """Run a task on the items of each worker's share; None stands for what kills workers."""
+        """Run a task on the items of each worker's share; None stands for what kills workers.
+
+        The items are numbers; where they stand for other `things`, the task is given these. `how`
+        is handed to the task beside them.
+        """
 
         def submit(items: list[int], worker: str | None) -> Any:
-            what = items if patterns is None else [patterns[i] for i in items]
+            what = items if things is None else [things[i] for i in items]
             return self._client.submit(
                 task,
                 self._name,
                 what,
-                *(() if settings is None else (settings,)),
+                how,
                 workers=None if worker is None else [worker],
                 allow_other_workers=worker is not None,
                 pure=False,
@@ -233,8 +254,16 @@ def _count(
     return _holder(name).run(lambda worker: worker.count(frames, settings))
 
 
-def _index(name: str, patterns: Sequence[Pattern]) -> tuple[list[Indexing], float]:
-    return _holder(name).run(lambda worker: worker.index(patterns))
+def _split(
+    name: str, lattices: Sequence[FrameLattices], settings: Sequence[Settings]
+) -> tuple[list[FrameSplit], float]:
+    return _holder(name).run(lambda worker: worker.split(lattices, settings))
+
+
+def _index(
+    name: str, patterns: Sequence[Pattern], indexer: Indexer | None
+) -> tuple[list[Indexing], float]:
+    return _holder(name).run(lambda worker: worker.index(patterns, indexer=indexer))
 
 
 def _holder(name: str) -> _Holder:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self, TypeVar
 
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
+from wrappers.lattices.own_peaks import FrameLattices, FrameSplit
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.peakfinding.peak_batch import FrameCounts, FramePeaks
 from wrappers.settings import Settings
@@ -19,6 +20,7 @@ from wrappers.workers.worker_processes import Processes
 __all__ = ["FramePool"]
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class FramePool:
@@ -73,7 +75,7 @@ class FramePool:
         """
         for frame in frames:
             self._home.setdefault(frame, len(self._home) % len(self._processes))
-        found = self._ask(functools.partial(FrameWorker.search, settings=settings), frames)
+        found = self._ask(functools.partial(FrameWorker.search, settings=settings), _each(frames))
         return {frame: found[frame] or FramePeaks(frame, (), KILLED) for frame in frames}
 
     def count(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FrameCounts]:
@@ -84,35 +86,58 @@ class FramePool:
         ProgramError
             If the processes die again and again.
         """
-        found = self._ask(functools.partial(FrameWorker.count, settings=settings), frames)
+        found = self._ask(functools.partial(FrameWorker.count, settings=settings), _each(frames))
         return {frame: found[frame] or FrameCounts(frame, None, KILLED) for frame in frames}
 
+    def split(
+        self, lattices: Sequence[FrameLattices], settings: Sequence[Settings]
+    ) -> dict[int, FrameSplit]:
+        """Return, by frame, how many of the peaks of each parameter set are on its lattices.
+
+        Raises
+        ------
+        ProgramError
+            If the processes die again and again.
+        """
+        items = {each.frame: each for each in lattices}
+        found = self._ask(functools.partial(FrameWorker.split, settings=settings), items)
+        return {frame: found[frame] or FrameSplit(frame, None, KILLED) for frame in items}
+
     def _ask(
-        self, task: Callable[[FrameWorker, Sequence[int]], list[R]], frames: Sequence[int]
+        self, task: Callable[[FrameWorker, Sequence[T]], list[R]], items: Mapping[int, T]
     ) -> dict[int, R | None]:
-        """Return what the processes say of frames, each asked of the one that holds it, if any."""
+        """Return what the processes say of items, by frame.
+
+        Each frame is asked of the process that holds it, if any does.
+        """
         shares: list[list[int]] = [[] for _ in range(len(self._processes))]
-        for number, frame in enumerate(frames):
+        for number, frame in enumerate(items):
             shares[self._home.get(frame, number % len(shares))].append(frame)
+        tasks = [[items[frame] for frame in share] for share in shares]
         return {
             frame: answer
-            for share, answers in zip(shares, self._processes.share(task, shares), strict=True)
+            for share, answers in zip(shares, self._processes.share(task, tasks), strict=True)
             for frame, answer in zip(share, answers, strict=True)
         }
 
-    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
-        """Index the patterns, in order.
+    def index(
+        self, patterns: Sequence[Pattern], done: Done = unheard, indexer: Indexer | None = None
+    ) -> list[Indexing]:
+        """Index the patterns, in order, with another indexer than the pool's if one is given.
 
         Raises
         ------
         ProgramError
             If the indexer cannot be run at all, or the processes die again and again.
         """
-        if self._indexer is not None and self._indexer.parallel:
-            return self._indexer.index(patterns, done)
+        alone = indexer or self._indexer
+        if alone is not None and alone.parallel:
+            return alone.index(patterns, done)
         n = len(self._processes)
         # Only this process can tell of its progress.
-        task = functools.partial(FrameWorker.index, done=done if n == 1 else unheard)
+        task = functools.partial(
+            FrameWorker.index, done=done if n == 1 else unheard, indexer=indexer
+        )
         answers = [Indexing(failure=KILLED)] * len(patterns)
         shares = [patterns[first::n] for first in range(n)]
         for first, share in enumerate(self._processes.share(task, shares)):
@@ -120,3 +145,7 @@ class FramePool:
                 if answer is not None:
                     answers[number] = answer
         return answers
+
+
+def _each(frames: Iterable[int]) -> dict[int, int]:
+    return {frame: frame for frame in frames}

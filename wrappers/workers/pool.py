@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from wrappers.indexing import Done, Indexing, Pattern, unheard
+from wrappers.indexing import Done, Indexer, Indexing, Pattern, unheard
+from wrappers.lattices.own_peaks import FrameLattices, FrameSplit
 from wrappers.peakfinding.peak_batch import FrameCounts, FramePeaks
 from wrappers.settings import Settings
 
@@ -35,8 +36,19 @@ class Pool(Protocol):
         """
         ...
 
-    def index(self, patterns: Sequence[Pattern], done: Done = unheard) -> list[Indexing]:
-        """Index the patterns, in order."""
+    def split(
+        self, lattices: Sequence[FrameLattices], settings: Sequence[Settings]
+    ) -> dict[int, FrameSplit]:
+        """Return, by frame, how many of the peaks of each parameter set are on its lattices.
+
+        Each frame comes once, with all its lattices.
+        """
+        ...
+
+    def index(
+        self, patterns: Sequence[Pattern], done: Done = unheard, indexer: Indexer | None = None
+    ) -> list[Indexing]:
+        """Index the patterns, in order, with another indexer than the pool's if one is given."""
         ...
 
     def core_seconds(self) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from envs.evaluators.live import LiveEvaluator
+from envs.look import Looks
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -185,3 +186,56 @@ def test_a_run_that_cannot_be_read_is_told(paths, tmp_path):
     run = Run.open(broken, Geometry.read(tmp_path / "run.geom"))
     with pytest.raises(InputError, match=r"no frame of .*run\.h5 can be used"):
         background_level(run, range(FRAMES))
+
+
+DESIGN = [GOOD.replace(min_snr=snr, min_pix_count=n) for snr in (4, 6, 8) for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_look_counts_the_samples_peaks_once(parts, jobs, monkeypatch):
+    run, geometry, cell = parts
+    sample, told = [9, 2, 5], []
+    indexer = FastIndexer(geometry, cell)
+    with LiveEvaluator(
+        run, cell, indexer, sample, jobs=jobs, progress=lambda *n: told.append(n)
+    ) as live:
+        assert isinstance(live, Looks)
+        look = live.look(DESIGN)
+        assert look.frames == (9, 2, 5) and told[-1] == (3, 3)
+        for place, each in enumerate(DESIGN):
+            _, patterns, _ = live.inspect(each)
+            assert [len(patterns[i].peaks) for i in sample] == look.counts[:, place].tolist()
+        monkeypatch.setattr(live, "count", None)
+        assert live.look(tuple(DESIGN)) is look
+
+
+def test_lattices_say_whose_the_peaks_of_other_sets_are(parts):
+    run, geometry, cell = parts
+    found = []
+    indexers = FastIndexer(geometry, cell), Counting(geometry, cell)
+    for indexer in indexers:
+        with LiveEvaluator(run, cell, indexer, range(FRAMES), max_decoys=0) as live:
+            evaluation = live.evaluate(GOOD)
+            found.append(live.lattice_counts(GOOD, DESIGN))
+            look = live.look(DESIGN)
+            again = live.lattice_counts(GOOD, DESIGN, 8)
+    # The lattices are the embedded indexer's own, and its answers are not asked for twice.
+    assert indexers[1].given == evaluation.n_hits
+    frames, own, other = found[0]
+    assert set(frames) == evaluation.indexed_frames
+    assert own.shape == other.shape == (len(frames), len(DESIGN))
+    assert (own + other == look.counts[list(frames)]).all()
+    assert (own[:, 4] > 2 * other[:, 4]).all()
+    for one, same in zip(found[0], found[1], strict=True):
+        assert np.array_equal(one, same)
+    n = sum(frame < 8 for frame in frames)
+    assert 0 < n < len(frames)
+    assert again.frames == frames[:n] and np.array_equal(again.own, own[:n])
+
+
+def test_where_nothing_indexes_there_are_no_lattices(parts):
+    run, geometry, cell = parts
+    nothing = GOOD.replace(threshold=60_000)
+    with LiveEvaluator(run, cell, FastIndexer(geometry, cell), range(4)) as live:
+        frames, own, other = live.lattice_counts(nothing, DESIGN)
+    assert frames == () and own.shape == other.shape == (0, len(DESIGN))

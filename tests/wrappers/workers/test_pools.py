@@ -16,7 +16,9 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import ProgramError
 from wrappers.frames.run import Run
+from wrappers.indexing import Indexing, unheard
 from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.lattices.own_peaks import FrameLattices
 from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
 from wrappers.workers.pool import KILLED
@@ -121,6 +123,47 @@ def test_many_processes_count_what_one_finds(make_pool, parts):
     assert counted(pool.count(range(FRAMES), sets)) == expected
     pool.search(range(0, FRAMES, 2), [GOOD])  # some are held
     assert counted(pool.count([*reversed(range(FRAMES))], sets)) == expected
+
+
+def test_many_processes_split_what_one_splits(make_pool, parts):
+    run, geometry, cell = parts
+    sets = [GOOD.replace(min_snr=snr, threshold=t) for snr in (6, 4) for t in (20, 60)]
+    with FramePool(run, FastIndexer(geometry, cell), jobs=1) as pool:
+        found = pool.search(range(FRAMES), [GOOD])
+        answers = pool.index([what.patterns[0] for what in found.values()])
+        known = [
+            FrameLattices.of(frame, what.patterns[0], answer.lattices, cell)
+            for (frame, what), answer in zip(found.items(), answers, strict=True)
+            if answer.indexed
+        ]
+        expected = {frame: each.peaks.tolist() for frame, each in pool.split(known, sets).items()}
+        counts = counted(pool.count([*expected], sets))
+    assert 0 < len(expected) < FRAMES
+    for frame, split in expected.items():
+        assert [sum(pair) for pair in split] == counts[frame]
+        assert split[2][0] > split[2][1]  # most peaks are its own
+    split = make_pool(run).split(known, sets)
+    assert {frame: each.peaks.tolist() for frame, each in split.items()} == expected
+
+
+class NoIndexer:
+    """An indexer that finds nothing."""
+
+    name, parallel = "none", False
+
+    def index(self, patterns, done=unheard):
+        return [Indexing() for _ in patterns]
+
+    def close(self):
+        pass
+
+
+def test_another_indexer_may_be_asked_for(make_pool, parts, expected):
+    pool = make_pool(parts[0])
+    found = pool.search(range(FRAMES), [GOOD])
+    patterns = [what.patterns[0] for what in found.values()]
+    assert not any(each.indexed for each in pool.index(patterns, indexer=NoIndexer()))
+    assert [each.indexed for each in pool.index(patterns)] == expected[1]
 
 
 def test_a_frame_that_kills_again_and_again_has_no_counts(parts, deadly_run):
