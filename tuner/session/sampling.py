@@ -12,7 +12,15 @@ import numpy as np
 
 from envs.look import LOOK_FILE, CountsPeaks, FrameLook, look_design, take_look, wide_frames
 from envs.parameter_space import ParameterSpace
-from envs.strata import POOR, Sample, draw, promise, promising_share, strata_by_promise
+from envs.strata import (
+    POOR,
+    Sample,
+    draw,
+    promise,
+    promising_share,
+    share_standing_out,
+    strata_by_promise,
+)
 from tuner.session.config import REMEDY, Sampling
 from wrappers.errors import InputError, Note
 from wrappers.files import write_whole
@@ -56,8 +64,8 @@ def choose_frames(
 ) -> Drawn:
     """Return the frames of a session, which are kept in its directory.
 
-    With "auto" the random sample is looked at first; where fewer than `POOR` of its frames are
-    promising, the look is made wider and the frames are drawn from it by strata.
+    With "auto" the random sample is looked at first; where fewer than `POOR` of its frames stand
+    out, the look is made wider and the frames are drawn from it by strata.
 
     Parameters
     ----------
@@ -96,8 +104,7 @@ def choose_frames(
         return take_look(counts, frames, design, stored=directory / LOOK_FILE, progress=progress)
 
     chosen = at_random
-    share = 0.0 if sampling == "strata" else promising_share(_score(look(random[0])))
-    if share < POOR:
+    if sampling == "strata" or _is_poor(look(random[0])):
         wide = look(wide_frames(n_run, random[0]))
         if wide.readable.any():
             chosen = _by_strata(wide, len(random[0]), seed)
@@ -105,6 +112,12 @@ def choose_frames(
             warnings.warn(Note("no frame could be looked at: the sample is random"), stacklevel=2)
     write_whole(kept, json.dumps(asdict(chosen)) + "\n")
     return chosen
+
+
+def _is_poor(look: FrameLook) -> bool:
+    snr = np.array([each.min_snr for each in look.settings])
+    counts = look.counts[look.readable]
+    return bool(len(counts)) and share_standing_out(counts, snr >= np.median(snr)) < POOR
 
 
 def _by_strata(look: FrameLook, n: int, seed: int) -> Drawn:
