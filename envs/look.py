@@ -28,6 +28,7 @@ from wrappers.schema_arrays import read_arrays
 from wrappers.settings import Settings
 
 __all__ = [
+    "LOOK_FILE",
     "FrameLook",
     "LatticeCounts",
     "Looks",

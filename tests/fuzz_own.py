@@ -20,6 +20,7 @@ import numpy as np
 
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.table import TABLES, TableEvaluator
+from envs.look import LOOK_FILE, FrameLook, take_look
 from envs.observation import OBSERVATION_SIZE
 from envs.simulation.simulator import read_truth
 from tests.fuzz_mutations import flip, mutated_json, strange_arrays
@@ -53,6 +54,7 @@ from wrappers.frames.opening import open_source
 from wrappers.indexing import Indexing, Lattice, Pattern
 from wrappers.indexing_cache import FILE, CachedIndexer
 from wrappers.peakfinding.finders import NamedFinder
+from wrappers.peakfinding.peak_batch import FrameCounts
 from wrappers.peaks import PeakList
 from wrappers.processes import this_process
 from wrappers.reduction import reduce_run
@@ -110,7 +112,9 @@ def template() -> Path:
         "date": "2026-11-29",
         "merit": config.merit.as_dict(),
     }
-    checks = {"crystfel_own_search": {"same_peaks": 8, "n_frames": 10, "n_indexed": 4}}
+    checks = {
+        "crystfel_own_search": {"same_peaks": 8, "n_frames": 10, "n_indexed": 4, "same_indexed": 9}
+    }
     write_recommendation(recommend(best, baseline, known, checks), session / "recommended.toml")
 
     regret = {"agent": {"regret": np.zeros((2, 2, 5)), "seconds": np.ones((2, 2, 5))}}
@@ -392,6 +396,26 @@ def fuzz_indexed(folder: Path, rng: Rng) -> None:
     assert all(np.isfinite(each.reciprocal).all() for a in answers for each in a.lattices)
 
 
+class Counts:
+    def count(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FrameCounts]:
+        return {i: FrameCounts(i, np.full(len(settings), i, np.uint16)) for i in frames}
+
+
+def fuzz_look(folder: Path, rng: Rng) -> None:
+    path, sets = folder / LOOK_FILE, [Settings(min_snr=snr) for snr in (4, 5, 6)]
+
+    def look() -> FrameLook:
+        return take_look(Counts(), range(5), sets, stored=path)
+
+    path.unlink(missing_ok=True)
+    look()
+    changed_npz(path, rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = look()
+    assert (found.counts.shape, found.counts.dtype) == ((5, 3), np.uint16) and not found.failures
+
+
 KINDS: dict[str, Callable[[Path, Rng], None]] = {
     "session": fuzz_session,
     "recommendation": fuzz_recommendation,
@@ -404,4 +428,5 @@ KINDS: dict[str, Callable[[Path, Rng], None]] = {
     "truth": fuzz_truth,
     "reduction": fuzz_reduction,
     "indexed": fuzz_indexed,
+    "look": fuzz_look,
 }

@@ -6,6 +6,8 @@ A case is rebuilt by its own script in an empty folder. The numbers of peaks are
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import re
 import subprocess
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hdf5plugin
+import numpy as np
 import pytest
 
 from tuner.recommendation import read_recommendation
@@ -349,6 +352,9 @@ def test_exports_that_crystfel_runs(
 def session(folder: Path, *options: object) -> tuple[int, str, Path]:
     """Tune a case's run in a few evaluations; returns exit code, what was said, the session."""
     run, directory = folder / "run", folder / f"session{len(list(folder.glob('session*')))}"
+    given = {"-p": run / "run.cell", "--indexer": "fast"}
+    for name in given.keys() & set(options):
+        del given[name]
     command = [
         *(
             sys.executable,
@@ -359,12 +365,109 @@ def session(folder: Path, *options: object) -> tuple[int, str, Path]:
             "-g",
             run / "run.geom",
         ),
-        *("-p", run / "run.cell", "-o", directory, "--indexer", "fast", "-j", 1, *options),
+        *("-o", directory, "-j", 1, *itertools.chain(*given.items()), *options),
     ]
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, check=False, cwd=ROOT
     )
     return done.returncode, " ".join((done.stdout + done.stderr).split()), directory
+
+
+def wrong_lattices(folder: Path, directory: Path) -> tuple[int, int]:
+    """Return how many lattices the recommended set gives on a case's run, and the wrong ones.
+
+    One is right if a change of basis leads to it from a crystal that was simulated in its frame,
+    with whole numbers but for a tenth.
+    """
+    run = folder / "run"
+    files = (run / "run.h5", "-g", run / "run.geom", "-p", run / "run.cell")
+    command = ["index", *files, "--settings", directory, "--indexer", "fast", "-j", 1, "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from tuner.cli import main; main()", *map(str, command)],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+    )
+    truth = json.loads((run / "truth.json").read_text())
+    found = [
+        (frame["frame"], np.array(axes))
+        for frame in json.loads(done.stdout)["frames"]
+        for axes in frame["reciprocal_axes_per_angstrom"]
+    ]
+
+    def is_right(axes: np.ndarray, crystals: list[list[list[float]]]) -> bool:
+        for crystal in crystals:
+            change = axes @ np.linalg.inv(np.array(crystal))
+            whole = np.rint(change)
+            if abs(change - whole).max() < 0.1 and round(abs(np.linalg.det(whole))) == 1:
+                return True
+        return False
+
+    return len(found), sum(not is_right(axes, truth[frame]) for frame, axes in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "fewest"), [("base", 40), ("ice", 38)])
+def test_a_sound_run_and_one_with_ice_in_every_frame(make: Make, case: str, fewest: int) -> None:
+    code, said, directory = session(make(case), "--evaluations", 8)
+    assert code == 0 and "contradicted" not in said
+    assert "beam centre is right" in said
+    n, wrong = wrong_lattices(make(case), directory)
+    assert n >= fewest and wrong == 0
+
+
+def cell_text(a: float, b: float, c: float) -> str:
+    kind = "tetragonal" if a == b else "orthorhombic"
+    axis = "unique_axis = c\n" if a == b else ""
+    return (
+        f"CrystFEL unit cell file version 1.0\n\nlattice_type = {kind}\ncentering = P\n{axis}"
+        f"a = {a} A\nb = {b} A\nc = {c} A\nal = 90 deg\nbe = 90 deg\nga = 90 deg\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("axes", "reason"),
+    [
+        ((117, 223, 310), "agree on 7"),
+        ((58.4, 58.4, 152.3), "agree on 79.0 79.0 38.0"),
+        ((79, 79, 19), "its c is half of the crystals'"),
+        ((79, 79, 76), "its c is twice the crystals'"),
+        ((79, 79, 40.28), "explains them better"),
+    ],
+)
+def test_another_cell_is_contradicted(
+    make: Make, tmp_path: Path, axes: tuple[float, float, float], reason: str
+) -> None:
+    (tmp_path / "other.cell").write_text(cell_text(*axes))
+    code, said, _ = session(make("base"), "--evaluations", 6, "-p", tmp_path / "other.cell")
+    # Nothing may have been worth recommending in the first place.
+    assert code in (4, 5) and reason in said
+
+
+@pytest.mark.slow
+def test_a_beam_five_pixels_off_is_found_or_said(make: Make) -> None:
+    code, said, directory = session(make("center4"), "--evaluations", 14)
+    assert code == 0 and "beam centre is right" not in said
+    if "The beam centre is off by +4.0 px in x and -3.0 px in y" not in said:
+        n, wrong = wrong_lattices(make("center4"), directory)
+        assert n >= 30 and wrong <= 0.01 * n
+
+
+@pytest.mark.slow
+@pytest.mark.crystfel
+def test_crystfel_gets_the_right_length_or_nothing_is_recommended(
+    make: Make, indexamajig: str
+) -> None:
+    options = ("--evaluations", 12, "--indexer", "crystfel", "--frames", 40)
+    code, said, directory = session(make("clen8"), *options)
+    if code == 4:
+        assert "nothing to recommend" in said
+    else:
+        assert code == 0
+        at_edge = "at the edge of its range" in said
+        length = read_recommendation(directory).settings.clen
+        assert at_edge or length == pytest.approx(0.08, rel=0.005)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envs.evaluators.live import LiveEvaluator
-from tuner.recommendation import Recommendation
+from tuner.recommendation import Recommendation, read_recommendation
 from tuner.session.loop import Budget
 from tuner.session.request import Request
 from tuner.tuning import tune
@@ -46,6 +46,8 @@ def session(request: Request, folder: Path, choice: IndexerChoice) -> Recommenda
         jobs=2,
     )
     assert recommendation is not None
+    # What the other commands read.
+    assert read_recommendation(folder / "session").settings == recommendation.settings
     if choice.name == "crystfel":
         own = recommendation.evidence["crystfel_own_search"]
         assert own["same_peaks"] == own["n_frames"] == recommendation.evidence["n_frames"]

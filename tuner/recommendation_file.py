@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -29,6 +29,7 @@ class _OwnSearch(TypedDict):
     same_peaks: Count
     n_frames: Count
     n_indexed: Count
+    same_indexed: NotRequired[Count]
 
 
 class _Evidence(TypedDict, total=False):
@@ -60,6 +61,7 @@ class _Evidence(TypedDict, total=False):
     shift_x_refined: Pair
     shift_y_refined: Pair
     drift: str
+    cell_check_shift: Pair
     crystfel_own_search: _NotSearched | _OwnSearch
     cell_scale_deviation: Number
     residual_px: Number

@@ -44,6 +44,7 @@ from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.processes import require_main_guard
+from wrappers.workers.memory import share_out, usual_memory
 from wrappers.workers.opening import open_pool
 from wrappers.workers.pool import Pool
 
@@ -69,6 +70,7 @@ def tune(
     *,
     budget: Budget,
     jobs: int = 1,
+    memory: int | None = None,
     cluster: Client | None = None,
     resume: bool = False,
     cell_check: bool = True,
@@ -90,7 +92,9 @@ def tune(
         Of the session; new or empty unless `resume`.
     budget : Budget
     jobs : int
-        Processes of this machine.
+        Processes of this machine, if the memory allows so many.
+    memory : int, optional
+        Bytes that they may take together; by default a quarter of the machine's.
     cluster : distributed.Client, optional
         Its workers evaluate instead.
     resume : bool
@@ -130,6 +134,7 @@ def tune(
             directory,
             budget,
             jobs,
+            usual_memory() if memory is None else memory,
             cluster,
             resume,
             cell_check,
@@ -147,6 +152,7 @@ def _tune(
     directory: Path,
     budget: Budget,
     jobs: int,
+    memory: int,
     cluster: Client | None,
     resume: bool,
     cell_check: bool,
@@ -166,6 +172,8 @@ def _tune(
         cell, cell_file, origin = Cell.read(request.cell), request.cell, ""
     run = open_source(request.data, geometry)
     sample, others = sample_frames(run, request.n_frames, request.seed)
+    fresh = others if len(others) >= FEWEST_FRESH else []
+    jobs, room = share_out(memory, jobs, len(sample), run, n_pools=2 if fresh else 1)
     if request.cell is None:
         cell_file = directory / FOUND_CELL
         cell, origin = cell_of_session(run, sample, cell_file, resume, jobs)
@@ -244,6 +252,8 @@ def _tune(
                 frames,
                 jobs=jobs,
                 max_decoys=max_decoys,
+                # Each worker of a cluster has it for itself.
+                memory=room // jobs if cluster else room,
                 cache=directory / "indexed",
                 cluster=cluster,
                 progress=on_progress,

@@ -7,9 +7,14 @@ import itertools
 import numpy as np
 import pytest
 
+from envs.evaluators.live import LiveEvaluator
 from envs.look import FRAMES_AT_ONCE, FrameLook, look_design, take_look, wide_frames
 from envs.parameter_space import make_space
+from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, Note
+from wrappers.frames.opening import open_source
+from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.peakfinding.peak_batch import FrameCounts
 from wrappers.settings import Settings
 
@@ -221,3 +226,31 @@ def test_a_blank_run_is_said_to_be_one():
     weak[3, 1] += 90
     assert made_look(weak).blank == ""
     assert made_look(noise + np.array([40, 40, 35, 30])).blank == ""
+
+
+def test_counts_and_own_peaks_are_those_that_were_recorded(shared_data):
+    folder = shared_data / "simulated"
+    recorded = np.load(folder / "jf1m_lyso_60_grid.npz")
+    run = open_source(str(folder / "jf1m_lyso_60.h5"), Geometry.read(folder / "jf1m.geom"))
+    cell = Cell.read(folder / "lyso.cell")
+    base = Settings(max_pix_count=50, min_res=30, min_peaks=10, clen=0.08)
+    grid = [
+        base.replace(min_snr=float(snr), threshold=float(threshold), min_pix_count=int(pixels))
+        for snr, threshold, pixels in zip(
+            *(recorded[name] for name in ("min_snr", "threshold", "min_pix_count")), strict=True
+        )
+    ]
+    measured = grid[recorded["indexed_embedded"].sum(axis=0).argmax()]
+    indexer = FastIndexer(run.geometry, cell)
+    with LiveEvaluator(run, cell, indexer, range(len(run)), max_decoys=0) as live:
+        look = live.look(grid)
+        frames, own, other = live.lattice_counts(measured, grid)
+    assert np.array_equal(look.counts, recorded["n_peaks"])
+    assert look.blank == "" and 0 < look.saturated.mean() < 0.1
+    assert len(frames) >= 40
+    assert np.array_equal(own + other, look.counts[list(frames)])
+    # What was recorded has the lattices of more than one set: they differ by a peak here and there.
+    explained = recorded["explained"][list(frames)]
+    off = own.astype(float) - explained
+    assert (explained >= 0).all() and explained.mean() > 30
+    assert np.sqrt((off**2).mean()) < 1 and abs(off.mean()) < 0.3

@@ -333,6 +333,22 @@ def test_frames_without_peaks(cli, simulated, tmp_path):
     assert "Traceback" not in err
 
 
+def test_little_memory_means_fewer_processes_and_the_same_answer(cli, simulated):
+    files = (
+        "peaks",
+        simulated.data,
+        "-g",
+        simulated.geometry,
+        "-j",
+        3,
+        "-o",
+        "peaks.cxi",
+        "--json",
+    )
+    plain, little = (json.loads(cli(*files, "--memory", size)[1]) for size in ("64GB", "1MB"))
+    assert plain == little and plain["n_peaks"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -344,6 +360,8 @@ def test_frames_without_peaks(cli, simulated, tmp_path):
         (["--seed", "-1"], "--seed"),
         (["--seed", "99999999999999999999"], "--seed"),
         (["-j", "100000"], "--jobs"),
+        (["--memory", "lots"], "'lots' is no amount of memory"),
+        (["--memory", "8"], "'8' is no amount of memory"),
         (["--tune", ""], "cannot be tuned"),
         (["--resume"], "holds no session"),
         (["--policy", "mine"], "the gp searcher takes no policy"),

@@ -37,6 +37,8 @@ LEAST_NATS = 20.0
 """And at least so much more: a chance of e⁻²⁰."""
 AS_GOOD = 0.95
 """Share of the found cell's evidence that the given one has where they are the same lattice."""
+SHIFT_ASKED = "cell_check_shift"
+"""In a recommendation's evidence: see `CellCheck.shift`."""
 FAR_OFF = 0.02
 """A camera length so far from the geometry's is worth a sentence."""
 PIXELS_OFF = 1.0
@@ -53,11 +55,15 @@ class CellCheck:
         A sentence.
     found : CellConsensus or None
         The cell on which the frames agree by themselves.
+    shift : (float, float) or None
+        ``shift_x`` and ``shift_y`` in metres that the frames ask for, where the recommended ones
+        are off by pixels.
     """
 
     verdict: Literal["agrees", "contradicted", "unknown"]
     reason: str
     found: CellConsensus | None = None
+    shift: tuple[float, float] | None = None
 
     @property
     def wrong(self) -> bool:
@@ -67,7 +73,8 @@ class CellCheck:
     @property
     def evidence(self) -> dict[str, Any]:
         """What a recommendation keeps of it."""
-        return {"cell_check": self.verdict, "cell_check_reason": self.reason}
+        asked = {} if self.shift is None else {SHIFT_ASKED: list(self.shift)}
+        return {"cell_check": self.verdict, "cell_check_reason": self.reason, **asked}
 
 
 def check_session_cell(
@@ -134,13 +141,15 @@ def check_cell(
         return CellCheck("contradicted", _contradiction(found, relation, cell, n_given), found)
     if relation.kind == "same":
         reason = _agreeing(found, cell, relation, clear, nominal_clen)
-        return CellCheck("agrees", reason + _misplaced(start, clear, pixel_size), found)
+        asked = _asked_shift(start, clear, pixel_size)
+        return CellCheck("agrees", reason + _misplaced(start, clear, pixel_size), found, asked)
     if given >= theirs and 2 * n_given > len(lists):
         return CellCheck(
             "agrees",
             f"no cell on which the frames agree by themselves explains them better than the given "
             f"one, which {n_given} of {len(lists)} show" + _misplaced(start, clear, pixel_size),
             found,
+            _asked_shift(start, clear, pixel_size),
         )
     return CellCheck(
         "unknown",
@@ -212,18 +221,30 @@ def _multiple_axis(cell: Cell, found: Cell, index: int) -> str:
     return ""
 
 
+def _asked_shift(
+    start: GeometryStart | None, clear: ClearFrames, pixel_size: float
+) -> tuple[float, float] | None:
+    """Return the shift that the frames ask for, in metres, where theirs is off by pixels."""
+    if start is None:
+        return None
+    x, y = start.shift(clear.patterns[0].camera_length)
+    if math.hypot(x, y) <= PIXELS_OFF * pixel_size:
+        return None
+    return clear.settings.shift_x + x, clear.settings.shift_y + y
+
+
 def _misplaced(start: GeometryStart | None, clear: ClearFrames, pixel_size: float) -> str:
     """Return what the frames say of the geometry where it is far off, or ""."""
     if start is None:
         return ""
     length = clear.patterns[0].camera_length
-    x, y = (shift / pixel_size for shift in start.shift(length))
     said = []
-    if math.hypot(x, y) > PIXELS_OFF:
+    asked = _asked_shift(start, clear, pixel_size)
+    if asked is not None:
+        x, y = (shift / pixel_size for shift in start.shift(length))
         said.append(
-            f"the detector shifted by {x:+.1f} and {y:+.1f} px (shift_x = "
-            f"{clear.settings.shift_x + x * pixel_size:.3g} m, shift_y = "
-            f"{clear.settings.shift_y + y * pixel_size:.3g} m)"
+            f"the detector shifted by {x:+.1f} and {y:+.1f} px (shift_x = {asked[0]:.3g} m, "
+            f"shift_y = {asked[1]:.3g} m)"
         )
     if abs(start.place[0]) > FAR_OFF:
         said.append(f"a camera length of {start.camera_length(length):.5g} m")

@@ -18,11 +18,13 @@ from tuner.cli.options import (
     jobs_option,
     json_option,
     mask_option,
+    memory_option,
     open_run,
     print_json,
     progress_bar,
     stderr,
     with_bad_pixels,
+    within_memory,
 )
 from tuner.display.terminal import echo
 from tuner.recommendation import (
@@ -101,6 +103,7 @@ POLL = 1.0
 )
 @force_option
 @jobs_option
+@memory_option
 @json_option
 def command(
     recommended: Path,
@@ -118,6 +121,7 @@ def command(
     idle: float | None,
     force: bool,
     jobs: int,
+    memory: int | None,
     as_json: bool,
 ) -> None:
     """Find peaks with the recommended set, drop the non-hits, write the hits.
@@ -159,6 +163,7 @@ def command(
             return
         assert data is not None
         run = open_run(data, geometry_file)
+        jobs = within_memory(run, jobs, memory)
         check_outputs_of(
             *(output, recommendation, run), *(recommended, data, geometry_file, cell, mask)
         )

@@ -19,6 +19,7 @@ from tuner.cli.options import (
     jobs_option,
     json_option,
     mask_option,
+    memory_option,
     open_run,
     print_json,
     progress_bar,
@@ -26,6 +27,7 @@ from tuner.cli.options import (
     settings_options,
     stderr,
     with_bad_pixels,
+    within_memory,
 )
 from tuner.display.terminal import echo
 from wrappers.cell import Cell
@@ -47,6 +49,7 @@ MAX_DECOYS = 50
 @mask_option
 @indexer_options
 @jobs_option
+@memory_option
 @json_option
 def command(
     data: Address,
@@ -54,6 +57,7 @@ def command(
     cell: Path,
     mask: Path | None,
     jobs: int,
+    memory: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -65,6 +69,7 @@ def command(
     """
     choice = indexer_choice(options)
     run = open_run(data, geometry)
+    jobs = within_memory(run, jobs, memory)
     settings = settings_from(options, run)
     run = with_bad_pixels(run, settings, mask, jobs)
     unit = Cell.read(cell)

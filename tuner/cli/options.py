@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ __all__ = [
     "jobs_option",
     "json_option",
     "mask_option",
+    "memory_option",
     "open_run",
     "peak_finder_help",
     "print_json",
@@ -49,6 +51,7 @@ __all__ = [
     "settings_options",
     "stderr",
     "with_bad_pixels",
+    "within_memory",
 ]
 
 stderr = Terminal(stderr=True)
@@ -82,6 +85,32 @@ jobs_option = click.option(
     default=lambda: len(os.sched_getaffinity(0)),
     show_default="all cores",
     help="Processes to use.",
+)
+
+
+class Size(click.ParamType):
+    """A number of bytes, such as 8GB or 500MB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([KMGT])i?B?", str(value).strip(), re.I)
+        if match is None:
+            self.fail(
+                f"{value!r} is no amount of memory: write it such as 8GB or 500MB", param, ctx
+            )
+        return int(float(match[1]) * 1000 ** ("KMGT".index(match[2].upper()) + 1))
+
+
+memory_option = click.option(
+    "--memory",
+    type=Size(),
+    metavar="SIZE",
+    help="Memory to take, such as 8GB, by all processes together: it bounds their number and the "
+    "frames that are kept ready.  [default: a quarter of the machine's]",
 )
 seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True
@@ -268,6 +297,13 @@ def with_bad_pixels(
         return run
     with progress_bar("looking for bad pixels", 2 * len(spread_frames(len(run)))) as show:
         return with_needed_map(run, settings, jobs=jobs, progress=show)
+
+
+def within_memory(run: FrameSource, jobs: int, memory: int | None) -> int:
+    """Return how many processes of the run's frames there may be; see `memory_option`."""
+    from wrappers.workers.memory import share_out, usual_memory
+
+    return share_out(usual_memory() if memory is None else memory, jobs, len(run), run)[0]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tuner.cli.options import (
     jobs_option,
     json_option,
     mask_option,
+    memory_option,
     open_run,
     print_json,
     progress_bar,
@@ -23,6 +24,7 @@ from tuner.cli.options import (
     settings_options,
     stderr,
     with_bad_pixels,
+    within_memory,
 )
 from tuner.display.terminal import echo
 from wrappers.detector.geom_file import slab_geometry_text
@@ -58,6 +60,7 @@ __all__ = ["command"]
 )
 @force_option
 @jobs_option
+@memory_option
 @json_option
 def command(
     data: Address,
@@ -66,6 +69,7 @@ def command(
     output: Path,
     force: bool,
     jobs: int,
+    memory: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -79,6 +83,7 @@ def command(
       sfx-tuner peaks run.h5 -g run.geom --min-snr 4.5 --threshold 30 -o peaks.cxi
     """
     run = open_run(data, geometry)
+    jobs = within_memory(run, jobs, memory)
     written = companion(output, ".geom")
     check_outputs(
         *(output, written),

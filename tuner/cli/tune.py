@@ -20,6 +20,7 @@ from tuner.cli.options import (
     indexer_options,
     jobs_option,
     json_option,
+    memory_option,
     peak_finder_help,
     print_json,
     say_notes,
@@ -180,6 +181,7 @@ class _Command(click.Command):
 )
 @seed_option
 @jobs_option
+@memory_option
 @json_option
 def command(
     data: Address | None,
@@ -205,6 +207,7 @@ def command(
     resume: str | None,
     seed: int,
     jobs: int,
+    memory: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -234,6 +237,7 @@ def command(
             output,
             True,
             jobs,
+            memory,
             cluster,
             dashboard,
             as_json,
@@ -271,11 +275,23 @@ def command(
         sampling=sampling,
     )
     budget = Budget.of(evaluations, minutes)
-    _run(request, budget, output, resume is not None, jobs, cluster, dashboard, as_json, cell_check)
+    _run(
+        request,
+        budget,
+        output,
+        resume is not None,
+        jobs,
+        memory,
+        cluster,
+        dashboard,
+        as_json,
+        cell_check,
+    )
 
 
 FREE_TO_CHANGE = {
-    *("resume", "evaluations", "minutes", "jobs", "cluster", "dashboard", "as_json", "cell_check"),
+    *("resume", "evaluations", "minutes", "jobs", "memory", "cluster", "dashboard", "as_json"),
+    "cell_check",
 }
 """Options that may differ when a session is resumed."""
 
@@ -303,6 +319,7 @@ def _run(
     output: Path,
     resume: bool,
     jobs: int,
+    memory: int | None,
     cluster: str | None,
     dashboard: int | None,
     as_json: bool,
@@ -322,6 +339,7 @@ def _run(
                 output,
                 budget=budget,
                 jobs=jobs,
+                memory=memory,
                 cluster=client,
                 resume=resume,
                 cell_check=cell_check,

@@ -49,6 +49,7 @@ def detector_statements(
     n_indexed: int,
     provenance: Mapping[str, Any],
     drift: Drift | None,
+    asked_shift: Sequence[float] | None = None,
 ) -> tuple[Statement, ...]:
     """Return what a session says of the detector's place.
 
@@ -66,6 +67,9 @@ def detector_statements(
         an older session does not have is not spoken of.
     drift : Drift or None
         Of the recommended set's frames.
+    asked_shift : (float, float), optional
+        The shift in metres that the clearest frames ask for, where it is another by pixels. The
+        recommended set's lattices are then others than the crystals', and know nothing of it.
     """
     if n_indexed < FEWEST_INDEXED:
         return ()
@@ -81,7 +85,9 @@ def detector_statements(
     for name in SHIFTS:
         if name in edges:
             found.append(_at_edge(name, f"detector shift `{name}`", provenance, "the geometry"))
-    if all(_known(refined, name) and name not in edges for name in SHIFTS):
+    if asked_shift is not None:
+        found.append(_asked(settings, asked_shift, provenance))
+    elif all(_known(refined, name) and name not in edges for name in SHIFTS):
         found.append(_beam_centre(settings, refined, provenance))
     return tuple(found)
 
@@ -148,22 +154,46 @@ def _camera_length(
     )
 
 
+def _asked(settings: Settings, asked: Sequence[float], provenance: Mapping[str, Any]) -> Statement:
+    pixel = provenance.get("pixel_size")
+    off = [there - getattr(settings, name) for name, there in zip(SHIFTS, asked, strict=True)]
+    amounts = " and ".join(
+        f"{each / pixel:+.1f} px in {axis}"
+        if isinstance(pixel, float)
+        else f"{1e3 * each:+.3f} mm in {axis}"
+        for each, axis in zip(off, "xy", strict=True)
+    )
+    places = ", ".join(
+        f"`{name}` = {1e3 * there:+.3f} mm" for name, there in zip(SHIFTS, asked, strict=True)
+    )
+    return Statement(
+        f"The beam centre is off by {amounts}, as the clearest frames show: many lattices of the "
+        f"recommended set may be wrong. Mend: correct the geometry ({places}), and tune again.",
+        warning=True,
+    )
+
+
 def _beam_centre(
     settings: Settings, refined: Mapping[str, Sequence[float]], provenance: Mapping[str, Any]
 ) -> Statement:
     pixel = provenance.get("pixel_size")
     least = CLOSE_SHIFT * (pixel if isinstance(pixel, float) else 1e-4)
-    off = {}
+    off, widest = {}, least
     for name in SHIFTS:
         given, error = refined[name]
         kept = getattr(settings, name)
         close = max(2 * error, least)
+        widest = max(widest, close)
         if name in provenance.get("tuned", ()) and abs(kept - given) <= close:
             given = kept
         if abs(given) > close:
             off[name] = (given, error)
     if not off:
-        within = f"{CLOSE_SHIFT:g} px" if isinstance(pixel, float) else f"{1e6 * least:.0f} µm"
+        within = (
+            f"{plainly(widest / pixel)} px"
+            if isinstance(pixel, float)
+            else f"{1e6 * widest:.0f} µm"
+        )
         return Statement(f"The geometry's beam centre is right within {within}.")
 
     def amount(name: str) -> str:

@@ -123,6 +123,7 @@ class Findings:
             self.best.n_indexed,
             {**_known_so_far(self.store, self.trials), **self.recommendation.provenance},
             self.drift,
+            self.recommendation.evidence.get("cell_check_shift"),
         )
 
     def best_value(self, name: str) -> float:

@@ -247,7 +247,8 @@ class _Work:
         """Reduce batches and yield what became of each, in their order."""
         # A set is settled when its batch is handed over, which is not long before its turn.
         orders = (self._order(batch, current()) for batch in batches)
-        with Processes(self._make, self._jobs) as processes:
+        jobs = max(1, min(self._jobs, len(batches)))
+        with Processes(self._make, jobs) as processes:
             yield from processes.stream(_reduce, orders)
 
     def _order(self, batch: Batch, used: SettingsSet) -> _Order:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from envs.evaluators.live import LiveEvaluator
-from envs.look import Looks
+from envs.look import Looks, take_look, wide_frames
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -239,3 +239,32 @@ def test_where_nothing_indexes_there_are_no_lattices(parts):
     with LiveEvaluator(run, cell, FastIndexer(geometry, cell), range(4)) as live:
         frames, own, other = live.lattice_counts(nothing, DESIGN)
     assert frames == () and own.shape == other.shape == (0, len(DESIGN))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_look_that_was_interrupted_goes_on_where_it_was(parts, jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr("envs.look.FRAMES_AT_ONCE", 4)
+    run, geometry, cell = parts
+    frames, stored, done = wide_frames(len(run), [9, 2]), tmp_path / "look.npz", []
+
+    def interrupt(n, total):
+        done.append(n)
+        if n == 8:
+            raise KeyboardInterrupt
+
+    def evaluator():
+        return LiveEvaluator(run, cell, FastIndexer(geometry, cell), [9, 2], jobs=jobs)
+
+    with evaluator() as live, pytest.raises(KeyboardInterrupt):
+        take_look(live, frames, DESIGN, stored=stored, progress=interrupt)
+    with evaluator() as live:
+        whole = take_look(live, frames, DESIGN)
+        counted = []
+        count = live.count
+        monkeypatch.setattr(
+            live, "count", lambda some, sets: counted.extend(some) or count(some, sets)
+        )
+        resumed = take_look(live, frames, DESIGN, stored=stored)
+    assert done == [0, 4, 8] and counted == frames[8:]
+    assert resumed.frames == whole.frames == tuple(frames) and len(frames) == FRAMES
+    assert np.array_equal(resumed.counts, whole.counts) and whole.counts.any()

@@ -56,6 +56,20 @@ def test_a_camera_length_that_is_wrong_is_said_in_per_cent_and_millimetres():
     assert str(centre) == "The geometry's beam centre is right within 0.2 px."
 
 
+def test_a_centre_is_right_within_what_is_known_of_it():
+    _, centre = said(refined={"shift_x": (1e-6, 6e-5)})
+    assert str(centre) == "The geometry's beam centre is right within 2 px."
+
+
+def test_a_centre_that_the_clearest_frames_contradict_is_not_right():
+    settings = CRYSTFEL_DEFAULTS.replace(clen=NOMINAL)
+    known = {"tuned": ["clen"], "geometry_clen": NOMINAL, "pixel_size": PIXEL}
+    _, centre = detector_statements(settings, RIGHT, 40, known, None, [3e-4, -2.25e-4])
+    assert centre.warning
+    assert str(centre).startswith("The beam centre is off by +4.0 px in x and -3.0 px in y")
+    assert "shift_x = +0.300 mm, shift_y = -0.225 mm" in str(centre)
+
+
 def test_what_was_not_tuned_is_warned_of():
     length, centre = said(
         refined={"clen": (0.12, 2e-5), "shift_y": (30e-6, 1e-6)}, tuned=("min_snr",)

@@ -216,10 +216,11 @@ def test_a_program_that_stays_hangs(indexamajig, lysozyme, shared_data):
 
 def test_a_real_program_whose_disk_is_full(indexamajig, lysozyme, shared_data, monkeypatch):
     patterns = patterns_of(shared_data)
+    indexer = CrystfelIndexer(*lysozyme, program=indexamajig, jobs=1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     try:
         with pytest.raises(InputError, match=r"peaks\.cxi cannot be written \(File too large\)"):
-            CrystfelIndexer(*lysozyme, program=indexamajig, jobs=1).index(patterns * 20)
+            indexer.index(patterns * 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
