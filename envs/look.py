@@ -140,6 +140,16 @@ class FrameLook:
 class Looks(Protocol):
     """An evaluator that can say more of its frames than how many are indexed."""
 
+    @property
+    def embedded(self) -> bool:
+        """Whether it indexes with the embedded indexer, so that its lattices are evaluations."""
+        ...
+
+    @property
+    def primitive_volume(self) -> float:
+        """Of the cell whose lattices are sought, in Å³."""
+        ...
+
     def look(self, settings: Sequence[Settings]) -> FrameLook:
         """Return the peak counts of the sample; what was counted before is not counted again."""
         ...

@@ -69,6 +69,12 @@ def _sobol(task: SearchTask) -> Searcher:
     return make_sobol(task)
 
 
+def _map(task: SearchTask) -> Searcher:
+    from tuner.search.response_map import make_map
+
+    return make_map(task)
+
+
 def _agent(task: SearchTask) -> Searcher:
     from tuner.agent.searcher import AgentSearcher, Fallback
     from tuner.agent.warm_start import WarmStart
@@ -149,6 +155,11 @@ for _name, _kind, _aliases in (
         "ppo-only",
         _learnt(_agent_only, "the trained agent to the end", takes_policy=True),
         ("agent_only",),
+    ),
+    (
+        "map",
+        _whole(_map, "the response map of the session's own frames", looks=True),
+        ("response_map",),
     ),
     ("gp", SearcherKind(_gp, "Optuna's Gaussian process"), ()),
     ("tpe", SearcherKind(_tpe, "Optuna's tree-structured Parzen estimator"), ()),

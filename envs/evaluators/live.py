@@ -236,6 +236,16 @@ class LiveEvaluator:
             self._looks[design] = take_look(self, self._frames, design, progress=self._progress)
         return self._looks[design]
 
+    @property
+    def embedded(self) -> bool:
+        """Whether it indexes with the embedded indexer, so that its lattices are evaluations."""
+        return self._is_embedded
+
+    @property
+    def primitive_volume(self) -> float:
+        """Of the cell whose lattices are sought, in Å³."""
+        return float(abs(np.linalg.det(self._cell.primitive_axes)))
+
     def lattice_counts(
         self, measured: Settings, settings: Sequence[Settings], n_frames: int | None = None
     ) -> LatticeCounts:

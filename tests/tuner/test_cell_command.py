@@ -96,3 +96,24 @@ def test_a_session_without_a_cell_finds_one(cli, simulated):
     assert json.loads(Path("session/session.json").read_text())["cell_origin"]
     code, _, err = cli("tune", "--resume", "session", "--no-cell-check")
     assert code == 0, err
+
+
+@pytest.mark.parametrize(("key", "value"), [("clen", 0.92), ("corner_x", 5.0)])
+def test_a_wrong_geometry_makes_no_cell_of_its_own(cli, simulated, key, value):
+    lines = []
+    for line in Path(simulated.geometry).read_text().splitlines():
+        name, _, number = line.partition("=")
+        if name.strip().endswith(key):
+            old = float(number.split()[0])
+            line = f"{name}= {old * value if key == 'clen' else old + value}"
+        lines.append(line)
+    # Beside the run, as the geometry may name other files.
+    wrong = Path(simulated.geometry).with_name(f"wrong_{key}.geom")
+    wrong.write_text("\n".join(lines) + "\n")
+    code, out, _ = cli("cell", simulated.data, "-g", wrong, "-j", 1, "--json")
+    assert code == 0
+    found = json.loads(out)
+    truth = Cell.read(simulated.cell)
+    assert (found["lattice_type"], found["centering"]) == (truth.lattice_type, truth.centering)
+    assert found["cell"] == pytest.approx(truth.parameters, rel=0.03)
+    assert not found["geometry"]["given_is_right"]

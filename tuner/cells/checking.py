@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tuner.cells.search import ClearFrames, clear_frames
-from tuner.cells.words import cell_words
+from tuner.cells.words import FAR_OFF, PIXELS_OFF, cell_words, geometry_words
 from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
+from wrappers.lattices.blind_geometry import moved
 from wrappers.lattices.cell_consensus import CellConsensus, evidence_of, find_cell
 from wrappers.lattices.cell_relation import CellRelation, relate
-from wrappers.lattices.geometry_start import GeometryStart, find_geometry, moved
+from wrappers.lattices.geometry_start import GeometryStart, find_geometry
 from wrappers.settings import Settings
 
 __all__ = ["CellCheck", "check_cell", "check_session_cell"]
@@ -39,9 +40,6 @@ AS_GOOD = 0.95
 """Share of the found cell's evidence that the given one has where they are the same lattice."""
 SHIFT_ASKED = "cell_check_shift"
 """In a recommendation's evidence: see `CellCheck.shift`."""
-FAR_OFF = 0.02
-"""A camera length so far from the geometry's is worth a sentence."""
-PIXELS_OFF = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,15 +235,5 @@ def _misplaced(start: GeometryStart | None, clear: ClearFrames, pixel_size: floa
     """Return what the frames say of the geometry where it is far off, or ""."""
     if start is None:
         return ""
-    length = clear.patterns[0].camera_length
-    said = []
-    asked = _asked_shift(start, clear, pixel_size)
-    if asked is not None:
-        x, y = (shift / pixel_size for shift in start.shift(length))
-        said.append(
-            f"the detector shifted by {x:+.1f} and {y:+.1f} px (shift_x = {asked[0]:.3g} m, "
-            f"shift_y = {asked[1]:.3g} m)"
-        )
-    if abs(start.place[0]) > FAR_OFF:
-        said.append(f"a camera length of {start.camera_length(length):.5g} m")
-    return f"; they ask for {' and '.join(said)}: correct the geometry, or tune it" if said else ""
+    said = geometry_words(start, clear.patterns[0].camera_length, clear.settings, pixel_size)
+    return f"; they ask for {said}: correct the geometry, or tune it" if said else ""

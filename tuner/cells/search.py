@@ -8,6 +8,7 @@ from pathlib import Path
 
 from envs.environments.tasks import run_space
 from envs.parameter_space import DEFAULT_TUNED
+from tuner.cells.words import geometry_words
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
@@ -15,7 +16,15 @@ from wrappers.errors import InputError, UnreadableError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Pattern
 from wrappers.lattices.blind import LEAST_PEAKS
-from wrappers.lattices.cell_consensus import CellConsensus, PeakVectors, find_cell
+from wrappers.lattices.blind_geometry import LEAST_FRAMES as FEWEST_FOR_CENTRE
+from wrappers.lattices.blind_geometry import (
+    BlindGeometry,
+    find_blind_geometry,
+    find_centre,
+    moved,
+)
+from wrappers.lattices.cell_consensus import CellConsensus, find_cell
+from wrappers.lattices.peak_vectors import PeakVectors
 from wrappers.outputs import require_new_folder
 from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
@@ -24,6 +33,7 @@ from wrappers.workers.pool import batches
 __all__ = [
     "CLEAR_FRAMES",
     "ClearFrames",
+    "FoundCell",
     "cell_of",
     "cell_of_session",
     "clear_frames",
@@ -140,32 +150,79 @@ def clear_frames(
     return ClearFrames.of(patterns, run.geometry, settings)
 
 
+@dataclass(frozen=True, eq=False)
+class FoundCell:
+    """A cell, and the geometry at which the frames agree on it.
+
+    Attributes
+    ----------
+    consensus : CellConsensus
+        At the geometry that the frames ask for.
+    geometry : BlindGeometry or None
+        That geometry; None where too few frames tell.
+    geometry_words : str
+        How it differs from the given one, or "".
+    """
+
+    consensus: CellConsensus
+    geometry: BlindGeometry | None
+    geometry_words: str
+
+
 def cell_of(
-    clear: ClearFrames, *, jobs: int = 1, progress: Progress = lambda done, total: None
-) -> CellConsensus:
+    clear: ClearFrames,
+    *,
+    pixel_size: float,
+    jobs: int = 1,
+    progress: Progress = lambda done, total: None,
+) -> FoundCell:
     """Return the cell on which the frames agree.
+
+    A wrong geometry makes cells of its own, so the frames are first asked for beam centre and
+    camera length, and frames that agree on a cell must agree on a centre, too.
 
     Raises
     ------
     InputError
         If they agree on none, with what to check.
     """
-    if len(clear.lists) < LEAST_FRAMES:
-        few = {0: "no frame", 1: "only one frame"}[len(clear.lists)]
+    lists = clear.lists
+    if len(lists) < LEAST_FRAMES:
+        few = {0: "no frame", 1: "only one frame"}[len(lists)]
         raise InputError(
             f"{few} of {clear.n_searched} has {LEAST_PEAKS} clear peaks or more, and a cell needs "
             f"{LEAST_FRAMES}: take more frames, or look for weaker peaks (a lower threshold or "
             "min_snr)"
         )
-    found = find_cell(clear.lists, jobs=jobs, progress=progress)
+    geometry = find_blind_geometry(lists, jobs=jobs)
+    words = ""
+    if geometry is not None and geometry.beyond:
+        raise InputError(
+            "no cell: the frames fit no camera length near the geometry's; check the camera length "
+            "and the photon energy in the geometry"
+        )
+    if geometry is not None and not geometry.given_is_right:
+        lists = tuple(moved(one, geometry.place) for one in lists)
+        length = clear.patterns[0].camera_length
+        words = geometry_words(geometry, length, clear.settings, pixel_size)
+    found = find_cell(lists, jobs=jobs, progress=progress)
     if found is None:
         peaks = len(clear.patterns[0].peaks)
         raise InputError(
-            f"the {len(clear.lists)} frames with the most peaks (up to {peaks}) agree on no cell: "
+            f"the {len(lists)} frames with the most peaks (up to {peaks}) agree on no cell: "
             "look whether the peaks are Bragg spots and not rings or noise, then check the beam "
             "centre, the camera length and the photon energy in the geometry"
         )
-    return found
+    agreeing = [lists[place] for place in found.frames]
+    # Frames without crystals may have hidden the centre on which the others agree.
+    hidden = geometry is None and len(agreeing) >= FEWEST_FOR_CENTRE
+    if hidden and find_centre(agreeing, jobs=jobs) is None:
+        raise InputError(
+            f"no cell: the frames fit no geometry; {len(agreeing)} of {len(lists)} agree on "
+            "lattices, but on no beam centre within some pixels of the geometry's: check the "
+            "beam centre (corner_x, corner_y or detector_shift_x, detector_shift_y)"
+        )
+    return FoundCell(found, geometry, words)
 
 
 def cell_of_session(
@@ -185,8 +242,9 @@ def cell_of_session(
     require_new_folder(path.parent, path.name)
     try:
         clear = clear_frames(run, usual_settings(run, sample), sample, jobs=jobs)
-        found = cell_of(clear, jobs=jobs)
+        found = cell_of(clear, pixel_size=1 / run.geometry.panels[0].res, jobs=jobs)
     except InputError as error:
         raise InputError(f"no cell is given (-p FILE) and none was found: {error}") from error
-    found.cell.write(path)
-    return Cell.read(path), f"cell found by consensus of {len(found.frames)} frames"
+    found.consensus.cell.write(path)
+    origin = f"cell found by consensus of {len(found.consensus.frames)} frames"
+    return Cell.read(path), origin + (found.geometry_words and f", with {found.geometry_words}")

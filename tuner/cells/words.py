@@ -1,13 +1,66 @@
-"""Unit cells in words."""
+"""Unit cells, and geometries that frames ask for, in words."""
 
 from __future__ import annotations
+
+import math
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.cell import Cell
+from wrappers.lattices.blind_geometry import Place
+from wrappers.settings import Settings
 
-__all__ = ["cell_words", "with_errors"]
+__all__ = ["FAR_OFF", "PIXELS_OFF", "PlacedDetector", "cell_words", "geometry_words", "with_errors"]
+
+FAR_OFF = 0.02
+"""A camera length so far from the geometry's is worth a sentence."""
+PIXELS_OFF = 1.0
+"""And a detector that is shifted by so much."""
+
+
+class PlacedDetector(Protocol):
+    """Where frames put the detector: a `BlindGeometry` or a `GeometryStart`."""
+
+    @property
+    def place(self) -> Place:
+        """What is to be done to the slopes that were given."""
+
+    def camera_length(self, given: float) -> float:
+        """Return the camera length instead of the given one."""
+
+    def shift(self, given: float) -> tuple[float, float]:
+        """Return the further shift of the detector."""
+
+
+def geometry_words(
+    found: PlacedDetector, camera_length: float, settings: Settings, pixel_size: float
+) -> str:
+    """Return how a detector is placed where that is far from what was given, or "".
+
+    Parameters
+    ----------
+    found : PlacedDetector
+    camera_length : float
+        That was given, in metres.
+    settings : Settings
+        With which the peaks were placed.
+    pixel_size : float
+        In metres.
+    """
+    x, y = (shift / pixel_size for shift in found.shift(camera_length))
+    said = []
+    if math.hypot(x, y) > PIXELS_OFF:
+        said.append(
+            f"the detector shifted by {x:+.1f} and {y:+.1f} px (shift_x = "
+            f"{settings.shift_x + x * pixel_size:.3g} m, shift_y = "
+            f"{settings.shift_y + y * pixel_size:.3g} m)"
+        )
+    if abs(found.place[0]) > FAR_OFF:
+        there = found.camera_length(camera_length)
+        said.append(f"a camera length of {there:.5g} m ({there / camera_length - 1:+.1%})")
+    return " and ".join(said)
 
 
 def cell_words(cell: Cell) -> str:

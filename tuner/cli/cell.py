@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tuner.cells.search import cell_of, clear_frames, usual_settings
+from tuner.cells.search import ClearFrames, FoundCell, cell_of, clear_frames, usual_settings
 from tuner.cells.words import cell_words, with_errors
 from tuner.cli.options import (
     data_argument,
@@ -97,15 +97,20 @@ def command(
             run, settings, sample, jobs=jobs, progress=lambda done, total: show(done)
         )
     with progress_bar("seeking lattices", 100) as show:
-        found = cell_of(
-            clear, jobs=jobs, progress=lambda done, total: show(round(100 * done / total))
+        answer = cell_of(
+            clear,
+            pixel_size=1 / run.geometry.panels[0].res,
+            jobs=jobs,
+            progress=lambda done, total: show(round(100 * done / total)),
         )
+    found = answer.consensus
     if output is not None:
         found.cell.write(output)
     if as_json:
-        print_json(_document(found, [clear.frames[place] for place in found.frames]))
+        frames_that_agree = [clear.frames[place] for place in found.frames]
+        print_json(_document(found, frames_that_agree) | _geometry(answer, clear))
         return
-    echo(_report(found))
+    echo(_report(found, answer.geometry_words))
     if output is not None:
         echo(f"written: {output}")
 
@@ -136,7 +141,24 @@ def _document(found: CellConsensus, frames: list[int]) -> dict[str, Any]:
     }
 
 
-def _report(found: CellConsensus) -> str:
+def _geometry(answer: FoundCell, clear: ClearFrames) -> dict[str, Any]:
+    """Return where the frames put the detector, for ``--json``; null where too few tell."""
+    if answer.geometry is None:
+        return {"geometry": None}
+    length = clear.patterns[0].camera_length
+    x, y = answer.geometry.shift(length)
+    return {
+        "geometry": {
+            "clen": answer.geometry.camera_length(length),
+            "clen_se": length * answer.geometry.stretch_error,
+            "shift_x": clear.settings.shift_x + x,
+            "shift_y": clear.settings.shift_y + y,
+            "given_is_right": answer.geometry.given_is_right,
+        }
+    }
+
+
+def _report(found: CellConsensus, geometry: str) -> str:
     lines = [
         with_errors(found.cell, found.standard_error),
         f"{len(found.frames)} of {found.n_frames} frames agree on it; by accident so many would "
@@ -149,6 +171,13 @@ def _report(found: CellConsensus) -> str:
         f"{choice.evidence:8.0f}  {choice.deviation:6.2%}  {cell_words(choice.cell)}"
         for choice in found.choices
     ]
+    if geometry:
+        lines += [
+            "",
+            f"The frames fit a lattice best with {geometry}:\ncorrect the geometry. A wrong camera "
+            "length would scale the cell, as a wrong photon energy does; with\nthe geometry as it "
+            "is given, frames make cells of their own, or the cell is as much too large or small.",
+        ]
     lines += [
         "",
         "The errors are from the scatter over the frames. The camera length, the photon energy and "

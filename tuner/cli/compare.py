@@ -152,7 +152,9 @@ def command(
         asked = {"frames": frames, "evaluations": evaluations, "splits": splits, "seed": seed}
         work = partial(_compare_run, files, **asked)
         asked |= dict(zip(("DATA", "geometry", "cell"), map(str, files), strict=True))
-    names = SEARCHERS.names() if methods is None else methods.split(",")
+    # A searcher that looks at frames has none in the benchmark.
+    able = [n for n in SEARCHERS.names() if data is not None or not SEARCHERS.get(n).looks]
+    names = able if methods is None else methods.split(",")
     chosen = list(dict.fromkeys(SEARCHERS.name_of(name.strip()) for name in names))
     agent, choice = Policy.load(policy or SHIPPED), indexer_choice(options)
     asked |= {"methods": chosen, "policy": _digest(policy or SHIPPED, "*.safetensors")}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from envs.evaluation import Evaluation
+from envs.look import Looks
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
@@ -77,6 +78,8 @@ class SearchTask:
         What the merits that it will be given are.
     policy : Policy or None
         For a searcher that takes one; None is the shipped one.
+    looks : Looks or None
+        The evaluator, for a searcher that looks at the frames.
     """
 
     space: ParameterSpace
@@ -84,6 +87,7 @@ class SearchTask:
     budget: int | None = None
     merit: Merit = USUAL_MERIT
     policy: Policy | None = None
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,10 @@ class SearcherKind:
     starts_itself : bool
         It needs no initial design: after the baseline it is asked at once.
     takes_policy : bool
+    looks : bool
+        It looks at the frames (`SearchTask.looks`), so every evaluation tells it something,
+        whatever its settings; it is asked before the initial design, which follows where nothing
+        indexes.
     peak_finders : tuple of str
         The only ones that it can be used with; empty: any.
     """
@@ -111,4 +119,5 @@ class SearcherKind:
     handles_geometry: bool = False
     starts_itself: bool = False
     takes_policy: bool = False
+    looks: bool = False
     peak_finders: tuple[str, ...] = ()

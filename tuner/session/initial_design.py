@@ -17,7 +17,7 @@ from envs.parameter_space import ParameterSpace
 from tuner.session.trial import Trial
 from wrappers.settings import CRYSTFEL_DEFAULTS, Settings
 
-__all__ = ["baseline", "next_initial", "opening"]
+__all__ = ["baseline", "convincing", "next_initial", "opening"]
 
 COARSE_STEP = 0.03
 """Of the camera length, where nothing indexes: an indexer accepts about ± 2 %."""
@@ -66,7 +66,7 @@ def next_initial(
     measured = {trial.evaluation.settings: trial.evaluation for trial in trials}
     if base not in measured:
         return "initial", base
-    if best is None or not _convincing(best.evaluation):
+    if best is None or not convincing(best.evaluation):
         left = (each for each in _coarse(measured, space) if each not in measured)
         coarse = next(left, None)
         if coarse is not None or best is None:
@@ -81,11 +81,11 @@ def next_initial(
     own = {
         name: getattr(best.evaluation.settings, name) for name in GEOMETRY if name in space.names
     }
-    found = {**(own if _convincing(best.evaluation) else {}), **fixed}
+    found = {**(own if convincing(best.evaluation) else {}), **fixed}
     return "initial", design[n_done].replace(**found)
 
 
-def _convincing(evaluation: Evaluation) -> bool:
+def convincing(evaluation: Evaluation) -> bool:
     """Whether more is indexed than one or two lattices, or twice what chance would."""
     chance = 0.0 if math.isnan(evaluation.false_rate) else evaluation.false_rate
     by_chance = 2 * chance * evaluation.n_frames

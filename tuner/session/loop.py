@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 from envs.evaluation import Evaluation, Evaluator
 from envs.geometry_rule import near_geometry
+from envs.look import Looks
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
 from tuner.search.contract import SearcherKind, SearchTask
 from tuner.searchers import SEARCHERS
-from tuner.session.initial_design import next_initial, opening
+from tuner.session.initial_design import convincing, next_initial, opening
 from tuner.session.proposals import Proposals
 from tuner.session.racing import INDIFFERENCE, Race, separated
 from tuner.session.store import Log
@@ -172,14 +173,21 @@ def run_session(
     kind = SEARCHERS.get(searcher) if isinstance(searcher, str) else searcher
     # The first evaluations are not the searcher's.
     first = opening(space, start)
+    looks = evaluator if isinstance(evaluator, Looks) else None
+    if kind.looks and looks is None:
+        raise InputError(
+            "this searcher looks at frames, of which there are none where responses were recorded "
+            "or are simulated: choose another"
+        )
     proposed = budget.evaluations and max(budget.evaluations - len(first), 1)
     session = _Session(
         log,
         evaluator,
         space,
-        Proposals(kind, SearchTask(space, seed, proposed, merit, policy)),
+        Proposals(kind, SearchTask(space, seed, proposed, merit, policy, looks)),
         first=first,
         starts_itself=kind.starts_itself,
+        looks=kind.looks,
         merit=merit,
         race=race,
         fresh=fresh,
@@ -199,6 +207,7 @@ class _Session:
     proposals: Proposals
     first: Sequence[tuple[str, Settings]]
     starts_itself: bool
+    looks: bool
     merit: Merit
     race: Race
     fresh: Evaluator | None
@@ -235,7 +244,9 @@ class _Session:
         """Return the next stage and parameter set, or None when nothing is left to try."""
         if len(tuning) < len(self.first):
             return self.first[len(tuning)]
-        if not self.starts_itself:
+        unconvinced = best is None or not convincing(best.evaluation)
+        searched = any(trial.stage == "search" for trial in tuning)
+        if not self.starts_itself and (not self.looks or (searched and unconvinced)):
             initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))
             if initial is not None:
                 return initial

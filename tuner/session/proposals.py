@@ -116,7 +116,7 @@ class Proposals:
             values = space.values(evaluation.settings)
             # CrystFEL's defaults, say, differ from the base in more than the tuned parameters.
             within = space.settings(values) == evaluation.settings
-            if within or not self._kind.handles_geometry:
+            if within or self._kind.looks or not self._kind.handles_geometry:
                 self._searcher.ingest(values, merit, evaluation)
                 self._ingested.append(trial.number)
         self._seen = max(self._seen, len(trials))

@@ -22,12 +22,12 @@ from wrappers.errors import InputError
 from wrappers.lattices.blind import LONGEST, BlindLattice, find_lattices
 from wrappers.lattices.bravais import Bravais, bravais_choices, reduced, unimodular
 from wrappers.lattices.fast_indexer import LatticeFinder
+from wrappers.lattices.peak_vectors import PeakVectors
 
 __all__ = [
     "MOST_CHANCE",
     "CellChoice",
     "CellConsensus",
-    "PeakVectors",
     "evidence_of",
     "find_cell",
     "metric_distance",
@@ -61,25 +61,6 @@ ALIKE = {"tetragonal": ([0, 1],), "hexagonal": ([0, 1],), "cubic": ([0, 1, 2],)}
 """Edges that are equal, by lattice type."""
 FREE_ANGLES = {"triclinic": (0, 1, 2), "monoclinic": (1,)}
 """Angles that the symmetry leaves free, by lattice type."""
-
-
-@dataclass(frozen=True, eq=False)
-class PeakVectors:
-    """The peaks of one frame.
-
-    Attributes
-    ----------
-    q : float64 array (n, 3)
-        Scattering vectors in 1/Å.
-    strength : float64 array (n,)
-        Their intensities.
-    wavenumber : float
-        1/λ in 1/Å.
-    """
-
-    q: Floats
-    strength: Floats
-    wavenumber: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,22 +15,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
 from wrappers.cell import Cell
-from wrappers.lattices.cell_consensus import PeakVectors
+from wrappers.lattices.blind_geometry import Place, moved
 from wrappers.lattices.fast_indexer import FoundLattice, LatticeFinder
-from wrappers.lattices.lattice_fit import scattering_vectors, slopes
+from wrappers.lattices.peak_vectors import PeakVectors
 
-__all__ = ["GeometryStart", "Place", "find_geometry", "moved"]
+__all__ = ["GeometryStart", "find_geometry"]
 
 Floats = NDArray[np.float64]
-Place = tuple[float, float, float]
-"""Stretch of the slopes, and their shifts in x and y after it."""
 
 FALSE_ACCEPT = 1e-3
 """Share of peak lists without a lattice that bear witness for a place."""
@@ -87,12 +85,6 @@ class GeometryStart:
         """Return the further shift of the detector, in the unit of the given camera length."""
         length = self.camera_length(given)
         return self.place[1] * length, self.place[2] * length
-
-
-def moved(one: PeakVectors, place: Place) -> PeakVectors:
-    """Return a list with its rays stretched and shifted."""
-    rays = slopes(np.ascontiguousarray(one.q, float), one.wavenumber)
-    return replace(one, q=scattering_vectors(rays, one.wavenumber, *place))
 
 
 def find_geometry(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Self, TypeVar
 
 from wrappers.frames.source import FrameSource
@@ -75,7 +75,7 @@ class FramePool:
         """
         for frame in frames:
             self._home.setdefault(frame, len(self._home) % len(self._processes))
-        found = self._ask(functools.partial(FrameWorker.search, settings=settings), _each(frames))
+        found = self._ask(functools.partial(FrameWorker.search, settings=settings), frames, frames)
         return {frame: found[frame] or FramePeaks(frame, (), KILLED) for frame in frames}
 
     def count(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FrameCounts]:
@@ -86,7 +86,7 @@ class FramePool:
         ProgramError
             If the processes die again and again.
         """
-        found = self._ask(functools.partial(FrameWorker.count, settings=settings), _each(frames))
+        found = self._ask(functools.partial(FrameWorker.count, settings=settings), frames, frames)
         return {frame: found[frame] or FrameCounts(frame, None, KILLED) for frame in frames}
 
     def split(
@@ -99,25 +99,28 @@ class FramePool:
         ProgramError
             If the processes die again and again.
         """
-        items = {each.frame: each for each in lattices}
-        found = self._ask(functools.partial(FrameWorker.split, settings=settings), items)
-        return {frame: found[frame] or FrameSplit(frame, None, KILLED) for frame in items}
+        frames = [each.frame for each in lattices]
+        found = self._ask(functools.partial(FrameWorker.split, settings=settings), frames, lattices)
+        return {frame: found[frame] or FrameSplit(frame, None, KILLED) for frame in frames}
 
     def _ask(
-        self, task: Callable[[FrameWorker, Sequence[T]], list[R]], items: Mapping[int, T]
+        self,
+        task: Callable[[FrameWorker, Sequence[T]], list[R]],
+        frames: Sequence[int],
+        items: Sequence[T],
     ) -> dict[int, R | None]:
-        """Return what the processes say of items, by frame.
+        """Return what the processes say of frames' items, by frame.
 
         Each frame is asked of the process that holds it, if any does.
         """
         shares: list[list[int]] = [[] for _ in range(len(self._processes))]
-        for number, frame in enumerate(items):
-            shares[self._home.get(frame, number % len(shares))].append(frame)
-        tasks = [[items[frame] for frame in share] for share in shares]
+        for number, frame in enumerate(frames):
+            shares[self._home.get(frame, number % len(shares))].append(number)
+        tasks = [[items[number] for number in share] for share in shares]
         return {
-            frame: answer
+            frames[number]: answer
             for share, answers in zip(shares, self._processes.share(task, tasks), strict=True)
-            for frame, answer in zip(share, answers, strict=True)
+            for number, answer in zip(share, answers, strict=True)
         }
 
     def index(
@@ -145,7 +148,3 @@ class FramePool:
                 if answer is not None:
                     answers[number] = answer
         return answers
-
-
-def _each(frames: Iterable[int]) -> dict[int, int]:
-    return {frame: frame for frame in frames}

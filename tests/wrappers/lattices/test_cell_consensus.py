@@ -10,7 +10,8 @@ from experiments.indexer_simulated import CELLS
 from wrappers.cell import Cell
 from wrappers.lattices.blind import find_lattices, same_lattice
 from wrappers.lattices.bravais import bravais_choices, reduced
-from wrappers.lattices.cell_consensus import PeakVectors, find_cell, metric_distance, parts_of
+from wrappers.lattices.cell_consensus import find_cell, metric_distance, parts_of
+from wrappers.lattices.peak_vectors import PeakVectors
 
 MORE_CELLS = {
     "monoclinic C": Cell(120, 45, 80, 90, 110, 90, "monoclinic", "C", "b"),

@@ -14,8 +14,8 @@ from envs.simulation.stills import (
     turn_around,
 )
 from wrappers.cell import Cell
-from wrappers.lattices.cell_consensus import PeakVectors
 from wrappers.lattices.geometry_start import find_geometry
+from wrappers.lattices.peak_vectors import PeakVectors
 
 LYSOZYME = Cell(79, 79, 38, 90, 90, 90, "tetragonal", "P", "c")
 

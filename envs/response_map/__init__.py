@@ -1,0 +1,6 @@
+"""The response map: what the peaks of the frames say of every parameter set before indexing.
+
+`features` has the numbers that a look and the lattices give, `regression` the Bayesian logistic
+regression that a session corrects, `model` what was learnt on simulated experiments and is
+shipped, `response_map` the map of one session.
+"""

@@ -1,0 +1,132 @@
+"""What was learnt of responses on simulated experiments: the prior of every session's map.
+
+It is shipped as one safetensors file: numbers and a description, no code.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from envs.response_map.features import COUNT_FEATURES, DESCRIPTORS, LATTICE_FEATURES
+from envs.response_map.regression import Prior
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+
+__all__ = ["SHIPPED_MODEL", "MapModel"]
+
+SHIPPED_MODEL = Path(__file__).parents[1] / "data" / "response_map.safetensors"
+"""The model that comes with the program."""
+
+FORMAT = "1"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class MapModel:
+    """How responses to counts and lattices are distributed over runs.
+
+    Attributes
+    ----------
+    counts : Prior
+        Of what counts alone say; see `features.count_features`.
+    lattices : Prior
+        Of what a frame's lattice says; see `features.lattice_features`.
+    typical : float array (DESCRIPTORS,)
+        The mean of the training experiments' descriptors.
+    precision : float array (DESCRIPTORS, DESCRIPTORS)
+        The inverse of their covariance.
+    farthest : float
+        The distance (Mahalanobis) below which 99 % of the training experiments are.
+    provenance : mapping
+        How it was trained: plain values.
+    """
+
+    counts: Prior
+    lattices: Prior
+    typical: Floats
+    precision: Floats
+    farthest: float
+    provenance: Mapping[str, Any]
+
+    def strangeness(self, descriptors: Floats) -> float:
+        """Return how far a run is from the training experiments, in units of `farthest`."""
+        away = descriptors - self.typical
+        return float(np.sqrt(away @ self.precision @ away)) / self.farthest
+
+    def save(self, path: Path) -> None:
+        """Write the file."""
+        tensors = {"typical": self.typical, "precision": self.precision}
+        tensors["farthest"] = np.array([self.farthest])
+        for name, prior in (("counts", self.counts), ("lattices", self.lattices)):
+            tensors |= {
+                f"{name}.mean": prior.mean,
+                f"{name}.covariance": prior.covariance,
+                f"{name}.frame_sd": np.array([prior.frame_sd]),
+            }
+        tensors = {name: np.ascontiguousarray(values, float) for name, values in tensors.items()}
+        described = {"format": FORMAT, "provenance": json.dumps(dict(self.provenance))}
+        write_whole(path, safetensors.numpy.save(tensors, described))
+
+    @classmethod
+    def load(cls, path: Path = SHIPPED_MODEL) -> MapModel:
+        """Read a model.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or damaged, or another version made it.
+        """
+        remedy = "take it from the program's own package, or fit it anew"
+        try:
+            with safe_open(path, "numpy") as file:
+                described = file.metadata() or {}
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"the response map {path} cannot be read ({error}): {remedy}"
+            ) from None
+        shapes = {
+            "typical": (DESCRIPTORS,),
+            "precision": (DESCRIPTORS, DESCRIPTORS),
+            "farthest": (1,),
+            **_prior_shapes("counts", COUNT_FEATURES),
+            **_prior_shapes("lattices", LATTICE_FEATURES),
+        }
+        if described.get("format") != FORMAT or {n: v.shape for n, v in found.items()} != shapes:
+            raise InputError(f"the response map {path} was made by another version: {remedy}")
+        if not all(np.isfinite(values).all() for values in found.values()):
+            raise InputError(f"the response map {path} holds numbers that are none: {remedy}")
+        return cls(
+            _prior(found, "counts"),
+            _prior(found, "lattices"),
+            found["typical"],
+            found["precision"],
+            float(found["farthest"][0]),
+            json.loads(described.get("provenance", "{}")),
+        )
+
+    @staticmethod
+    @functools.cache
+    def shipped() -> MapModel:
+        """Return the model that comes with the program."""
+        return MapModel.load()
+
+
+def _prior_shapes(name: str, n: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.mean": (n,), f"{name}.covariance": (n, n), f"{name}.frame_sd": (1,)}
+
+
+def _prior(found: Mapping[str, Floats], name: str) -> Prior:
+    sd = float(found[f"{name}.frame_sd"][0])
+    return Prior(found[f"{name}.mean"], found[f"{name}.covariance"], sd)

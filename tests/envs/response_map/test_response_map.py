@@ -1,0 +1,129 @@
+"""The response map on a run whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from envs.look import FrameLook
+from envs.response_map.model import SHIPPED_MODEL, MapModel
+from envs.response_map.response_map import ResponseMap
+from envs.simulation.families import FAMILIES
+from experiments.fit_response_map import fit_model, read_looks
+from experiments.response_map import LOOKS, follow, recorded
+from wrappers.errors import InputError
+from wrappers.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def model() -> MapModel:
+    return MapModel.shipped()
+
+
+def test_it_foretells_experiments_that_no_fit_saw(model: MapModel) -> None:
+    """Before anything is indexed it ranks; after one evaluation it chooses within two points."""
+    runs = [recorded(look) for look in read_looks(LOOKS, "test").values()][:6]
+    told = [follow(run, model) for run in runs]
+    assert np.mean([each["after_0"]["rank_correlation"] for each in told]) > 0.85
+    assert np.mean([each["after_1"]["rmse"] for each in told]) < 0.03
+    assert np.mean([each["after_3"]["regret"] for each in told]) < 0.02
+    assert np.mean([each["after_1"]["coverage_95"] for each in told]) > 0.9
+
+
+def test_the_model_was_fitted_to_the_train_family_alone(model: MapModel) -> None:
+    assert model.provenance["family"] == "train" == FAMILIES[0]
+    names = {path.stem.rsplit("_", 1)[0] for path in LOOKS.glob("*.npz")}
+    assert names == {"train", "test", "shifted"}
+    train = read_looks(LOOKS, "train")
+    assert model.provenance["experiments"] == sum(look["indexed"].any() for look in train.values())
+    others = {**read_looks(LOOKS, "test"), **read_looks(LOOKS, "shifted")}
+    for name, look in others.items():
+        same = [t for t, other in train.items() if np.array_equal(other["counts"], look["counts"])]
+        assert not same, f"{name} is {same}"
+
+
+@pytest.mark.slow
+def test_the_shipped_model_is_what_the_recorded_looks_give(model: MapModel) -> None:
+    again = fit_model(read_looks(LOOKS, "train"))
+    assert np.allclose(again.counts.mean, model.counts.mean, atol=1e-6)
+    assert np.allclose(again.lattices.covariance, model.lattices.covariance, atol=1e-6)
+
+
+def _look(counts: np.ndarray) -> FrameLook:
+    sets = tuple(
+        Settings(min_snr=snr, threshold=10.0, min_pix_count=pixels)
+        for snr in (3.0, 4.9, 8.0)
+        for pixels in (1, 2)
+    )
+    return FrameLook(sets, tuple(range(10, 10 + len(counts))), counts.astype(np.uint16), {})
+
+
+def test_what_was_measured_takes_the_place_of_what_was_foretold(model: MapModel) -> None:
+    rng = np.random.default_rng(1)
+    response = ResponseMap(_look(rng.integers(0, 90, (30, 6))), 2e5, model)
+    indexed = rng.random(30) < 0.5
+    indexed &= response.look.counts[:, 2] >= 10
+    response.learn_outcomes(2, range(10, 40), indexed)
+    forecast = response.forecast()
+    assert forecast.mean[2] == pytest.approx(indexed.mean())
+    assert forecast.sd[2] == pytest.approx(0, abs=1e-9)
+    assert (forecast.sd[[0, 1, 3, 4, 5]] > 0).all()
+
+
+def test_a_frame_that_is_no_hit_is_not_indexed(model: MapModel) -> None:
+    counts = np.full((20, 6), 200)
+    counts[:5] = 9
+    forecast = ResponseMap(_look(counts), 2e5, model).forecast()
+    assert (forecast.frames[:5] == 0).all()
+    assert forecast.hits == pytest.approx(0.75)
+
+
+def test_frames_weigh_what_they_stand_for(model: MapModel) -> None:
+    counts = np.full((20, 6), 200)
+    counts[:10] = 0
+    response = ResponseMap(_look(counts), 2e5, model)
+    even = response.forecast()
+    response.weigh(range(10, 20), np.full(10, 9.0))
+    heavy = response.forecast()
+    assert heavy.hits == pytest.approx(0.1)
+    assert heavy.mean == pytest.approx(even.mean / 5)
+
+
+def test_a_run_unlike_all_others_gets_wide_intervals(model: MapModel) -> None:
+    rng = np.random.default_rng(2)
+    counts = rng.integers(0, 120, (40, 6))
+    usual = ResponseMap(_look(counts), 2e5, model)
+    strange = ResponseMap(_look(counts), 2e11, model)
+    assert strange.far
+    assert strange.strangeness > usual.strangeness
+    wide = replace(usual, caution=4.0).forecast().rates.std(axis=0).mean()
+    assert wide > usual.forecast().rates.std(axis=0).mean()
+
+
+def test_a_look_with_unreadable_frames_leaves_them_out(model: MapModel) -> None:
+    counts = np.full((20, 6), 60)
+    counts[0] = 0
+    look = replace(_look(counts), failures={10: "damaged"})
+    assert ResponseMap(look, 2e5, model).forecast().hits == pytest.approx(1.0)
+
+
+def test_damaged_models_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "map.safetensors"
+    path.write_bytes(SHIPPED_MODEL.read_bytes()[:300])
+    with pytest.raises(InputError, match="cannot be read"):
+        MapModel.load(path)
+    path.write_bytes(safetensors.numpy.save({"typical": np.zeros(3)}, {"format": "1"}))
+    with pytest.raises(InputError, match="another version"):
+        MapModel.load(path)
+
+
+def test_a_model_is_read_as_it_was_written(tmp_path: Path, model: MapModel) -> None:
+    model.save(tmp_path / "map.safetensors")
+    again = MapModel.load(tmp_path / "map.safetensors")
+    assert np.array_equal(again.counts.covariance, model.counts.covariance)
+    assert json.dumps(again.provenance) == json.dumps(model.provenance)

@@ -1,0 +1,79 @@
+"""The searcher that goes by the response map, on rendered frames with the real indexer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envs.evaluators.live import LiveEvaluator
+from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.simulation.experiment import demo_experiment
+from envs.simulation.simulator import simulate_run
+from tuner.session.loop import Budget, run_session
+from tuner.session.store import MemoryLog
+from tuner.session.trial import Trial
+from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.frames.opening import open_source
+from wrappers.frames.sampling import background_level
+from wrappers.lattices.fast_indexer import FastIndexer
+
+N_FRAMES = 24
+
+
+@pytest.fixture(scope="module")
+def evaluator(tmp_path_factory: pytest.TempPathFactory) -> LiveEvaluator:
+    folder: Path = tmp_path_factory.mktemp("map") / "run"
+    paths = simulate_run(demo_experiment(), folder, N_FRAMES)
+    geometry, cell = Geometry.read(paths.geometry), Cell.read(paths.cell)
+    run = open_source(paths.data, geometry)
+    with LiveEvaluator(run, cell, FastIndexer(geometry, cell), range(N_FRAMES)) as live:
+        yield live
+
+
+@pytest.fixture(scope="module")
+def box(evaluator: LiveEvaluator) -> ParameterSpace:
+    run = evaluator._run
+    return make_space(
+        DEFAULT_TUNED,
+        background=background_level(run, range(N_FRAMES)),
+        camera_length=run.nominal_clen,
+        pixel_size=1 / run.geometry.panels[0].res,
+        largest_radius=500,
+    )
+
+
+def session(evaluator: LiveEvaluator, box: ParameterSpace, trials: list[Trial]) -> MemoryLog:
+    log = MemoryLog(trials)
+    run_session(log, evaluator, box, searcher="map", seed=1, budget=Budget(8))
+    return log
+
+
+def tried(log: MemoryLog) -> list[tuple]:
+    return [(t.stage, t.evaluation.settings, t.evaluation.n_indexed, t.best) for t in log.trials]
+
+
+def test_it_finds_what_is_good_at_once_and_ends_by_itself(
+    evaluator: LiveEvaluator, box: ParameterSpace
+) -> None:
+    whole = session(evaluator, box, [])
+    stages = [trial.stage for trial in whole.trials]
+    assert stages[:2] == ["baseline", "search"]  # no initial design
+    searched = [trial for trial in whole.trials if trial.stage == "search"]
+    assert len(searched) < 8
+    best = max(trial.evaluation.n_indexed for trial in whole.trials)
+    assert max(t.evaluation.n_indexed for t in searched[:2]) >= best - 1
+    assert "the map expects" in searched[0].reason
+    baseline = whole.trials[0].evaluation.n_indexed
+    assert best > baseline
+    for cut in (1, len(whole.trials) - 1):
+        assert tried(session(evaluator, box, whole.trials[:cut])) == tried(whole), cut
+
+
+def test_where_there_are_no_frames_it_is_refused(make_landscape, space) -> None:
+    with pytest.raises(InputError, match="looks at frames"):
+        run_session(
+            MemoryLog([]), make_landscape(), space, searcher="map", seed=1, budget=Budget(4)
+        )

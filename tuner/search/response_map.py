@@ -1,0 +1,249 @@
+"""The searcher that goes by the response map: it has indexed what the map expects most of.
+
+Each proposal has the greatest expected improvement of the merit over the best so far, for its
+cost; where next to none is expected any more, there is nothing left to propose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from envs.evaluation import Evaluation
+from envs.geometry_rule import FEWEST_INDEXED, GEOMETRY, MISLEADING, GeometryLock, near_geometry
+from envs.look import look_design
+from envs.response_map.model import MapModel
+from envs.response_map.response_map import Forecast, ResponseMap
+from tuner.search.contract import SearchTask, Values
+from wrappers.settings import Settings
+
+__all__ = ["CAUTION", "MapSearcher", "best_candidate", "make_map"]
+
+CAUTION = {"fast": 1.0, "crystfel": 2.0}
+"""The model saw experiments that the embedded indexer had indexed; CrystFEL is another."""
+
+UNINDEXED_COST = {"fast": 1.0, "crystfel": 9.0}
+"""What a hit that is not indexed costs beyond what one that is does, in indexed hits."""
+
+ENOUGH = 0.002
+"""Of merit: where no set is expected to improve the best by so much, the search has ended."""
+
+NEIGHBOURS = 64
+NEAR = 0.18
+"""Half-width, in the unit cube, of where neighbours of the map's best set are looked at."""
+
+
+def best_candidate(
+    forecast: Forecast,
+    columns: Sequence[int] | NDArray[np.int64],
+    done: Collection[int],
+    penalty: float,
+    indexer: str,
+) -> int:
+    """Return the place among `columns` of the set that is most worth an evaluation.
+
+    Parameters
+    ----------
+    forecast : Forecast
+    columns : sequence of int
+        The sets that can be evaluated.
+    done : collection of int
+        Places among them that were.
+    penalty : float
+        For a hit that is not indexed, in indexed frames.
+    indexer : str
+        "fast" or "crystfel": what a hit costs.
+    """
+    gains = _gains(forecast, [columns[place] for place in done], penalty, indexer)[columns]
+    gains[list(done)] = -np.inf
+    return int(np.argmax(gains))
+
+
+def _gains(
+    forecast: Forecast, measured: Sequence[int], penalty: float, indexer: str
+) -> NDArray[np.float64]:
+    """Return the expected improvement (S,) of each set over the measured ones, for its cost.
+
+    Before anything is measured it is the expected merit.
+    """
+    merits = forecast.merits(penalty)
+    mean = merits.mean(axis=0)
+    if not measured:
+        return np.asarray(mean)
+    best = merits[:, measured].max(axis=1)
+    # What luck with the sample adds is no improvement, so the rates are compared without it.
+    improvement = np.maximum(merits - best[:, None], 0).mean(axis=0)
+    rate = forecast.mean
+    cost = forecast.hits + UNINDEXED_COST[indexer] * np.maximum(forecast.hits - rate, 0)
+    leader = measured[int(np.argmax(mean[measured]))]
+    return np.asarray(improvement / np.sqrt(np.maximum(cost / max(cost[leader], 1e-3), 0.5)))
+
+
+class MapSearcher:
+    """Proposes what the response map of a session's own frames expects most of.
+
+    Parameters
+    ----------
+    task : SearchTask
+        With `looks`.
+    """
+
+    def __init__(self, task: SearchTask) -> None:
+        if task.looks is None:
+            raise ValueError("the map needs an evaluator that looks at frames")
+        self._task, self._looks = task, task.looks
+        self._space = task.space
+        self._indexer = "fast" if self._looks.embedded else "crystfel"
+        self._penalty = task.merit.unindexed_hit_penalty
+        self._map: ResponseMap | None = None
+        self._lock = GeometryLock(task.space)
+        self._evaluations: list[tuple[Evaluation, float]] = []
+        self._sources: dict[Settings, list[int]] = {}
+        self._pending: Settings | None = None
+        self.reason = ""
+
+    @property
+    def map(self) -> ResponseMap:
+        """The map as it stands."""
+        if self._map is None:
+            looks = self._looks
+            self._map = ResponseMap(
+                looks.look(look_design(self._space)),
+                looks.primitive_volume,
+                MapModel.shipped(),
+                CAUTION[self._indexer],
+            )
+        return self._map
+
+    def ingest(self, values: Values, merit: float, evaluation: Evaluation) -> None:
+        """Learn what became of the frames; what it means for other sets is worked out later."""
+        self._lock.observe(evaluation, merit)
+        self._evaluations.append((evaluation, merit))
+        self._pending = None
+
+    def suggest(self) -> dict[str, float] | None:
+        """Return the values most worth an evaluation; None where none is."""
+        if self._pending is None:
+            self._pending = self._choose()
+        if self._pending is None:
+            return None
+        return self._space.values(self._pending.replace(**self._geometry()))
+
+    def _geometry(self) -> dict[str, float]:
+        """Return the geometry of the best evaluation; what the lattices fix is the session's."""
+        names = [name for name in GEOMETRY if name in self._space.names]
+        indexing = [
+            (merit, number)
+            for number, (evaluation, merit) in enumerate(self._evaluations)
+            if evaluation.n_indexed >= FEWEST_INDEXED
+        ]
+        best = self._evaluations[max(indexing)[1]][0].settings if indexing else self._space.base
+        return {name: getattr(best, name) for name in names}
+
+    def _choose(self) -> Settings | None:
+        measured, tried = self._learn()
+        if not self._looks.embedded:
+            # For CrystFEL's sessions the embedded indexer's lattices are next to free.
+            first = self.map.forecast(self._task.seed).merits(self._penalty).mean(axis=0)
+            self._learn_lattices(self.map.settings[int(np.argmax(first))])
+        if measured:
+            self._look_nearby()
+        forecast = self.map.forecast(self._task.seed)
+        gains = _gains(forecast, measured, self._penalty, self._indexer)
+        gains[tried] = -np.inf
+        place = int(np.argmax(gains))
+        if measured and gains[place] < ENOUGH:
+            return None
+        self.reason = (
+            f"the map expects {100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"
+        )
+        if self.map.far:
+            self.reason += " (the run is unlike those that the map was fitted to)"
+        return self.map.settings[place]
+
+    def _learn(self) -> tuple[list[int], list[int]]:
+        """Take all outcomes near the geometry that the lattices fix.
+
+        Returns
+        -------
+        measured, tried : list of int
+            Which of the map's sets were evaluated on every frame, and on some.
+        """
+        self.map.forget_outcomes()
+        fixed = self._lock.fixed
+        measured, tried = [], []
+        for evaluation, _ in self._evaluations:
+            settings = evaluation.settings
+            if evaluation.failure or not near_geometry(settings, fixed, self._space, MISLEADING):
+                continue
+            column = self.map.column(settings)
+            if column is None:
+                self._extend([settings])
+                column = len(self.map.settings) - 1
+            answered = [each for each in evaluation.outcomes if not each.failure]
+            self.map.learn_outcomes(
+                column, [each.frame for each in answered], [each.indexed for each in answered]
+            )
+            if evaluation.n_indexed:
+                self._learn_lattices(settings)
+            tried.append(column)
+            if evaluation.n_frames == len(self.map.look.frames):
+                measured.append(column)
+                frames = [each.frame for each in evaluation.outcomes]
+                self.map.weigh(frames, evaluation.frame_weights)
+        return measured, tried
+
+    def _learn_lattices(self, source: Settings) -> None:
+        """Have the lattices of frames that have none yet, from a set's peaks."""
+        if source in self._sources:
+            return
+        found = self._looks.lattice_counts(source, self.map.settings)
+        known = {frame for frames in self._sources.values() for frame in frames}
+        new = [n for n, frame in enumerate(found.frames) if frame not in known]
+        frames = [found.frames[n] for n in new]
+        self._sources[source] = frames
+        self.map.learn_lattices(frames, found.own[new], found.other[new])
+
+    def _look_nearby(self) -> None:
+        """Look at more sets around the one that the map likes best, in all that is tuned."""
+        space = self._space
+        free = [n for n, name in enumerate(space.names) if name not in GEOMETRY]
+        if not free:
+            return
+        merits = self.map.forecast(self._task.seed).merits(self._penalty).mean(axis=0)
+        centre = space.encode(self.map.settings[int(np.argmax(merits))])
+        seed = self._task.seed + len(self._evaluations)
+        new: dict[Settings, None] = {}
+        for unit in qmc.Sobol(len(free), rng=seed).random(NEIGHBOURS):
+            point = centre.copy()
+            point[free] = np.clip(centre[free] + NEAR * (2 * unit - 1), 0, 1)
+            settings = _executable(space.decode(point))
+            if self.map.column(settings) is None:
+                new[settings] = None
+        self._extend([*new])
+
+    def _extend(self, new: Sequence[Settings]) -> None:
+        if not new:
+            return
+        look = self._looks.look(new)
+        self.map.extend(look)
+        first = len(self.map.settings) - len(new)
+        for source, frames in self._sources.items():
+            found = self._looks.lattice_counts(source, new)
+            rows = [n for n, frame in enumerate(found.frames) if frame in set(frames)]
+            which = [found.frames[n] for n in rows]
+            self.map.learn_lattices(which, found.own[rows], found.other[rows], first)
+
+
+def _executable(settings: Settings) -> Settings:
+    """Return settings that a peak finder takes: no fewer pixels at most than at least."""
+    most = max(settings.max_pix_count, settings.min_pix_count)
+    return settings.replace(max_pix_count=most)
+
+
+def make_map(task: SearchTask) -> MapSearcher:
+    """Return the searcher that goes by the response map."""
+    return MapSearcher(task)
