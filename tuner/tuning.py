@@ -16,7 +16,7 @@ from envs.strata import Sample
 from tuner.agent.policy import Policy
 from tuner.cells.checking import check_session_cell
 from tuner.cells.search import cell_of_session
-from tuner.crystfel_check import check_own_search
+from tuner.crystfel_check import check_own_search, crystfel_found
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
@@ -31,10 +31,7 @@ from tuner.session.start import Start, customary_start, with_start
 from tuner.session.store import FOUND_CELL, SessionStore, require_folder_for_session
 from tuner.session.trial import Trial
 from wrappers.cell import Cell
-from wrappers.crystfel.options import require_program
-from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import ProgramError
 from wrappers.frames.first_look import first_look
 from wrappers.frames.opening import open_source
 from wrappers.frames.sampling import sample_frames
@@ -282,7 +279,7 @@ def _tune(
         nothing += f" {check.reason[:1].upper()}{check.reason[1:]}." if check.wrong else ""
     write_nothing(directory, nothing)
     if outcome is not None and not nothing:
-        checks: dict[str, Any] = {"crystfel": _program()} if kind.of_crystfel else {}
+        checks: dict[str, Any] = {"crystfel": crystfel_found()} if kind.of_crystfel else {}
         provenance = {**_provenance(store, run, space, outcome), **choice.record()}
 
         if not outcome.on_fresh_frames:
@@ -383,19 +380,4 @@ def _provenance(
             for key in (name, f"{name}_sha256")
             if (value := getattr(store.config, key)) is not None
         },
-    }
-
-
-def _program() -> dict[str, Any]:
-    """Return what CrystFEL was found here, or why none is any more."""
-    try:
-        program = require_program(None)
-        stays = can_serve(program)
-    except (ProgramError, OSError) as error:
-        return {"not_known": str(error)}
-    return {
-        "version": program.version,
-        "program": program.path,
-        "indexers": list(program.indexers),
-        "stays": stays,
     }
