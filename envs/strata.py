@@ -18,16 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wrappers.schema import Count
+
 __all__ = [
     "CUTS",
     "POOR",
+    "Sample",
     "Shares",
     "Strata",
-    "StratifiedSample",
     "allocate",
     "draw",
     "promise",
     "promising_share",
+    "share_standing_out",
     "shares",
     "strata_by_promise",
     "weights",
@@ -56,8 +59,9 @@ PRIOR = 0.15
 stratum of which no frame was indexed would be known to hold none; with a whole one, intervals at
 rates of 10 % would be wider than need be (`experiments.strata`)."""
 
-QUIET = 10.0
-"""Peaks of a blank frame beyond which a parameter set counts noise rather than spots."""
+ALIKE = 0.5
+"""In units of the floor's noise: with a parameter set that tells hits from blank frames, four in
+five frames of a poor run have no more peaks than that above the floor."""
 
 FLOOR = 0.15
 """Quantile over the frames of what a parameter set counts: what a blank frame gives."""
@@ -85,22 +89,22 @@ class Strata:
 
 
 @dataclass(frozen=True)
-class StratifiedSample:
-    """Frames that were drawn by strata.
+class Sample:
+    """Frames that were drawn from a run, at random or by strata.
 
     Attributes
     ----------
     frames : tuple of int
-        Indices in the run, in an order of which every beginning is a stratified sample itself.
+        Indices in the run, in an order of which every beginning is such a sample itself.
     strata : tuple of int
-        Stratum of each.
+        Stratum of each; empty for a random sample, as are the sizes.
     sizes : tuple of int
         Frames of the look in each stratum, of which the drawn ones are some.
     """
 
-    frames: tuple[int, ...]
-    strata: tuple[int, ...]
-    sizes: tuple[int, ...]
+    frames: tuple[Count, ...]
+    strata: tuple[Count, ...] = ()
+    sizes: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,22 +125,40 @@ class Shares:
 
 
 def promise(counts: ArrayLike) -> Floats:
-    """Return how far each frame stands out from a blank one.
+    """Return how far each frame of a poor run stands out from a blank one.
 
-    Of the parameter sets that find few peaks in a blank frame it is the largest number of peaks
-    above that floor, in units of the floor's Poisson noise.
+    Of the parameter sets with which most frames look alike it is the largest number of peaks above
+    the floor, in units of the floor's Poisson noise. Sets that find noise do not count: it changes
+    with the background from frame to frame.
 
     Parameters
     ----------
     counts : array_like of int, shape (n_frames, n_sets)
         Peaks of each frame with each parameter set of the look.
     """
+    above = _above_floor(counts)
+    spread = np.quantile(above, 1 - POOR, axis=0)
+    # Where with no set most frames look alike, the fourth of them with which they do so most.
+    alike = spread <= max(ALIKE, float(np.quantile(spread, 0.25)))
+    return np.asarray(above[:, alike].max(axis=1))
+
+
+def share_standing_out(counts: ArrayLike, strict: ArrayLike) -> float:
+    """Return the share of frames with far more peaks than a blank one, with any strict set.
+
+    Parameters
+    ----------
+    counts : array_like of int, shape (n_frames, n_sets)
+    strict : array_like of bool, shape (n_sets,)
+        The parameter sets that find little noise.
+    """
+    return promising_share(_above_floor(counts)[:, np.asarray(strict)].max(axis=1))
+
+
+def _above_floor(counts: ArrayLike) -> Floats:
     peaks = np.asarray(counts, float)
     floor = np.quantile(peaks, FLOOR, axis=0)
-    # Where every set finds noise, the quietest fourth of them find the least.
-    quiet = floor <= max(QUIET, float(np.quantile(floor, 0.25)))
-    above = (peaks[:, quiet] - floor[quiet]) / np.sqrt(floor[quiet] + 1.0)
-    return np.asarray(above.max(axis=1))
+    return np.asarray((peaks - floor) / np.sqrt(floor + 1.0))
 
 
 def promising_share(score: ArrayLike, cuts: Sequence[float] = CUTS) -> float:
@@ -210,7 +232,7 @@ def allocate(
     return [int(each) for each in found]
 
 
-def draw(strata: Strata, n: int, seed: int) -> tuple[StratifiedSample, StratifiedSample]:
+def draw(strata: Strata, n: int, seed: int) -> tuple[Sample, Sample]:
     """Return a sample of up to `n` frames, and another of up to as many that is held back.
 
     The first takes at most half of each stratum, so that the other has some of each, too.
@@ -230,14 +252,14 @@ def draw(strata: Strata, n: int, seed: int) -> tuple[StratifiedSample, Stratifie
     )
 
 
-def _in_turn(drawn: Sequence[Sequence[int]], sizes: tuple[int, ...]) -> StratifiedSample:
+def _in_turn(drawn: Sequence[Sequence[int]], sizes: tuple[int, ...]) -> Sample:
     """Return the frames in an order in which each stratum is spread evenly from first to last."""
     placed = sorted(
         ((k + 0.5) / len(frames), stratum, frame)
         for stratum, frames in enumerate(drawn)
         for k, frame in enumerate(frames)
     )
-    return StratifiedSample(
+    return Sample(
         tuple(frame for _, _, frame in placed), tuple(stratum for _, stratum, _ in placed), sizes
     )
 

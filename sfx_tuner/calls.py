@@ -17,6 +17,7 @@ from envs.evaluation import Evaluation
 from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import usually_tuned
 from sfx_tuner.session import Session
+from tuner.session.config import Sampling
 from tuner.session.loop import Budget
 from tuner.session.request import Request
 from tuner.session.trial import Trial
@@ -76,6 +77,7 @@ def tune(
     start: Mapping[str, float] | PathLike | None = None,
     peak_finder: str = Settings.peak_finder,
     indexer: str | IndexerChoice = "auto",
+    sampling: Sampling = Request.sampling,
     seed: int = 0,
     jobs: int = 1,
     on_trial: Callable[[Trial], None] = lambda trial: None,
@@ -112,6 +114,8 @@ def tune(
     peak_finder : str
     indexer : str or IndexerChoice
         A name in `wrappers.indexers.INDEXERS`, or "auto": CrystFEL where it is installed.
+    sampling : str
+        How the frames are drawn: "auto", "random" or "strata" (by what their peaks promise).
     seed : int
         Of the sample and of the searcher.
     jobs : int
@@ -144,6 +148,7 @@ def tune(
         fixed=fixed,
         bounds=bounds,
         start=_start(start),
+        sampling=sampling,
         seed=seed,
         indexer=indexer if isinstance(indexer, IndexerChoice) else IndexerChoice(indexer),
     )

@@ -1,4 +1,4 @@
-"""Whether CrystFEL's own peak search says the same of the recommended settings."""
+"""Which CrystFEL was found, and whether its own peak search says the same as ours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from envs.evaluation import Evaluation
 from wrappers.cell import Cell
 from wrappers.crystfel.indexer import index_own_peaks
+from wrappers.crystfel.options import require_program
+from wrappers.crystfel.server import can_serve
 from wrappers.detector.geom_file import write_geometry
 from wrappers.errors import InputError, ProgramError
 from wrappers.files import temporary_folder
@@ -18,7 +20,7 @@ from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import Settings
 
-__all__ = ["check_own_search"]
+__all__ = ["check_own_search", "crystfel_found"]
 
 
 def check_own_search(
@@ -92,3 +94,18 @@ def _masked(geometry_file: Path, run: FrameSource, settings: Settings, folder: P
     top, bottom = geometry_lines(mask, geometry)
     write_geometry(geometry_file, masked, top=top, bottom=bottom)
     return masked
+
+
+def crystfel_found() -> dict[str, Any]:
+    """Return what CrystFEL was found here, or why none is any more."""
+    try:
+        program = require_program(None)
+        stays = can_serve(program)
+    except (ProgramError, OSError) as error:
+        return {"not_known": str(error)}
+    return {
+        "version": program.version,
+        "program": program.path,
+        "indexers": list(program.indexers),
+        "stays": stays,
+    }

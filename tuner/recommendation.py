@@ -125,6 +125,7 @@ def recommend(
         "n_indexed": best.n_indexed,
         "n_failed": best.n_failed,
         **({"n_cut": best.n_cut} if best.n_cut else {}),
+        **_drawn(best),
         "indexing_rate": round(best.rate, 6),
         "ci95": [round(end, 4) for end in best.ci95],
         "false_rate": round(best.false_rate, 6),
@@ -154,6 +155,23 @@ def recommend(
     return Recommendation(
         best.settings, known, {**provenance, MEASURED: settings_digest(best.settings)}
     )
+
+
+def _drawn(evaluation: Evaluation) -> dict[str, Any]:
+    """Return how the frames were drawn by their promise, with what that makes of the counts."""
+    sizes = evaluation.stratum_sizes
+    if not sizes:
+        return {}
+    indexed = [o.stratum for o in evaluation.outcomes if o.indexed]
+    return {
+        "hit_rate": round(evaluation.hit_rate, 6),
+        "n_equivalent": round(evaluation.equivalent[1], 1),
+        "n_looked_at": sum(sizes),
+        "strata": [
+            [size, evaluation.strata.count(stratum), indexed.count(stratum)]
+            for stratum, size in enumerate(sizes)
+        ],
+    }
 
 
 def drift_of(evaluation: Evaluation) -> Drift | None:

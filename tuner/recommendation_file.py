@@ -40,6 +40,10 @@ class _Evidence(TypedDict, total=False):
     n_indexed: Count
     n_failed: Count
     n_cut: Count
+    hit_rate: Share
+    n_equivalent: Number
+    n_looked_at: Count
+    strata: list[tuple[Count, Count, Count]]
     indexing_rate: Share
     ci95: Pair
     false_rate: Number

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import ParameterSpace
+from envs.strata import Sample
 from tuner.agent.policy import Policy
 from tuner.cells.checking import check_session_cell
 from tuner.cells.search import cell_of_session
-from tuner.crystfel_check import check_own_search
+from tuner.crystfel_check import check_own_search, crystfel_found
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
@@ -25,14 +26,12 @@ from tuner.session.loop import Budget, Outcome, run_session
 from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
 from tuner.session.request import Request, refuse_unfit_searcher, search_space
+from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
 from tuner.session.store import FOUND_CELL, SessionStore, require_folder_for_session
 from tuner.session.trial import Trial
 from wrappers.cell import Cell
-from wrappers.crystfel.options import require_program
-from wrappers.crystfel.server import can_serve
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import ProgramError
 from wrappers.frames.first_look import first_look
 from wrappers.frames.opening import open_source
 from wrappers.frames.sampling import sample_frames
@@ -43,6 +42,8 @@ from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.processes import require_main_guard
 from wrappers.workers.memory import share_out, usual_memory
+from wrappers.workers.opening import open_pool
+from wrappers.workers.pool import Pool
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -74,6 +75,8 @@ def tune(
     on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_look: Callable[[int, int], None] = lambda done, total: None,
+    on_sample: Callable[[str], None] = lambda words: None,
 ) -> Recommendation | None:
     """Run or resume a session and write what it recommends.
 
@@ -103,6 +106,10 @@ def tune(
         Called with each new trial.
     on_progress : callable
         Called with the frames and decoys of the evaluation under way that are done, and with all.
+    on_look : callable
+        Called with the frames that were looked at before some are chosen, and with all.
+    on_sample : callable
+        Called with how the frames were drawn, where not at random.
 
     Returns
     -------
@@ -132,6 +139,8 @@ def tune(
             on_indexer,
             on_trial,
             on_progress,
+            on_look,
+            on_sample,
         )
 
 
@@ -148,6 +157,8 @@ def _tune(
     on_indexer: Callable[[str], None],
     on_trial: Callable[[Trial], None],
     on_progress: Callable[[int, int], None],
+    on_look: Callable[[int, int], None],
+    on_sample: Callable[[str], None],
 ) -> Recommendation | None:
     refuse_unfit_searcher(request)
     if not resume:
@@ -189,6 +200,7 @@ def _tune(
         evaluations=budget.evaluations,
         minutes=budget.minutes,
         policy=None if request.policy is None else str(request.policy.resolve()),
+        sampling=request.sampling,
         data_sha256=data_fingerprint(request.data, run),
         geometry_sha256=fingerprint(request.geometry),
         cell_sha256=fingerprint(cell_file),
@@ -209,8 +221,27 @@ def _tune(
 
     with ExitStack() as stack:
         stack.enter_context(closing(indexer))
+        with ExitStack() as while_looking:
 
-        def evaluator(frames: list[int], max_decoys: int = DECOYS) -> LiveEvaluator:
+            def pool() -> Pool:
+                opened = open_pool(run, indexer, sample, jobs, 0, cluster)
+                return while_looking.enter_context(closing(opened))
+
+            drawn = choose_frames(
+                store.config.sampling or "random",
+                (sample, others),
+                len(run),
+                space,
+                request.seed,
+                directory,
+                pool,
+                on_look,
+            )
+        if drawn.words:
+            on_sample(drawn.words)
+        sample = list(drawn.tuning.frames)
+
+        def evaluator(frames: Sample, max_decoys: int = DECOYS) -> LiveEvaluator:
             live = LiveEvaluator(
                 run,
                 cell,
@@ -228,14 +259,14 @@ def _tune(
 
         outcome = run_session(
             store,
-            evaluator(sample, kind.most_decoys),
+            evaluator(drawn.tuning, kind.most_decoys),
             space,
             searcher=request.searcher,
             budget=budget,
             seed=request.seed,
             start=to_beat,
             merit=config.merit,
-            fresh=evaluator(fresh) if fresh else None,
+            fresh=evaluator(drawn.fresh) if len(drawn.fresh.frames) >= FEWEST_FRESH else None,
             stop_early=request.stop_early,
             policy=policy,
             on_trial=on_trial,
@@ -248,7 +279,7 @@ def _tune(
         nothing += f" {check.reason[:1].upper()}{check.reason[1:]}." if check.wrong else ""
     write_nothing(directory, nothing)
     if outcome is not None and not nothing:
-        checks: dict[str, Any] = {"crystfel": _program()} if kind.of_crystfel else {}
+        checks: dict[str, Any] = {"crystfel": crystfel_found()} if kind.of_crystfel else {}
         provenance = {**_provenance(store, run, space, outcome), **choice.record()}
 
         if not outcome.on_fresh_frames:
@@ -349,19 +380,4 @@ def _provenance(
             for key in (name, f"{name}_sha256")
             if (value := getattr(store.config, key)) is not None
         },
-    }
-
-
-def _program() -> dict[str, Any]:
-    """Return what CrystFEL was found here, or why none is any more."""
-    try:
-        program = require_program(None)
-        stays = can_serve(program)
-    except (ProgramError, OSError) as error:
-        return {"not_known": str(error)}
-    return {
-        "version": program.version,
-        "program": program.path,
-        "indexers": list(program.indexers),
-        "stays": stays,
     }

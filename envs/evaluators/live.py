@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.found_peaks import REMEMBERED, FoundPeaks, search_key
 from envs.look import FrameLook, LatticeCounts, take_look
+from envs.strata import Sample
 from wrappers.cell import Cell
 from wrappers.errors import ProgramError
 from wrappers.frames.source import FrameSource
@@ -44,8 +46,8 @@ class LiveEvaluator:
     run : FrameSource
     cell : Cell
     indexer : Indexer
-    frames : sequence of int
-        The sample: indices in the run, in random order.
+    frames : sequence of int, or Sample
+        The sample: indices in the run, in random order, or drawn by strata.
     jobs : int
         Worker processes; with 1 everything runs in this process.
     max_decoys : int
@@ -70,7 +72,7 @@ class LiveEvaluator:
         run: FrameSource,
         cell: Cell,
         indexer: Indexer,
-        frames: Sequence[int],
+        frames: Sequence[int] | Sample,
         *,
         jobs: int = 1,
         max_decoys: int = 50,
@@ -80,7 +82,9 @@ class LiveEvaluator:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self._run, self._geometry, self._cell = run, run.geometry, cell
-        self._frames = tuple(frames)
+        drawn = frames if isinstance(frames, Sample) else Sample(tuple(frames))
+        self._frames, self._sizes = drawn.frames, drawn.sizes
+        self._stratum = dict(zip(drawn.frames, drawn.strata, strict=False))
         self._max_decoys = max_decoys
         self._progress = progress
         self._pool = open_pool(run, indexer, self._frames, jobs, memory, cluster)
@@ -169,7 +173,8 @@ class LiveEvaluator:
     ) -> tuple[Evaluation, dict[int, Pattern], dict[int, Indexing]]:
         """Return the evaluation with the peaks (by frame) and the lattices (by hit) behind it.
 
-        Other `frames` than the sample's may be asked for, and another number of decoys.
+        Other `frames` than the sample's may be asked for, and another number of decoys; rates are
+        weighted where all of them are of a sample that was drawn by strata.
         """
         frames = self._frames if frames is None else tuple(frames)
         started, cores_before = time.perf_counter(), self._pool.core_seconds()
@@ -188,7 +193,11 @@ class LiveEvaluator:
         )
         evaluation = Evaluation(
             settings=settings,
-            outcomes=tuple(_outcome(i, found[i], answers.get(i)) for i in frames),
+            outcomes=tuple(
+                replace(_outcome(i, found[i], answers.get(i)), stratum=self._stratum.get(i, 0))
+                for i in frames
+            ),
+            stratum_sizes=self._sizes if self._stratum.keys() >= {*frames} else (),
             n_decoys=len(decoys),
             n_decoys_indexed=sum(answer.indexed for answer in decoys),
             n_cut=sum(answer.out_of_time for answer in found_in),

@@ -13,7 +13,7 @@ from envs.strata import (
     allocate,
     draw,
     promise,
-    promising_share,
+    share_standing_out,
     shares,
     strata_by_promise,
     weights,
@@ -35,16 +35,18 @@ def counts_of(n_blank: int, n_hits: int, seed: int = 0) -> np.ndarray:
 
 
 def test_hits_stand_out_and_blank_frames_do_not_however_noisy_a_set_is():
-    score = promise(counts_of(990, 10))
+    counts = counts_of(990, 10)
+    score = promise(counts)
     assert score[990:].min() > 9
     assert np.mean(score[:990] < 3) > 0.9
     assert np.mean(score[:990] < 6) > 0.995
+    assert share_standing_out(counts, [True, True, False]) < POOR
 
 
 def test_a_run_of_which_every_frame_is_a_hit_does_not_look_blank():
     generator = np.random.default_rng(1)
     peaks = generator.lognormal(3.5, 0.6, (500, 1)).astype(int)
-    assert promising_share(promise(np.hstack([peaks, peaks + 10]))) > POOR
+    assert share_standing_out(np.hstack([peaks, peaks + 10]), [True, True]) > POOR
 
 
 @given(SCORES, st.integers(1, 120), st.integers(0, 99))

@@ -135,11 +135,13 @@ def rate_intervals(recommendation: Recommendation) -> dict[str, tuple[float, flo
     """
     evidence = {} if recommendation.edited else recommendation.evidence
     try:
-        n_frames = int(evidence["n_frames"])
-        return {
-            "hit rate": wilson_interval(int(evidence["n_hits"]), n_frames),
-            "indexing rate": wilson_interval(int(evidence["n_indexed"]), n_frames),
-        }
+        n_frames = float(evidence["n_frames"])
+        counts = {"hit rate": evidence["n_hits"], "indexing rate": evidence["n_indexed"]}
+        if "n_equivalent" in evidence:  # drawn by their promise: the counts are not the run's
+            n_frames = float(evidence["n_equivalent"])
+            rates = {"hit rate": "hit_rate", "indexing rate": "indexing_rate"}
+            counts = {name: evidence[field] * n_frames for name, field in rates.items()}
+        return {name: wilson_interval(float(count), n_frames) for name, count in counts.items()}
     except (KeyError, TypeError, ValueError):
         return {}
 

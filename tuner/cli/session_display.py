@@ -24,7 +24,7 @@ from tuner.session.trial import Trial
 from tuner.statistics import SIGNIFICANT
 from wrappers.settings import ABOUT
 
-__all__ = ["display", "print_recommendation", "trial_printer"]
+__all__ = ["display", "print_recommendation", "progress_printer", "trial_printer"]
 
 SECONDS_OF_SILENCE = 60.0
 
@@ -63,14 +63,16 @@ def display(
         yield on_trial, show_progress
 
 
-def progress_printer() -> Callable[[int, int], None]:
-    """Return a function that says once a minute on stderr how far an evaluation has come."""
+def progress_printer(
+    what: str = "frames and decoys", silence: float = SECONDS_OF_SILENCE
+) -> Callable[[int, int], None]:
+    """Return a function that says now and then on stderr how far an evaluation has come."""
     told = time.monotonic()
 
     def show(done: int, total: int) -> None:
         nonlocal told
-        if time.monotonic() > told + SECONDS_OF_SILENCE:
-            stderr.print(f"{'':15} {done} of {total} frames and decoys", style="dim")
+        if time.monotonic() > told + silence:
+            stderr.print(f"{'':15} {done} of {total} {what}", style="dim")
             told = time.monotonic()
 
     return show
@@ -132,9 +134,12 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     where = "on frames that the search never saw" if fresh else "on the frames of the search"
     if "cross_validated_rate" in evidence:
         where += f", cross-validated {evidence['cross_validated_rate']:.1%}"
+    counted, whole = f"{evidence['n_indexed']} of {evidence['n_frames']} frames", ""
+    if "strata" in evidence:
+        counted, whole = f"{counted} drawn by promise", " of the run"
     console.print(
-        f"indexing rate {evidence['indexing_rate']:.1%} [{low:.1%}, {high:.1%}]: "
-        f"{evidence['n_indexed']} of {evidence['n_frames']} frames, {evidence['n_hits']} hits,\n"
+        f"indexing rate {evidence['indexing_rate']:.1%}{whole} [{low:.1%}, {high:.1%}]: "
+        f"{counted}, {evidence['n_hits']} hits,\n"
         f"  measured {where}\n{_held_against(recommendation)}",
         markup=False,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -27,10 +27,10 @@ from tuner.cli.options import (
     seed_option,
     stderr,
 )
-from tuner.cli.session_display import display, print_recommendation
+from tuner.cli.session_display import display, print_recommendation, progress_printer
 from tuner.cluster import connect
 from tuner.searchers import SEARCHERS
-from tuner.session.config import SessionConfig
+from tuner.session.config import Sampling, SessionConfig
 from tuner.session.loop import USUAL_EVALUATIONS, Budget
 from tuner.session.nothing import read_nothing
 from tuner.session.request import Request, begun_with
@@ -91,6 +91,15 @@ class _Command(click.Command):
     default=Request.n_frames,
     show_default=True,
     help="Size of the tuning sample.",
+)
+@click.option(
+    "--sampling",
+    type=click.Choice(get_args(Sampling)),
+    default=Request.sampling,
+    show_default=True,
+    help="How the frames are drawn: at random; by strata of what their peaks promise (rates are "
+    "weighted, and remain those of the whole run); auto: by strata where a random sample would "
+    "hold few promising frames.",
 )
 @click.option(
     "--evaluations",
@@ -182,6 +191,7 @@ def command(
     searcher: str,
     policy: Path | None,
     frames: int,
+    sampling: Sampling,
     evaluations: int | None,
     minutes: float | None,
     tuned: str,
@@ -203,7 +213,7 @@ def command(
 ) -> None:
     """Find the settings that index most frames of a run.
 
-    Each evaluation finds peaks with one parameter set in the same random sample of frames
+    Each evaluation finds peaks with one parameter set in the same sample of frames
     and indexes the hits. The session can be stopped with Ctrl-C and resumed. When the budget
     is spent, up to four more evaluations confirm the winner, on fresh frames where there are.
 
@@ -262,6 +272,7 @@ def command(
         indexer=indexer_choice(options),
         stop_early=stop_early,
         policy=policy,
+        sampling=sampling,
     )
     budget = Budget.of(evaluations, minutes)
     _run(
@@ -336,6 +347,8 @@ def _run(
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=on_trial,
                 on_progress=on_progress,
+                on_look=progress_printer("frames looked at", 10.0),
+                on_sample=lambda words: stderr.print(words, markup=False, highlight=False),
             )
     except (KeyboardInterrupt, SystemExit):
         stderr.print(f"stopped; sfx-tuner tune --resume {output} goes on", markup=False)

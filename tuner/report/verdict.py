@@ -172,7 +172,14 @@ def _bars(found: Findings) -> tuple[Bar, ...]:
     low, high = evidence.get("ci95") or wilson_interval(evidence["n_indexed"], n)
 
     def bar(name: str, rate: float, colour: str, small: bool = False) -> Bar:
-        return Bar(name, rate, *wilson_interval(round(rate * n), n), colour, small)
+        # Frames that were drawn by their promise are worth as many random ones.
+        worth = evidence.get("n_equivalent")
+        ends = (
+            wilson_interval(round(rate * n), n)
+            if worth is None
+            else (wilson_interval(rate * worth, worth))
+        )
+        return Bar(name, rate, *ends, colour, small)
 
     bars = [Bar("Recommended", evidence["indexing_rate"], low, high, "blue")]
     if found.start is not None:
@@ -187,6 +194,7 @@ def _facts(found: Findings) -> tuple[Fact, ...]:
     evidence = found.evidence
     low, high = evidence.get("gain_ci95", (-1.0, 1.0))
     interval = f"95\u00a0% interval {100 * low:+.0f} to {100 * high:+.0f}\u00a0%"
+    kind = "frames drawn by promise" if "strata" in evidence else "frames"
     facts = [
         Fact(
             f"{100 * evidence['gain']:+.1f}\u00a0%".replace("-", "−"),
@@ -194,7 +202,7 @@ def _facts(found: Findings) -> tuple[Fact, ...]:
         ),
         Fact(
             f"{evidence['n_indexed']} of {evidence['n_frames']}",
-            f"frames indexed, of {evidence['n_hits']} hits",
+            f"{kind} indexed, of {evidence['n_hits']} hits",
         ),
     ]
     n = evidence.get("n_decoys", 0)
@@ -256,6 +264,13 @@ def _evidence(found: Findings) -> list[str]:
                 f"Cross-validated, it is {percent(evidence['cross_validated_rate'])}: each tenth "
                 "of the frames counts for the set that is best on the nine others."
             )
+    if "strata" in evidence:
+        each = ", ".join(f"{k} of {n} indexed" for _, n, k in evidence["strata"])
+        items.append(
+            f"The frames were drawn by what their peaks promise, from {evidence['n_looked_at']} "
+            f"that were looked at; from the least promising kind on: {each}. Each frame counts for "
+            "those of its kind, so that rates and intervals are those of the whole run."
+        )
     gain = found.gain
     if gain is not None:
         items.append(

@@ -29,7 +29,8 @@ UNINDEXED_COST = {"fast": 1.0, "crystfel": 9.0}
 """What a hit that is not indexed costs beyond what one that is does, in indexed hits."""
 
 ENOUGH = 0.002
-"""Of merit: where no set is expected to improve the best by so much, the search has ended."""
+"""Of merit: where no set is expected to improve the best by so much, or by half a frame of the
+sample, the search has ended."""
 
 NEIGHBOURS = 64
 NEAR = 0.18
@@ -155,7 +156,7 @@ class MapSearcher:
         gains = _gains(forecast, measured, self._penalty, self._indexer)
         gains[tried] = -np.inf
         place = int(np.argmax(gains))
-        if measured and gains[place] < ENOUGH:
+        if measured and gains[place] < max(ENOUGH, 0.5 / len(self.map.look.frames)):
             return None
         self.reason = (
             f"the map expects {100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Interval
 
@@ -16,10 +16,15 @@ from wrappers.schema import Number, read_json, validated
 from wrappers.settings import ABOUT, Settings, with_current_names
 from wrappers.text import is_name
 
-__all__ = ["REMEDY", "SessionConfig"]
+__all__ = ["REMEDY", "Sampling", "SessionConfig"]
 
 REMEDY = "put a copy of it back, or begin a session in another directory"
 """Where a session's files are damaged: what they have measured is not dropped by itself."""
+
+
+Sampling = Literal["auto", "random", "strata"]
+"""Ways to draw a session's frames: at random, by strata of what their peaks promise, or by strata
+where a random sample would hold few promising ones."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class SessionConfig:
         That of the geometry's mask files, and of the data behind the links of the data files.
     merit : Merit
         Sessions that do not say maximised the first version's.
+    sampling : Sampling or None
+        See `Sampling`; None in sessions that knew only random samples.
     cell_origin : str
         How the cell was found, where none was given.
     evaluations, minutes, stop_early
@@ -83,6 +90,7 @@ class SessionConfig:
     policy_sha256: str | None = None
     linked_sha256: str | None = None
     merit: Merit = USUAL_MERIT
+    sampling: Sampling | None = None
     cell_origin: str = field(default="", compare=False)
     evaluations: Annotated[int, Interval(ge=1, le=10**9)] | None = field(
         default=None, compare=False
@@ -136,6 +144,8 @@ class SessionConfig:
             begun, asked = getattr(self, each.name), getattr(other, each.name)
             if not each.compare:
                 continue
+            if each.name == "sampling" and begun is None:
+                continue  # sessions that do not say drew at random, and go on so
             if each.name == "linked_sha256":
                 # Sessions of the first version do not say.
                 if begun is not None and begun != asked:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from envs.environments.tasks import run_space
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from tuner.searchers import SEARCHERS
-from tuner.session.config import SessionConfig
+from tuner.session.config import Sampling, SessionConfig
 from tuner.session.loop import Budget
 from tuner.session.start import Start
 from wrappers.errors import InputError
@@ -55,6 +56,8 @@ class Request:
     indexer : IndexerChoice
     stop_early : bool
         End before the budget is spent, once the winner is separated.
+    sampling : Sampling
+        How the frames are drawn.
     policy : Path, optional
         Directory of the agent's policy; the shipped one by default.
     """
@@ -74,10 +77,15 @@ class Request:
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
     stop_early: bool = False
     policy: Path | None = None
+    sampling: Sampling = "auto"
 
     def __post_init__(self) -> None:
         if not is_address(self.data):
             object.__setattr__(self, "data", Path(self.data))
+        if self.sampling not in get_args(Sampling):
+            raise InputError(
+                f"sampling is {self.sampling!r}, but must be one of {', '.join(get_args(Sampling))}"
+            )
 
 
 def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
@@ -98,6 +106,7 @@ def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
         indexer=config.choice,
         stop_early=config.stop_early,
         policy=None if config.policy is None else Path(config.policy),
+        sampling=config.sampling or "random",
     )
     return request, Budget(config.evaluations, config.minutes)
 
