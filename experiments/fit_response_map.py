@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.response_map.features import (
-    bright_sets,
+    bright_peaks,
     count_features,
     descriptors,
     floor_of,
@@ -61,8 +61,8 @@ def fit_model(looks: dict[str, Look]) -> MapModel:
         if not look["indexed"].any():
             continue
         volume, chosen, n = float(look["volume"]), look["chosen"], len(look["counts"])
-        floor, places = floor_of(look["counts"]), bright_sets(sets_of(look))
-        bright = np.maximum(look["counts"][:, places] - floor[places], 0)
+        floor = floor_of(look["counts"])
+        bright = bright_peaks(look["counts"], floor, sets_of(look))
         described.append(descriptors(look["counts"], bright, volume))
         enough = look["counts"][:, chosen] >= FEWEST_PEAKS
         for rows, x, into in (

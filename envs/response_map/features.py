@@ -14,7 +14,7 @@ __all__ = [
     "COUNT_FEATURES",
     "DESCRIPTORS",
     "LATTICE_FEATURES",
-    "bright_sets",
+    "bright_peaks",
     "count_features",
     "descriptors",
     "floor_of",
@@ -41,8 +41,13 @@ LATTICE_FEATURES = 10
 DESCRIPTORS = 5
 
 
-def bright_sets(settings: Sequence[Settings]) -> list[int]:
-    """Return which of a design's sets are nearest to those that tell bright peaks."""
+def bright_peaks(counts: NDArray[np.uint16], floor: Floats, settings: Sequence[Settings]) -> Floats:
+    """Return the frames' peaks above the floor (F, 2) at the design's two sets nearest `BRIGHT`."""
+    places = _bright_sets(settings)
+    return np.asarray(np.maximum(counts[:, places] - floor[places], 0))
+
+
+def _bright_sets(settings: Sequence[Settings]) -> list[int]:
     rows = np.array([[s.min_snr, s.threshold, s.min_pix_count] for s in settings])
     lowest = rows[:, 1] == rows[:, 1].min()
     away = 10.0 * ~lowest + np.abs(rows[:, 2] - _BRIGHT_PIXELS)

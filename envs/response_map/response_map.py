@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from envs.look import FrameLook
 from envs.response_map.features import (
-    bright_sets,
+    bright_peaks,
     count_features,
     descriptors,
     floor_of,
@@ -88,8 +88,6 @@ class ResponseMap:
     caution : float
         So many times as wide as on simulated experiments is the prior: above 1 for an indexer
         that no experiment was indexed with.
-    floor : float array (S,), optional
-        What a blank frame shows, where a wider look knows it better.
     """
 
     look: FrameLook
@@ -109,8 +107,7 @@ class ResponseMap:
         self._weights = np.ones(shape[0])
         self._row = {frame: row for row, frame in enumerate(self.look.frames)}
         floor = floor_of(self._counts[self._readable])
-        places = bright_sets(self.settings)
-        self._bright = np.maximum(self._counts[:, places] - floor[places], 0)
+        self._bright = bright_peaks(self._counts, floor, self.settings)
         described = descriptors(
             self._counts[self._readable], self._bright[self._readable], self.volume
         )
