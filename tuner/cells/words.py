@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.cell import Cell
-from wrappers.lattices.blind_geometry import PlacedDetector
 from wrappers.settings import Settings
+
+if TYPE_CHECKING:
+    from wrappers.lattices.blind_geometry import PlacedDetector
 
 __all__ = ["FAR_OFF", "PIXELS_OFF", "cell_words", "geometry_words", "with_errors"]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-from envs.environments.tasks import run_space
 from envs.geometry_rule import SHIFTS
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from tuner.searchers import SEARCHERS
@@ -133,6 +132,8 @@ def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> P
 
     A detector shift that is neither tuned nor given may join what the lattices fix.
     """
+    from envs.environments.tasks import run_space  # with Numba, which takes a while to import
+
     joining = [name for name in SHIFTS if name not in {*request.tuned, *request.fixed}]
     space = run_space(
         run,
