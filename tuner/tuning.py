@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import ParameterSpace
+from envs.response_map.stored import MAP_FILE
 from envs.strata import Sample
 from tuner.agent.policy import Policy
 from tuner.cells.checking import check_session_cell
@@ -269,6 +270,7 @@ def _tune(
             fresh=evaluator(drawn.fresh) if len(drawn.fresh.frames) >= FEWEST_FRESH else None,
             stop_early=request.stop_early,
             policy=policy,
+            map_file=directory / MAP_FILE,
             on_trial=on_trial,
         )
     recommendation = None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.cell import Cell
-from wrappers.lattices.blind_geometry import Place
 from wrappers.settings import Settings
+
+if TYPE_CHECKING:
+    from wrappers.lattices.blind_geometry import Place
 
 __all__ = ["FAR_OFF", "PIXELS_OFF", "PlacedDetector", "cell_words", "geometry_words", "with_errors"]
 

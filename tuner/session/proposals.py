@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from envs.evaluation import Evaluation
 from envs.geometry_rule import GeometryLock
 from envs.parameter_space import ParameterSpace
-from tuner.search.contract import Explains, Recommends, Searcher, SearcherKind, SearchTask
+from tuner.search.contract import Explains, KeepsMap, Recommends, Searcher, SearcherKind, SearchTask
 from tuner.search.locked import LockedSearcher
 from tuner.session.choice import best_trial
 from tuner.session.trial import Trial
@@ -75,6 +76,12 @@ class Proposals:
     def reason(self) -> str:
         """Why the last proposal was made, in words, where the searcher can say it."""
         return self._searcher.reason if isinstance(self._searcher, Explains) else ""
+
+    def keep_map(self, trials: Sequence[Trial], path: Path) -> None:
+        """Write the map that the searcher goes by, if it does, as all the trials leave it."""
+        if isinstance(self._searcher, KeepsMap):
+            self._observe(trials)
+            self._searcher.keep_map(path)
 
     def best(self, trials: Sequence[Trial]) -> Trial | None:
         """Return the best of the trials, None if none indexed: what would be recommended now.

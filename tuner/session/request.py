@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from envs.environments.tasks import run_space
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from tuner.searchers import SEARCHERS
 from tuner.session.config import Sampling, SessionConfig
@@ -129,6 +128,8 @@ def refuse_unfit_searcher(request: Request) -> None:
 
 def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
     """Return the box in which a session on a sample of a run's frames searches."""
+    from envs.environments.tasks import run_space  # with Numba, which takes a while to import
+
     return run_space(
         run,
         sample,

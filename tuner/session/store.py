@@ -11,9 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tuner.session.choice import with_best
 from tuner.session.config import REMEDY, SessionConfig
@@ -23,6 +21,9 @@ from wrappers.errors import InputError
 from wrappers.files import append_line, write_whole
 from wrappers.outputs import require_new_folder
 from wrappers.schema import read_json_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "FOUND_CELL",
@@ -35,7 +36,7 @@ __all__ = [
 
 FILES = (
     *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
-    *("bad_pixels.h5", "indexed", "nothing_to_recommend.txt", "look.npz", "sample.json"),
+    *("bad_pixels.h5", "indexed", "nothing_to_recommend.txt", "look.npz", "sample.json", "map.npz"),
 )
 """What a session writes into its directory, beside ``session.json``."""
 
@@ -175,6 +176,8 @@ class SessionStore:
 
 def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:
     """Return one row a trial: parameter set, counts, rates and diagnostics."""
+    import pandas as pd  # takes a while to import
+
     return pd.DataFrame([_row(trial) for trial in trials])
 
 
