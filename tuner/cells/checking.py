@@ -21,13 +21,13 @@ from tuner.cells.words import FAR_OFF, PIXELS_OFF, cell_words, geometry_words
 from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
-from wrappers.lattices.blind_geometry import moved
+from wrappers.lattices.blind_geometry import find_centre, moved
 from wrappers.lattices.cell_consensus import CellConsensus, evidence_of, find_cell
 from wrappers.lattices.cell_relation import CellRelation, relate
-from wrappers.lattices.geometry_start import GeometryStart, find_geometry
+from wrappers.lattices.geometry_start import GeometryStart, find_geometry, find_geometry_about
 from wrappers.settings import Settings
 
-__all__ = ["CellCheck", "check_cell", "check_session_cell"]
+__all__ = ["CellCheck", "check_cell", "check_session_cell", "compare_cells"]
 
 FRAMES = 12
 """Frames that are asked."""
@@ -110,7 +110,23 @@ def check_cell(
             f"only {len(lists)} of {clear.n_searched} frames show enough peaks for their lattice "
             "to be found without the cell",
         )
-    found = find_cell(lists, jobs=jobs)
+    own = find_cell(lists, jobs=jobs)
+    return compare_cells(
+        clear, cell, own, pixel_size=pixel_size, nominal_clen=nominal_clen, jobs=jobs
+    )
+
+
+def compare_cells(
+    clear: ClearFrames,
+    cell: Cell,
+    found: CellConsensus | None,
+    *,
+    pixel_size: float,
+    nominal_clen: float,
+    jobs: int = 1,
+) -> CellCheck:
+    """Do as `check_cell` does, with the cell on which the frames agree where they are."""
+    lists = clear.lists[:FRAMES]
     given, n_given = evidence_of(cell, lists)
     if found is not None:
         theirs, _ = evidence_of(found.cell, lists)
@@ -119,11 +135,16 @@ def check_cell(
             return CellCheck("agrees", _agreeing(found, cell, relation, clear, nominal_clen), found)
     else:
         theirs = 0.0
-    start = find_geometry(lists, cell, jobs=jobs)
+    centre = find_centre(lists, jobs=jobs)
+    if centre is None:
+        start = find_geometry(lists, cell, jobs=jobs)
+    else:
+        there = centre.place(lists[0].wavenumber)
+        start = find_geometry_about(lists, cell, there, jobs=jobs)
     if start is not None and start.evidence >= given:
         given, n_given = start.evidence, start.n_agree
         elsewhere = tuple(moved(one, start.place) for one in lists)
-        again = find_cell(elsewhere, jobs=jobs)
+        again = None if start.is_here else find_cell(elsewhere, jobs=jobs)
         if again is not None:
             more, _ = evidence_of(again.cell, elsewhere)
             # The geometry that a wrong cell asks for bends the right one: only where it is needed.

@@ -155,6 +155,12 @@ class _Command(click.Command):
     help="In the end, hold the cell against the one on which the clearest frames agree.",
 )
 @click.option(
+    "--find-geometry/--no-find-geometry",
+    default=True,
+    show_default=True,
+    help="Begin where the clearest frames put the detector, and mend a shift that lattices show.",
+)
+@click.option(
     "--cluster",
     metavar="local|slurm|ADDRESS",
     help="Let the workers of a Dask cluster evaluate.  [default: processes of this machine]",
@@ -199,6 +205,7 @@ def command(
     clen_range: float,
     stop_early: bool,
     cell_check: bool,
+    find_geometry: bool,
     cluster: str | None,
     dashboard: int | None,
     resume: str | None,
@@ -239,6 +246,7 @@ def command(
             dashboard,
             as_json,
             cell_check,
+            True,
         )
         return
     for value, words in (
@@ -283,6 +291,7 @@ def command(
         dashboard,
         as_json,
         cell_check,
+        find_geometry,
     )
 
 
@@ -321,6 +330,7 @@ def _run(
     dashboard: int | None,
     as_json: bool,
     cell_check: bool,
+    find_geometry: bool,
 ) -> None:
     """Run or resume a session, show it, and print what it recommends."""
     # What tuning needs takes a second to import, which whoever asks for help should not wait for.
@@ -345,6 +355,7 @@ def _run(
                 cluster=client,
                 resume=resume,
                 cell_check=cell_check,
+                find_geometry=find_geometry,
                 on_inputs=_say_inputs,
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=on_trial,

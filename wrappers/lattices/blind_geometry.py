@@ -71,6 +71,8 @@ CLEARLY = 1.1
 """Times the evidence at the given geometry that another one must have."""
 OFF_CENTRE = 5e-4
 """Shift in 1/Å that is no error worth a word: lattices allow for it."""
+HERE = 5e-4
+"""Change of the slopes by which no frame finds another lattice."""
 OFF_LENGTH = 0.02
 SIGMAS = 5.0
 """A camera length is called wrong if it is off by so many of its standard errors."""
@@ -109,6 +111,11 @@ class PlacedDetector:
     """
 
     place: Place
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is where it was given, as far as lattices mind."""
+        return max(map(abs, self.place)) < HERE
 
     def camera_length(self, given: float) -> float:
         """Return the camera length instead of the given one, in the same unit."""
