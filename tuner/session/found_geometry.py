@@ -24,6 +24,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.lattices.blind_geometry import (
     CLEARLY,
+    NOWHERE,
     PlacedDetector,
     blind_evidence,
     find_blind_geometry,
@@ -40,7 +41,6 @@ SEEN = 200
 """Frames of a sample in which the clear ones are sought."""
 FRAMES = 12
 """Frames that are asked."""
-NOWHERE = (0.0, 0.0, 0.0)
 KEPT = 0.99
 """Share of the evidence for lattices of any cell that a beam centre must keep."""
 

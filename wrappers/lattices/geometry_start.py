@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from wrappers.cell import Cell
-from wrappers.lattices.blind_geometry import Place, PlacedDetector, followed_by, moved
+from wrappers.lattices.blind_geometry import NOWHERE, Place, PlacedDetector, followed_by, moved
 from wrappers.lattices.fast_indexer import FoundLattice, LatticeFinder
 from wrappers.lattices.peak_vectors import PeakVectors
 
@@ -131,7 +131,7 @@ def find_geometry(
     if chance > MOST_CHANCE:
         return None
     errors = _scatter(found)
-    before = _evidence(_lattices(finder, lists, (0.0, 0.0, 0.0)))
+    before = _evidence(_lattices(finder, lists, NOWHERE))
     return GeometryStart(place, errors, n, len(lists), _evidence(found), before, chance)
 
 
