@@ -5,7 +5,7 @@ explains many of the peaks, and decoys that keep each peak's ring cannot see tha
 which the frames agree by themselves (`wrappers.lattices.cell_consensus`) is held against the given
 one. The evidence of a lattice charges a cell for the nodes that it has, so the sum over the same
 frames tells which of two cells explains them better. The given cell is taken where the detector
-suits it best (`wrappers.lattices.geometry_start`), and the frames are asked for theirs there, too, and
+suits it best (`wrappers.lattices.geometry_start`); the frames are asked for theirs there, too, and
 at the centre that needs no cell: a wrong centre or camera length makes cells of its own.
 """
 
