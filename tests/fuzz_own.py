@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.table import TABLES, TableEvaluator
 from envs.look import LOOK_FILE, FrameLook, take_look
 from envs.observation import OBSERVATION_SIZE
+from envs.response_map.model import MapModel
+from envs.response_map.response_map import ResponseMap
+from envs.response_map.stored import MAP_FILE, read_map, write_map
 from envs.simulation.simulator import read_truth
 from tests.fuzz_mutations import flip, mutated_json, strange_arrays
 from tuner.agent.policy import SHIPPED, Policy
@@ -50,6 +54,7 @@ from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
 from wrappers.frames.opening import open_source
 from wrappers.indexing import Indexing, Lattice, Pattern
 from wrappers.indexing_cache import FILE, CachedIndexer
@@ -211,7 +216,7 @@ def changed_npz(path: Path, rng: Rng) -> None:
     with np.load(path) as file:
         arrays: dict[str, Any] = {name: file[name] for name in file.files}
     name = str(rng.choice(list(arrays)))
-    if name == "about" and rng.random() < 0.8:
+    if name in ("about", "settings", "unreadable") and rng.random() < 0.8:
         arrays[name] = np.frombuffer(mutated_json(arrays[name].tobytes(), rng), np.uint8)
     else:
         other = strange_arrays(rng, arrays[name].shape)
@@ -416,6 +421,16 @@ def fuzz_look(folder: Path, rng: Rng) -> None:
     assert (found.counts.shape, found.counts.dtype) == ((5, 3), np.uint16) and not found.failures
 
 
+def fuzz_map(folder: Path, rng: Rng) -> None:
+    path, sets = folder / MAP_FILE, tuple(Settings(min_snr=snr) for snr in (4, 5, 6))
+    counts = np.arange(15, dtype=np.uint16).reshape(5, 3)
+    look = FrameLook(sets, (0, 1, 2, 3, 4), counts, {4: "it is gone"})
+    write_map(path, ResponseMap(look, 2e5, MapModel.shipped()))
+    changed_npz(path, rng)
+    with suppress(InputError):
+        assert np.isfinite(read_map(path).forecast().mean).all()
+
+
 KINDS: dict[str, Callable[[Path, Rng], None]] = {
     "session": fuzz_session,
     "recommendation": fuzz_recommendation,
@@ -429,4 +444,5 @@ KINDS: dict[str, Callable[[Path, Rng], None]] = {
     "reduction": fuzz_reduction,
     "indexed": fuzz_indexed,
     "look": fuzz_look,
+    "map": fuzz_map,
 }

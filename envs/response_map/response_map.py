@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +28,7 @@ from envs.response_map.model import MapModel
 from envs.response_map.regression import Outcomes, Posterior, Prior, update
 from wrappers.settings import Settings
 
-__all__ = ["Forecast", "ResponseMap"]
+__all__ = ["FAILED", "INDEXED", "UNKNOWN", "Forecast", "Learnt", "ResponseMap"]
 
 Floats = NDArray[np.float64]
 
@@ -93,6 +94,29 @@ class Forecast:
         )
 
 
+class Learnt(NamedTuple):
+    """What a map of F frames and S parameter sets has been told.
+
+    Attributes
+    ----------
+    counts : uint16 array (F, S)
+    outcome : int8 array (F, S)
+        `UNKNOWN`, `FAILED` or `INDEXED`.
+    own, other : uint16 array (F, S)
+        Peaks on and beside the frames' lattices, where `lattice` (F,) says that there is one.
+    lattice : bool array (F,)
+    weights : float array (F,)
+        How many frames of a random sample each stands for.
+    """
+
+    counts: NDArray[np.uint16]
+    outcome: NDArray[np.int8]
+    own: NDArray[np.uint16]
+    other: NDArray[np.uint16]
+    lattice: NDArray[np.bool_]
+    weights: Floats
+
+
 @dataclass
 class ResponseMap:
     """A map under way: a look at frames, and what was learnt of them since.
@@ -134,6 +158,13 @@ class ResponseMap:
             self._weights[self._readable],
         )
         self.strangeness = self.model.strangeness(described)
+
+    @property
+    def learnt(self) -> Learnt:
+        """What it goes by, as it stands."""
+        return Learnt(
+            self._counts, self._outcome, self._own, self._other, self._lattice, self._weights
+        )
 
     @property
     def far(self) -> bool:

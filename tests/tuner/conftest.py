@@ -84,6 +84,15 @@ class Browser:
         answer = self._call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(answer["data"]))
 
+    def point(self, x: float, y: float) -> None:
+        """Move the mouse to a place of the window."""
+        self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def print(self, path: Path) -> None:
+        """Save the page as it is printed on A4."""
+        answer = self._call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)
+        path.write_bytes(base64.b64decode(answer["data"]))
+
     @property
     def requests(self) -> list[str]:
         """Addresses that were asked for, but for those that hold their own data."""

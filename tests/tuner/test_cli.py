@@ -19,6 +19,7 @@ import pytest
 
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from tuner.agent.policy import Policy
+from tuner.cli.main import COMMANDS
 from tuner.session.store import SessionStore
 from wrappers.detector.geometry import Geometry
 
@@ -446,3 +447,36 @@ def test_indexamajig_absent_is_told(cli, simulated, monkeypatch):
     assert "indexamajig" in err
     assert len(err.strip().splitlines()) == 2 and err.startswith("cell: ")
     assert "nothing measured is lost" not in err, "there is no session to go on with"
+
+
+HEAVY = ("numba", "scipy", "pandas", "matplotlib", "optuna", "torch", "stable_baselines3")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_waits_for_no_heavy_library(command):
+    """Or `--help`, and a TAB in a shell, would take seconds."""
+    code = (
+        "import sys; from tuner.cli.main import cli; "
+        f"cli.main([{command!r}, '--help'], standalone_mode=False); "
+        f"print('imported:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_tab_completes_commands_options_and_names():
+    def completed(words: str) -> str:
+        environment = {
+            **os.environ,
+            "_SFX_TUNER_COMPLETE": "zsh_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        }
+        code = "from tuner.cli.main import cli; cli(prog_name='sfx-tuner')"
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        ).stdout
+
+    assert "apply\n" + COMMANDS["apply"] in completed("sfx-tuner ap")
+    assert "--searcher" in completed("sfx-tuner tune --sea")
+    assert "gp" in completed("sfx-tuner tune --searcher g")

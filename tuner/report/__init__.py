@@ -7,6 +7,8 @@ Each module gathers facts of one part; the templates beside them lay the facts o
 `verdict`      the recommendation, its evidence, how to apply it
 `detector`     what is said of camera length and beam centre, here and in the terminal
 `trials`       progress, rate against each setting, the table of trials
+`response_map` what the look at the peaks says of every parameter set
+`frame_list`   the frames by what became of them, and why
 `landscape`    what matters, with the models of `model`
 `frames`       frames seen by two sets, with `images` and the reflections of `prediction`
 `geometry`     the figures of camera length, shift and cell
@@ -17,16 +19,19 @@ Each module gathers facts of one part; the templates beside them lay the facts o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from markupsafe import Markup
 
 from tuner.recommendation import Recommendation
 from tuner.report.findings import Findings, find
-from tuner.report.frames import compare_frames
+from tuner.report.frame_list import FrameList, list_frames
+from tuner.report.frames import TITLES, Gallery, compare_frames
 from tuner.report.geometry import geometry
 from tuner.report.landscape import landscape
 from tuner.report.page import POLICY, render
+from tuner.report.response_map import SeenMap, chart, seen_map
 from tuner.report.trials import progress, responses, table_of_trials
 from tuner.report.verdict import opening, usage
 from tuner.session.store import SessionStore
@@ -76,22 +81,35 @@ def render_body(
         Whether there are to be pictures of frames.
     """
     found = find(store, recommendation)
-    gallery = None
-    if frames and found.best is not None and found.baseline is not None:
-        gallery = compare_frames(store, found.best, found.baseline)
+    seen = seen_map(found)
+    listed = list_frames(found, seen) if isinstance(seen, SeenMap) else None
     return render(
         "report.html.j2",
         name=_name(store),
         opening=opening(found),
         progress=progress(found),
+        chart=chart(found, seen),
+        listed=listed,
+        titles=TITLES,
         responses=responses(found),
         landscape=landscape(found),
-        gallery=gallery,
+        gallery=_gallery(found, listed) if frames else None,
         geometry=geometry(found),
         evaluations=table_of_trials(found),
         usage=usage(found),
         provenance=_provenance(found),
     )
+
+
+def _gallery(found: Findings, listed: FrameList | None) -> Gallery | None:
+    """Return pictures of frames of each kind, where there is something to compare."""
+    if listed is not None:
+        words = f"{found.bar_words[:1].upper()}{found.bar_words[1:]}"
+        shown = compare_frames(found.store, listed.best, listed.bar, listed.typical())
+        return replace(shown, against=words)
+    if found.best is None or found.baseline is None:
+        return None
+    return compare_frames(found.store, found.best, found.baseline)
 
 
 def _name(store: SessionStore) -> str:

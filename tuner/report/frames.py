@@ -6,7 +6,7 @@ Peaks are sought anew; nothing is indexed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,19 @@ DETAIL = 320
 
 MOST_MARKS = 1500
 """Marks of a kind in one picture."""
+
+TITLES = {
+    "gained": "A hit gained",
+    "lost": "A hit lost",
+    "kept": "Indexed by both",
+    "anyway": "Indexed anyway",
+    "elsewhere": "Indexed by another set only",
+    "few": "Too few peaks",
+    "noisy": "Too many others",
+    "unsolved": "Peaks but no lattice",
+    "blank": "A blank",
+}
+"""Of the pictures, by what a frame shows."""
 
 NOT_KEPT = "its lattices were not kept"
 
@@ -97,7 +110,7 @@ class Comparison:
     Attributes
     ----------
     kind : str
-        "gained", "lost", "kept" or "blank".
+        "gained", "lost", "kept" or "blank", or of `frame_list.KINDS`.
     name : str
         The frame's file and event.
     size : (int, int)
@@ -130,10 +143,13 @@ class Gallery:
     comparisons : tuple of Comparison
     note : str
         What is missing and why, or "".
+    against : str
+        What the recommended settings are shown beside.
     """
 
     comparisons: tuple[Comparison, ...]
     note: str = ""
+    against: str = "Defaults"
 
     @property
     def missing(self) -> list[str]:
@@ -165,17 +181,24 @@ def choose_frames(best: Evaluation, baseline: Evaluation) -> dict[str, int]:
     }
 
 
-def compare_frames(store: SessionStore, best: Evaluation, baseline: Evaluation) -> Gallery:
+def compare_frames(
+    store: SessionStore,
+    best: Evaluation,
+    baseline: Evaluation,
+    chosen: Mapping[str, int] | None = None,
+) -> Gallery:
     """Return pictures of some frames.
 
     Parameters
     ----------
     store : SessionStore
     best, baseline : Evaluation
-        Of the recommended and of CrystFEL's default settings, on frames of which some are the
-        same.
+        Of the recommended settings and of what they are held against, on frames of which some are
+        the same.
+    chosen : mapping of str to int, optional
+        Which frames, by kind; by default those of `choose_frames`.
     """
-    chosen = choose_frames(best, baseline)
+    chosen = choose_frames(best, baseline) if chosen is None else chosen
     if not chosen:
         return Gallery(
             (), "The recommended and the default settings were not measured on the same frames."

@@ -3,13 +3,15 @@
 A searcher is two methods: `suggest` names a point, `ingest` takes what was measured there. All
 else is optional: the abilities that a session must know before anything is measured stand in the
 searcher's `SearcherKind`; what a searcher can tell on the way is a protocol of one member
-(`Recommends`, `Explains`). Nobody asks for a searcher's name or class to learn what it can do.
+(`Recommends`, `Explains`, `KeepsMap`). Nobody asks for a searcher's name or class to learn what it
+can do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from envs.evaluation import Evaluation
@@ -18,7 +20,15 @@ from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
 
-__all__ = ["Explains", "Recommends", "SearchTask", "Searcher", "SearcherKind", "Values"]
+__all__ = [
+    "Explains",
+    "KeepsMap",
+    "Recommends",
+    "SearchTask",
+    "Searcher",
+    "SearcherKind",
+    "Values",
+]
 
 Values = Mapping[str, float]
 """A parameter set's tuned values, by name."""
@@ -62,6 +72,15 @@ class Explains(Protocol):
 
         Once it was evaluated, it may say as well where that was not what was expected.
         """
+        ...
+
+
+@runtime_checkable
+class KeepsMap(Protocol):
+    """A searcher that goes by a response map, which the report shows."""
+
+    def keep_map(self, path: Path) -> None:
+        """Write the map with all that was ingested, if there is one yet."""
         ...
 
 

@@ -7,6 +7,7 @@ cost; where next to none is expected any more, there is nothing left to propose.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from envs.geometry_rule import FEWEST_INDEXED, GEOMETRY, MISLEADING, GeometryLoc
 from envs.look import look_design
 from envs.response_map.model import MapModel
 from envs.response_map.response_map import Forecast, ResponseMap
+from envs.response_map.stored import write_map
 from tuner.search.contract import SearchTask, Values
 from wrappers.settings import Settings
 
@@ -137,6 +139,12 @@ class MapSearcher:
         if self._pending is None:
             return None
         return self._space.values(self._pending.replace(**self._geometry()))
+
+    def keep_map(self, path: Path) -> None:
+        """Write the map with all that was ingested; nothing before the frames were looked at."""
+        if self._map is not None:
+            self._learn()
+            write_map(path, self._map)
 
     def _geometry(self) -> dict[str, float]:
         """Return the geometry of the best evaluation; what the lattices fix is the session's."""

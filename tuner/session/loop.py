@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from envs.evaluation import Evaluation, Evaluator
 from envs.geometry_rule import near_geometry
@@ -120,6 +121,7 @@ def run_session(
     fresh: Evaluator | None = None,
     stop_early: bool = False,
     policy: Policy | None = None,
+    map_file: Path | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_proposal: Callable[[float], None] = lambda seconds: None,
 ) -> Outcome | None:
@@ -158,6 +160,8 @@ def run_session(
         End before the budget is spent, once the winner is `racing.separated` from the rest.
     policy : Policy, optional
         For a searcher that takes one; the shipped one by default.
+    map_file : Path, optional
+        Where the response map is kept, of a searcher that goes by one.
     on_trial : callable
         Called with each new trial.
     on_proposal : callable
@@ -191,6 +195,7 @@ def run_session(
         merit=merit,
         race=race,
         fresh=fresh,
+        map_file=map_file,
         on_trial=on_trial,
         on_proposal=on_proposal,
     )
@@ -211,6 +216,7 @@ class _Session:
     merit: Merit
     race: Race
     fresh: Evaluator | None
+    map_file: Path | None
     on_trial: Callable[[Trial], None]
     on_proposal: Callable[[float], None]
 
@@ -274,6 +280,8 @@ class _Session:
             best = -1 if leader is None else leader.number
         trial = replace(trial, best=best)
         self.log.add(trial)
+        if self.map_file is not None and stage not in ("confirm", "fresh"):
+            self.proposals.keep_map(tuning_trials(self.log.trials), self.map_file)
         self.on_trial(trial)
 
     def conclude(self, broken: str) -> Outcome | None:

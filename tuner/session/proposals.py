@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from envs.evaluation import Evaluation
 from envs.geometry_rule import GeometryLock
 from envs.parameter_space import ParameterSpace
-from tuner.search.contract import Explains, Recommends, Searcher, SearcherKind, SearchTask
+from tuner.search.contract import Explains, KeepsMap, Recommends, Searcher, SearcherKind, SearchTask
 from tuner.search.locked import LockedSearcher
 from tuner.session.choice import best_trial
 from tuner.session.trial import Trial
@@ -79,6 +80,12 @@ class Proposals:
         self._observe(trials)
         return self._searcher.reason if isinstance(self._searcher, Explains) else ""
 
+    def keep_map(self, trials: Sequence[Trial], path: Path) -> None:
+        """Write the map that the searcher goes by, if it does, as all the trials leave it."""
+        if isinstance(self._searcher, KeepsMap):
+            self._observe(trials)
+            self._searcher.keep_map(path)
+
     def best(self, trials: Sequence[Trial]) -> Trial | None:
         """Return the best of the trials, None if none indexed: what would be recommended now.
 
@@ -118,7 +125,8 @@ class Proposals:
             self._lock.observe(evaluation, merit)
             values = space.values(evaluation.settings)
             # CrystFEL's defaults, say, differ from the base in more than the tuned parameters.
-            within = space.settings(values) == evaluation.settings
+            joined = {p.name: getattr(evaluation.settings, p.name) for p in space.joining}
+            within = space.settings(values).replace(**joined) == evaluation.settings
             if within or self._kind.looks or not self._kind.handles_geometry:
                 self._searcher.ingest(values, merit, evaluation)
                 self._ingested.append(trial.number)
