@@ -383,7 +383,7 @@ def test_bad_options_exit_2(cli, simulated, arguments, sentence):
     [
         ("--min-snr", -3, "min_snr is -3"),
         ("--min-snr", "nan", "min_snr is nan"),
-        ("--clen", 1e-300, "clen is 1e-300"),
+        ("--clen", 1e-300, "clen is set to 1e-300"),
         ("--max-pix-count", 99999999999999999999, "more than any panel has"),
     ],
 )
