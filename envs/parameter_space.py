@@ -130,11 +130,15 @@ class ParameterSpace:
         Where the search starts; fields that are not tuned stay as they are here.
     known : Known or None
         What the ranges were made from.
+    joining : tuple of Parameter
+        What is not searched, but fixed where the lattices clearly ask for it
+        (`envs.geometry_rule`).
     """
 
     parameters: tuple[Parameter, ...]
     base: Settings
     known: Known | None = None
+    joining: tuple[Parameter, ...] = ()
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -169,7 +173,7 @@ class ParameterSpace:
         return self.base.replace(**{name: values[name] for name in self.names})
 
     def __getitem__(self, name: str) -> Parameter:
-        return self.parameters[self.names.index(name)]
+        return next(p for p in (*self.parameters, *self.joining) if p.name == name)
 
     def fixed(self, **values: float) -> ParameterSpace:
         """Return the space in which some parameters are no longer tuned but keep a value."""
@@ -177,6 +181,23 @@ class ParameterSpace:
             self,
             parameters=tuple(p for p in self.parameters if p.name not in values),
             base=self.base.replace(**values),
+            joining=tuple(p for p in self.joining if p.name not in values),
+        )
+
+    def moved(self, **values: float) -> ParameterSpace:
+        """Return the space whose base has other lengths, and their ranges as far about them."""
+
+        def follow(parameter: Parameter) -> Parameter:
+            if parameter.name not in values:
+                return parameter
+            change = values[parameter.name] - float(getattr(self.base, parameter.name))
+            return replace(parameter, low=parameter.low + change, high=parameter.high + change)
+
+        return replace(
+            self,
+            parameters=tuple(map(follow, self.parameters)),
+            base=self.base.replace(**values),
+            joining=tuple(map(follow, self.joining)),
         )
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envs.evaluators.live import LiveEvaluator
-from envs.geometry_rule import GEOMETRY
-from envs.parameter_space import ParameterSpace
 from envs.response_map.stored import MAP_FILE
 from envs.strata import Sample
 from tuner.agent.policy import Policy
@@ -19,17 +15,19 @@ from tuner.cells.checking import check_session_cell
 from tuner.cells.search import cell_of_session
 from tuner.crystfel_check import check_own_search, crystfel_found
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
+from tuner.provenance import provenance_of
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
-from tuner.session.loop import Budget, Outcome, run_session
+from tuner.session.found_geometry import at_found_geometry, find_session_geometry
+from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
 from tuner.session.request import Request, refuse_unfit_searcher, search_space
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
-from tuner.session.store import FOUND_CELL, SessionStore, require_folder_for_session
+from tuner.session.store import BAD_PIXELS, FOUND_CELL, SessionStore, require_folder_for_session
 from tuner.session.trial import Trial
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -50,9 +48,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["tune"]
-
-BAD_PIXELS = "bad_pixels.h5"
-"""In a session's directory: the map that its settings' masks are made of."""
 
 FEWEST_FRESH = 25
 """Frames beside the sample that are worth measuring the winner on; with fewer the rate of the
@@ -78,6 +73,7 @@ def tune(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_look: Callable[[int, int], None] = lambda done, total: None,
     on_sample: Callable[[str], None] = lambda words: None,
+    on_geometry: Callable[[str], None] = lambda words: None,
 ) -> Recommendation | None:
     """Run or resume a session and write what it recommends.
 
@@ -111,6 +107,8 @@ def tune(
         Called with the frames that were looked at before some are chosen, and with all.
     on_sample : callable
         Called with how the frames were drawn, where not at random.
+    on_geometry : callable
+        Called with where the frames put the detector, where that is not where the geometry does.
 
     Returns
     -------
@@ -142,6 +140,7 @@ def tune(
             on_progress,
             on_look,
             on_sample,
+            on_geometry,
         )
 
 
@@ -160,6 +159,7 @@ def _tune(
     on_progress: Callable[[int, int], None],
     on_look: Callable[[int, int], None],
     on_sample: Callable[[str], None],
+    on_geometry: Callable[[str], None],
 ) -> Recommendation | None:
     refuse_unfit_searcher(request)
     if not resume:
@@ -258,9 +258,21 @@ def _tune(
             )
             return stack.enter_context(live)
 
+        live = evaluator(drawn.tuning, kind.most_decoys)
+        if store.config.found_geometry is None and not store.trials:
+            kept = {*request.fixed, *request.bounds}
+            place = (run.geometry, cell, space, run.nominal_clen)
+            store.keep(find_session_geometry(live, sample, *place, kept=kept, jobs=jobs))
+        found = store.config.found_geometry
+        space = at_found_geometry(space, found)
+        if found is not None and found.words:
+            on_geometry(found.words)
+        if start is not None and not start.given:
+            to_beat = start.measured(space, run.nominal_clen, request.fixed, request.bounds)
+
         outcome = run_session(
             store,
-            evaluator(drawn.tuning, kind.most_decoys),
+            live,
             space,
             searcher=request.searcher,
             budget=budget,
@@ -282,18 +294,20 @@ def _tune(
     write_nothing(directory, nothing)
     if outcome is not None and not nothing:
         checks: dict[str, Any] = {"crystfel": crystfel_found()} if kind.of_crystfel else {}
-        provenance = {**_provenance(store, run, space, outcome), **choice.record()}
+        if found is not None and found.words:
+            checks["geometry_start"] = found.words
+        provenance = {**provenance_of(store, run, space, outcome), **choice.record()}
 
         if not outcome.on_fresh_frames:
             rate = cross_validated_rate(store.trials, config.merit)
             checks["cross_validated_rate"] = round(rate, 6)
 
         def write() -> Recommendation:
-            found = recommend(
+            made = recommend(
                 outcome.best, outcome.baseline, provenance, checks, start=outcome.start
             )
-            write_recommendation(found, directory / "recommended.toml")
-            return found
+            write_recommendation(made, directory / "recommended.toml")
+            return made
 
         # Before the last checks: whatever becomes of them, this is on disk.
         recommendation = write()
@@ -350,36 +364,3 @@ def _open_store(directory: Path, config: SessionConfig, resume: bool) -> Session
     store = SessionStore.open(directory, mend=True)
     store.config.refuse_other(config, directory)
     return store
-
-
-def _provenance(
-    store: SessionStore, run: FrameSource, space: ParameterSpace, outcome: Outcome
-) -> dict[str, Any]:
-    evaluations = [trial.evaluation for trial in store.trials]
-    return {
-        "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "searcher": store.config.searcher,
-        "merit": store.config.merit.as_dict(),
-        "tuned": list(store.config.tuned),
-        "seed": store.config.seed,
-        "indexer": store.config.indexer,
-        "evaluations": len(evaluations),
-        "frame_evaluations": sum(evaluation.n_frames for evaluation in evaluations),
-        "core_seconds": round(sum(evaluation.core_seconds for evaluation in evaluations), 1),
-        "measured_on_fresh_frames": outcome.on_fresh_frames,
-        **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
-        **({"choice": outcome.choice} if outcome.choice else {}),
-        **({"start": store.config.start["words"]} if outcome.start is not None else {}),
-        "geometry_clen": run.nominal_clen,
-        **{f"{p.name}_bounds": [p.low, p.high] for p in space.parameters if p.name in GEOMETRY},
-        "pixel_size": 1 / run.geometry.panels[0].res,
-        **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
-        **({"cell_origin": store.config.cell_origin} if store.config.cell_origin else {}),
-        **{
-            key: value
-            for name in ("data", "geometry", "cell", "policy")
-            for key in (name, f"{name}_sha256")
-            if (value := getattr(store.config, key)) is not None
-        },
-    }

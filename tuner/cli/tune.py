@@ -351,6 +351,9 @@ def _run(
                 on_progress=on_progress,
                 on_look=progress_printer("frames looked at", 10.0),
                 on_sample=lambda words: stderr.print(words, markup=False, highlight=False),
+                on_geometry=lambda words: stderr.print(
+                    words, markup=False, highlight=False, soft_wrap=True
+                ),
             )
     except (KeyboardInterrupt, SystemExit):
         stderr.print(f"stopped; sfx-tuner tune --resume {output} goes on", markup=False)
