@@ -131,6 +131,8 @@ class SearcherKind:
         indexes.
     peak_finders : tuple of str
         The only ones that it can be used with; empty: any.
+    extra : str
+        Of `wrappers.extras.EXTRAS`, where it needs one.
     """
 
     make: Callable[[SearchTask], Searcher]
@@ -140,3 +142,4 @@ class SearcherKind:
     takes_policy: bool = False
     looks: bool = False
     peak_finders: tuple[str, ...] = ()
+    extra: str = ""
