@@ -68,7 +68,10 @@ class Explains(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why the last suggestion was made, in words; may be empty."""
+        """Why the last suggestion was made, in words; may be empty.
+
+        Once it was evaluated, it may say as well where that was not what was expected.
+        """
         ...
 
 
