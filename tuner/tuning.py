@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envs.evaluators.live import LiveEvaluator
-from envs.geometry_rule import GEOMETRY
-from envs.parameter_space import ParameterSpace
 from envs.response_map.stored import MAP_FILE
 from envs.strata import Sample
 from tuner.agent.policy import Policy
@@ -23,9 +19,11 @@ from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
-from tuner.session.loop import Budget, Outcome, run_session
+from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
+from tuner.session.outcome import outcome_so_far
 from tuner.session.ownership import owned
+from tuner.session.provenance import BAD_PIXELS, keep_unconfirmed, provenance_of
 from tuner.session.request import Request, refuse_unfit_searcher, search_space
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
@@ -50,9 +48,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["tune"]
-
-BAD_PIXELS = "bad_pixels.h5"
-"""In a session's directory: the map that its settings' masks are made of."""
 
 FEWEST_FRESH = 25
 """Frames beside the sample that are worth measuring the winner on; with fewer the rate of the
@@ -242,6 +237,14 @@ def _tune(
             on_sample(drawn.words)
         sample = list(drawn.tuning.frames)
 
+        def keep_best(trial: Trial) -> None:
+            """Have the best so far in the directory, whatever ends the session."""
+            so_far = outcome_so_far(store.trials)
+            if so_far is not None and trial.stage not in ("confirm", "fresh"):
+                provenance = {**provenance_of(store, run, space, so_far), **choice.record()}
+                keep_unconfirmed(so_far, provenance, directory)
+            on_trial(trial)
+
         def evaluator(frames: Sample, max_decoys: int = DECOYS) -> LiveEvaluator:
             live = LiveEvaluator(
                 run,
@@ -271,7 +274,7 @@ def _tune(
             stop_early=request.stop_early,
             policy=policy,
             map_file=directory / MAP_FILE,
-            on_trial=on_trial,
+            on_trial=keep_best,
         )
     recommendation = None
     nothing = why_nothing(store.trials, outcome, "" if start is None else start.words)
@@ -282,7 +285,7 @@ def _tune(
     write_nothing(directory, nothing)
     if outcome is not None and not nothing:
         checks: dict[str, Any] = {"crystfel": crystfel_found()} if kind.of_crystfel else {}
-        provenance = {**_provenance(store, run, space, outcome), **choice.record()}
+        provenance = {**provenance_of(store, run, space, outcome), **choice.record()}
 
         if not outcome.on_fresh_frames:
             rate = cross_validated_rate(store.trials, config.merit)
@@ -350,36 +353,3 @@ def _open_store(directory: Path, config: SessionConfig, resume: bool) -> Session
     store = SessionStore.open(directory, mend=True)
     store.config.refuse_other(config, directory)
     return store
-
-
-def _provenance(
-    store: SessionStore, run: FrameSource, space: ParameterSpace, outcome: Outcome
-) -> dict[str, Any]:
-    evaluations = [trial.evaluation for trial in store.trials]
-    return {
-        "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "searcher": store.config.searcher,
-        "merit": store.config.merit.as_dict(),
-        "tuned": list(store.config.tuned),
-        "seed": store.config.seed,
-        "indexer": store.config.indexer,
-        "evaluations": len(evaluations),
-        "frame_evaluations": sum(evaluation.n_frames for evaluation in evaluations),
-        "core_seconds": round(sum(evaluation.core_seconds for evaluation in evaluations), 1),
-        "measured_on_fresh_frames": outcome.on_fresh_frames,
-        **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
-        **({"choice": outcome.choice} if outcome.choice else {}),
-        **({"start": store.config.start["words"]} if outcome.start is not None else {}),
-        "geometry_clen": run.nominal_clen,
-        **{f"{p.name}_bounds": [p.low, p.high] for p in space.parameters if p.name in GEOMETRY},
-        "pixel_size": 1 / run.geometry.panels[0].res,
-        **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
-        **({"cell_origin": store.config.cell_origin} if store.config.cell_origin else {}),
-        **{
-            key: value
-            for name in ("data", "geometry", "cell", "policy")
-            for key in (name, f"{name}_sha256")
-            if (value := getattr(store.config, key)) is not None
-        },
-    }

@@ -18,7 +18,6 @@ from tuner.export.readers import (
     read_xwiz,
 )
 from tuner.recommendation import (
-    EDITED,
     Recommendation,
     clen_change,
     files_of_session,
@@ -257,7 +256,8 @@ def write_export(
     if target.executable:
         path.chmod(0o755)
     further = [tuned] if target.needs_geometry and tuned != path else []
-    notes = (EDITED, *export.notes) if recommendation.edited else export.notes
+    caution = recommendation.caution
+    notes = (caution, *export.notes) if caution else export.notes
     return [path, *further, *(each for each in (mask, unit) if each)], notes
 
 
