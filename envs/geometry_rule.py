@@ -25,6 +25,7 @@ __all__ = [
     "FEWEST_INDEXED",
     "GEOMETRY",
     "MISLEADING",
+    "SHIFTS",
     "WELL_KNOWN",
     "WORTH_MEASURING",
     "GeometryLock",
@@ -34,7 +35,8 @@ __all__ = [
     "updated_lock",
 ]
 
-GEOMETRY = ("clen", "shift_x", "shift_y")
+SHIFTS = ("shift_x", "shift_y")
+GEOMETRY = ("clen", *SHIFTS)
 """Settings that the indexed frames' lattices tell better than the rate, which is flat there."""
 
 FEWEST_INDEXED = 3
@@ -49,6 +51,12 @@ settings."""
 
 WORTH_MEASURING = 6
 """In resolutions of the parameter: a correction that is measured at once."""
+
+WORTH_JOINING = 10
+"""In resolutions of the parameter, half a pixel: an error of a detector shift that is not tuned
+from which on the lattices fix it all the same."""
+JOINING_SIGMAS = 5.0
+"""And in its standard errors."""
 
 
 EDGE = 0.01
@@ -120,16 +128,21 @@ class GeometryLock:
     Parameters
     ----------
     space : ParameterSpace
-        Only what it tunes is ever fixed.
+        What it tunes is fixed, and what may join where the lattices clearly ask for it.
     """
 
     def __init__(self, space: ParameterSpace) -> None:
         self._space = space
-        self._fixed = {name: (np.nan, -np.inf) for name in GEOMETRY if name in space.names}
+        self._joining = [parameter.name for parameter in space.joining]
+        names = (*space.names, *self._joining)
+        self._fixed = {name: (np.nan, -np.inf) for name in GEOMETRY if name in names}
 
     def observe(self, evaluation: Evaluation, merit: float) -> None:
         """Take in one more evaluation."""
+        joins = self._joins(evaluation)
         for name, before in self._fixed.items():
+            if name in self._joining and not joins:
+                continue
             parameter = self._space[name]
             value, error = evaluation.refined.get(name, (np.nan, np.nan))
             knows = knows_geometry(
@@ -142,6 +155,19 @@ class GeometryLock:
             refined = parameter.clip(value) if knows else np.nan
             fixed, by = updated_lock(*before, refined, knows, merit)
             self._fixed[name] = float(fixed), float(by)
+
+    def _joins(self, evaluation: Evaluation) -> bool:
+        """Whether the lattices put elsewhere what is not tuned."""
+        steps, sigmas = [], []
+        for name in self._joining:
+            value, error = evaluation.refined.get(name, (np.nan, np.nan))
+            off = value - getattr(self._space.base, name)
+            steps.append(off / self._space[name].resolution)
+            sigmas.append(off / error if error > 0 else np.nan)
+        # NaN, which compares as false, where nothing is known.
+        return bool(np.hypot.reduce([0.0, *steps]) > WORTH_JOINING) and bool(
+            np.max(np.abs(sigmas)) > JOINING_SIGMAS
+        )
 
     @property
     def fixed(self) -> dict[str, float]:

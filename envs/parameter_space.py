@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from wrappers.about import Range
 from wrappers.errors import InputError
 from wrappers.peak_finders import PEAK_FINDERS
-from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
+from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings, check_clen
 
 __all__ = [
     "CLEN_RANGE",
@@ -30,9 +30,6 @@ DEFAULT_TUNED = ("min_snr", "threshold", "min_pix_count", "clen")
 
 CLEN_RANGE = 0.05
 """Half-width of the range of ``clen``, relative to the geometry's."""
-
-WRONG_UNIT = 30.0
-"""So many times the geometry's camera length, or one so-many-th, is one in another unit."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +130,15 @@ class ParameterSpace:
         Where the search starts; fields that are not tuned stay as they are here.
     known : Known or None
         What the ranges were made from.
+    joining : tuple of Parameter
+        What is not searched, but fixed where the lattices clearly ask for it
+        (`envs.geometry_rule`).
     """
 
     parameters: tuple[Parameter, ...]
     base: Settings
     known: Known | None = None
+    joining: tuple[Parameter, ...] = ()
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -172,7 +173,7 @@ class ParameterSpace:
         return self.base.replace(**{name: values[name] for name in self.names})
 
     def __getitem__(self, name: str) -> Parameter:
-        return self.parameters[self.names.index(name)]
+        return next(p for p in (*self.parameters, *self.joining) if p.name == name)
 
     def fixed(self, **values: float) -> ParameterSpace:
         """Return the space in which some parameters are no longer tuned but keep a value."""
@@ -180,6 +181,23 @@ class ParameterSpace:
             self,
             parameters=tuple(p for p in self.parameters if p.name not in values),
             base=self.base.replace(**values),
+            joining=tuple(p for p in self.joining if p.name not in values),
+        )
+
+    def moved(self, **values: float) -> ParameterSpace:
+        """Return the space whose base has other lengths, and their ranges as far about them."""
+
+        def follow(parameter: Parameter) -> Parameter:
+            if parameter.name not in values:
+                return parameter
+            change = values[parameter.name] - float(getattr(self.base, parameter.name))
+            return replace(parameter, low=parameter.low + change, high=parameter.high + change)
+
+        return replace(
+            self,
+            parameters=tuple(map(follow, self.parameters)),
+            base=self.base.replace(**values),
+            joining=tuple(map(follow, self.joining)),
         )
 
 
@@ -282,11 +300,8 @@ def make_space(
         if name not in ABOUT or name == "peak_finder":
             choices = ", ".join(each for each in ABOUT if each != "peak_finder")
             raise InputError(f"{name!r} is no setting that can be set; choose from {choices}")
-    if not 1 / WRONG_UNIT < fixed.get("clen", camera_length) / camera_length < WRONG_UNIT:
-        raise InputError(
-            f"clen is set to {fixed['clen']:g} m, and the geometry's is {camera_length:g} m: "
-            "give it in metres"
-        )
+    for clen in (fixed.get("clen"), *bounds.get("clen", ())):
+        check_clen(clen, camera_length)
     for name, (low, high) in bounds.items():
         if name not in tuned:
             raise InputError(f"{name} has a range but is not tuned; tuned are {', '.join(tuned)}")

@@ -8,10 +8,14 @@ Nothing may be found in lists that no crystal made: scrambled ones (each peak tu
 by an angle of its own, so the rings stay), rings of ice and silver behenate, and noise.
 
     python -m experiments.cell_consensus ../shared/data/peaks [--repeats 1] [--empty 20] [--json]
+    python -m experiments.cell_consensus --repeats 0 --empty 100 --log empty.jsonl
+
+The second leaves out the cells; runs without a crystal that the log has are not done again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,37 +65,40 @@ RINGS = {
     "silver behenate": tuple(58.38 / n for n in range(8, 24)),
 }
 """Spacings of rings in Å."""
+KINDS = ("scrambled", *RINGS, "noise")
 SAME_SIZE = 0.03
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--repeats", default=1, show_default=True, help="Simulated runs for each point.")
+@click.argument("folder", type=click.Path(path_type=Path), default="../shared/data/peaks")
+@click.option(
+    "--repeats", default=1, show_default=True, help="Simulated runs for each point; 0: no cells."
+)
 @click.option("--empty", default=20, show_default=True, help="Runs of each kind without a crystal.")
+@click.option("--log", type=click.Path(path_type=Path), help="JSON lines of what --empty gave.")
 @click.option("--jobs", default=1, show_default=True, help="Threads.")
 @click.option("--json", "as_json", is_flag=True)
-def main(folder: Path, repeats: int, empty: int, jobs: int, as_json: bool) -> None:
+def main(
+    folder: Path, repeats: int, empty: int, log: Path | None, jobs: int, as_json: bool
+) -> None:
     """Print the tables; recorded lists are read from FOLDER where they are there."""
     rows: list[dict[str, Any]] = []
-    for name, cell in CELLS.items():
+    for name, cell in CELLS.items() if repeats else ():
         runs = [simulated(cell, max(FRAMES), seed) for seed in range(repeats)]
         rows.append({"run": name, "repeats": repeats, "right": shares(cell, runs, jobs)})
         stderr.print(f"{name}: {rows[-1]['right']}", highlight=False)
-    for file in RECORDED:
+    for file in RECORDED if repeats else ():
         if not (folder / file).is_file():
             stderr.print(f"{folder / file} is not there: left out", highlight=False)
             continue
         for name, cell, run in recorded(folder / file):
             rows.append({"run": name, "repeats": 1, "right": shares(cell, [run], jobs)})
             stderr.print(f"{name}: {rows[-1]['right']}", highlight=False)
-    nothing: list[dict[str, Any]] = []
-    for kind in ("scrambled", *RINGS, "noise"):
-        found = sum(
-            find_cell(without_crystal(kind, EMPTY_FRAMES, seed), jobs=jobs) is not None
-            for seed in range(empty)
-        )
-        nothing.append({"kind": kind, **rate(found, empty)})
-        stderr.print(f"{kind}: {found} of {empty}", highlight=False)
+    found = empty_runs(empty, jobs, log)
+    nothing = [
+        {"kind": kind, **rate(sum(found[kind, seed] for seed in range(empty)), empty)}
+        for kind in KINDS
+    ]
     total = sum(row["found"] for row in nothing), sum(row["runs"] for row in nothing)
     nothing.append({"kind": "all", **rate(*total)})
     if as_json:
@@ -142,6 +149,28 @@ def without_crystal(kind: str, n: int, seed: int) -> list[PeakVectors]:
             q = on_rings(RINGS[kind], rng)
         run.append(PeakVectors(q, rng.uniform(size=len(q)), WAVENUMBER))
     return run
+
+
+def empty_runs(n: int, jobs: int, log: Path | None) -> dict[tuple[str, int], bool]:
+    """Return in which of `n` runs of each kind a cell is found, by kind and seed.
+
+    What is known is appended to the log, and not done again.
+    """
+    found: dict[tuple[str, int], bool] = {}
+    if log is not None and log.exists():
+        for kind, seed, cell in map(json.loads, log.read_text().splitlines()):
+            found[kind, seed] = cell
+    for seed in range(n):
+        for kind in KINDS:
+            if (kind, seed) in found:
+                continue
+            lists = without_crystal(kind, EMPTY_FRAMES, seed)
+            found[kind, seed] = find_cell(lists, jobs=jobs) is not None
+            if log is not None:
+                with log.open("a") as file:
+                    file.write(json.dumps([kind, seed, found[kind, seed]]) + "\n")
+        stderr.print(f"{seed + 1} of {n}: {sum(found.values())} cells found", highlight=False)
+    return found
 
 
 def on_rings(spacings: Sequence[float], rng: np.random.Generator) -> Floats:

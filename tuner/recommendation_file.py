@@ -62,6 +62,7 @@ class _Evidence(TypedDict, total=False):
     shift_y_refined: Pair
     drift: str
     cell_check_shift: Pair
+    geometry_start: str
     crystfel_own_search: _NotSearched | _OwnSearch
     cell_scale_deviation: Number
     residual_px: Number

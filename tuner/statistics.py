@@ -8,7 +8,6 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
 
 from envs.evaluation import Evaluation
 from envs.strata import Shares, shares, weights
@@ -103,7 +102,9 @@ def upper_limit(first: Evaluation, second: Evaluation, error_rate: float) -> flo
     InputError
         If the two have no frame in common.
     """
-    return difference_interval(_Pairs.of(first, second).shares, float(norm.isf(error_rate)))[1]
+    from scipy.special import ndtri  # takes a while to import
+
+    return difference_interval(_Pairs.of(first, second).shares, float(-ndtri(error_rate)))[1]
 
 
 def chance_of_less(first: Evaluation, second: Evaluation) -> float:
@@ -165,6 +166,8 @@ class _Pairs:
         return shares(self.gained, self.strata, self.sizes, self.lost)
 
     def chance_of_less(self) -> float:
+        from scipy.stats import binom, norm  # takes a while to import
+
         each = weights(self.strata, self.sizes)
         kinds, kind = np.unique(each, return_inverse=True)
         n = np.bincount(kind[self.gained | self.lost], minlength=len(kinds))

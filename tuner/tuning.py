@@ -15,20 +15,22 @@ from tuner.cells.checking import check_session_cell
 from tuner.cells.search import cell_of_session
 from tuner.crystfel_check import check_own_search, crystfel_found
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
+from tuner.provenance import provenance_of
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
 from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
+from tuner.session.found_geometry import at_found_geometry, find_session_geometry
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.outcome import outcome_so_far
 from tuner.session.ownership import owned
-from tuner.session.provenance import BAD_PIXELS, keep_unconfirmed, provenance_of
 from tuner.session.request import Request, refuse_unfit_searcher, search_space
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
-from tuner.session.store import FOUND_CELL, SessionStore, require_folder_for_session
+from tuner.session.store import BAD_PIXELS, FOUND_CELL, SessionStore, require_folder_for_session
 from tuner.session.trial import Trial
+from tuner.session.unconfirmed import keep_unconfirmed
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.first_look import first_look
@@ -73,6 +75,7 @@ def tune(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_look: Callable[[int, int], None] = lambda done, total: None,
     on_sample: Callable[[str], None] = lambda words: None,
+    on_geometry: Callable[[str], None] = lambda words: None,
 ) -> Recommendation | None:
     """Run or resume a session and write what it recommends.
 
@@ -106,6 +109,8 @@ def tune(
         Called with the frames that were looked at before some are chosen, and with all.
     on_sample : callable
         Called with how the frames were drawn, where not at random.
+    on_geometry : callable
+        Called with where the frames put the detector, where that is not where the geometry does.
 
     Returns
     -------
@@ -137,6 +142,7 @@ def tune(
             on_progress,
             on_look,
             on_sample,
+            on_geometry,
         )
 
 
@@ -155,6 +161,7 @@ def _tune(
     on_progress: Callable[[int, int], None],
     on_look: Callable[[int, int], None],
     on_sample: Callable[[str], None],
+    on_geometry: Callable[[str], None],
 ) -> Recommendation | None:
     refuse_unfit_searcher(request)
     if not resume:
@@ -261,9 +268,21 @@ def _tune(
             )
             return stack.enter_context(live)
 
+        live = evaluator(drawn.tuning, kind.most_decoys)
+        if store.config.found_geometry is None and not store.trials:
+            kept = {*request.fixed, *request.bounds}
+            place = (run.geometry, cell, space, run.nominal_clen)
+            store.keep(find_session_geometry(live, sample, *place, kept=kept, jobs=jobs))
+        found = store.config.found_geometry
+        space = at_found_geometry(space, found)
+        if found is not None and found.words:
+            on_geometry(found.words)
+        if start is not None and not start.given:
+            to_beat = start.measured(space, run.nominal_clen, request.fixed, request.bounds)
+
         outcome = run_session(
             store,
-            evaluator(drawn.tuning, kind.most_decoys),
+            live,
             space,
             searcher=request.searcher,
             budget=budget,
@@ -285,6 +304,8 @@ def _tune(
     write_nothing(directory, nothing)
     if outcome is not None and not nothing:
         checks: dict[str, Any] = {"crystfel": crystfel_found()} if kind.of_crystfel else {}
+        if found is not None and found.words:
+            checks["geometry_start"] = found.words
         provenance = {**provenance_of(store, run, space, outcome), **choice.record()}
 
         if not outcome.on_fresh_frames:
@@ -292,11 +313,11 @@ def _tune(
             checks["cross_validated_rate"] = round(rate, 6)
 
         def write() -> Recommendation:
-            found = recommend(
+            made = recommend(
                 outcome.best, outcome.baseline, provenance, checks, start=outcome.start
             )
-            write_recommendation(found, directory / "recommended.toml")
-            return found
+            write_recommendation(made, directory / "recommended.toml")
+            return made
 
         # Before the last checks: whatever becomes of them, this is on disk.
         recommendation = write()

@@ -225,6 +225,10 @@ class LiveEvaluator:
         }
         return found, patterns, hits
 
+    def peaks(self, frames: Sequence[int], settings: Settings) -> dict[int, Pattern]:
+        """Return the peaks of frames that can be read, where the settings put the detector."""
+        return self._search(settings, frames)[1]
+
     def count(self, frames: Sequence[int], settings: Sequence[Settings]) -> dict[int, FrameCounts]:
         """Return, by frame of the run, the number of peaks for each parameter set."""
         return self._pool.count(frames, settings)

@@ -98,8 +98,8 @@ def test_a_session_without_a_cell_finds_one(cli, simulated):
     assert code == 0, err
 
 
-@pytest.mark.parametrize(("key", "value"), [("clen", 0.92), ("corner_x", 5.0)])
-def test_a_wrong_geometry_makes_no_cell_of_its_own(cli, simulated, key, value):
+def misplaced(simulated, key, value) -> Path:
+    """Write a geometry that is wrong, beside the run, as it may name other files."""
     lines = []
     for line in Path(simulated.geometry).read_text().splitlines():
         name, _, number = line.partition("=")
@@ -107,9 +107,14 @@ def test_a_wrong_geometry_makes_no_cell_of_its_own(cli, simulated, key, value):
             old = float(number.split()[0])
             line = f"{name}= {old * value if key == 'clen' else old + value}"
         lines.append(line)
-    # Beside the run, as the geometry may name other files.
     wrong = Path(simulated.geometry).with_name(f"wrong_{key}.geom")
     wrong.write_text("\n".join(lines) + "\n")
+    return wrong
+
+
+@pytest.mark.parametrize(("key", "value"), [("clen", 0.92), ("corner_x", 5.0)])
+def test_a_wrong_geometry_makes_no_cell_of_its_own(cli, simulated, key, value):
+    wrong = misplaced(simulated, key, value)
     code, out, _ = cli("cell", simulated.data, "-g", wrong, "-j", 1, "--json")
     assert code == 0
     found = json.loads(out)
@@ -117,3 +122,25 @@ def test_a_wrong_geometry_makes_no_cell_of_its_own(cli, simulated, key, value):
     assert (found["lattice_type"], found["centering"]) == (truth.lattice_type, truth.centering)
     assert found["cell"] == pytest.approx(truth.parameters, rel=0.03)
     assert not found["geometry"]["given_is_right"]
+
+
+def test_a_session_starts_from_the_geometry_that_the_frames_ask_for(cli, simulated):
+    wrong = misplaced(simulated, "corner_x", 5.0)
+    begin = ("-o", "session", "--indexer", "fast", "-j", 1, "--evaluations", 3)
+    code, _, err = cli("tune", simulated.data, "-g", wrong, "-p", simulated.cell, *begin)
+    assert code == 0, err
+    assert "put the detector elsewhere than the geometry does" in err
+    written = tomllib.loads(Path("session/recommended.toml").read_text())
+    pixel = written["provenance"]["pixel_size"]
+    assert written["settings"]["shift_x"] / pixel == pytest.approx(-5, abs=0.3)
+    assert abs(written["settings"]["shift_y"]) < 0.3 * pixel
+    assert written["evidence"]["cell_check"] == "agrees"
+    assert "starts with shift_x and shift_y" in written["evidence"]["geometry_start"]
+    assert {"shift_x", "shift_y"} <= {*written["provenance"]["tuned"]}
+    assert "put the detector elsewhere" in Path("session/report.html").read_text()
+    kept = json.loads(Path("session/session.json").read_text())["found_geometry"]
+    code, _, err = cli("tune", "--resume", "session", "--evaluations", 4)
+    assert code == 0, err
+    assert json.loads(Path("session/session.json").read_text())["found_geometry"] == kept
+    again = tomllib.loads(Path("session/recommended.toml").read_text())
+    assert again["settings"]["shift_x"] / pixel == pytest.approx(-5, abs=0.3)

@@ -19,6 +19,7 @@ import pytest
 
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from tuner.agent.policy import Policy
+from tuner.cli.main import COMMANDS
 from tuner.session.store import SessionStore
 from wrappers.detector.geometry import Geometry
 
@@ -382,7 +383,7 @@ def test_bad_options_exit_2(cli, simulated, arguments, sentence):
     [
         ("--min-snr", -3, "min_snr is -3"),
         ("--min-snr", "nan", "min_snr is nan"),
-        ("--clen", 1e-300, "clen is 1e-300"),
+        ("--clen", 1e-300, "clen is set to 1e-300"),
         ("--max-pix-count", 99999999999999999999, "more than any panel has"),
     ],
 )
@@ -446,3 +447,52 @@ def test_indexamajig_absent_is_told(cli, simulated, monkeypatch):
     assert "indexamajig" in err
     assert len(err.strip().splitlines()) == 2 and err.startswith("cell: ")
     assert "nothing measured is lost" not in err, "there is no session to go on with"
+
+
+def test_a_length_takes_a_unit_and_is_held_against_the_geometrys(cli, simulated):
+    """``--clen 80`` was 80 m, and found peaks in the wrong rings without a word."""
+    peaks = ("peaks", simulated.data, "-g", simulated.geometry, "-o", "peaks.cxi", "-j", 1)
+    code, _, err = cli(*peaks, "--clen", "80")
+    assert code == 2
+    assert "clen is set to 80 m, and the geometry's is 0.0788 m: give it in metres" in err
+    code, _, err = cli(*peaks, "--clen", "0.05")
+    assert code == 0
+    assert "note: clen is set to 0.05 m, and the geometry's is 0.0788 m: is that meant?" in err
+    code, out, err = cli(*peaks, "--clen", "80mm", "--shift-x", "-75um", "--json")
+    assert code == 0
+    assert "is that meant" not in err
+    assert json.loads(out)["settings"]["clen"] == 0.08
+    assert json.loads(out)["settings"]["shift_x"] == pytest.approx(-75e-6)
+
+
+HEAVY = ("numba", "scipy", "pandas", "matplotlib", "optuna", "torch", "stable_baselines3")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_waits_for_no_heavy_library(command):
+    """Or `--help`, and a TAB in a shell, would take seconds."""
+    code = (
+        "import sys; from tuner.cli.main import cli; "
+        f"cli.main([{command!r}, '--help'], standalone_mode=False); "
+        f"print('imported:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_tab_completes_commands_options_and_names():
+    def completed(words: str) -> str:
+        environment = {
+            **os.environ,
+            "_SFX_TUNER_COMPLETE": "zsh_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        }
+        code = "from tuner.cli.main import cli; cli(prog_name='sfx-tuner')"
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        ).stdout
+
+    assert "apply\n" + COMMANDS["apply"] in completed("sfx-tuner ap")
+    assert "--searcher" in completed("sfx-tuner tune --sea")
+    assert "gp" in completed("sfx-tuner tune --searcher g")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from wrappers.lattices.cell_consensus import CellConsensus, find_cell
 from wrappers.lattices.peak_vectors import PeakVectors
 from wrappers.outputs import require_new_folder
 from wrappers.settings import Settings
-from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.opening import open_pool
 from wrappers.workers.pool import batches
 
 __all__ = [
@@ -136,7 +137,7 @@ def clear_frames(
     """
     patterns: dict[int, Pattern] = {}
     problem = ""
-    with FramePool(run, None, max(1, min(jobs, len(sample)))) as pool:
+    with closing(open_pool(run, None, sample, jobs, memory=0)) as pool:
         for places in batches(len(sample), jobs):
             found = pool.search([sample[i] for i in places], [settings])
             for frame, peaks in found.items():

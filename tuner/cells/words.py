@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.cell import Cell
-from wrappers.lattices.blind_geometry import Place
 from wrappers.settings import Settings
 
-__all__ = ["FAR_OFF", "PIXELS_OFF", "PlacedDetector", "cell_words", "geometry_words", "with_errors"]
+if TYPE_CHECKING:
+    from wrappers.lattices.blind_geometry import PlacedDetector
+
+__all__ = ["FAR_OFF", "PIXELS_OFF", "cell_words", "geometry_words", "with_errors"]
 
 FAR_OFF = 0.02
 """A camera length so far from the geometry's is worth a sentence."""
 PIXELS_OFF = 1.0
 """And a detector that is shifted by so much."""
-
-
-class PlacedDetector(Protocol):
-    """Where frames put the detector: a `BlindGeometry` or a `GeometryStart`."""
-
-    @property
-    def place(self) -> Place:
-        """What is to be done to the slopes that were given."""
-
-    def camera_length(self, given: float) -> float:
-        """Return the camera length instead of the given one."""
-
-    def shift(self, given: float) -> tuple[float, float]:
-        """Return the further shift of the detector."""
 
 
 def geometry_words(

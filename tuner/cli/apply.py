@@ -51,7 +51,7 @@ POLL = 1.0
 """Seconds between two looks at a watched folder."""
 
 
-@click.command(short_help="Write the hits of a run, found with the recommended set.")
+@click.command()
 @click.argument("recommended", type=click.Path(path_type=Path), metavar="RECOMMENDED")
 @click.argument("data", type=SourceName(), required=False, metavar="[DATA]")
 @click.option(

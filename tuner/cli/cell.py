@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cells.search import ClearFrames, FoundCell, cell_of, clear_frames, usual_settings
 from tuner.cells.words import cell_words, with_errors
 from tuner.cli.options import (
     data_argument,
@@ -28,14 +27,17 @@ from tuner.display.terminal import echo
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address
 from wrappers.frames.sampling import sample_frames
-from wrappers.lattices.cell_consensus import CellConsensus
 from wrappers.outputs import check_outputs
 from wrappers.settings import ABOUT
+
+if TYPE_CHECKING:
+    from tuner.cells.search import ClearFrames, FoundCell
+    from wrappers.lattices.cell_consensus import CellConsensus
 
 __all__ = ["command"]
 
 
-@click.command(short_help="Find the unit cell from the frames, without knowing it.")
+@click.command()
 @data_argument
 @geometry_option
 @settings_options
@@ -79,6 +81,8 @@ def command(
     Example:
       sfx-tuner cell run.h5 -g run.geom -o found.cell
     """
+    from tuner.cells.search import cell_of, clear_frames, usual_settings
+
     run = open_run(data, geometry)
     if output is not None:
         inputs = [data, geometry, mask, options["settings"], *files_of_run(run)]

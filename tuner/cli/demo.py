@@ -14,7 +14,6 @@ from tuner.cli.options import (
     seed_option,
     stderr,
 )
-from tuner.cli.session_display import display, print_recommendation
 from tuner.display.terminal import echo
 from wrappers.errors import NothingFoundError
 
@@ -24,7 +23,7 @@ FRAMES = 80
 EVALUATIONS = 16
 
 
-@click.command(short_help="Simulate a small run and tune it; no CrystFEL needed.")
+@click.command()
 @click.option(
     "-o",
     "--output",
@@ -45,6 +44,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     """
     from envs.parameter_space import DEFAULT_TUNED
     from envs.simulation.simulator import demo_experiment, simulate_run
+    from tuner.cli.session_display import display, print_recommendation
     from tuner.session.loop import Budget
     from tuner.session.nothing import read_nothing
     from tuner.session.request import Request

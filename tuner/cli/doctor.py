@@ -17,7 +17,7 @@ __all__ = ["command"]
 PACKAGES = ("numpy", "numba", "h5py", "hdf5plugin", "gymnasium", "stable-baselines3", "optuna")
 
 
-@click.command(short_help="Say what is installed, and what is missing.")
+@click.command()
 @json_option
 def command(as_json: bool) -> None:
     """Say what is installed, what is missing and how to get it.

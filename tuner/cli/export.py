@@ -15,7 +15,7 @@ from wrappers.crystfel.options import search_arguments
 __all__ = ["command"]
 
 
-@click.command(short_help="Write the recommended set for another program.")
+@click.command()
 @click.argument("recommended", type=click.Path(path_type=Path), metavar="RECOMMENDED")
 @click.option(
     "--to",

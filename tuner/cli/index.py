@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from envs.evaluation import wilson_interval
-from envs.evaluators.live import LiveEvaluator
 from tuner.cli.options import (
     cell_option,
     data_argument,
@@ -41,7 +40,7 @@ __all__ = ["command"]
 MAX_DECOYS = 50
 
 
-@click.command(short_help="Find peaks and index a run with given settings.")
+@click.command()
 @data_argument
 @geometry_option
 @cell_option
@@ -67,6 +66,8 @@ def command(
     Example:
       sfx-tuner index run.h5 -g run.geom -p protein.cell --min-snr 4.5 --threshold 30
     """
+    from envs.evaluators.live import LiveEvaluator
+
     choice = indexer_choice(options)
     run = open_run(data, geometry)
     jobs = within_memory(run, jobs, memory)

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 import click
+from click.shell_completion import CompletionItem
 
 from wrappers.errors import InputError, Note, ProgramError
 from wrappers.files import is_of_the_disk, mend
@@ -25,24 +26,25 @@ from wrappers.text import printable
 __all__ = ["main"]
 
 COMMANDS = {
-    "tune": "tuner.cli.tune",
-    "peaks": "tuner.cli.peaks",
-    "index": "tuner.cli.index",
-    "cell": "tuner.cli.cell",
-    "mask": "tuner.cli.mask",
-    "apply": "tuner.cli.apply",
-    "export": "tuner.cli.export",
-    "report": "tuner.cli.report",
-    "simulate": "tuner.cli.simulate",
-    "train": "tuner.cli.train",
-    "compare": "tuner.cli.compare",
-    "demo": "tuner.cli.demo",
-    "doctor": "tuner.cli.doctor",
+    "tune": "Find the settings that index most frames.",
+    "peaks": "Find the peaks in every frame; write a CXI peak list.",
+    "index": "Find peaks and index a run with given settings.",
+    "cell": "Find the unit cell from the frames, without knowing it.",
+    "mask": "Make a bad-pixel mask from the frames themselves.",
+    "apply": "Write the hits of a run, found with the recommended set.",
+    "export": "Write the recommended set for another program.",
+    "report": "Make the report of a session anew.",
+    "simulate": "Simulate a run, with the truth beside it.",
+    "train": "Train the agent's policy on simulated experiments.",
+    "compare": "Compare the agent with Bayesian search and simpler methods.",
+    "demo": "Simulate a small run and tune it; no CrystFEL needed.",
+    "doctor": "Say what is installed, and what is missing.",
 }
+"""What each does; its module in `tuner.cli` has its name."""
 
 
 class _Commands(click.Group):
-    """Imports a command only when it is asked for: SciPy and Numba take seconds."""
+    """Imports a command only when it is asked for: what they import takes seconds in all."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -50,17 +52,21 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        command: click.Command = importlib.import_module(f"tuner.cli.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [
-            (name, command.get_short_help_str(80))
-            for name in self.list_commands(ctx)
-            if (command := self.get_command(ctx, name)) is not None
-        ]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([*COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        options = super(click.Group, self).shell_complete(ctx, incomplete)
+        rows = [
+            CompletionItem(name, help=what)
+            for name, what in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*rows, *options]
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

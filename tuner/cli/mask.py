@@ -42,7 +42,7 @@ def _threshold(kind: str, meaning: str):  # type: ignore[no-untyped-def]
     )
 
 
-@click.command(short_help="Make a bad-pixel mask from the frames themselves.")
+@click.command()
 @data_argument
 @geometry_option
 @click.option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,13 @@ from wrappers.frames.cxi import (
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address
 from wrappers.outputs import check_outputs, companion
-from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.opening import open_pool
 from wrappers.workers.pool import batches
 
 __all__ = ["command"]
 
 
-@click.command(short_help="Find the peaks in every frame; write a CXI peak list.")
+@click.command()
 @data_argument
 @geometry_option
 @settings_options
@@ -101,7 +102,7 @@ def command(
     noted = {**settings.as_dict(), GEOMETRY_MARK: geometry_mark(geometry_text)}
     counts, unreadable = [], 0
     with (
-        FramePool(run, None, jobs) as pool,
+        closing(open_pool(run, None, range(len(run)), jobs, memory=0)) as pool,
         CxiWriter(output, attributes=noted, sources=True) as writer,
         progress_bar("finding peaks", len(run)) as show,
     ):

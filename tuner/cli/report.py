@@ -16,7 +16,7 @@ from wrappers.outputs import check_outputs
 __all__ = ["command"]
 
 
-@click.command(short_help="Make the report of a session anew.")
+@click.command()
 @click.argument("session", type=click.Path(path_type=Path), metavar="SESSION")
 @click.option(
     "-o",

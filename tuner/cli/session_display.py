@@ -156,6 +156,8 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         )
     if "choice" in recommendation.provenance:
         console.print(f"not what measured best: {recommendation.provenance['choice']}")
+    if "geometry_start" in evidence:
+        console.print(evidence["geometry_start"], markup=False)
     if "cell_check" in evidence:
         verdict, wrong = evidence["cell_check"], evidence["cell_check"] == "contradicted"
         text = f"the given cell: {verdict}: {evidence['cell_check_reason']}"

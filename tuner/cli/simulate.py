@@ -13,7 +13,7 @@ from tuner.display.terminal import echo
 __all__ = ["command"]
 
 
-@click.command(short_help="Simulate a run, with the truth beside it.")
+@click.command()
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="New directory."
 )

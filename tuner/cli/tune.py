@@ -28,19 +28,11 @@ from tuner.cli.options import (
     seed_option,
     stderr,
 )
-from tuner.cli.session_display import (
-    display,
-    print_recommendation,
-    print_stopped,
-    progress_printer,
-)
 from tuner.cluster import connect
 from tuner.searchers import SEARCHERS
 from tuner.session.config import Sampling, SessionConfig
 from tuner.session.loop import USUAL_EVALUATIONS, Budget
-from tuner.session.nothing import read_nothing
 from tuner.session.request import Request, begun_with
-from tuner.tuning import tune
 from wrappers.cell import Cell
 from wrappers.errors import ContradictedError, InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address
@@ -66,7 +58,7 @@ class _Command(click.Command):
             ) from None
 
 
-@click.command(cls=_Command, short_help="Find the settings that index most frames.")
+@click.command(cls=_Command)
 @click.argument("data", type=SourceName(), metavar="DATA", required=False)
 @click.option("-g", "--geometry", type=existing, help="CrystFEL geometry file (.geom).")
 @click.option(
@@ -320,6 +312,16 @@ def _run(
     cell_check: bool,
 ) -> None:
     """Run or resume a session, show it, and print what it recommends."""
+    # What tuning needs takes a second to import, which whoever asks for help should not wait for.
+    from tuner.cli.session_display import (
+        display,
+        print_recommendation,
+        print_stopped,
+        progress_printer,
+    )
+    from tuner.session.nothing import read_nothing
+    from tuner.tuning import tune
+
     try:
         with (
             connect(cluster, jobs, _warn) as client,
@@ -343,6 +345,9 @@ def _run(
                 on_progress=on_progress,
                 on_look=progress_printer("frames looked at", 10.0),
                 on_sample=lambda words: stderr.print(words, markup=False, highlight=False),
+                on_geometry=lambda words: stderr.print(
+                    words, markup=False, highlight=False, soft_wrap=True
+                ),
             )
     except (KeyboardInterrupt, SystemExit):
         print_stopped(output)

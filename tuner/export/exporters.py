@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.export.formats import cheetah, crystfel, geom, om, plain_json, project, xwiz
+from tuner.export.dials import dials
+from tuner.export.formats import cheetah, geom, om, plain_json, project, xwiz
 from tuner.export.job import INSTEAD, Export, Job
 from tuner.export.readers import (
     Given,
@@ -17,6 +18,7 @@ from tuner.export.readers import (
     read_project,
     read_xwiz,
 )
+from tuner.export.scripts import align_detector, crystfel
 from tuner.recommendation import (
     Recommendation,
     clen_change,
@@ -57,7 +59,7 @@ class Target:
     words : str
         What it is, for the command line's help.
     searches : str
-        The program, where it is told to find peaks, which all do with peakfinder8; or "".
+        The program, where it is told to find peaks, which none does with the robust finder; or "".
     needs_geometry : bool
         Whether the tuned geometry file is written beside it.
     takes_mask : bool
@@ -73,6 +75,8 @@ class Target:
     prints_options : bool
         Whether the command line shows the options of ``indexamajig`` as well.
     executable : bool
+    beside : tuple of str
+        What the names of further files end with, which `Export.beside` has.
     read : callable or None
         The other way round: returns the settings that such a file's text names, None for another
         program's file.
@@ -90,6 +94,7 @@ class Target:
     is_geometry: bool = False
     prints_options: bool = False
     executable: bool = False
+    beside: tuple[str, ...] = ()
     read: Callable[[str], Given | None] | None = None
 
 
@@ -107,6 +112,29 @@ TARGETS.register(
         prints_options=True,
         executable=True,
         read=read_crystfel,
+    ),
+)
+TARGETS.register(
+    "align_detector",
+    Target(
+        align_detector,
+        "align.sh",
+        "a script that refines the geometry with CrystFEL's align_detector",
+        "indexamajig",
+        takes_cell=True,
+        executable=True,
+    ),
+)
+TARGETS.register(
+    "dials",
+    Target(
+        dials,
+        "recommended.phil",
+        "DIALS: parameters, and the geometry as an experiment list",
+        "DIALS",
+        takes_mask=False,
+        takes_cell=True,
+        beside=(".expt",),
     ),
 )
 TARGETS.register(
@@ -231,9 +259,10 @@ def write_export(
         source = session_geometry(recommendation, geometry)
         masked = companion(path, ".mask.h5") if target.takes_mask else None
     unit = companion(path, ".cell") if target.takes_cell else None
+    further = [companion(path, suffix) for suffix in target.beside]
     check_outputs(
         unit,
-        *(path, *([tuned] if tuned != path and source else []), masked),
+        *(path, *([tuned] if tuned != path and source else []), masked, *further),
         inputs=[
             *(*inputs, cell, source, *files_of_session(recommendation)),
             *(masks_named(source) if source is not None else ()),
@@ -250,12 +279,23 @@ def write_export(
     if unit is not None:
         # CrystFEL takes other files' cells otherwise: a second CRYST1, or R on hexagonal axes.
         Cell.read(cell).write(unit)
-    job = Job(recommendation, tuned.absolute(), (unit or cell).absolute(), old, mask, tuple(mended))
+    job = Job(
+        recommendation,
+        path,
+        tuned.absolute(),
+        (unit or cell).absolute(),
+        old,
+        mask,
+        tuple(mended),
+    )
     export = target.render(job)
+    for file, suffix in zip(further, target.beside, strict=True):
+        write_whole(file, export.beside[suffix])
     write_whole(path, export.text)
     if target.executable:
         path.chmod(0o755)
-    further = [tuned] if target.needs_geometry and tuned != path else []
+    if target.needs_geometry and tuned != path:
+        further = [tuned, *further]
     caution = recommendation.caution
     notes = (caution, *export.notes) if caution else export.notes
     return [path, *further, *(each for each in (mask, unit) if each)], notes

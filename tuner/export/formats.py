@@ -7,11 +7,9 @@ version of October 2024, Cheetah of March 2017.
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
-import hdf5plugin
 import tomlkit
 import yaml
 
@@ -30,12 +28,11 @@ from tuner.export.job import (
 from tuner.recommendation import clen_change
 from wrappers.crystfel.options import search_arguments
 from wrappers.detector.geometry import Geometry
-from wrappers.frames.linked import names_files
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT
 from wrappers.text import one_line_value, to_json, utf8_value
 
-__all__ = ["cheetah", "crystfel", "geom", "om", "plain_json", "project", "xwiz"]
+__all__ = ["cheetah", "geom", "om", "plain_json", "project", "xwiz"]
 
 NAMES = {
     "project": {
@@ -95,40 +92,6 @@ OM_DETECTORS = {
     (1920, 1920): "rayonix",
 }
 """OM's names of detectors by the shape (ss, fs) of their frames, as OM 21.5 has them."""
-
-
-def crystfel(job: Job) -> Export:
-    """Return a shell script that indexes the run as recommended, with its own geometry."""
-    indexing, indexing_notes = indexing_arguments(job)
-    notes = (
-        *geometry_notes(job),
-        *mask_notes(job),
-        *limit_notes(job.settings, "CrystFEL before 0.12"),
-        *indexing_notes,
-    )
-    data = str(job.recommendation.provenance.get("data", "run.h5"))
-    is_list = names_files(Path(data))
-    stem = job.geometry.stem
-    arguments = [
-        f"--input={data if is_list else f'{stem}.lst'}",
-        f"--output={stem}.stream",
-        f"--geometry={job.geometry}",
-        f"--pdb={job.cell}",
-        *search_arguments(job.settings),
-        *indexing,
-    ]
-    lines = ["#!/bin/sh", *comments(job, "indexamajig as recommended", notes, "# "), "set -e"]
-    # CrystFEL reads compressed frames only with the plugins that sfx-tuner itself reads them with.
-    plugins = shlex.quote(str(hdf5plugin.PLUGIN_PATH))
-    lines.append(
-        f"if [ -d {plugins} ]; then export HDF5_PLUGIN_PATH={plugins}"
-        "${HDF5_PLUGIN_PATH:+:$HDF5_PLUGIN_PATH}; fi"
-    )
-    if not is_list:
-        entry = shlex.quote(one_line_value(data, "the run"))
-        lines.append(f"printf '%s\\n' {entry} > {shlex.quote(f'{stem}.lst')}")
-    words = ["indexamajig", *map(shlex.quote, arguments), '-j "${JOBS:-$(nproc)}"', '"$@"']
-    return Export("\n".join([*lines, " \\\n  ".join(words)]) + "\n", notes)
 
 
 def project(job: Job) -> Export:

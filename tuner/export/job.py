@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Job:
     Attributes
     ----------
     recommendation : Recommendation
+    path : Path
+        The file that is written.
     geometry : Path
         The geometry file with the recommended camera length and shift.
     cell : Path
@@ -53,6 +55,7 @@ class Job:
     """
 
     recommendation: Recommendation
+    path: Path
     geometry: Path
     cell: Path
     old: bool = False
@@ -67,10 +70,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Export:
-    """A file's text, and what it does not hold or holds in another way, a sentence each."""
+    """A file's text, and what it does not hold or holds in another way, a sentence each.
+
+    `beside` are the texts of further files, by what their names end with.
+    """
 
     text: str
     notes: tuple[str, ...]
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 def translated(settings: Settings, names: Mapping[str, str]) -> dict[str, Any]:

@@ -171,11 +171,15 @@ def _known_so_far(store: SessionStore, trials: Sequence[Trial]) -> dict[str, Any
     known: dict[str, Any] = {"tuned": list(store.config.tuned)}
     # What is in use may have a camera length of its own; the defaults are at the geometry's.
     first = next((trial for trial in trials if trial.stage == "baseline"), trials[0])
-    nominal, span = first.evaluation.settings.clen, store.config.clen_range
-    if nominal is not None:
-        known["geometry_clen"] = nominal
+    middle, span = first.evaluation.settings.clen, store.config.clen_range
+    if middle is not None:
+        found = store.config.found_geometry
+        known["geometry_clen"] = (found and found.nominal_clen) or middle
         if "clen" in known["tuned"]:
-            known["clen_bounds"] = [nominal * (1 - span), nominal * (1 + span)]
+            known["clen_bounds"] = [
+                middle - span * known["geometry_clen"],
+                middle + span * known["geometry_clen"],
+            ]
     return known
 
 

@@ -278,6 +278,9 @@ def _evidence(found: Findings) -> list[str]:
             f"recommended settings and {gain.lost} only by {found.bar_words} (McNemar's exact "
             f"test: p\u00a0=\u00a0{gain.p_value:.2g})."
         )
+    if "geometry_start" in evidence:
+        words = str(evidence["geometry_start"])
+        items.append(f"{words[:1].upper()}{words[1:]}.")
     if evidence.get("cell_check") in ("agrees", "unknown"):
         items.append(f"The given cell: {evidence['cell_check']}: {evidence['cell_check_reason']}.")
     own = evidence.get("crystfel_own_search") or {}

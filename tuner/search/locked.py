@@ -31,7 +31,7 @@ class LockedSearcher:
         self._whole, self._make = space, make
         self._lock = GeometryLock(space)
         self._ingested: list[tuple[Evaluation, float]] = []
-        self._space = space
+        self._fixed_names: frozenset[str] = frozenset()
         self._searcher: Searcher | None = None
         self._passed_on = 0
 
@@ -46,12 +46,12 @@ class LockedSearcher:
         space = self._whole.fixed(**fixed)
         if not space.parameters:
             return None
-        if self._searcher is None or space.names != self._space.names:
+        if self._searcher is None or fixed.keys() != self._fixed_names:
             self._searcher = self._make(space, len(self._ingested))
             self._passed_on = 0
             if isinstance(self._searcher, Recommends):
                 raise TypeError("a searcher that recommends must handle the geometry itself")
-        self._space = space
+        self._fixed_names = frozenset(fixed)
         for evaluation, merit in self._ingested[self._passed_on :]:
             settings = evaluation.settings
             values = space.values(settings)

@@ -16,7 +16,7 @@ from wrappers.schema import Number, read_json, validated
 from wrappers.settings import ABOUT, Settings, with_current_names
 from wrappers.text import is_name
 
-__all__ = ["REMEDY", "Sampling", "SessionConfig"]
+__all__ = ["REMEDY", "FoundGeometry", "Sampling", "SessionConfig"]
 
 REMEDY = "put a copy of it back, or begin a session in another directory"
 """Where a session's files are damaged: what they have measured is not dropped by itself."""
@@ -25,6 +25,25 @@ REMEDY = "put a copy of it back, or begin a session in another directory"
 Sampling = Literal["auto", "random", "strata"]
 """Ways to draw a session's frames: at random, by strata of what their peaks promise, or by strata
 where a random sample would hold few promising ones."""
+
+
+@dataclass(frozen=True)
+class FoundGeometry:
+    """Where the frames put the detector before anything was measured.
+
+    Attributes
+    ----------
+    values : dict of str to float
+        ``clen``, ``shift_x``, ``shift_y`` in metres, as far as they are elsewhere than given.
+    words : str
+        A sentence about that, or "".
+    nominal_clen : float
+        The geometry file's, in metres.
+    """
+
+    values: dict[str, Number] = field(default_factory=dict)
+    words: str = ""
+    nominal_clen: Number = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,8 @@ class SessionConfig:
         See `Sampling`; None in sessions that knew only random samples.
     cell_origin : str
         How the cell was found, where none was given.
+    found_geometry : FoundGeometry or None
+        None in sessions that have not asked the frames.
     evaluations, minutes, stop_early
         The budget, which may be another one when the session is resumed.
     """
@@ -92,6 +113,7 @@ class SessionConfig:
     merit: Merit = USUAL_MERIT
     sampling: Sampling | None = None
     cell_origin: str = field(default="", compare=False)
+    found_geometry: FoundGeometry | None = field(default=None, compare=False)
     evaluations: Annotated[int, Interval(ge=1, le=10**9)] | None = field(
         default=None, compare=False
     )
@@ -126,7 +148,9 @@ class SessionConfig:
         for name in ("data", "geometry", "cell", "policy"):
             if not is_name(getattr(found, name) or ""):
                 raise InputError(f"{path} is damaged: {name} is no name of a file; {REMEDY}")
+        moved = found.found_geometry.values if found.found_geometry else {}
         strange = {*found.tuned, *found.fixed, *found.bounds} - (ABOUT.keys() - {"peak_finder"})
+        strange |= moved.keys() - {"clen", "shift_x", "shift_y"}
         if strange:
             raise InputError(f"{path} is damaged: {strange.pop()!r} is no setting; {REMEDY}")
         if found.start:

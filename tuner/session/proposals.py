@@ -136,7 +136,8 @@ class Proposals:
             self._lock.observe(evaluation, merit)
             values = space.values(evaluation.settings)
             # CrystFEL's defaults, say, differ from the base in more than the tuned parameters.
-            within = space.settings(values) == evaluation.settings
+            joined = {p.name: getattr(evaluation.settings, p.name) for p in space.joining}
+            within = space.settings(values).replace(**joined) == evaluation.settings
             if within or self._kind.looks or not self._kind.handles_geometry:
                 self._searcher.ingest(values, merit, evaluation)
                 self._ingested.append(trial.number)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-from envs.environments.tasks import run_space
+from envs.geometry_rule import SHIFTS
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from tuner.searchers import SEARCHERS
 from tuner.session.config import Sampling, SessionConfig
@@ -128,13 +128,21 @@ def refuse_unfit_searcher(request: Request) -> None:
 
 
 def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
-    """Return the box in which a session on a sample of a run's frames searches."""
-    return run_space(
+    """Return the box in which a session on a sample of a run's frames searches.
+
+    A detector shift that is neither tuned nor given may join what the lattices fix.
+    """
+    from envs.environments.tasks import run_space  # with Numba, which takes a while to import
+
+    joining = [name for name in SHIFTS if name not in {*request.tuned, *request.fixed}]
+    space = run_space(
         run,
         sample,
-        request.tuned,
+        (*request.tuned, *joining) if request.tuned else (),
         clen_range=request.clen_range,
         peak_finder=request.peak_finder,
         fixed=request.fixed,
         bounds=request.bounds,
     )
+    n = len(request.tuned)
+    return replace(space, parameters=space.parameters[:n], joining=space.parameters[n:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from wrappers.customary import counts_photons, detector_of
 from wrappers.errors import InputError
 from wrappers.frames.source import FrameSource
 from wrappers.reading import open_regular
-from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS, Settings
+from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS, Settings, check_clen
 
 __all__ = ["Start", "customary_start", "read_start", "start_of_values", "with_start"]
 
@@ -61,8 +61,10 @@ class Start:
         if not self.given:
             free = [name for name in bounds if name not in GEOMETRY]
             within = {name: space[name].clip(getattr(settings, name)) for name in free}
-            settings = settings.replace(**within).replace(**fixed)
+            place = {"shift_x": space.base.shift_x, "shift_y": space.base.shift_y}
+            settings = settings.replace(**within, **place).replace(**fixed)
         if settings.clen is not None:
+            check_clen(settings.clen, nominal_clen)
             return settings
         own = nominal_clen + self.clen_change if self.clen_change else space.base.clen
         return settings.replace(clen=own)
@@ -169,7 +171,7 @@ def with_start(space: ParameterSpace, start: Start, fixed: Sequence[str] = ()) -
     }
     if not kept.get("min_peaks", 1):
         del kept["min_peaks"]
-    return ParameterSpace(space.parameters, space.base.replace(**kept), space.known)
+    return replace(space, base=space.base.replace(**kept))
 
 
 def _read(reader: Any, text: str, path: Path) -> dict[str, Any] | None:

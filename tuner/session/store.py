@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tuner.session.choice import with_best
-from tuner.session.config import REMEDY, SessionConfig
+from tuner.session.config import REMEDY, FoundGeometry, SessionConfig
 from tuner.session.ownership import OWNER
 from tuner.session.trial import FORMER_BEST, Trial
 from wrappers.errors import InputError
@@ -24,7 +23,11 @@ from wrappers.files import append_line, write_whole
 from wrappers.outputs import require_new_folder
 from wrappers.schema import read_json_lines
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
+    "BAD_PIXELS",
     "FOUND_CELL",
     "Log",
     "MemoryLog",
@@ -39,6 +42,9 @@ FILES = (
 )
 """What a session writes into its directory, beside ``session.json``."""
 
+
+BAD_PIXELS = "bad_pixels.h5"
+"""In a session's directory: the map that its settings' masks are made of."""
 
 FOUND_CELL = "found.cell"
 """In a session's directory: the cell that was found, where none was given."""
@@ -125,8 +131,9 @@ class SessionStore:
             If the directory holds a session, or anything else, or cannot be made.
         """
         require_folder_for_session(directory)
-        write_whole(directory / "session.json", json.dumps(config.as_dict(), indent=2) + "\n")
-        return cls(directory, config, [])
+        store = cls(directory, config, [])
+        store._write_config()
+        return store
 
     @classmethod
     def open(cls, directory: Path, *, mend: bool = False) -> SessionStore:
@@ -155,6 +162,15 @@ class SessionStore:
             trials = with_best(trials, config.tuned, config.merit)
         return cls(directory, config, trials)
 
+    def keep(self, found: FoundGeometry) -> None:
+        """Record where the frames put the detector."""
+        self.config = replace(self.config, found_geometry=found)
+        self._write_config()
+
+    def _write_config(self) -> None:
+        text = json.dumps(self.config.as_dict(), indent=2) + "\n"
+        write_whole(self.directory / "session.json", text)
+
     def add(self, trial: Trial) -> None:
         """Record one more trial; it is on disk when this returns."""
         fields = {
@@ -175,6 +191,8 @@ class SessionStore:
 
 def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:
     """Return one row a trial: parameter set, counts, rates and diagnostics."""
+    import pandas as pd  # takes a while to import
+
     return pd.DataFrame([_row(trial) for trial in trials])
 
 

@@ -29,7 +29,17 @@ from wrappers.lattices.blind_search import lattice_vectors
 from wrappers.lattices.lattice_fit import apart, scattering_vectors, slopes
 from wrappers.lattices.peak_vectors import PeakVectors
 
-__all__ = ["BlindGeometry", "Centre", "Place", "find_blind_geometry", "find_centre", "moved"]
+__all__ = [
+    "BlindGeometry",
+    "Centre",
+    "Place",
+    "PlacedDetector",
+    "blind_evidence",
+    "find_blind_geometry",
+    "find_centre",
+    "followed_by",
+    "moved",
+]
 
 Floats = NDArray[np.float64]
 Place = tuple[float, float, float]
@@ -81,15 +91,41 @@ class Centre:
     shift: tuple[float, float]
     chance: float
 
+    def place(self, wavenumber: float) -> Place:
+        """Return what is to be done to the slopes; nothing where the shift is no error."""
+        if math.hypot(*self.shift) < OFF_CENTRE:
+            return 0.0, 0.0, 0.0
+        return 0.0, -self.shift[0] / wavenumber, -self.shift[1] / wavenumber
+
 
 @dataclass(frozen=True)
-class BlindGeometry:
-    """Where the lattices of an unknown cell put the detector.
+class PlacedDetector:
+    """Where frames put the detector.
 
     Attributes
     ----------
     place : Place
         What is to be done to the slopes that were given; all 0 where they are right.
+    """
+
+    place: Place
+
+    def camera_length(self, given: float) -> float:
+        """Return the camera length instead of the given one, in the same unit."""
+        return given / (1.0 + self.place[0])
+
+    def shift(self, given: float) -> tuple[float, float]:
+        """Return the further shift of the detector, in the unit of the given camera length."""
+        length = self.camera_length(given)
+        return self.place[1] * length, self.place[2] * length
+
+
+@dataclass(frozen=True)
+class BlindGeometry(PlacedDetector):
+    """Where the lattices of an unknown cell put the detector.
+
+    Attributes
+    ----------
     stretch_error : float
         Standard error of its first number, from the scatter over frames; infinite where the camera
         length is beyond all that were tried.
@@ -99,7 +135,6 @@ class BlindGeometry:
         Of the centre.
     """
 
-    place: Place
     stretch_error: float
     evidence: float
     evidence_before: float
@@ -115,20 +150,21 @@ class BlindGeometry:
         """Whether the camera length is farther off than was looked."""
         return math.isinf(self.stretch_error)
 
-    def camera_length(self, given: float) -> float:
-        """Return the camera length instead of the given one, in the same unit."""
-        return given / (1.0 + self.place[0])
-
-    def shift(self, given: float) -> tuple[float, float]:
-        """Return the further shift of the detector, in the unit of the given camera length."""
-        length = self.camera_length(given)
-        return self.place[1] * length, self.place[2] * length
-
 
 def moved(one: PeakVectors, place: Place) -> PeakVectors:
     """Return a list with its rays stretched and shifted."""
     rays = slopes(np.ascontiguousarray(one.q, float), one.wavenumber)
     return replace(one, q=scattering_vectors(rays, one.wavenumber, *place))
+
+
+def followed_by(first: Place, then: Place) -> Place:
+    """Return what two changes of the slopes do one after the other."""
+    stretch, x, y = then
+    return (
+        (1 + first[0]) * (1 + stretch) - 1,
+        first[1] * (1 + stretch) + x,
+        first[2] * (1 + stretch) + y,
+    )
 
 
 def find_centre(
@@ -151,13 +187,11 @@ def find_centre(
         return None
     axis = np.arange(-widest, widest + _STEP / 2, _STEP)
     grid = np.array([(x, y) for x in axis for y in axis if math.hypot(x, y) <= widest])
-    nowhere = np.zeros((len(frames), 2))
-    score = _score(frames, grid, nowhere)
+    nowhere = np.zeros((1, len(frames), 2))
+    decoys = np.random.default_rng(0).uniform(-0.1, 0.1, (_DECOYS, len(frames), 2))
+    score, *others = _scores(frames, grid, np.concatenate((nowhere, decoys)))
     best = grid[np.argmax(score)]
-    rng = np.random.default_rng(0)
-    chances = np.array(
-        [_score(frames, grid, rng.uniform(-0.1, 0.1, nowhere.shape)).max() for _ in range(_DECOYS)]
-    )
+    chances = np.array([other.max() for other in others])
     # Of the largest of many numbers of one kind, Gumbel's distribution.
     scale = max(float(chances.std()) * math.sqrt(6) / math.pi, 1e-12)
     mode = float(chances.mean()) - np.euler_gamma * scale
@@ -166,7 +200,7 @@ def find_centre(
         return None
     near = np.arange(-_STEP, _STEP + _FINE_STEP / 2, _FINE_STEP)
     fine = best + np.array([(x, y) for x in near for y in near])
-    x, y = fine[np.argmax(_score(frames, fine, nowhere))]
+    x, y = fine[np.argmax(_scores(frames, fine, nowhere)[0])]
     return Centre((float(x), float(y)), chance)
 
 
@@ -189,15 +223,18 @@ def _vectors(one: PeakVectors) -> tuple[Floats, NDArray[np.complex128]] | None:
     return vectors[:n], np.exp(2j * math.pi * (peaks @ vectors[:n].T)).mean(axis=0)
 
 
-def _score(
+def _scores(
     frames: Sequence[tuple[Floats, NDArray[np.complex128]]], places: Floats, off: Floats
 ) -> Floats:
-    """Return how well the places (n, 2) suit the phases of frames that are each off by so much."""
-    total = np.zeros(len(places))
-    for (vectors, sums), extra in zip(frames, off, strict=True):
-        across = vectors[:, :2]
-        phases = 2 * math.pi * ((places - extra) @ across.T) - np.angle(sums)
-        total += np.cos(phases) @ np.abs(sums) ** 2
+    """Return how well places (n, 2) suit the frames' phases, for m ways to be off (m, frames, 2).
+
+    It is the sum of cos(2π (place - off)·v - phase), (m, n), with the squared sums for weights.
+    """
+    total = np.zeros((len(off), len(places)))
+    for (vectors, sums), extra in zip(frames, off.transpose(1, 0, 2), strict=True):
+        across = 2j * math.pi * vectors[:, :2].T
+        weights = np.conj(sums) * np.abs(sums) * np.exp(-extra @ across)
+        total += (weights @ np.exp(places @ across).T).real
     return total
 
 
@@ -224,9 +261,7 @@ def find_blind_geometry(
     if centre is None:
         return None
     wavenumber = float(np.median([one.wavenumber for one in lists]))
-    x, y = (-part / wavenumber for part in centre.shift)
-    if math.hypot(*centre.shift) < OFF_CENTRE:
-        x = y = 0.0
+    _, x, y = centre.place(wavenumber)
     few = lists[:_STRETCH_FRAMES]
 
     def stretched(steps: int) -> Place:
@@ -237,7 +272,7 @@ def find_blind_geometry(
     with ThreadPoolExecutor(jobs) as threads:
 
         def evidence(place: Place) -> Floats:
-            return np.array(list(threads.map(lambda one: _blind_evidence(moved(one, place)), few)))
+            return np.array(list(threads.map(lambda one: _evidence(moved(one, place)), few)))
 
         middle = 0
         while abs(middle) < _STRETCH_STEPS:
@@ -277,6 +312,13 @@ def _vertex(curve: Floats) -> float:
     return float(np.clip(0.5 * (left - right) / bend, -1.0, 1.0)) if bend < 0 else 0.0
 
 
-def _blind_evidence(one: PeakVectors) -> float:
+def blind_evidence(lists: Sequence[PeakVectors], place: Place, *, jobs: int = 1) -> float:
+    """Return the sum of the evidence for lattices of any cell in some of the lists, at a place."""
+    few = [moved(one, place) for one in lists[:_STRETCH_FRAMES]]
+    with ThreadPoolExecutor(jobs) as threads:
+        return float(sum(threads.map(_evidence, few)))
+
+
+def _evidence(one: PeakVectors) -> float:
     found = find_lattices(one.q, one.strength, n_lattices=1)
     return max(found[0].evidence, 0.0) if found else 0.0

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from wrappers.cell import Cell
-from wrappers.lattices.blind_geometry import Place, moved
+from wrappers.lattices.blind_geometry import Place, PlacedDetector, followed_by, moved
 from wrappers.lattices.fast_indexer import FoundLattice, LatticeFinder
 from wrappers.lattices.peak_vectors import PeakVectors
 
@@ -52,13 +52,11 @@ SETTLED = 2e-5
 
 
 @dataclass(frozen=True)
-class GeometryStart:
+class GeometryStart(PlacedDetector):
     """Where the lattices of one cell put the detector.
 
     Attributes
     ----------
-    place : Place
-        What is to be done to the slopes that were given.
     standard_error : tuple of 3 floats
         Of its numbers, from the scatter over frames.
     n_agree, n_frames : int
@@ -69,22 +67,12 @@ class GeometryStart:
         Upper limit of the probability that so many agree by accident.
     """
 
-    place: Place
     standard_error: Place
     n_agree: int
     n_frames: int
     evidence: float
     evidence_before: float
     chance: float
-
-    def camera_length(self, given: float) -> float:
-        """Return the camera length instead of the given one, in the same unit."""
-        return given / (1.0 + self.place[0])
-
-    def shift(self, given: float) -> tuple[float, float]:
-        """Return the further shift of the detector, in the unit of the given camera length."""
-        length = self.camera_length(given)
-        return self.place[1] * length, self.place[2] * length
 
 
 def find_geometry(
@@ -181,18 +169,13 @@ def _follow(
     for _ in range(ROUNDS):
         if not found:
             break
-        stretch, x, y = _asked(found)
-        # One change after the other: slopes × (1 + a) + b, then × (1 + c) + d.
-        further = (
-            (1 + place[0]) * (1 + stretch) - 1,
-            place[1] * (1 + stretch) + x,
-            place[2] * (1 + stretch) + y,
-        )
+        asked = _asked(found)
+        further = followed_by(place, asked)
         then = _lattices(finder, lists, further)
         if _evidence(then) < KEPT * _evidence(found):
             break
         place, found = further, then
-        if max(abs(stretch), abs(x), abs(y)) < SETTLED:
+        if max(map(abs, asked)) < SETTLED:
             break
     return place, found
 

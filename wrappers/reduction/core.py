@@ -37,6 +37,7 @@ from wrappers.reduction.plan import (
 from wrappers.schema import Count, read_json_text
 from wrappers.schema_arrays import open_hdf5, stored_array, stored_text
 from wrappers.settings import Settings
+from wrappers.workers.kernels import compile_kernels
 from wrappers.workers.worker_processes import Processes
 
 __all__ = ["OtherInputs", "Reduction", "reduce_run"]
@@ -248,6 +249,8 @@ class _Work:
         # A set is settled when its batch is handed over, which is not long before its turn.
         orders = (self._order(batch, current()) for batch in batches)
         jobs = max(1, min(self._jobs, len(batches)))
+        if batches:
+            compile_kernels(self._run, None, batches[0].first)
         with Processes(self._make, jobs) as processes:
             yield from processes.stream(_reduce, orders)
 

@@ -46,14 +46,16 @@ class ClusterPool:
     client : distributed.Client
         Every worker must be able to read the run's files.
     run : FrameSource
-    indexer : Indexer
+    indexer : Indexer or None
         Pickled to the workers. One that uses several cores by itself should be made for as
         many as a worker has.
     memory : int
         Bytes that each worker may take to keep frames ready for further settings.
     """
 
-    def __init__(self, client: Client, run: FrameSource, indexer: Indexer, memory: int) -> None:
+    def __init__(
+        self, client: Client, run: FrameSource, indexer: Indexer | None, memory: int
+    ) -> None:
         self._client = client
         self._name = f"sfx-tuner-{uuid.uuid4().hex}"
         self._home: dict[int, int] = {}
@@ -218,7 +220,9 @@ class _Holder(WorkerPlugin):
 
     idempotent = True
 
-    def __init__(self, name: str, arguments: tuple[FrameSource, Finders, Indexer, int]) -> None:
+    def __init__(
+        self, name: str, arguments: tuple[FrameSource, Finders, Indexer | None, int]
+    ) -> None:
         self.name = name
         self._arguments = arguments
         self._worker: FrameWorker | None = None
@@ -228,7 +232,9 @@ class _Holder(WorkerPlugin):
         self._lock = threading.Lock()
 
     def teardown(self, worker: object) -> None:
-        self._arguments[2].close()
+        _, _, indexer, _ = self._arguments
+        if indexer is not None:
+            indexer.close()
 
     def run(self, do: Callable[[FrameWorker], R]) -> tuple[R, float]:
         """Do something with the frames that are held; return its result and its cost."""

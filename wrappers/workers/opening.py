@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
-from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.kernels import compile_kernels
 from wrappers.workers.pool import Pool
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["open_pool"]
 
 def open_pool(
     run: FrameSource,
-    indexer: Indexer,
+    indexer: Indexer | None,
     frames: Sequence[int],
     jobs: int,
     memory: int,
@@ -30,7 +30,8 @@ def open_pool(
     Parameters
     ----------
     run : FrameSource
-    indexer : Indexer
+    indexer : Indexer or None
+        None where only peaks are wanted.
     frames : sequence of int
         Those that will be asked for: there are no more processes than frames.
     jobs : int
@@ -46,15 +47,6 @@ def open_pool(
 
         return ClusterPool(cluster, run, indexer, memory)
     jobs = max(1, min(jobs, len(frames)))
-    if jobs > 1:
-        _compile_kernels(run, indexer, frames[0])
+    if len(frames):
+        compile_kernels(run, indexer, frames[0], again=memory > 0)
     return FramePool(run, indexer, jobs, memory)
-
-
-def _compile_kernels(run: FrameSource, indexer: Indexer, frame: int) -> None:
-    """Compile once, before many processes would do so at the same time; seconds if cached."""
-    with FramePool(run, indexer, jobs=1, memory=1 << 62) as pool:
-        for _ in range(2):  # a frame is made ready when it is searched again
-            found = pool.search([frame], [Settings(threshold=0)])[frame]
-        if not indexer.parallel:
-            pool.index(found.patterns)

@@ -99,16 +99,14 @@ def test_the_best_so_far_of_a_stopped_session_can_be_used(cli, stopped, tmp_path
     assert kept.unconfirmed and kept.caution == UNCONFIRMED and kept.settings == best.settings
     assert kept.evidence["n_indexed"] == best.n_indexed > 0
     assert not find(store, kept).finished
-    code, out, err = cli("export", session, "--to", "json", "-o", tmp_path / "set.json")
+    code, _, err = cli("export", session, "--to", "json", "-o", tmp_path / "set.json")
     assert code == 0 and "unconfirmed" in err
     assert "unconfirmed" in (tmp_path / "set.json").read_text()
-    code, out, err = cli("export", session, "--to", "crystfel", "-o", tmp_path / "index.sh")
+    code, _, _ = cli("export", session, "--to", "crystfel", "-o", tmp_path / "index.sh")
     assert code == 0 and "unconfirmed" in (tmp_path / "index.sh").read_text()
-    code, out, err = cli(
-        *("apply", session, store.config.data, "-o", tmp_path / "hits.cxi", "-j", 1)
-    )
+    code, _, err = cli(*("apply", session, store.config.data, "-o", tmp_path / "hits.cxi", "-j", 1))
     assert code == 0 and "unconfirmed" in err
-    code, out, err = cli("report", session, "-o", tmp_path / "report.html")
+    code, _, _ = cli("report", session, "-o", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert code == 0 and "so far" in text.lower() and "unconfirmed" in text
 

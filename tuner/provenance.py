@@ -1,38 +1,35 @@
-"""Where a recommendation comes from, and the best so far of a session that has not ended."""
+"""Where a recommendation comes from: program, inputs, what was tuned, and what it cost."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import ParameterSpace
-from tuner.recommendation import CONFIRMED, read_recommendation, recommend, write_recommendation
-from tuner.session.nothing import write_nothing
+from tuner.session.found_geometry import moved_geometry
 from tuner.session.outcome import Outcome
-from tuner.session.store import SessionStore
+from tuner.session.store import BAD_PIXELS, SessionStore
 from wrappers.frames.source import FrameSource
 
-__all__ = ["BAD_PIXELS", "keep_unconfirmed", "provenance_of"]
-
-BAD_PIXELS = "bad_pixels.h5"
-"""In a session's directory: the map that its settings' masks are made of."""
+__all__ = ["provenance_of"]
 
 
 def provenance_of(
     store: SessionStore, run: FrameSource, space: ParameterSpace, outcome: Outcome
 ) -> dict[str, Any]:
-    """Return how a session's recommendation came about, plain values."""
+    """Return a finished session's provenance, plain values."""
     evaluations = [trial.evaluation for trial in store.trials]
     return {
         "program": f"sfx-tuner {importlib.metadata.version('sfx-tuner')}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "searcher": store.config.searcher,
         "merit": store.config.merit.as_dict(),
-        "tuned": list(store.config.tuned),
+        "tuned": [
+            *store.config.tuned,
+            *moved_geometry(store.config.found_geometry, space, outcome.best.settings),
+        ],
         "seed": store.config.seed,
         "indexer": store.config.indexer,
         "evaluations": len(evaluations),
@@ -44,7 +41,11 @@ def provenance_of(
         **({"stopped": outcome.stopped} if outcome.stopped else {}),
         **({"start": store.config.start["words"]} if outcome.start is not None else {}),
         "geometry_clen": run.nominal_clen,
-        **{f"{p.name}_bounds": [p.low, p.high] for p in space.parameters if p.name in GEOMETRY},
+        **{
+            f"{p.name}_bounds": [p.low, p.high]
+            for p in (*space.parameters, *space.joining)
+            if p.name in GEOMETRY
+        },
         "pixel_size": 1 / run.geometry.panels[0].res,
         **({"bad_pixels": str((store.directory / BAD_PIXELS).resolve())} if run.bad_pixels else {}),
         **({"cell_origin": store.config.cell_origin} if store.config.cell_origin else {}),
@@ -55,21 +56,3 @@ def provenance_of(
             if (value := getattr(store.config, key)) is not None
         },
     }
-
-
-def keep_unconfirmed(so_far: Outcome, provenance: Mapping[str, Any], directory: Path) -> None:
-    """Write the best so far as what would be recommended now, unless that stands there already."""
-    path = directory / "recommended.toml"
-    found = recommend(
-        so_far.best, so_far.baseline, {**provenance, CONFIRMED: False}, start=so_far.start
-    )
-    if path.exists():
-        before = read_recommendation(path)
-        same = {**before.settings.as_dict(), **dict.fromkeys(GEOMETRY)} == {
-            **found.settings.as_dict(),
-            **dict.fromkeys(GEOMETRY),
-        }
-        if same and not before.unconfirmed:
-            return  # a resumed session that has confirmed it
-    write_nothing(directory, "")
-    write_recommendation(found, path)
