@@ -109,7 +109,7 @@ class MapSearcher:
         self._evaluations: list[tuple[Evaluation, float]] = []
         self._sources: dict[Settings, list[int]] = {}
         self._pending: Settings | None = None
-        self.reason = ""
+        self.reason = self.ended = ""
 
     @property
     def map(self) -> ResponseMap:
@@ -188,6 +188,7 @@ class MapSearcher:
         gains[tried] = -np.inf
         place = int(np.argmax(gains))
         if measured and gains[place] < max(ENOUGH, 0.5 / len(self.map.look.frames)):
+            self.ended = "the map expects no set to gain half a frame"
             return None
         self.reason = (
             f"the map expects {100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"

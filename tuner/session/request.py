@@ -56,7 +56,7 @@ class Request:
         Of the sample and of the searcher.
     indexer : IndexerChoice
     stop_early : bool
-        End before the budget is spent, once the winner is separated.
+        End before the budget is spent, once there is nothing to gain.
     sampling : Sampling
         How the frames are drawn.
     policy : Path, optional
@@ -76,7 +76,7 @@ class Request:
     start: Start | None = None
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
-    stop_early: bool = False
+    stop_early: bool = True
     policy: Path | None = None
     sampling: Sampling = "auto"
 
