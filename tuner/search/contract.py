@@ -69,7 +69,10 @@ class Explains(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why the last suggestion was made, in words; may be empty."""
+        """Why the last suggestion was made, in words; may be empty.
+
+        Once it was evaluated, it may say as well where that was not what was expected.
+        """
         ...
 
 
@@ -142,6 +145,8 @@ class SearcherKind:
         indexes.
     peak_finders : tuple of str
         The only ones that it can be used with; empty: any.
+    extra : str
+        Of `wrappers.extras.EXTRAS`, where it needs one.
     """
 
     make: Callable[[SearchTask], Searcher]
@@ -151,3 +156,4 @@ class SearcherKind:
     takes_policy: bool = False
     looks: bool = False
     peak_finders: tuple[str, ...] = ()
+    extra: str = ""

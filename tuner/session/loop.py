@@ -212,7 +212,7 @@ class _Session:
             evaluation = self._raced(settings, rival)
             if evaluation.failure and not tuning:
                 raise ProgramError(evaluation.failure)
-            self._add(stage, evaluation, self.proposals.reason if stage == "search" else "")
+            self._add(stage, evaluation)
             tuning = tuning_trials(self.log.trials)
             n_failures = _failures_at_the_end(tuning)
             if n_failures and n_failures % FAILURES_TO_END == 0:
@@ -237,10 +237,13 @@ class _Session:
     def _raced(self, settings: Settings, incumbent: Evaluation | None) -> Evaluation:
         return _attempt(lambda: self.race.run(self.evaluator, settings, incumbent), settings)
 
-    def _add(self, stage: str, evaluation: Evaluation, reason: str = "") -> None:
+    def _add(self, stage: str, evaluation: Evaluation) -> None:
         """Put one more trial into the log, with the best so far."""
         number = len(self.log.trials)
-        trial = Trial(number, stage, evaluation, reason)
+        trial = Trial(number, stage, evaluation)
+        if stage == "search":
+            reason = self.proposals.explained([*tuning_trials(self.log.trials), trial])
+            trial = replace(trial, reason=reason)
         if stage == "confirm":
             best = number
         elif stage == "fresh":

@@ -80,9 +80,12 @@ class Proposals:
         values = self._searcher.suggest()
         return None if values is None else space.settings(values).replace(**fixed)
 
-    @property
-    def reason(self) -> str:
-        """Why the last proposal was made, in words, where the searcher can say it."""
+    def explained(self, trials: Sequence[Trial]) -> str:
+        """Return why the last of the trials was proposed, where the searcher can say it.
+
+        It has learnt by then what came of it, and may say where that is not what it expected.
+        """
+        self._observe(trials)
         return self._searcher.reason if isinstance(self._searcher, Explains) else ""
 
     def keep_map(self, trials: Sequence[Trial], path: Path) -> None:

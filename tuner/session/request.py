@@ -14,6 +14,7 @@ from tuner.session.config import Sampling, SessionConfig
 from tuner.session.loop import Budget
 from tuner.session.start import Start
 from wrappers.errors import InputError
+from wrappers.extras import require
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice
@@ -114,6 +115,8 @@ def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
 def refuse_unfit_searcher(request: Request) -> None:
     """Raise InputError where the searcher cannot do what is asked of it."""
     kind = SEARCHERS.get(request.searcher)
+    if kind.extra:
+        require(kind.extra, f"the {request.searcher} searcher")
     if kind.peak_finders and request.peak_finder not in kind.peak_finders:
         raise InputError(
             f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "
