@@ -30,7 +30,9 @@ from wrappers.settings import ABOUT, FORMER_NAMES, Settings
 from wrappers.text import from_utf8, is_name, is_plain, to_utf8
 
 __all__ = [
+    "CONFIRMED",
     "EDITED",
+    "UNCONFIRMED",
     "Recommendation",
     "applied_settings",
     "at_edge",
@@ -57,6 +59,15 @@ EDITED = (
 )
 
 
+UNCONFIRMED = (
+    "the settings are the best so far of a session that has not ended: they are unconfirmed, and "
+    "their rate flatters them"
+)
+
+CONFIRMED = "confirmed"
+"""In the provenance: false where the session has not ended; other files do not say."""
+
+
 @dataclass(frozen=True)
 class Recommendation:
     """What a session found, and how well it is known.
@@ -76,6 +87,16 @@ class Recommendation:
     def edited(self) -> bool:
         """Whether the settings were changed since they were measured, so no evidence is theirs."""
         return self.measured != settings_digest(self.settings)
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether the session had not ended when this was its best."""
+        return self.provenance.get(CONFIRMED) is False
+
+    @property
+    def caution(self) -> str:
+        """What whoever uses the settings must be told, or ""."""
+        return EDITED if self.edited else UNCONFIRMED if self.unconfirmed else ""
 
     @property
     def measured(self) -> str:

@@ -23,6 +23,7 @@ from tuner.session.config import SessionConfig
 from tuner.session.found_geometry import at_found_geometry, find_session_geometry
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
+from tuner.session.outcome import outcome_so_far
 from tuner.session.ownership import owned
 from tuner.session.request import Request, refuse_unfit_searcher, search_space
 from tuner.session.residuals import spot_residuals, write_residuals
@@ -30,6 +31,7 @@ from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
 from tuner.session.store import BAD_PIXELS, FOUND_CELL, SessionStore, require_folder_for_session
 from tuner.session.trial import Trial
+from tuner.session.unconfirmed import keep_unconfirmed
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.first_look import first_look
@@ -243,6 +245,14 @@ def _tune(
             on_sample(drawn.words)
         sample = list(drawn.tuning.frames)
 
+        def keep_best(trial: Trial) -> None:
+            """Have the best so far in the directory, whatever ends the session."""
+            so_far = outcome_so_far(store.trials)
+            if so_far is not None and trial.stage not in ("confirm", "fresh"):
+                provenance = {**provenance_of(store, run, space, so_far), **choice.record()}
+                keep_unconfirmed(so_far, provenance, directory)
+            on_trial(trial)
+
         def evaluator(frames: Sample, max_decoys: int = DECOYS) -> LiveEvaluator:
             live = LiveEvaluator(
                 run,
@@ -285,7 +295,7 @@ def _tune(
             stop_early=request.stop_early,
             policy=policy,
             map_file=directory / MAP_FILE,
-            on_trial=on_trial,
+            on_trial=keep_best,
         )
         residuals = None
         if outcome is not None and not outcome.ended_by_failure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +10,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from envs.evaluation import Evaluation, wilson_interval
+from envs.evaluation import wilson_interval
+from envs.objective import USUAL_MERIT, Merit
 from tuner.cli.options import stderr
+from tuner.display.columns import Column, remark, trial_columns
 from tuner.display.dashboard import Dashboard
 from tuner.display.live import LiveTable
 from tuner.display.terminal import Terminal
@@ -24,7 +25,7 @@ from tuner.session.trial import Trial
 from tuner.statistics import SIGNIFICANT
 from wrappers.settings import ABOUT
 
-__all__ = ["display", "print_recommendation", "progress_printer", "trial_printer"]
+__all__ = ["display", "print_recommendation", "print_stopped", "progress_printer", "trial_printer"]
 
 SECONDS_OF_SILENCE = 60.0
 
@@ -42,8 +43,10 @@ def display(
 
     Yields what is to be called with each trial and with the progress of an evaluation.
     """
+    earlier = SessionStore.open(output) if resume else None
+    merit = USUAL_MERIT if earlier is None else earlier.config.merit
     with ExitStack() as stack:
-        show_trial: Callable[[Trial], None] = trial_printer(tuned)
+        show_trial: Callable[[Trial], None] = trial_printer(tuned, merit)
         show_progress: Callable[[int, int], None] = progress_printer()
         dashboard = stack.enter_context(Dashboard(output, port)) if port is not None else None
         if dashboard is not None:
@@ -51,8 +54,8 @@ def display(
             if resume:
                 dashboard.update()
         if stderr.is_terminal:
-            earlier = SessionStore.open(output).trials if resume else []
-            live = stack.enter_context(LiveTable(stderr, tuned, budget, earlier))
+            begun = earlier.trials if earlier is not None else []
+            live = stack.enter_context(LiveTable(stderr, tuned, budget, begun, merit))
             show_trial, show_progress = live.show_trial, live.show_progress
 
         def on_trial(trial: Trial) -> None:
@@ -78,44 +81,43 @@ def progress_printer(
     return show
 
 
-def trial_printer(tuned: Sequence[str]) -> Callable[[Trial], None]:
-    """Return a function that prints a line about a trial on stderr, a header before the first."""
-    widths = {name: max(len(name), 9) for name in tuned}
-    header = "trial stage     " + " ".join(f"{name:>{widths[name]}}" for name in tuned)
-    header += "  hits indexed frames   rate     95 % interval  false    time"
+def trial_printer(tuned: Sequence[str], merit: Merit = USUAL_MERIT) -> Callable[[Trial], None]:
+    """Return a function that prints a trial on stderr, a header before the first.
+
+    Numbers have a line, and a remark one of its own.
+    """
     printed = False
+
+    def line(texts: Sequence[str], columns: Sequence[Column], style: str = "") -> None:
+        cells = [
+            text.ljust(column.least) if column.left else text.rjust(column.least)
+            for text, column in zip(texts, columns, strict=True)
+        ]
+        stderr.print(
+            "  ".join(cells).rstrip(), highlight=False, markup=False, soft_wrap=True, style=style
+        )
 
     def show(trial: Trial) -> None:
         nonlocal printed
+        columns = trial_columns([trial], tuned, merit)
         if not printed:
-            stderr.print(header, highlight=False, markup=False, soft_wrap=True, style="bold")
+            line([column.name for column in columns], columns, "bold")
             printed = True
-        evaluation = trial.evaluation
-        values = " ".join(
-            f"{getattr(evaluation.settings, name):{widths[name]}.6g}" for name in tuned
-        )
-        stderr.print(
-            f"{trial.number:5d} {trial.stage:9s} {values} {_measured(evaluation)}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-        if trial.reason:
-            stderr.print(f"{'':15}{trial.reason}", highlight=False, markup=False, style="dim")
+        line([column.cells[0] for column in columns], columns)
+        if note := remark(trial):
+            stderr.print(
+                f"{'':7}{note}", highlight=False, markup=False, soft_wrap=True, style="dim"
+            )
 
     return show
 
 
-def _measured(evaluation: Evaluation) -> str:
-    if evaluation.failure:
-        return f"failed: {evaluation.failure}"
-    low, high = evaluation.ci95
-    false = "" if math.isnan(evaluation.false_rate) else f"{evaluation.false_rate:.1%}"
-    remarks = "; ".join(evaluation.remarks)
-    return (
-        f"{evaluation.n_hits:5d} {evaluation.n_indexed:7d} {evaluation.n_frames:6d} "
-        f"{evaluation.rate:6.1%}  [{low:6.1%}, {high:6.1%}] {false:>6} "
-        f"{evaluation.seconds:6.1f}s{f'  {remarks}' if remarks else ''}"
+def print_stopped(directory: Path) -> None:
+    """Say on stderr what a session that was stopped has left, and how it goes on."""
+    best = directory / "recommended.toml"
+    kept = f"; the best so far is in {best}, unconfirmed" if best.exists() else ""
+    stderr.print(
+        f"stopped{kept}; sfx-tuner tune --resume {directory} goes on", markup=False, soft_wrap=True
     )
 
 
@@ -134,18 +136,24 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
     where = "on frames that the search never saw" if fresh else "on the frames of the search"
     if "cross_validated_rate" in evidence:
         where += f", cross-validated {evidence['cross_validated_rate']:.1%}"
+    hits = f", {evidence['n_hits']} hits" if recommendation.settings.min_peaks else ""
     counted, whole = f"{evidence['n_indexed']} of {evidence['n_frames']} frames", ""
     if "strata" in evidence:
         counted, whole = f"{counted} drawn by promise", " of the run"
     console.print(
         f"indexing rate {evidence['indexing_rate']:.1%}{whole} [{low:.1%}, {high:.1%}]: "
-        f"{counted}, {evidence['n_hits']} hits,\n"
+        f"{counted}{hits},\n"
         f"  measured {where}\n{_held_against(recommendation)}",
         markup=False,
     )
     for statement in find(SessionStore.open(directory), recommendation).detector:
         text = f"warning: {statement}" if statement.warning else str(statement)
         console.print(text, markup=False, style="bold" if statement.warning else "")
+    if "stopped" in recommendation.provenance:
+        console.print(
+            f"stopped early: {recommendation.provenance['stopped']} (tune --resume {directory} "
+            "--whole-budget goes on)"
+        )
     if "choice" in recommendation.provenance:
         console.print(f"not what measured best: {recommendation.provenance['choice']}")
     if "geometry_start" in evidence:

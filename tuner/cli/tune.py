@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -147,7 +148,12 @@ class _Command(click.Command):
     show_default=True,
     help="Seek clen within this fraction of the geometry's.",
 )
-@click.option("--stop-early", is_flag=True, help="Stop once no tried settings can be much better.")
+@click.option(
+    "--stop-early/--whole-budget",
+    default=Request.stop_early,
+    show_default=True,
+    help="Stop once there is nothing to gain, or spend the budget in any case.",
+)
 @click.option(
     "--cell-check/--no-cell-check",
     default=True,
@@ -224,22 +230,16 @@ def command(
     if resume and output is not None:
         # Before it took the session's directory, --resume was a flag in front of anything.
         data, resume = data or SourceName().convert(resume, None, None), ""
+    how = jobs, memory, cluster, dashboard, as_json, cell_check
     if resume:
         output = Path(resume)
         _refuse_other_options(output)
         request, budget = begun_with(SessionConfig.read(output / "session.json"))
-        _run(
-            request,
-            budget if evaluations is None and minutes is None else Budget(evaluations, minutes),
-            output,
-            True,
-            jobs,
-            memory,
-            cluster,
-            dashboard,
-            as_json,
-            cell_check,
-        )
+        if _given("stop_early"):
+            request = replace(request, stop_early=stop_early)
+        if evaluations is not None or minutes is not None:
+            budget = Budget(evaluations, minutes)
+        _run(request, budget, output, True, *how)
         return
     for value, words in (
         (data, "the run: a file of frames, DATA"),
@@ -272,23 +272,12 @@ def command(
         sampling=sampling,
     )
     budget = Budget.of(evaluations, minutes)
-    _run(
-        request,
-        budget,
-        output,
-        resume is not None,
-        jobs,
-        memory,
-        cluster,
-        dashboard,
-        as_json,
-        cell_check,
-    )
+    _run(request, budget, output, resume is not None, *how)
 
 
 FREE_TO_CHANGE = {
     *("resume", "evaluations", "minutes", "jobs", "memory", "cluster", "dashboard", "as_json"),
-    "cell_check",
+    *("cell_check", "stop_early"),
 }
 """Options that may differ when a session is resumed."""
 
@@ -324,7 +313,12 @@ def _run(
 ) -> None:
     """Run or resume a session, show it, and print what it recommends."""
     # What tuning needs takes a second to import, which whoever asks for help should not wait for.
-    from tuner.cli.session_display import display, print_recommendation, progress_printer
+    from tuner.cli.session_display import (
+        display,
+        print_recommendation,
+        print_stopped,
+        progress_printer,
+    )
     from tuner.session.nothing import read_nothing
     from tuner.tuning import tune
 
@@ -356,7 +350,7 @@ def _run(
                 ),
             )
     except (KeyboardInterrupt, SystemExit):
-        stderr.print(f"stopped; sfx-tuner tune --resume {output} goes on", markup=False)
+        print_stopped(output)
         raise
     except ProgramError as error:
         if not (output / "session.json").exists():

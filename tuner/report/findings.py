@@ -143,6 +143,8 @@ def find(store: SessionStore, recommendation: Recommendation | None) -> Findings
         so far takes its place; where it was edited by hand, what it was before.
     """
     trials = tuple(store.trials)
+    if recommendation is not None and recommendation.unconfirmed:
+        recommendation = None  # the best so far
     incumbents = tuple(trial.best for trial in trials)
     nothing = "" if recommendation is not None else read_nothing(store.directory)
     finished = recommendation is not None or bool(nothing)

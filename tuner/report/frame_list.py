@@ -143,7 +143,8 @@ def list_frames(found: Findings, seen: SeenMap) -> FrameList | None:
     ours, theirs = ({o.frame: o for o in each.outcomes} for each in (best, bar))
     peaks = np.array([ours[frame].n_peaks for frame in frames])
     readable = seen.found.look.readable
-    floor = float(floor_of(peaks[readable][:, None])[0])
+    weights = seen.found.learnt.weights
+    floor = float(floor_of(peaks[readable][:, None], weights[readable])[0])
     times = [{o.frame: o.indexed for o in each.outcomes} for each in trials]
     weight = dict(zip((o.frame for o in best.outcomes), best.frame_weights.tolist(), strict=True))
     kinds: dict[str, list[FrameLine]] = {name: [] for name in KINDS}

@@ -314,6 +314,8 @@ def _evidence(found: Findings) -> list[str]:
         )
     if "ended_by" in provenance:
         items.append(f"The session ended early: {provenance['ended_by']}")
+    if "stopped" in provenance:
+        items.append(f"The session stopped before its budget was spent: {provenance['stopped']}.")
     if "choice" in provenance:
         items.append(f"Not what measured best: {provenance['choice']}")
     return items

@@ -46,8 +46,9 @@ def test_it_shows_trials_progress_and_budget(console):
     text = seen(console, table)
     assert "7/200 frames" in text and "evaluation 3" in text
     assert "3/30 evaluations" in text and "left" in text
-    best = next(line for line in text.splitlines() if "best so far" in line)
-    assert best.startswith("★2") and "2/10" in best
+    lines = text.splitlines()
+    best = next(i for i, line in enumerate(lines) if "best so far" in line)
+    assert lines[best - 1].startswith("★2") and "2/10" in lines[best - 1]
 
 
 def test_progress_never_goes_back_within_an_evaluation(console):
@@ -67,6 +68,40 @@ def test_it_fits_the_terminal_and_keeps_the_best_in_sight(console):
     assert len(text.splitlines()) <= console.height
     assert "best so far" in text and "/20 minutes" in text
     assert text.splitlines()[-3].split()[0] == "39"
+
+
+REASON = "the selector expects most of what the third actor proposes, a stricter threshold " * 3
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+def test_a_long_remark_has_a_line_of_its_own_and_takes_no_digit(width):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=40)
+    tuned = ("min_snr", "threshold", "min_pix_count", "clen")
+    settings = CRYSTFEL_DEFAULTS.replace(clen=0.0799707, threshold=1234.5, min_peaks=10)
+    evaluation = replace(trial(0, 5).evaluation, settings=settings, n_decoys=10)
+    table, short = (LiveTable(console, tuned, Budget(evaluations=30)) for _ in range(2))
+    for number in range(4):
+        table.show_trial(Trial(number, "search", evaluation, REASON, best=0))
+        short.show_trial(Trial(number, "search", evaluation, best=0))
+    lines = seen(console, table).splitlines()
+    assert all(len(line) <= width for line in lines)
+    numbers = [line for line in lines if "1234.5" in line]
+    # The same numbers at the same places as without remarks.
+    assert numbers == [line for line in seen(console, short).splitlines() if "1234.5" in line]
+    assert len(numbers) == 4 and all("0.0799707" in line and "5/10" in line for line in numbers)
+    # Half is indexed, and the five hits that are not cost a fifth each.
+    assert all("100.0%" in line and "40.0" in line for line in numbers)
+    remarks = [line for line in lines if "the selector" in line]
+    assert len(remarks) == 4 and all(line.startswith("    ") for line in remarks)
+    assert ("0.0%" in numbers[0].split()) == (width >= 120)
+
+
+def test_where_no_peaks_are_asked_for_no_frame_is_called_a_hit(console):
+    table = LiveTable(console, TUNED, Budget(evaluations=10))
+    table.show_trial(trial(0, 3))
+    shown = next(line for line in seen(console, table).splitlines() if "3/10" in line)
+    assert CRYSTFEL_DEFAULTS.min_peaks == 0
+    assert "–" in shown.split() and "100.0%" not in shown
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
