@@ -12,6 +12,7 @@ Each module gathers facts of one part; the templates beside them lay the facts o
 `landscape`    what matters, with the models of `model`
 `frames`       frames seen by two sets, with `images` and the reflections of `prediction`
 `geometry`     the figures of camera length, shift and cell
+`panels`       residuals of the spots, and which panel is off by how much
 `drawing`      Matplotlib figures in the page's colours
 `page`         the templates' environment, `words` numbers as people read them
 ============== =============================================================================
@@ -31,6 +32,7 @@ from tuner.report.frames import TITLES, Gallery, compare_frames
 from tuner.report.geometry import geometry
 from tuner.report.landscape import landscape
 from tuner.report.page import POLICY, render
+from tuner.report.panels import panels
 from tuner.report.response_map import SeenMap, chart, seen_map
 from tuner.report.trials import progress, responses, table_of_trials
 from tuner.report.verdict import opening, usage
@@ -95,6 +97,7 @@ def render_body(
         landscape=landscape(found),
         gallery=_gallery(found, listed) if frames else None,
         geometry=geometry(found),
+        panels=panels(found),
         evaluations=table_of_trials(found),
         usage=usage(found),
         provenance=_provenance(found),
