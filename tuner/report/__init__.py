@@ -13,6 +13,7 @@ Each module gathers facts of one part; the templates beside them lay the facts o
 `landscape`    what matters, with the models of `model`
 `frames`       frames seen by two sets, with `images` and the reflections of `prediction`
 `geometry`     the figures of camera length, shift and cell
+`panels`       residuals of the spots, and which panel is off by how much
 `drawing`      Matplotlib figures in the page's colours
 `page`         the templates' environment, `words` numbers as people read them
 ============== =============================================================================

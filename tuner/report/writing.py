@@ -14,6 +14,7 @@ from tuner.report.frames import TITLES, Gallery, compare_frames
 from tuner.report.geometry import geometry
 from tuner.report.landscape import landscape
 from tuner.report.page import POLICY, render
+from tuner.report.panels import panels
 from tuner.report.response_map import SeenMap, chart, seen_map
 from tuner.report.trials import progress, responses, table_of_trials
 from tuner.report.verdict import opening, usage
@@ -79,6 +80,7 @@ def render_body(
         landscape=landscape(found),
         gallery=_gallery(found, listed) if frames else None,
         geometry=geometry(found),
+        panels=panels(found),
         evaluations=table_of_trials(found),
         usage=usage(found),
         provenance=_provenance(found),
