@@ -281,14 +281,7 @@ def _run(
 ) -> None:
     """Run or resume a session, show it, and print what it recommends."""
     # What tuning needs takes a second to import, which whoever asks for help should not wait for.
-    from tuner.cli.session_display import (
-        display,
-        print_recommendation,
-        print_stopped,
-        progress_printer,
-    )
-    from tuner.session.nothing import read_nothing
-    from tuner.tuning import tune
+    from tuner.cli.session_display import display, print_stopped
 
     try:
         with (
@@ -296,8 +289,12 @@ def _run(
             display(request.tuned, budget, output, resume=resume, port=dashboard) as (
                 on_trial,
                 on_progress,
+                on_look,
             ),
         ):
+            # It takes seconds to import, and the dashboard is there meanwhile.
+            from tuner.tuning import tune
+
             recommendation = tune(
                 request,
                 output,
@@ -311,7 +308,7 @@ def _run(
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=on_trial,
                 on_progress=on_progress,
-                on_look=progress_printer("frames looked at", 10.0),
+                on_look=on_look,
                 on_sample=lambda words: stderr.print(words, markup=False, highlight=False),
                 on_geometry=lambda words: stderr.print(
                     words, markup=False, highlight=False, soft_wrap=True
@@ -327,6 +324,8 @@ def _run(
             f"{error}; nothing measured is lost: sfx-tuner tune --resume {output} goes on"
         ) from error
     if recommendation is None:
+        from tuner.session.nothing import read_nothing
+
         why = read_nothing(output)
         if as_json:
             print_json({"recommended": None, "why": why, "session": str(output)})
@@ -337,6 +336,8 @@ def _run(
     if as_json:
         print_json({**recommendation.as_dict(), "session": str(output)})
     else:
+        from tuner.cli.recommendation_display import print_recommendation
+
         print_recommendation(recommendation, output)
     if recommendation.evidence.get("cell_check") == "contradicted":
         raise ContradictedError(str(recommendation.evidence["cell_check_reason"]))
