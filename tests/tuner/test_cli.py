@@ -412,7 +412,7 @@ def test_ctrl_c_then_resume(simulated, tmp_path):
     """Stopped by a signal in mid-run, a session loses nothing that was measured."""
     command = [
         *(str(Path(sys.executable).with_name("sfx-tuner")),),
-        *map(str, tune_arguments(simulated, "-j", 2, "--evaluations", 14)),
+        *map(str, tune_arguments(simulated, "-j", 2, "--evaluations", 14, "--whole-budget")),
     ]
     process = subprocess.Popen(
         command,
@@ -429,7 +429,8 @@ def test_ctrl_c_then_resume(simulated, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume" in err
+    assert "--resume" in err and "the best so far is in session/recommended.toml" in err
+    assert "confirmed = false" in (tmp_path / "session/recommended.toml").read_text()
     assert "Traceback" not in err
     before = log.read_text()
     done = subprocess.run(

@@ -109,7 +109,7 @@ class MapSearcher:
         self._evaluations: list[tuple[Evaluation, float]] = []
         self._sources: dict[Settings, tuple[int, ...]] = {}
         self._pending: Settings | None = None
-        self.reason = ""
+        self.reason = self.ended = ""
 
     @property
     def map(self) -> ResponseMap:
@@ -187,7 +187,9 @@ class MapSearcher:
         gains = _gains(forecast, measured, self._penalty, self._indexer)
         gains[tried] = -np.inf
         place = int(np.argmax(gains))
-        if measured and gains[place] < ENOUGH[self._indexer]:
+        enough = ENOUGH[self._indexer]
+        if measured and gains[place] < enough:
+            self.ended = f"the map expects no set to gain {100 * enough:g} points"
             return None
         self.reason = (
             f"the map expects {100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"

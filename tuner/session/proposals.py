@@ -14,7 +14,15 @@ from pathlib import Path
 from envs.evaluation import Evaluation
 from envs.geometry_rule import GeometryLock
 from envs.parameter_space import ParameterSpace
-from tuner.search.contract import Explains, KeepsMap, Recommends, Searcher, SearcherKind, SearchTask
+from tuner.search.contract import (
+    Ends,
+    Explains,
+    KeepsMap,
+    Recommends,
+    Searcher,
+    SearcherKind,
+    SearchTask,
+)
 from tuner.search.locked import LockedSearcher
 from tuner.session.choice import best_trial
 from tuner.session.trial import Trial
@@ -85,6 +93,12 @@ class Proposals:
         if isinstance(self._searcher, KeepsMap):
             self._observe(trials)
             self._searcher.keep_map(path)
+
+    @property
+    def ended(self) -> str:
+        """Why nothing more is proposed, in words."""
+        own = self._searcher.ended if isinstance(self._searcher, Ends) else ""
+        return own or "the searcher has nothing more to propose"
 
     def best(self, trials: Sequence[Trial]) -> Trial | None:
         """Return the best of the trials, None if none indexed: what would be recommended now.
