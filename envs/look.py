@@ -93,12 +93,15 @@ class FrameLook:
         0 in the rows of frames that cannot be read.
     failures : mapping of int to str
         Why frames cannot be read, by frame.
+    weights : tuple of float
+        How many frames of the run each frame stands for, up to a factor; empty: they are alike.
     """
 
     settings: tuple[Settings, ...]
     frames: tuple[int, ...]
     counts: Counts
     failures: Mapping[int, str]
+    weights: tuple[float, ...] = ()
 
     @property
     def readable(self) -> NDArray[np.bool_]:
@@ -155,7 +158,7 @@ class Looks(Protocol):
         ...
 
     def lattice_counts(
-        self, measured: Settings, settings: Sequence[Settings], n_frames: int | None = None
+        self, measured: Settings, settings: Sequence[Settings], frames: Sequence[int] | None = None
     ) -> LatticeCounts:
         """Return how many peaks of each set are on the lattices that `measured` leads to."""
         ...

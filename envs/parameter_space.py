@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from wrappers.about import Range
 from wrappers.errors import InputError
 from wrappers.peak_finders import PEAK_FINDERS
-from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
+from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings, check_clen
 
 __all__ = [
     "CLEN_RANGE",
@@ -30,9 +30,6 @@ DEFAULT_TUNED = ("min_snr", "threshold", "min_pix_count", "clen")
 
 CLEN_RANGE = 0.05
 """Half-width of the range of ``clen``, relative to the geometry's."""
-
-WRONG_UNIT = 30.0
-"""So many times the geometry's camera length, or one so-many-th, is one in another unit."""
 
 
 @dataclass(frozen=True)
@@ -303,11 +300,8 @@ def make_space(
         if name not in ABOUT or name == "peak_finder":
             choices = ", ".join(each for each in ABOUT if each != "peak_finder")
             raise InputError(f"{name!r} is no setting that can be set; choose from {choices}")
-    if not 1 / WRONG_UNIT < fixed.get("clen", camera_length) / camera_length < WRONG_UNIT:
-        raise InputError(
-            f"clen is set to {fixed['clen']:g} m, and the geometry's is {camera_length:g} m: "
-            "give it in metres"
-        )
+    for clen in (fixed.get("clen"), *bounds.get("clen", ())):
+        check_clen(clen, camera_length)
     for name, (low, high) in bounds.items():
         if name not in tuned:
             raise InputError(f"{name} has a range but is not tuned; tuned are {', '.join(tuned)}")

@@ -174,9 +174,19 @@ def _plain_seconds(request: Request, numbers: NDArray[np.intp]) -> float:
     return time.process_time() - started
 
 
-@functools.cache
-def open_run(request: Request) -> tuple[FrameSource, FastIndexer, ParameterSpace]:
+Opened = tuple[FrameSource, FastIndexer, ParameterSpace]
+_OPEN: dict[str, Opened] = {}
+"""In each process, by what was requested: a request holds mappings, and has no hash."""
+
+
+def open_run(request: Request) -> Opened:
     """Return the run of a request, the embedded indexer for it, and the box to search."""
+    if (key := repr(request)) not in _OPEN:
+        _OPEN[key] = _open(request)
+    return _OPEN[key]
+
+
+def _open(request: Request) -> Opened:
     assert request.cell is not None
     geometry = Geometry.read(request.geometry)
     run = open_source(request.data, geometry)

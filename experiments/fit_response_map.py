@@ -61,9 +61,10 @@ def fit_model(looks: dict[str, Look]) -> MapModel:
         if not look["indexed"].any():
             continue
         volume, chosen, n = float(look["volume"]), look["chosen"], len(look["counts"])
-        floor = floor_of(look["counts"])
+        alike = np.ones(n)
+        floor = floor_of(look["counts"], alike)
         bright = bright_peaks(look["counts"], floor, sets_of(look))
-        described.append(descriptors(look["counts"], bright, volume))
+        described.append(descriptors(look["counts"], bright, volume, alike))
         enough = look["counts"][:, chosen] >= FEWEST_PEAKS
         for rows, x, into in (
             (np.ones(n, bool), count_features(look["counts"], floor, bright, volume), counts),

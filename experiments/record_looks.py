@@ -28,8 +28,9 @@ from wrappers.files import write_whole
 from wrappers.frames.opening import open_source
 from wrappers.frames.sampling import background_level
 from wrappers.frames.source import FrameSource
-from wrappers.indexing import Indexer, Indexing, Pattern
+from wrappers.indexing import Indexer
 from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.lattices.own_peaks import FrameLattices
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.peakfinding.peak_batch import PeakBatch
 
@@ -72,16 +73,17 @@ def observe_look(
         counts[row] = [len(pattern.peaks) for pattern in patterns]
         asked = [n for n, place in enumerate(chosen) if counts[row, place] >= FEWEST_PEAKS]
         answers = indexer.index([patterns[chosen[n]] for n in asked])
-        best = None
+        most, best = 0, None
         for n, answer in zip(asked, answers, strict=True):
             indexed[row, n] = answer.indexed
             if answer.indexed:
-                own = _own(patterns[chosen[n]], answer, run.geometry, cell)
-                if best is None or own > best[0]:
-                    best = own, answer
+                pattern = patterns[chosen[n]]
+                lattices = FrameLattices.of(row, pattern, answer.lattices, cell)
+                own = int(lattices.own(pattern, run.geometry).sum())
+                if best is None or own > most:
+                    most, best = own, lattices
         if best is not None:
-            owns = [_own(pattern, best[1], run.geometry, cell) for pattern in patterns]
-            split[row, :, 0] = owns
+            split[row, :, 0] = [best.own(pattern, run.geometry).sum() for pattern in patterns]
             split[row, :, 1] = counts[row] - split[row, :, 0]
     return {
         "counts": counts,
@@ -93,23 +95,6 @@ def observe_look(
         "min_peaks": np.array(space.base.min_peaks),
         "settings": np.array([[s.min_snr, s.threshold, s.min_pix_count] for s in design]),
     }
-
-
-def _own(pattern: Pattern, answer: Indexing, geometry: Geometry, cell: Cell) -> int:
-    q = geometry.scattering_vectors(
-        pattern.peaks,
-        pattern.photon_energy,
-        pattern.camera_length,
-        pattern.shift_x,
-        pattern.shift_y,
-    )
-    own = np.zeros(len(q), bool)
-    for lattice in answer.lattices:
-        primitive = np.linalg.inv(cell.primitive_axes).T @ lattice.reciprocal
-        nodes = np.rint(q @ np.linalg.inv(primitive))
-        distance = np.linalg.norm(q - nodes @ primitive, axis=1)
-        own |= (distance < 0.2 * np.linalg.norm(primitive, axis=1).min()) & nodes.any(axis=1)
-    return int(own.sum())
 
 
 def run_space(run: FrameSource, n_frames: int) -> ParameterSpace:

@@ -6,7 +6,7 @@ Runs: recorded looks at experiments of the test and shifted families, which no f
 it is there the shared ``jf1m_lyso_60``, with the embedded indexer and with CrystFEL. In each run
 the map chooses what is evaluated, as in a session; the truth is every set of the design,
 indexed on every frame. Errors are of the rates of all sets that were not evaluated; ``regret`` is
-the best merit less that of the set that the map likes best.
+the best merit less that of the set that the map likes best (the expected merit less its error).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def follow(run: KnownRun, model: MapModel) -> dict[str, dict[str, float]]:
             rest = np.setdiff1d(np.arange(len(run.chosen)), done)
             mean, sd = forecast.mean[run.chosen], forecast.sd[run.chosen]
             error = (mean - truth)[rest]
-            liked = int(np.argmax(forecast.merits(penalty).mean(axis=0)[run.chosen]))
+            liked = int(np.argmax(forecast.cautious_merits(penalty)[run.chosen]))
             told[f"after_{n}"] = {
                 "rmse": float(np.sqrt(np.mean(error**2))),
                 "rank_correlation": float(spearmanr(mean[rest], truth[rest])[0]),

@@ -31,7 +31,7 @@ from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.masks.bad_pixels import with_needed_map
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
-from wrappers.workers.frame_pool import FramePool
+from wrappers.workers.opening import open_pool
 
 if TYPE_CHECKING:
     from tuner.session.start import Start
@@ -197,7 +197,8 @@ def find_peaks(
         If a frame cannot be read.
     """
     chosen = list(range(len(run)) if frames is None else frames)
-    with FramePool(with_needed_map(run, settings, jobs=jobs), None, jobs) as pool:
+    known = with_needed_map(run, settings, jobs=jobs)
+    with closing(open_pool(known, None, chosen, jobs, memory=0)) as pool:
         found = pool.search(list(dict.fromkeys(chosen)), [settings])
     for one in found.values():
         if one.failure:

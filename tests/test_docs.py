@@ -31,7 +31,10 @@ SHOWN_FOLDER, SHOWN_PREFIX = "/home/me/beamtime", "/home/me/sfx-tuner/.venv"
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^ {4}.*\n)+", re.MULTILINE)
-OTHERS_OPTIONS = {"--cpus-per-task", "--harvest-file", "--int-radius"}
+OTHERS_OPTIONS = {
+    *("--cpus-per-task", "--harvest-file", "--int-radius", "--mille", "--camera-length"),
+    "--out-of-plane",
+}
 """Options of other programs that documents name and our code does not."""
 
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wrappers.errors import InputError, ProgramError
+from wrappers.extras import require
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,12 +53,10 @@ def connect(
     if cluster is None:
         yield None
         return
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise InputError(
-            f"--cluster {cluster} needs Dask: pip install 'sfx-tuner[cluster]'"
-        ) from error
+    needed = ("dask_jobqueue",) if cluster == "slurm" else ()
+    require("cluster", f"--cluster {cluster}", "distributed", "cryptography", *needed)
+    from distributed import Client, LocalCluster
+
     with ExitStack() as stack:
         if cluster == "local":
             stack.enter_context(_without_pages())
@@ -100,13 +99,7 @@ def _certificates() -> Security:
     """Make a key and a certificate that only this session and its workers have."""
     from distributed.security import Security
 
-    try:
-        return Security.temporary()
-    except ImportError as error:
-        raise InputError(
-            "a cluster needs the cryptography package, so that nobody else can use it: pip install "
-            "'sfx-tuner[cluster]'"
-        ) from error
+    return Security.temporary()
 
 
 @contextmanager
@@ -120,13 +113,9 @@ def _without_pages() -> Iterator[None]:
 
 
 def _slurm(jobs: int):  # type: ignore[no-untyped-def]  # dask_jobqueue has no types
-    try:
-        import dask
-        from dask_jobqueue import SLURMCluster
-    except ImportError as error:
-        raise InputError(
-            "--cluster slurm needs dask-jobqueue: pip install 'sfx-tuner[cluster]'"
-        ) from error
+    import dask
+    from dask_jobqueue import SLURMCluster
+
     try:
         cluster = SLURMCluster(
             protocol="tls://",

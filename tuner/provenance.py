@@ -9,7 +9,7 @@ from typing import Any
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import ParameterSpace
 from tuner.session.found_geometry import moved_geometry
-from tuner.session.loop import Outcome
+from tuner.session.outcome import Outcome
 from tuner.session.store import BAD_PIXELS, SessionStore
 from wrappers.frames.source import FrameSource
 
@@ -38,6 +38,7 @@ def provenance_of(
         "measured_on_fresh_frames": outcome.on_fresh_frames,
         **({"ended_by": outcome.ended_by_failure} if outcome.ended_by_failure else {}),
         **({"choice": outcome.choice} if outcome.choice else {}),
+        **({"stopped": outcome.stopped} if outcome.stopped else {}),
         **({"start": store.config.start["words"]} if outcome.start is not None else {}),
         "geometry_clen": run.nominal_clen,
         **{

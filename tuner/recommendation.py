@@ -20,6 +20,7 @@ from envs.geometry_rule import GEOMETRY
 from envs.geometry_rule import at_edge as near_an_end
 from tuner.fingerprint import fingerprint
 from tuner.recommendation_file import REMEDY, read_recommendation_file
+from tuner.report.words import shown
 from tuner.session.nothing import read_nothing
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
@@ -30,7 +31,9 @@ from wrappers.settings import ABOUT, FORMER_NAMES, Settings
 from wrappers.text import from_utf8, is_name, is_plain, to_utf8
 
 __all__ = [
+    "CONFIRMED",
     "EDITED",
+    "UNCONFIRMED",
     "Recommendation",
     "applied_settings",
     "at_edge",
@@ -57,6 +60,15 @@ EDITED = (
 )
 
 
+UNCONFIRMED = (
+    "the settings are the best so far of a session that has not ended: they are unconfirmed, and "
+    "their rate flatters them"
+)
+
+CONFIRMED = "confirmed"
+"""In the provenance: false where the session has not ended; other files do not say."""
+
+
 @dataclass(frozen=True)
 class Recommendation:
     """What a session found, and how well it is known.
@@ -76,6 +88,16 @@ class Recommendation:
     def edited(self) -> bool:
         """Whether the settings were changed since they were measured, so no evidence is theirs."""
         return self.measured != settings_digest(self.settings)
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether the session had not ended when this was its best."""
+        return self.provenance.get(CONFIRMED) is False
+
+    @property
+    def caution(self) -> str:
+        """What whoever uses the settings must be told, or ""."""
+        return EDITED if self.edited else UNCONFIRMED if self.unconfirmed else ""
 
     @property
     def measured(self) -> str:
@@ -330,11 +352,6 @@ def applied_settings(recommendation: Recommendation, nominal_clen: float) -> Set
     moved since, as its header says, keeps it.
     """
     return recommendation.settings.replace(clen=nominal_clen + clen_change(recommendation))
-
-
-def shown(value: str | float) -> str:
-    """Return a setting's value for people."""
-    return value if isinstance(value, str) else f"{value:.6g}"
 
 
 def _is_nan(value: object) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 
 from envs.parameter_space import ParameterSpace
 from tuner.search.contract import Searcher, SearcherKind, SearchTask
+from wrappers.extras import missing
 from wrappers.registry import Registry
 
 __all__ = ["SEARCHERS", "make_searcher"]
@@ -79,10 +80,12 @@ def _agent(task: SearchTask) -> Searcher:
     from tuner.agent.searcher import AgentSearcher, Fallback
     from tuner.agent.warm_start import WarmStart
 
-    def make_gp(rest: ParameterSpace) -> Searcher:
-        return _gp(replace(task, space=rest))
+    fallback = _tpe if missing("gp") else _gp
 
-    return AgentSearcher(task, Fallback(WarmStart.load().points, make_gp))
+    def make_fallback(rest: ParameterSpace) -> Searcher:
+        return fallback(replace(task, space=rest))
+
+    return AgentSearcher(task, Fallback(WarmStart.load().points, make_fallback))
 
 
 def _agent_only(task: SearchTask) -> Searcher:
@@ -161,7 +164,7 @@ for _name, _kind, _aliases in (
         _whole(_map, "the response map of the session's own frames", looks=True),
         ("response_map",),
     ),
-    ("gp", SearcherKind(_gp, "Optuna's Gaussian process"), ()),
+    ("gp", SearcherKind(_gp, "Optuna's Gaussian process", extra="gp"), ()),
     ("tpe", SearcherKind(_tpe, "Optuna's tree-structured Parzen estimator"), ()),
     ("cmaes", SearcherKind(_cmaes, "Optuna's CMA-ES"), ()),
     ("random", SearcherKind(_random, "points drawn at random"), ()),
@@ -169,7 +172,11 @@ for _name, _kind, _aliases in (
     ("sobol", _whole(_sobol, "evenly spread points"), ()),
     (
         "warm-gp",
-        _learnt(_warm_gp, "the best points on simulated experiments, then the Gaussian process"),
+        _learnt(
+            _warm_gp,
+            "the best points on simulated experiments, then the Gaussian process",
+            extra="gp",
+        ),
         ("warm_gp_pinned",),
     ),
     ("warm-tpe", _learnt(_warm_tpe, "the same with the Parzen estimator"), ()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numba
-import torch
 from threadpoolctl import threadpool_limits
 
 __all__ = ["share_cores", "single_threaded_algebra"]
@@ -18,6 +17,8 @@ def single_threaded_algebra() -> None:
     several times the work. Numba's first parallel loop sets PyTorch's number anew, so this is
     to be called after it.
     """
+    import torch  # of an extra
+
     torch.set_num_threads(1)
     threadpool_limits(1, user_api="blas")
 

@@ -23,12 +23,15 @@ from tuner.session.config import SessionConfig
 from tuner.session.found_geometry import at_found_geometry, find_session_geometry
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
+from tuner.session.outcome import outcome_so_far
 from tuner.session.ownership import owned
 from tuner.session.request import Request, refuse_unfit_searcher, search_space
+from tuner.session.residuals import spot_residuals, write_residuals
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
 from tuner.session.store import BAD_PIXELS, FOUND_CELL, SessionStore, require_folder_for_session
 from tuner.session.trial import Trial
+from tuner.session.unconfirmed import keep_unconfirmed
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.first_look import first_look
@@ -248,6 +251,14 @@ def _tune(
             on_sample(drawn.words)
         sample = list(drawn.tuning.frames)
 
+        def keep_best(trial: Trial) -> None:
+            """Have the best so far in the directory, whatever ends the session."""
+            so_far = outcome_so_far(store.trials)
+            if so_far is not None and trial.stage not in ("confirm", "fresh"):
+                provenance = {**provenance_of(store, run, space, so_far), **choice.record()}
+                keep_unconfirmed(so_far, provenance, directory)
+            on_trial(trial)
+
         def evaluator(frames: Sample, max_decoys: int = DECOYS) -> LiveEvaluator:
             live = LiveEvaluator(
                 run,
@@ -276,6 +287,7 @@ def _tune(
         if start is not None and not start.given:
             to_beat = start.measured(space, run.nominal_clen, request.fixed, request.bounds)
 
+        fresh_live = evaluator(drawn.fresh) if len(drawn.fresh.frames) >= FEWEST_FRESH else None
         outcome = run_session(
             store,
             live,
@@ -285,12 +297,17 @@ def _tune(
             seed=request.seed,
             start=to_beat,
             merit=config.merit,
-            fresh=evaluator(drawn.fresh) if len(drawn.fresh.frames) >= FEWEST_FRESH else None,
+            fresh=fresh_live,
             stop_early=request.stop_early,
             policy=policy,
             map_file=directory / MAP_FILE,
-            on_trial=on_trial,
+            on_trial=keep_best,
         )
+        residuals = None
+        if outcome is not None and not outcome.ended_by_failure:
+            fresh_too = outcome.on_fresh_frames
+            by = fresh_live if fresh_too and fresh_live is not None else live
+            residuals = spot_residuals(by, outcome.best, run, cell, fresh=fresh_too)
     recommendation = None
     nothing = why_nothing(store.trials, outcome, "" if start is None else start.words)
     if nothing and cell_check:
@@ -302,6 +319,8 @@ def _tune(
         checks: dict[str, Any] = {"crystfel": crystfel_found()} if kind.of_crystfel else {}
         if found is not None and found.words:
             checks["geometry_start"] = found.words
+        write_residuals(residuals, directory)
+        checks |= {} if residuals is None else residuals.evidence
         provenance = {**provenance_of(store, run, space, outcome), **choice.record()}
 
         if not outcome.on_fresh_frames:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
 from wrappers.about import About, Group, Range
-from wrappers.errors import InputError
+from wrappers.errors import InputError, Note
 from wrappers.peak_finders import CUSTOMARY, PEAK_FINDERS
 from wrappers.schema import made_by
 
@@ -23,6 +24,7 @@ __all__ = [
     "PEAK_FIELDS",
     "WHOLE_FIELDS",
     "Settings",
+    "check_clen",
     "of_group",
     "with_current_names",
 ]
@@ -289,6 +291,31 @@ ABOUT: dict[str, About] = {
     each.name: each.metadata["about"] for each in dataclasses.fields(Settings)
 }
 """What is said of each setting, in the order of the fields."""
+
+
+ODD_LENGTH = 0.3
+"""A camera length that differs by this fraction from the geometry's may be a slip."""
+
+WRONG_UNIT = 30.0
+"""One that differs by this factor is in another unit."""
+
+
+def check_clen(clen: float | None, geometrys: float) -> None:
+    """Hold a camera length that a user gives against the geometry's, both in metres.
+
+    Where it is far off a `Note` says so.
+
+    Raises
+    ------
+    InputError
+        If it can only be in another unit.
+    """
+    if clen is None or abs(clen / geometrys - 1) <= ODD_LENGTH:
+        return
+    words = f"clen is set to {clen:g} m, and the geometry's is {geometrys:g} m"
+    if not 1 / WRONG_UNIT < clen / geometrys < WRONG_UNIT:
+        raise InputError(f"{words}: give it in metres, or with a unit, such as 80mm")
+    warnings.warn(Note(f"{words}: is that meant?"), stacklevel=3)
 
 
 def of_group(group: Group) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.found_peaks import REMEMBERED, FoundPeaks, search_key
 from envs.look import FrameLook, LatticeCounts, take_look
-from envs.strata import Sample
+from envs.strata import Sample, weights
 from wrappers.cell import Cell
 from wrappers.errors import ProgramError
 from wrappers.frames.source import FrameSource
@@ -94,6 +95,7 @@ class LiveEvaluator:
         self._is_embedded = isinstance(indexer, FastIndexer)
         self._found = FoundPeaks()
         self._looks: dict[tuple[Settings, ...], FrameLook] = {}
+        self._owed = 0.0, 0.0
 
     def __enter__(self) -> LiveEvaluator:
         return self
@@ -120,12 +122,19 @@ class LiveEvaluator:
     def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
         """Return what the settings give on the first `n_frames` frames of the sample, or all.
 
+        It is charged with what was spent on looks and on lattices' counts since the last one.
+
         Raises
         ------
         ProgramError
             If the indexer cannot be run at all, or not one of the frames can be read.
         """
         evaluation = self.inspect(settings, self._frames[:n_frames])[0]
+        seconds, core_seconds = self._owed
+        self._owed = 0.0, 0.0
+        evaluation = evaluation.with_cost(
+            evaluation.seconds + seconds, evaluation.core_seconds + core_seconds
+        )
         if evaluation.unreadable:
             # A disk that has gone says nothing about the settings.
             raise ProgramError(
@@ -237,8 +246,23 @@ class LiveEvaluator:
         """Return the peak counts of the sample with a design; they are remembered."""
         design = tuple(settings)
         if design not in self._looks:
-            self._looks[design] = take_look(self, self._frames, design, progress=self._progress)
+            with self._on_account():
+                look = take_look(self, self._frames, design, progress=self._progress)
+            strata = [self._stratum.get(frame, 0) for frame in self._frames]
+            stands_for = weights(strata, self._sizes) if self._sizes else ()
+            self._looks[design] = replace(look, weights=tuple(stands_for))
         return self._looks[design]
+
+    @contextmanager
+    def _on_account(self) -> Iterator[None]:
+        """Charge the next evaluation with what is spent meanwhile."""
+        started, cores_before = time.perf_counter(), self._pool.core_seconds()
+        yield
+        seconds, core_seconds = self._owed
+        self._owed = (
+            seconds + time.perf_counter() - started,
+            core_seconds + self._pool.core_seconds() - cores_before,
+        )
 
     @property
     def embedded(self) -> bool:
@@ -251,7 +275,7 @@ class LiveEvaluator:
         return float(abs(np.linalg.det(self._cell.primitive_axes)))
 
     def lattice_counts(
-        self, measured: Settings, settings: Sequence[Settings], n_frames: int | None = None
+        self, measured: Settings, settings: Sequence[Settings], frames: Sequence[int] | None = None
     ) -> LatticeCounts:
         """Return how many peaks of each set are on the lattices that `measured` leads to.
 
@@ -262,21 +286,22 @@ class LiveEvaluator:
         ----------
         measured : Settings
         settings : sequence of Settings
-        n_frames : int, optional
-            Only the first frames of the sample, as in `evaluate`.
+        frames : sequence of int, optional
+            Only these frames of the run, instead of the sample's.
         """
-        _, _, hits = self._search(measured, self._frames[:n_frames])
-        answers = self._embedded.index([*hits.values()])
-        known = [
-            FrameLattices.of(frame, pattern, answer.lattices, self._cell)
-            for (frame, pattern), answer in zip(hits.items(), answers, strict=True)
-            if answer.indexed
-        ]
-        found = {
-            frame: split.peaks
-            for frame, split in self._pool.split(known, settings).items()
-            if split.peaks is not None
-        }
+        with self._on_account():
+            _, _, hits = self._search(measured, self._frames if frames is None else frames)
+            answers = self._embedded.index([*hits.values()])
+            known = [
+                FrameLattices.of(frame, pattern, answer.lattices, self._cell)
+                for (frame, pattern), answer in zip(hits.items(), answers, strict=True)
+                if answer.indexed
+            ]
+            found = {
+                frame: split.peaks
+                for frame, split in self._pool.split(known, settings).items()
+                if split.peaks is not None
+            }
         peaks = np.array([*found.values()], np.uint16).reshape(len(found), len(settings), 2)
         return LatticeCounts(tuple(found), peaks[..., 0], peaks[..., 1])
 

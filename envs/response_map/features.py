@@ -19,6 +19,7 @@ __all__ = [
     "descriptors",
     "floor_of",
     "lattice_features",
+    "weighted_quantile",
 ]
 
 Floats = NDArray[np.float64]
@@ -54,28 +55,55 @@ def _bright_sets(settings: Sequence[Settings]) -> list[int]:
     return [int(np.argmin(away + np.abs(np.log(rows[:, 0] / snr)))) for snr in BRIGHT]
 
 
-def descriptors(counts: NDArray[np.uint16], bright: Floats, volume: float) -> Floats:
+def descriptors(
+    counts: NDArray[np.uint16], bright: Floats, volume: float, weights: Floats
+) -> Floats:
     """Return what a run is like (DESCRIPTORS,), to tell how far it is from others.
 
     The cell's size, the noise of a blank frame at the loosest sets, what all frames show there,
-    and how bright the brighter frames are.
+    and how bright the brighter frames are; see `floor_of` for the weights.
     """
-    floor = floor_of(counts)
+    floor = floor_of(counts, weights)
     loosest = np.argsort(floor)[-max(len(floor) // 20, 1) :]
-    crystals = np.quantile(bright, 0.9, axis=0)
+    crystals = weighted_quantile(bright, 0.9, weights)
+    there = counts[:, loosest]
+    middle = weighted_quantile(there.reshape(-1, 1), 0.5, np.repeat(weights, len(loosest)))
     return np.array(
         [
             np.log(volume),
             np.log1p(floor[loosest].mean()),
-            np.log1p(np.median(counts[:, loosest])),
+            np.log1p(middle[0]),
             *np.log1p(crystals),
         ]
     )
 
 
-def floor_of(counts: NDArray[np.uint16]) -> Floats:
-    """Return what a blank frame shows with each parameter set, from the counts (F, S)."""
-    return np.quantile(counts, BLANK, axis=0).astype(float)
+def floor_of(counts: NDArray[np.uint16], weights: Floats) -> Floats:
+    """Return what a blank frame of the run shows with each parameter set.
+
+    Parameters
+    ----------
+    counts : uint16 array (F, S)
+    weights : float array (F,)
+        How many frames of the run each frame stands for: a sample that was drawn by its promise
+        has fewer blank frames than the run.
+    """
+    return weighted_quantile(counts, BLANK, weights)
+
+
+def weighted_quantile(values: ArrayLike, share: float, weights: Floats) -> Floats:
+    """Return a quantile of each column of values (F, S), each row counted by its weight (F,).
+
+    Between rows it is interpolated; equal weights give NumPy's usual quantile.
+    """
+    values = np.asarray(values, float)
+    order = np.argsort(values, axis=0, kind="stable")
+    found = np.take_along_axis(values, order, axis=0)
+    weight = weights[order]
+    below = np.cumsum(weight, axis=0) - weight
+    below /= np.maximum(below[-1], 1e-300)
+    columns = zip(below.T, found.T, strict=True)
+    return np.array([np.interp(share, place, value) for place, value in columns])
 
 
 def count_features(counts: ArrayLike, floor: ArrayLike, bright: ArrayLike, volume: float) -> Floats:

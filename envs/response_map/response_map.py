@@ -8,6 +8,7 @@ what was foretold.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,6 +75,24 @@ class Forecast:
         """Return the merits (n_draws, S); see `envs.objective.merit`."""
         return self.rates - penalty * (self.hits - self.rates)
 
+    def cautious_merits(self, penalty: float) -> Floats:
+        """Return the expected merits (S,) less their errors: what may be a flood is not liked.
+
+        Where few frames have crystals, lists of noise are unlike most that the model was fitted to,
+        and it expects a third of them to be indexed, give or take a third.
+        """
+        merits = self.merits(penalty)
+        return np.asarray(merits.mean(axis=0) - merits.std(axis=0))
+
+    def joined(self, more: Forecast) -> Forecast:
+        """Return the forecast of these sets and of more, drawn with the same seed."""
+        return Forecast(
+            np.hstack([self.rates, more.rates]),
+            np.hstack([self.hits, more.hits]),
+            np.hstack([self.chance, more.chance]),
+            np.hstack([self.frames, more.frames]),
+        )
+
 
 class Learnt(NamedTuple):
     """What a map of F frames and S parameter sets has been told.
@@ -128,12 +147,15 @@ class ResponseMap:
         self._outcome = np.full(shape, UNKNOWN, np.int8)
         self._own, self._other = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
         self._lattice = np.zeros(shape[0], bool)
-        self._weights = np.ones(shape[0])
+        weights = self.look.weights or np.ones(shape[0])
+        self._weights = np.where(self._readable, weights, 0.0)
         self._row = {frame: row for row, frame in enumerate(self.look.frames)}
-        floor = floor_of(self._counts[self._readable])
-        self._bright = bright_peaks(self._counts, floor, self.settings)
+        self._bright = bright_peaks(self._counts, self._floor(self._counts), self.settings)
         described = descriptors(
-            self._counts[self._readable], self._bright[self._readable], self.volume
+            self._counts[self._readable],
+            self._bright[self._readable],
+            self.volume,
+            self._weights[self._readable],
         )
         self.strangeness = self.model.strangeness(described)
 
@@ -189,55 +211,84 @@ class ResponseMap:
         rows = [self._row[frame] for frame in np.asarray(frames, int).tolist()]
         self._outcome[rows, column] = np.where(np.asarray(indexed, bool), INDEXED, FAILED)
 
-    def weigh(self, frames: ArrayLike, weights: ArrayLike) -> None:
-        """Take how many frames of the run each frame of the sample stands for."""
-        rows = [self._row[frame] for frame in np.asarray(frames, int).tolist()]
-        self._weights[rows] = weights
+    def forecast(self, seed: int = 0, n_draws: int = DRAWS, first: int = 0) -> Forecast:
+        """Return what is to be expected now, of the sets from `first` on; equal seeds draw alike.
 
-    def forecast(self, seed: int = 0, n_draws: int = DRAWS) -> Forecast:
-        """Return what is to be expected now; equal seeds draw alike."""
-        rng = np.random.default_rng(seed)
-        least = np.array([max(each.min_peaks, FEWEST_PEAKS) for each in self.settings])
-        hit = (self._counts >= least) & self._readable[:, None]
-        wide = self.caution * max(1.0, self.strangeness)
-        x = count_features(
-            self._counts, floor_of(self._counts[self._readable]), self._bright, self.volume
-        )
-        everybody = np.ones(len(x), bool)
-        probability = self._drawn(x, hit, everybody, self.model.counts.widened(wide), rng, n_draws)
-        if self._lattice.any():
-            known = self._lattice
-            x = lattice_features(self._own, self._other, self.volume)
-            drawn = self._drawn(x, hit, known, self.model.lattices.widened(wide), rng, n_draws)
-            probability[:, known] = drawn[:, known]
-        measured = self._outcome != UNKNOWN
-        probability *= hit
-        probability = np.where(measured, self._outcome == INDEXED, probability)
-        share = self._weights * self._readable
-        share /= max(share.sum(), 1e-9)
-        luck = np.where(measured, 0.0, probability * (1 - probability)).mean(axis=0)
+        What is drawn for a set does not depend on which others are asked for.
+        """
+        columns = np.arange(first, len(self.settings))
+        probability, measured = self._drawn(columns, seed, n_draws)
+        share = self._weights / max(self._weights.sum(), 1e-9)
         return Forecast(
             rates=np.einsum("f,kfs->ks", share, probability),
-            hits=share @ hit,
-            chance=share**2 @ luck,
+            hits=share @ self._hits(columns),
+            chance=share**2 @ _luck(probability, measured),
             frames=probability.mean(axis=0),
         )
 
+    def expected(self, column: int, frames: ArrayLike, seed: int = 0) -> tuple[float, float]:
+        """Return the rate that one set is expected to have on some of the frames, and its error."""
+        rows = [self._row[frame] for frame in np.asarray(frames, int).tolist()]
+        probability, measured = self._drawn(np.array([column]), seed, DRAWS)
+        probability, share = probability[:, rows], self._weights[rows]
+        share = share / max(share.sum(), 1e-9)
+        rates = probability[:, :, 0] @ share
+        chance = share**2 @ _luck(probability, measured[rows])[:, 0]
+        return float(rates.mean()), float(np.sqrt(rates.var() + chance))
+
     def _drawn(
+        self, columns: NDArray[np.intp], seed: int, n_draws: int
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return the probability (n_draws, F, K) that frames are indexed, and what is measured."""
+        rng = np.random.default_rng(seed)
+        wide = self.caution * max(1.0, self.strangeness)
+        everybody = np.ones(len(self._counts), bool)
+        prior = self.model.counts.widened(wide)
+        probability = self._foretold(self._count_features, everybody, prior, columns, rng, n_draws)
+        if self._lattice.any():
+            known, prior = self._lattice, self.model.lattices.widened(wide)
+            drawn = self._foretold(self._lattice_features, known, prior, columns, rng, n_draws)
+            probability[:, known] = drawn[:, known]
+        probability *= self._hits(columns)
+        outcome = self._outcome[:, columns]
+        measured = outcome != UNKNOWN
+        return np.where(measured, outcome == INDEXED, probability), measured
+
+    def _foretold(
         self,
-        x: Floats,
-        hit: NDArray[np.bool_],
+        features: Callable[[NDArray[np.intp]], Floats],
         rows: NDArray[np.bool_],
         prior: Prior,
+        columns: NDArray[np.intp],
         rng: np.random.Generator,
         n_draws: int,
-    ) -> NDArray[np.float64]:
-        """Return the probability (n_draws, F, S) that each list is indexed, hit or not."""
-        seen = (self._outcome != UNKNOWN) & hit & rows[:, None]
-        frame, column = np.nonzero(seen)
-        outcomes = Outcomes(
-            x[frame, column], self._outcome[frame, column] == INDEXED, frame, len(x)
-        )
+    ) -> Floats:
+        """Return the probability (n_draws, F, K) that each list is indexed, hit or not."""
+        seen = (self._outcome != UNKNOWN) & rows[:, None]
+        tried = np.flatnonzero(seen.any(axis=0))
+        frame, place = np.nonzero(seen[:, tried] & self._hits(tried))
+        indexed = self._outcome[frame, tried[place]] == INDEXED
+        outcomes = Outcomes(features(tried)[frame, place], indexed, frame, len(rows))
         posterior: Posterior = update(prior, outcomes)
         weights, levels = posterior.draws(n_draws, rng)
+        x = features(columns)
         return np.asarray(expit(np.einsum("kp,fsp->kfs", weights, x) + levels[:, :, None]))
+
+    def _hits(self, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
+        least = np.array([max(self.settings[n].min_peaks, FEWEST_PEAKS) for n in columns])
+        return (self._counts[:, columns] >= least) & self._readable[:, None]
+
+    def _floor(self, counts: NDArray[np.uint16]) -> Floats:
+        return floor_of(counts[self._readable], self._weights[self._readable])
+
+    def _count_features(self, columns: NDArray[np.intp]) -> Floats:
+        counts = self._counts[:, columns]
+        return count_features(counts, self._floor(counts), self._bright, self.volume)
+
+    def _lattice_features(self, columns: NDArray[np.intp]) -> Floats:
+        return lattice_features(self._own[:, columns], self._other[:, columns], self.volume)
+
+
+def _luck(probability: Floats, measured: NDArray[np.bool_]) -> Floats:
+    """Return the variance (F, K) of whether frames are indexed, once the probability is known."""
+    return np.asarray(np.where(measured, 0.0, probability * (1 - probability)).mean(axis=0))

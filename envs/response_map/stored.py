@@ -96,7 +96,8 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
     learnt = Learnt(**{name: arrays[name] for name in Learnt._fields})
 
     def look(which: slice) -> FrameLook:
-        return FrameLook(tuple(settings[which]), frames, learnt.counts[:, which], failures)
+        weights = tuple(learnt.weights.tolist())
+        return FrameLook(tuple(settings[which]), frames, learnt.counts[:, which], failures, weights)
 
     found = ResponseMap(
         look(slice(n_design)), volume, MapModel.shipped() if model is None else model, caution
@@ -109,7 +110,6 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
         rows = np.flatnonzero(learnt.outcome[:, column] != UNKNOWN)
         indexed = learnt.outcome[rows, column] == INDEXED
         found.learn_outcomes(column, arrays["frames"][rows], indexed)
-    found.weigh(arrays["frames"], learnt.weights)
     return found
 
 

@@ -383,7 +383,7 @@ def test_bad_options_exit_2(cli, simulated, arguments, sentence):
     [
         ("--min-snr", -3, "min_snr is -3"),
         ("--min-snr", "nan", "min_snr is nan"),
-        ("--clen", 1e-300, "clen is 1e-300"),
+        ("--clen", 1e-300, "clen is set to 1e-300"),
         ("--max-pix-count", 99999999999999999999, "more than any panel has"),
     ],
 )
@@ -412,7 +412,7 @@ def test_ctrl_c_then_resume(simulated, tmp_path):
     """Stopped by a signal in mid-run, a session loses nothing that was measured."""
     command = [
         *(str(Path(sys.executable).with_name("sfx-tuner")),),
-        *map(str, tune_arguments(simulated, "-j", 2, "--evaluations", 14)),
+        *map(str, tune_arguments(simulated, "-j", 2, "--evaluations", 14, "--whole-budget")),
     ]
     process = subprocess.Popen(
         command,
@@ -429,7 +429,8 @@ def test_ctrl_c_then_resume(simulated, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume" in err
+    assert "--resume" in err and "the best so far is in session/recommended.toml" in err
+    assert "confirmed = false" in (tmp_path / "session/recommended.toml").read_text()
     assert "Traceback" not in err
     before = log.read_text()
     done = subprocess.run(
@@ -447,6 +448,22 @@ def test_indexamajig_absent_is_told(cli, simulated, monkeypatch):
     assert "indexamajig" in err
     assert len(err.strip().splitlines()) == 2 and err.startswith("cell: ")
     assert "nothing measured is lost" not in err, "there is no session to go on with"
+
+
+def test_a_length_takes_a_unit_and_is_held_against_the_geometrys(cli, simulated):
+    """``--clen 80`` was 80 m, and found peaks in the wrong rings without a word."""
+    peaks = ("peaks", simulated.data, "-g", simulated.geometry, "-o", "peaks.cxi", "-j", 1)
+    code, _, err = cli(*peaks, "--clen", "80")
+    assert code == 2
+    assert "clen is set to 80 m, and the geometry's is 0.0788 m: give it in metres" in err
+    code, _, err = cli(*peaks, "--clen", "0.05")
+    assert code == 0
+    assert "note: clen is set to 0.05 m, and the geometry's is 0.0788 m: is that meant?" in err
+    code, out, err = cli(*peaks, "--clen", "80mm", "--shift-x", "-75um", "--json")
+    assert code == 0
+    assert "is that meant" not in err
+    assert json.loads(out)["settings"]["clen"] == 0.08
+    assert json.loads(out)["settings"]["shift_x"] == pytest.approx(-75e-6)
 
 
 HEAVY = ("numba", "scipy", "pandas", "matplotlib", "optuna", "torch", "stable_baselines3")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import simulate_run
+from tuner.search.contract import SearchTask
+from tuner.search.response_map import make_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import MemoryLog
 from tuner.session.trial import Trial
@@ -70,6 +74,37 @@ def test_it_finds_what_is_good_at_once_and_ends_by_itself(
     assert best > baseline
     for cut in (1, len(whole.trials) - 1):
         assert tried(session(evaluator, box, whole.trials[:cut])) == tried(whole), cut
+
+
+def test_where_the_map_is_wrong_it_says_so_and_what_was_measured_counts(
+    evaluator: LiveEvaluator, box: ParameterSpace
+) -> None:
+    searcher = make_map(SearchTask(box, seed=1, looks=evaluator))
+    values = searcher.suggest()
+    evaluation = evaluator.evaluate(box.settings(values))
+    assert evaluation.n_indexed > 5
+    none = [replace(each, n_lattices=0) for each in evaluation.outcomes]
+    wrong = replace(evaluation, outcomes=tuple(none))
+    said = {}
+    for each in (evaluation, wrong):
+        searcher = make_map(SearchTask(box, seed=1, looks=evaluator))
+        searcher.suggest()
+        searcher.ingest(values, 0.0, each)
+        said[each.n_indexed] = searcher.reason
+    assert "wrong" not in said[evaluation.n_indexed]
+    assert "0 % of 24 frames were indexed where" in said[0]
+    assert "what was measured counts" in said[0]
+
+
+def test_an_evaluation_is_charged_with_the_looks_before_it(
+    evaluator: LiveEvaluator, box: ParameterSpace
+) -> None:
+    evaluator.evaluate(box.base)
+    started = time.perf_counter()
+    evaluator.look([box.base.replace(min_snr=3 + n / 99) for n in range(200)])
+    spent = time.perf_counter() - started
+    assert evaluator.evaluate(box.base).seconds >= 0.9 * spent
+    assert evaluator.evaluate(box.base).seconds < spent
 
 
 def test_where_there_are_no_frames_it_is_refused(make_landscape, space) -> None:

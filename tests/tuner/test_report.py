@@ -74,6 +74,7 @@ def test_it_holds_every_part_in_order_and_nothing_from_elsewhere(session):
     places = [text.index(f'<section id="{part}">') for part in parts]
     assert text.index('class="headline"') < places[0] and places == sorted(places)
     assert "A blank" in text and "A hit gained" in text
+    assert "Spots and panels" in text and 'aria-label="The detector&#39;s panels' in text
     assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
     assert len(text) < 5e6
     assert f"{read_recommendation(session).evidence['indexing_rate']:.1%}"[:-1] in text

@@ -28,7 +28,6 @@ from tuner.cli.options import (
 )
 from tuner.display.terminal import echo
 from tuner.recommendation import (
-    EDITED,
     Recommendation,
     read_recommendation,
     session_geometry,
@@ -147,8 +146,8 @@ def command(
     if (data is None) == (watch is None):
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
     recommendation = read_recommendation(recommended)
-    if recommendation.edited:
-        stderr.print(f"note: {EDITED}", highlight=False)
+    if recommendation.caution:
+        stderr.print(f"note: {recommendation.caution}", highlight=False)
     geometry_file = session_geometry(recommendation, geometry)
     read = Geometry.read(geometry_file)
     with ExitStack() as stack:

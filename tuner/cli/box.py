@@ -15,7 +15,7 @@ from wrappers.settings import ABOUT
 if TYPE_CHECKING:
     from tuner.session.start import Start
 
-__all__ = ["parse_ranges", "parse_start", "parse_values"]
+__all__ = ["parse_number", "parse_ranges", "parse_start", "parse_values"]
 
 NUMBERS = tuple(name for name in ABOUT if name != "peak_finder")
 
@@ -31,7 +31,9 @@ def parse_values(options: Iterable[str]) -> dict[str, float]:
     InputError
         If there is no such setting, it comes twice, or a value is no number.
     """
-    return {name: _number(name, text) for name, text in _pairs(options, "--set", "min_peaks=15")}
+    return {
+        name: parse_number(name, text) for name, text in _pairs(options, "--set", "min_peaks=15")
+    }
 
 
 def parse_start(text: str) -> Start:
@@ -48,7 +50,10 @@ def parse_start(text: str) -> Start:
     if "=" not in text or path.exists():
         return read_start(path)
     return start_of_values(
-        {name: _number(name, value) for name, value in _pairs([text], "--start", "min_snr=4.5")}
+        {
+            name: parse_number(name, value)
+            for name, value in _pairs([text], "--start", "min_snr=4.5")
+        }
     )
 
 
@@ -65,7 +70,7 @@ def parse_ranges(options: Iterable[str]) -> dict[str, tuple[float, float]]:
         low, colon, high = text.partition(":")
         if not colon:
             raise InputError(f"--range {name}={text} has no second end: write {name}=LOW:HIGH")
-        ranges[name] = _number(name, low), _number(name, high)
+        ranges[name] = parse_number(name, low), parse_number(name, high)
     return ranges
 
 
@@ -86,7 +91,14 @@ def _pairs(options: Iterable[str], option: str, example: str) -> Iterator[tuple[
         yield name, value
 
 
-def _number(name: str, text: str) -> float:
+def parse_number(name: str, text: str) -> float:
+    """Return the value of a setting; a length may have a unit.
+
+    Raises
+    ------
+    InputError
+        If it is no number.
+    """
     digits, factor = text.strip(), 1.0
     if ABOUT[name].unit == "m":
         # The longest unit first: "mm" ends in "m", too.

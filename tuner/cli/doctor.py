@@ -11,10 +11,11 @@ import click
 
 from tuner.cli.options import json_option, print_json
 from tuner.display.terminal import echo
+from wrappers.extras import EXTRAS, missing
 
 __all__ = ["command"]
 
-PACKAGES = ("numpy", "numba", "h5py", "hdf5plugin", "gymnasium", "stable-baselines3", "optuna")
+PACKAGES = ("numpy", "numba", "h5py", "hdf5plugin", "gymnasium", "optuna")
 
 
 @click.command()
@@ -36,6 +37,9 @@ def command(as_json: bool) -> None:
         echo(f"{name:18} {version or 'MISSING: run make install again'}")
     filters = ", ".join(n for n, ok in found["hdf5_filters"].items() if ok) or "none"
     echo(f"HDF5 filters       {filters}")
+    for name, absent in found["extras"].items():
+        told = f"lacks {' and '.join(absent)}: pip install 'sfx-tuner[{name}]'"
+        echo(f"extra {name:12} {told if absent else 'installed'}  ({EXTRAS[name].adds})")
     crystfel = found["crystfel"]
     if crystfel is None:
         echo(
@@ -53,7 +57,7 @@ def command(as_json: bool) -> None:
         if not crystfel["stays_between_calls"]:
             echo(
                 "                   is started for each evaluation: CrystFEL 0.12 with ZMQ, and "
-                "pip install 'sfx-tuner[crystfel]', save that second"
+                "the extra crystfel, save that second"
             )
 
 
@@ -89,6 +93,7 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)),
         "packages": {name: _version(name) for name in PACKAGES},
+        "extras": {name: missing(name) for name in EXTRAS},
         "hdf5_filters": {name: h5py.h5z.filter_avail(code) for name, code in filters.items()},
         "crystfel": crystfel,
     }

@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tuner.cli.box import parse_number
 from tuner.display.terminal import Terminal
 from wrappers.crystfel.options import EFFORTS
 from wrappers.detector.geometry import Geometry
@@ -23,7 +24,7 @@ from wrappers.frames.source import FrameSource
 from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.registry import Registry
-from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings
+from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings, check_clen
 from wrappers.text import to_json
 
 __all__ = [
@@ -166,6 +167,24 @@ class RegistryChoice(click.ParamType):
         return [CompletionItem(name) for name in self.choices if name.startswith(incomplete)]
 
 
+class _Length(click.ParamType):
+    """A setting that is a length, such as 0.08 or 80mm."""
+
+    name = "length"
+
+    def __init__(self, setting: str) -> None:
+        self._setting = setting
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return it in metres."""
+        try:
+            return parse_number(self._setting, str(value))
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
 def _flags(name: str) -> tuple[str, ...]:
     """Return a setting's options: its own name, CrystFEL's where it differs, and the field."""
     flags = dict.fromkeys((name.replace("_", "-"), ABOUT[name].option or name.replace("_", "-")))
@@ -188,6 +207,8 @@ def settings_options(function: F) -> F:
         words = about.help
         value = defaults[name]
         kind: Any = int if name in WHOLE_FIELDS else float
+        if about.unit == "m":
+            kind, words = _Length(name), f"{words} A unit may follow, as in 80mm."
         if isinstance(value, str):
             kind, default, words = RegistryChoice(PEAK_FINDERS), value, peak_finder_help()
         else:
@@ -218,6 +239,7 @@ def settings_from(options: dict[str, Any], run: FrameSource) -> Settings:
         finder = PEAK_FINDERS.get(given["peak_finder"])
         photon = finder.photon(run.geometry, run.photon_energy(0))
         base = base.replace(**finder.usual(photon))
+    check_clen(given.get("clen"), run.nominal_clen)
     return base.replace(**given)
 
 

@@ -9,6 +9,7 @@ import click
 
 from tuner.cli.options import jobs_option, json_option, print_json, stderr
 from tuner.display.terminal import echo
+from wrappers.extras import require
 
 
 @click.command("train")
@@ -76,6 +77,7 @@ def command(
       sfx-tuner train -o training
       sfx-tuner compare --policy training
     """
+    require("train", "sfx-tuner train")
     from tuner.agent.training import Training, train
 
     usual = Training(seeds=tuple(range(seeds)))

@@ -20,7 +20,6 @@ from tuner.export.readers import (
 )
 from tuner.export.scripts import align_detector, crystfel
 from tuner.recommendation import (
-    EDITED,
     Recommendation,
     clen_change,
     files_of_session,
@@ -297,7 +296,8 @@ def write_export(
         path.chmod(0o755)
     if target.needs_geometry and tuned != path:
         further = [tuned, *further]
-    notes = (EDITED, *export.notes) if recommendation.edited else export.notes
+    caution = recommendation.caution
+    notes = (caution, *export.notes) if caution else export.notes
     return [path, *further, *(each for each in (mask, unit) if each)], notes
 
 

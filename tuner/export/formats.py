@@ -25,7 +25,7 @@ from tuner.export.job import (
     translated,
     version,
 )
-from tuner.recommendation import EDITED, clen_change
+from tuner.recommendation import clen_change
 from wrappers.crystfel.options import search_arguments
 from wrappers.detector.geometry import Geometry
 from wrappers.peak_finders import PEAK_FINDERS
@@ -288,7 +288,7 @@ def plain_json(job: Job) -> Export:
     """Return the whole recommendation as JSON, with units."""
     document = {
         "written_by": version(),
-        **({"note": EDITED} if job.recommendation.edited else {}),
+        **({"note": job.recommendation.caution} if job.recommendation.caution else {}),
         **job.recommendation.as_dict(),
         "units": {name: about.note for name, about in ABOUT.items() if about.note},
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuner.recommendation import EDITED, Recommendation
+from tuner.recommendation import Recommendation
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import CrystfelProgram
 from wrappers.crystfel.options import NO_LIMIT, choose_method, search_values
@@ -161,10 +161,12 @@ def comments(job: Job, what: str, notes: Sequence[str], mark: str) -> list[str]:
     """Return comment lines: what this is, where it comes from, and the notes."""
     provenance, evidence = job.recommendation.provenance, job.recommendation.evidence
     measured = ("n_frames", "indexing_rate", "ci95", "false_rate", "baseline_rate")
+    caution = job.recommendation.caution
     sentences = [
         f"{what}. Written by {version()}.",
+        *([f"Note: {caution}."] if caution else []),
         *(
-            [f"Note: {EDITED}."]
+            []
             if job.recommendation.edited
             else [f"evidence: {key} = {evidence[key]}" for key in measured if key in evidence]
         ),

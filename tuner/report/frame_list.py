@@ -21,9 +21,9 @@ from wrappers.settings import Settings
 __all__ = ["KINDS", "FrameKind", "FrameLine", "FrameList", "list_frames"]
 
 KINDS = {
-    "anyway": ("indexed anyway", "with the recommended set and with {bar}"),
-    "gained": ("gained", "with the recommended set, not with {bar}"),
-    "lost": ("lost", "with {bar}, not with the recommended set"),
+    "anyway": ("indexed anyway", "with the {best} and with {bar}"),
+    "gained": ("gained", "with the {best}, not with {bar}"),
+    "lost": ("lost", "with {bar}, not with the {best}"),
     "elsewhere": ("by other sets only", "with neither of the two, but with another measured set"),
     "few": ("never: too few peaks", "bright peaks, but not as many as a hit has"),
     "noisy": ("never: too many others", "half of its peaks or more are what a blank frame shows"),
@@ -143,7 +143,8 @@ def list_frames(found: Findings, seen: SeenMap) -> FrameList | None:
     ours, theirs = ({o.frame: o for o in each.outcomes} for each in (best, bar))
     peaks = np.array([ours[frame].n_peaks for frame in frames])
     readable = seen.found.look.readable
-    floor = float(floor_of(peaks[readable][:, None])[0])
+    weights = seen.found.learnt.weights
+    floor = float(floor_of(peaks[readable][:, None], weights[readable])[0])
     times = [{o.frame: o.indexed for o in each.outcomes} for each in trials]
     weight = dict(zip((o.frame for o in best.outcomes), best.frame_weights.tolist(), strict=True))
     kinds: dict[str, list[FrameLine]] = {name: [] for name in KINDS}
@@ -173,7 +174,7 @@ def list_frames(found: Findings, seen: SeenMap) -> FrameList | None:
             FrameKind(
                 key,
                 KINDS[key][0],
-                KINDS[key][1].format(bar=found.bar_words),
+                KINDS[key][1].format(best=found.best_set, bar=found.bar_words),
                 sum(weight[line.frame] for line in lines) / total,
                 tuple(lines[:MOST_LINES]),
                 len(lines[MOST_LINES:]),

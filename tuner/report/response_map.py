@@ -221,7 +221,8 @@ def noise_of(found: ResponseMap) -> Floats:
     in the middle of such frames: in some runs no frame is blank.
     """
     learnt = found.learnt
-    floor = floor_of(learnt.counts[found.look.readable])
+    readable = found.look.readable
+    floor = floor_of(learnt.counts[readable], learnt.weights[readable])
     if learnt.lattice.sum() >= FEWEST_LATTICES:
         return np.minimum(floor, np.median(learnt.other[learnt.lattice], axis=0))
     return floor

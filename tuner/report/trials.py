@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from envs.evaluation import Evaluation, wilson_interval
+from tuner.display.columns import remark, trial_columns
+from tuner.report.colours import GROUPS
 from tuner.report.drawing import (
-    GROUPS,
     TOKENS,
     group_of,
     is_logarithmic,
@@ -82,11 +83,14 @@ class Table:
     rows : tuple of tuple of str
     chosen : tuple of int
         Rows that stand out.
+    notes : tuple of str
+        What is written below each row, or "".
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     chosen: tuple[int, ...]
+    notes: tuple[str, ...]
 
 
 def progress(found: Findings) -> Progress | None:
@@ -125,48 +129,32 @@ def table_of_trials(found: Findings) -> Table | None:
     """Return all trials, the recommended set's standing out, or None before the first."""
     if not found.trials:
         return None
-    head = (
-        "",
-        "stage",
-        *found.tuned,
-        "hits",
-        "indexed",
-        "frames",
-        "rate",
-        "95 % interval",
-        "decoys",
-    )
-    head += ("explained", "residual (px)", "refined clen (mm)", "core s", "note")
+    columns = trial_columns(found.trials, found.tuned, found.store.config.merit)
+    head = ["" if column.name == "trial" else column.name for column in columns]
+    rows = zip(*(column.cells for column in columns), map(_more, found.trials), strict=True)
     return Table(
-        head,
-        tuple(_row(trial, found.tuned) for trial in found.trials),
+        (*head[:-2], *MORE, "core s"),
+        tuple((*row[: len(head) - 2], *row[-1]) for row in rows),
         tuple(i for i, trial in enumerate(found.trials) if trial.evaluation is found.best),
+        tuple(map(remark, found.trials)),
     )
 
 
-def _row(trial: Trial, tuned: Sequence[str]) -> tuple[str, ...]:
+MORE = ("decoys", "explained", "residual (px)", "refined clen (mm)")
+"""Columns of the page that a terminal has no room for."""
+
+
+def _more(trial: Trial) -> tuple[str, ...]:
     evaluation = trial.evaluation
-    values = evaluation.settings.as_dict()
-    start = [str(trial.number), trial.stage]
-    start += ["" if values[name] is None else f"{values[name]:.6g}" for name in tuned]
-    if evaluation.failure:
-        return (*start, *[""] * 10, f"failed: {evaluation.failure}")
-    low, high = evaluation.ci95
+    if not evaluation.n_frames:
+        return ("",) * (len(MORE) + 1)
     clen, error = (1e3 * x for x in evaluation.refined.get("clen", (math.nan, math.nan)))
-    notes = evaluation.remarks
     return (
-        *start,
-        str(evaluation.n_hits),
-        str(evaluation.n_indexed),
-        str(evaluation.n_frames),
-        f"{evaluation.rate:.1%}",
-        f"{100 * low:.0f}–{100 * high:.0f} %",
         f"{evaluation.n_decoys_indexed}/{evaluation.n_decoys}",
         "" if math.isnan(evaluation.explained) else f"{evaluation.explained:.0%}",
         "" if math.isnan(evaluation.residual) else f"{evaluation.residual:.2f}",
         "" if math.isnan(clen) else f"{clen:.3f} ± {error:.3f}",
         f"{evaluation.core_seconds:.1f}",
-        "; ".join([*notes, trial.reason] if trial.reason else notes),
     )
 
 

@@ -3,8 +3,8 @@
 A searcher is two methods: `suggest` names a point, `ingest` takes what was measured there. All
 else is optional: the abilities that a session must know before anything is measured stand in the
 searcher's `SearcherKind`; what a searcher can tell on the way is a protocol of one member
-(`Recommends`, `Explains`, `KeepsMap`). Nobody asks for a searcher's name or class to learn what it
-can do.
+(`Recommends`, `Explains`, `Ends`, `KeepsMap`). Nobody asks for a searcher's name or class to learn
+what it can do.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
 
 __all__ = [
+    "Ends",
     "Explains",
     "KeepsMap",
     "Recommends",
@@ -68,7 +69,20 @@ class Explains(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why the last suggestion was made, in words; may be empty."""
+        """Why the last suggestion was made, in words; may be empty.
+
+        Once it was evaluated, it may say as well where that was not what was expected.
+        """
+        ...
+
+
+@runtime_checkable
+class Ends(Protocol):
+    """A searcher that says why it has nothing more to suggest."""
+
+    @property
+    def ended(self) -> str:
+        """Why the last suggestion was None, in words; may be empty."""
         ...
 
 
@@ -131,6 +145,8 @@ class SearcherKind:
         indexes.
     peak_finders : tuple of str
         The only ones that it can be used with; empty: any.
+    extra : str
+        Of `wrappers.extras.EXTRAS`, where it needs one.
     """
 
     make: Callable[[SearchTask], Searcher]
@@ -140,3 +156,4 @@ class SearcherKind:
     takes_policy: bool = False
     looks: bool = False
     peak_finders: tuple[str, ...] = ()
+    extra: str = ""

@@ -30,9 +30,12 @@ CAUTION = {"fast": 1.0, "crystfel": 2.0}
 UNINDEXED_COST = {"fast": 1.0, "crystfel": 9.0}
 """What a hit that is not indexed costs beyond what one that is does, in indexed hits."""
 
-ENOUGH = 0.002
-"""Of merit: where no set is expected to improve the best by so much, or by half a frame of the
-sample, the search has ended."""
+ENOUGH = {"fast": 0.001, "crystfel": 0.005}
+"""Of merit: where no set is expected to improve the best by so much, for its cost, the search has
+ended. An evaluation takes the embedded indexer a second or two, CrystFEL ten times as long."""
+
+DISAGREEMENT = 3.0
+"""Of the map's errors, beyond which what was measured contradicts it."""
 
 NEIGHBOURS = 64
 NEAR = 0.18
@@ -70,19 +73,19 @@ def _gains(
 ) -> NDArray[np.float64]:
     """Return the expected improvement (S,) of each set over the measured ones, for its cost.
 
-    Before anything is measured it is the expected merit.
+    Before anything is measured it is the expected merit less its error.
     """
+    if not measured:
+        return forecast.cautious_merits(penalty)
     merits = forecast.merits(penalty)
     mean = merits.mean(axis=0)
-    if not measured:
-        return np.asarray(mean)
     best = merits[:, measured].max(axis=1)
     # What luck with the sample adds is no improvement, so the rates are compared without it.
     improvement = np.maximum(merits - best[:, None], 0).mean(axis=0)
     rate = forecast.mean
     cost = forecast.hits + UNINDEXED_COST[indexer] * np.maximum(forecast.hits - rate, 0)
     leader = measured[int(np.argmax(mean[measured]))]
-    return np.asarray(improvement / np.sqrt(np.maximum(cost / max(cost[leader], 1e-3), 0.5)))
+    return np.asarray(improvement / np.maximum(cost / max(cost[leader], 1e-3), 0.5))
 
 
 class MapSearcher:
@@ -104,9 +107,9 @@ class MapSearcher:
         self._map: ResponseMap | None = None
         self._lock = GeometryLock(task.space)
         self._evaluations: list[tuple[Evaluation, float]] = []
-        self._sources: dict[Settings, list[int]] = {}
+        self._sources: dict[Settings, tuple[int, ...]] = {}
         self._pending: Settings | None = None
-        self.reason = ""
+        self.reason = self.ended = ""
 
     @property
     def map(self) -> ResponseMap:
@@ -123,6 +126,8 @@ class MapSearcher:
 
     def ingest(self, values: Values, merit: float, evaluation: Evaluation) -> None:
         """Learn what became of the frames; what it means for other sets is worked out later."""
+        if self._pending is not None:
+            self.reason += self._contradiction(evaluation)
         self._lock.observe(evaluation, merit)
         self._evaluations.append((evaluation, merit))
         self._pending = None
@@ -152,19 +157,39 @@ class MapSearcher:
         best = self._evaluations[max(indexing)[1]][0].settings if indexing else self._space.base
         return {name: getattr(best, name) for name in names}
 
+    def _contradiction(self, evaluation: Evaluation) -> str:
+        """Return what to say where an evaluation is not what the map expected of it, or ""."""
+        column = self.map.column(evaluation.settings)
+        if column is None or evaluation.failure or evaluation.n_failed:
+            return ""
+        frames = [each.frame for each in evaluation.outcomes]
+        mean, sd = self.map.expected(column, frames, self._task.seed)
+        beyond = abs(evaluation.rate - mean) - 1 / len(frames)
+        if beyond <= DISAGREEMENT * sd:
+            return ""
+        return (
+            f"; {100 * evaluation.rate:.0f} % of {len(frames)} frames were indexed where "
+            f"{100 * mean:.0f} ± {100 * sd:.0f} % were expected: the map was wrong here, and what "
+            "was measured counts"
+        )
+
     def _choose(self) -> Settings | None:
         measured, tried = self._learn()
-        if not self._looks.embedded:
-            # For CrystFEL's sessions the embedded indexer's lattices are next to free.
-            first = self.map.forecast(self._task.seed).merits(self._penalty).mean(axis=0)
-            self._learn_lattices(self.map.settings[int(np.argmax(first))])
-        if measured:
-            self._look_nearby()
-        forecast = self.map.forecast(self._task.seed)
+        seed = self._task.seed
+        forecast = self.map.forecast(seed)
+        liked = self.map.settings[int(np.argmax(forecast.cautious_merits(self._penalty)))]
+        # For CrystFEL's sessions the embedded indexer's lattices are next to free.
+        if not self._looks.embedded and self._learn_lattices(liked):
+            forecast = self.map.forecast(seed)
+        known = len(self.map.settings)
+        if measured and self._look_nearby(liked):
+            forecast = forecast.joined(self.map.forecast(seed, first=known))
         gains = _gains(forecast, measured, self._penalty, self._indexer)
         gains[tried] = -np.inf
         place = int(np.argmax(gains))
-        if measured and gains[place] < max(ENOUGH, 0.5 / len(self.map.look.frames)):
+        enough = ENOUGH[self._indexer]
+        if measured and gains[place] < enough:
+            self.ended = f"the map expects no set to gain {100 * enough:g} points"
             return None
         self.reason = (
             f"the map expects {100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"
@@ -201,29 +226,26 @@ class MapSearcher:
             tried.append(column)
             if evaluation.n_frames == len(self.map.look.frames):
                 measured.append(column)
-                frames = [each.frame for each in evaluation.outcomes]
-                self.map.weigh(frames, evaluation.frame_weights)
         return measured, tried
 
-    def _learn_lattices(self, source: Settings) -> None:
-        """Have the lattices of frames that have none yet, from a set's peaks."""
+    def _learn_lattices(self, source: Settings) -> bool:
+        """Have the lattices of frames that have none yet, from a set's peaks; say if there are."""
         if source in self._sources:
-            return
-        found = self._looks.lattice_counts(source, self.map.settings)
+            return False
         known = {frame for frames in self._sources.values() for frame in frames}
-        new = [n for n, frame in enumerate(found.frames) if frame not in known]
-        frames = [found.frames[n] for n in new]
-        self._sources[source] = frames
-        self.map.learn_lattices(frames, found.own[new], found.other[new])
+        unknown = [frame for frame in self.map.look.frames if frame not in known]
+        found = self._looks.lattice_counts(source, self.map.settings, unknown)
+        self._sources[source] = found.frames
+        self.map.learn_lattices(found.frames, found.own, found.other)
+        return bool(found.frames)
 
-    def _look_nearby(self) -> None:
-        """Look at more sets around the one that the map likes best, in all that is tuned."""
+    def _look_nearby(self, liked: Settings) -> bool:
+        """Look at more sets around one, in all that is tuned; say whether there are any."""
         space = self._space
         free = [n for n, name in enumerate(space.names) if name not in GEOMETRY]
         if not free:
-            return
-        merits = self.map.forecast(self._task.seed).merits(self._penalty).mean(axis=0)
-        centre = space.encode(self.map.settings[int(np.argmax(merits))])
+            return False
+        centre = space.encode(liked)
         seed = self._task.seed + len(self._evaluations)
         new: dict[Settings, None] = {}
         for unit in qmc.Sobol(len(free), rng=seed).random(NEIGHBOURS):
@@ -233,6 +255,7 @@ class MapSearcher:
             if self.map.column(settings) is None:
                 new[settings] = None
         self._extend([*new])
+        return bool(new)
 
     def _extend(self, new: Sequence[Settings]) -> None:
         if not new:
@@ -241,10 +264,8 @@ class MapSearcher:
         self.map.extend(look)
         first = len(self.map.settings) - len(new)
         for source, frames in self._sources.items():
-            found = self._looks.lattice_counts(source, new)
-            rows = [n for n, frame in enumerate(found.frames) if frame in set(frames)]
-            which = [found.frames[n] for n in rows]
-            self.map.learn_lattices(which, found.own[rows], found.other[rows], first)
+            found = self._looks.lattice_counts(source, new, frames)
+            self.map.learn_lattices(found.frames, found.own, found.other, first)
 
 
 def _executable(settings: Settings) -> Settings:

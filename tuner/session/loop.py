@@ -21,14 +21,16 @@ from tuner.agent.policy import Policy
 from tuner.search.contract import SearcherKind, SearchTask
 from tuner.searchers import SEARCHERS
 from tuner.session.initial_design import convincing, next_initial, opening
+from tuner.session.outcome import Outcome
 from tuner.session.proposals import Proposals
-from tuner.session.racing import INDIFFERENCE, Race, separated
+from tuner.session.racing import INDIFFERENCE, Race
+from tuner.session.stopping import why_stop
 from tuner.session.store import Log
 from tuner.session.trial import Trial, tuning_trials
 from wrappers.errors import InputError, ProgramError
 from wrappers.settings import Settings
 
-__all__ = ["USUAL_EVALUATIONS", "Budget", "Outcome", "run_session"]
+__all__ = ["USUAL_EVALUATIONS", "Budget", "run_session"]
 
 USUAL_EVALUATIONS = 30
 """The budget of a session where nobody says another."""
@@ -74,37 +76,6 @@ class Budget:
         if self.evaluations is not None and evaluations >= self.evaluations:
             return False
         return self.minutes is None or seconds < 60 * self.minutes
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The recommended parameter set and what it is held against, measured on the same frames.
-
-    Attributes
-    ----------
-    best, baseline : Evaluation
-        Of the recommended set and of CrystFEL's defaults.
-    on_fresh_frames : bool
-        Whether those were kept out of the search.
-    ended_by_failure : str
-        What kept the session from going on with its budget, or "".
-    choice : str
-        Why it is not the trial with the highest merit that is recommended, or "".
-    start : Evaluation or None
-        Of what is in use today, where that was given.
-    """
-
-    best: Evaluation
-    baseline: Evaluation
-    on_fresh_frames: bool
-    ended_by_failure: str = ""
-    choice: str = ""
-    start: Evaluation | None = None
-
-    @property
-    def bar(self) -> Evaluation:
-        """What the recommended set has to beat."""
-        return self.baseline if self.start is None else self.start
 
 
 def run_session(
@@ -157,7 +128,7 @@ def run_session(
     fresh : Evaluator, optional
         On frames that the tuning sample does not have.
     stop_early : bool
-        End before the budget is spent, once the winner is `racing.separated` from the rest.
+        End before the budget is spent, once there is nothing to gain; see `stopping.why_stop`.
     policy : Policy, optional
         For a searcher that takes one; the shipped one by default.
     map_file : Path, optional
@@ -199,7 +170,7 @@ def run_session(
         on_trial=on_trial,
         on_proposal=on_proposal,
     )
-    return session.conclude(session.search(budget, stop_early))
+    return session.conclude(*session.search(budget, stop_early))
 
 
 @dataclass(frozen=True)
@@ -220,31 +191,33 @@ class _Session:
     on_trial: Callable[[Trial], None]
     on_proposal: Callable[[float], None]
 
-    def search(self, budget: Budget, stop_early: bool) -> str:
-        """Spend the budget; return the failure that ended the search before, or ""."""
+    def search(self, budget: Budget, stop_early: bool) -> tuple[str, str]:
+        """Spend the budget; return what broke the search, and why it stopped before; each or ""."""
         tuning = tuning_trials(self.log.trials)
         self.proposals.replay(tuning)
         earlier = sum(trial.evaluation.seconds for trial in self.log.trials)
         started = time.perf_counter()
         while budget.left(len(tuning), earlier + time.perf_counter() - started):
             best = self.proposals.best(tuning)
-            if stop_early and best is not None and separated(best, tuning):
-                break
+            if stop_early and best is not None and len(tuning) >= len(self.first):
+                enough = why_stop(best, tuning)
+                if enough:
+                    return "", enough
             move = self._next(tuning, best)
             if move is None:
-                break
+                return "", self.proposals.ended
             stage, settings = move
             # What the result is held against is measured on every frame.
             rival = None if best is None or stage == "baseline" else best.evaluation
             evaluation = self._raced(settings, rival)
             if evaluation.failure and not tuning:
                 raise ProgramError(evaluation.failure)
-            self._add(stage, evaluation, self.proposals.reason if stage == "search" else "")
+            self._add(stage, evaluation)
             tuning = tuning_trials(self.log.trials)
             n_failures = _failures_at_the_end(tuning)
             if n_failures and n_failures % FAILURES_TO_END == 0:
-                return evaluation.failure
-        return ""
+                return evaluation.failure, ""
+        return "", ""
 
     def _next(self, tuning: Sequence[Trial], best: Trial | None) -> tuple[str, Settings] | None:
         """Return the next stage and parameter set, or None when nothing is left to try."""
@@ -264,10 +237,13 @@ class _Session:
     def _raced(self, settings: Settings, incumbent: Evaluation | None) -> Evaluation:
         return _attempt(lambda: self.race.run(self.evaluator, settings, incumbent), settings)
 
-    def _add(self, stage: str, evaluation: Evaluation, reason: str = "") -> None:
+    def _add(self, stage: str, evaluation: Evaluation) -> None:
         """Put one more trial into the log, with the best so far."""
         number = len(self.log.trials)
-        trial = Trial(number, stage, evaluation, reason)
+        trial = Trial(number, stage, evaluation)
+        if stage == "search":
+            reason = self.proposals.explained([*tuning_trials(self.log.trials), trial])
+            trial = replace(trial, reason=reason)
         if stage == "confirm":
             best = number
         elif stage == "fresh":
@@ -281,13 +257,15 @@ class _Session:
             self.proposals.keep_map(tuning_trials(self.log.trials), self.map_file)
         self.on_trial(trial)
 
-    def conclude(self, broken: str) -> Outcome | None:
+    def conclude(self, broken: str, stopped: str) -> Outcome | None:
         """Measure the winner at the geometry that the lattices fix, and on fresh frames.
 
         Parameters
         ----------
         broken : str
             What ended the search; then nothing more is measured.
+        stopped : str
+            Why it ended before its budget was spent.
         """
         tuning = tuning_trials(self.log.trials)
         winner = self.proposals.best(tuning)
@@ -301,7 +279,7 @@ class _Session:
 
         def outcome(fresh: bool, ended_by: str = "") -> Outcome:
             start = bars[0] if self.first[0][0] == "start" else None
-            return Outcome(best, bars[-1], fresh, ended_by, choice, start)
+            return Outcome(best, bars[-1], fresh, ended_by, choice, start, stopped)
 
         if not broken:
             try:

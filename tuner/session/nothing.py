@@ -13,7 +13,7 @@ from tuner.statistics import paired_difference
 from wrappers.files import write_whole
 
 if TYPE_CHECKING:
-    from tuner.session.loop import Outcome
+    from tuner.session.outcome import Outcome
 
 __all__ = ["FILE", "few_peaks", "read_nothing", "why_nothing", "write_nothing"]
 

@@ -14,7 +14,15 @@ from pathlib import Path
 from envs.evaluation import Evaluation
 from envs.geometry_rule import GeometryLock
 from envs.parameter_space import ParameterSpace
-from tuner.search.contract import Explains, KeepsMap, Recommends, Searcher, SearcherKind, SearchTask
+from tuner.search.contract import (
+    Ends,
+    Explains,
+    KeepsMap,
+    Recommends,
+    Searcher,
+    SearcherKind,
+    SearchTask,
+)
 from tuner.search.locked import LockedSearcher
 from tuner.session.choice import best_trial
 from tuner.session.trial import Trial
@@ -72,9 +80,12 @@ class Proposals:
         values = self._searcher.suggest()
         return None if values is None else space.settings(values).replace(**fixed)
 
-    @property
-    def reason(self) -> str:
-        """Why the last proposal was made, in words, where the searcher can say it."""
+    def explained(self, trials: Sequence[Trial]) -> str:
+        """Return why the last of the trials was proposed, where the searcher can say it.
+
+        It has learnt by then what came of it, and may say where that is not what it expected.
+        """
+        self._observe(trials)
         return self._searcher.reason if isinstance(self._searcher, Explains) else ""
 
     def keep_map(self, trials: Sequence[Trial], path: Path) -> None:
@@ -82,6 +93,12 @@ class Proposals:
         if isinstance(self._searcher, KeepsMap):
             self._observe(trials)
             self._searcher.keep_map(path)
+
+    @property
+    def ended(self) -> str:
+        """Why nothing more is proposed, in words."""
+        own = self._searcher.ended if isinstance(self._searcher, Ends) else ""
+        return own or "the searcher has nothing more to propose"
 
     def best(self, trials: Sequence[Trial]) -> Trial | None:
         """Return the best of the trials, None if none indexed: what would be recommended now.

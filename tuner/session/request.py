@@ -14,6 +14,7 @@ from tuner.session.config import Sampling, SessionConfig
 from tuner.session.loop import Budget
 from tuner.session.start import Start
 from wrappers.errors import InputError
+from wrappers.extras import require
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice
@@ -55,7 +56,7 @@ class Request:
         Of the sample and of the searcher.
     indexer : IndexerChoice
     stop_early : bool
-        End before the budget is spent, once the winner is separated.
+        End before the budget is spent, once there is nothing to gain.
     sampling : Sampling
         How the frames are drawn.
     policy : Path, optional
@@ -75,7 +76,7 @@ class Request:
     start: Start | None = None
     seed: int = 0
     indexer: IndexerChoice = IndexerChoice()  # noqa: RUF009 (frozen)
-    stop_early: bool = False
+    stop_early: bool = True
     policy: Path | None = None
     sampling: Sampling = "auto"
 
@@ -114,6 +115,8 @@ def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
 def refuse_unfit_searcher(request: Request) -> None:
     """Raise InputError where the searcher cannot do what is asked of it."""
     kind = SEARCHERS.get(request.searcher)
+    if kind.extra:
+        require(kind.extra, f"the {request.searcher} searcher")
     if kind.peak_finders and request.peak_finder not in kind.peak_finders:
         raise InputError(
             f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "

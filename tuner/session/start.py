@@ -16,7 +16,7 @@ from wrappers.customary import counts_photons, detector_of
 from wrappers.errors import InputError
 from wrappers.frames.source import FrameSource
 from wrappers.reading import open_regular
-from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS, Settings
+from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS, Settings, check_clen
 
 __all__ = ["Start", "customary_start", "read_start", "start_of_values", "with_start"]
 
@@ -64,6 +64,7 @@ class Start:
             place = {"shift_x": space.base.shift_x, "shift_y": space.base.shift_y}
             settings = settings.replace(**within, **place).replace(**fixed)
         if settings.clen is not None:
+            check_clen(settings.clen, nominal_clen)
             return settings
         own = nominal_clen + self.clen_change if self.clen_change else space.base.clen
         return settings.replace(clen=own)

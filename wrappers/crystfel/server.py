@@ -10,7 +10,6 @@ buffers), compiled with ZMQ and MessagePack, and the packages pyzmq and msgpack.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import tempfile
 import time
@@ -28,6 +27,7 @@ from wrappers.crystfel.supervision import Supervised
 from wrappers.crystfel.time_limit import TimeLimit
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
+from wrappers.extras import missing
 from wrappers.files import temporary_folder
 from wrappers.indexing import Done, Pattern, unheard
 
@@ -62,7 +62,7 @@ def can_serve(program: CrystfelProgram) -> bool:
     return (
         program.release >= FIRST_RELEASE
         and all(program.supported([option]) for option in (ADDRESS, *NEEDED))
-        and all(importlib.util.find_spec(name) for name in ("zmq", "msgpack"))
+        and not missing("crystfel")
     )
 
 

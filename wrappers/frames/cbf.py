@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import MODULE
 from wrappers.errors import InputError
+from wrappers.extras import require
 from wrappers.frames.events import read_list
 from wrappers.frames.frame import Frame, Mask
 from wrappers.frames.hdf5_links import why_unfit
@@ -174,12 +175,9 @@ class CBFFrames(FrameSource):
 
 def _read_image(file: str) -> NDArray[Any]:
     """Return the image of a CBF file."""
-    try:
-        import fabio.cbfimage
-    except ImportError:
-        raise InputError(
-            f"{file} is a CBF file, which needs fabio: install it (pip install 'sfx-tuner[cbf]')"
-        ) from None
+    require("cbf", f"{file}, a CBF file,")
+    import fabio.cbfimage
+
     if fault := why_unfit(file):
         raise InputError(f"{file} {fault}: correct its name")
     try:

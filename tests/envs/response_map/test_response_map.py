@@ -11,8 +11,9 @@ import pytest
 import safetensors.numpy
 
 from envs.look import FrameLook
+from envs.response_map.features import BLANK, floor_of
 from envs.response_map.model import SHIPPED_MODEL, MapModel
-from envs.response_map.response_map import ResponseMap
+from envs.response_map.response_map import Forecast, ResponseMap
 from envs.simulation.families import FAMILIES
 from experiments.fit_response_map import fit_model, read_looks
 from experiments.response_map import LOOKS, follow, recorded
@@ -86,12 +87,44 @@ def test_a_frame_that_is_no_hit_is_not_indexed(model: MapModel) -> None:
 def test_frames_weigh_what_they_stand_for(model: MapModel) -> None:
     counts = np.full((20, 6), 200)
     counts[:10] = 0
-    response = ResponseMap(_look(counts), 2e5, model)
-    even = response.forecast()
-    response.weigh(range(10, 20), np.full(10, 9.0))
-    heavy = response.forecast()
+    look = _look(counts)
+    even = ResponseMap(look, 2e5, model).forecast()
+    weighted = replace(look, weights=(9.0,) * 10 + (1.0,) * 10)
+    heavy = ResponseMap(weighted, 2e5, model).forecast()
     assert heavy.hits == pytest.approx(0.1)
-    assert heavy.mean == pytest.approx(even.mean / 5)
+    # How far the run is from the fitted ones depends on the weights, too, a little.
+    assert heavy.mean == pytest.approx(even.mean / 5, rel=0.02)
+
+
+def test_a_floor_is_that_of_the_run_and_not_of_the_sample() -> None:
+    rng = np.random.default_rng(4)
+    counts = rng.integers(0, 50, (40, 7))
+    alike = np.full(40, 2.5)
+    assert floor_of(counts, alike) == pytest.approx(np.quantile(counts, BLANK, axis=0))
+    crystals = np.full((3, 7), 400)
+    drawn = np.vstack([crystals, counts[:2]])  # most of what was drawn has crystals
+    stands_for = np.array([1.0, 1.0, 1.0, 50.0, 50.0])
+    assert (floor_of(drawn, stands_for) <= counts[:2].max(axis=0)).all()
+
+
+def test_what_is_drawn_for_a_set_does_not_depend_on_which_others_are_asked_for(
+    model: MapModel,
+) -> None:
+    rng = np.random.default_rng(5)
+    response = ResponseMap(_look(rng.integers(0, 90, (30, 6))), 2e5, model)
+    response.learn_outcomes(1, range(10, 40), rng.random(30) < 0.5)
+    whole, last = response.forecast(seed=3), response.forecast(seed=3, first=4)
+    assert last.rates == pytest.approx(whole.rates[:, 4:])
+    assert whole.joined(last).rates == pytest.approx(np.hstack([whole.rates, last.rates]))
+    mean, sd = response.expected(5, range(10, 40), seed=3)
+    assert (mean, sd) == pytest.approx((whole.mean[5], whole.sd[5]))
+
+
+def test_a_set_that_may_be_a_flood_of_noise_is_not_liked() -> None:
+    sure, unsure = np.full((50, 1), 0.2), np.linspace(0, 0.8, 50)[:, None]
+    forecast = Forecast(np.hstack([sure, unsure]), np.ones(2), np.zeros(2), np.zeros((1, 2)))
+    assert np.argmax(forecast.merits(0.2).mean(axis=0)) == 1
+    assert np.argmax(forecast.cautious_merits(0.2)) == 0
 
 
 def test_a_run_unlike_all_others_gets_wide_intervals(model: MapModel) -> None:

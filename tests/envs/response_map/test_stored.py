@@ -23,7 +23,8 @@ FRAMES = (3, 7, 12, 40, 41)
 def look(sets: tuple[Settings, ...], seed: int) -> FrameLook:
     counts = np.random.default_rng(seed).integers(0, 60, (len(FRAMES), len(sets)))
     counts[-1] = 0
-    return FrameLook(sets, FRAMES, counts.astype(np.uint16), {41: "it is gone"})
+    weights = (0.5, 1.5, 1.0, 1.0, 0.0)
+    return FrameLook(sets, FRAMES, counts.astype(np.uint16), {41: "it is gone"}, weights)
 
 
 @pytest.fixture
@@ -35,7 +36,6 @@ def learnt() -> ResponseMap:
     found.learn_lattices([7, 40], rng.integers(0, 40, (2, 7)), rng.integers(0, 9, (2, 7)))
     found.learn_outcomes(2, [3, 7, 40], [False, True, True])
     found.learn_outcomes(6, [7, 12], [True, False])
-    found.weigh(FRAMES, [0.5, 1.5, 1.0, 1.0, 1.0])
     return found
 
 
