@@ -82,10 +82,9 @@ def thinned(given: Cell, found: Cell, index: int) -> Cell | None:
     are there. None where the given lattice has no such part.
     """
     ours, theirs = (cell.primitive_axes @ cell.real for cell in (given, found))
-    nodes: Floats = np.linalg.inv(ours).T
+    nodes = np.asarray(np.linalg.inv(ours).T, np.float64)
     for part in sublattices(nodes, index):
-        fewer: Floats = np.linalg.inv(part).T
-        real = reduced(fewer)
+        real = reduced(np.asarray(np.linalg.inv(part).T, np.float64))
         if _common_scale(real, theirs) is not None:
             return cell_of(real)
     return None
