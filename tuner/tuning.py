@@ -11,7 +11,7 @@ from envs.evaluators.live import LiveEvaluator
 from envs.response_map.stored import MAP_FILE
 from envs.strata import Sample
 from tuner.agent.policy import Policy
-from tuner.cells.checking import check_session_cell
+from tuner.cells.forms import check_session_cell
 from tuner.cells.search import cell_of_session
 from tuner.crystfel_check import check_own_search, crystfel_found
 from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
@@ -29,7 +29,13 @@ from tuner.session.request import Request, refuse_unfit_searcher, search_space
 from tuner.session.residuals import spot_residuals, write_residuals
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
-from tuner.session.store import BAD_PIXELS, FOUND_CELL, SessionStore, require_folder_for_session
+from tuner.session.store import (
+    BAD_PIXELS,
+    FOUND_CELL,
+    SECOND_CELL,
+    SessionStore,
+    require_folder_for_session,
+)
 from tuner.session.trial import Trial
 from tuner.session.unconfirmed import keep_unconfirmed
 from wrappers.cell import Cell
@@ -307,7 +313,8 @@ def _tune(
     if nothing and cell_check:
         settings = space.base if outcome is None else outcome.best.settings
         check = check_session_cell(run, settings, sample, cell, jobs)
-        nothing += f" {check.reason[:1].upper()}{check.reason[1:]}." if check.wrong else ""
+        if check.wrong or check.second is not None:
+            nothing += f" {check.reason[:1].upper()}{check.reason[1:]}."
     write_nothing(directory, nothing)
     if outcome is not None and not nothing:
         checks: dict[str, Any] = {"crystfel": crystfel_found()} if kind.of_crystfel else {}
@@ -332,7 +339,10 @@ def _tune(
         recommendation = write()
         if cell_check:
             settings = recommendation.settings
-            checks |= check_session_cell(run, settings, sample, cell, jobs).evidence
+            check = check_session_cell(run, settings, sample, cell, jobs)
+            checks |= check.evidence
+            if check.second is not None:
+                check.second.other.cell.write(directory / SECOND_CELL)
             if store.config.cell_origin:
                 checks["cell_check_reason"] = (
                     f"{store.config.cell_origin}; {checks['cell_check_reason']}"
