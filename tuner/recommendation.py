@@ -20,6 +20,7 @@ from envs.geometry_rule import GEOMETRY
 from envs.geometry_rule import at_edge as near_an_end
 from tuner.fingerprint import fingerprint
 from tuner.recommendation_file import REMEDY, read_recommendation_file
+from tuner.report.words import shown
 from tuner.session.nothing import read_nothing
 from tuner.statistics import paired_difference
 from wrappers.errors import InputError
@@ -351,11 +352,6 @@ def applied_settings(recommendation: Recommendation, nominal_clen: float) -> Set
     moved since, as its header says, keeps it.
     """
     return recommendation.settings.replace(clen=nominal_clen + clen_change(recommendation))
-
-
-def shown(value: str | float) -> str:
-    """Return a setting's value for people."""
-    return value if isinstance(value, str) else f"{value:.6g}"
 
 
 def _is_nan(value: object) -> bool:

@@ -44,7 +44,8 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     """
     from envs.parameter_space import DEFAULT_TUNED
     from envs.simulation.simulator import demo_experiment, simulate_run
-    from tuner.cli.session_display import display, print_recommendation
+    from tuner.cli.recommendation_display import print_recommendation
+    from tuner.cli.session_display import display
     from tuner.session.loop import Budget
     from tuner.session.nothing import read_nothing
     from tuner.session.request import Request
@@ -59,7 +60,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
         )
     session = output / "session"
     budget = Budget(evaluations=EVALUATIONS)
-    with display(DEFAULT_TUNED, budget, session) as (on_trial, on_progress):
+    with display(DEFAULT_TUNED, budget, session) as (on_trial, on_progress, on_look):
         recommendation = tune(
             Request(
                 data=paths.data,
@@ -73,6 +74,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
             jobs=jobs,
             on_trial=on_trial,
             on_progress=on_progress,
+            on_look=on_look,
         )
     if recommendation is None:
         raise NothingFoundError(

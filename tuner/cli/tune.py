@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from envs.parameter_space import DEFAULT_TUNED, usually_tuned
-from tuner.cli.box import parse_ranges, parse_start, parse_values
+from envs.parameter_space import DEFAULT_TUNED
+from tuner.cli.night import is_night, read_night, tune_night
 from tuner.cli.options import (
     PEAK_FINDER_FLAGS,
     RegistryChoice,
     SourceName,
     existing,
-    indexer_choice,
     indexer_options,
     jobs_option,
     json_option,
@@ -28,11 +26,12 @@ from tuner.cli.options import (
     seed_option,
     stderr,
 )
+from tuner.cli.tune_request import asked, asked_like, others_given, resumed
 from tuner.cluster import connect
 from tuner.searchers import SEARCHERS
-from tuner.session.config import Sampling, SessionConfig
+from tuner.session.config import Sampling
 from tuner.session.loop import USUAL_EVALUATIONS, Budget
-from tuner.session.request import Request, begun_with
+from tuner.session.request import Request
 from wrappers.cell import Cell
 from wrappers.errors import ContradictedError, InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address
@@ -161,6 +160,12 @@ class _Command(click.Command):
     help="In the end, hold the cell against the one on which the clearest frames agree.",
 )
 @click.option(
+    "--find-geometry/--no-find-geometry",
+    default=True,
+    show_default=True,
+    help="Begin where the clearest frames put the detector, and mend a shift that lattices show.",
+)
+@click.option(
     "--cluster",
     metavar="local|slurm|ADDRESS",
     help="Let the workers of a Dask cluster evaluate.  [default: processes of this machine]",
@@ -182,33 +187,30 @@ class _Command(click.Command):
     help="Go on with an interrupted session. Its directory says everything else; a budget that is "
     "given here replaces its own.",
 )
+@click.option(
+    "--from",
+    "earlier",
+    type=click.Path(path_type=Path),
+    metavar="SESSION",
+    help="Begin like an earlier session of the same detector: its geometry, cell and options, save "
+    "what is given here, and with what it recommends as the start.",
+)
 @seed_option
 @jobs_option
 @memory_option
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     data: Address | None,
-    geometry: Path | None,
-    cell: Path | None,
     output: Path | None,
-    searcher: str,
-    policy: Path | None,
-    frames: int,
-    sampling: Sampling,
-    evaluations: int | None,
     minutes: float | None,
-    tuned: str,
-    fixed: tuple[str, ...],
-    bounds: tuple[str, ...],
-    start: str | None,
-    peak_finder: str,
-    clen_range: float,
-    stop_early: bool,
     cell_check: bool,
+    find_geometry: bool,
     cluster: str | None,
     dashboard: int | None,
     resume: str | None,
-    seed: int,
+    earlier: Path | None,
     jobs: int,
     memory: int | None,
     as_json: bool,
@@ -220,83 +222,56 @@ def command(
     and indexes the hits. The session can be stopped with Ctrl-C and resumed. When the budget
     is spent, up to four more evaluations confirm the winner, on fresh frames where there are.
 
+    DATA may be a TOML file of several samples, one [[sample]] with run, output and options of
+    this command each; what they share stands in [all]. They are tuned one after the other.
+
     \b
     Example:
       sfx-tuner tune run.h5 -g run.geom -p protein.cell -o session
       sfx-tuner tune --resume session
+      sfx-tuner tune night.toml
     """
     if minutes is not None and math.isnan(minutes):
         raise InputError("--minutes is not a number: give a time such as 20")
+    if is_night(data):
+        assert isinstance(data, Path)
+        context.exit(_night(data, context.command, as_json))
     if resume and output is not None:
         # Before it took the session's directory, --resume was a flag in front of anything.
         data, resume = data or SourceName().convert(resume, None, None), ""
-    how = jobs, memory, cluster, dashboard, as_json, cell_check
+    how = jobs, memory, cluster, dashboard, as_json, cell_check, find_geometry
     if resume:
         output = Path(resume)
-        _refuse_other_options(output)
-        request, budget = begun_with(SessionConfig.read(output / "session.json"))
-        if _given("stop_early"):
-            request = replace(request, stop_early=stop_early)
-        if evaluations is not None or minutes is not None:
-            budget = Budget(evaluations, minutes)
+        request, budget = resumed(output, context.params)
         _run(request, budget, output, True, *how)
         return
     for value, words in (
         (data, "the run: a file of frames, DATA"),
-        (geometry, "the detector's geometry: -g FILE"),
+        (options["geometry"] or earlier, "the detector's geometry: -g FILE"),
         (output, "a directory for the session: -o DIRECTORY"),
     ):
         if value is None:
             raise InputError(f"tune lacks {words} (or go on with a session: --resume SESSION)")
-    assert data is not None and geometry is not None and output is not None
-    values, ranges = parse_values(fixed), parse_ranges(bounds)
-    names = tuple(name.strip() for name in tuned.split(","))
-    if not _given("tuned"):
-        names = usually_tuned(values, ranges)
-    request = Request(
-        data=data,
-        geometry=geometry,
-        cell=cell,
-        searcher=searcher,
-        n_frames=frames,
-        tuned=names,
-        peak_finder=peak_finder,
-        clen_range=clen_range,
-        fixed=values,
-        bounds=ranges,
-        start=None if start is None else parse_start(start),
-        seed=seed,
-        indexer=indexer_choice(options),
-        stop_early=stop_early,
-        policy=policy,
-        sampling=sampling,
-    )
-    budget = Budget.of(evaluations, minutes)
+    assert output is not None
+    values = {**context.params, "data": data}
+    request, budget = asked(values) if earlier is None else asked_like(earlier, values)
     _run(request, budget, output, resume is not None, *how)
 
 
-FREE_TO_CHANGE = {
-    *("resume", "evaluations", "minutes", "jobs", "memory", "cluster", "dashboard", "as_json"),
-    *("cell_check", "stop_early"),
-}
-"""Options that may differ when a session is resumed."""
+OF_A_NIGHT = {"data", "jobs", "memory", "as_json"}
+"""What may be given beside a night's file."""
 
 
-def _given(name: str) -> bool:
-    source = click.get_current_context().get_parameter_source(name)
-    return source is not click.core.ParameterSource.DEFAULT
-
-
-def _refuse_other_options(session: Path) -> None:
-    """Raise InputError where --resume SESSION comes with what the session says already."""
-    context = click.get_current_context()
-    given = [p for p in context.command.params if p.name and _given(p.name)]
-    others = [p.opts[0] for p in given if p.name not in FREE_TO_CHANGE]
+def _night(path: Path, command: click.Command, as_json: bool) -> int:
+    """Tune the samples of a night's file; return the exit code."""
+    others = others_given(OF_A_NIGHT)
     if others:
-        raise InputError(
-            f"--resume {session} goes on as the session was begun: leave out {', '.join(others)}, "
-            "or begin another session"
-        )
+        raise InputError(f"{path} says how its samples are tuned: put {others} into the file")
+    params = click.get_current_context().params
+    further = ["--jobs", str(params["jobs"])]
+    if params["memory"] is not None:
+        further += ["--memory", f"{params['memory'] // 1000}KB"]
+    return tune_night(path, read_night(path, command), command, further, as_json)
 
 
 def _run(
@@ -310,17 +285,11 @@ def _run(
     dashboard: int | None,
     as_json: bool,
     cell_check: bool,
+    find_geometry: bool,
 ) -> None:
     """Run or resume a session, show it, and print what it recommends."""
     # What tuning needs takes a second to import, which whoever asks for help should not wait for.
-    from tuner.cli.session_display import (
-        display,
-        print_recommendation,
-        print_stopped,
-        progress_printer,
-    )
-    from tuner.session.nothing import read_nothing
-    from tuner.tuning import tune
+    from tuner.cli.session_display import display, print_stopped
 
     try:
         with (
@@ -328,8 +297,12 @@ def _run(
             display(request.tuned, budget, output, resume=resume, port=dashboard) as (
                 on_trial,
                 on_progress,
+                on_look,
             ),
         ):
+            # It takes seconds to import, and the dashboard is there meanwhile.
+            from tuner.tuning import tune
+
             recommendation = tune(
                 request,
                 output,
@@ -339,11 +312,12 @@ def _run(
                 cluster=client,
                 resume=resume,
                 cell_check=cell_check,
+                find_geometry=find_geometry,
                 on_inputs=_say_inputs,
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=on_trial,
                 on_progress=on_progress,
-                on_look=progress_printer("frames looked at", 10.0),
+                on_look=on_look,
                 on_sample=lambda words: stderr.print(words, markup=False, highlight=False),
                 on_geometry=lambda words: stderr.print(
                     words, markup=False, highlight=False, soft_wrap=True
@@ -359,6 +333,8 @@ def _run(
             f"{error}; nothing measured is lost: sfx-tuner tune --resume {output} goes on"
         ) from error
     if recommendation is None:
+        from tuner.session.nothing import read_nothing
+
         why = read_nothing(output)
         if as_json:
             print_json({"recommended": None, "why": why, "session": str(output)})
@@ -369,6 +345,8 @@ def _run(
     if as_json:
         print_json({**recommendation.as_dict(), "session": str(output)})
     else:
+        from tuner.cli.recommendation_display import print_recommendation
+
         print_recommendation(recommendation, output)
     if recommendation.evidence.get("cell_check") == "contradicted":
         raise ContradictedError(str(recommendation.evidence["cell_check_reason"]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from envs.objective import Merit
-from tuner.recommendation import shown
+from tuner.report.words import shown
 from tuner.session.trial import Trial
 
 __all__ = ["Column", "remark", "trial_columns"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import json
 import math
 import multiprocessing
 import threading
@@ -13,16 +14,18 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
-from tuner.report import render_body, title_of
+from tuner.display.progress import Progress
 from tuner.report.page import render, script
-from tuner.session.store import SessionStore
 from wrappers.errors import InputError
 from wrappers.processes import serve_parent
+
+if TYPE_CHECKING:
+    from tuner.session.store import SessionStore
 
 __all__ = ["Dashboard"]
 
@@ -54,10 +57,11 @@ POLICY = (
 class Dashboard:
     """Serves the report of a running session on 127.0.0.1; used as a context manager.
 
-    The page asks every two seconds whether there is something new, and then takes it over
-    where it is scrolled to. It is drawn when it is asked for and something is new, a third of
-    the time at most, by a process of its own. In the end a page that is open gets the session's
-    report. Only this page can be asked for, and nothing be changed by it.
+    The page asks every two seconds how far the session has come and whether there is something
+    new, and then takes it over where it is scrolled to. It is drawn when it is asked for and
+    something is new, a third of the time at most, by a process of its own. In the end a page that
+    is open gets the session's report. Only this page and its line can be asked for,
+    and nothing be changed by it.
 
     Parameters
     ----------
@@ -65,6 +69,8 @@ class Dashboard:
         Of the session, which need not be there yet.
     port : int
         0 takes a free one.
+    progress : Progress, optional
+        Of the session.
 
     Attributes
     ----------
@@ -77,10 +83,10 @@ class Dashboard:
         If the port cannot be had.
     """
 
-    def __init__(self, directory: Path, port: int = 0) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, port: int = 0, progress: Progress | None = None) -> None:
+        self._directory, self._progress = directory, progress
         self._store: SessionStore | None = None  # what is new
-        self._drawn = _draw(None, directory)
+        self._drawn = _nothing_yet(directory)
         self._drawing: Future[tuple[str, bytes]] | None = None
         self._begun = self._rested = 0.0
         self._asked = -math.inf
@@ -128,6 +134,8 @@ class Dashboard:
 
     def update(self) -> None:
         """Take up what the session has measured; called by the thread that writes it."""
+        from tuner.session.store import SessionStore
+
         store = SessionStore.open(self._directory)
         with self._lock:
             self._store = store
@@ -150,6 +158,14 @@ class Dashboard:
                 self._drawing = self._draughtsman.submit(_draw, store, self._directory)
             return self._drawn
 
+    def status(self) -> bytes:
+        """Return what is under way, as JSON: a line of words, and the share of the budget spent."""
+        progress = self._progress
+        if progress is None:
+            return json.dumps({}).encode()
+        share = min(progress.share, 1.0)
+        return json.dumps({"line": progress.line, "spent": round(share, 4)}).encode()
+
     def given(self, tag: str) -> None:
         """Note that a page has been given the state of a tag."""
         if tag == FINAL:
@@ -163,10 +179,15 @@ def _final(report: Path) -> tuple[str, bytes]:
     return _whole(FINAL, report.parent.name, line, main, report.parent)
 
 
-def _draw(store: SessionStore | None, directory: Path) -> tuple[str, bytes]:
-    if store is None:
-        line = "The first evaluation is under way, or being drawn."
-        return _whole('"0"', "sfx-tuner", line, None, directory)
+def _nothing_yet(directory: Path) -> tuple[str, bytes]:
+    line = "The first evaluation is under way, or being drawn."
+    return _whole('"0"', "sfx-tuner", line, None, directory)
+
+
+def _draw(store: SessionStore, directory: Path) -> tuple[str, bytes]:
+    # The draughtsman's: it takes a second to import.
+    from tuner.report import render_body, title_of
+
     n = len(store.trials)
     line = f"Running: {n} evaluation{'s' * (n != 1)} so far. This page renews itself."
     return _whole(
@@ -217,10 +238,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self._from_here():
             self.send_error(403, "Ask for this page as 127.0.0.1 or localhost")
-        elif self.path != "/":
-            self.send_error(404)
-        else:
+        elif self.path == "/status":
+            self._send(200, "application/json", self.server.dashboard.status())
+        elif self.path == "/":
             self._answer()
+        else:
+            self.send_error(404)
 
     def _refuse(self) -> None:
         self.send_error(405)
@@ -238,20 +261,25 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception as error:  # the session must not suffer
             self.send_error(500, f"The report cannot be drawn: {type(error).__name__}")
             return
-        same = self.headers.get("If-None-Match") == tag
-        self.send_response(304 if same else 200)
-        self.send_header("ETag", tag)
+        if self.headers.get("If-None-Match") == tag:
+            self._send(304, tag=tag)
+        else:
+            self._send(200, "text/html; charset=utf-8", content, tag)
+            self.server.dashboard.given(tag)
+
+    def _send(self, code: int, kind: str = "", content: bytes = b"", tag: str = "") -> None:
+        self.send_response(code)
+        if tag:
+            self.send_header("ETag", tag)
         self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Security-Policy", f"{POLICY}; frame-ancestors 'none'")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.send_header("X-Content-Type-Options", "nosniff")
-        if not same:
-            self.send_header("Content-Type", "text/html; charset=utf-8")
+        if kind:
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if not same:
-            self.wfile.write(content)
-            self.server.dashboard.given(tag)
+        self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the terminal shows the session."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -17,8 +16,8 @@ from rich.text import Text
 
 from envs.objective import USUAL_MERIT, Merit
 from tuner.display.columns import Column, remark, trial_columns
-from tuner.session.loop import Budget
-from tuner.session.trial import Trial, tuning_trials
+from tuner.display.progress import Progress
+from tuner.session.trial import Trial
 
 __all__ = ["LiveTable"]
 
@@ -51,9 +50,8 @@ class LiveTable:
         Of a terminal.
     tuned : sequence of str
         The tuned settings.
-    budget : Budget
-    earlier : sequence of Trial
-        Of the session that is resumed.
+    progress : Progress
+        Of the session; what it knows is shown.
     merit : Merit
         What the session maximises.
     """
@@ -62,17 +60,11 @@ class LiveTable:
         self,
         console: Console,
         tuned: Sequence[str],
-        budget: Budget,
-        earlier: Sequence[Trial] = (),
+        progress: Progress,
         merit: Merit = USUAL_MERIT,
     ) -> None:
-        self._merit = merit
-        self._console, self._tuned, self._budget = console, tuple(tuned), budget
-        self._trials = list(earlier)
-        self._n_earlier = len(tuning_trials(earlier))
-        self._spent_earlier = sum(trial.evaluation.seconds for trial in earlier)
-        self._started = self._trial_started = time.monotonic()
-        self._done = self._total = 0
+        self._console, self._tuned, self._merit = console, tuple(tuned), merit
+        self._progress = progress
         self._over = False
         self._spinner = Spinner("dots")
         self._live = Live(
@@ -92,26 +84,15 @@ class LiveTable:
         self._over = True
         self._live.stop()
 
-    def show_trial(self, trial: Trial) -> None:
-        """Add a new trial."""
-        self._trials.append(trial)
-        self._done = self._total = 0
-        self._trial_started = time.monotonic()
-
-    def show_progress(self, done: int, total: int) -> None:
-        """Say how many frames and decoys of the evaluation under way are done."""
-        # A later look at more frames begins with what is no hit, again.
-        self._done, self._total = max(done, self._done), total
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        trials = list(self._trials)
+        trials = list(self._progress.trials)
         if self._over:
             if trials:
                 yield self._table(trials, len(trials), options.max_width)
             return
         room = max(console.height - LINES_AROUND, FEWEST_ROWS)
         yield Group(
-            self._table(trials, room, options.max_width), self._progress(trials, options.max_width)
+            self._table(trials, room, options.max_width), self._progress_lines(options.max_width)
         )
 
     def _table(self, trials: Sequence[Trial], room: int, width: int) -> Group:
@@ -136,25 +117,18 @@ class LiveTable:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group(*lines)
 
-    def _progress(self, trials: Sequence[Trial], width: int) -> Table:
-        now, bar = time.monotonic(), min(max(width - WORDS, 5), BAR)
-        n_done = len(tuning_trials(trials))
+    def _progress_lines(self, width: int) -> Table:
+        bar = min(max(width - WORDS, 5), BAR)
+        doing = self._progress.doing
         lines = Table.grid(padding=(0, 1))
-        if self._total:
-            doing = f"{self._done}/{self._total} frames and decoys"
-        else:
-            doing = "finding peaks" if trials else "compiling, half a minute, once"
-        spent = self._spent_earlier + now - self._started
-        share, left = _budget_left(
-            self._budget, n_done, n_done - self._n_earlier, spent, now - self._started
-        )
         lines.add_row(
             self._spinner,
-            f"evaluation {len(trials)}" if share < 1 else "confirming, reporting",
-            ProgressBar(max(self._total, 1), self._done, width=bar),
-            f"{doing}, {_clock(now - self._trial_started)}",
+            doing.name,
+            ProgressBar(max(doing.total, 1), doing.done, width=bar),
+            doing.words,
         )
-        lines.add_row("", "budget", ProgressBar(1.0, min(share, 1.0), width=bar), left)
+        share = min(self._progress.share, 1.0)
+        lines.add_row("", "budget", ProgressBar(1.0, share, width=bar), self._progress.budget)
         return lines
 
 
@@ -215,37 +189,3 @@ def _fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], int]:
         if not worst.expendable:
             return left, 1
         left.remove(worst)
-
-
-def _budget_left(
-    budget: Budget, n_done: int, n_new: int, spent: float, running: float
-) -> tuple[float, str]:
-    """Return the share that is spent, and what is left in words.
-
-    Parameters
-    ----------
-    budget : Budget
-    n_done, n_new : int
-        Evaluations, and how many of them since the session was begun or resumed.
-    spent, running : float
-        Seconds, and how many of them since then.
-    """
-    shares, words, seconds = [0.0], [], []
-    if budget.evaluations is not None:
-        shares.append(n_done / budget.evaluations)
-        words.append(f"{n_done}/{budget.evaluations} evaluations")
-        if n_new:
-            seconds.append((budget.evaluations - n_done) * running / n_new)
-    if budget.minutes is not None:
-        shares.append(spent / (60 * budget.minutes))
-        words.append(f"{spent / 60:.1f}/{budget.minutes:g} minutes")
-        seconds.append(60 * budget.minutes - spent)
-    if seconds:
-        words.append(f"about {_clock(max(min(seconds), 0.0))} left")
-    return max(shares), ", ".join(words)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -3,6 +3,7 @@
 Each module gathers facts of one part; the templates beside them lay the facts out.
 
 ============== =============================================================================
+`writing`      the parts put together, and written
 `findings`     what the trials come to
 `verdict`      the recommendation, its evidence, how to apply it
 `detector`     what is said of camera length and beam centre, here and in the terminal
@@ -11,6 +12,7 @@ Each module gathers facts of one part; the templates beside them lay the facts o
 `frame_list`   the frames by what became of them, and why
 `landscape`    what matters, with the models of `model`
 `frames`       frames seen by two sets, with `images` and the reflections of `prediction`
+`detector_page` the detector: all frames in one, peaks, with the figures of `spots`
 `geometry`     the figures of camera length, shift and cell
 `panels`       residuals of the spots, and which panel is off by how much
 `drawing`      Matplotlib figures in the page's colours
@@ -20,108 +22,18 @@ Each module gathers facts of one part; the templates beside them lay the facts o
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
-from tuner.recommendation import Recommendation
-from tuner.report.findings import Findings, find
-from tuner.report.frame_list import FrameList, list_frames
-from tuner.report.frames import TITLES, Gallery, compare_frames
-from tuner.report.geometry import geometry
-from tuner.report.landscape import landscape
-from tuner.report.page import POLICY, render
-from tuner.report.panels import panels
-from tuner.report.response_map import SeenMap, chart, seen_map
-from tuner.report.trials import progress, responses, table_of_trials
-from tuner.report.verdict import opening, usage
-from tuner.session.store import SessionStore
-from wrappers.files import write_whole
+if TYPE_CHECKING:
+    from tuner.report.writing import render_body, title_of, write_report
 
 __all__ = ["render_body", "title_of", "write_report"]
 
 
-def write_report(store: SessionStore, recommendation: Recommendation | None, path: Path) -> None:
-    """Write the report of a session, atomically.
+def __getattr__(name: str) -> Any:
+    # Matplotlib takes a second to import, which a page that shows nothing yet should not wait for.
+    if name in __all__:
+        from tuner.report import writing
 
-    Pictures of frames are made of the run's files and of the lattices that the session has kept;
-    where those are gone the report says so instead.
-
-    Parameters
-    ----------
-    store : SessionStore
-    recommendation : Recommendation or None
-        None where no parameter set indexed any frame.
-    path : Path
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
-    """
-    main = render_body(store, recommendation)
-    write_whole(path, render("page.html.j2", title=title_of(store), policy=POLICY, main=main))
-
-
-def title_of(store: SessionStore) -> str:
-    """Return the title of a session's report."""
-    return f"sfx-tuner: {_name(store)}"
-
-
-def render_body(
-    store: SessionStore, recommendation: Recommendation | None, *, frames: bool = True
-) -> Markup:
-    """Return the report's ``<main>``.
-
-    Parameters
-    ----------
-    store : SessionStore
-    recommendation : Recommendation or None
-        Without one the best so far takes its place.
-    frames : bool
-        Whether there are to be pictures of frames.
-    """
-    found = find(store, recommendation)
-    seen = seen_map(found)
-    listed = list_frames(found, seen) if isinstance(seen, SeenMap) else None
-    return render(
-        "report.html.j2",
-        name=_name(store),
-        opening=opening(found),
-        progress=progress(found),
-        chart=chart(found, seen),
-        listed=listed,
-        titles=TITLES,
-        responses=responses(found),
-        landscape=landscape(found),
-        gallery=_gallery(found, listed) if frames else None,
-        geometry=geometry(found),
-        panels=panels(found),
-        evaluations=table_of_trials(found),
-        usage=usage(found),
-        provenance=_provenance(found),
-    )
-
-
-def _gallery(found: Findings, listed: FrameList | None) -> Gallery | None:
-    """Return pictures of frames of each kind, where there is something to compare."""
-    if listed is not None:
-        words = f"{found.bar_words[:1].upper()}{found.bar_words[1:]}"
-        shown = compare_frames(found.store, listed.best, listed.bar, listed.typical())
-        return replace(shown, against=words)
-    if found.best is None or found.baseline is None:
-        return None
-    return compare_frames(found.store, found.best, found.baseline)
-
-
-def _name(store: SessionStore) -> str:
-    return Path(store.config.data or store.directory).name
-
-
-def _provenance(found: Findings) -> list[tuple[str, str]]:
-    values = dict(found.recommendation.provenance) if found.recommendation else {}
-    return [
-        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for name, value in {**found.store.config.as_dict(), **values}.items()
-    ]
+        return getattr(writing, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

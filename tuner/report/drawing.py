@@ -17,11 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from tuner.report.colours import COLOURS, GROUPS
 from tuner.session.trial import Trial
 
 __all__ = [
-    "COLOURS",
-    "GROUPS",
     "TOKENS",
     "group_of",
     "is_logarithmic",
@@ -31,30 +30,8 @@ __all__ = [
     "svg",
 ]
 
-COLOURS = {
-    "ink": ("#1b1f24", "#e6e8ea"),
-    "soft": ("#5b6570", "#9aa4ae"),
-    "line": ("#d8dce0", "#3a4149"),
-    "page": ("#ffffff", "#14171a"),
-    "card": ("#f5f6f8", "#1e2227"),
-    "blue": ("#0072b2", "#56b4e9"),
-    "vermilion": ("#c04a00", "#f0874a"),
-    "green": ("#00785a", "#2cc295"),
-    "grey": ("#767f88", "#8f99a3"),
-}
-"""By day and by night. The hues are Okabe and Ito's, which colour-blind people tell apart; what
-they mean is told by shapes, too."""
-
 TOKENS = {name: f"#0102{number:02x}" for number, name in enumerate(COLOURS, start=16)}
 """Colours to draw with: each becomes the page's colour of that name, by day or by night."""
-
-GROUPS = {
-    "defaults": ("CrystFEL's defaults", "D", "vermilion"),
-    "opening": ("initial design", "o", "grey"),
-    "search": ("search", "o", "blue"),
-    "check": ("confirmation", "^", "green"),
-}
-"""What a trial was made for: its name, marker and colour."""
 
 LOG_SPAN = 15
 """Positive values that span more than this factor are drawn on a logarithmic axis."""

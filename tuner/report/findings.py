@@ -81,6 +81,16 @@ class Findings:
         )
 
     @property
+    def best_words(self) -> str:
+        """What the best set is called: recommended, once the session has ended."""
+        return "recommended" if self.finished else "best so far"
+
+    @property
+    def best_set(self) -> str:
+        """The same, to follow "the"."""
+        return "recommended set" if self.finished else "best set so far"
+
+    @property
     def tuned(self) -> list[str]:
         """Names of the tuned settings."""
         return list(self.store.config.tuned)
@@ -117,13 +127,17 @@ class Findings:
             return ()
         hint = few_peaks(self.best)
         hints = [Statement(f"{hint[0].upper()}{hint[1:]}.", warning=True)] if hint else []
-        return *hints, *detector_statements(
+        statements = detector_statements(
             self.recommendation.settings,
             self.best.refined,
             self.best.n_indexed,
             {**_known_so_far(self.store, self.trials), **self.recommendation.provenance},
             self.drift,
             self.recommendation.evidence.get("cell_check_shift"),
+        )
+        return *hints, *(
+            replace(each, text=each.text.replace("recommended set", self.best_set))
+            for each in statements
         )
 
     def best_value(self, name: str) -> float:

@@ -21,9 +21,9 @@ from wrappers.settings import Settings
 __all__ = ["KINDS", "FrameKind", "FrameLine", "FrameList", "list_frames"]
 
 KINDS = {
-    "anyway": ("indexed anyway", "with the recommended set and with {bar}"),
-    "gained": ("gained", "with the recommended set, not with {bar}"),
-    "lost": ("lost", "with {bar}, not with the recommended set"),
+    "anyway": ("indexed anyway", "with the {best} and with {bar}"),
+    "gained": ("gained", "with the {best}, not with {bar}"),
+    "lost": ("lost", "with {bar}, not with the {best}"),
     "elsewhere": ("by other sets only", "with neither of the two, but with another measured set"),
     "few": ("never: too few peaks", "bright peaks, but not as many as a hit has"),
     "noisy": ("never: too many others", "half of its peaks or more are what a blank frame shows"),
@@ -174,7 +174,7 @@ def list_frames(found: Findings, seen: SeenMap) -> FrameList | None:
             FrameKind(
                 key,
                 KINDS[key][0],
-                KINDS[key][1].format(bar=found.bar_words),
+                KINDS[key][1].format(best=found.best_set, bar=found.bar_words),
                 sum(weight[line.frame] for line in lines) / total,
                 tuple(lines[:MOST_LINES]),
                 len(lines[MOST_LINES:]),

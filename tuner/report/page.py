@@ -9,7 +9,7 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from tuner.report.drawing import COLOURS, GROUPS
+from tuner.report.colours import COLOURS, GROUPS
 from tuner.report.words import percent
 from wrappers.text import printable
 

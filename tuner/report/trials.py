@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from envs.evaluation import Evaluation, wilson_interval
 from tuner.display.columns import remark, trial_columns
+from tuner.report.colours import GROUPS
 from tuner.report.drawing import (
-    GROUPS,
     TOKENS,
     group_of,
     is_logarithmic,

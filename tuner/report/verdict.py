@@ -181,7 +181,7 @@ def _bars(found: Findings) -> tuple[Bar, ...]:
         )
         return Bar(name, rate, *ends, colour, small)
 
-    bars = [Bar("Recommended", evidence["indexing_rate"], low, high, "blue")]
+    bars = [Bar(found.best_words.capitalize(), evidence["indexing_rate"], low, high, "blue")]
     if found.start is not None:
         words = f"{found.bar_words[0].upper()}{found.bar_words[1:]}"
         bars.append(bar(words, evidence["start_rate"], "green"))

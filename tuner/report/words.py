@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["duration", "percent", "plainly"]
+__all__ = ["duration", "percent", "plainly", "shown"]
 
 
 def percent(rate: float) -> str:
@@ -15,6 +15,11 @@ def percent(rate: float) -> str:
 def plainly(error: float) -> str:
     """Return an error's first digit, without an exponent."""
     return np.format_float_positional(float(f"{error:.1g}"), trim="-")
+
+
+def shown(value: str | float) -> str:
+    """Return a setting's value for people."""
+    return value if isinstance(value, str) else f"{value:.6g}"
 
 
 def duration(seconds: float) -> str:

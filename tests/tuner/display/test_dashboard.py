@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import http.client
+import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tuner.display.dashboard import LINGER, LOOK, Dashboard
+from tuner.display.progress import Progress
 from tuner.report import write_report
 from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import SessionStore
 from wrappers.errors import InputError
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -60,6 +68,58 @@ def test_it_shows_what_is_measured_once_there_is_something(dashboard):
     tag = ask(dashboard)[0].headers["ETag"]
     answer, text = ask(dashboard, **{"If-None-Match": tag})
     assert answer.status == 304 and text == ""
+
+
+def test_it_says_what_is_under_way_and_what_is_left_of_the_budget(browser, store):
+    progress = Progress(Budget(evaluations=8), store.trials)
+    with Dashboard(store.directory, progress=progress) as dashboard:
+        progress.show_progress(3, 24)
+        answer, text = ask(dashboard, path="/status")
+        assert answer.status == 200 and answer.headers["Content-Type"] == "application/json"
+        assert json.loads(text)["spent"] == pytest.approx(0.5)
+        assert "3/24 frames and decoys" in json.loads(text)["line"]
+        dashboard.update()
+        drawn(dashboard, dashboard.page()[0])
+        browser.open(dashboard.address, 390)
+        line = "document.getElementById('live').textContent"
+        ends = time.monotonic() + 30
+        while "4/8 evaluations" not in browser.evaluate(line) and time.monotonic() < ends:
+            time.sleep(0.2)
+        said = browser.evaluate(line)
+        assert "Evaluation 4: 3/24 frames" in said and "best so far" in said
+        bar = "document.querySelector('#live progress')"
+        assert browser.evaluate(f"{bar}.value") == pytest.approx(0.5)
+        assert browser.evaluate(f"{bar}.getBoundingClientRect().height") > 0
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 390
+        text = browser.evaluate("document.querySelector('main').innerText")
+        # Nothing is recommended before the session has ended.
+        assert "Best so far" in text and "Recommended" not in text
+        assert browser.complaints == []
+        browser.open("about:blank", 390)  # or it would miss the page that goes away
+
+
+def test_the_page_is_there_before_anything_heavy_is_imported(tmp_path):
+    """Of three seconds that a user waits, on a busy machine: here in processor time."""
+    script = (
+        "import sys, time, urllib.request\n"
+        "from pathlib import Path\n"
+        "from tuner.cli.session_display import display\n"
+        "from tuner.display.dashboard import Dashboard\n"
+        "if __name__ == '__main__':\n"
+        f"    with Dashboard(Path({str(tmp_path)!r})) as dashboard:\n"
+        "        page = urllib.request.urlopen(dashboard.address).read()\n"
+        "        assert b'nothing to show yet' in page\n"
+        "        heavy = {'numba', 'scipy.stats', 'matplotlib', 'pandas'} & {*sys.modules}\n"
+        "        print(time.process_time(), *heavy)\n"
+    )
+    path = tmp_path / "page.py"
+    path.write_text(script)
+    done = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    seconds, *heavy = done.stdout.split()
+    assert heavy == [] and float(seconds) < 2
 
 
 def test_drawing_leaves_the_session_most_of_the_time(dashboard, store, monkeypatch):
@@ -125,7 +185,7 @@ def test_a_browser_follows_it_and_stays_where_it_was(browser, dashboard, store):
     assert f"{before + 1} evaluations" in browser.evaluate("document.body.innerText")
     assert browser.evaluate("scrollY") == 1500
     assert browser.complaints == []
-    assert set(browser.requests) == {dashboard.address}
+    assert set(browser.requests) == {dashboard.address, f"{dashboard.address}status"}
 
 
 def test_a_page_that_is_open_gets_the_report_in_the_end(browser, store):

@@ -1,4 +1,5 @@
 const line = document.getElementById("live");
+const [words, spent] = [line.querySelector("span"), line.querySelector("progress")];
 let tag = line.dataset.tag;
 async function look() {
   try {
@@ -9,12 +10,22 @@ async function look() {
       document.querySelector("main").replaceWith(next.querySelector("main"));
       document.querySelectorAll(".scroll").forEach((each, i) => each.scrollLeft = aside[i] || 0);
       tag = next.getElementById("live").dataset.tag;
-      line.textContent = next.getElementById("live").textContent;
-      if (next.getElementById("live").dataset.over) return;
+      words.textContent = next.getElementById("live").textContent.trim();
+      if (next.getElementById("live").dataset.over) {
+        spent.hidden = true;
+        return;
+      }
+    }
+    const status = await (await fetch("/status", {cache: "no-store"})).json();
+    if (status.line) {
+      words.textContent = status.line;
+      spent.value = status.spent;
+      spent.hidden = false;
     }
     setTimeout(look, Number(line.dataset.pause));
   } catch {
-    line.textContent = line.dataset.end;
+    words.textContent = line.dataset.end;
+    spent.hidden = true;
   }
 }
-setTimeout(look, Number(line.dataset.pause));
+look();

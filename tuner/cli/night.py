@@ -1,0 +1,217 @@
+"""``sfx-tuner tune NIGHT.toml``: the sessions of several samples, one after the other."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuner.cli.options import print_json, stderr
+from wrappers.errors import ContradictedError, InputError, ProgramError
+from wrappers.frames.opening import is_address
+from wrappers.reading import open_regular
+
+__all__ = ["Sample", "is_night", "read_night", "tune_night"]
+
+NOT_IN_ROWS = ("resume", "dashboard", "cluster", "json", "help")
+"""Options that are of the whole night, or of none of its samples."""
+
+LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a night: what `tune` is called with.
+
+    Attributes
+    ----------
+    output : Path
+        The session's directory.
+    arguments : tuple of str
+        As on the command line, for a session that has not begun.
+    """
+
+    output: Path
+    arguments: tuple[str, ...]
+
+
+def is_night(data: object) -> bool:
+    """Return whether what is to be tuned is a night's file."""
+    return isinstance(data, Path) and data.suffix.lower() == ".toml"
+
+
+def read_night(path: Path, command: click.Command) -> list[Sample]:
+    """Return the samples of a night's file.
+
+    Its table ``[all]`` holds for every ``[[sample]]``. Keys are the options of `command`, without
+    the dashes, and ``run``; names of files are relative to the night's file.
+
+    Parameters
+    ----------
+    path : Path
+    command : click.Command
+        ``sfx-tuner tune``.
+
+    Raises
+    ------
+    InputError
+        If the file is no such table, or a sample lacks something or has what `command` refuses.
+    """
+    try:
+        with open_regular(path, "the night's file") as file:
+            night = tomllib.loads(file.read(LARGEST).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no TOML file ({error}): mend it") from None
+    for key in night:
+        if key not in ("all", "sample"):
+            raise InputError(f"{path}: {key!r} is neither [all] nor [[sample]]: put it into one")
+    usual, rows = night.get("all", {}), night.get("sample", [])
+    if not isinstance(usual, dict) or not isinstance(rows, list) or not rows:
+        raise InputError(f"{path} has no sample: give each a table [[sample]] with run and output")
+    samples: dict[Path, Sample] = {}
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}, sample {number}"
+        if not isinstance(row, dict):
+            raise InputError(f"{where} is no table: write [[sample]] above it")
+        sample = _sample({**usual, **row}, command, path.absolute().parent, where)
+        if sample.output in samples:
+            raise InputError(f"{where}: an earlier sample has the output {sample.output}, too")
+        samples[sample.output] = sample
+    return [*samples.values()]
+
+
+def _sample(row: Mapping[str, Any], command: click.Command, folder: Path, where: str) -> Sample:
+    options = {
+        flag.removeprefix("--"): option
+        for option in command.params
+        if isinstance(option, click.Option)
+        for flag in (*option.opts, *option.secondary_opts)
+        if flag.startswith("--") and flag.removeprefix("--") not in NOT_IN_ROWS
+    }
+    arguments: list[str] = []
+    row = {key.replace("_", "-"): value for key, value in row.items()}
+    for key in ("run", "output"):
+        if not isinstance(row.get(key), str):
+            raise InputError(f'{where} names no {key}: write {key} = "…"')
+    run = row.pop("run")
+    output = folder / row["output"]
+    for key, value in row.items():
+        if key not in options:
+            raise InputError(
+                f"{where}: {key} is no option of tune; choose from run, {', '.join(options)}"
+            )
+        arguments += _arguments(key, value, options[key], folder, where)
+    # What follows -- is no option, whatever a file is called.
+    arguments += ["--", run if is_address(run) else str(folder / run)]
+    try:
+        command.make_context(command.name, [*arguments]).close()
+    except click.UsageError as error:
+        raise InputError(f"{where}: {error.format_message()}") from None
+    return Sample(output, tuple(arguments))
+
+
+def _arguments(key: str, value: Any, option: click.Option, folder: Path, where: str) -> list[str]:
+    """Return an option as on the command line."""
+    if isinstance(value, bool):
+        if not option.is_flag:
+            raise InputError(f"{where}: {key} is {str(value).lower()}, but takes a value")
+        others = {False: option.secondary_opts, True: option.opts}[value]
+        return [others[0]] if others else []
+    if option.is_flag:
+        raise InputError(f"{where}: {key} is {value!r}, but must be true or false")
+    if isinstance(value, dict):
+        pairs = (f"{name}={_text(one, ':')}" for name, one in value.items())
+        return [f"--{key}", ",".join(pairs)]
+    text = _text(value, ",")
+    named = isinstance(option.type, click.Path) or (key == "start" and "=" not in text)
+    return [f"--{key}", str(folder / text) if named else text]
+
+
+def _text(value: Any, between: str) -> str:
+    return between.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def tune_night(
+    path: Path,
+    samples: Sequence[Sample],
+    command: click.Command,
+    further: Sequence[str],
+    as_json: bool,
+) -> int:
+    """Run each sample's session, or what is left of it; return the exit code of the worst.
+
+    A sample that cannot be tuned is told, and the next one is begun.
+
+    Parameters
+    ----------
+    path : Path
+        The night's file.
+    samples : sequence of Sample
+    command : click.Command
+    further : sequence of str
+        Options for every sample, as on the command line.
+    as_json : bool
+        Print one document in the end, of what became of each.
+    """
+    results: list[dict[str, Any]] = []
+    for number, sample in enumerate(samples, start=1):
+        stderr.print(
+            f"sample {number} of {len(samples)}: {sample.output}",
+            style="bold",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        if (ended := _end(sample.output)) is not None:
+            stderr.print("has been tuned before", style="dim")
+            results.append(_result(sample, *ended))
+            continue
+        begun = (sample.output / "session.json").exists()
+        arguments = ["--resume", str(sample.output)] if begun else [*sample.arguments]
+        code, why = 0, ""
+        with ExitStack() as stack:
+            if as_json:
+                stack.enter_context(redirect_stdout(sys.stderr))
+            try:
+                command.main([*further, *arguments], "sfx-tuner tune", standalone_mode=False)
+            except (InputError, ProgramError) as error:
+                code, why = error.exit_code, str(error)
+                stderr.print(f"sfx-tuner: {why}", markup=False, highlight=False, soft_wrap=True)
+            except (KeyboardInterrupt, click.Abort):
+                stderr.print(f"sfx-tuner tune {path} goes on with the night", markup=False)
+                raise
+        results.append(_result(sample, code, why))
+    failed = [each for each in results if each["exit_code"]]
+    if as_json:
+        print_json(results)
+    else:
+        stderr.print(f"{len(results) - len(failed)} of {len(results)} samples tuned", style="bold")
+        for each in failed:
+            stderr.print(
+                f"{each['session']}: {each['why']}", markup=False, highlight=False, soft_wrap=True
+            )
+    return max((each["exit_code"] for each in results), default=0)
+
+
+def _end(session: Path) -> tuple[int, str] | None:
+    """Return how a session ended that was confirmed, as the exit code and why; None for others."""
+    from tuner.recommendation import read_recommendation
+
+    if not (session / "recommended.toml").exists():
+        return None
+    found = read_recommendation(session)
+    if found.unconfirmed or "ended_by" in found.provenance:
+        return None
+    if found.evidence.get("cell_check") == "contradicted":
+        return ContradictedError.exit_code, str(found.evidence["cell_check_reason"])
+    return 0, ""
+
+
+def _result(sample: Sample, code: int, why: str) -> dict[str, Any]:
+    return {"session": str(sample.output), "exit_code": code, "why": why}
