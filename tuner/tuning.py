@@ -14,7 +14,12 @@ from tuner.agent.policy import Policy
 from tuner.cells.forms import check_session_cell
 from tuner.cells.search import cell_of_session
 from tuner.crystfel_check import check_own_search, crystfel_found
-from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
+from tuner.fingerprint import (
+    data_fingerprint,
+    fingerprint,
+    linked_fingerprint,
+    policy_fingerprint,
+)
 from tuner.provenance import provenance_of
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
@@ -221,7 +226,7 @@ def _tune(
         geometry_sha256=fingerprint(request.geometry),
         cell_sha256=fingerprint(cell_file),
         linked_sha256=linked_fingerprint(run),
-        policy_sha256=_policy_fingerprint(request.policy),
+        policy_sha256=policy_fingerprint(request.policy),
     )
     # Everything that may be refused comes before the session is begun.
     space = search_space(request, run, sample)
@@ -311,9 +316,8 @@ def _tune(
         )
         residuals = None
         if outcome is not None and not outcome.ended_by_failure:
-            fresh_too = outcome.on_fresh_frames
-            by = fresh_live if fresh_too and fresh_live is not None else live
-            residuals = spot_residuals(by, outcome.best, run, cell, fresh=fresh_too)
+            by = fresh_live if outcome.on_fresh_frames and fresh_live is not None else live
+            residuals = spot_residuals(by, outcome.best, run, cell, fresh=by is fresh_live)
     recommendation = None
     nothing = why_nothing(store.trials, outcome, "" if start is None else start.words)
     if nothing and cell_check:
@@ -375,13 +379,6 @@ def _start(
         if not begun:
             return None
     return customary_start(run, sample)
-
-
-def _policy_fingerprint(policy: Path | None) -> str | None:
-    """Return what a session notes of a policy that is not the shipped one."""
-    if policy is None:
-        return None
-    return fingerprint(policy / "policy.json", policy / "policy.safetensors")
 
 
 def _bad_pixels(
