@@ -28,7 +28,7 @@ from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexing, Pattern, unheard
 from wrappers.masks.bad_pixel_map import BadPixelMap
 
-__all__ = ["Comparison", "Gallery", "View", "choose_frames", "compare_frames"]
+__all__ = ["Comparison", "Gallery", "View", "choose_frames", "compare_frames", "open_measured"]
 
 Floats = NDArray[np.float64]
 Outcomes = dict[int, FrameOutcome]
@@ -204,7 +204,7 @@ def compare_frames(
             (), "The recommended and the default settings were not measured on the same frames."
         )
     try:
-        run, cell = _open(store)
+        run, cell = open_measured(store)
         if beyond := [frame for frame in chosen.values() if frame >= len(run)]:
             raise InputError(f"the session's record has a frame {beyond[0]}, of {len(run)}")
         views = [
@@ -240,8 +240,14 @@ class _Remembered:
         """There is nothing to end."""
 
 
-def _open(store: SessionStore) -> tuple[FrameSource, Cell]:
-    """Open the session's run, if it is still the one that was measured."""
+def open_measured(store: SessionStore) -> tuple[FrameSource, Cell]:
+    """Open the session's run, with its cell.
+
+    Raises
+    ------
+    InputError
+        If a file is not there, or no longer what was measured.
+    """
     names = {name: getattr(store.config, name) for name in ("data", "geometry", "cell")}
     for name in names.values():
         if not is_address(name) and not Path(name).is_file():
