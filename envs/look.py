@@ -158,7 +158,7 @@ class Looks(Protocol):
         ...
 
     def lattice_counts(
-        self, measured: Settings, settings: Sequence[Settings], n_frames: int | None = None
+        self, measured: Settings, settings: Sequence[Settings], frames: Sequence[int] | None = None
     ) -> LatticeCounts:
         """Return how many peaks of each set are on the lattices that `measured` leads to."""
         ...

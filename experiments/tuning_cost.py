@@ -1,31 +1,43 @@
 """What tuning costs, against an exhaustive grid over the same box.
 
-    python -m experiments.tuning_cost [--work FOLDER] [--json]
+    python -m experiments.tuning_cost [--seeds 10] [--work FOLDER] [--json]
+    python -m experiments.tuning_cost --indexer crystfel --evaluations 12 [--work FOLDER] [--json]
 
 The grid has 10 min_snr × 6 thresholds × 4 min_pix_count × 9 camera lengths. Prepared frames,
 and leaving out points that have hopelessly lost, make it affordable here, but it is charged as
 anybody else pays it: points × frames, and the processor time of as many plain evaluations (each
-point once, on a random frame, tells the mean). A searcher is charged all its evaluations up to the
-first after which its best settings, measured on *every* frame of the run, come within one
-percentage point of the grid's best.
+point once, on a random frame, tells the mean). A session ends with the first evaluation after
+which its best settings, measured on *every* frame of the run, come within one percentage point of
+the grid's best. It is charged with all that its process and their helpers did until then: looks,
+the search for the geometry, proposals, programs' starts; not with that check.
 
 The runs are the shared ``jf1m_lyso_60`` (where it is there) and a simulated one of 2,000 frames,
-both with the embedded indexer. Frames, the grid's answers and the sessions are kept in ``--work``
-and used again, so that an interrupted computation goes on; after a change of the code take
-another folder.
+both with the embedded indexer. The run and the grid over the first seed's box are the same for all
+seeds: these choose the sample and the searcher's random numbers.
+
+With CrystFEL a grid would take days. There, on ``jf1m_lyso_60``, sessions spend their budget, and
+the table has what it takes until the best set indexes `GOOD` frames, and the whole of it.
+
+Frames, the grid's answers and the sessions are kept in ``--work`` and used again, so that an
+interrupted computation goes on; after a change of the code take another folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from envs.evaluation import Evaluation
 from envs.evaluators.live import LiveEvaluator
@@ -37,27 +49,37 @@ from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
-from tuner.session.trial import Trial
+from tuner.session.trial import Trial, tuning_trials
 from tuner.statistics import paired_difference
 from tuner.tuning import tune
 from wrappers.cell import Cell
+from wrappers.files import write_whole
 from wrappers.indexers import IndexerChoice
 from wrappers.settings import Settings
+from wrappers.workers.processor_time import processor_seconds
 
 SHARED = Path(__file__).parents[2] / "shared/data/simulated"
 CLOSE = 0.01
+GOOD = 41
+"""Frames of ``jf1m_lyso_60`` that a CrystFEL session has to index; the best known is one more."""
 SAMPLE = 200
 HEADER = (
-    "| run | searcher | grid's best | ours | ours - grid's | evaluations | frame evaluations "
-    "| of the grid's | core-seconds | of the grid's |\n|" + "---|" * 10
+    "| run | seed | searcher | grid's best | ours | ours - grid's | evaluations (proposed) "
+    "| frame evaluations | of the grid's | core-seconds | of the grid's |\n|" + "---|" * 11
+)
+CRYSTFEL_HEADER = (
+    f"| seed | searcher | indexed, by evaluation | evaluations until {GOOD} | calls' worth of "
+    "frames | seconds | whole session: best | evaluations | seconds |\n|" + "---|" * 9
 )
 
 
 @click.command()
 @click.option("--frames", default=2000, show_default=True, help="Of the simulated run.")
 @click.option("--evaluations", default=30, show_default=True, help="Budget of each session.")
-@click.option("--searchers", default="gp,ppo,tpe,cmaes,random", show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option("--searchers", default="map,gp,ppo", show_default=True)
+@click.option("--seed", default=0, show_default=True, help="The first one.")
+@click.option("--seeds", "n_seeds", default=1, show_default=True, help="Sessions of each.")
+@click.option("--indexer", type=click.Choice(["fast", "crystfel"]), default="fast")
 @click.option(
     "--work", type=click.Path(path_type=Path), help="Folder to keep.  [default: a temporary one]"
 )
@@ -68,6 +90,8 @@ def main(
     evaluations: int,
     searchers: str,
     seed: int,
+    n_seeds: int,
+    indexer: str,
     work: Path | None,
     jobs: int,
     as_json: bool,
@@ -78,34 +102,72 @@ def main(
         if name not in SEARCHERS:
             raise click.BadParameter(f"no searcher is called {name!r}")
     rows: list[dict[str, Any]] = []
+    header, line = (HEADER, _line) if indexer == "fast" else (CRYSTFEL_HEADER, _crystfel_line)
     with tempfile.TemporaryDirectory() as temporary:
         folder = work or Path(temporary)
-        for name, request in _runs(folder, frames, seed):
-            grid = measure_grid(name, request, folder, jobs)
-            requests = [replace(request, searcher=searcher) for searcher in names]
-            for row in _rows(name, requests, grid, folder, evaluations, jobs):
-                if not (rows or as_json):
-                    click.echo(HEADER)
-                rows.append(row)
-                if not as_json:
-                    click.echo(_line(row))
+        if indexer == "fast":
+            every = _against_grid(folder, names, frames, seed, n_seeds, evaluations, jobs)
+        else:
+            every = _with_crystfel(folder, names, seed, n_seeds, evaluations, jobs)
+        for row in every:
+            if not (rows or as_json):
+                click.echo(header)
+            rows.append(row)
+            if not as_json:
+                click.echo(line(row))
     if as_json:
         print_json({"runs": rows})
-    elif not all(row["within_a_point"] for row in rows):
-        click.echo("\n!: did not come within a point of the grid's best in its budget")
+    elif indexer == "fast":
+        if not all(row["within_a_point"] for row in rows):
+            click.echo("\n!: did not come within a point of the grid's best in its budget")
+        if n_seeds > 1:
+            click.echo("\n" + "\n".join(_summaries(rows)))
+
+
+def _against_grid(
+    folder: Path,
+    names: Sequence[str],
+    frames: int,
+    seed: int,
+    n_seeds: int,
+    evaluations: int,
+    jobs: int,
+) -> Iterator[dict[str, Any]]:
+    for name, request in _runs(folder, frames, seed):
+        grid = measure_grid(name, request, folder, jobs)
+        requests = [
+            replace(request, searcher=searcher, seed=seed + n)
+            for n in range(n_seeds)
+            for searcher in names
+        ]
+        yield from _rows(name, requests, grid, folder, evaluations, jobs)
 
 
 def _line(row: dict[str, Any]) -> str:
     low, high = row["difference_ci95"]
     return (
-        f"| {row['run']} | {row['searcher']} "
+        f"| {row['run']} | {row['seed']} | {row['searcher']} "
         f"| {_with_interval(row['grid_best_rate'], row['grid_best_ci95'])} "
         f"| {_with_interval(row['rate'], row['rate_ci95'])} "
         f"| {row['rate'] - row['grid_best_rate']:+.1%} [{low:+.1%}, {high:+.1%}] "
-        f"| {row['evaluations']}{'' if row['within_a_point'] else ' !'} "
+        f"| {row['evaluations']} ({row['proposed']}){'' if row['within_a_point'] else ' !'} "
         f"| {row['frame_evaluations']} | {row['cost_ratio']:.5f} "
         f"| {row['core_seconds']:.0f} | {row['core_seconds_ratio']:.5f} |"
     )
+
+
+def _summaries(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield a sentence on all seeds of each run and searcher."""
+    for run, searcher in dict.fromkeys((row["run"], row["searcher"]) for row in rows):
+        those = [row for row in rows if (row["run"], row["searcher"]) == (run, searcher)]
+        close = [row for row in those if row["within_a_point"]]
+        spent = sorted(row["evaluations"] for row in close)
+        ratio = np.median([row["core_seconds_ratio"] for row in those])
+        yield (
+            f"- {run}, {searcher}: within a point in {len(close)} of {len(those)} seeds, after "
+            f"{', '.join(map(str, spent)) or 'no'} evaluations; median core-seconds {ratio:.4f} of "
+            "the grid's"
+        )
 
 
 def _with_interval(rate: float, ci95: Sequence[float]) -> str:
@@ -113,16 +175,8 @@ def _with_interval(rate: float, ci95: Sequence[float]) -> str:
 
 
 def _runs(folder: Path, n_frames: int, seed: int) -> Iterator[tuple[str, Request]]:
-    def request(data: Path, geometry: Path, cell: Path) -> Request:
-        return Request(
-            data, geometry, cell, n_frames=SAMPLE, seed=seed, indexer=IndexerChoice("fast")
-        )
-
     if SHARED.is_dir():
-        yield (
-            "jf1m_lyso_60",
-            request(SHARED / "jf1m_lyso_60.h5", SHARED / "jf1m.geom", SHARED / "lyso.cell"),
-        )
+        yield "jf1m_lyso_60", _shared(seed)
     simulated = folder / f"simulated_{n_frames}_{seed}"
     experiment = demo_experiment(seed)
     experiment = replace(experiment, crystals=replace(experiment.crystals, hit_fraction=0.2))
@@ -132,8 +186,75 @@ def _runs(folder: Path, n_frames: int, seed: int) -> Iterator[tuple[str, Request
         (simulated / "done").touch()
     yield (
         f"simulated_{n_frames}",
-        request(simulated / "run.h5", simulated / "run.geom", simulated / "run.cell"),
+        _request(simulated / "run.h5", simulated / "run.geom", simulated / "run.cell", seed),
     )
+
+
+def _shared(seed: int) -> Request:
+    return _request(SHARED / "jf1m_lyso_60.h5", SHARED / "jf1m.geom", SHARED / "lyso.cell", seed)
+
+
+def _request(data: Path, geometry: Path, cell: Path, seed: int) -> Request:
+    choice = IndexerChoice("fast")
+    return Request(data, geometry, cell, n_frames=SAMPLE, seed=seed, indexer=choice)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a session had spent when each of its trials was done.
+
+    Attributes
+    ----------
+    trials : list of Trial
+    core_seconds, seconds : list of float
+        From its beginning on, without what the study itself did meanwhile.
+    """
+
+    trials: list[Trial]
+    core_seconds: list[float]
+    seconds: list[float]
+
+
+class _CloseEnough(Exception):
+    """Ends a session that has nothing more to show."""
+
+
+def _spent(
+    request: Request,
+    directory: Path,
+    evaluations: int,
+    jobs: int,
+    enough: Callable[[Trial], bool],
+) -> Spent:
+    """Run a session until a trial's winner is good enough, or return what an earlier one spent.
+
+    A session that was interrupted is begun anew: what it had spent is not known.
+    """
+    record = directory.with_suffix(".json")
+    if not record.exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        trials: list[Trial] = []
+        cores: list[float] = []
+        walls: list[float] = []
+        ours = [0.0, 0.0]
+        began = processor_seconds(), time.perf_counter()
+
+        def on_trial(trial: Trial) -> None:
+            now = processor_seconds(), time.perf_counter()
+            cores.append(now[0] - began[0] - ours[0])
+            walls.append(now[1] - began[1] - ours[1])
+            trials.append(trial)
+            winner = trials[max(trial.best, 0)]
+            if trial.stage not in ("confirm", "fresh") and enough(winner):
+                raise _CloseEnough
+            ours[0] += processor_seconds() - now[0]
+            ours[1] += time.perf_counter() - now[1]
+
+        with contextlib.suppress(_CloseEnough):
+            tune(request, directory, budget=Budget(evaluations), jobs=jobs, on_trial=on_trial)
+        write_whole(record, json.dumps({"core_seconds": cores, "seconds": walls}) + "\n")
+    known = json.loads(record.read_text())
+    return Spent(SessionStore.open(directory).trials, known["core_seconds"], known["seconds"])
 
 
 def _rows(
@@ -144,7 +265,7 @@ def _rows(
     evaluations: int,
     jobs: int,
 ) -> Iterator[dict[str, Any]]:
-    """Run a session with each searcher and find out when it had come close."""
+    """Run a session for each request and find out when it had come close."""
     run, indexer, _ = open_run(requests[0])
     assert requests[0].cell is not None
     cell = Cell.read(requests[0].cell)
@@ -159,42 +280,33 @@ def _rows(
     )
     with everything:
         on_all_frames = functools.cache(everything.evaluate)
+
+        def close(winner: Trial) -> bool:
+            return on_all_frames(winner.evaluation.settings).rate >= grid.best.rate - CLOSE
+
         for request in requests:
-            stderr.print(f"{name}: {request.searcher}", highlight=False)
+            stderr.print(f"{name}: {request.searcher}, seed {request.seed}", highlight=False)
             directory = folder / f"session_{name}_{request.searcher}_{request.seed}"
-            tune(
-                request,
-                directory,
-                budget=Budget(evaluations),
-                jobs=jobs,
-                resume=directory.exists(),
-            )
-            trials = [t for t in SessionStore.open(directory).trials if t.stage != "fresh"]
-            yield _row(name, request.searcher, trials, on_all_frames, grid)
+            spent = _spent(request, directory, evaluations, jobs, close)
+            yield _row(name, request, spent, on_all_frames, grid)
 
 
 def _row(
     name: str,
-    searcher: str,
-    trials: Sequence[Trial],
+    request: Request,
+    spent: Spent,
     on_all_frames: Callable[[Settings], Evaluation],
     grid: Grid,
 ) -> dict[str, Any]:
     """Return what was reached, and what was paid until then."""
-    for n in range(1, len(trials) + 1):
-        winner = trials[max(trials[n - 1].best, 0)]
-        reached = on_all_frames(winner.evaluation.settings)
-        close = reached.rate >= grid.best.rate - CLOSE
-        if close:
-            break
-    last = trials[max(trials[-1].best, 0)]
-    at_the_end = on_all_frames(last.evaluation.settings)
-    spent = [trial.evaluation for trial in trials[:n]]
-    frame_evaluations = sum(evaluation.n_frames for evaluation in spent)
-    core_seconds = sum(evaluation.core_seconds for evaluation in spent)
+    trials = tuning_trials(spent.trials)
+    reached = on_all_frames(trials[max(trials[-1].best, 0)].evaluation.settings)
+    frame_evaluations = sum(trial.evaluation.n_frames for trial in trials)
+    core_seconds = spent.core_seconds[len(trials) - 1]
     return {
         "run": name,
-        "searcher": searcher,
+        "searcher": request.searcher,
+        "seed": request.seed,
         "grid_best_rate": grid.best.rate,
         "grid_best_ci95": grid.best.ci95,
         "grid_best_settings": grid.best.settings.as_dict(),
@@ -202,21 +314,67 @@ def _row(
         "rate_ci95": reached.ci95,
         "settings": reached.settings.as_dict(),
         "difference_ci95": paired_difference(reached, grid.best).ci95,
-        "within_a_point": close,
-        "evaluations": n,
+        "within_a_point": reached.rate >= grid.best.rate - CLOSE,
+        "evaluations": len(trials),
+        "proposed": sum(trial.stage not in ("start", "baseline") for trial in trials),
         "frame_evaluations": frame_evaluations,
         "grid_frame_evaluations": grid.frame_evaluations,
         "cost_ratio": frame_evaluations / grid.frame_evaluations,
         "core_seconds": core_seconds,
         "grid_core_seconds": grid.core_seconds,
         "core_seconds_ratio": core_seconds / grid.core_seconds,
+        "seconds": spent.seconds[len(trials) - 1],
+    }
+
+
+def _with_crystfel(
+    folder: Path, names: Sequence[str], seed: int, n_seeds: int, evaluations: int, jobs: int
+) -> Iterator[dict[str, Any]]:
+    """Run CrystFEL's sessions on the shared run, one after the other."""
+    if not SHARED.is_dir():
+        raise click.UsageError(f"CrystFEL's sessions need the shared run in {SHARED}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(seed, seed + n_seeds):
+        for searcher in names:
+            request = replace(_shared(number), searcher=searcher, indexer=IndexerChoice("crystfel"))
+            stderr.print(f"crystfel: {searcher}, seed {number}", highlight=False)
+            directory = folder / f"session_crystfel_{searcher}_{number}"
+            spent = _spent(request, directory, evaluations, jobs, lambda winner: False)
+            yield _crystfel_row(request, spent)
+
+
+def _crystfel_row(request: Request, spent: Spent) -> dict[str, Any]:
+    trials = tuning_trials(spent.trials)
+    best = [trials[max(trial.best, 0)].evaluation.n_indexed for trial in trials]
+    good = next((n for n, indexed in enumerate(best) if indexed >= GOOD), None)
+    until = trials[: len(trials) if good is None else good + 1]
+    n_frames = max(trial.evaluation.n_frames for trial in trials)
+    return {
+        "run": "jf1m_lyso_60",
+        "searcher": request.searcher,
+        "seed": request.seed,
+        "indexed": [trial.evaluation.n_indexed for trial in trials],
+        "frames": [trial.evaluation.n_frames for trial in trials],
+        "good": good is not None,
+        "evaluations": len(until),
+        "calls": sum(trial.evaluation.n_frames for trial in until) / n_frames,
+        "seconds": spent.seconds[len(until) - 1],
         "whole_session": {
-            "rate": at_the_end.rate,
+            "indexed": best[-1],
             "evaluations": len(trials),
-            "frame_evaluations": sum(trial.evaluation.n_frames for trial in trials),
-            "core_seconds": sum(trial.evaluation.core_seconds for trial in trials),
+            "seconds": spent.seconds[-1],
         },
     }
+
+
+def _crystfel_line(row: dict[str, Any]) -> str:
+    whole = row["whole_session"]
+    return (
+        f"| {row['seed']} | {row['searcher']} | {' '.join(map(str, row['indexed']))} "
+        f"| {row['evaluations']}{'' if row['good'] else ' !'} | {row['calls']:.1f} "
+        f"| {row['seconds']:.0f} | {whole['indexed']} | {whole['evaluations']} "
+        f"| {whole['seconds']:.0f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def tune(
     cluster: Client | None = None,
     resume: bool = False,
     cell_check: bool = True,
+    find_geometry: bool = True,
     on_inputs: Callable[[Cell, Sequence[str]], None] = lambda cell, notes: None,
     on_indexer: Callable[[str], None] = lambda name: None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
@@ -98,6 +99,9 @@ def tune(
         Go on with the session in the directory.
     cell_check : bool
         In the end, hold the cell against the one on which the clearest frames agree by themselves.
+    find_geometry : bool
+        Begin where the clearest frames put the detector, and let a detector shift that the lattices
+        clearly ask for join what they fix.
     on_inputs : callable
         Called first, with the cell and with what is odd about the files, a sentence each.
     on_indexer : callable
@@ -137,6 +141,7 @@ def tune(
             cluster,
             resume,
             cell_check,
+            find_geometry,
             on_inputs,
             on_indexer,
             on_trial,
@@ -156,6 +161,7 @@ def _tune(
     cluster: Client | None,
     resume: bool,
     cell_check: bool,
+    find_geometry: bool,
     on_inputs: Callable[[Cell, Sequence[str]], None],
     on_indexer: Callable[[str], None],
     on_trial: Callable[[Trial], None],
@@ -270,7 +276,7 @@ def _tune(
             return stack.enter_context(live)
 
         live = evaluator(drawn.tuning, kind.most_decoys)
-        if store.config.found_geometry is None and not store.trials:
+        if find_geometry and store.config.found_geometry is None and not store.trials:
             kept = {*request.fixed, *request.bounds}
             place = (run.geometry, cell, space, run.nominal_clen)
             store.keep(find_session_geometry(live, sample, *place, kept=kept, jobs=jobs))

@@ -275,7 +275,7 @@ class LiveEvaluator:
         return float(abs(np.linalg.det(self._cell.primitive_axes)))
 
     def lattice_counts(
-        self, measured: Settings, settings: Sequence[Settings], n_frames: int | None = None
+        self, measured: Settings, settings: Sequence[Settings], frames: Sequence[int] | None = None
     ) -> LatticeCounts:
         """Return how many peaks of each set are on the lattices that `measured` leads to.
 
@@ -286,11 +286,11 @@ class LiveEvaluator:
         ----------
         measured : Settings
         settings : sequence of Settings
-        n_frames : int, optional
-            Only the first frames of the sample, as in `evaluate`.
+        frames : sequence of int, optional
+            Only these frames of the run, instead of the sample's.
         """
         with self._on_account():
-            _, _, hits = self._search(measured, self._frames[:n_frames])
+            _, _, hits = self._search(measured, self._frames if frames is None else frames)
             answers = self._embedded.index([*hits.values()])
             known = [
                 FrameLattices.of(frame, pattern, answer.lattices, self._cell)

@@ -5,8 +5,8 @@ explains many of the peaks, and decoys that keep each peak's ring cannot see tha
 which the frames agree by themselves (`wrappers.lattices.cell_consensus`) is held against the given
 one. The evidence of a lattice charges a cell for the nodes that it has, so the sum over the same
 frames tells which of two cells explains them better. The given cell is taken where the detector
-suits it best (`wrappers.lattices.geometry_start`): a wrong centre or camera length makes cells of
-its own.
+suits it best (`wrappers.lattices.geometry_start`); the frames are asked for theirs there, too, and
+at the centre that needs no cell: a wrong centre or camera length makes cells of its own.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from tuner.cells.search import ClearFrames, clear_frames
 from tuner.cells.words import FAR_OFF, PIXELS_OFF, cell_words, geometry_words
 from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
-from wrappers.lattices.blind_geometry import moved
+from wrappers.lattices.blind_geometry import NOWHERE, find_centre, moved
 from wrappers.lattices.cell_consensus import CellConsensus, evidence_of, find_cell
 from wrappers.lattices.cell_relation import CellRelation, relate
-from wrappers.lattices.geometry_start import GeometryStart, find_geometry
+from wrappers.lattices.geometry_start import GeometryStart, find_geometry, find_geometry_about
 from wrappers.settings import Settings
 
-__all__ = ["CellCheck", "check_cell", "check_session_cell"]
+__all__ = ["CellCheck", "check_cell", "check_session_cell", "compare_cells"]
 
 FRAMES = 12
 """Frames that are asked."""
@@ -36,6 +38,8 @@ CLEARLY = 1.05
 """A cell contradicts another if it has so many times its evidence."""
 LEAST_NATS = 20.0
 """And at least so much more: a chance of e⁻²⁰."""
+HERE = 1e-3
+"""Change of the slopes by which no frame finds a clearer lattice."""
 AS_GOOD = 0.95
 """Share of the found cell's evidence that the given one has where they are the same lattice."""
 SHIFT_ASKED = "cell_check_shift"
@@ -110,7 +114,23 @@ def check_cell(
             f"only {len(lists)} of {clear.n_searched} frames show enough peaks for their lattice "
             "to be found without the cell",
         )
-    found = find_cell(lists, jobs=jobs)
+    own = find_cell(lists, jobs=jobs)
+    return compare_cells(
+        clear, cell, own, pixel_size=pixel_size, nominal_clen=nominal_clen, jobs=jobs
+    )
+
+
+def compare_cells(
+    clear: ClearFrames,
+    cell: Cell,
+    found: CellConsensus | None,
+    *,
+    pixel_size: float,
+    nominal_clen: float,
+    jobs: int = 1,
+) -> CellCheck:
+    """Do as `check_cell` does, with the cell on which the frames agree where they are."""
+    lists = clear.lists[:FRAMES]
     given, n_given = evidence_of(cell, lists)
     if found is not None:
         theirs, _ = evidence_of(found.cell, lists)
@@ -119,10 +139,20 @@ def check_cell(
             return CellCheck("agrees", _agreeing(found, cell, relation, clear, nominal_clen), found)
     else:
         theirs = 0.0
-    start = find_geometry(lists, cell, jobs=jobs)
+    centre = find_centre(lists, jobs=jobs)
+    places = [NOWHERE if centre is None else centre.place(lists[0].wavenumber)]
+    if centre is None:
+        start = find_geometry(lists, cell, jobs=jobs)
+    else:
+        start = find_geometry_about(lists, cell, places[0], jobs=jobs)
     if start is not None and start.evidence >= given:
         given, n_given = start.evidence, start.n_agree
-        elsewhere = tuple(moved(one, start.place) for one in lists)
+        places.append(start.place)
+    for n, place in enumerate(places):
+        # Where the frames were asked already, a further answer is the same.
+        if max(map(abs, np.subtract(place, places[n - 1] if n else NOWHERE))) < HERE:
+            continue
+        elsewhere = tuple(moved(one, place) for one in lists)
         again = find_cell(elsewhere, jobs=jobs)
         if again is not None:
             more, _ = evidence_of(again.cell, elsewhere)

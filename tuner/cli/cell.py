@@ -184,7 +184,8 @@ def _report(found: CellConsensus, geometry: str) -> str:
         ]
     lines += [
         "",
-        "The errors are from the scatter over the frames. The camera length, the photon energy and "
-        "the cell's\nsize cannot be told apart: where one is off by 1 %, so is the cell.",
+        "The errors are from the scatter over the frames. Below 2 %, an error of the camera length "
+        "cannot be\ntold from one of the cell's size; an error of the photon energy never can: "
+        "where it is off by 1 %, so\nis the cell.",
     ]
     return "\n".join(lines)

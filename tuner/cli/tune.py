@@ -160,6 +160,12 @@ class _Command(click.Command):
     help="In the end, hold the cell against the one on which the clearest frames agree.",
 )
 @click.option(
+    "--find-geometry/--no-find-geometry",
+    default=True,
+    show_default=True,
+    help="Begin where the clearest frames put the detector, and mend a shift that lattices show.",
+)
+@click.option(
     "--cluster",
     metavar="local|slurm|ADDRESS",
     help="Let the workers of a Dask cluster evaluate.  [default: processes of this machine]",
@@ -200,6 +206,7 @@ def command(
     output: Path | None,
     minutes: float | None,
     cell_check: bool,
+    find_geometry: bool,
     cluster: str | None,
     dashboard: int | None,
     resume: str | None,
@@ -232,7 +239,7 @@ def command(
     if resume and output is not None:
         # Before it took the session's directory, --resume was a flag in front of anything.
         data, resume = data or SourceName().convert(resume, None, None), ""
-    how = jobs, memory, cluster, dashboard, as_json, cell_check
+    how = jobs, memory, cluster, dashboard, as_json, cell_check, find_geometry
     if resume:
         output = Path(resume)
         request, budget = resumed(output, context.params)
@@ -278,6 +285,7 @@ def _run(
     dashboard: int | None,
     as_json: bool,
     cell_check: bool,
+    find_geometry: bool,
 ) -> None:
     """Run or resume a session, show it, and print what it recommends."""
     # What tuning needs takes a second to import, which whoever asks for help should not wait for.
@@ -304,6 +312,7 @@ def _run(
                 cluster=client,
                 resume=resume,
                 cell_check=cell_check,
+                find_geometry=find_geometry,
                 on_inputs=_say_inputs,
                 on_indexer=lambda name: stderr.print(f"indexer: {name}", highlight=False),
                 on_trial=on_trial,

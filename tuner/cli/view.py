@@ -76,7 +76,7 @@ def command(
       sfx-tuner view session
     """
     from tuner.recommendation import applied_settings, read_recommendation
-    from tuner.report.frames import open_measured
+    from tuner.report.frames import open_run as open_measured
     from tuner.session.store import SessionStore
     from tuner.view.server import ViewServer
     from tuner.view.sight import Sight

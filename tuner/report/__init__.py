@@ -12,6 +12,7 @@ Each module gathers facts of one part; the templates beside them lay the facts o
 `frame_list`   the frames by what became of them, and why
 `landscape`    what matters, with the models of `model`
 `frames`       frames seen by two sets, with `images` and the reflections of `prediction`
+`detector_page` the detector: all frames in one, peaks, with the figures of `spots`
 `geometry`     the figures of camera length, shift and cell
 `panels`       residuals of the spots, and which panel is off by how much
 `drawing`      Matplotlib figures in the page's colours

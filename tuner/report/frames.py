@@ -27,8 +27,18 @@ from wrappers.frames.opening import is_address, open_source
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexing, Pattern, unheard
 from wrappers.masks.bad_pixel_map import BadPixelMap
+from wrappers.settings import Settings
 
-__all__ = ["Comparison", "Gallery", "View", "choose_frames", "compare_frames", "open_measured"]
+__all__ = [
+    "TITLES",
+    "Comparison",
+    "Gallery",
+    "View",
+    "choose_frames",
+    "compare_frames",
+    "open_run",
+    "patterns_of",
+]
 
 Floats = NDArray[np.float64]
 Outcomes = dict[int, FrameOutcome]
@@ -204,7 +214,7 @@ def compare_frames(
             (), "The recommended and the default settings were not measured on the same frames."
         )
     try:
-        run, cell = open_measured(store)
+        run, cell = open_run(store)
         if beyond := [frame for frame in chosen.values() if frame >= len(run)]:
             raise InputError(f"the session's record has a frame {beyond[0]}, of {len(run)}")
         views = [
@@ -240,13 +250,13 @@ class _Remembered:
         """There is nothing to end."""
 
 
-def open_measured(store: SessionStore) -> tuple[FrameSource, Cell]:
-    """Open the session's run, with its cell.
+def open_run(store: SessionStore) -> tuple[FrameSource, Cell]:
+    """Open the session's run, if it is still the one that was measured.
 
     Raises
     ------
     InputError
-        If a file is not there, or no longer what was measured.
+        If a file is gone, or another one.
     """
     names = {name: getattr(store.config, name) for name in ("data", "geometry", "cell")}
     for name in names.values():
@@ -267,15 +277,23 @@ def open_measured(store: SessionStore) -> tuple[FrameSource, Cell]:
     return run, Cell.read(names["cell"])
 
 
-def _views(
-    store: SessionStore, run: FrameSource, cell: Cell, evaluation: Evaluation, frames: list[int]
-) -> dict[int, View]:
+def patterns_of(
+    store: SessionStore, run: FrameSource, cell: Cell, settings: Settings, frames: Sequence[int]
+) -> tuple[dict[int, Pattern], dict[int, Indexing]]:
+    """Return the peaks of frames, sought anew, and the lattices that the session has kept."""
     indexer = _Remembered(store.config.indexer)
     kept = store.directory / "indexed"
     with LiveEvaluator(
         run, cell, indexer, frames, memory=0, cache=kept if kept.exists() else None
     ) as evaluator:
-        _, patterns, answers = evaluator.inspect(evaluation.settings, frames, max_decoys=0)
+        _, patterns, answers = evaluator.inspect(settings, frames, max_decoys=0)
+    return patterns, answers
+
+
+def _views(
+    store: SessionStore, run: FrameSource, cell: Cell, evaluation: Evaluation, frames: list[int]
+) -> dict[int, View]:
+    patterns, answers = patterns_of(store, run, cell, evaluation.settings, frames)
     outcomes = {outcome.frame: outcome for outcome in evaluation.outcomes}
     return {
         frame: _view(run.geometry, cell, outcomes[frame], patterns.get(frame), answers.get(frame))

@@ -8,6 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from tuner.recommendation import Recommendation
+from tuner.report.detector_page import detector_page
 from tuner.report.findings import Findings, find
 from tuner.report.frame_list import FrameList, list_frames
 from tuner.report.frames import TITLES, Gallery, compare_frames
@@ -79,6 +80,7 @@ def render_body(
         responses=responses(found),
         landscape=landscape(found),
         gallery=_gallery(found, listed) if frames else None,
+        detector=None if not frames or found.best is None else detector_page(store, found.best),
         geometry=geometry(found),
         panels=panels(found),
         evaluations=table_of_trials(found),

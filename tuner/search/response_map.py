@@ -30,9 +30,9 @@ CAUTION = {"fast": 1.0, "crystfel": 2.0}
 UNINDEXED_COST = {"fast": 1.0, "crystfel": 9.0}
 """What a hit that is not indexed costs beyond what one that is does, in indexed hits."""
 
-ENOUGH = 0.002
-"""Of merit: where no set is expected to improve the best by so much, or by half a frame of the
-sample, the search has ended."""
+ENOUGH = {"fast": 0.001, "crystfel": 0.005}
+"""Of merit: where no set is expected to improve the best by so much, for its cost, the search has
+ended. An evaluation takes the embedded indexer a second or two, CrystFEL ten times as long."""
 
 DISAGREEMENT = 3.0
 """Of the map's errors, beyond which what was measured contradicts it."""
@@ -107,7 +107,7 @@ class MapSearcher:
         self._map: ResponseMap | None = None
         self._lock = GeometryLock(task.space)
         self._evaluations: list[tuple[Evaluation, float]] = []
-        self._sources: dict[Settings, list[int]] = {}
+        self._sources: dict[Settings, tuple[int, ...]] = {}
         self._pending: Settings | None = None
         self.reason = self.ended = ""
 
@@ -187,8 +187,9 @@ class MapSearcher:
         gains = _gains(forecast, measured, self._penalty, self._indexer)
         gains[tried] = -np.inf
         place = int(np.argmax(gains))
-        if measured and gains[place] < max(ENOUGH, 0.5 / len(self.map.look.frames)):
-            self.ended = "the map expects no set to gain half a frame"
+        enough = ENOUGH[self._indexer]
+        if measured and gains[place] < enough:
+            self.ended = f"the map expects no set to gain {100 * enough:g} points"
             return None
         self.reason = (
             f"the map expects {100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"
@@ -231,13 +232,12 @@ class MapSearcher:
         """Have the lattices of frames that have none yet, from a set's peaks; say if there are."""
         if source in self._sources:
             return False
-        found = self._looks.lattice_counts(source, self.map.settings)
         known = {frame for frames in self._sources.values() for frame in frames}
-        new = [n for n, frame in enumerate(found.frames) if frame not in known]
-        frames = [found.frames[n] for n in new]
-        self._sources[source] = frames
-        self.map.learn_lattices(frames, found.own[new], found.other[new])
-        return bool(new)
+        unknown = [frame for frame in self.map.look.frames if frame not in known]
+        found = self._looks.lattice_counts(source, self.map.settings, unknown)
+        self._sources[source] = found.frames
+        self.map.learn_lattices(found.frames, found.own, found.other)
+        return bool(found.frames)
 
     def _look_nearby(self, liked: Settings) -> bool:
         """Look at more sets around one, in all that is tuned; say whether there are any."""
@@ -264,10 +264,8 @@ class MapSearcher:
         self.map.extend(look)
         first = len(self.map.settings) - len(new)
         for source, frames in self._sources.items():
-            found = self._looks.lattice_counts(source, new)
-            rows = [n for n, frame in enumerate(found.frames) if frame in set(frames)]
-            which = [found.frames[n] for n in rows]
-            self.map.learn_lattices(which, found.own[rows], found.other[rows], first)
+            found = self._looks.lattice_counts(source, new, frames)
+            self.map.learn_lattices(found.frames, found.own, found.other, first)
 
 
 def _executable(settings: Settings) -> Settings:

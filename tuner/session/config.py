@@ -156,6 +156,7 @@ class SessionConfig:
         if found.start:
             validated({"start": found.start}, dict[str, _Start], str(path), REMEDY)
         try:
+            Settings().replace(**moved)
             PEAK_FINDERS.name_of(found.peak_finder)
             found.choice  # noqa: B018
         except InputError as error:

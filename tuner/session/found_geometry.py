@@ -24,6 +24,7 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.lattices.blind_geometry import (
     CLEARLY,
+    NOWHERE,
     PlacedDetector,
     blind_evidence,
     find_blind_geometry,
@@ -31,7 +32,7 @@ from wrappers.lattices.blind_geometry import (
     followed_by,
     moved,
 )
-from wrappers.lattices.geometry_start import find_geometry
+from wrappers.lattices.geometry_start import find_geometry_about
 from wrappers.settings import Settings
 
 __all__ = ["at_found_geometry", "find_session_geometry", "moved_geometry", "seek_geometry"]
@@ -40,12 +41,8 @@ SEEN = 200
 """Frames of a sample in which the clear ones are sought."""
 FRAMES = 12
 """Frames that are asked."""
-WIDEST_STRETCH = 0.15
-NOWHERE = (0.0, 0.0, 0.0)
 KEPT = 0.99
 """Share of the evidence for lattices of any cell that a beam centre must keep."""
-NEAR = 1e-3
-"""Distance of the centre that the cell finds from the one found without it, in 1/Å."""
 
 
 def find_session_geometry(
@@ -123,17 +120,16 @@ def seek_geometry(clear: ClearFrames, cell: Cell, *, jobs: int = 1) -> PlacedDet
         given, moved_there = (blind_evidence(clear.lists, p, jobs=jobs) for p in (NOWHERE, there))
         if moved_there < KEPT * given:
             return None
-    lists = [moved(one, there) for one in clear.lists]
-    start = find_geometry(lists, cell, widest_stretch=WIDEST_STRETCH, widest_shift=NEAR, jobs=jobs)
-    if start is not None and 2 * start.n_agree > len(lists):
+    start = find_geometry_about(clear.lists, cell, there, jobs=jobs)
+    if start is not None and 2 * start.n_agree > len(clear.lists):
         if abs(start.place[0]) < FAR_OFF:
-            return PlacedDetector(followed_by(there, start.place))
+            return start
         if start.evidence < CLEARLY * start.evidence_before:
             return PlacedDetector(there)
-        ends = (blind_evidence(lists, place, jobs=jobs) for place in (NOWHERE, start.place))
+        ends = (blind_evidence(clear.lists, place, jobs=jobs) for place in (there, start.place))
         if next(ends) < next(ends):
-            return PlacedDetector(followed_by(there, start.place))
-    blind = find_blind_geometry(lists, jobs=jobs)
+            return start
+    blind = find_blind_geometry([moved(one, there) for one in clear.lists], jobs=jobs)
     if blind is None or blind.beyond:
         return PlacedDetector(there)
     return PlacedDetector(followed_by(there, blind.place))

@@ -30,6 +30,7 @@ from wrappers.lattices.lattice_fit import apart, scattering_vectors, slopes
 from wrappers.lattices.peak_vectors import PeakVectors
 
 __all__ = [
+    "NOWHERE",
     "BlindGeometry",
     "Centre",
     "Place",
@@ -44,6 +45,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 Place = tuple[float, float, float]
 """Stretch of the slopes, and their shifts in x and y after it."""
+NOWHERE: Place = (0.0, 0.0, 0.0)
+"""Where the geometry puts the detector."""
 
 WIDEST_SHIFT = 0.02
 """Error of the beam's position up to which it is sought, in 1/Å."""
@@ -94,7 +97,7 @@ class Centre:
     def place(self, wavenumber: float) -> Place:
         """Return what is to be done to the slopes; nothing where the shift is no error."""
         if math.hypot(*self.shift) < OFF_CENTRE:
-            return 0.0, 0.0, 0.0
+            return NOWHERE
         return 0.0, -self.shift[0] / wavenumber, -self.shift[1] / wavenumber
 
 
@@ -143,7 +146,7 @@ class BlindGeometry(PlacedDetector):
     @property
     def given_is_right(self) -> bool:
         """Whether nothing was found to be wrong."""
-        return self.place == (0.0, 0.0, 0.0)
+        return self.place == NOWHERE
 
     @property
     def beyond(self) -> bool:
@@ -297,7 +300,7 @@ def find_blind_geometry(
         if abs(stretch) < max(OFF_LENGTH, SIGMAS * error):
             stretch = 0.0
         place = (stretch, x * (1 + stretch), y * (1 + stretch))
-        given = (0.0, 0.0, 0.0)
+        given = NOWHERE
         there = float(evidence(place).sum() if stretch else curves[0].sum())
         before = float(evidence(given).sum() if x or y else curves[0].sum())
     if there < CLEARLY * before:

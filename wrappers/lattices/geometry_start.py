@@ -15,18 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
 from wrappers.cell import Cell
-from wrappers.lattices.blind_geometry import Place, PlacedDetector, followed_by, moved
+from wrappers.lattices.blind_geometry import NOWHERE, Place, PlacedDetector, followed_by, moved
 from wrappers.lattices.fast_indexer import FoundLattice, LatticeFinder
 from wrappers.lattices.peak_vectors import PeakVectors
 
-__all__ = ["GeometryStart", "find_geometry"]
+__all__ = ["GeometryStart", "find_geometry", "find_geometry_about"]
 
 Floats = NDArray[np.float64]
 
@@ -39,6 +39,9 @@ TOLERANCE = 0.05
 STRETCH_STEP = 0.08
 STEP = 0.002
 """Distance of neighbouring centres of the grid, in 1/Å."""
+WIDEST_STRETCH = 0.15
+NEAR = 1e-3
+"""How far a cell looks about a centre that is known without it, in 1/Å and of the camera length."""
 FEW_FRAMES = 2
 """Frames, those with the most peaks, that the whole grid is tried on."""
 FOLLOWED = 4
@@ -128,8 +131,32 @@ def find_geometry(
     if chance > MOST_CHANCE:
         return None
     errors = _scatter(found)
-    before = _evidence(_lattices(finder, lists, (0.0, 0.0, 0.0)))
+    before = _evidence(_lattices(finder, lists, NOWHERE))
     return GeometryStart(place, errors, n, len(lists), _evidence(found), before, chance)
+
+
+def find_geometry_about(
+    lists: Sequence[PeakVectors], cell: Cell, there: Place, *, jobs: int = 1
+) -> GeometryStart | None:
+    """Find the camera length where the beam centre is known, as `find_geometry` does.
+
+    Parameters
+    ----------
+    lists : sequence of PeakVectors
+    cell : Cell
+    there : Place
+        With the right centre (`blind_geometry.find_centre`); the evidence before is that there.
+    jobs : int
+        Threads.
+    """
+    start = find_geometry(
+        [moved(one, there) for one in lists],
+        cell,
+        widest_stretch=WIDEST_STRETCH,
+        widest_shift=NEAR,
+        jobs=jobs,
+    )
+    return start and replace(start, place=followed_by(there, start.place))
 
 
 def _grid(widest_stretch: float, widest_shift: float, step: float) -> list[Place]:

@@ -218,7 +218,7 @@ def test_lattices_say_whose_the_peaks_of_other_sets_are(parts):
             evaluation = live.evaluate(GOOD)
             found.append(live.lattice_counts(GOOD, DESIGN))
             look = live.look(DESIGN)
-            again = live.lattice_counts(GOOD, DESIGN, 8)
+            again = live.lattice_counts(GOOD, DESIGN, range(8))
     # The lattices are the embedded indexer's own, and its answers are not asked for twice.
     assert indexers[1].given == evaluation.n_hits
     frames, own, other = found[0]

@@ -121,6 +121,8 @@ def test_a_session_with_another_merit_is_refused(tmp_path, space):
         ("tuned", "clen", "tuned is 'clen', but must be a list"),
         ("n_frames", 2.5, "n_frames is 2.5, but must be a whole number"),
         ("merit", {"name": "beauty"}, "this version knows no merit"),
+        ("found_geometry", {"values": {"min_snr": 4}}, "'min_snr' is no setting"),
+        ("found_geometry", {"values": {"clen": -1}}, "damaged: clen is -1"),
     ],
 )
 def test_a_damaged_session_file_is_told_by_its_field(tmp_path, field, value, sentence):
