@@ -157,10 +157,10 @@ class Sight:
             n = min(first + AT_ONCE, len(self.frames))
             with self._lock:
                 # Few frames at a time are indexed, so that nobody waits for long.
-                evaluator.lattice_counts(self.marked, [self.marked], n)
+                evaluator.lattice_counts(self.marked, [self.marked], self.frames[:n])
                 if n < told and n < len(self.frames):
                     continue
-                found = evaluator.lattice_counts(self.marked, self._map.settings, n)
+                found = evaluator.lattice_counts(self.marked, self._map.settings, self.frames[:n])
                 self._map.learn_lattices(found.frames, found.own, found.other)
                 self._known, told = n, 2 * n
                 self._stage = f"predicted with the lattices of {len(found.frames)} of {n} frames"
@@ -264,7 +264,8 @@ class Sight:
                 "rate": None,
             }
             if self._map is not None and self._evaluator is not None:
-                answer |= _predicted(self._map, self._evaluator, settings, self.marked, self._known)
+                known = self.frames[: self._known]
+                answer |= _predicted(self._map, self._evaluator, settings, self.marked, known)
         return answer
 
 
@@ -277,15 +278,19 @@ def _of_pool(pool: Pool, run: FrameSource) -> _Peaks:
 
 
 def _predicted(
-    known: ResponseMap, evaluator: LiveEvaluator, settings: Settings, source: Settings, n: int
+    known: ResponseMap,
+    evaluator: LiveEvaluator,
+    settings: Settings,
+    source: Settings,
+    frames: Sequence[int],
 ) -> dict[str, Any]:
     """Return the rate that the map expects of a set, as a share of the sample, and its error."""
     column = known.column(settings)
     if column is None:
         known.extend(evaluator.look([settings]))
         column = len(known.settings) - 1
-        if n:
-            found = evaluator.lattice_counts(source, [settings], n)
+        if frames:
+            found = evaluator.lattice_counts(source, [settings], frames)
             known.learn_lattices(found.frames, found.own, found.other, column)
     forecast = known.forecast(first=column)
     return {"rate": float(forecast.mean[0]), "sd": float(forecast.sd[0]), "far": known.far}
