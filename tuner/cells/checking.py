@@ -18,18 +18,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tuner.cells.search import ClearFrames, clear_frames
+from tuner.cells.search import ClearFrames
 from tuner.cells.words import FAR_OFF, PIXELS_OFF, cell_words, geometry_words
 from wrappers.cell import Cell
-from wrappers.errors import InputError, ProgramError
-from wrappers.frames.source import FrameSource
 from wrappers.lattices.blind_geometry import NOWHERE, find_centre, moved
 from wrappers.lattices.cell_consensus import CellConsensus, evidence_of, find_cell
 from wrappers.lattices.cell_relation import CellRelation, relate
+from wrappers.lattices.crystal_forms import CrystalForms
 from wrappers.lattices.geometry_start import GeometryStart, find_geometry, find_geometry_about
-from wrappers.settings import Settings
 
-__all__ = ["CellCheck", "check_cell", "check_session_cell", "compare_cells"]
+__all__ = ["CellCheck", "check_cell", "compare_cells"]
 
 FRAMES = 12
 """Frames that are asked."""
@@ -60,12 +58,15 @@ class CellCheck:
     shift : (float, float) or None
         ``shift_x`` and ``shift_y`` in metres that the frames ask for, where the recommended ones
         are off by pixels.
+    second : CrystalForms or None
+        A second crystal form beside the given one.
     """
 
     verdict: Literal["agrees", "contradicted", "unknown"]
     reason: str
     found: CellConsensus | None = None
     shift: tuple[float, float] | None = None
+    second: CrystalForms | None = None
 
     @property
     def wrong(self) -> bool:
@@ -76,19 +77,22 @@ class CellCheck:
     def evidence(self) -> dict[str, Any]:
         """What a recommendation keeps of it."""
         asked = {} if self.shift is None else {SHIFT_ASKED: list(self.shift)}
-        return {"cell_check": self.verdict, "cell_check_reason": self.reason, **asked}
+        second = {} if self.second is None else {"second_form": _record(self.second)}
+        return {"cell_check": self.verdict, "cell_check_reason": self.reason, **asked, **second}
 
 
-def check_session_cell(
-    run: FrameSource, settings: Settings, sample: Sequence[int], cell: Cell, jobs: int
-) -> CellCheck:
-    """Check a session's cell with the settings that it recommends; never raises for its frames."""
-    try:
-        clear = clear_frames(run, settings, sample, jobs=jobs)
-    except (InputError, ProgramError) as error:
-        return CellCheck("unknown", str(error))
-    pixel = 1 / run.geometry.panels[0].res
-    return check_cell(clear, cell, pixel_size=pixel, nominal_clen=run.nominal_clen, jobs=jobs)
+def _record(forms: CrystalForms) -> dict[str, Any]:
+    """Return what a recommendation keeps of the second form."""
+    cell = forms.other.cell
+    return {
+        "cell": [round(value, 3) for value in cell.parameters],
+        "lattice_type": cell.lattice_type,
+        "centering": cell.centering,
+        "n_frames": forms.n_frames,
+        "n_given": forms.n_given,
+        "n_second": forms.n_other,
+        "false_consensus_probability": float(f"{forms.other.chance:.3g}"),
+    }
 
 
 def check_cell(
