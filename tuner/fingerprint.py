@@ -10,7 +10,7 @@ from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
 
-__all__ = ["data_fingerprint", "fingerprint", "linked_fingerprint"]
+__all__ = ["data_fingerprint", "fingerprint", "linked_fingerprint", "policy_fingerprint"]
 
 WHOLE_FILE_LIMIT = 64 << 20
 
@@ -42,6 +42,13 @@ def linked_fingerprint(run: FrameSource) -> str | None:
     own = {path.resolve() for path in run.files}
     linked = [path for path in files_of_run(run) if path.resolve() not in own]
     return fingerprint(*linked) if linked else None
+
+
+def policy_fingerprint(policy: Path | None) -> str | None:
+    """Return what a session notes of a policy that is not the shipped one."""
+    if policy is None:
+        return None
+    return fingerprint(policy / "policy.json", policy / "policy.safetensors")
 
 
 def _of_one(path: Path) -> str:

@@ -11,10 +11,15 @@ from envs.evaluators.live import LiveEvaluator
 from envs.response_map.stored import MAP_FILE
 from envs.strata import Sample
 from tuner.agent.policy import Policy
-from tuner.cells.checking import check_session_cell
+from tuner.cells.forms import check_session_cell
 from tuner.cells.search import cell_of_session
 from tuner.crystfel_check import check_own_search, crystfel_found
-from tuner.fingerprint import data_fingerprint, fingerprint, linked_fingerprint
+from tuner.fingerprint import (
+    data_fingerprint,
+    fingerprint,
+    linked_fingerprint,
+    policy_fingerprint,
+)
 from tuner.provenance import provenance_of
 from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.report import write_report
@@ -29,7 +34,13 @@ from tuner.session.request import Request, refuse_unfit_searcher, search_space
 from tuner.session.residuals import spot_residuals, write_residuals
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
-from tuner.session.store import BAD_PIXELS, FOUND_CELL, SessionStore, require_folder_for_session
+from tuner.session.store import (
+    BAD_PIXELS,
+    FOUND_CELL,
+    SECOND_CELL,
+    SessionStore,
+    require_folder_for_session,
+)
 from tuner.session.trial import Trial
 from tuner.session.unconfirmed import keep_unconfirmed
 from wrappers.cell import Cell
@@ -215,7 +226,7 @@ def _tune(
         geometry_sha256=fingerprint(request.geometry),
         cell_sha256=fingerprint(cell_file),
         linked_sha256=linked_fingerprint(run),
-        policy_sha256=_policy_fingerprint(request.policy),
+        policy_sha256=policy_fingerprint(request.policy),
     )
     # Everything that may be refused comes before the session is begun.
     space = search_space(request, run, sample)
@@ -305,15 +316,15 @@ def _tune(
         )
         residuals = None
         if outcome is not None and not outcome.ended_by_failure:
-            fresh_too = outcome.on_fresh_frames
-            by = fresh_live if fresh_too and fresh_live is not None else live
-            residuals = spot_residuals(by, outcome.best, run, cell, fresh=fresh_too)
+            by = fresh_live if outcome.on_fresh_frames and fresh_live is not None else live
+            residuals = spot_residuals(by, outcome.best, run, cell, fresh=by is fresh_live)
     recommendation = None
     nothing = why_nothing(store.trials, outcome, "" if start is None else start.words)
     if nothing and cell_check:
         settings = space.base if outcome is None else outcome.best.settings
         check = check_session_cell(run, settings, sample, cell, jobs)
-        nothing += f" {check.reason[:1].upper()}{check.reason[1:]}." if check.wrong else ""
+        if check.wrong or check.second is not None:
+            nothing += f" {check.reason[:1].upper()}{check.reason[1:]}."
     write_nothing(directory, nothing)
     if outcome is not None and not nothing:
         checks: dict[str, Any] = {"crystfel": crystfel_found()} if kind.of_crystfel else {}
@@ -338,7 +349,10 @@ def _tune(
         recommendation = write()
         if cell_check:
             settings = recommendation.settings
-            checks |= check_session_cell(run, settings, sample, cell, jobs).evidence
+            check = check_session_cell(run, settings, sample, cell, jobs)
+            checks |= check.evidence
+            if check.second is not None:
+                check.second.other.cell.write(directory / SECOND_CELL)
             if store.config.cell_origin:
                 checks["cell_check_reason"] = (
                     f"{store.config.cell_origin}; {checks['cell_check_reason']}"
@@ -365,13 +379,6 @@ def _start(
         if not begun:
             return None
     return customary_start(run, sample)
-
-
-def _policy_fingerprint(policy: Path | None) -> str | None:
-    """Return what a session notes of a policy that is not the shipped one."""
-    if policy is None:
-        return None
-    return fingerprint(policy / "policy.json", policy / "policy.safetensors")
 
 
 def _bad_pixels(

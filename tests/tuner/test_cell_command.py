@@ -144,3 +144,21 @@ def test_a_session_starts_from_the_geometry_that_the_frames_ask_for(cli, simulat
     assert json.loads(Path("session/session.json").read_text())["found_geometry"] == kept
     again = tomllib.loads(Path("session/recommended.toml").read_text())
     assert again["settings"]["shift_x"] / pixel == pytest.approx(-5, abs=0.3)
+
+
+@pytest.mark.slow
+def test_a_session_on_two_crystal_forms_names_both(cli, tmp_path):
+    first = demo_experiment(seed=1)
+    form = Cell(57, 43, 88, 90, 102, 90, "monoclinic", "P", "b")
+    second = dataclasses.replace(first, crystals=dataclasses.replace(first.crystals, cell=form))
+    runs = [simulate_run(one, tmp_path / n, 24) for n, one in (("a", first), ("b", second))]
+    (tmp_path / "run.lst").write_text("".join(f"{run.data}\n" for run in runs))
+    both = dataclasses.replace(runs[0], data=tmp_path / "run.lst")
+    code, evidence, said = session_with(cli, both, runs[0].cell)
+    assert code == 0 and evidence["cell_check"] == "agrees"
+    assert "a second crystal form" in str(evidence["cell_check_reason"])
+    assert "a second" in said
+    found = Cell.read("session/second.cell")
+    # The camera length is 1.5 % off, which the cell's size follows where it is not tuned away.
+    assert found.parameters == pytest.approx(form.parameters, rel=0.03)
+    assert evidence["second_form"]["n_second"] >= 5

@@ -18,18 +18,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tuner.cells.search import ClearFrames, clear_frames
+from tuner.cells.search import ClearFrames
 from tuner.cells.words import FAR_OFF, PIXELS_OFF, cell_words, geometry_words
 from wrappers.cell import Cell
-from wrappers.errors import InputError, ProgramError
-from wrappers.frames.source import FrameSource
 from wrappers.lattices.blind_geometry import NOWHERE, find_centre, moved
 from wrappers.lattices.cell_consensus import CellConsensus, evidence_of, find_cell
-from wrappers.lattices.cell_relation import CellRelation, relate
+from wrappers.lattices.cell_relation import CellRelation, relate, thinned
+from wrappers.lattices.crystal_forms import CrystalForms
 from wrappers.lattices.geometry_start import GeometryStart, find_geometry, find_geometry_about
-from wrappers.settings import Settings
 
-__all__ = ["CellCheck", "check_cell", "check_session_cell", "compare_cells"]
+__all__ = ["CellCheck", "check_cell", "compare_cells"]
 
 FRAMES = 12
 """Frames that are asked."""
@@ -60,12 +58,15 @@ class CellCheck:
     shift : (float, float) or None
         ``shift_x`` and ``shift_y`` in metres that the frames ask for, where the recommended ones
         are off by pixels.
+    second : CrystalForms or None
+        A second crystal form beside the given one.
     """
 
     verdict: Literal["agrees", "contradicted", "unknown"]
     reason: str
     found: CellConsensus | None = None
     shift: tuple[float, float] | None = None
+    second: CrystalForms | None = None
 
     @property
     def wrong(self) -> bool:
@@ -76,19 +77,22 @@ class CellCheck:
     def evidence(self) -> dict[str, Any]:
         """What a recommendation keeps of it."""
         asked = {} if self.shift is None else {SHIFT_ASKED: list(self.shift)}
-        return {"cell_check": self.verdict, "cell_check_reason": self.reason, **asked}
+        second = {} if self.second is None else {"second_form": _record(self.second)}
+        return {"cell_check": self.verdict, "cell_check_reason": self.reason, **asked, **second}
 
 
-def check_session_cell(
-    run: FrameSource, settings: Settings, sample: Sequence[int], cell: Cell, jobs: int
-) -> CellCheck:
-    """Check a session's cell with the settings that it recommends; never raises for its frames."""
-    try:
-        clear = clear_frames(run, settings, sample, jobs=jobs)
-    except (InputError, ProgramError) as error:
-        return CellCheck("unknown", str(error))
-    pixel = 1 / run.geometry.panels[0].res
-    return check_cell(clear, cell, pixel_size=pixel, nominal_clen=run.nominal_clen, jobs=jobs)
+def _record(forms: CrystalForms) -> dict[str, Any]:
+    """Return what a recommendation keeps of the second form."""
+    cell = forms.other.cell
+    return {
+        "cell": [round(value, 3) for value in cell.parameters],
+        "lattice_type": cell.lattice_type,
+        "centering": cell.centering,
+        "n_frames": forms.n_frames,
+        "n_given": forms.n_given,
+        "n_second": forms.n_other,
+        "false_consensus_probability": float(f"{forms.other.chance:.3g}"),
+    }
 
 
 def check_cell(
@@ -140,17 +144,18 @@ def compare_cells(
     else:
         theirs = 0.0
     centre = find_centre(lists, jobs=jobs)
-    places = [NOWHERE if centre is None else centre.place(lists[0].wavenumber)]
+    here = there = NOWHERE if centre is None else centre.place(lists[0].wavenumber)
     if centre is None:
         start = find_geometry(lists, cell, jobs=jobs)
     else:
-        start = find_geometry_about(lists, cell, places[0], jobs=jobs)
+        start = find_geometry_about(lists, cell, there, jobs=jobs)
+    at_given = NOWHERE
     if start is not None and start.evidence >= given:
-        given, n_given = start.evidence, start.n_agree
-        places.append(start.place)
-    for n, place in enumerate(places):
+        given, n_given, at_given = start.evidence, start.n_agree, start.place
+        here = start.place
+    for place, before in ((there, NOWHERE), (here, there)):
         # Where the frames were asked already, a further answer is the same.
-        if max(map(abs, np.subtract(place, places[n - 1] if n else NOWHERE))) < HERE:
+        if max(map(abs, np.subtract(place, before))) < HERE:
             continue
         elsewhere = tuple(moved(one, place) for one in lists)
         again = find_cell(elsewhere, jobs=jobs)
@@ -165,7 +170,13 @@ def compare_cells(
             f"the {len(lists)} frames with the most peaks agree on no cell by themselves",
         )
     relation = relate(cell, found.cell)
-    if theirs > CLEARLY * given and theirs > given + LEAST_NATS and relation.kind != "same":
+    wrong = theirs > CLEARLY * given and theirs > given + LEAST_NATS and relation.kind != "same"
+    if relation.kind == "larger" and not wrong:
+        fewer = thinned(cell, found.cell, relation.index)
+        as_given = [moved(one, at_given) for one in lists]
+        # At one place two cells of one metric differ by nodes alone: no geometry favours one.
+        wrong = fewer is not None and evidence_of(fewer, as_given)[0] > given + LEAST_NATS
+    if wrong:
         return CellCheck("contradicted", _contradiction(found, relation, cell, n_given), found)
     if relation.kind == "same":
         reason = _agreeing(found, cell, relation, clear, nominal_clen)

@@ -114,6 +114,7 @@ def clear_frames(
     settings: Settings,
     sample: Sequence[int],
     *,
+    most: int = CLEAR_FRAMES,
     jobs: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> ClearFrames:
@@ -125,6 +126,8 @@ def clear_frames(
     settings : Settings
     sample : sequence of int
         Indices in the run.
+    most : int
+        Frames that are kept.
     jobs : int
         Processes.
     progress : callable
@@ -148,7 +151,7 @@ def clear_frames(
             progress(places[-1] + 1, len(sample))
     if not patterns:
         raise UnreadableError(f"none of {len(sample)} frames can be read: {problem}")
-    return ClearFrames.of(patterns, run.geometry, settings)
+    return ClearFrames.of(patterns, run.geometry, settings, most)
 
 
 @dataclass(frozen=True, eq=False)

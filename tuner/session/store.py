@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BAD_PIXELS",
     "FOUND_CELL",
+    "SECOND_CELL",
     "Log",
     "MemoryLog",
     "SessionStore",
@@ -39,7 +40,7 @@ __all__ = [
 FILES = (
     *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
     *("bad_pixels.h5", "indexed", "nothing_to_recommend.txt", "look.npz", "sample.json", "map.npz"),
-    "residuals.json",
+    *("residuals.json", "second.cell"),
 )
 """What a session writes into its directory, beside ``session.json``."""
 
@@ -49,6 +50,10 @@ BAD_PIXELS = "bad_pixels.h5"
 
 FOUND_CELL = "found.cell"
 """In a session's directory: the cell that was found, where none was given."""
+
+
+SECOND_CELL = "second.cell"
+"""In a session's directory: the cell of a second crystal form, where there is one."""
 
 
 def require_folder_for_session(directory: Path) -> None:
