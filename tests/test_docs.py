@@ -314,7 +314,7 @@ def lines_without_values(text: str) -> set[str]:
 
 
 def shortened(shown: dict[str, str]) -> str:
-    """Return the tutorial's session with its first two evaluations and the last, as a block of code."""
+    """Return the tutorial's session, its first two evaluations and the last, as a block of code."""
     command = next(command for command in shown if command.startswith("sfx-tuner tune"))
     lines = shown[command].splitlines()
     rows = [i for i, line in enumerate(lines) if re.match(r" *\d+ +[a-z]+ ", line)]
