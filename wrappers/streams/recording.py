@@ -1,0 +1,130 @@
+"""Frames of a stream as a CXI file, so that whatever reads files can read them.
+
+The file has the frames as they came, compressed by bitshuffle and LZ4, with their masks; the
+geometry beside it is the given one in the slab's layout. Peaks found in it are those of the
+stream's frames.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError, UnreadableError
+from wrappers.files import write_whole
+from wrappers.frames.cxi import CxiWriter
+from wrappers.frames.frame import Frame
+from wrappers.peaks import PeakList
+from wrappers.reduction.joining import frames_geometry_text
+from wrappers.streams.frames import FrameMaker
+from wrappers.streams.messages import SeriesEnd, SeriesStart
+from wrappers.streams.receiver import Receiver
+
+__all__ = ["Recording", "record"]
+
+LOOK = 1.0
+"""Seconds between two calls of `progress` while nothing comes."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded.
+
+    Attributes
+    ----------
+    data, geometry : Path
+    n_frames : int
+    notes : tuple of str
+        What is odd about the stream, a sentence each.
+    """
+
+    data: Path
+    geometry: Path
+    n_frames: int
+    notes: tuple[str, ...]
+
+
+def record(
+    receiver: Receiver,
+    address: str,
+    geometry: Geometry,
+    path: Path,
+    n_frames: int,
+    *,
+    idle: float = 60.0,
+    on_frame: Callable[[Frame], None] = lambda frame: None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Recording:
+    """Write the next frames of a stream to a file, which appears when all is well.
+
+    Parameters
+    ----------
+    receiver : Receiver
+    address : str
+        Of the stream, for messages and names.
+    geometry : Geometry
+    path : Path
+        The CXI file; its geometry has ``.geom`` behind its name.
+    n_frames : int
+    idle : float
+        Seconds without a frame after which what has come is enough.
+    on_frame : callable
+        Called with each frame.
+    progress : callable
+        Called with the number of frames so far, also while none come.
+
+    Raises
+    ------
+    UnreadableError
+        If no frame came.
+    InputError
+        If the frames are not of the geometry, another series begins, or the file cannot be written.
+    """
+    maker = FrameMaker(address, geometry)
+    dtype = None
+    last = time.monotonic()
+    with CxiWriter(path, sources=True) as writer:
+        while len(writer) < n_frames:
+            message = receiver.next(min(LOOK, idle))
+            progress(len(writer))
+            if message is None:
+                if time.monotonic() - last >= idle:
+                    break
+                continue
+            if isinstance(message, SeriesStart):
+                maker.begin(message)
+            if isinstance(message, SeriesStart | SeriesEnd):
+                continue
+            frame = maker.frame(message)
+            last = time.monotonic()
+            if dtype not in (None, frame.data.dtype):
+                raise InputError(
+                    f"the images of {address} were {dtype} and are {frame.data.dtype} now: "
+                    "another series has begun"
+                )
+            dtype = frame.data.dtype
+            writer.append(
+                PeakList.empty(),
+                frame.photon_energy,
+                frame.camera_length,
+                source=(frame.file, frame.event),
+                image=frame.data,
+                mask=frame.mask,
+            )
+            on_frame(frame)
+        n = len(writer)
+        if not n:
+            reason = f" ({receiver.counts.reason})" if receiver.counts.reason else ""
+            raise UnreadableError(
+                f"no frame came from {address} within {idle:g} s{reason}: is the sender running, "
+                "and is this its address?"
+            )
+    beside = path.with_name(path.name + ".geom")
+    none = np.zeros(0)
+    write_whole(beside, frames_geometry_text(geometry, (none, none), f"frames of {address}, by"))
+    return Recording(path, beside, n, tuple(maker.notes))
