@@ -23,7 +23,7 @@ from tuner.cells.words import FAR_OFF, PIXELS_OFF, cell_words, geometry_words
 from wrappers.cell import Cell
 from wrappers.lattices.blind_geometry import NOWHERE, find_centre, moved
 from wrappers.lattices.cell_consensus import CellConsensus, evidence_of, find_cell
-from wrappers.lattices.cell_relation import CellRelation, relate
+from wrappers.lattices.cell_relation import CellRelation, relate, thinned
 from wrappers.lattices.crystal_forms import CrystalForms
 from wrappers.lattices.geometry_start import GeometryStart, find_geometry, find_geometry_about
 
@@ -144,17 +144,18 @@ def compare_cells(
     else:
         theirs = 0.0
     centre = find_centre(lists, jobs=jobs)
-    places = [NOWHERE if centre is None else centre.place(lists[0].wavenumber)]
+    here = there = NOWHERE if centre is None else centre.place(lists[0].wavenumber)
     if centre is None:
         start = find_geometry(lists, cell, jobs=jobs)
     else:
-        start = find_geometry_about(lists, cell, places[0], jobs=jobs)
+        start = find_geometry_about(lists, cell, there, jobs=jobs)
+    at_given = NOWHERE
     if start is not None and start.evidence >= given:
-        given, n_given = start.evidence, start.n_agree
-        places.append(start.place)
-    for n, place in enumerate(places):
+        given, n_given, at_given = start.evidence, start.n_agree, start.place
+        here = start.place
+    for place, before in ((there, NOWHERE), (here, there)):
         # Where the frames were asked already, a further answer is the same.
-        if max(map(abs, np.subtract(place, places[n - 1] if n else NOWHERE))) < HERE:
+        if max(map(abs, np.subtract(place, before))) < HERE:
             continue
         elsewhere = tuple(moved(one, place) for one in lists)
         again = find_cell(elsewhere, jobs=jobs)
@@ -169,7 +170,13 @@ def compare_cells(
             f"the {len(lists)} frames with the most peaks agree on no cell by themselves",
         )
     relation = relate(cell, found.cell)
-    if theirs > CLEARLY * given and theirs > given + LEAST_NATS and relation.kind != "same":
+    wrong = theirs > CLEARLY * given and theirs > given + LEAST_NATS and relation.kind != "same"
+    if relation.kind == "larger" and not wrong:
+        fewer = thinned(cell, found.cell, relation.index)
+        as_given = [moved(one, at_given) for one in lists]
+        # At one place two cells of one metric differ by nodes alone: no geometry favours one.
+        wrong = fewer is not None and evidence_of(fewer, as_given)[0] > given + LEAST_NATS
+    if wrong:
         return CellCheck("contradicted", _contradiction(found, relation, cell, n_given), found)
     if relation.kind == "same":
         reason = _agreeing(found, cell, relation, clear, nominal_clen)

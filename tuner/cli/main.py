@@ -33,6 +33,7 @@ COMMANDS = {
     "mask": "Make a bad-pixel mask from the frames themselves.",
     "apply": "Write the hits of a run, found with the recommended set.",
     "export": "Write the recommended set for another program.",
+    "view": "Look at frames and their peaks as settings are moved.",
     "report": "Make the report of a session anew.",
     "simulate": "Simulate a run, with the truth beside it.",
     "train": "Train the agent's policy on simulated experiments.",

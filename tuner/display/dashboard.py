@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import math
@@ -11,14 +10,13 @@ import multiprocessing
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Self
 
 from markupsafe import Markup
 
+from tuner.display.local_server import LocalHandler, LocalServer
 from tuner.display.progress import Progress
 from tuner.report.page import render, script
 from wrappers.errors import InputError
@@ -28,10 +26,6 @@ if TYPE_CHECKING:
     from tuner.session.store import SessionStore
 
 __all__ = ["Dashboard"]
-
-HOSTS = ("127.0.0.1", "localhost", "::1")
-"""Names under which a page may ask: others are a foreign site's that was pointed here. The port
-may be another one, that of a tunnel."""
 
 LINGER = 5.0
 """Seconds, at most, that the end waits for a page that is being looked at to take the report."""
@@ -102,7 +96,7 @@ class Dashboard:
             raise InputError(
                 f"--dashboard cannot have port {port} ({error.strerror}): name another, or none"
             ) from error
-        self.address = f"http://127.0.0.1:{self._server.server_port}/"
+        self.address = self._server.address
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     def __enter__(self) -> Self:
@@ -218,42 +212,23 @@ def _whole(
     return tag, page.encode()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
+class _Server(LocalServer):
     def __init__(self, dashboard: Dashboard, port: int) -> None:
         self.dashboard = dashboard
-        super().__init__(("127.0.0.1", port), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep a browser that goes away from writing over the terminal."""
+        super().__init__(port, _Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     server: _Server
-    server_version = "sfx-tuner"
-    sys_version = ""
-    timeout = 30
+    policy = POLICY
 
-    def do_GET(self) -> None:
-        if not self._from_here():
-            self.send_error(403, "Ask for this page as 127.0.0.1 or localhost")
-        elif self.path == "/status":
-            self._send(200, "application/json", self.server.dashboard.status())
-        elif self.path == "/":
+    def get(self, path: str) -> None:
+        if path == "/status":
+            self.send(200, "application/json", self.server.dashboard.status())
+        elif path == "/":
             self._answer()
         else:
             self.send_error(404)
-
-    def _refuse(self) -> None:
-        self.send_error(405)
-
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse
-
-    def _from_here(self) -> bool:
-        with contextlib.suppress(ValueError):
-            return urlsplit(f"//{self.headers.get('Host', '')}").hostname in HOSTS
-        return False
 
     def _answer(self) -> None:
         try:
@@ -262,24 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(500, f"The report cannot be drawn: {type(error).__name__}")
             return
         if self.headers.get("If-None-Match") == tag:
-            self._send(304, tag=tag)
+            self.send(304, tag=tag)
         else:
-            self._send(200, "text/html; charset=utf-8", content, tag)
+            self.send(200, "text/html; charset=utf-8", content, tag)
             self.server.dashboard.given(tag)
-
-    def _send(self, code: int, kind: str = "", content: bytes = b"", tag: str = "") -> None:
-        self.send_response(code)
-        if tag:
-            self.send_header("ETag", tag)
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", f"{POLICY}; frame-ancestors 'none'")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        if kind:
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the terminal shows the session."""

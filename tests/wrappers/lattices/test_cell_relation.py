@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wrappers.cell import Cell
-from wrappers.lattices.cell_relation import relate, sublattices
+from wrappers.lattices.cell_relation import relate, sublattices, thinned
 
 LYSOZYME = Cell(79, 79, 38, 90, 90, 90, "tetragonal", "P", "c")
 ROOT2 = 2**0.5
@@ -46,3 +46,25 @@ def test_there_are_as_many_sublattices_as_mathematics_says(index, number):
     found = list(sublattices(np.eye(3), index))
     assert len(found) == number
     assert all(round(np.linalg.det(one)) == index for one in found)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (Cell(79, 79, 76, 90, 90, 90), Cell(79.3, 79.1, 38.2, 90, 90, 90)),
+        (Cell(111.7, 111.7, 38, 90, 90, 90), Cell(79, 79, 38, 90, 90, 90)),
+        (Cell(79, 79, 38, 90, 90, 90), Cell(79.3, 79.3, 38, 90, 90, 90, "tetragonal", "I", "c")),
+    ],
+)
+def test_a_lattice_is_thinned_to_the_one_that_was_found(given, found):
+    relation = relate(given, found)
+    assert (relation.kind, relation.index) == ("larger", 2)
+    fewer = thinned(given, found, relation.index)
+    assert fewer is not None and relate(fewer, found).kind == "same"
+    assert fewer.volume == pytest.approx(given.volume / 2)
+    again = relate(given, fewer)
+    assert (again.kind, again.index) == ("larger", 2) and again.scale == pytest.approx(1.0)
+
+
+def test_what_is_no_part_is_not_thinned():
+    assert thinned(Cell(40, 50, 61, 90, 90, 90), Cell(79, 79, 38, 90, 90, 90), 2) is None

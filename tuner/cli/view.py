@@ -1,0 +1,125 @@
+"""``sfx-tuner view``: frames and their peaks in a browser, as settings are moved."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import click
+
+from tuner.cli.options import (
+    SourceName,
+    existing,
+    force_option,
+    jobs_option,
+    memory_option,
+    open_run,
+    seed_option,
+    stderr,
+)
+from wrappers.errors import InputError
+from wrappers.frames.opening import Address
+from wrappers.outputs import check_outputs
+
+__all__ = ["command"]
+
+FRAMES = 100
+
+
+@click.command()
+@click.argument("data", type=SourceName(), metavar="DATA")
+@click.argument("session", type=click.Path(path_type=Path), required=False, metavar="[SESSION]")
+@click.option("-g", "--geometry", type=existing, help="CrystFEL geometry file (.geom).")
+@click.option(
+    "-p", "--cell", type=existing, help="Unit cell; with one an indexing rate is predicted."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("chosen.toml"),
+    show_default=True,
+    help='Where "use these" writes the set, which tune --start, peaks and apply take.',
+)
+@click.option(
+    "--frames", type=click.IntRange(min=1), default=FRAMES, show_default=True, help="Sample's size."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Of 127.0.0.1.  [default: a free one]"
+)
+@force_option
+@seed_option
+@jobs_option
+@memory_option
+def command(
+    data: Address,
+    session: Path | None,
+    geometry: Path | None,
+    cell: Path | None,
+    output: Path,
+    frames: int,
+    port: int,
+    force: bool,
+    seed: int,
+    jobs: int,
+    memory: int | None,
+) -> None:
+    """Look at frames and their peaks in a browser, as settings are moved.
+
+    DATA is a run, beside it perhaps the SESSION whose recommendation is shown; or it is a session,
+    which knows its run, geometry, cell and sample. The page is at 127.0.0.1 and whoever is logged
+    in to this machine can reach it; Ctrl-C ends it.
+
+    \b
+    Example:
+      sfx-tuner view run.h5 -g run.geom -p protein.cell
+      sfx-tuner view session
+    """
+    from tuner.recommendation import applied_settings, read_recommendation
+    from tuner.report.frames import open_run as open_measured
+    from tuner.session.store import SessionStore
+    from tuner.view.server import ViewServer
+    from tuner.view.sight import Sight
+    from wrappers.cell import Cell
+    from wrappers.frames.sampling import sample_frames
+    from wrappers.workers.memory import share_out, usual_memory
+
+    check_outputs(output, inputs=[data, geometry, cell], force=force, ours=_is_chosen)
+    found = None
+    if session is None and isinstance(data, Path) and (data / "session.json").exists():
+        session = data
+    if session is not None:
+        found = read_recommendation(session)
+    if session == data:
+        assert session is not None and found is not None
+        if geometry is not None or cell is not None:
+            raise InputError(f"{session} names its geometry and cell: leave out -g and -p")
+        store = SessionStore.open(session)
+        unit: Cell | None
+        run, unit = open_measured(store)
+        sample = [each.frame for each in store.trials[0].evaluation.outcomes][:frames]
+    else:
+        if geometry is None:
+            raise InputError("view lacks the detector's geometry: -g FILE")
+        run = open_run(data, geometry)
+        unit = None if cell is None else Cell.read(cell)
+        sample, _ = sample_frames(run, frames, seed)
+    marked = None if found is None else applied_settings(found, run.nominal_clen)
+    jobs, room = share_out(usual_memory() if memory is None else memory, jobs, len(sample), run)
+    with ExitStack() as stack:
+        sight = stack.enter_context(Sight(run, sample, unit, marked, jobs=jobs, memory=room))
+        server = stack.enter_context(ViewServer(sight, str(data), output, port))
+        words = f"{len(sample)} frames at {server.address} (Ctrl-C ends)"
+        stderr.print(words, highlight=False, soft_wrap=True)
+        with suppress(KeyboardInterrupt):
+            server.wait()
+
+
+def _is_chosen(path: Path) -> bool:
+    """Whether a file is one that "use these" wrote."""
+    from tuner.recommendation import read_recommendation
+
+    try:
+        return "chosen" in read_recommendation(path).provenance
+    except InputError:
+        return False
