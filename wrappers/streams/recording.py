@@ -7,28 +7,32 @@ stream's frames.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, UnreadableError
 from wrappers.files import write_whole
-from wrappers.frames.cxi import CxiWriter
+from wrappers.frames.cxi import SOURCE_EVENT, SOURCE_FILE, CxiWriter
 from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
 from wrappers.peaks import PeakList
 from wrappers.reduction.joining import frames_geometry_text
 from wrappers.streams.frames import FrameMaker
 from wrappers.streams.messages import SeriesEnd, SeriesStart
 from wrappers.streams.receiver import Receiver
 
-__all__ = ["Recording", "record"]
+__all__ = ["RecordedRun", "Recording", "record"]
 
-LOOK = 1.0
+LOOK = 0.5
 """Seconds between two calls of `progress` while nothing comes."""
+SOURCES = (SOURCE_FILE, SOURCE_EVENT)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def record(
     n_frames: int,
     *,
     idle: float = 60.0,
+    seconds: float = math.inf,
     on_frame: Callable[[Frame], None] = lambda frame: None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Recording:
@@ -73,6 +78,8 @@ def record(
     n_frames : int
     idle : float
         Seconds without a frame after which what has come is enough.
+    seconds : float
+        Since the first frame, after which what has come is enough.
     on_frame : callable
         Called with each frame.
     progress : callable
@@ -87,9 +94,9 @@ def record(
     """
     maker = FrameMaker(address, geometry)
     dtype = None
-    last = time.monotonic()
+    last, first = time.monotonic(), math.inf
     with CxiWriter(path, sources=True) as writer:
-        while len(writer) < n_frames:
+        while len(writer) < n_frames and time.monotonic() - first < seconds:
             message = receiver.next(min(LOOK, idle))
             progress(len(writer))
             if message is None:
@@ -102,6 +109,7 @@ def record(
                 continue
             frame = maker.frame(message)
             last = time.monotonic()
+            first = min(first, last)
             if dtype not in (None, frame.data.dtype):
                 raise InputError(
                     f"the images of {address} were {dtype} and are {frame.data.dtype} now: "
@@ -128,3 +136,36 @@ def record(
     none = np.zeros(0)
     write_whole(beside, frames_geometry_text(geometry, (none, none), f"frames of {address}, by"))
     return Recording(path, beside, n, tuple(maker.notes))
+
+
+class RecordedRun(Run):
+    """A recording as a run, whose frames have the names that they had in the stream."""
+
+    _sources: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, recording: Recording) -> RecordedRun:
+        """Open a recording.
+
+        Raises
+        ------
+        InputError
+            If it is not there any more.
+        """
+        run = cls.open(recording.data, Geometry.read(recording.geometry))
+        assert isinstance(run, cls)
+        with h5py.File(recording.data) as file:
+            columns = (file[name].asstr(errors="surrogateescape")[()] for name in SOURCES)
+            run._sources = tuple(zip(*columns, strict=True))
+        return run
+
+    def __getitem__(self, index: int) -> Frame:
+        """Read a frame.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read.
+        """
+        file, event = self._sources[index]
+        return replace(super().__getitem__(index), file=str(file), event=str(event))
