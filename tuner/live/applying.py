@@ -12,6 +12,7 @@ from wrappers.files import temporary_folder
 from wrappers.frames.source import FrameSource
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.reduction import Reduction, SettingsSet, reduce_run
+from wrappers.streams.frames import FrameMaker
 from wrappers.streams.protocols import StreamAddress
 from wrappers.streams.receiver import Counts, Receiver
 from wrappers.streams.recording import RecordedRun, record
@@ -81,15 +82,14 @@ def apply_stream(
         If the stream is another than the geometry's, or a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    number = 0
+    number, maker = 0, FrameMaker(address.name, geometry)
     with Receiver(address, buffer) as receiver:
         while True:
             with temporary_folder(folder) as waiting:
                 try:
                     recording = record(
                         receiver,
-                        address.name,
-                        geometry,
+                        maker,
                         waiting / "frames.cxi",
                         batch,
                         idle=idle,

@@ -15,6 +15,7 @@ from wrappers.frames.frame import Frame
 from wrappers.frames.memory import MemoryFrames
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.settings import Settings
+from wrappers.streams.frames import FrameMaker
 from wrappers.streams.protocols import parse_address
 from wrappers.streams.receiver import Counts, Receiver
 from wrappers.streams.recording import record
@@ -132,8 +133,7 @@ def with_recorded_frames(
         with Receiver(address, buffer) as receiver:
             done = record(
                 receiver,
-                address.name,
-                geometry,
+                FrameMaker(address.name, geometry),
                 data,
                 n,
                 idle=idle,

@@ -8,6 +8,7 @@
 `receiver`   the socket, and the ring of the last messages
 `frames`     messages as frames of a geometry
 `recording`  frames of a stream as a CXI file
+`opening`    a stream as a run: its next frames
 `player`     a run as messages
 ============ ================================================================================
 """

@@ -32,6 +32,7 @@ class FrameMaker:
     address : str
         For messages, and for the names of the frames.
     geometry : Geometry
+        Both are attributes, too.
 
     Raises
     ------
@@ -40,7 +41,7 @@ class FrameMaker:
     """
 
     def __init__(self, address: str, geometry: Geometry) -> None:
-        self._address, self._geometry = address, geometry
+        self.address, self.geometry = address, geometry
         if geometry.shifted_by_data:
             raise InputError(
                 f"{geometry.path} takes the detector's shift from the data, which a stream does "
@@ -53,7 +54,7 @@ class FrameMaker:
     @property
     def notes(self) -> list[str]:
         """What the geometry says otherwise than the stream, a sentence each."""
-        start, geometry, found = self._series, self._geometry, []
+        start, geometry, found = self._series, self.geometry, []
         if any(mask.file is None for panel in geometry.panels for mask in panel.masks):
             found.append(
                 f"{geometry.path} takes a mask from the data file, which a stream does not have: "
@@ -86,13 +87,13 @@ class FrameMaker:
             If its images are not of the geometry, or it is another series than the one before:
             of another size, energy or distance.
         """
-        shape, geometry = self._geometry.slab_shape, self._geometry
+        shape, geometry = self.geometry.slab_shape, self.geometry
         if start.shape is not None:
             self._require_shape(start.shape)
         pixel = 1 / geometry.panels[0].res
         if start.pixel_size is not None and abs(start.pixel_size / pixel - 1) > SAME_PIXELS:
             raise InputError(
-                f"the pixels of {self._address} are {1e6 * start.pixel_size:.4g} µm wide, those of "
+                f"the pixels of {self.address} are {1e6 * start.pixel_size:.4g} µm wide, those of "
                 f"{geometry.path} {1e6 * pixel:.4g} µm: give the geometry of this detector"
             )
         if self._series is not None and (
@@ -100,7 +101,7 @@ class FrameMaker:
             or self._series.distance != start.distance
         ):
             raise InputError(
-                f"another series begins on {self._address}, with another photon energy or "
+                f"another series begins on {self.address}, with another photon energy or "
                 "distance: its frames are not put together with those before"
             )
         self._series = start
@@ -119,28 +120,28 @@ class FrameMaker:
         """
         data = shot.unpack()
         if data.ndim != 2:
-            raise InputError(f"an image of {self._address} has not two dimensions")
+            raise InputError(f"an image of {self.address} has not two dimensions")
         self._require_shape((data.shape[0], data.shape[1]))
         mask = self._valued(data)
         energy, length = self._energy(shot), self._camera_length(shot)
         name = f"//{shot.number}"
-        require_plausible(energy, "photon energy", f"{self._address} {name}")
-        require_plausible(length, "camera length (clen + coffset)", f"{self._address} {name}")
+        require_plausible(energy, "photon energy", f"{self.address} {name}")
+        require_plausible(length, "camera length (clen + coffset)", f"{self.address} {name}")
         return Frame(
             data=data,
-            mask=flag_values(self._geometry, data, mask),
+            mask=flag_values(self.geometry, data, mask),
             photon_energy=energy,
             camera_length=length,
-            file=self._address,
+            file=self.address,
             event=name,
         )
 
     def _require_shape(self, shape: tuple[int, int]) -> None:
-        ours = self._geometry.slab_shape
+        ours = self.geometry.slab_shape
         if shape != ours:
             raise InputError(
-                f"the images of {self._address} have {shape[0]} x {shape[1]} pixels (ss x fs), "
-                f"those of {self._geometry.path} {ours[0]} x {ours[1]}: give the geometry of this "
+                f"the images of {self.address} have {shape[0]} x {shape[1]} pixels (ss x fs), "
+                f"those of {self.geometry.path} {ours[0]} x {ours[1]}: give the geometry of this "
                 "detector"
             )
 
@@ -155,23 +156,23 @@ class FrameMaker:
         return self._mask & ~empty if (empty & self._mask).any() else self._mask
 
     def _energy(self, shot: Shot) -> float:
-        if isinstance(self._geometry.photon_energy, float):
-            return self._geometry.photon_energy
+        if isinstance(self.geometry.photon_energy, float):
+            return self.geometry.photon_energy
         found = shot.photon_energy or (self._series and self._series.photon_energy)
         if not found:
             raise InputError(
-                f"neither {self._address} nor {self._geometry.path} gives the photon energy as a "
+                f"neither {self.address} nor {self.geometry.path} gives the photon energy as a "
                 "number: add a line such as 'photon_energy = 9500 eV'"
             )
         return found
 
     def _camera_length(self, shot: Shot) -> float:
-        if self._geometry.clen_header is None:
-            return self._geometry.camera_length()
+        if self.geometry.clen_header is None:
+            return self.geometry.camera_length()
         found = shot.distance or (self._series and self._series.distance)
         if not found:
             raise InputError(
-                f"{self._address} does not say the detector's distance, and "
-                f"{self._geometry.path} takes it from the data: give clen as a number"
+                f"{self.address} does not say the detector's distance, and "
+                f"{self.geometry.path} takes it from the data: give clen as a number"
             )
         return found

@@ -14,7 +14,9 @@ from wrappers.streams.messages import Decoder
 
 __all__ = ["PROTOCOLS", "Protocol", "StreamAddress", "is_stream", "parse_address"]
 
-_ADDRESS = re.compile(r"([a-z0-9]+)\+tcp://(\[[0-9a-fA-F:.]+\]|[^/:?#\s]+):(\d{1,5})/?")
+_ADDRESS = re.compile(
+    r"([a-z0-9]+)\+tcp://(\[[0-9a-fA-F:.]+\]|[^/:?#\s]+):(\d{1,5})/?(?:\?frames=(\d{1,6}))?"
+)
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,14 @@ class StreamAddress:
     protocol : Protocol
     endpoint : str
         ``tcp://host:31001``, as ZeroMQ wants it.
+    n_frames : int or None
+        How many frames are wanted, where it says so: ``…:31001?frames=500``.
     """
 
     name: str
     protocol: Protocol
     endpoint: str
+    n_frames: int | None = None
 
 
 def is_stream(name: object) -> bool:
@@ -82,4 +87,7 @@ def parse_address(name: str) -> StreamAddress:
         )
     protocol = PROTOCOLS.get(match[1])
     require("live", f"{match[1]}+tcp", *protocol.modules)
-    return StreamAddress(name, protocol, f"tcp://{match[2]}:{match[3]}")
+    n_frames = int(match[4]) if match[4] else None
+    return StreamAddress(
+        name.partition("?")[0], protocol, f"tcp://{match[2]}:{match[3]}", n_frames or None
+    )

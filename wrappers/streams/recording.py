@@ -55,8 +55,7 @@ class Recording:
 
 def record(
     receiver: Receiver,
-    address: str,
-    geometry: Geometry,
+    maker: FrameMaker,
     path: Path,
     n_frames: int,
     *,
@@ -70,9 +69,8 @@ def record(
     Parameters
     ----------
     receiver : Receiver
-    address : str
-        Of the stream, for messages and names.
-    geometry : Geometry
+    maker : FrameMaker
+        Of the stream and its geometry; what a series says of itself stays with it.
     path : Path
         The CXI file; its geometry has ``.geom`` behind its name.
     n_frames : int
@@ -92,7 +90,7 @@ def record(
     InputError
         If the frames are not of the geometry, another series begins, or the file cannot be written.
     """
-    maker = FrameMaker(address, geometry)
+    address, geometry = maker.address, maker.geometry
     dtype = None
     last, first = time.monotonic(), math.inf
     with CxiWriter(path, sources=True) as writer:

@@ -20,6 +20,7 @@ from wrappers.frames.run import Run
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.settings import Settings
 from wrappers.streams.dectris import encode_image, encode_start
+from wrappers.streams.frames import FrameMaker
 from wrappers.streams.messages import SeriesStart
 from wrappers.streams.player import Player, messages_of
 from wrappers.streams.protocols import is_stream, parse_address
@@ -53,13 +54,22 @@ def small(tmp_path, dtype: str, n: int = 5) -> ArraySource:
     return ArraySource(geometry, frames)
 
 
+def maker(address, run) -> FrameMaker:
+    return FrameMaker(address.name, run.geometry)
+
+
 def played(address, run, path, algorithm="bslz4", n=None, **options):
     with Receiver(address, 100) as receiver, Player(address) as player:
         thread = threading.Thread(target=player.play, args=(messages_of(run, algorithm), 500.0))
         thread.start()
         try:
             return record(
-                receiver, address.name, run.geometry, path, n or len(run), idle=5.0, **options
+                receiver,
+                maker(address, run),
+                path,
+                n or len(run),
+                idle=5.0,
+                **options,
             )
         finally:
             thread.join()
@@ -115,7 +125,7 @@ def test_a_slow_reader_drops_the_oldest_and_the_sender_never_waits(address, tmp_
             time.sleep(0.02)
         assert receiver.counts.received == 60 and receiver.counts.dropped == 50
         assert player.n_dropped == 0 and time.monotonic() - started < 5
-        found = record(receiver, address.name, run.geometry, tmp_path / "last.cxi", 10, idle=1.0)
+        found = record(receiver, maker(address, run), tmp_path / "last.cxi", 10, idle=1.0)
     with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
         np.testing.assert_array_equal(recorded[0].data, run[50].data)
         np.testing.assert_array_equal(recorded[9].data, run[59].data)
@@ -127,7 +137,7 @@ def test_damaged_messages_are_counted_and_the_rest_is_taken(address, tmp_path):
     messages[2:2] = [b"garbage", messages[2][:50]]
     with Receiver(address, 10) as receiver, Player(address) as player:
         player.play(iter(messages), 200.0)
-        found = record(receiver, address.name, run.geometry, tmp_path / "f.cxi", 4, idle=5.0)
+        found = record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=5.0)
         assert found.n_frames == 4
         assert receiver.counts.damaged == 2 and receiver.counts.reason
 
@@ -144,7 +154,7 @@ def test_another_detector_is_refused(address, tmp_path, start, words):
     with Receiver(address, 10) as receiver, Player(address) as player:
         player.play(iter([encode_start(start, np.dtype("u2"))]), 100.0)
         with pytest.raises(InputError, match=words):
-            record(receiver, address.name, run.geometry, tmp_path / "f.cxi", 4, idle=5.0)
+            record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=5.0)
     assert not (tmp_path / "f.cxi").exists()
 
 
@@ -156,7 +166,7 @@ def test_frames_of_another_series_are_not_put_together(address, tmp_path):
     with Receiver(address, 10) as receiver, Player(address) as player:
         player.play(iter(messages), 200.0)
         with pytest.raises(InputError, match="another series begins"):
-            record(receiver, address.name, run.geometry, tmp_path / "f.cxi", 4, idle=5.0)
+            record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=5.0)
 
 
 def test_nothing_that_comes_is_a_sentence(address, tmp_path):
@@ -165,7 +175,7 @@ def test_nothing_that_comes_is_a_sentence(address, tmp_path):
         Receiver(address, 10) as receiver,
         pytest.raises(UnreadableError, match="no frame came from dectris"),
     ):
-        record(receiver, address.name, run.geometry, tmp_path / "f.cxi", 4, idle=0.3)
+        record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=0.3)
     assert list(tmp_path.glob("*.cxi*")) == []
 
 
@@ -175,7 +185,7 @@ def test_what_the_stream_says_otherwise_is_noted(address, tmp_path):
     messages = [encode_start(start, np.dtype("u2")), encode_image("1", 0, run[0].data)]
     with Receiver(address, 10) as receiver, Player(address) as player:
         player.play(iter(messages), 200.0)
-        found = record(receiver, address.name, run.geometry, tmp_path / "f.cxi", 1, idle=5.0)
+        found = record(receiver, maker(address, run), tmp_path / "f.cxi", 1, idle=5.0)
     assert "the stream says 12000 eV" in found.notes[0] and "0.2 m away" in found.notes[1]
 
 
