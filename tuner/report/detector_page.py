@@ -147,13 +147,14 @@ def _powder(
     for number in frames:
         frame = run[number]
         energies.append(frame.photon_energy)
-        values = np.where(frame.mask, frame.data, 0).astype(np.float32)
+        good = frame.mask & np.isfinite(frame.data)
+        values = np.where(good, frame.data, 0).astype(np.float32)
         if maximum is None or total is None or seen is None:
             maximum, total = np.full(values.shape, -np.inf, np.float32), np.zeros(values.shape)
             seen = np.zeros(values.shape, np.int32)
-        np.maximum(maximum, values, out=maximum, where=frame.mask)
+        np.maximum(maximum, values, out=maximum, where=good)
         total += values
-        seen += frame.mask
+        seen += good
     assert maximum is not None and total is not None and seen is not None
     usable = seen > 0
     mean = np.divide(total, seen, out=np.zeros_like(total), where=usable)

@@ -14,7 +14,7 @@ from envs.evaluation import Evaluation, FrameOutcome
 from envs.response_map.features import floor_of
 from envs.strata import promise
 from tuner.report.findings import Findings
-from tuner.report.response_map import SeenMap
+from tuner.report.seen_map import SeenMap
 from tuner.session.trial import tuning_trials
 from wrappers.settings import Settings
 
