@@ -51,7 +51,12 @@ EXTRAS: Mapping[str, Extra] = MappingProxyType(
         ),
         "live": Extra(
             "frames from a socket",
-            {"cbor2": "cbor2", "dectris": "dectris-compression", "zmq": "pyzmq"},
+            {
+                "cbor2": "cbor2",
+                "dectris": "dectris-compression",
+                "msgpack": "msgpack",
+                "zmq": "pyzmq",
+            },
         ),
         "cbf": Extra("runs of CBF files", {"fabio": "fabio"}),
     }

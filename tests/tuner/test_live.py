@@ -39,7 +39,7 @@ def sender(simulated, rate: float = 100.0, loops: int = 1000) -> Iterator[str]:
     with Player(parse_address(name)) as player:
         thread = threading.Thread(
             target=player.play,
-            args=(iter(messages * loops), rate),
+            args=(messages * loops, rate),
             kwargs={"stopped": stop.is_set},
         )
         thread.start()

@@ -130,7 +130,8 @@ def play(data: Path, geometry: Path, name: str, *, rate: float, loops: int, algo
         stderr.print(f"playing {len(run)} frames at {name}; Ctrl-C ends it", highlight=False)
         started, loop = time.perf_counter(), 0
         while loop < loops or not loops:
-            player.play(messages_of(run, algorithm, series=str(loop + 1)), rate, patience=600.0)
+            messages = messages_of(run, address.scheme, algorithm, series=str(loop + 1))
+            player.play(messages, rate, patience=600.0)
             loop += 1
         seconds = time.perf_counter() - started
     lost = f", {player.n_dropped} dropped, as nobody took them in time" if player.n_dropped else ""

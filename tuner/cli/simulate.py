@@ -50,7 +50,7 @@ __all__ = ["command"]
     type=click.Choice(["bslz4", "bszstd", "lz4", "none"]),
     default="bslz4",
     show_default=True,
-    help="Of the frames that are played.",
+    help="Of the frames that are played in CBOR.",
 )
 @click.option(
     "--play",

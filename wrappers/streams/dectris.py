@@ -8,7 +8,7 @@ docs/CBOR.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,23 @@ from wrappers.streams.typed import (
     read_cbor,
 )
 
-__all__ = ["decode", "encode_end", "encode_image", "encode_start"]
+__all__ = ["decode", "decoder", "encode_end", "encode_image", "encode_start"]
 
 CHANNEL = "default"
 """Of what is played."""
 TAGS = {np.dtype(kind): tag for tag, kind in DTYPES.items() if kind[0] != ">"}
 """Of arrays that are played."""
+
+
+def decoder(options: Mapping[str, str]) -> Callable[[Sequence[bytes]], list[Message]]:
+    """Return what reads a message, which is one part."""
+    del options
+
+    def read(parts: Sequence[bytes]) -> list[Message]:
+        found = decode(parts[-1])
+        return [] if found is None else [found]
+
+    return read
 
 
 def decode(message: bytes) -> Message | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wrappers.detector.geometry import Geometry
+from wrappers.detector.panels import Header
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame, Mask
 from wrappers.frames.header_values import require_plausible
@@ -158,7 +159,9 @@ class FrameMaker:
     def _energy(self, shot: Shot) -> float:
         if isinstance(self.geometry.photon_energy, float):
             return self.geometry.photon_energy
-        found = shot.photon_energy or (self._series and self._series.photon_energy)
+        found = _named(self.geometry.photon_energy, shot)
+        if found is None and self._series is not None:
+            found = self._series.photon_energy
         if not found:
             raise InputError(
                 f"neither {self.address} nor {self.geometry.path} gives the photon energy as a "
@@ -169,10 +172,21 @@ class FrameMaker:
     def _camera_length(self, shot: Shot) -> float:
         if self.geometry.clen_header is None:
             return self.geometry.camera_length()
-        found = shot.distance or (self._series and self._series.distance)
+        header = self.geometry.clen_header
+        if header.path.lstrip("/") in shot.values:
+            return self.geometry.camera_length(shot.values[header.path.lstrip("/")])
+        found = self._series and self._series.distance
         if not found:
             raise InputError(
                 f"{self.address} does not say the detector's distance, and "
                 f"{self.geometry.path} takes it from the data: give clen as a number"
             )
         return found
+
+
+def _named(header: object, shot: Shot) -> float | None:
+    """Return the value of a header that came with an image."""
+    if isinstance(header, Header):
+        stored = shot.values.get(header.path.lstrip("/"))
+        return None if stored is None else header.convert(stored)
+    return None

@@ -1,13 +1,13 @@
 """What a message of a stream says, whatever the protocol.
 
-Messages are other people's input. A decoder returns one of these, None for a message that means
+Messages are other people's input. A decoder returns some of these, none for a message that means
 nothing here, or raises InputError; no other exception.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -63,15 +63,14 @@ class Shot:
         Within the series.
     unpack : callable
         Returns the image (ss, fs); raises InputError.
-    photon_energy, distance : float or None
-        As in `SeriesStart`, where each image has its own.
+    values : mapping of str to float
+        Numbers that came with it, by the names that a geometry may have for them.
     """
 
     series: str
     number: int
     unpack: Callable[[], NDArray[Any]]
-    photon_energy: float | None = None
-    distance: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,4 +81,5 @@ class SeriesEnd:
 
 
 Message = SeriesStart | Shot | SeriesEnd
-Decoder = Callable[[bytes], Message | None]
+Decoder = Callable[[Sequence[bytes]], Sequence[Message]]
+"""Takes the parts of a message."""

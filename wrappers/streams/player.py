@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +12,7 @@ import numpy as np
 from wrappers.errors import InputError
 from wrappers.frames.source import FrameSource
 from wrappers.streams.dectris import encode_end, encode_image, encode_start
+from wrappers.streams.karabo import KEYS
 from wrappers.streams.messages import SeriesStart
 from wrappers.streams.protocols import StreamAddress
 
@@ -19,19 +20,25 @@ __all__ = ["Player", "messages_of"]
 
 
 def messages_of(
-    run: FrameSource, algorithm: str = "bslz4", series: str = "1", first: int = 0
-) -> Iterator[bytes]:
-    """Yield a run's messages as DECTRIS' stream V2 has them: start, images, end.
+    run: FrameSource, scheme: str = "dectris", algorithm: str = "bslz4", series: str = "1"
+) -> Iterator[list[bytes]]:
+    """Yield a run's messages, each in its parts.
 
     Parameters
     ----------
     run : FrameSource
+    scheme : str
+        The protocol: "dectris" or "jungfraujoch" (start, images, end), "karabo" (a train an image)
+        or "crystfel".
     algorithm : str
-        One of `typed.COMPRESSIONS`, or "" for none.
+        One of `typed.COMPRESSIONS`, or "" for none; only of the first two.
     series : str
-    first : int
-        Number of the first image.
+        What tells this series from others.
     """
+    return _PLAYED[scheme](run, algorithm, series)
+
+
+def _of_dectris(run: FrameSource, algorithm: str, series: str) -> Iterator[list[bytes]]:
     frame, geometry = run[0], run.geometry
     start = SeriesStart(
         series,
@@ -41,14 +48,52 @@ def messages_of(
         1 / geometry.panels[0].res,
         run.static_mask(0),
     )
-    yield encode_start(start, frame.data.dtype)
+    yield [encode_start(start, frame.data.dtype)]
     for index in range(len(run)):
-        yield encode_image(series, first + index, np.asarray(run[index].data), algorithm)
-    yield encode_end(series)
+        yield [encode_image(series, index, np.asarray(run[index].data), algorithm)]
+    yield [encode_end(series)]
+
+
+def _of_karabo(run: FrameSource, algorithm: str, series: str) -> Iterator[list[bytes]]:
+    from msgpack import packb
+
+    source = "SIMULATED/DET/APPEND_CORRECTED"
+    for index in range(len(run)):
+        image = np.ascontiguousarray(run[index].data)[None]
+        about = {"source": source, "content": "msgpack", "metadata": {"timestamp.tid": index}}
+        header = {
+            "source": source,
+            "content": "array",
+            "path": KEYS[0],
+            "dtype": str(image.dtype),
+            "shape": image.shape,
+        }
+        yield [packb(about), packb({}), packb(header), image.tobytes()]
+
+
+def _of_crystfel(run: FrameSource, algorithm: str, series: str) -> Iterator[list[bytes]]:
+    from msgpack import packb
+
+    for index in range(len(run)):
+        frame = run[index]
+        image = np.ascontiguousarray(frame.data)
+        packed = {"type": image.dtype.str, "shape": image.shape, "data": image.tobytes()}
+        energy = {"photon_energy_eV": frame.photon_energy}
+        yield [packb([{"detector_data": packed, **energy}])]
+
+
+_PLAYED = {
+    "dectris": _of_dectris,
+    "jungfraujoch": _of_dectris,
+    "karabo": _of_karabo,
+    "crystfel": _of_crystfel,
+}
 
 
 class Player:
     """Sends messages at a rate; close it, or use it as a context manager.
+
+    Where receivers ask for messages, the one that is due goes to who has asked by then.
 
     Parameters
     ----------
@@ -72,7 +117,8 @@ class Player:
 
         self.n_sent = self.n_dropped = 0
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.PUSH)
+        self._answers = address.protocol.socket == "REQ"
+        self._socket = self._context.socket(zmq.REP if self._answers else zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, waiting)
         try:
             self._socket.bind(address.endpoint)
@@ -93,7 +139,7 @@ class Player:
 
     def play(
         self,
-        messages: Iterator[bytes],
+        messages: Iterable[Sequence[bytes]],
         rate: float,
         *,
         patience: float = 60.0,
@@ -106,7 +152,7 @@ class Player:
         import zmq
 
         ends = time.monotonic() + patience
-        while not self._socket.poll(100, zmq.POLLOUT):
+        while not self._socket.poll(100, zmq.POLLIN if self._answers else zmq.POLLOUT):
             if stopped() or time.monotonic() > ends:
                 return
         due = time.monotonic()
@@ -116,7 +162,9 @@ class Player:
             if stopped():
                 return
             try:
-                self._socket.send(message, zmq.NOBLOCK)
+                if self._answers:
+                    self._socket.recv(zmq.NOBLOCK)
+                self._socket.send_multipart(message, zmq.NOBLOCK)
                 self.n_sent += 1
             except zmq.Again:
                 self.n_dropped += 1

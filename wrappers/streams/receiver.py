@@ -6,6 +6,7 @@ the ring has no room for is dropped, oldest first, and counted.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -25,6 +26,8 @@ MOST_WAITING = 1000
 """Messages that ZeroMQ keeps while the thread is busy."""
 MOST_OTHERS = 64
 """Messages in the ring that are no images."""
+PATIENCE = 5.0
+"""Seconds that an answer may take before it is asked for again."""
 
 
 @dataclass
@@ -71,19 +74,24 @@ class Receiver:
 
         self._address, self._size = address, size
         self.counts = Counts()
+        self._decode = address.protocol.decoder(address.options)
         self._ring: deque[Message] = deque()
         self._n_shots = 0
         self._change = threading.Condition()
         self._ended = threading.Event()
         self._context = zmq.Context()
         try:
-            self._socket = self._context.socket(getattr(zmq, address.protocol.socket))
+            self._socket = self._context.socket(_kind(address))
             self._socket.setsockopt(zmq.LINGER, 0)
             self._socket.setsockopt(zmq.RCVHWM, min(size, MOST_WAITING))
             self._socket.setsockopt(zmq.MAXMSGSIZE, MOST_BYTES)
             self._socket.setsockopt(zmq.RCVTIMEO, int(1000 * POLL))
-            if address.protocol.socket == "SUB":
-                self._socket.setsockopt(zmq.SUBSCRIBE, b"")
+            if address.subscribed is not None:
+                self._socket.setsockopt(zmq.SUBSCRIBE, address.subscribed)
+            if address.request is not None:
+                # So that it may ask again where the sender went away with the answer.
+                self._socket.setsockopt(zmq.REQ_RELAXED, 1)
+                self._socket.setsockopt(zmq.REQ_CORRELATE, 1)
             self._socket.connect(address.endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
@@ -122,23 +130,28 @@ class Receiver:
     def _receive(self) -> None:
         import zmq
 
+        asked, request = -math.inf, self._address.request
         while not self._ended.is_set():
             try:
-                message = self._socket.recv()
+                if request is not None and time.monotonic() - asked > PATIENCE:
+                    self._socket.send(request, zmq.NOBLOCK)
+                    asked = time.monotonic()
+                parts = self._socket.recv_multipart()
             except zmq.Again:
                 continue
             except zmq.ZMQError as error:
                 self.counts.reason = str(error)
                 time.sleep(POLL)
                 continue
+            asked = -math.inf
             try:
-                decoded = self._address.protocol.decoder(message)
+                messages = self._decode(parts)
             except InputError as error:
                 self.counts.damaged += 1
                 self.counts.reason = str(error)
                 continue
-            if decoded is not None:
-                self._keep(decoded)
+            for message in messages:
+                self._keep(message)
 
     def _keep(self, message: Message) -> None:
         with self._change:
@@ -166,3 +179,11 @@ class Receiver:
             if not isinstance(message, Shot):
                 del self._ring[place]
                 return
+
+
+def _kind(address: StreamAddress) -> int:
+    import zmq
+
+    if address.subscribed is not None:
+        return int(zmq.SUB)
+    return int(getattr(zmq, address.protocol.socket))

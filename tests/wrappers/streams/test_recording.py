@@ -60,7 +60,8 @@ def maker(address, run) -> FrameMaker:
 
 def played(address, run, path, algorithm="bslz4", n=None, **options):
     with Receiver(address, 100) as receiver, Player(address) as player:
-        thread = threading.Thread(target=player.play, args=(messages_of(run, algorithm), 500.0))
+        messages = messages_of(run, address.scheme, algorithm)
+        thread = threading.Thread(target=player.play, args=(messages, 50.0))
         thread.start()
         try:
             return record(
@@ -115,6 +116,17 @@ def test_pixels_without_a_value_are_masked(address, tmp_path, dtype, algorithm):
             assert not frame.mask[5, number] and (~frame.mask).sum() == 1
 
 
+@pytest.mark.parametrize("scheme", ["jungfraujoch", "karabo", "crystfel"])
+def test_every_protocol_can_be_played(tmp_path, scheme):
+    run = small(tmp_path, "u2", n=6)
+    address = parse_address(f"{scheme}+tcp://127.0.0.1:{next(PORTS)}")
+    found = played(address, run, tmp_path / "frames.cxi", n=4)
+    sent = [frame.data for frame in (run[i] for i in range(6))]
+    with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
+        for frame in recorded:
+            assert any(np.array_equal(frame.data, each) for each in sent)
+
+
 def test_a_slow_reader_drops_the_oldest_and_the_sender_never_waits(address, tmp_path):
     run = small(tmp_path, "u2", n=60)
     with Receiver(address, 10) as receiver, Player(address) as player:
@@ -134,9 +146,9 @@ def test_a_slow_reader_drops_the_oldest_and_the_sender_never_waits(address, tmp_
 def test_damaged_messages_are_counted_and_the_rest_is_taken(address, tmp_path):
     run = small(tmp_path, "u2", n=4)
     messages = list(messages_of(run))
-    messages[2:2] = [b"garbage", messages[2][:50]]
+    messages[2:2] = [[b"garbage"], [messages[2][0][:50]]]
     with Receiver(address, 10) as receiver, Player(address) as player:
-        player.play(iter(messages), 200.0)
+        player.play(messages, 200.0)
         found = record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=5.0)
         assert found.n_frames == 4
         assert receiver.counts.damaged == 2 and receiver.counts.reason
@@ -152,7 +164,7 @@ def test_damaged_messages_are_counted_and_the_rest_is_taken(address, tmp_path):
 def test_another_detector_is_refused(address, tmp_path, start, words):
     run = small(tmp_path, "u2")
     with Receiver(address, 10) as receiver, Player(address) as player:
-        player.play(iter([encode_start(start, np.dtype("u2"))]), 100.0)
+        player.play([[encode_start(start, np.dtype("u2"))]], 100.0)
         with pytest.raises(InputError, match=words):
             record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=5.0)
     assert not (tmp_path / "f.cxi").exists()
@@ -161,10 +173,10 @@ def test_another_detector_is_refused(address, tmp_path, start, words):
 def test_frames_of_another_series_are_not_put_together(address, tmp_path):
     run = small(tmp_path, "u2", n=3)
     other = SeriesStart("2", (40, 60), photon_energy=12000.0, distance=0.1)
-    messages = [*messages_of(run), encode_start(other, np.dtype("u2"))]
-    messages.append(encode_image("2", 0, run[0].data))
+    messages = [*messages_of(run), [encode_start(other, np.dtype("u2"))]]
+    messages.append([encode_image("2", 0, run[0].data)])
     with Receiver(address, 10) as receiver, Player(address) as player:
-        player.play(iter(messages), 200.0)
+        player.play(messages, 200.0)
         with pytest.raises(InputError, match="another series begins"):
             record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=5.0)
 
@@ -182,9 +194,9 @@ def test_nothing_that_comes_is_a_sentence(address, tmp_path):
 def test_what_the_stream_says_otherwise_is_noted(address, tmp_path):
     run = small(tmp_path, "u2", n=2)
     start = SeriesStart("1", (40, 60), 12000.0, 0.2, 1e-4)
-    messages = [encode_start(start, np.dtype("u2")), encode_image("1", 0, run[0].data)]
+    messages = [[encode_start(start, np.dtype("u2"))], [encode_image("1", 0, run[0].data)]]
     with Receiver(address, 10) as receiver, Player(address) as player:
-        player.play(iter(messages), 200.0)
+        player.play(messages, 200.0)
         found = record(receiver, maker(address, run), tmp_path / "f.cxi", 1, idle=5.0)
     assert "the stream says 12000 eV" in found.notes[0] and "0.2 m away" in found.notes[1]
 
