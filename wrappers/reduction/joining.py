@@ -25,7 +25,7 @@ from wrappers.reduction.parts import FRAMES, HITS, PART, Part, SettingsSet
 from wrappers.schema_arrays import NUMBERS, open_hdf5, stored_array
 from wrappers.text import utf8_value
 
-__all__ = ["SETS", "SUMMARY", "Joining", "require_virtual"]
+__all__ = ["SETS", "SUMMARY", "Joining", "frames_geometry_text", "require_virtual"]
 
 VERSION = "/cxi_version"
 SETS = "/sfx_tuner/sets"
@@ -121,7 +121,7 @@ class Joining:
         file.close()
         self._disk.close()
         self._check_disk()
-        geometry = _geometry_text(self._run.geometry, shifts)
+        geometry = frames_geometry_text(self._run.geometry, shifts)
         write_whole(companion(self._out, ".geom"), geometry)
         try:
             self._unfinished.finish()
@@ -192,8 +192,19 @@ def _virtual_images(run: FrameSource, hits: list[int]) -> h5py.VirtualLayout:
     return layout
 
 
-def _geometry_text(geometry: Geometry, shifts: Sequence[NDArray[np.float64]]) -> str:
-    """Return the slab geometry with the masks, and with the panels' saturation."""
+def frames_geometry_text(
+    geometry: Geometry, shifts: Sequence[NDArray[np.float64]], what: str = "hits"
+) -> str:
+    """Return the slab geometry with the masks, and with the panels' saturation.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    shifts : pair of float64 array
+        Of the frames, along x and y, in metres.
+    what : str
+        What the file holds, for its first line.
+    """
     if all(len(np.unique(shift)) <= 1 for shift in shifts):
         shift_x, shift_y = (f"{shift[0] if len(shift) else 0.0:.9f} m" for shift in shifts)
     else:
@@ -205,4 +216,4 @@ def _geometry_text(geometry: Geometry, shifts: Sequence[NDArray[np.float64]]) ->
         for panel in geometry.panels
         if math.isfinite(panel.max_adu)
     ]
-    return f"; hits of {geometry.path.name}\n{masks}{text}{''.join(saturation)}"
+    return f"; {what} of {geometry.path.name}\n{masks}{text}{''.join(saturation)}"
