@@ -1,12 +1,13 @@
 """How well the response map foretells indexing: before any, after one and three evaluations.
 
-    python -m experiments.response_map [--looks FOLDER] [--json]
+    python -m experiments.response_map [--looks FOLDER] [--folds 4] [--json]
 
 Runs: recorded looks at experiments of the test and shifted families, which no fit saw, and where
 it is there the shared ``jf1m_lyso_60``, with the embedded indexer and with CrystFEL. In each run
 the map chooses what is evaluated, as in a session; the truth is every set of the design,
 indexed on every frame. Errors are of the rates of all sets that were not evaluated; ``regret`` is
 the best merit less that of the set that the map likes best (the expected merit less its error).
+With ``--folds`` it is the train family's runs instead, each with a model fitted without it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from envs.look import FrameLook
 from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.response_map.model import MapModel
 from envs.response_map.response_map import ResponseMap
-from experiments.fit_response_map import Look, made_sets, read_looks, sets_of
+from experiments.fit_response_map import Look, fit_model, made_sets, read_looks, sets_of
 from tuner.cli.options import print_json
 from tuner.search.response_map import CAUTION, best_candidate
 from wrappers.cell import Cell
@@ -143,19 +144,38 @@ def follow(run: KnownRun, model: MapModel) -> dict[str, dict[str, float]]:
     return told
 
 
+def left_out(looks: Path, folds: int) -> dict[str, tuple[KnownRun, MapModel]]:
+    """Return the train family's runs, each with the model that was fitted without it."""
+    train = {
+        name: look for name, look in read_looks(looks, "train").items() if look["indexed"].any()
+    }
+    order = np.random.default_rng(0).permutation(list(train)).tolist()
+    found: dict[str, tuple[KnownRun, MapModel]] = {}
+    for fold in range(folds):
+        held = order[fold::folds]
+        model = fit_model({name: look for name, look in train.items() if name not in held})
+        found |= {name: (recorded(train[name]), model) for name in held}
+    return found
+
+
 @click.command()
 @click.option("--looks", type=click.Path(path_type=Path), default=LOOKS)
+@click.option("--folds", default=0, help="Judge by cross-validation within the train family.")
 @click.option("--json", "as_json", is_flag=True)
-def main(looks: Path, as_json: bool) -> None:
+def main(looks: Path, folds: int, as_json: bool) -> None:
     """Print how well the map foretells indexing."""
-    model = MapModel.shipped()
-    runs = {
-        name: recorded(look)
-        for family in ("test", "shifted")
-        for name, look in read_looks(looks, family).items()
-    } | shared_runs()
+    families = ("train",) if folds else ("test", "shifted")
+    if folds:
+        runs = left_out(looks, folds)
+    else:
+        known = {
+            name: recorded(look)
+            for family in families
+            for name, look in read_looks(looks, family).items()
+        } | shared_runs()
+        runs = {name: (run, MapModel.shipped()) for name, run in known.items()}
     found: dict[str, Any] = {}
-    for name, run in runs.items():
+    for name, (run, model) in runs.items():
         n_frames, n_sets = len(run.counts), len(run.chosen)
         told = {"indexer": run.indexer, "n_frames": n_frames, "n_sets": n_sets}
         found[name] = told | follow(run, model)
@@ -168,7 +188,7 @@ def main(looks: Path, as_json: bool) -> None:
     if as_json:
         print_json({"runs": found})
         return
-    for family in ("test", "shifted"):
+    for family in families:
         those = [told for name, told in found.items() if name.startswith(family)]
         for n in AFTER:
             means = (

@@ -314,13 +314,13 @@ def lines_without_values(text: str) -> set[str]:
 
 
 def shortened(shown: dict[str, str]) -> str:
-    """Return the tutorial's session with its first and last two evaluations, as a block of code."""
+    """Return the tutorial's session, its first two evaluations and the last, as a block of code."""
     command = next(command for command in shown if command.startswith("sfx-tuner tune"))
     lines = shown[command].splitlines()
-    rows = [i for i, line in enumerate(lines) if re.match(r" *\d+ [a-z]+ ", line)]
+    rows = [i for i, line in enumerate(lines) if re.match(r" *\d+ +[a-z]+ ", line)]
     end = next(i for i, line in enumerate(lines) if line.startswith("└"))
     # The last lines are of decoys and files.
-    kept = [*lines[: rows[2]], "      ...", *lines[rows[-2] : rows[-1] + 1], *lines[end + 1 : -2]]
+    kept = [*lines[: rows[2]], "      ...", lines[rows[-1]], *lines[end + 1 : -2]]
     return "".join(f"    {line}\n" for line in kept)
 
 

@@ -26,9 +26,9 @@ from tuner.report import write_report
 from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
 from tuner.session.found_geometry import at_found_geometry, find_session_geometry
+from tuner.session.look_map import keep_look_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
-from tuner.session.outcome import outcome_so_far
 from tuner.session.ownership import owned
 from tuner.session.request import Request, refuse_unfit_searcher, search_space
 from tuner.session.residuals import spot_residuals, write_residuals
@@ -263,11 +263,9 @@ def _tune(
         sample = list(drawn.tuning.frames)
 
         def keep_best(trial: Trial) -> None:
-            """Have the best so far in the directory, whatever ends the session."""
-            so_far = outcome_so_far(store.trials)
-            if so_far is not None and trial.stage not in ("confirm", "fresh"):
-                provenance = {**provenance_of(store, run, space, so_far), **choice.record()}
-                keep_unconfirmed(so_far, provenance, directory)
+            keep_unconfirmed(
+                store, lambda best: {**provenance_of(store, run, space, best), **choice.record()}
+            )
             on_trial(trial)
 
         def evaluator(frames: Sample, max_decoys: int = DECOYS) -> LiveEvaluator:
@@ -314,6 +312,7 @@ def _tune(
             map_file=directory / MAP_FILE,
             on_trial=keep_best,
         )
+        keep_look_map(live, store, space)
         residuals = None
         if outcome is not None and not outcome.ended_by_failure:
             by = fresh_live if outcome.on_fresh_frames and fresh_live is not None else live

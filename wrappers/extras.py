@@ -49,6 +49,15 @@ EXTRAS: Mapping[str, Extra] = MappingProxyType(
                 "cryptography": "cryptography",
             },
         ),
+        "live": Extra(
+            "frames from a socket",
+            {
+                "cbor2": "cbor2",
+                "dectris": "dectris-compression",
+                "msgpack": "msgpack",
+                "zmq": "pyzmq",
+            },
+        ),
         "cbf": Extra("runs of CBF files", {"fabio": "fabio"}),
     }
 )

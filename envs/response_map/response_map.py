@@ -39,6 +39,10 @@ UNKNOWN, FAILED, INDEXED = -1, 0, 1
 
 DRAWS = 64
 
+SCATTER = 0.6
+"""How far off the map is on experiments that no fit saw, in units of its draws' scatter
+(`python -m experiments.response_map --folds 4`). Proposals go by the whole scatter."""
+
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
@@ -69,7 +73,7 @@ class Forecast:
     @property
     def sd(self) -> Floats:
         """Standard deviation (S,) of the rate that would be measured."""
-        return np.asarray(np.sqrt(self.rates.var(axis=0) + self.chance))
+        return np.asarray(np.sqrt(SCATTER**2 * self.rates.var(axis=0) + self.chance))
 
     def merits(self, penalty: float) -> Floats:
         """Return the merits (n_draws, S); see `envs.objective.merit`."""
@@ -234,7 +238,7 @@ class ResponseMap:
         share = share / max(share.sum(), 1e-9)
         rates = probability[:, :, 0] @ share
         chance = share**2 @ _luck(probability, measured[rows])[:, 0]
-        return float(rates.mean()), float(np.sqrt(rates.var() + chance))
+        return float(rates.mean()), float(np.sqrt(SCATTER**2 * rates.var() + chance))
 
     def _drawn(
         self, columns: NDArray[np.intp], seed: int, n_draws: int

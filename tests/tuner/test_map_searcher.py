@@ -6,14 +6,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
+from envs.response_map.response_map import Forecast
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import simulate_run
 from tuner.search.contract import SearchTask
-from tuner.search.response_map import make_map
+from tuner.search.response_map import best_candidate, make_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import MemoryLog
 from tuner.session.trial import Trial
@@ -74,6 +76,25 @@ def test_it_finds_what_is_good_at_once_and_ends_by_itself(
     assert best > baseline
     for cut in (1, len(whole.trials) - 1):
         assert tried(session(evaluator, box, whole.trials[:cut])) == tried(whole), cut
+
+
+def test_a_sure_gain_comes_before_what_may_be_a_flood_of_noise() -> None:
+    poor, sure = np.full(50, 0.1), np.full(50, 0.3)
+    # Every frame is a hit of the flood: expected to be better than the sure set, but who knows.
+    flood = np.tile([0.1, 0.9], 25)
+    rates = np.column_stack([poor, sure, flood])
+    forecast = Forecast(rates, np.array([0.1, 0.3, 1.0]), np.zeros(3), np.zeros((1, 3)))
+    assert forecast.merits(0.2).mean(axis=0).argmax() == 2
+    assert best_candidate(forecast, [0, 1, 2], [0], 0.2, "crystfel") == 1
+    assert best_candidate(forecast, [0, 1, 2], [0, 1], 0.2, "crystfel") == 2
+
+
+def test_of_equal_improvements_the_cheaper_is_taken() -> None:
+    best = np.full(50, 0.3)
+    better = np.tile([0.25, 0.37], 25)
+    rates = np.column_stack([best, better, better + 0.2 * 0.2 / 1.2])  # the merit of both is equal
+    forecast = Forecast(rates, np.array([0.3, 0.4, 0.6]), np.zeros(3), np.zeros((1, 3)))
+    assert best_candidate(forecast, [0, 1, 2], [0], 0.2, "fast") == 1
 
 
 def test_where_the_map_is_wrong_it_says_so_and_what_was_measured_counts(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tuner.cli.live import apply_live, buffer_option
 from tuner.cli.options import (
     SourceName,
     force_option,
@@ -39,6 +40,7 @@ from wrappers.frames.opening import Address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer
+from wrappers.streams.protocols import is_stream
 
 if TYPE_CHECKING:
     from tuner.apply.applying import VetoCheck
@@ -65,7 +67,7 @@ POLL = 1.0
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="CXI file to write; with --watch, the folder for them.",
+    help="CXI file to write; with --watch or a stream, the folder for them.",
 )
 @click.option("--virtual", is_flag=True, help="Leave the images where they are, do not copy them.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted reduction.")
@@ -98,8 +100,9 @@ POLL = 1.0
 @click.option(
     "--idle",
     type=click.FloatRange(min=0),
-    help="End the watch when no run has come for so long (s).",
+    help="End when no run, or no frame of a stream, has come for so long (s).",
 )
+@buffer_option
 @force_option
 @jobs_option
 @memory_option
@@ -118,6 +121,7 @@ def command(
     pattern: str,
     settle: float,
     idle: float | None,
+    buffer: int,
     force: bool,
     jobs: int,
     memory: int | None,
@@ -133,6 +137,7 @@ def command(
     Example:
       sfx-tuner apply session run.h5 -o hits.cxi
       sfx-tuner apply session --watch /data/raw -o /data/hits
+      sfx-tuner apply session dectris+tcp://detector:31001 -o /data/hits
     """
     from tuner.apply.applying import (
         check_outputs_of,
@@ -150,6 +155,16 @@ def command(
         stderr.print(f"note: {recommendation.caution}", highlight=False)
     geometry_file = session_geometry(recommendation, geometry)
     read = Geometry.read(geometry_file)
+    if is_stream(data):
+        apply_live(
+            *(recommendation, str(data), geometry_file, output),
+            mask=mask,
+            idle=idle,
+            buffer=buffer,
+            jobs=jobs,
+            as_json=as_json,
+        )
+        return
     with ExitStack() as stack:
         unit, indexer = _indexer(recommendation, read, cell, jobs) if sample else (None, None)
         if indexer is not None:

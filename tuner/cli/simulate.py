@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import click
 
+from tuner.cli.live import play
 from tuner.cli.options import json_option, print_json, progress_bar, seed_option
 from tuner.display.terminal import echo
+from wrappers.errors import InputError
+from wrappers.streams.protocols import parse_address
 
 __all__ = ["command"]
 
 
 @click.command()
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="New directory."
-)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="New directory.")
 @click.option("--frames", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--format", type=click.Choice(["hdf5", "cxi"]), default="hdf5", show_default=True)
 @click.option(
@@ -24,15 +26,53 @@ __all__ = ["command"]
 )
 @click.option("--clen-error", type=float, help="Relative error of the geometry's camera length.")
 @click.option("--hit-fraction", type=click.FloatRange(0, 1), help="Share of frames with a crystal.")
+@click.option(
+    "--stream",
+    metavar="URL",
+    help="Then play the run there, such as at dectris+tcp://127.0.0.1:31001.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Frames that are played in a second.",
+)
+@click.option(
+    "--loops",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="How often the run is played; 0: until Ctrl-C.",
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["bslz4", "bszstd", "lz4", "none"]),
+    default="bslz4",
+    show_default=True,
+    help="Of the frames that are played in CBOR.",
+)
+@click.option(
+    "--play",
+    "played",
+    type=(click.Path(path_type=Path), click.Path(path_type=Path)),
+    metavar="DATA GEOMETRY",
+    help="Play this run and simulate none; leave out -o.",
+)
 @seed_option
 @json_option
 def command(
-    output: Path,
+    output: Path | None,
     frames: int,
     format: str,
     small: bool,
     clen_error: float | None,
     hit_fraction: float | None,
+    stream: str | None,
+    rate: float,
+    loops: int,
+    compression: str,
+    played: tuple[Path, Path] | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -41,7 +81,20 @@ def command(
     \b
     Example:
       sfx-tuner simulate -o simulated --frames 100 --clen-error 0.01
+      sfx-tuner simulate --play run.h5 run.geom --stream dectris+tcp://127.0.0.1:31001
     """
+    if (output is None) == (played is None):
+        raise InputError("give either -o, a directory to simulate into, or --play DATA GEOMETRY")
+    if played is not None and stream is None:
+        raise InputError("--play lacks where to play to: add --stream URL")
+    playing = partial(play, rate=rate, loops=loops, algorithm=compression.replace("none", ""))
+    if played is not None:
+        assert stream is not None
+        playing(*played, stream)
+        return
+    assert output is not None
+    if stream is not None:
+        parse_address(stream)
     from envs.simulation.simulator import Experiment, demo_experiment, simulate_run
 
     experiment = demo_experiment(seed) if small else Experiment(seed=seed)
@@ -54,6 +107,8 @@ def command(
         paths = simulate_run(
             experiment, output, frames, format, progress=lambda done, total: show(done)
         )
+    if stream is not None:
+        playing(paths.data, paths.geometry, stream)
     if as_json:
         print_json({"n_frames": frames, "seed": seed, **dataclasses.asdict(paths)})
         return

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import click
 
 from envs.parameter_space import DEFAULT_TUNED
+from tuner.cli.live import buffer_option, recorded
 from tuner.cli.night import is_night, read_night, tune_night
 from tuner.cli.options import (
     PEAK_FINDER_FLAGS,
@@ -37,6 +38,7 @@ from wrappers.errors import ContradictedError, InputError, NothingFoundError, Pr
 from wrappers.frames.opening import Address
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT, Settings
+from wrappers.streams.protocols import is_stream
 
 __all__ = ["command"]
 
@@ -195,6 +197,7 @@ class _Command(click.Command):
     help="Begin like an earlier session of the same detector: its geometry, cell and options, save "
     "what is given here, and with what it recommends as the start.",
 )
+@buffer_option
 @seed_option
 @jobs_option
 @memory_option
@@ -207,6 +210,7 @@ def command(
     minutes: float | None,
     cell_check: bool,
     find_geometry: bool,
+    buffer: int,
     cluster: str | None,
     dashboard: int | None,
     resume: str | None,
@@ -221,6 +225,9 @@ def command(
     Each evaluation finds peaks with one parameter set in the same sample of frames
     and indexes the hits. The session can be stopped with Ctrl-C and resumed. When the budget
     is spent, up to four more evaluations confirm the winner, on fresh frames where there are.
+
+    DATA may be the address of a stream, such as dectris+tcp://HOST:31001: its next frames, twice
+    --frames, are kept with the session.
 
     DATA may be a TOML file of several samples, one [[sample]] with run, output and options of
     this command each; what they share stands in [all]. They are tuned one after the other.
@@ -239,7 +246,7 @@ def command(
     if resume and output is not None:
         # Before it took the session's directory, --resume was a flag in front of anything.
         data, resume = data or SourceName().convert(resume, None, None), ""
-    how = jobs, memory, cluster, dashboard, as_json, cell_check, find_geometry
+    how = jobs, memory, cluster, dashboard, as_json, cell_check, find_geometry, buffer
     if resume:
         output = Path(resume)
         request, budget = resumed(output, context.params)
@@ -286,8 +293,11 @@ def _run(
     as_json: bool,
     cell_check: bool,
     find_geometry: bool,
+    buffer: int,
 ) -> None:
     """Run or resume a session, show it, and print what it recommends."""
+    if is_stream(request.data):
+        request = recorded(request, output, buffer)
     # What tuning needs takes a second to import, which whoever asks for help should not wait for.
     from tuner.cli.session_display import display, print_stopped
 

@@ -64,7 +64,7 @@ class Progress:
         if self._total:
             words = f"{self._done}/{self._total} {self._what}"
         else:
-            words = "finding peaks" if self.trials else "compiling, half a minute, once"
+            words = "finding peaks" if self.trials else "getting ready, compiling at first"
         name = f"evaluation {len(self.trials)}" if self.share < 1 else "confirming, reporting"
         return Doing(name, self._done, self._total, f"{words}, {since}")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from envs.evaluation import Evaluation
 from tuner.report.frames import open_run, patterns_of
 from tuner.report.images import placed, powder_address
-from tuner.report.prediction import detector_pixels
+from tuner.report.prediction import Ring, detector_pixels, resolution_rings
 from tuner.report.spots import Spots, histograms, peakogram
 from tuner.session.store import SessionStore
 from wrappers.detector.geometry import Geometry
@@ -35,11 +35,6 @@ MOST_PIXELS = 1.5e8
 WIDEST = 700
 """Of a picture, in its pixels."""
 
-RINGS = (30, 20, 15, 10, 7, 5, 4, 3.5, 3, 2.5, 2.2, 2, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1, 0.9)
-"""Resolutions in Å at which a ring may be drawn."""
-APART = 0.09
-"""Of the largest radius: rings are no nearer to one another."""
-
 MOST_DOTS = 6000
 """Peaks in the picture."""
 
@@ -49,7 +44,6 @@ OFTEN = 0.1
 """Share of the frames with a peak at one place, from which on that is no diffraction."""
 FEWEST_OFTEN = 4
 
-Ring = tuple[float, float]
 Box = tuple[int, int]
 
 
@@ -153,13 +147,14 @@ def _powder(
     for number in frames:
         frame = run[number]
         energies.append(frame.photon_energy)
-        values = np.where(frame.mask, frame.data, 0).astype(np.float32)
+        good = frame.mask & np.isfinite(frame.data)
+        values = np.where(good, frame.data, 0).astype(np.float32)
         if maximum is None or total is None or seen is None:
             maximum, total = np.full(values.shape, -np.inf, np.float32), np.zeros(values.shape)
             seen = np.zeros(values.shape, np.int32)
-        np.maximum(maximum, values, out=maximum, where=frame.mask)
+        np.maximum(maximum, values, out=maximum, where=good)
         total += values
-        seen += frame.mask
+        seen += good
     assert maximum is not None and total is not None and seen is not None
     usable = seen > 0
     mean = np.divide(total, seen, out=np.zeros_like(total), where=usable)
@@ -201,7 +196,7 @@ def _drawn(
         maximum=powder_address(high[::-1], good[::-1], there[::-1], step, brightest=True),
         mean=powder_address(average[::-1], good[::-1], there[::-1], step, brightest=False),
         beam=(float(beam[0]), float(beam[1])),
-        rings=_rings(HC / energy, clen * res, reach),
+        rings=resolution_rings(HC / energy, clen * res, reach),
         outlines=tuple(" ".join(f"{x:.1f},{y:.1f}" for x, y in one) for one in corners),
         peaks=seen(dots[:, 0], dots[:, 1]).round(1).tolist(),
     )
@@ -216,29 +211,6 @@ def _corners(geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float6
         found.append(detector_pixels(geometry, fs, ss, np.full(4, i)))
     corners = np.array(found)
     return corners[..., 0], corners[..., 1]
-
-
-def _rings(wavelength: float, distance: float, reach: float) -> tuple[Ring, ...]:
-    """Return radius in pixels and resolution of some rings, not too near to one another.
-
-    Parameters
-    ----------
-    wavelength : float
-        In Å.
-    distance : float
-        The camera length, in pixels.
-    reach : float
-        Radius in pixels beyond which there are no pixels.
-    """
-    found: list[Ring] = []
-    for d in RINGS:
-        sine = wavelength / (2 * d)
-        if sine >= np.sqrt(0.5):  # at right angles to the beam, or backwards
-            break
-        radius = float(distance * np.tan(2 * np.arcsin(sine)))
-        if radius < reach and radius - (found[-1][0] if found else 0.0) > APART * reach:
-            found.append((radius, float(d)))
-    return tuple(found)
 
 
 def _hot_places(

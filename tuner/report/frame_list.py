@@ -14,7 +14,7 @@ from envs.evaluation import Evaluation, FrameOutcome
 from envs.response_map.features import floor_of
 from envs.strata import promise
 from tuner.report.findings import Findings
-from tuner.report.response_map import SeenMap
+from tuner.report.seen_map import SeenMap
 from tuner.session.trial import tuning_trials
 from wrappers.settings import Settings
 
@@ -119,14 +119,21 @@ class FrameList:
     bar: Evaluation
 
     def typical(self) -> dict[str, int]:
-        """Return a frame of each kind that can be shown: the one in the middle by its peaks."""
-        return {
+        """Return a frame of each kind that can be shown: the one in the middle by its peaks.
+
+        And the one with most lattices, where there is one with several.
+        """
+        chosen = {
             kind.key: sorted(kind.lines, key=lambda line: (line.n_peaks, line.frame))[
                 len(kind.lines) // 2
             ].frame
             for kind in self.kinds
             if kind.key != "unreadable"
         }
+        most = max(self.best.outcomes, key=lambda outcome: outcome.n_lattices)
+        if most.n_lattices > 1 and most.frame not in chosen.values():
+            chosen["several"] = most.frame
+        return chosen
 
 
 def list_frames(found: Findings, seen: SeenMap) -> FrameList | None:

@@ -17,10 +17,11 @@ from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.live import LiveEvaluator
 from tuner.fingerprint import data_fingerprint, fingerprint
 from tuner.report.images import assemble, data_address, shrink
-from tuner.report.prediction import detector_pixels, predict
+from tuner.report.prediction import Ring, detector_pixels, predict, resolution_rings
 from tuner.session.store import SessionStore
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
+from wrappers.detector.panels import HC
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.frame import Frame
 from wrappers.frames.opening import is_address, open_source
@@ -59,6 +60,7 @@ TITLES = {
     "lost": "A hit lost",
     "kept": "Indexed by both",
     "anyway": "Indexed anyway",
+    "several": "Several lattices",
     "elsewhere": "Indexed by another set only",
     "few": "Too few peaks",
     "noisy": "Too many others",
@@ -132,6 +134,10 @@ class Comparison:
     part : (int, int, int, int)
         x and y of that part's upper left corner, its width and height.
     recommended, default : View
+    beam : (float, float)
+        x and y in the picture.
+    rings : tuple of (float, float)
+        Radius in detector pixels, and resolution in Å.
     """
 
     kind: str
@@ -142,6 +148,8 @@ class Comparison:
     part: Box
     recommended: View
     default: View
+    beam: tuple[float, float]
+    rings: tuple[Ring, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +230,7 @@ def compare_frames(
             for evaluation in (best, baseline)
         ]
         comparisons = tuple(
-            _compare(kind, run, run[frame], views[0][frame], views[1][frame])
+            _compare(kind, run, run[frame], best.settings, views[0][frame], views[1][frame])
             for kind, frame in chosen.items()
         )
     except (InputError, ProgramError, OSError) as error:
@@ -320,7 +328,9 @@ def _view(
     )
 
 
-def _compare(kind: str, run: FrameSource, frame: Frame, ours: View, theirs: View) -> Comparison:
+def _compare(
+    kind: str, run: FrameSource, frame: Frame, settings: Settings, ours: View, theirs: View
+) -> Comparison:
     image, usable, origin = assemble(run.geometry, frame)
     height, width = image.shape
 
@@ -337,6 +347,13 @@ def _compare(kind: str, run: FrameSource, frame: Frame, ours: View, theirs: View
     peaks = max((ours.peaks, theirs.peaks), key=len)
     x, y, side = _densest(peaks, width, height)
     part = slice(y, y + side), slice(x, x + side)
+    res = run.geometry.panels[0].res
+    beam = (
+        -(settings.shift_x + frame.shift_x) * res - origin[0],
+        height + (settings.shift_y + frame.shift_y) * res + origin[1],
+    )
+    distance = (frame.camera_length + settings.clen_change(run.nominal_clen)) * res
+    reach = float(np.hypot(*np.maximum(beam, np.array([width, height]) - beam)))
     return Comparison(
         kind=kind,
         name=f"{Path(frame.file).name} {frame.event}".strip(),
@@ -346,6 +363,8 @@ def _compare(kind: str, run: FrameSource, frame: Frame, ours: View, theirs: View
         part=(x, y, side, side),
         recommended=ours,
         default=theirs,
+        beam=beam,
+        rings=resolution_rings(HC / frame.photon_energy, distance, reach),
     )
 
 

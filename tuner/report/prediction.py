@@ -1,4 +1,4 @@
-"""Where a lattice's reflections should be on the detector."""
+"""Where a lattice's reflections should be on the detector, and rings of equal resolution."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from wrappers.detector.panels import HC
 from wrappers.indexing import Lattice, Pattern
 from wrappers.lattices.geometry_refinement import NEAR
 
-__all__ = ["detector_pixels", "predict"]
+__all__ = ["Ring", "detector_pixels", "predict", "resolution_rings"]
 
 Floats = NDArray[np.float64]
+Ring = tuple[float, float]
 
 LEAST_EXCITATION, MOST_EXCITATION = 2e-4, 4e-3
 """In 1/Å: bounds of how far off the Ewald sphere a predicted reflection may be."""
 
 MOST = 3000
 """Reflections; the nearest to the Ewald sphere are kept."""
+
+RINGS = (30, 20, 15, 10, 7, 5, 4, 3.5, 3, 2.5, 2.2, 2, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1, 0.9)
+"""Resolutions in Å at which a ring may be drawn."""
+APART = 0.09
+"""Of the largest radius: rings are no nearer to one another."""
 
 
 def detector_pixels(geometry: Geometry, fs: ArrayLike, ss: ArrayLike, panel: ArrayLike) -> Floats:
@@ -104,3 +110,26 @@ def _on_panels(
         on = ((inside >= 0) & (inside < [panel.width, panel.height])).all(axis=1)
         found.append(at[on] * (geometry.panels[0].res / panel.res))
     return np.concatenate(found)
+
+
+def resolution_rings(wavelength: float, distance: float, reach: float) -> tuple[Ring, ...]:
+    """Return radius in pixels and resolution of some rings, not too near to one another.
+
+    Parameters
+    ----------
+    wavelength : float
+        In Å.
+    distance : float
+        The camera length, in pixels.
+    reach : float
+        Radius in pixels beyond which there are no pixels.
+    """
+    found: list[Ring] = []
+    for d in RINGS:
+        sine = wavelength / (2 * d)
+        if sine >= np.sqrt(0.5):  # at right angles to the beam, or backwards
+            break
+        radius = float(distance * np.tan(2 * np.arcsin(sine)))
+        if radius < reach and radius - (found[-1][0] if found else 0.0) > APART * reach:
+            found.append((radius, float(d)))
+    return tuple(found)

@@ -1,7 +1,4 @@
-"""The response map in the report: the expected rate of every parameter set that was looked at.
-
-It is the session's own (`envs.response_map.stored`), as its last trial left it.
-"""
+"""The picture of the response map: the expected rate of every parameter set that was looked at."""
 
 from __future__ import annotations
 
@@ -13,18 +10,14 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from envs.response_map.features import floor_of
-from envs.response_map.response_map import Forecast, ResponseMap
-from envs.response_map.stored import MAP_FILE, read_map
 from tuner.report.findings import Findings
+from tuner.report.seen_map import SeenMap
+from tuner.searchers import SEARCHERS
 from tuner.session.racing import INDIFFERENCE
 from tuner.session.trial import Trial, tuning_trials
-from wrappers.errors import InputError
 from wrappers.settings import Settings
 
-__all__ = ["Chart", "SeenMap", "chart", "noise_of", "seen_map"]
-
-Floats = NDArray[np.float64]
+__all__ = ["Chart", "chart"]
 
 GROUND, POINTS = "cividis", "RdPu"
 """Colours of what is expected and of what was measured."""
@@ -33,54 +26,14 @@ POINTS_SPAN = 0.2
 """Of the rate, below the best measured one: the colours of the points. So far apart are sets that
 compete; what is worse is as pale as the worst of them."""
 
-MAY_BE = 0.05
-"""Probability that a set is as good as the best, below which it is taken to be worse."""
-
-FEWEST_LATTICES = 3
-"""Frames with a lattice from which on the peaks beside lattices tell the noise."""
+FAR = 0.005
+"""Relative difference of camera lengths that is told of a point."""
 
 WIDE, HIGH = 38, 26
 """Size of a cell in pixels."""
 
 LEFT, TOP, RIGHT, BOTTOM = 50, 24, 8, 60
 """Margins of a panel; below are its labels, and the line of the cell that is pointed at."""
-
-
-@dataclass(frozen=True, eq=False)
-class SeenMap:
-    """A session's map, and what it expects.
-
-    Attributes
-    ----------
-    found : ResponseMap
-    forecast : Forecast
-    merits : float array (n_draws, S)
-        Merit of each of its sets, drawn from what is known.
-    noise : float array (S,)
-        Peaks that a frame shows without a crystal; see `noise_of`.
-    """
-
-    found: ResponseMap
-    forecast: Forecast
-    merits: Floats
-    noise: Floats
-
-    @property
-    def settings(self) -> list[Settings]:
-        """Its sets."""
-        return self.found.settings
-
-    @property
-    def good(self) -> NDArray[np.bool_]:
-        """Which sets (S,) may be as good as the best: what they lack nobody would notice."""
-        least = self.merits.mean(axis=0).max() - INDIFFERENCE
-        return np.asarray((self.merits > least).mean(axis=0) > MAY_BE)
-
-    @property
-    def flooded(self) -> NDArray[np.bool_]:
-        """With which sets (S,) noise alone makes a frame a hit."""
-        least = np.array([max(each.min_peaks, 1) for each in self.settings])
-        return np.asarray(self.noise >= least)
 
 
 @dataclass(frozen=True)
@@ -182,6 +135,8 @@ class Chart:
     any_flood, any_beyond, any_part, far : bool
         What the legend has to explain; whether the run is unlike those that the map was made on.
     indifference : float
+    chooses : bool
+        Whether the searcher went by it.
     """
 
     note: str = ""
@@ -197,35 +152,7 @@ class Chart:
     any_part: bool = False
     far: bool = False
     indifference: float = INDIFFERENCE
-
-
-def seen_map(found: Findings) -> SeenMap | str | None:
-    """Return the map that a session has kept, why it cannot be read, or None if it made none."""
-    path = found.store.directory / MAP_FILE
-    if not path.exists():
-        return None
-    try:
-        kept = read_map(path)
-    except InputError as error:
-        return str(error)
-    config = found.store.config
-    forecast = kept.forecast(config.seed)
-    merits = forecast.merits(config.merit.unindexed_hit_penalty)
-    return SeenMap(kept, forecast, merits, noise_of(kept))
-
-
-def noise_of(found: ResponseMap) -> Floats:
-    """Return how many peaks (S,) a frame shows with each set without a crystal.
-
-    It is what a blank frame shows, but no more than is beside the lattice of a frame that has one,
-    in the middle of such frames: in some runs no frame is blank.
-    """
-    learnt = found.learnt
-    readable = found.look.readable
-    floor = floor_of(learnt.counts[readable], learnt.weights[readable])
-    if learnt.lattice.sum() >= FEWEST_LATTICES:
-        return np.minimum(floor, np.median(learnt.other[learnt.lattice], axis=0))
-    return floor
+    chooses: bool = True
 
 
 def chart(found: Findings, seen: SeenMap | str | None) -> Chart | None:
@@ -239,7 +166,13 @@ def chart(found: Findings, seen: SeenMap | str | None) -> Chart | None:
         for name in ("min_snr", "threshold", "min_pix_count")
     )
     top = max(float(seen.forecast.mean[:n].max()), 0.05)
-    trials = [trial for trial in tuning_trials(found.trials) if trial.evaluation.n_frames]
+    trials = [
+        trial
+        for trial in tuning_trials(found.trials)
+        # CrystFEL's defaults are peakfinder8's, whatever is tuned.
+        if trial.evaluation.n_frames
+        and trial.evaluation.settings.peak_finder == grid[0].peak_finder
+    ]
     best = max((trial.evaluation.rate for trial in trials), default=top)
     places = [*range(n)]
     panels = tuple(
@@ -267,6 +200,7 @@ def chart(found: Findings, seen: SeenMap | str | None) -> Chart | None:
         any_beyond=any(point.beyond for point in points),
         any_part=any(point.part for point in points),
         far=seen.found.far,
+        chooses=SEARCHERS.get(found.store.config.searcher).looks,
     )
 
 
@@ -344,6 +278,8 @@ def _point(
     whole = len(seen.found.look.frames)
     recommended = found.recommendation
     others = "" if settings.min_pix_count == pixels else f", min_pix_count {settings.min_pix_count}"
+    if recommended is not None and _far(settings, recommended.settings):
+        others += f", clen {1e3 * (settings.clen or 0):.2f} mm"
     return Point(
         LEFT + WIDE * (column + 0.5),
         TOP + HIGH * (len(levels[1]) - 0.5 - row),
@@ -356,8 +292,14 @@ def _point(
         and settings.peak_key == recommended.settings.peak_key
         and evaluation.n_frames == whole,
         part=evaluation.n_frames < whole,
-        beyond=beyond_x or beyond_y or bool(others),
+        beyond=beyond_x or beyond_y or settings.min_pix_count != pixels,
     )
+
+
+def _far(settings: Settings, best: Settings) -> bool:
+    """Whether a set was measured at quite another camera length, which says little of its peaks."""
+    lengths = settings.clen, best.clen
+    return None not in lengths and abs(settings.clen / best.clen - 1) > FAR  # type: ignore[operator]
 
 
 def _place(levels: Sequence[float], value: float) -> tuple[float, bool]:

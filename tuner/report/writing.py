@@ -16,7 +16,8 @@ from tuner.report.geometry import geometry
 from tuner.report.landscape import landscape
 from tuner.report.page import POLICY, render
 from tuner.report.panels import panels
-from tuner.report.response_map import SeenMap, chart, seen_map
+from tuner.report.response_map import chart
+from tuner.report.seen_map import SeenMap, seen_map
 from tuner.report.trials import progress, responses, table_of_trials
 from tuner.report.verdict import opening, usage
 from tuner.session.store import SessionStore

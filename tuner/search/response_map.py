@@ -63,29 +63,42 @@ def best_candidate(
     indexer : str
         "fast" or "crystfel": what a hit costs.
     """
-    gains = _gains(forecast, [columns[place] for place in done], penalty, indexer)[columns]
-    gains[list(done)] = -np.inf
-    return int(np.argmax(gains))
+    measured = [columns[place] for place in done]
+    possible = np.zeros(len(forecast.hits), bool)
+    possible[columns] = True
+    possible[measured] = False
+    gains = _gains(forecast, measured, possible, penalty, indexer)
+    return int(np.argmax(gains[columns]))
 
 
 def _gains(
-    forecast: Forecast, measured: Sequence[int], penalty: float, indexer: str
+    forecast: Forecast,
+    measured: Sequence[int],
+    possible: NDArray[np.bool_],
+    penalty: float,
+    indexer: str,
 ) -> NDArray[np.float64]:
-    """Return the expected improvement (S,) of each set over the measured ones, for its cost.
+    """Return what evaluating each set (S,) promises; -inf where it is not possible.
 
-    Before anything is measured it is the expected merit less its error.
+    While sets are better than the best measured one by more than their errors, the surest gain is
+    taken: what may be a flood of noise can wait. Then it is the expected improvement, for its cost.
     """
+    sure = np.where(possible, forecast.cautious_merits(penalty), -np.inf)
     if not measured:
-        return forecast.cautious_merits(penalty)
+        return sure
     merits = forecast.merits(penalty)
     mean = merits.mean(axis=0)
+    leader = measured[int(np.argmax(mean[measured]))]
+    if (sure - mean[leader]).max() > ENOUGH[indexer]:
+        return np.asarray(sure - mean[leader])
     best = merits[:, measured].max(axis=1)
     # What luck with the sample adds is no improvement, so the rates are compared without it.
     improvement = np.maximum(merits - best[:, None], 0).mean(axis=0)
     rate = forecast.mean
     cost = forecast.hits + UNINDEXED_COST[indexer] * np.maximum(forecast.hits - rate, 0)
-    leader = measured[int(np.argmax(mean[measured]))]
-    return np.asarray(improvement / np.maximum(cost / max(cost[leader], 1e-3), 0.5))
+    # In units of what the best costs where all of its hits are indexed.
+    gains = improvement / np.maximum(cost / max(rate[leader], 0.05), 0.5)
+    return np.asarray(np.where(possible, gains, -np.inf))
 
 
 class MapSearcher:
@@ -184,8 +197,9 @@ class MapSearcher:
         known = len(self.map.settings)
         if measured and self._look_nearby(liked):
             forecast = forecast.joined(self.map.forecast(seed, first=known))
-        gains = _gains(forecast, measured, self._penalty, self._indexer)
-        gains[tried] = -np.inf
+        possible = np.ones(len(forecast.hits), bool)
+        possible[tried] = False
+        gains = _gains(forecast, measured, possible, self._penalty, self._indexer)
         place = int(np.argmax(gains))
         enough = ENOUGH[self._indexer]
         if measured and gains[place] < enough:

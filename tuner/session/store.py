@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BAD_PIXELS",
     "FOUND_CELL",
+    "RECORDED",
     "SECOND_CELL",
     "Log",
     "MemoryLog",
@@ -47,6 +48,9 @@ FILES = (
 
 BAD_PIXELS = "bad_pixels.h5"
 """In a session's directory: the map that its settings' masks are made of."""
+
+RECORDED = ("frames.cxi", "frames.cxi.geom", "frames.cxi.mask.h5")
+"""In a session's directory: the frames that it took from a stream, their geometry, its mask."""
 
 FOUND_CELL = "found.cell"
 """In a session's directory: the cell that was found, where none was given."""
@@ -71,7 +75,7 @@ def require_folder_for_session(directory: Path) -> None:
         )
     require_new_folder(directory, *FILES)
     for path in directory.iterdir():
-        if path.name not in (OWNER, FOUND_CELL) and not path.name.startswith("."):
+        if path.name not in (OWNER, FOUND_CELL, *RECORDED) and not path.name.startswith("."):
             raise InputError(
                 f"{directory} holds other files already, such as {path.name}: name a new "
                 "directory for the session"

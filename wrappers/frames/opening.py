@@ -14,6 +14,7 @@ from wrappers.frames.hdf5_links import why_unfit
 from wrappers.frames.run import HDF5_SUFFIXES, Run
 from wrappers.frames.source import FrameSource
 from wrappers.registry import Registry
+from wrappers.streams.protocols import PROTOCOLS
 
 __all__ = ["SOURCES", "Address", "Opener", "is_address", "looks_like_frames", "open_source"]
 
@@ -28,6 +29,17 @@ SOURCES: Registry[Opener] = Registry("frame source")
 
 SOURCES.register("file", Run.open, HDF5_SUFFIXES)
 SOURCES.register("cbf", CBFFrames.open, CBF_SUFFIXES)
+
+
+def _open_stream(name: str, geometry: Geometry) -> FrameSource:
+    # What receives is imported when there is something to receive.
+    from wrappers.streams.opening import open_stream
+
+    return open_stream(name, geometry)
+
+
+for _protocol in PROTOCOLS.names():
+    SOURCES.register(f"{_protocol}+tcp", _open_stream)
 
 
 def is_address(name: Address) -> bool:

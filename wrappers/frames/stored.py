@@ -128,6 +128,12 @@ class StoredFrames:
         self._masks[key] = mask, frozenset(changing)
         return self._masks[key]
 
+    def mask_of_own_files(self) -> Mask:
+        """Return what the geometry masks by itself and by mask files that are not the data's."""
+        sources = {mask for panel in self.geometry.panels for mask in panel.masks}
+        own = {source for source in sources if source.file is not None}
+        return self.geometry.static_mask() & self._stored_mask("", "//0", own)
+
     def number(self, file: str, event: str, header: Header, field: str) -> float:
         """Return the number of a header, one for all frames or this event's own.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import h5py
@@ -25,7 +26,7 @@ from wrappers.reduction.parts import FRAMES, HITS, PART, Part, SettingsSet
 from wrappers.schema_arrays import NUMBERS, open_hdf5, stored_array
 from wrappers.text import utf8_value
 
-__all__ = ["SETS", "SUMMARY", "Joining", "require_virtual"]
+__all__ = ["SETS", "SUMMARY", "Joining", "frames_geometry_text", "require_virtual"]
 
 VERSION = "/cxi_version"
 SETS = "/sfx_tuner/sets"
@@ -121,7 +122,7 @@ class Joining:
         file.close()
         self._disk.close()
         self._check_disk()
-        geometry = _geometry_text(self._run.geometry, shifts)
+        geometry = frames_geometry_text(self._run.geometry, shifts)
         write_whole(companion(self._out, ".geom"), geometry)
         try:
             self._unfinished.finish()
@@ -192,17 +193,33 @@ def _virtual_images(run: FrameSource, hits: list[int]) -> h5py.VirtualLayout:
     return layout
 
 
-def _geometry_text(geometry: Geometry, shifts: Sequence[NDArray[np.float64]]) -> str:
-    """Return the slab geometry with the masks, and with the panels' saturation."""
+def frames_geometry_text(
+    geometry: Geometry,
+    shifts: Sequence[NDArray[np.float64]],
+    what: str = "hits",
+    fields: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return the slab geometry with the masks, and with the panels' saturation.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    shifts : pair of float64 array
+        Of the frames, along x and y, in metres.
+    what : str
+        What the file holds, for its first line.
+    fields : mapping of str to str
+        ``clen`` and ``photon_energy``, where they are not to be taken from the file.
+    """
     if all(len(np.unique(shift)) <= 1 for shift in shifts):
         shift_x, shift_y = (f"{shift[0] if len(shift) else 0.0:.9f} m" for shift in shifts)
     else:
         shift_x, shift_y = (f"{HITS}/shift_{axis} m" for axis in "xy")
-    text = slab_geometry_text(geometry, shift_x=shift_x, shift_y=shift_y)
+    text = slab_geometry_text(geometry, shift_x=shift_x, shift_y=shift_y, **fields)
     masks = f"mask = {MASK}\nmask_good = 0x00\nmask_bad = 0x01\n"
     saturation = [
         f"{panel.name}/max_adu = {panel.max_adu!r}\n"
         for panel in geometry.panels
         if math.isfinite(panel.max_adu)
     ]
-    return f"; hits of {geometry.path.name}\n{masks}{text}{''.join(saturation)}"
+    return f"; {what} of {geometry.path.name}\n{masks}{text}{''.join(saturation)}"

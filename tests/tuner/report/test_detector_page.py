@@ -11,10 +11,11 @@ import pytest
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.recommendation import read_recommendation
 from tuner.report import write_report
-from tuner.report.detector_page import _hot_places, _powder, _rings, detector_page
+from tuner.report.detector_page import _hot_places, _powder, detector_page
 from tuner.report.findings import find
-from tuner.report.frames import open_run
+from tuner.report.frames import compare_frames, open_run
 from tuner.report.images import placed
+from tuner.report.prediction import resolution_rings
 from tuner.report.spots import Spots, _cell_of, peakogram
 from tuner.session.loop import Budget
 from tuner.session.request import Request
@@ -70,6 +71,19 @@ def test_it_shows_all_frames_and_the_cells_of_the_lattices(session) -> None:
     assert f"of {sum(o.n_lattices for o in found.best.outcomes)} lattices" in a
 
 
+def test_pictures_of_frames_have_the_same_beam_and_rings(session) -> None:
+    store = SessionStore.open(session)
+    found = find(store, read_recommendation(session))
+    powder = detector_page(store, found.best).powder
+    gallery = compare_frames(store, found.best, found.baseline)
+    assert gallery.comparisons and powder is not None
+    for each in gallery.comparisons:
+        assert each.beam == pytest.approx(powder.beam, abs=0.01) and each.size == powder.size
+        assert [d for _, d in each.rings] == [d for _, d in powder.rings]
+    # By symmetry of the demonstration's detector the beam is about its middle.
+    assert powder.beam == pytest.approx(np.array(powder.size) / 2, rel=0.1)
+
+
 def test_maximum_and_mean_are_those_of_the_usable_pixels(session) -> None:
     run, _ = open_run(SessionStore.open(session))
     frames = [0, 3, 7]
@@ -83,13 +97,13 @@ def test_maximum_and_mean_are_those_of_the_usable_pixels(session) -> None:
 
 
 def test_rings_are_where_bragg_has_them() -> None:
-    rings = _rings(wavelength=1.3, distance=1000.0, reach=900.0)
+    rings = resolution_rings(wavelength=1.3, distance=1000.0, reach=900.0)
     assert [d for _, d in rings] == sorted((d for _, d in rings), reverse=True)
     for radius, d in rings:
         assert d == pytest.approx(1.3 / (2 * np.sin(np.arctan(radius / 1000.0) / 2)))
         assert radius < 900
     assert np.diff([radius for radius, _ in rings]).min() > 0.07 * 900
-    assert _rings(wavelength=1.3, distance=1000.0, reach=10.0) == ()
+    assert resolution_rings(wavelength=1.3, distance=1000.0, reach=10.0) == ()
 
 
 def test_a_place_with_a_peak_in_many_frames_is_told(session) -> None:

@@ -15,7 +15,8 @@ from tuner.recommendation import read_recommendation
 from tuner.report import write_report
 from tuner.report.findings import find
 from tuner.report.frame_list import KINDS, list_frames
-from tuner.report.response_map import SeenMap, _outline, _place, chart, seen_map
+from tuner.report.response_map import _outline, _place, chart
+from tuner.report.seen_map import SeenMap, seen_map
 from tuner.session.loop import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore

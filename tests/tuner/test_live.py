@@ -1,0 +1,145 @@
+"""Sessions and reductions on frames from a socket, through the command line."""
+
+from __future__ import annotations
+
+import json
+import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from envs.simulation.simulator import demo_experiment, simulate_run
+from tests.ports import free_port
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.opening import open_source
+from wrappers.frames.run import Run
+from wrappers.streams.frames import FrameMaker
+from wrappers.streams.player import Player, messages_of
+from wrappers.streams.protocols import parse_address
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    return simulate_run(demo_experiment(seed=1), tmp_path_factory.mktemp("live") / "run", 24)
+
+
+@contextmanager
+def sender(simulated, rate: float = 100.0, loops: int = 1000) -> Iterator[str]:
+    """Play a run in a loop at an address of this machine."""
+    name = f"dectris+tcp://127.0.0.1:{free_port()}"
+    stop = threading.Event()
+    with Run.open(simulated.data, Geometry.read(simulated.geometry)) as run:
+        messages = list(messages_of(run))
+    with Player(parse_address(name)) as player:
+        thread = threading.Thread(
+            target=player.play,
+            args=(messages * loops, rate),
+            kwargs={"stopped": stop.is_set},
+        )
+        thread.start()
+        try:
+            yield name
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_session_keeps_the_frames_of_its_stream(cli, simulated):
+    begin = ("-o", "session", "--indexer", "fast", "-j", 1, "--evaluations", 2, "--frames", 12)
+    with sender(simulated) as url:
+        code, _, err = cli("tune", url, "-g", simulated.geometry, "-p", simulated.cell, *begin)
+    assert code == 0, err
+    assert "24 of 24 frames" in err and f"of {url} are kept in session/frames.cxi" in err
+    with h5py.File("session/frames.cxi") as file:
+        assert file["/entry_1/data_1/data"].shape[0] == 24
+        assert file["/entry_1/result_1/sourceFile"][0].decode() == url
+    written = tomllib.loads(Path("session/recommended.toml").read_text())
+    assert written["provenance"]["data"].endswith("session/frames.cxi")
+    assert written["evidence"]["n_indexed"] >= 1
+    # Its geometry holds for further frames: the numbers and the masks are those that were given.
+    given, kept = Geometry.read(simulated.geometry), Geometry.read("session/frames.cxi.geom")
+    assert kept.clen_header is None and kept.camera_length() == given.camera_length()
+    masked = [FrameMaker(url, each).own_mask for each in (given, kept)]
+    np.testing.assert_array_equal(*masked)
+    assert not masked[0].all()
+    # The stream is gone, and the session is not.
+    code, _, err = cli("tune", "--resume", "session", "--evaluations", 3, "-j", 1)
+    assert code == 0, err
+    code, _, err = cli("report", "session", "-o", "again.html")
+    assert code == 0, err
+
+
+def test_a_reduction_takes_frames_as_they_come(cli, simulated):
+    Path("recommended.toml").write_text(
+        "[settings]\nmin_snr = 4.5\nthreshold = 25.0\nmin_pix_count = 2\nmax_pix_count = 50\n"
+    )
+    with sender(simulated, loops=2) as url:
+        code, out, err = cli(
+            *("apply", "recommended.toml", url, "-g", simulated.geometry, "-o", "hits"),
+            *("--sample", 0, "--idle", 1, "--buffer", 25, "-j", 1, "--json"),
+        )
+    assert code == 0, err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) >= 1 and all(Path(line["output"]).is_file() for line in lines)
+    assert lines[-1]["n_received"] == 48
+    assert sum(line["n_frames"] for line in lines) + lines[-1]["n_dropped"] == 48
+    code, _, err = cli(
+        *("apply", "recommended.toml", simulated.data, "-g", simulated.geometry),
+        *("-o", "file.cxi", "--sample", 0, "-j", 1),
+    )
+    assert code == 0, err
+    of_file, of_stream = {}, {}
+    for path, found in (("file.cxi", of_file), (lines[0]["output"], of_stream)):
+        with h5py.File(path) as file:
+            peaks = file["/entry_1/result_1"]
+            for event, n, x in zip(
+                *(peaks[name][()] for name in ("sourceEvent", "nPeaks", "peakXPosRaw")), strict=True
+            ):
+                found[event] = n, x[:n]
+    assert of_stream and set(of_stream) <= set(of_file)
+    for event, (n, x) in of_stream.items():
+        assert n == of_file[event][0]
+        np.testing.assert_array_equal(x, of_file[event][1])
+    assert not list(Path("hits").glob("sfx-tuner-*"))
+
+
+def test_whatever_takes_a_run_takes_some_frames_of_a_stream(simulated):
+    geometry = Geometry.read(simulated.geometry)
+    with sender(simulated) as url:
+        run = open_source(f"{url}?frames=5", geometry)
+    with run, Run.open(simulated.data, geometry) as original:
+        assert len(run) == 5
+        assert run[0].file == url
+        number = int(run[0].event.removeprefix("//"))
+        np.testing.assert_array_equal(run[0].data, original[number].data)
+
+
+def test_nothing_listens_and_nothing_is_left(cli, simulated, monkeypatch):
+    monkeypatch.setattr("tuner.live.recording.IDLE", 0.3)
+    url = f"dectris+tcp://127.0.0.1:{free_port()}"
+    code, _, err = cli(
+        *("apply", "recommended.toml", url, "-g", simulated.geometry, "-o", "hits"),
+        *("--sample", 0, "--idle", 0.3),
+    )
+    assert code == 2 and "recommended.toml does not exist" in err
+    Path("recommended.toml").write_text("[settings]\nthreshold = 25.0\n")
+    code, _, err = cli(
+        *("apply", "recommended.toml", url, "-g", simulated.geometry, "-o", "hits"),
+        *("--sample", 0, "--idle", 0.3),
+    )
+    assert code == 3 and "no frame came from" in err
+    assert list(Path("hits").iterdir()) == []
+
+
+def test_what_is_played_needs_a_place(cli, simulated):
+    code, _, err = cli("simulate", "--play", simulated.data, simulated.geometry)
+    assert code == 2 and "add --stream URL" in err
+    code, _, err = cli("simulate")
+    assert code == 2 and "either -o" in err
+    code, _, err = cli("simulate", "-o", "x", "--stream", "kafka+tcp://127.0.0.1:1")
+    assert code == 2 and "no stream protocol" in err and not Path("x").exists()

@@ -1,0 +1,211 @@
+"""A stream from its sender to a file: the same frames, the same peaks, and nobody waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from envs.simulation.simulator import demo_experiment, simulate_run
+from tests.array_source import ArraySource
+from tests.geometries import geometry_text, panel_text
+from tests.ports import free_port
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError, UnreadableError
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
+from wrappers.peakfinding.finders import NamedFinder
+from wrappers.settings import Settings
+from wrappers.streams.dectris import encode_image, encode_start
+from wrappers.streams.frames import FrameMaker
+from wrappers.streams.messages import SeriesStart
+from wrappers.streams.player import Player, messages_of
+from wrappers.streams.protocols import is_stream, parse_address
+from wrappers.streams.receiver import Receiver
+from wrappers.streams.recording import record
+
+
+@pytest.fixture
+def address():
+    """An address of this machine that nobody else listens at."""
+    return parse_address(f"dectris+tcp://127.0.0.1:{free_port()}")
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    return simulate_run(demo_experiment(seed=2), tmp_path_factory.mktemp("stream") / "run", 8)
+
+
+def small(tmp_path, dtype: str, n: int = 5) -> ArraySource:
+    """Frames of 40 x 60 pixels, some without a value."""
+    (tmp_path / "small.geom").write_text(geometry_text(panel_text("a", 60, 40, (-30, -20))))
+    geometry = Geometry.read(tmp_path / "small.geom")
+    rng = np.random.default_rng(1)
+    frames = []
+    for number in range(n):
+        data = rng.poisson(20, (40, 60)).astype(dtype)
+        data[5, number] = np.iinfo(dtype).max
+        frames.append(Frame(data, np.ones((40, 60), bool), 9300.0, 0.1, "x", f"//{number}"))
+    return ArraySource(geometry, frames)
+
+
+def maker(address, run) -> FrameMaker:
+    return FrameMaker(address.name, run.geometry)
+
+
+def played(address, run, path, algorithm="bslz4", n=None, **options):
+    with Receiver(address, 100) as receiver, Player(address) as player:
+        messages = messages_of(run, address.scheme, algorithm)
+        thread = threading.Thread(target=player.play, args=(messages, 50.0))
+        thread.start()
+        try:
+            return record(
+                receiver,
+                maker(address, run),
+                path,
+                n or len(run),
+                idle=5.0,
+                **options,
+            )
+        finally:
+            thread.join()
+
+
+def test_peaks_of_the_recording_are_those_of_the_file(simulated, address, tmp_path):
+    geometry = Geometry.read(simulated.geometry)
+    settings = Settings(min_snr=4.5, threshold=25.0, min_pix_count=2, max_pix_count=50, min_res=10)
+    with Run.open(simulated.data, geometry) as run:
+        found = played(address, run, tmp_path / "frames.cxi")
+        again = Geometry.read(found.geometry)
+        with Run.open(found.data, again) as recorded:
+            assert len(recorded) == len(run) == found.n_frames
+            finders, n = (NamedFinder(geometry), NamedFinder(again)), 0
+            for before, after in zip(run, recorded, strict=True):
+                np.testing.assert_array_equal(after.data, before.data)
+                np.testing.assert_array_equal(after.mask, before.mask)
+                # The protocol gives a series one energy, not each image its own.
+                assert after.photon_energy == run.photon_energy(0)
+                assert after.camera_length == pytest.approx(before.camera_length, rel=1e-12)
+                peaks = [
+                    finder.find(frame, settings)
+                    for finder, frame in zip(finders, (before, after), strict=True)
+                ]
+                for name in ("fs", "ss", "panel", "intensity", "snr", "n_pixels"):
+                    np.testing.assert_array_equal(*(getattr(each, name) for each in peaks))
+                n += len(peaks[0])
+            assert n > 50
+    with h5py.File(found.data) as file:
+        names = [each.decode() for each in file["/entry_1/result_1/sourceEvent"]]
+    assert names == [f"//{i}" for i in range(8)]
+
+
+@pytest.mark.parametrize("algorithm", ["", "lz4", "bslz4", "bszstd"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
+def test_pixels_without_a_value_are_masked(address, tmp_path, dtype, algorithm):
+    run = small(tmp_path, dtype)
+    found = played(address, run, tmp_path / "frames.cxi", algorithm)
+    with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
+        for number, frame in enumerate(recorded):
+            np.testing.assert_array_equal(frame.data, run[number].data)
+            assert frame.data.dtype == np.dtype(dtype)
+            assert not frame.mask[5, number] and (~frame.mask).sum() == 1
+
+
+@pytest.mark.parametrize("scheme", ["jungfraujoch", "karabo", "crystfel"])
+def test_every_protocol_can_be_played(tmp_path, scheme):
+    run = small(tmp_path, "u2", n=6)
+    address = parse_address(f"{scheme}+tcp://127.0.0.1:{free_port()}")
+    found = played(address, run, tmp_path / "frames.cxi", n=4)
+    sent = [frame.data for frame in (run[i] for i in range(6))]
+    with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
+        for frame in recorded:
+            assert any(np.array_equal(frame.data, each) for each in sent)
+
+
+def test_a_slow_reader_drops_the_oldest_and_the_sender_never_waits(address, tmp_path):
+    run = small(tmp_path, "u2", n=60)
+    with Receiver(address, 10) as receiver, Player(address) as player:
+        started = time.monotonic()
+        player.play(messages_of(run), 1000.0)
+        deadline = time.monotonic() + 5
+        while receiver.counts.received < 60 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert receiver.counts.received == 60 and receiver.counts.dropped == 50
+        assert player.n_dropped == 0 and time.monotonic() - started < 5
+        found = record(receiver, maker(address, run), tmp_path / "last.cxi", 10, idle=1.0)
+    with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
+        np.testing.assert_array_equal(recorded[0].data, run[50].data)
+        np.testing.assert_array_equal(recorded[9].data, run[59].data)
+
+
+def test_damaged_messages_are_counted_and_the_rest_is_taken(address, tmp_path):
+    run = small(tmp_path, "u2", n=4)
+    messages = list(messages_of(run))
+    messages[2:2] = [[b"garbage"], [messages[2][0][:50]]]
+    with Receiver(address, 10) as receiver, Player(address) as player:
+        player.play(messages, 200.0)
+        found = record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=5.0)
+        assert found.n_frames == 4
+        assert receiver.counts.damaged == 2 and receiver.counts.reason
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (SeriesStart("1", (30, 60)), "have 30 x 60 pixels"),
+        (SeriesStart("1", (40, 60), pixel_size=172e-6), "172 µm wide"),
+    ],
+)
+def test_another_detector_is_refused(address, tmp_path, start, words):
+    run = small(tmp_path, "u2")
+    with Receiver(address, 10) as receiver, Player(address) as player:
+        player.play([[encode_start(start, np.dtype("u2"))]], 100.0)
+        with pytest.raises(InputError, match=words):
+            record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=5.0)
+    assert not (tmp_path / "f.cxi").exists()
+
+
+def test_frames_of_another_series_are_not_put_together(address, tmp_path):
+    run = small(tmp_path, "u2", n=3)
+    other = SeriesStart("2", (40, 60), photon_energy=12000.0, distance=0.1)
+    messages = [*messages_of(run), [encode_start(other, np.dtype("u2"))]]
+    messages.append([encode_image("2", 0, run[0].data)])
+    with Receiver(address, 10) as receiver, Player(address) as player:
+        player.play(messages, 200.0)
+        with pytest.raises(InputError, match="another series begins"):
+            record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=5.0)
+
+
+def test_nothing_that_comes_is_a_sentence(address, tmp_path):
+    run = small(tmp_path, "u2")
+    with (
+        Receiver(address, 10) as receiver,
+        pytest.raises(UnreadableError, match="no frame came from dectris"),
+    ):
+        record(receiver, maker(address, run), tmp_path / "f.cxi", 4, idle=0.3)
+    assert list(tmp_path.glob("*.cxi*")) == []
+
+
+def test_what_the_stream_says_otherwise_is_noted(address, tmp_path):
+    run = small(tmp_path, "u2", n=2)
+    start = SeriesStart("1", (40, 60), 12000.0, 0.2, 1e-4)
+    messages = [[encode_start(start, np.dtype("u2"))], [encode_image("1", 0, run[0].data)]]
+    with Receiver(address, 10) as receiver, Player(address) as player:
+        player.play(messages, 200.0)
+        found = record(receiver, maker(address, run), tmp_path / "f.cxi", 1, idle=5.0)
+    assert "the stream says 12000 eV" in found.notes[0] and "0.2 m away" in found.notes[1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["dectris+tcp://host", "dectris+tcp://host:0", "dectris+tcp://a b:1", "dectris+tcp://x:99999"],
+)
+def test_addresses_that_are_none_are_one_sentence(name):
+    assert is_stream(name)
+    with pytest.raises(InputError, match="no address of a stream"):
+        parse_address(name)
+    with pytest.raises(InputError, match="no stream protocol 'dektris'"):
+        parse_address("dektris+tcp://host:31001")

@@ -1,0 +1,1 @@
+"""Sessions and reductions on frames from a socket."""

@@ -1,0 +1,197 @@
+"""Messages of a stream as frames of a geometry."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wrappers.detector.geometry import Geometry
+from wrappers.detector.panels import Header
+from wrappers.errors import InputError
+from wrappers.frames.frame import Frame, Mask
+from wrappers.frames.header_values import require_plausible
+from wrappers.frames.stored import StoredFrames
+from wrappers.masks.masks import flag_values
+from wrappers.streams.messages import SeriesStart, Shot
+
+__all__ = ["FrameMaker"]
+
+SAME_PIXELS = 0.01
+"""Relative difference of two pixel sizes that are the same."""
+SAME_ENERGY, SAME_DISTANCE = 0.005, 0.02
+"""Beyond, what the stream says of itself and what the geometry says are said to differ."""
+
+
+class FrameMaker:
+    """Makes frames of the images of a stream.
+
+    Photon energy and camera length are the geometry's where it gives them as numbers, else the
+    stream's. Masked is what the geometry masks by itself and by mask files of its own, what the
+    stream masks, and pixels with the type's largest number, which stands for no data.
+
+    Parameters
+    ----------
+    address : str
+        For messages, and for the names of the frames.
+    geometry : Geometry
+        Both are attributes, too.
+
+    Attributes
+    ----------
+    own_mask : bool array (ss, fs)
+        What the geometry and its mask files mask, whatever the stream says; True is usable.
+
+    Raises
+    ------
+    InputError
+        If the geometry takes something from the data that a stream does not have.
+    """
+
+    def __init__(self, address: str, geometry: Geometry) -> None:
+        self.address, self.geometry = address, geometry
+        if geometry.shifted_by_data:
+            raise InputError(
+                f"{geometry.path} takes the detector's shift from the data, which a stream does "
+                "not have: give detector_shift_x and detector_shift_y as numbers"
+            )
+        self.own_mask = StoredFrames(geometry).mask_of_own_files()
+        self._mask = self.own_mask
+        self._series: SeriesStart | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the geometry says otherwise than the stream, a sentence each."""
+        start, geometry, found = self._series, self.geometry, []
+        if any(mask.file is None for panel in geometry.panels for mask in panel.masks):
+            found.append(
+                f"{geometry.path} takes a mask from the data file, which a stream does not have: "
+                "the stream's own pixel mask takes its place"
+            )
+        if start is None:
+            return found
+        if isinstance(geometry.photon_energy, float) and start.photon_energy:
+            given, theirs = geometry.photon_energy, start.photon_energy
+            if abs(theirs / given - 1) > SAME_ENERGY:
+                found.append(
+                    f"the stream says {theirs:.6g} eV, {geometry.path} {given:.6g} eV, which is "
+                    "taken"
+                )
+        if geometry.clen_header is None and start.distance:
+            clen = geometry.camera_length()
+            if abs(start.distance / clen - 1) > SAME_DISTANCE:
+                found.append(
+                    f"the stream says that the detector is {start.distance:.6g} m away, "
+                    f"{geometry.path} {clen:.6g} m, which is taken"
+                )
+        return found
+
+    def begin(self, start: SeriesStart) -> None:
+        """Take what a series says of itself.
+
+        Raises
+        ------
+        InputError
+            If its images are not of the geometry, or it is another series than the one before:
+            of another size, energy or distance.
+        """
+        shape, geometry = self.geometry.slab_shape, self.geometry
+        if start.shape is not None:
+            self._require_shape(start.shape)
+        pixel = 1 / geometry.panels[0].res
+        if start.pixel_size is not None and abs(start.pixel_size / pixel - 1) > SAME_PIXELS:
+            raise InputError(
+                f"the pixels of {self.address} are {1e6 * start.pixel_size:.4g} µm wide, those of "
+                f"{geometry.path} {1e6 * pixel:.4g} µm: give the geometry of this detector"
+            )
+        if self._series is not None and (
+            self._series.photon_energy != start.photon_energy
+            or self._series.distance != start.distance
+        ):
+            raise InputError(
+                f"another series begins on {self.address}, with another photon energy or "
+                "distance: its frames are not put together with those before"
+            )
+        self._series = start
+        self._mask = self.own_mask
+        if start.mask is not None and start.mask.shape == shape:
+            self._mask = self.own_mask & start.mask
+
+    def frame(self, shot: Shot) -> Frame:
+        """Return an image as a frame.
+
+        Raises
+        ------
+        InputError
+            If it cannot be unpacked, is not of the geometry's size, or nobody says its energy or
+            camera length.
+        """
+        data = shot.unpack()
+        if data.ndim != 2:
+            raise InputError(f"an image of {self.address} has not two dimensions")
+        self._require_shape((data.shape[0], data.shape[1]))
+        mask = self._valued(data)
+        energy, length = self._energy(shot), self._camera_length(shot)
+        name = f"//{shot.number}"
+        require_plausible(energy, "photon energy", f"{self.address} {name}")
+        require_plausible(length, "camera length (clen + coffset)", f"{self.address} {name}")
+        return Frame(
+            data=data,
+            mask=flag_values(self.geometry, data, mask),
+            photon_energy=energy,
+            camera_length=length,
+            file=self.address,
+            event=name,
+        )
+
+    def _require_shape(self, shape: tuple[int, int]) -> None:
+        ours = self.geometry.slab_shape
+        if shape != ours:
+            raise InputError(
+                f"the images of {self.address} have {shape[0]} x {shape[1]} pixels (ss x fs), "
+                f"those of {self.geometry.path} {ours[0]} x {ours[1]}: give the geometry of this "
+                "detector"
+            )
+
+    def _valued(self, data: np.ndarray) -> Mask:
+        """Return the mask, without pixels that have no value; shared where all have one."""
+        nothing = self._series.error_value if self._series is not None else None
+        if nothing is None and data.dtype.kind == "u":
+            nothing = int(np.iinfo(data.dtype).max)
+        if nothing is None:
+            return self._mask
+        empty = data == nothing
+        return self._mask & ~empty if (empty & self._mask).any() else self._mask
+
+    def _energy(self, shot: Shot) -> float:
+        if isinstance(self.geometry.photon_energy, float):
+            return self.geometry.photon_energy
+        found = _named(self.geometry.photon_energy, shot)
+        if found is None and self._series is not None:
+            found = self._series.photon_energy
+        if not found:
+            raise InputError(
+                f"neither {self.address} nor {self.geometry.path} gives the photon energy as a "
+                "number: add a line such as 'photon_energy = 9500 eV'"
+            )
+        return found
+
+    def _camera_length(self, shot: Shot) -> float:
+        if self.geometry.clen_header is None:
+            return self.geometry.camera_length()
+        header = self.geometry.clen_header
+        if header.path.lstrip("/") in shot.values:
+            return self.geometry.camera_length(shot.values[header.path.lstrip("/")])
+        found = self._series and self._series.distance
+        if not found:
+            raise InputError(
+                f"{self.address} does not say the detector's distance, and "
+                f"{self.geometry.path} takes it from the data: give clen as a number"
+            )
+        return found
+
+
+def _named(header: object, shot: Shot) -> float | None:
+    """Return the value of a header that came with an image."""
+    if isinstance(header, Header):
+        stored = shot.values.get(header.path.lstrip("/"))
+        return None if stored is None else header.convert(stored)
+    return None

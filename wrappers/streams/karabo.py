@@ -1,0 +1,120 @@
+"""The Karabo bridge of the European XFEL, protocol 2.2: a message is a train.
+
+It is pairs of parts, a header in MessagePack and a payload: a source's plain values, or one of its
+arrays. Each pulse is an image; modules are stacked in the order in which they come, which must be
+that of the geometry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wrappers.errors import InputError
+from wrappers.streams.messages import Shot
+from wrappers.streams.packed import as_array, read_msgpack
+
+__all__ = ["KEYS", "OPTIONS", "decoder"]
+
+OPTIONS = ("source", "key", "axes")
+"""Of the address: the detector's source, the key of its images, and the order of their axes."""
+KEYS = ("image.data", "data.adc")
+"""Of images, where the address names none: AGIPD and its like, and JUNGFRAU."""
+AXES = {2: "sf", 3: "psf", 4: "pmsf"}
+"""Order of axes, by their number, where the address names none: pulse, module, slow, fast."""
+MOST_PULSES = 3520
+"""In a train."""
+MOST_PARTS = 1000
+
+
+@dataclass(frozen=True)
+class _Array:
+    source: str
+    key: str
+    n_axes: int
+    unpack: Callable[[], NDArray[Any]]
+
+
+def decoder(options: Mapping[str, str]) -> Callable[[Sequence[bytes]], list[Shot]]:
+    """Return what reads a train.
+
+    Raises
+    ------
+    InputError
+        If the axes are none.
+    """
+    axes = options.get("axes", "")
+    if axes and (len(set(axes)) != len(axes) or not {*"sf"} <= {*axes} <= {*"pmsf"}):
+        raise InputError(
+            f"axes={axes} of the stream's address is no order of p (pulse), m (module), s (slow) "
+            "and f (fast), such as pmsf"
+        )
+    return partial(_decode, options.get("source", ""), options.get("key", ""), axes)
+
+
+def _decode(source: str, key: str, axes: str, parts: Sequence[bytes]) -> list[Shot]:
+    if len(parts) < 2 or len(parts) % 2 or len(parts) > MOST_PARTS:
+        raise InputError(
+            f"a train comes in {len(parts)} parts, not in pairs: protocol 2.2 of the bridge is read"
+        )
+    arrays, train = [], 0
+    for header, payload in zip(parts[::2], parts[1::2], strict=True):
+        about = read_msgpack(header)
+        if not isinstance(about, dict):
+            raise InputError("a header of the train is no map")
+        metadata = about.get("metadata")
+        if isinstance(metadata, dict) and type(metadata.get("timestamp.tid")) is int:
+            train = max(train, metadata["timestamp.tid"])
+        if about.get("content") != "array":
+            continue
+        shape = about.get("shape")
+        name = f"{str(about.get('source'))[:80]}, {str(about.get('path'))[:80]}"
+        if not isinstance(shape, list) or not 2 <= len(shape) <= 4:
+            continue
+        unpack = as_array(about.get("dtype"), shape, payload, name)
+        found = _Array(str(about.get("source")), str(about.get("path")), len(shape), unpack)
+        arrays.append(found)
+    images = _chosen(arrays, source, key)
+    order = axes or AXES[images.n_axes]
+    if len(order) != images.n_axes:
+        raise InputError(
+            f"{images.key} of {images.source} has {images.n_axes} axes, but axes={order} names "
+            f"{len(order)}"
+        )
+    stack = _stacked(images.unpack(), order)
+    if not 0 < len(stack) <= MOST_PULSES:
+        raise InputError(f"a train has {len(stack)} pulses: is axes={order} the right order?")
+    return [
+        Shot("", train * 10_000 + pulse, partial(np.asarray, stack[pulse]))
+        for pulse in range(len(stack))
+    ]
+
+
+def _chosen(arrays: Sequence[_Array], source: str, key: str) -> _Array:
+    fitting = [each for each in arrays if source in ("", each.source)]
+    for wanted in (key,) if key else KEYS:
+        found = [each for each in fitting if each.key == wanted]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(each.source for each in found)
+            raise InputError(f"a train has several detectors: name one with ?source=, of {names}")
+    there = ", ".join(f"{each.source} {each.key}" for each in arrays[:5]) or "none"
+    raise InputError(
+        "a train has no images where they are looked for: name their source and key, as in "
+        f"?source=SPB_DET/CAL&key=image.data (arrays that it has: {there[:200]})"
+    )
+
+
+def _stacked(images: NDArray[Any], order: str) -> NDArray[Any]:
+    """Return images as (pulse, module × slow, fast)."""
+    for axis in "pm":
+        if axis not in order:
+            images, order = images[None], axis + order
+    images = images.transpose([order.index(axis) for axis in "pmsf"])
+    return images.reshape(len(images), -1, images.shape[-1])

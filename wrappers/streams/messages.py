@@ -1,0 +1,85 @@
+"""What a message of a stream says, whatever the protocol.
+
+Messages are other people's input. A decoder returns some of these, none for a message that means
+nothing here, or raises InputError; no other exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MOST_BYTES", "MOST_PIXELS", "Decoder", "Message", "SeriesEnd", "SeriesStart", "Shot"]
+
+MOST_BYTES = 1 << 29
+"""Of a message."""
+MOST_PIXELS = 1 << 27
+"""Of an image."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesStart:
+    """A series of images begins.
+
+    Attributes
+    ----------
+    series : str
+        What tells it from others.
+    shape : (int, int) or None
+        Of its images (ss, fs).
+    photon_energy : float or None
+        In eV.
+    distance : float or None
+        Of the detector, in metres.
+    pixel_size : float or None
+        In metres.
+    mask : bool array (ss, fs) or None
+        True where a pixel is usable.
+    error_value : int or None
+        What stands in a pixel that has no value, where it is not the type's largest number.
+    """
+
+    series: str
+    shape: tuple[int, int] | None = None
+    photon_energy: float | None = None
+    distance: float | None = None
+    pixel_size: float | None = None
+    mask: NDArray[np.bool_] | None = None
+    error_value: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One image.
+
+    Attributes
+    ----------
+    series : str
+    number : int
+        Within the series.
+    unpack : callable
+        Returns the image (ss, fs); raises InputError.
+    values : mapping of str to float
+        Numbers that came with it, by the names that a geometry may have for them.
+    """
+
+    series: str
+    number: int
+    unpack: Callable[[], NDArray[Any]]
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SeriesEnd:
+    """A series has ended."""
+
+    series: str
+
+
+Message = SeriesStart | Shot | SeriesEnd
+Decoder = Callable[[Sequence[bytes]], Sequence[Message]]
+"""Takes the parts of a message."""

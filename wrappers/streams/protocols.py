@@ -1,0 +1,134 @@
+"""The protocols that frames come by, by the scheme of an address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import parse_qsl
+
+from wrappers.errors import InputError
+from wrappers.extras import require
+from wrappers.registry import Registry
+from wrappers.streams import crystfel, dectris, karabo
+from wrappers.streams.messages import Decoder
+
+__all__ = ["PROTOCOLS", "Protocol", "StreamAddress", "is_stream", "parse_address"]
+
+_ADDRESS = re.compile(r"([a-z0-9]+)\+tcp://(\[[0-9a-fA-F:.]+\]|[^/:?#\s]+):(\d{1,5})/?(?:\?(.*))?")
+MOST_ASKED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How messages come, and what they say.
+
+    Attributes
+    ----------
+    socket : str
+        Kind of the ZeroMQ socket that receives: PULL; REQ, which asks for each message; or SUB,
+        which may lose some.
+    decoder : callable
+        Makes the decoder by the options of the address.
+    modules : tuple of str
+        That the extra ``live`` adds and this one needs.
+    options : tuple of str
+        Of the address, beside ``frames``.
+    """
+
+    socket: Literal["PULL", "SUB", "REQ"]
+    decoder: Callable[[Mapping[str, str]], Decoder]
+    modules: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+PROTOCOLS: Registry[Protocol] = Registry("stream protocol")
+"""Protocols by scheme, without the ``+tcp``."""
+
+for _name in ("dectris", "jungfraujoch"):
+    PROTOCOLS.register(_name, Protocol("PULL", dectris.decoder, ("cbor2", "zmq", "dectris")))
+PROTOCOLS.register("karabo", Protocol("REQ", karabo.decoder, ("msgpack", "zmq"), karabo.OPTIONS))
+PROTOCOLS.register(
+    "crystfel", Protocol("REQ", crystfel.decoder, ("msgpack", "zmq"), crystfel.OPTIONS)
+)
+
+
+@dataclass(frozen=True)
+class StreamAddress:
+    """An address such as ``dectris+tcp://host:31001``, in its parts.
+
+    Attributes
+    ----------
+    name : str
+        As it was given, without options.
+    protocol : Protocol
+    endpoint : str
+        ``tcp://host:31001``, as ZeroMQ wants it.
+    options : mapping of str to str
+        What stands behind the question mark, as in ``…:31001?frames=500``.
+    """
+
+    name: str
+    protocol: Protocol
+    endpoint: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scheme(self) -> str:
+        """The protocol's name."""
+        return self.name.partition("+")[0]
+
+    @property
+    def n_frames(self) -> int | None:
+        """How many frames are wanted, where the address says so."""
+        return int(self.options["frames"]) if "frames" in self.options else None
+
+    @property
+    def subscribed(self) -> bytes | None:
+        """The tag that a SUB socket subscribes to; None where another kind receives."""
+        if "subscribe" in self.options:
+            return self.options["subscribe"].encode()
+        return b"" if self.protocol.socket == "SUB" else None
+
+    @property
+    def request(self) -> bytes | None:
+        """What a REQ socket asks with; None where another kind receives."""
+        if self.protocol.socket != "REQ" or self.subscribed is not None:
+            return None
+        return self.options.get("request", "next").encode()
+
+
+def is_stream(name: object) -> bool:
+    """Whether a name is the address of a stream: its scheme ends with ``+tcp``."""
+    return isinstance(name, str) and "+tcp://" in name
+
+
+def parse_address(name: str) -> StreamAddress:
+    """Return the parts of an address.
+
+    Raises
+    ------
+    InputError
+        If it is none, there is no such protocol or option, or what it needs is not installed.
+    """
+    match = _ADDRESS.fullmatch(name)
+    if match is None or not 0 < int(match[3]) < 2**16:
+        raise InputError(
+            f"{name!r} is no address of a stream: write it such as dectris+tcp://HOST:31001"
+        )
+    protocol = PROTOCOLS.get(match[1])
+    options = dict(parse_qsl(match[4] or "", keep_blank_values=True))
+    for key in options:
+        if key not in ("frames", *protocol.options):
+            known = ", ".join(("frames", *protocol.options))
+            raise InputError(f"{name!r} has an option {key!r}; {match[1]}+tcp has {known}")
+    frames = options.get("frames", "1")
+    if not re.fullmatch(r"\d{1,7}", frames) or not 0 < int(frames) <= MOST_ASKED:
+        raise InputError(f"frames={frames} of {name!r} is no number of frames from 1 on")
+    require("live", f"{match[1]}+tcp", *protocol.modules)
+    address = StreamAddress(
+        name.partition("?")[0], protocol, f"tcp://{match[2]}:{match[3]}", options
+    )
+    protocol.decoder(options)  # what is wrong with them is said before anything is waited for
+    return address

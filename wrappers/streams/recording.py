@@ -1,0 +1,199 @@
+"""Frames of a stream as a CXI file, so that whatever reads files can read them.
+
+The file has the frames as they came, compressed by bitshuffle and LZ4, with their masks; the
+geometry beside it is the given one in the slab's layout, good for further frames of the stream.
+Peaks found in the file are those of the stream's frames.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError, UnreadableError
+from wrappers.files import write_whole
+from wrappers.frames.cxi import SOURCE_EVENT, SOURCE_FILE, CxiWriter
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
+from wrappers.peaks import PeakList
+from wrappers.reduction.joining import frames_geometry_text
+from wrappers.streams.frames import FrameMaker
+from wrappers.streams.messages import SeriesEnd, SeriesStart
+from wrappers.streams.receiver import Receiver
+
+__all__ = ["RecordedRun", "Recording", "record"]
+
+LOOK = 0.5
+"""Seconds between two calls of `progress` while nothing comes."""
+SOURCES = (SOURCE_FILE, SOURCE_EVENT)
+MASK_LINES = """\
+mask1_file = {file}
+mask1_data = /mask
+mask1_goodbits = 0x00
+mask1_badbits = 0x01
+"""
+"""What the geometry masked by itself, for further frames of the same stream; the masks in the file
+are of its own frames."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded.
+
+    Attributes
+    ----------
+    data, geometry : Path
+    n_frames : int
+    notes : tuple of str
+        What is odd about the stream, a sentence each.
+    """
+
+    data: Path
+    geometry: Path
+    n_frames: int
+    notes: tuple[str, ...]
+
+
+def record(
+    receiver: Receiver,
+    maker: FrameMaker,
+    path: Path,
+    n_frames: int,
+    *,
+    idle: float = 60.0,
+    seconds: float = math.inf,
+    on_frame: Callable[[Frame], None] = lambda frame: None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Recording:
+    """Write the next frames of a stream to a file, which appears when all is well.
+
+    Parameters
+    ----------
+    receiver : Receiver
+    maker : FrameMaker
+        Of the stream and its geometry; what a series says of itself stays with it.
+    path : Path
+        The CXI file; its geometry has ``.geom`` behind its name.
+    n_frames : int
+    idle : float
+        Seconds without a frame after which what has come is enough.
+    seconds : float
+        Since the first frame, after which what has come is enough.
+    on_frame : callable
+        Called with each frame.
+    progress : callable
+        Called with the number of frames so far, also while none come.
+
+    Raises
+    ------
+    UnreadableError
+        If no frame came.
+    InputError
+        If the frames are not of the geometry, another series begins, or the file cannot be written.
+    """
+    address, geometry = maker.address, maker.geometry
+    dtype = None
+    last, first = time.monotonic(), math.inf
+    with CxiWriter(path, sources=True) as writer:
+        while len(writer) < n_frames and time.monotonic() - first < seconds:
+            message = receiver.next(min(LOOK, idle))
+            progress(len(writer))
+            if message is None:
+                if time.monotonic() - last >= idle:
+                    break
+                continue
+            if isinstance(message, SeriesStart):
+                maker.begin(message)
+            if isinstance(message, SeriesStart | SeriesEnd):
+                continue
+            frame = maker.frame(message)
+            last = time.monotonic()
+            first = min(first, last)
+            if dtype not in (None, frame.data.dtype):
+                raise InputError(
+                    f"the images of {address} were {dtype} and are {frame.data.dtype} now: "
+                    "another series has begun"
+                )
+            dtype = frame.data.dtype
+            writer.append(
+                PeakList.empty(),
+                frame.photon_energy,
+                frame.camera_length,
+                source=(frame.file, frame.event),
+                image=frame.data,
+                mask=frame.mask,
+            )
+            on_frame(frame)
+        n = len(writer)
+        if not n:
+            reason = f" ({receiver.counts.reason})" if receiver.counts.reason else ""
+            raise UnreadableError(
+                f"no frame came from {address} within {idle:g} s{reason}: is the sender running, "
+                "and is this its address?"
+            )
+    beside = path.with_name(path.name + ".geom")
+    none, what = np.zeros(0), f"frames of {address}, by"
+    text = frames_geometry_text(geometry, (none, none), what, _numbers(geometry))
+    masked = path.with_name(path.name + ".mask.h5")
+    _write_mask(masked, ~maker.own_mask)
+    write_whole(beside, MASK_LINES.format(file=masked.name) + text)
+    return Recording(path, beside, n, tuple(maker.notes))
+
+
+def _write_mask(path: Path, bad: NDArray[np.bool_]) -> None:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.create_dataset("/mask", data=bad.view(np.uint8), compression="gzip", shuffle=True)
+    write_whole(path, content.getvalue())
+
+
+def _numbers(geometry: Geometry) -> dict[str, str]:
+    """Return the fields that the geometry gives as numbers: they hold for any frame to come."""
+    fields = {}
+    if geometry.clen_header is None:
+        fields["clen"] = f"{geometry.camera_length()!r} m"
+    if isinstance(geometry.photon_energy, float):
+        fields["photon_energy"] = f"{geometry.photon_energy!r} eV"
+    return fields
+
+
+class RecordedRun(Run):
+    """A recording as a run, whose frames have the names that they had in the stream."""
+
+    _sources: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, recording: Recording) -> RecordedRun:
+        """Open a recording.
+
+        Raises
+        ------
+        InputError
+            If it is not there any more.
+        """
+        run = cls.open(recording.data, Geometry.read(recording.geometry))
+        assert isinstance(run, cls)
+        with h5py.File(recording.data) as file:
+            columns = (file[name].asstr(errors="surrogateescape")[()] for name in SOURCES)
+            run._sources = tuple(zip(*columns, strict=True))
+        return run
+
+    def __getitem__(self, index: int) -> Frame:
+        """Read a frame.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read.
+        """
+        file, event = self._sources[index]
+        return replace(super().__getitem__(index), file=str(file), event=str(event))
