@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 import tomllib
@@ -15,13 +14,13 @@ import numpy as np
 import pytest
 
 from envs.simulation.simulator import demo_experiment, simulate_run
+from tests.ports import free_port
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source
 from wrappers.frames.run import Run
+from wrappers.streams.frames import FrameMaker
 from wrappers.streams.player import Player, messages_of
 from wrappers.streams.protocols import parse_address
-
-PORTS = itertools.count(42710)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def simulated(tmp_path_factory):
 @contextmanager
 def sender(simulated, rate: float = 100.0, loops: int = 1000) -> Iterator[str]:
     """Play a run in a loop at an address of this machine."""
-    name = f"dectris+tcp://127.0.0.1:{next(PORTS)}"
+    name = f"dectris+tcp://127.0.0.1:{free_port()}"
     stop = threading.Event()
     with Run.open(simulated.data, Geometry.read(simulated.geometry)) as run:
         messages = list(messages_of(run))
@@ -62,6 +61,12 @@ def test_a_session_keeps_the_frames_of_its_stream(cli, simulated):
     written = tomllib.loads(Path("session/recommended.toml").read_text())
     assert written["provenance"]["data"].endswith("session/frames.cxi")
     assert written["evidence"]["n_indexed"] >= 1
+    # Its geometry holds for further frames: the numbers and the masks are those that were given.
+    given, kept = Geometry.read(simulated.geometry), Geometry.read("session/frames.cxi.geom")
+    assert kept.clen_header is None and kept.camera_length() == given.camera_length()
+    masked = [FrameMaker(url, each).own_mask for each in (given, kept)]
+    np.testing.assert_array_equal(*masked)
+    assert not masked[0].all()
     # The stream is gone, and the session is not.
     code, _, err = cli("tune", "--resume", "session", "--evaluations", 3, "-j", 1)
     assert code == 0, err
@@ -116,7 +121,7 @@ def test_whatever_takes_a_run_takes_some_frames_of_a_stream(simulated):
 
 def test_nothing_listens_and_nothing_is_left(cli, simulated, monkeypatch):
     monkeypatch.setattr("tuner.live.recording.IDLE", 0.3)
-    url = f"dectris+tcp://127.0.0.1:{next(PORTS)}"
+    url = f"dectris+tcp://127.0.0.1:{free_port()}"
     code, _, err = cli(
         *("apply", "recommended.toml", url, "-g", simulated.geometry, "-o", "hits"),
         *("--sample", 0, "--idle", 0.3),

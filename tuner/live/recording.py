@@ -124,7 +124,7 @@ def with_recorded_frames(
         If the stream or the directory cannot be used, or no frame comes.
     """
     address = parse_address(str(request.data))
-    data, beside = (directory / name for name in RECORDED)
+    data, beside, _ = (directory / name for name in RECORDED)
     if not (data.exists() and beside.exists()):
         require_folder_for_session(directory)
         geometry = Geometry.read(request.geometry)

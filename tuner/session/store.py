@@ -49,8 +49,8 @@ FILES = (
 BAD_PIXELS = "bad_pixels.h5"
 """In a session's directory: the map that its settings' masks are made of."""
 
-RECORDED = ("frames.cxi", "frames.cxi.geom")
-"""In a session's directory: the frames that it took from a stream, and their geometry."""
+RECORDED = ("frames.cxi", "frames.cxi.geom", "frames.cxi.mask.h5")
+"""In a session's directory: the frames that it took from a stream, their geometry, its mask."""
 
 FOUND_CELL = "found.cell"
 """In a session's directory: the cell that was found, where none was given."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import h5py
@@ -193,7 +194,10 @@ def _virtual_images(run: FrameSource, hits: list[int]) -> h5py.VirtualLayout:
 
 
 def frames_geometry_text(
-    geometry: Geometry, shifts: Sequence[NDArray[np.float64]], what: str = "hits"
+    geometry: Geometry,
+    shifts: Sequence[NDArray[np.float64]],
+    what: str = "hits",
+    fields: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return the slab geometry with the masks, and with the panels' saturation.
 
@@ -204,12 +208,14 @@ def frames_geometry_text(
         Of the frames, along x and y, in metres.
     what : str
         What the file holds, for its first line.
+    fields : mapping of str to str
+        ``clen`` and ``photon_energy``, where they are not to be taken from the file.
     """
     if all(len(np.unique(shift)) <= 1 for shift in shifts):
         shift_x, shift_y = (f"{shift[0] if len(shift) else 0.0:.9f} m" for shift in shifts)
     else:
         shift_x, shift_y = (f"{HITS}/shift_{axis} m" for axis in "xy")
-    text = slab_geometry_text(geometry, shift_x=shift_x, shift_y=shift_y)
+    text = slab_geometry_text(geometry, shift_x=shift_x, shift_y=shift_y, **fields)
     masks = f"mask = {MASK}\nmask_good = 0x00\nmask_bad = 0x01\n"
     saturation = [
         f"{panel.name}/max_adu = {panel.max_adu!r}\n"

@@ -35,6 +35,11 @@ class FrameMaker:
     geometry : Geometry
         Both are attributes, too.
 
+    Attributes
+    ----------
+    own_mask : bool array (ss, fs)
+        What the geometry and its mask files mask, whatever the stream says; True is usable.
+
     Raises
     ------
     InputError
@@ -48,8 +53,8 @@ class FrameMaker:
                 f"{geometry.path} takes the detector's shift from the data, which a stream does "
                 "not have: give detector_shift_x and detector_shift_y as numbers"
             )
-        self._own = StoredFrames(geometry).mask_of_own_files()
-        self._mask = self._own
+        self.own_mask = StoredFrames(geometry).mask_of_own_files()
+        self._mask = self.own_mask
         self._series: SeriesStart | None = None
 
     @property
@@ -106,9 +111,9 @@ class FrameMaker:
                 "distance: its frames are not put together with those before"
             )
         self._series = start
-        self._mask = self._own
+        self._mask = self.own_mask
         if start.mask is not None and start.mask.shape == shape:
-            self._mask = self._own & start.mask
+            self._mask = self.own_mask & start.mask
 
     def frame(self, shot: Shot) -> Frame:
         """Return an image as a frame.

@@ -150,6 +150,10 @@ class Receiver:
                 self.counts.damaged += 1
                 self.counts.reason = str(error)
                 continue
+            except Exception as error:  # whatever a message is, the next one is heard
+                self.counts.damaged += 1
+                self.counts.reason = f"a message cannot be read: {type(error).__name__}: {error}"
+                continue
             for message in messages:
                 self._keep(message)
 

@@ -1,12 +1,13 @@
 """Frames of a stream as a CXI file, so that whatever reads files can read them.
 
 The file has the frames as they came, compressed by bitshuffle and LZ4, with their masks; the
-geometry beside it is the given one in the slab's layout. Peaks found in it are those of the
-stream's frames.
+geometry beside it is the given one in the slab's layout, good for further frames of the stream.
+Peaks found in the file are those of the stream's frames.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, UnreadableError
@@ -33,6 +35,14 @@ __all__ = ["RecordedRun", "Recording", "record"]
 LOOK = 0.5
 """Seconds between two calls of `progress` while nothing comes."""
 SOURCES = (SOURCE_FILE, SOURCE_EVENT)
+MASK_LINES = """\
+mask1_file = {file}
+mask1_data = /mask
+mask1_goodbits = 0x00
+mask1_badbits = 0x01
+"""
+"""What the geometry masked by itself, for further frames of the same stream; the masks in the file
+are of its own frames."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +141,29 @@ def record(
                 "and is this its address?"
             )
     beside = path.with_name(path.name + ".geom")
-    none = np.zeros(0)
-    write_whole(beside, frames_geometry_text(geometry, (none, none), f"frames of {address}, by"))
+    none, what = np.zeros(0), f"frames of {address}, by"
+    text = frames_geometry_text(geometry, (none, none), what, _numbers(geometry))
+    masked = path.with_name(path.name + ".mask.h5")
+    _write_mask(masked, ~maker.own_mask)
+    write_whole(beside, MASK_LINES.format(file=masked.name) + text)
     return Recording(path, beside, n, tuple(maker.notes))
+
+
+def _write_mask(path: Path, bad: NDArray[np.bool_]) -> None:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.create_dataset("/mask", data=bad.view(np.uint8), compression="gzip", shuffle=True)
+    write_whole(path, content.getvalue())
+
+
+def _numbers(geometry: Geometry) -> dict[str, str]:
+    """Return the fields that the geometry gives as numbers: they hold for any frame to come."""
+    fields = {}
+    if geometry.clen_header is None:
+        fields["clen"] = f"{geometry.camera_length()!r} m"
+    if isinstance(geometry.photon_energy, float):
+        fields["photon_energy"] = f"{geometry.photon_energy!r} eV"
+    return fields
 
 
 class RecordedRun(Run):

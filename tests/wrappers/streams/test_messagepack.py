@@ -18,6 +18,7 @@ from karabo_bridge.serializer import serialize
 from karabo_bridge.server import ServerInThread
 
 from tests.geometries import geometry_text, panel_text
+from tests.ports import free_port
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
@@ -26,13 +27,12 @@ from wrappers.streams.protocols import parse_address
 from wrappers.streams.receiver import Receiver
 from wrappers.streams.recording import record
 
-PORTS = itertools.count(42510)
 SOURCE = "SPB_DET_AGIPD1M-1/CAL/APPEND_CORRECTED"
 
 
 @pytest.fixture
 def port() -> int:
-    return next(PORTS)
+    return free_port()
 
 
 def geometry_of(tmp_path, **top) -> Geometry:

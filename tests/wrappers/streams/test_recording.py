@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 
@@ -13,6 +12,7 @@ import pytest
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tests.array_source import ArraySource
 from tests.geometries import geometry_text, panel_text
+from tests.ports import free_port
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, UnreadableError
 from wrappers.frames.frame import Frame
@@ -27,13 +27,11 @@ from wrappers.streams.protocols import is_stream, parse_address
 from wrappers.streams.receiver import Receiver
 from wrappers.streams.recording import record
 
-PORTS = itertools.count(42310)
-
 
 @pytest.fixture
 def address():
     """An address of this machine that nobody else listens at."""
-    return parse_address(f"dectris+tcp://127.0.0.1:{next(PORTS)}")
+    return parse_address(f"dectris+tcp://127.0.0.1:{free_port()}")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +117,7 @@ def test_pixels_without_a_value_are_masked(address, tmp_path, dtype, algorithm):
 @pytest.mark.parametrize("scheme", ["jungfraujoch", "karabo", "crystfel"])
 def test_every_protocol_can_be_played(tmp_path, scheme):
     run = small(tmp_path, "u2", n=6)
-    address = parse_address(f"{scheme}+tcp://127.0.0.1:{next(PORTS)}")
+    address = parse_address(f"{scheme}+tcp://127.0.0.1:{free_port()}")
     found = played(address, run, tmp_path / "frames.cxi", n=4)
     sent = [frame.data for frame in (run[i] for i in range(6))]
     with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
