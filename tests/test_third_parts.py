@@ -176,4 +176,4 @@ def test_an_export_target(paths, tmp_path):
     assert (tmp_path / "out.txt").read_text() == "min_snr is 4.5\n"
     assert "clen is not held" in done.output
     refused = CliRunner().invoke(cli, arguments.split())
-    assert refused.exit_code == 2 and "choose one of crystfel, project, geom" in refused.output
+    assert refused.exit_code == 2 and "choose one of crystfel, align_detector" in refused.output

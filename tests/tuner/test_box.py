@@ -19,7 +19,7 @@ def test_the_command_line_resumes_by_the_directory_alone(cli, paths, tmp_path):
     begin = ("tune", paths.data, "-g", paths.geometry, "-p", paths.cell, "-o", "mine")
     options = ("--indexer", "fast", "--searcher", "random", "--frames", 8, "-j", 1)
     box = ("--set", "threshold=50,min-peaks=8", "--range", "min_snr=4:6")
-    code, _, err = cli(*begin, *options, *box, "--evaluations", 4)
+    code, _, err = cli(*begin, *options, *box, "--evaluations", 4, "--whole-budget")
     assert code == 0, err
     code, _, err = cli("tune", "--resume", "mine", "--evaluations", 5, "-j", 1)
     assert code == 0, err

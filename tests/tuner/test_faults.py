@@ -46,7 +46,13 @@ def paths(simulated, tmp_path) -> RunPaths:
 
 def request(paths: RunPaths, n_frames: int = FRAMES // 2) -> Request:
     return Request(
-        paths.data, paths.geometry, paths.cell, "random", n_frames, indexer=IndexerChoice("fast")
+        paths.data,
+        paths.geometry,
+        paths.cell,
+        "random",
+        n_frames,
+        indexer=IndexerChoice("fast"),
+        stop_early=False,
     )
 
 

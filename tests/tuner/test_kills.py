@@ -45,7 +45,16 @@ def start(paths: RunPaths, session: Path, searcher: str, jobs: int) -> subproces
     command = [
         *(sys.executable, "-c", "from tuner.cli import main; main()", "tune", str(paths.data)),
         *("-g", str(paths.geometry), "-p", str(paths.cell), "-o", str(session), "-j", str(jobs)),
-        *("--indexer", "fast", "--frames", "4", "--evaluations", str(EVALUATIONS), "--json"),
+        *(
+            "--indexer",
+            "fast",
+            "--frames",
+            "4",
+            "--evaluations",
+            str(EVALUATIONS),
+            "--whole-budget",
+            "--json",
+        ),
         *("--searcher", searcher, *resume),
     ]
     return subprocess.Popen(

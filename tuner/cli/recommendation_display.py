@@ -48,10 +48,7 @@ def print_recommendation(recommendation: Recommendation, directory: Path) -> Non
         text = f"warning: {statement}" if statement.warning else str(statement)
         console.print(text, markup=False, style="bold" if statement.warning else "")
     if "stopped" in recommendation.provenance:
-        console.print(
-            f"stopped early: {recommendation.provenance['stopped']} (tune --resume {directory} "
-            "--whole-budget goes on)"
-        )
+        console.print(f"stopped early: {recommendation.provenance['stopped']}")
     if "choice" in recommendation.provenance:
         console.print(f"not what measured best: {recommendation.provenance['choice']}")
     if "geometry_start" in evidence:

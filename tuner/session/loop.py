@@ -202,7 +202,7 @@ class _Session:
             if stop_early and best is not None and len(tuning) >= len(self.first):
                 enough = why_stop(best, tuning)
                 if enough:
-                    return "", enough
+                    return "", f"{enough} (--whole-budget goes on)"
             move = self._next(tuning, best)
             if move is None:
                 return "", self.proposals.ended
