@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from envs.simulation.stills import DETECTOR, WAVENUMBER, misplace, simulate_still
-from tuner.cells.checking import CellCheck, compare_cells
-from tuner.cells.search import ClearFrames
+from tuner.cells.checking import CellCheck, check_cell, compare_cells
+from tuner.cells.search import ClearFrames, clear_frames, usual_settings
 from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
+from wrappers.frames.opening import open_source
+from wrappers.frames.sampling import sample_frames
 from wrappers.indexing import Pattern
 from wrappers.lattices.cell_consensus import CellConsensus, find_cell
 from wrappers.lattices.peak_vectors import PeakVectors
@@ -75,3 +78,21 @@ def test_the_right_cell_is_borne_out(right, misplaced):
 def test_a_wrong_cell_is_contradicted_at_a_wrong_centre_too(misplaced, cell):
     found = check(misplaced, cell)
     assert found.wrong, found.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["c doubled", "c 6 % long"])
+def test_many_peaks_of_no_crystal_do_not_speak_for_a_wrong_cell(shared_data, wrong):
+    """Nine real frames with up to 1068 peaks, a fifth of which are the crystal's."""
+    frames = shared_data / "frames"
+    geometry = Geometry.read(frames / "thaumatin_p6m_crop1320.geom")
+    run = open_source(frames / "thaumatin_p6m_crop1320_19.h5", geometry)
+    right = Cell.read(shared_data / "cell" / "thaumatin.cell")
+    cell = {"c doubled": replace(right, c=2 * right.c), "c 6 % long": replace(right, c=161.4)}[
+        wrong
+    ]
+    sample, _ = sample_frames(run, 13, 3)
+    seen = clear_frames(run, usual_settings(run, sample), sample)
+    size = {"pixel_size": 172e-6, "nominal_clen": run.nominal_clen}
+    assert check_cell(seen, cell, **size).wrong
+    assert check_cell(seen, right, **size).verdict == "agrees"

@@ -7,6 +7,9 @@ one. The evidence of a lattice charges a cell for the nodes that it has, so the 
 frames tells which of two cells explains them better. The given cell is taken where the detector
 suits it best (`wrappers.lattices.geometry_start`); the frames are asked for theirs there, too, and
 at the centre that needs no cell: a wrong centre or camera length makes cells of its own.
+
+A cell with more nodes than the found one is told by the indices, too: where many peaks are of no
+crystal, they make up for those nodes in the evidence, but hardly a peak of the lattice is on them.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tuner.cells.search import ClearFrames
 from tuner.cells.words import FAR_OFF, PIXELS_OFF, cell_words, geometry_words
@@ -25,9 +29,14 @@ from wrappers.lattices.blind_geometry import NOWHERE, find_centre, moved
 from wrappers.lattices.cell_consensus import CellConsensus, evidence_of, find_cell
 from wrappers.lattices.cell_relation import CellRelation, relate, thinned
 from wrappers.lattices.crystal_forms import CrystalForms
+from wrappers.lattices.fast_indexer import LatticeFinder
 from wrappers.lattices.geometry_start import GeometryStart, find_geometry, find_geometry_about
+from wrappers.lattices.lattice_fit import scattering_vectors, slopes
+from wrappers.lattices.peak_vectors import PeakVectors
 
 __all__ = ["CellCheck", "check_cell", "compare_cells"]
+
+Floats = NDArray[np.float64]
 
 FRAMES = 12
 """Frames that are asked."""
@@ -36,6 +45,12 @@ CLEARLY = 1.05
 """A cell contradicts another if it has so many times its evidence."""
 LEAST_NATS = 20.0
 """And at least so much more: a chance of e⁻²⁰."""
+SEEN_BETWEEN = 0.25
+"""Of the share that equally strong nodes would have: what peaks on the further nodes of a cell that
+is a multiple of the found one must come to, for those nodes to be there."""
+WHOLE = 0.1
+"""How far an index of a node may be from a whole number."""
+FALSE_ACCEPT = 1e-3
 HERE = 1e-3
 """Change of the slopes by which no frame finds a clearer lattice."""
 AS_GOOD = 0.95
@@ -137,9 +152,9 @@ def compare_cells(
     lists = clear.lists[:FRAMES]
     given, n_given = evidence_of(cell, lists)
     if found is not None:
-        theirs, _ = evidence_of(found.cell, lists)
+        theirs = _evidence_for(found, lists)
         relation = relate(cell, found.cell)
-        if relation.kind == "same" and given >= AS_GOOD * theirs:
+        if relation.kind == "same" and given >= AS_GOOD * evidence_of(found.cell, lists)[0]:
             return CellCheck("agrees", _agreeing(found, cell, relation, clear, nominal_clen), found)
     else:
         theirs = 0.0
@@ -160,7 +175,7 @@ def compare_cells(
         elsewhere = tuple(moved(one, place) for one in lists)
         again = find_cell(elsewhere, jobs=jobs)
         if again is not None:
-            more, _ = evidence_of(again.cell, elsewhere)
+            more = _evidence_for(again, elsewhere)
             # The geometry that a wrong cell asks for bends the right one: only where it is needed.
             if more > CLEARLY * theirs:
                 found, theirs = again, more
@@ -172,10 +187,9 @@ def compare_cells(
     relation = relate(cell, found.cell)
     wrong = theirs > CLEARLY * given and theirs > given + LEAST_NATS and relation.kind != "same"
     if relation.kind == "larger" and not wrong:
-        fewer = thinned(cell, found.cell, relation.index)
-        as_given = [moved(one, at_given) for one in lists]
-        # At one place two cells of one metric differ by nodes alone: no geometry favours one.
-        wrong = fewer is not None and evidence_of(fewer, as_given)[0] > given + LEAST_NATS
+        there_too = [moved(one, at_given) for one in lists]
+        share = _share_between(there_too, cell, thinned(cell, found.cell, relation.index))
+        wrong = share < SEEN_BETWEEN * (1 - 1 / relation.index)
     if wrong:
         return CellCheck("contradicted", _contradiction(found, relation, cell, n_given), found)
     if relation.kind == "same":
@@ -196,6 +210,30 @@ def compare_cells(
         "explains them hardly better than the given cell",
         found,
     )
+
+
+def _evidence_for(found: CellConsensus, lists: Sequence[PeakVectors]) -> float:
+    """Return the evidence for a found cell, at the best of some sizes: a mean is a little off."""
+    kind = found.cell.lattice_type, found.cell.centering
+    seen = [c.evidence for c in found.choices if (c.cell.lattice_type, c.cell.centering) == kind]
+    return max(evidence_of(found.cell, lists)[0], *seen)
+
+
+def _share_between(lists: Sequence[PeakVectors], cell: Cell, axes: Floats | None) -> float:
+    """Return the share of the cell's peaks on nodes that the lattice of some real axes lacks."""
+    if axes is None:
+        return 1.0
+    finder = LatticeFinder(cell, false_accept=FALSE_ACCEPT)
+    n_between = n_peaks = 0
+    for one in lists:
+        for found in finder.find(one.q, one.wavenumber, one.strength):
+            rays = slopes(np.ascontiguousarray(one.q[found.explained], float), one.wavenumber)
+            q = scattering_vectors(rays, one.wavenumber, 0.0, *found.geometry[1:])
+            nodes = np.rint(q @ np.linalg.inv(found.reciprocal)) @ cell.reciprocal
+            indices = nodes @ axes.T
+            n_between += int((np.abs(indices - np.rint(indices)).max(axis=1) > WHOLE).sum())
+            n_peaks += len(nodes)
+    return n_between / n_peaks if n_peaks else 1.0
 
 
 def _agreeing(

@@ -28,7 +28,6 @@ __all__ = [
     "MOST_CHANCE",
     "CellChoice",
     "CellConsensus",
-    "cell_of",
     "evidence_of",
     "find_cell",
     "metric_distance",
@@ -241,7 +240,7 @@ def parts_of(basis: Floats) -> list[Floats]:
 def _try(source: int, basis: Floats, lists: Sequence[PeakVectors]) -> list[_Agreement]:
     """Index every frame with a proposed primitive cell; return one agreement, or none."""
     try:
-        cell = cell_of(reduced(basis))
+        cell = _cell_of(reduced(basis))
     except InputError:
         return []
     agreement = _index_all(source, cell, lists)
@@ -272,7 +271,7 @@ def evidence_of(cell: Cell, lists: Sequence[PeakVectors]) -> tuple[float, int]:
     return agreement.evidence, len(agreement.lattices)
 
 
-def cell_of(real: Floats) -> Cell:
+def _cell_of(real: Floats) -> Cell:
     """Return a primitive basis as a triclinic cell."""
     edges = np.linalg.norm(real, axis=1)
     cosines = (real @ real.T / np.outer(edges, edges))[[1, 0, 0], [2, 2, 1]]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wrappers.cell import Cell
 from wrappers.lattices.bravais import reduced
-from wrappers.lattices.cell_consensus import cell_of, metric_distance
+from wrappers.lattices.cell_consensus import metric_distance
 
 __all__ = ["CellRelation", "relate", "sublattices", "thinned"]
 
@@ -75,18 +75,17 @@ def relate(given: Cell, found: Cell, largest_scale: float = 0.1) -> CellRelation
     return min(ways, key=lambda way: way[0])[1] if ways else CellRelation("other")
 
 
-def thinned(given: Cell, found: Cell, index: int) -> Cell | None:
-    """Return the given cell without the nodes that a found one lacks, which are as many to one.
+def thinned(given: Cell, found: Cell, index: int) -> Floats | None:
+    """Return real axes (3, 3), as rows, of the given lattice without the nodes the found one lacks.
 
-    It has the given cell's own metric, so that of the two the evidence tells whether those nodes
-    are there. None where the given lattice has no such part.
+    They are in the frame of ``given.real``. None where the given lattice has no such part.
     """
     ours, theirs = (cell.primitive_axes @ cell.real for cell in (given, found))
     nodes = np.asarray(np.linalg.inv(ours).T, np.float64)
     for part in sublattices(nodes, index):
         real = reduced(np.asarray(np.linalg.inv(part).T, np.float64))
         if _common_scale(real, theirs) is not None:
-            return cell_of(real)
+            return real
     return None
 
 
