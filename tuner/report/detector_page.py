@@ -106,11 +106,12 @@ def detector_page(store: SessionStore, best: Evaluation) -> DetectorPage:
     """Return what the frames of an evaluation show of the detector."""
     try:
         run, cell = open_run(store)
-        frames = _some([o.frame for o in best.outcomes if not o.failure], run)
-        if not frames:
-            return DetectorPage("No picture of the detector: no frame could be read.")
-        maximum, mean, mask, energy = _powder(run, frames)
-        patterns, answers = patterns_of(store, run, cell, best.settings, frames)
+        with run:
+            frames = _some([o.frame for o in best.outcomes if not o.failure], run)
+            if not frames:
+                return DetectorPage("No picture of the detector: no frame could be read.")
+            maximum, mean, mask, energy = _powder(run, frames)
+            patterns, answers = patterns_of(store, run, cell, best.settings, frames)
     except (InputError, ProgramError, OSError) as error:
         return DetectorPage(f"No picture of the detector: {error}.")
     geometry = run.geometry
