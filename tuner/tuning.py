@@ -362,6 +362,7 @@ def _tune(
                 outcome.best, run, request.geometry, cell, choice, jobs=jobs
             )
             recommendation = write()
+    run.close()  # its files may be written again as soon as this returns
     write_report(store, recommendation, directory / "report.html")
     return recommendation
 

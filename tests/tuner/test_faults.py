@@ -193,6 +193,7 @@ def test_a_session_on_a_disk_that_fills_loses_nothing(paths, tmp_path):
         12_000,
         *("tune", paths.data, "-g", paths.geometry, "-p", paths.cell, "-o", session, "-j", 1),
         *("--indexer", "fast", "--frames", 4, "--evaluations", 30, "--searcher", "random"),
+        "--whole-budget",
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr and "cannot be written" in done.stderr
@@ -207,7 +208,7 @@ def test_a_session_has_one_writer(cli, paths, tmp_path):
         *(sys.executable, "-c", "from tuner.cli import main; main()", "tune", str(paths.data)),
         *("-g", str(paths.geometry), "-p", str(paths.cell), "-o", str(tmp_path / "session")),
         *("--indexer", "fast", "-j", "1", "--frames", "4", "--evaluations", "500"),
-        *("--searcher", "random"),
+        *("--searcher", "random", "--whole-budget"),
     ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

@@ -119,8 +119,7 @@ def test_whatever_takes_a_run_takes_some_frames_of_a_stream(simulated):
         np.testing.assert_array_equal(run[0].data, original[number].data)
 
 
-def test_nothing_listens_and_nothing_is_left(cli, simulated, monkeypatch):
-    monkeypatch.setattr("tuner.live.recording.IDLE", 0.3)
+def test_nothing_listens_and_nothing_is_left(cli, simulated):
     url = f"dectris+tcp://127.0.0.1:{free_port()}"
     code, _, err = cli(
         *("apply", "recommended.toml", url, "-g", simulated.geometry, "-o", "hits"),

@@ -14,17 +14,16 @@ from tuner.display.terminal import echo
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.streams.protocols import parse_address
+from wrappers.streams.receiver import BUFFER, IDLE
 
 if TYPE_CHECKING:
     from tuner.recommendation import Recommendation
     from tuner.session.request import Request
 
-__all__ = ["BUFFER", "apply_live", "buffer_option", "play", "recorded"]
+__all__ = ["apply_live", "buffer_option", "play", "recorded"]
 
-BUFFER = 1000
-BATCH, SECONDS, IDLE = 1000, 30.0, 60.0
-"""Frames that one file's hits are of, or as many as come in so many seconds; and how long nothing
-may come before a reduction ends."""
+BATCH, SECONDS = 1000, 30.0
+"""Frames that one file's hits are of, or as many as come in so many seconds."""
 
 buffer_option = click.option(
     "--buffer",

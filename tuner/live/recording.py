@@ -17,19 +17,15 @@ from wrappers.peakfinding.finders import NamedFinder
 from wrappers.settings import Settings
 from wrappers.streams.frames import FrameMaker
 from wrappers.streams.protocols import parse_address
-from wrappers.streams.receiver import Counts, Receiver
+from wrappers.streams.receiver import BUFFER, IDLE, Counts, Receiver
 from wrappers.streams.recording import record
 
-__all__ = ["BUFFER", "HitCounter", "Seen", "with_recorded_frames"]
+__all__ = ["HitCounter", "Seen", "with_recorded_frames"]
 
-BUFFER = 1000
-"""Images that wait in the ring."""
 FOR_ALL = 1000
 """Frames that are recorded where a session is to have all frames of a stream, which has no end."""
 FIRST = 10
 """Frames whose background says with which threshold hits are counted."""
-IDLE = 60.0
-"""Seconds without a frame after which a session takes what it has."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -19,11 +20,12 @@ from tuner.report.images import placed, powder_address
 from tuner.report.prediction import Ring, detector_pixels, resolution_rings
 from tuner.report.spots import Spots, histograms, peakogram
 from tuner.session.store import SessionStore
+from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
 from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
-from wrappers.indexing import Pattern
+from wrappers.indexing import Indexing, Pattern
 from wrappers.settings import Settings
 
 __all__ = ["DetectorPage", "Powder", "detector_page"]
@@ -105,20 +107,18 @@ class DetectorPage:
 def detector_page(store: SessionStore, best: Evaluation) -> DetectorPage:
     """Return what the frames of an evaluation show of the detector."""
     try:
-        run, cell = open_run(store)
-        frames = _some([o.frame for o in best.outcomes if not o.failure], run)
-        if not frames:
-            return DetectorPage("No picture of the detector: no frame could be read.")
-        maximum, mean, mask, energy = _powder(run, frames)
-        patterns, answers = patterns_of(store, run, cell, best.settings, frames)
+        read = _read(store, best)
     except (InputError, ProgramError, OSError) as error:
         return DetectorPage(f"No picture of the detector: {error}.")
-    geometry = run.geometry
+    if read is None:
+        return DetectorPage("No picture of the detector: no frame could be read.")
+    geometry, frames, (maximum, mean, mask, energy) = read.geometry, read.frames, read.powder
+    cell, patterns, answers = read.cell, read.patterns, read.answers
     outcomes = {outcome.frame: outcome for outcome in best.outcomes}
     spots = Spots.of(geometry, cell, patterns, answers, outcomes)
     on_panels = sum(panel.width * panel.height for panel in geometry.panels)
     n_masked = on_panels - int(sum(mask[panel.rectangle].sum() for panel in geometry.panels))
-    clen = best.settings.clen or run.nominal_clen
+    clen = best.settings.clen or read.nominal_clen
     return DetectorPage(
         n_frames=len(frames),
         n_masked=n_masked,
@@ -128,6 +128,30 @@ def detector_page(store: SessionStore, best: Evaluation) -> DetectorPage:
         histograms=histograms(spots, best.settings.min_peaks),
         statements=_hot_places(geometry, patterns, len(frames)),
     )
+
+
+class _Read(NamedTuple):
+    """What the run's files and the session's lattices gave."""
+
+    geometry: Geometry
+    cell: Cell
+    nominal_clen: float
+    frames: list[int]
+    powder: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], float]
+    patterns: dict[int, Pattern]
+    answers: dict[int, Indexing]
+
+
+def _read(store: SessionStore, best: Evaluation) -> _Read | None:
+    """Read some frames, and close the files; None where no frame could be read."""
+    run, cell = open_run(store)
+    with run:
+        frames = _some([o.frame for o in best.outcomes if not o.failure], run)
+        if not frames:
+            return None
+        powder = _powder(run, frames)
+        found = patterns_of(store, run, cell, best.settings, frames)
+    return _Read(run.geometry, cell, run.nominal_clen, frames, powder, *found)
 
 
 def _some(frames: Sequence[int], run: FrameSource) -> list[int]:

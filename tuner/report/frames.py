@@ -223,16 +223,17 @@ def compare_frames(
         )
     try:
         run, cell = open_run(store)
-        if beyond := [frame for frame in chosen.values() if frame >= len(run)]:
-            raise InputError(f"the session's record has a frame {beyond[0]}, of {len(run)}")
-        views = [
-            _views(store, run, cell, evaluation, list(chosen.values()))
-            for evaluation in (best, baseline)
-        ]
-        comparisons = tuple(
-            _compare(kind, run, run[frame], best.settings, views[0][frame], views[1][frame])
-            for kind, frame in chosen.items()
-        )
+        with run:
+            if beyond := [frame for frame in chosen.values() if frame >= len(run)]:
+                raise InputError(f"the session's record has a frame {beyond[0]}, of {len(run)}")
+            views = [
+                _views(store, run, cell, evaluation, list(chosen.values()))
+                for evaluation in (best, baseline)
+            ]
+            comparisons = tuple(
+                _compare(kind, run, run[frame], best.settings, views[0][frame], views[1][frame])
+                for kind, frame in chosen.items()
+            )
     except (InputError, ProgramError, OSError) as error:
         return Gallery((), f"No pictures of frames: {error}.")
     shown = [view for pair in comparisons for view in (pair.recommended, pair.default)]
@@ -259,7 +260,7 @@ class _Remembered:
 
 
 def open_run(store: SessionStore) -> tuple[FrameSource, Cell]:
-    """Open the session's run, if it is still the one that was measured.
+    """Open the session's run, if it is still the one that was measured; its files are to be closed.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """The searcher that goes by the response map: it has indexed what the map expects most of.
 
-Each proposal has the greatest expected improvement of the merit over the best so far, for its
-cost; where next to none is expected any more, there is nothing left to propose.
+While sets are surely better than the best so far, the surest gain is proposed; then the greatest
+expected improvement of the merit, for its cost. Where next to none is expected any more, there is
+nothing left to propose.
 """
 
 from __future__ import annotations

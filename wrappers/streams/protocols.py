@@ -46,8 +46,9 @@ class Protocol:
 PROTOCOLS: Registry[Protocol] = Registry("stream protocol")
 """Protocols by scheme, without the ``+tcp``."""
 
-for _name in ("dectris", "jungfraujoch"):
-    PROTOCOLS.register(_name, Protocol("PULL", dectris.decoder, ("cbor2", "zmq", "dectris")))
+_CBOR = ("cbor2", "zmq", "dectris")
+PROTOCOLS.register("dectris", Protocol("PULL", dectris.decoder, _CBOR))
+PROTOCOLS.register("jungfraujoch", Protocol("PULL", dectris.decoder, _CBOR, ("subscribe",)))
 PROTOCOLS.register("karabo", Protocol("REQ", karabo.decoder, ("msgpack", "zmq"), karabo.OPTIONS))
 PROTOCOLS.register(
     "crystfel", Protocol("REQ", crystfel.decoder, ("msgpack", "zmq"), crystfel.OPTIONS)

@@ -18,7 +18,12 @@ from wrappers.errors import InputError, ProgramError
 from wrappers.streams.messages import MOST_BYTES, Message, Shot
 from wrappers.streams.protocols import StreamAddress
 
-__all__ = ["Counts", "Receiver"]
+__all__ = ["BUFFER", "IDLE", "Counts", "Receiver"]
+
+BUFFER = 1000
+"""Images that wait in the ring, where nobody says how many."""
+IDLE = 60.0
+"""Seconds without a frame after which what has come is enough, where nobody says how long."""
 
 POLL = 0.1
 """Seconds between two looks whether to end."""

@@ -28,7 +28,7 @@ from wrappers.peaks import PeakList
 from wrappers.reduction.joining import frames_geometry_text
 from wrappers.streams.frames import FrameMaker
 from wrappers.streams.messages import SeriesEnd, SeriesStart
-from wrappers.streams.receiver import Receiver
+from wrappers.streams.receiver import IDLE, Receiver
 
 __all__ = ["RecordedRun", "Recording", "record"]
 
@@ -69,7 +69,7 @@ def record(
     path: Path,
     n_frames: int,
     *,
-    idle: float = 60.0,
+    idle: float = IDLE,
     seconds: float = math.inf,
     on_frame: Callable[[Frame], None] = lambda frame: None,
     progress: Callable[[int], None] = lambda done: None,

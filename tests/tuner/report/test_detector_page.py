@@ -85,12 +85,14 @@ def test_pictures_of_frames_have_the_same_beam_and_rings(session) -> None:
 
 
 def test_maximum_and_mean_are_those_of_the_usable_pixels(session) -> None:
-    run, _ = open_run(SessionStore.open(session))
     frames = [0, 3, 7]
-    maximum, mean, usable, energy = _powder(run, frames)
-    data = np.array([run[i].data for i in frames], float)
-    mask = np.array([run[i].mask for i in frames])
-    assert (usable == mask.any(axis=0)).all() and energy == run[0].photon_energy
+    run, _ = open_run(SessionStore.open(session))
+    with run:
+        maximum, mean, usable, energy = _powder(run, frames)
+        data = np.array([run[i].data for i in frames], float)
+        mask = np.array([run[i].mask for i in frames])
+        assert energy == run[0].photon_energy
+    assert (usable == mask.any(axis=0)).all()
     assert np.allclose(maximum[usable], np.where(mask, data, -np.inf).max(axis=0)[usable])
     assert np.allclose(mean[usable], np.ma.array(data, mask=~mask).mean(axis=0)[usable], rtol=1e-5)
     assert (maximum[~usable] == 0).all() and (mean[~usable] == 0).all()
@@ -107,7 +109,7 @@ def test_rings_are_where_bragg_has_them() -> None:
 
 
 def test_a_place_with_a_peak_in_many_frames_is_told(session) -> None:
-    run, _ = open_run(SessionStore.open(session))
+    geometry = open_run(SessionStore.open(session))[0].geometry
 
     def peaks(*places: tuple[float, float]) -> Pattern:
         fs, ss = np.array(places).T
@@ -116,9 +118,9 @@ def test_a_place_with_a_peak_in_many_frames_is_told(session) -> None:
         return Pattern(PeakList(fs, ss, n, n, ints, ints, n), 9e3, 0.08)
 
     scattered = {i: peaks((10.5 + 4 * i, 20.5 + 3 * i)) for i in range(20)}
-    assert _hot_places(run.geometry, scattered, 20) == ()
+    assert _hot_places(geometry, scattered, 20) == ()
     hot = {i: peaks((10.5 + 4 * i, 120.5 + 3 * i), (40.5, 50.5)) for i in range(5)}
-    said = _hot_places(run.geometry, hot, 20)
+    said = _hot_places(geometry, hot, 20)
     assert len(said) == 1 and "At 1 places" in said[0] and "5 of 20" in said[0]
     assert "fs 40, ss 50" in said[0]
 

@@ -122,7 +122,7 @@ def test_frames_without_a_crystal_are_called_blank(shared_data, tmp_path) -> Non
         indexer=IndexerChoice("fast"),
         n_frames=60,
     )
-    tune(request, tmp_path / "jf", budget=Budget(4), cell_check=False)
+    tune(request, tmp_path / "jf", budget=Budget(6), cell_check=False)
     found, shown = seen(tmp_path / "jf")
     kinds = {
         kind.key: {line.frame for line in kind.lines} for kind in list_frames(found, shown).kinds

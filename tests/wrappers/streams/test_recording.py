@@ -8,6 +8,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+import zmq
 
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tests.array_source import ArraySource
@@ -123,6 +124,32 @@ def test_every_protocol_can_be_played(tmp_path, scheme):
     with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
         for frame in recorded:
             assert any(np.array_equal(frame.data, each) for each in sent)
+
+
+def test_a_preview_is_subscribed_to(tmp_path):
+    run, port = small(tmp_path, "u2", n=3), free_port()
+    address = parse_address(f"jungfraujoch+tcp://127.0.0.1:{port}?subscribe=")
+    messages, ended = list(messages_of(run)), threading.Event()
+
+    def publish() -> None:
+        with zmq.Context() as context, context.socket(zmq.PUB) as socket:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.bind(f"tcp://127.0.0.1:{port}")
+            while not ended.is_set():
+                for parts in messages:
+                    socket.send_multipart(parts)
+                    time.sleep(0.005)
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        with Receiver(address, 50) as receiver:
+            made = maker(address, run)
+            found = record(receiver, made, tmp_path / "frames.cxi", 5, idle=5.0)
+    finally:
+        ended.set()
+        thread.join()
+    assert found.n_frames == 5 and receiver.counts.damaged == 0
 
 
 def test_a_slow_reader_drops_the_oldest_and_the_sender_never_waits(address, tmp_path):
