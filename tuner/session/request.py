@@ -116,7 +116,7 @@ def refuse_unfit_searcher(request: Request) -> None:
     """Raise InputError where the searcher cannot do what is asked of it."""
     kind = SEARCHERS.get(request.searcher)
     if kind.extra:
-        require(kind.extra, f"the {request.searcher} searcher")
+        require(kind.extra, f"the {request.searcher} searcher (--searcher map does without)")
     if kind.peak_finders and request.peak_finder not in kind.peak_finders:
         raise InputError(
             f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "
