@@ -5,6 +5,8 @@ from __future__ import annotations
 import numba
 from threadpoolctl import threadpool_limits
 
+from wrappers.extras import missing
+
 __all__ = ["share_cores", "single_threaded_algebra"]
 
 _MOST = numba.get_num_threads()
@@ -17,9 +19,10 @@ def single_threaded_algebra() -> None:
     several times the work. Numba's first parallel loop sets PyTorch's number anew, so this is
     to be called after it.
     """
-    import torch  # of an extra
+    if not missing("gp", "torch"):
+        import torch
 
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)
     threadpool_limits(1, user_api="blas")
 
 

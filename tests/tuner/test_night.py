@@ -37,7 +37,8 @@ def test_a_night_goes_on_behind_a_sample_that_cannot_be_tuned(cli, simulated, tm
         f'[[sample]]\nrun = "late.h5"\noutput = "second"\n'
         f'[[sample]]\nrun = "{simulated.data}"\noutput = "third"\nstart = "first"\n'
         'range = { min_snr = [3, 7] }\ntune = ["min_snr", "threshold"]\n'
-        f'[[sample]]\nrun = "{simulated.data}"\noutput = "fourth"\nfrom = "third"\n',
+        f'[[sample]]\nrun = "{simulated.data}"\noutput = "fourth"\nfrom = "third"\n'
+        "whole-budget = true\nno-cell-check = true\n",
     )
     code, out, err = cli("tune", night, "-j", 1, "--memory", "500MB", "--json")
     assert code == 2
@@ -50,9 +51,9 @@ def test_a_night_goes_on_behind_a_sample_that_cannot_be_tuned(cli, simulated, tm
     assert config["tuned"] == ["min_snr", "threshold"]
     assert config["bounds"] == {"min_snr": [3, 7]}
     assert "first" in config["start"]["words"]
-    assert (
-        json.loads((other.parent / "fourth/session.json").read_text())["tuned"] == config["tuned"]
-    )
+    fourth = json.loads((other.parent / "fourth/session.json").read_text())
+    assert fourth["tuned"] == config["tuned"]
+    assert not fourth["stop_early"]
 
     measured = (other.parent / "first/evaluations.jsonl").read_bytes()
     other.write_bytes(simulated.data.read_bytes())
@@ -62,6 +63,14 @@ def test_a_night_goes_on_behind_a_sample_that_cannot_be_tuned(cli, simulated, tm
     assert err.count("has been tuned before") == 3
     assert (other.parent / "first/evaluations.jsonl").read_bytes() == measured
     assert (other.parent / "second/recommended.toml").exists()
+
+    # A row that now means another run is not taken for tuned, nor does a damaged one end the night.
+    night.write_text(night.read_text().replace('run = "late.h5"', f'run = "{simulated.data}"'))
+    (other.parent / "first/recommended.toml").write_text("[settings")
+    code, out, err = cli("tune", night, "-j", 1, "--json")
+    said = json.loads(out)
+    assert [each["exit_code"] for each in said] == [2, 2, 0, 0]
+    assert "give the sample another output" in said[1]["why"]
 
 
 ROW = '[[sample]]\nrun = "run.h5"\noutput = "a"\n'
@@ -109,13 +118,25 @@ def test_a_session_is_begun_like_an_earlier_one(cli, simulated, tmp_path):
         *("--indexer", "fast", "--set", "min_peaks=8", "--tune", "min_snr,clen", "--seed", 4),
     )
     assert code == 0
-    code, *_ = cli(*tune, "--from", "first", "-o", "second", "--tune", "min_snr,threshold")
+    code, *_ = cli(
+        *(*tune, "--from", "first", "-o", "second", "--tune", "min_snr,threshold"),
+        *("--timeout", 60),
+    )
     assert code == 0
+    code, *_ = cli(
+        *(*tune, "--from", "first", "-o", "third", "--set", "min_snr=5,local_bg_radius=4"),
+        *("--range", "max_res=300:500"),
+    )
+    assert code == 0
+    third = json.loads((tmp_path / "third/session.json").read_text())
+    assert third["fixed"] == {"min_peaks": 8, "min_snr": 5, "local_bg_radius": 4}
+    assert third["tuned"] == ["clen", "max_res"]
     first, second = (
         json.loads((tmp_path / name / "session.json").read_text()) for name in ("first", "second")
     )
-    for same in ("geometry", "cell", "indexer_choice", "fixed", "seed"):
+    for same in ("geometry", "cell", "fixed", "seed"):
         assert first[same] == second[same]
+    assert second["indexer_choice"] == {**first["indexer_choice"], "timeout": 60.0}
     assert second["tuned"] == ["min_snr", "threshold"]
     found = tomllib.loads((tmp_path / "first/recommended.toml").read_text())
     assert second["start"]["settings"]["min_snr"] == found["settings"]["min_snr"]

@@ -87,6 +87,8 @@ class ClearFrames:
         clear = {i: int((one.peaks.snr >= CLEAR_SNR).sum()) for i, one in patterns.items()}
         enough = [i for i, n in clear.items() if n >= LEAST_PEAKS]
         enough.sort(key=lambda i: (-clear[i], i))
+        # A frame that comes again, as from a stream that is played in a loop, is no other witness.
+        enough = [*{_content(patterns[i]): i for i in reversed(enough)}.values()][::-1]
         chosen = tuple(patterns[i] for i in enough[:most])
         return cls(
             tuple(enough[:most]),
@@ -95,6 +97,12 @@ class ClearFrames:
             len(patterns),
             settings,
         )
+
+
+def _content(pattern: Pattern) -> bytes:
+    """Return what tells a frame's peaks from those of all others."""
+    peaks = pattern.peaks
+    return b"".join(each.tobytes() for each in (peaks.fs, peaks.ss, peaks.intensity))
 
 
 def vectors(pattern: Pattern, geometry: Geometry) -> PeakVectors:

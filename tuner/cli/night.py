@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,10 @@ from typing import Any
 import click
 
 from tuner.cli.options import print_json, stderr
+from tuner.cli.tune_request import FREE_TO_CHANGE
+from tuner.session.config import SessionConfig
 from wrappers.errors import ContradictedError, InputError, ProgramError
+from wrappers.files import is_of_the_disk, mend
 from wrappers.frames.opening import is_address
 from wrappers.reading import open_regular
 
@@ -35,10 +39,16 @@ class Sample:
         The session's directory.
     arguments : tuple of str
         As on the command line, for a session that has not begun.
+    free : tuple of str
+        Those of them that may be given with ``--resume``.
+    inputs : mapping of str to str
+        The run, geometry and cell that it names, as a session keeps them.
     """
 
     output: Path
     arguments: tuple[str, ...]
+    free: tuple[str, ...]
+    inputs: Mapping[str, str]
 
 
 def is_night(data: object) -> bool:
@@ -65,7 +75,10 @@ def read_night(path: Path, command: click.Command) -> list[Sample]:
     """
     try:
         with open_regular(path, "the night's file") as file:
-            night = tomllib.loads(file.read(LARGEST).decode())
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise InputError(f"{path} is larger than {LARGEST} bytes: no night has so many samples")
+        night = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no TOML file ({error}): mend it") from None
     for key in night:
@@ -80,9 +93,10 @@ def read_night(path: Path, command: click.Command) -> list[Sample]:
         if not isinstance(row, dict):
             raise InputError(f"{where} is no table: write [[sample]] above it")
         sample = _sample({**usual, **row}, command, path.absolute().parent, where)
-        if sample.output in samples:
+        place = Path(os.path.realpath(sample.output))
+        if place in samples:
             raise InputError(f"{where}: an earlier sample has the output {sample.output}, too")
-        samples[sample.output] = sample
+        samples[place] = sample
     return [*samples.values()]
 
 
@@ -95,6 +109,7 @@ def _sample(row: Mapping[str, Any], command: click.Command, folder: Path, where:
         if flag.startswith("--") and flag.removeprefix("--") not in NOT_IN_ROWS
     }
     arguments: list[str] = []
+    free: list[str] = []
     row = {key.replace("_", "-"): value for key, value in row.items()}
     for key in ("run", "output"):
         if not isinstance(row.get(key), str):
@@ -106,14 +121,22 @@ def _sample(row: Mapping[str, Any], command: click.Command, folder: Path, where:
             raise InputError(
                 f"{where}: {key} is no option of tune; choose from run, {', '.join(options)}"
             )
-        arguments += _arguments(key, value, options[key], folder, where)
+        words = _arguments(key, value, options[key], folder, where)
+        arguments += words
+        if options[key].name in FREE_TO_CHANGE:
+            free += words
     # What follows -- is no option, whatever a file is called.
     arguments += ["--", run if is_address(run) else str(folder / run)]
     try:
         command.make_context(command.name, [*arguments]).close()
     except click.UsageError as error:
         raise InputError(f"{where}: {error.format_message()}") from None
-    return Sample(output, tuple(arguments))
+    named = {name: str(row[name]) for name in ("geometry", "cell") if name in row} | {"data": run}
+    inputs = {
+        name: value if is_address(value) else str((folder / value).resolve())
+        for name, value in named.items()
+    }
+    return Sample(output, tuple(arguments), tuple(free), inputs)
 
 
 def _arguments(key: str, value: Any, option: click.Option, folder: Path, where: str) -> list[str]:
@@ -121,8 +144,9 @@ def _arguments(key: str, value: Any, option: click.Option, folder: Path, where: 
     if isinstance(value, bool):
         if not option.is_flag:
             raise InputError(f"{where}: {key} is {str(value).lower()}, but takes a value")
-        others = {False: option.secondary_opts, True: option.opts}[value]
-        return [others[0]] if others else []
+        # A key may be the flag that says no.
+        flags = option.opts if value == (f"--{key}" in option.opts) else option.secondary_opts
+        return flags[:1]
     if option.is_flag:
         raise InputError(f"{where}: {key} is {value!r}, but must be true or false")
     if isinstance(value, dict):
@@ -168,25 +192,31 @@ def tune_night(
             highlight=False,
             soft_wrap=True,
         )
-        if (ended := _end(sample.output)) is not None:
-            stderr.print("has been tuned before", style="dim")
-            results.append(_result(sample, *ended))
-            continue
-        begun = (sample.output / "session.json").exists()
-        arguments = ["--resume", str(sample.output)] if begun else [*sample.arguments]
         code, why = 0, ""
         with ExitStack() as stack:
             if as_json:
                 stack.enter_context(redirect_stdout(sys.stderr))
             try:
-                command.main([*further, *arguments], "sfx-tuner tune", standalone_mode=False)
+                if (ended := _end(sample)) is not None:
+                    stderr.print("has been tuned before", style="dim")
+                    code, why = ended
+                else:
+                    arguments = _still_to_do(sample)
+                    command.main([*further, *arguments], "sfx-tuner tune", standalone_mode=False)
             except (InputError, ProgramError) as error:
                 code, why = error.exit_code, str(error)
-                stderr.print(f"sfx-tuner: {why}", markup=False, highlight=False, soft_wrap=True)
+            except click.UsageError as error:
+                code, why = 2, error.format_message()
+            except OSError as error:
+                if not is_of_the_disk(error):
+                    raise
+                code, why = 2, f"{error.filename or 'a file'}: {error.strerror}; {mend(error)}"
             except (KeyboardInterrupt, click.Abort):
                 stderr.print(f"sfx-tuner tune {path} goes on with the night", markup=False)
                 raise
-        results.append(_result(sample, code, why))
+        if why:
+            stderr.print(f"sfx-tuner: {why}", markup=False, highlight=False, soft_wrap=True)
+        results.append({"session": str(sample.output), "exit_code": code, "why": why})
     failed = [each for each in results if each["exit_code"]]
     if as_json:
         print_json(results)
@@ -199,19 +229,37 @@ def tune_night(
     return max((each["exit_code"] for each in results), default=0)
 
 
-def _end(session: Path) -> tuple[int, str] | None:
-    """Return how a session ended that was confirmed, as the exit code and why; None for others."""
+def _end(sample: Sample) -> tuple[int, str] | None:
+    """Return how a session ended that was confirmed, as the exit code and why; None for others.
+
+    Raises
+    ------
+    InputError
+        If the session is of other files than the sample.
+    """
     from tuner.recommendation import read_recommendation
 
+    session = sample.output
+    if (session / "session.json").exists():
+        config = SessionConfig.read(session / "session.json")
+        for name, value in sample.inputs.items():
+            if getattr(config, name) != value:
+                raise InputError(
+                    f"{session} is a session with {getattr(config, name)}, not with {value}: give "
+                    "the sample another output"
+                )
     if not (session / "recommended.toml").exists():
         return None
     found = read_recommendation(session)
     if found.unconfirmed or "ended_by" in found.provenance:
         return None
     if found.evidence.get("cell_check") == "contradicted":
-        return ContradictedError.exit_code, str(found.evidence["cell_check_reason"])
+        return ContradictedError.exit_code, str(found.evidence.get("cell_check_reason", ""))
     return 0, ""
 
 
-def _result(sample: Sample, code: int, why: str) -> dict[str, Any]:
-    return {"session": str(sample.output), "exit_code": code, "why": why}
+def _still_to_do(sample: Sample) -> list[str]:
+    """Return what begins a sample's session, or goes on with it."""
+    if (sample.output / "session.json").exists():
+        return ["--resume", str(sample.output), *sample.free]
+    return [*sample.arguments]

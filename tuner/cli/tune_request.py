@@ -14,7 +14,7 @@ from tuner.cli.box import parse_ranges, parse_start, parse_values
 from tuner.cli.options import indexer_choice
 from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget
-from tuner.session.request import Request, begun_with
+from tuner.session.request import Request, begun_with, usual_searcher
 from wrappers.errors import InputError
 
 __all__ = ["FREE_TO_CHANGE", "asked", "asked_like", "given", "others_given", "resumed"]
@@ -63,7 +63,10 @@ def resumed(session: Path, options: Mapping[str, Any]) -> tuple[Request, Budget]
 
 def asked(options: Mapping[str, Any]) -> tuple[Request, Budget]:
     """Return what the options ask for."""
-    return Request(**_fields(options)), _budget(options) or Budget.of(None, None)
+    fields = _fields(options)
+    if not given("searcher"):
+        fields["searcher"] = usual_searcher()
+    return Request(**fields), _budget(options) or Budget.of(None, None)
 
 
 def asked_like(earlier: Path, options: Mapping[str, Any]) -> tuple[Request, Budget]:
@@ -78,19 +81,30 @@ def asked_like(earlier: Path, options: Mapping[str, Any]) -> tuple[Request, Budg
     options : mapping
     """
     request, budget = begun_with(SessionConfig.read(earlier / "session.json"))
-    names = {
-        "frames": "n_frames",
-        "fixed": "fixed",
-        "bounds": "bounds",
-        **dict.fromkeys(OF_INDEXER, "indexer"),
-    }
     fields = _fields(options)
+    names = {"frames": "n_frames"}
     changes = {
         names.get(name, name): fields[names.get(name, name)]
         for name in options
         if names.get(name, name) in fields and given(name)
     }
-    changes = {"start": parse_start(str(earlier)), **changes}
+    fixed, bounds = fields["fixed"], fields["bounds"]
+    if "tuned" not in changes:
+        kept = [name for name in request.tuned if name not in fixed]
+        changes["tuned"] = (*kept, *(name for name in bounds if name not in kept))
+    tuned = changes["tuned"]
+    changes["fixed"] = {
+        name: value for name, value in {**request.fixed, **fixed}.items() if name not in tuned
+    }
+    changes["bounds"] = {
+        name: ends for name, ends in {**request.bounds, **bounds}.items() if name in tuned
+    } | bounds
+    indexer = {name: options[name] for name in OF_INDEXER if given(name)}
+    if "indexer" in indexer:
+        indexer["name"] = indexer.pop("indexer")
+    changes["indexer"] = replace(request.indexer, **indexer)
+    if "start" not in changes:
+        changes["start"] = parse_start(str(earlier))
     return replace(request, **changes), _budget(options) or budget
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,10 +17,15 @@ from tuner.cli.options import (
     open_run,
     seed_option,
     stderr,
+    with_bad_pixels,
 )
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address
 from wrappers.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from envs.evaluation import Evaluation
+    from envs.strata import Sample
 
 __all__ = ["command"]
 
@@ -68,14 +74,15 @@ def command(
 
     DATA is a run, beside it perhaps the SESSION whose recommendation is shown; or it is a session,
     which knows its run, geometry, cell and sample. The page is at 127.0.0.1 and whoever is logged
-    in to this machine can reach it; Ctrl-C ends it.
+    in to this machine can reach it, and have the set written; Ctrl-C ends it.
 
     \b
     Example:
       sfx-tuner view run.h5 -g run.geom -p protein.cell
       sfx-tuner view session
     """
-    from tuner.recommendation import applied_settings, read_recommendation
+    from envs.strata import Sample
+    from tuner.recommendation import applied_settings, files_of_session, read_recommendation
     from tuner.report.frames import open_run as open_measured
     from tuner.session.store import SessionStore
     from tuner.view.server import ViewServer
@@ -84,12 +91,13 @@ def command(
     from wrappers.frames.sampling import sample_frames
     from wrappers.workers.memory import share_out, usual_memory
 
-    check_outputs(output, inputs=[data, geometry, cell], force=force, ours=_is_chosen)
     found = None
     if session is None and isinstance(data, Path) and (data / "session.json").exists():
         session = data
     if session is not None:
         found = read_recommendation(session)
+    inputs = [data, session, geometry, cell, *([] if found is None else files_of_session(found))]
+    check_outputs(output, inputs=inputs, force=force, ours=_is_chosen)
     if session == data:
         assert session is not None and found is not None
         if geometry is not None or cell is not None:
@@ -97,22 +105,36 @@ def command(
         store = SessionStore.open(session)
         unit: Cell | None
         run, unit = open_measured(store)
-        sample = [each.frame for each in store.trials[0].evaluation.outcomes][:frames]
+        if not store.trials:
+            raise InputError(f"the session {session} has measured nothing yet: go on with it first")
+        drawn = sample_of(store.trials[0].evaluation)
     else:
         if geometry is None:
             raise InputError("view lacks the detector's geometry: -g FILE")
         run = open_run(data, geometry)
         unit = None if cell is None else Cell.read(cell)
-        sample, _ = sample_frames(run, frames, seed)
+        drawn = Sample(tuple(sample_frames(run, frames, seed)[0]))
     marked = None if found is None else applied_settings(found, run.nominal_clen)
-    jobs, room = share_out(usual_memory() if memory is None else memory, jobs, len(sample), run)
+    if marked is not None and run.bad_pixels is None:
+        run = with_bad_pixels(run, marked, None, jobs)
+    most = usual_memory() if memory is None else memory
+    jobs, room = share_out(most, jobs, len(drawn.frames), run)
     with ExitStack() as stack:
-        sight = stack.enter_context(Sight(run, sample, unit, marked, jobs=jobs, memory=room))
+        sight = stack.enter_context(Sight(run, drawn, unit, marked, jobs=jobs, memory=room))
         server = stack.enter_context(ViewServer(sight, str(data), output, port))
-        words = f"{len(sample)} frames at {server.address} (Ctrl-C ends)"
+        words = f"{len(drawn.frames)} frames at {server.address} (Ctrl-C ends)"
         stderr.print(words, highlight=False, soft_wrap=True)
         with suppress(KeyboardInterrupt):
             server.wait()
+
+
+def sample_of(evaluation: Evaluation) -> Sample:
+    """Return the sample that was measured, as it was drawn."""
+    from envs.strata import Sample
+
+    outcomes = evaluation.outcomes
+    strata = tuple(each.stratum for each in outcomes) if evaluation.stratum_sizes else ()
+    return Sample(tuple(each.frame for each in outcomes), strata, evaluation.stratum_sizes)
 
 
 def _is_chosen(path: Path) -> bool:

@@ -14,13 +14,16 @@ from tuner.session.config import Sampling, SessionConfig
 from tuner.session.loop import Budget
 from tuner.session.start import Start
 from wrappers.errors import InputError
-from wrappers.extras import require
+from wrappers.extras import missing, require
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice
 from wrappers.settings import Settings
 
-__all__ = ["Request", "begun_with", "refuse_unfit_searcher", "search_space"]
+__all__ = ["Request", "begun_with", "refuse_unfit_searcher", "search_space", "usual_searcher"]
+
+WITHOUT_EXTRA = "map"
+"""The searcher instead of the usual one, where that lacks its extra."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,12 @@ def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
         sampling=config.sampling or "random",
     )
     return request, Budget(config.evaluations, config.minutes)
+
+
+def usual_searcher() -> str:
+    """Return the searcher where nobody names one: one that needs no extra where that is missing."""
+    extra = SEARCHERS.get(Request.searcher).extra
+    return WITHOUT_EXTRA if extra and missing(extra) else Request.searcher
 
 
 def refuse_unfit_searcher(request: Request) -> None:

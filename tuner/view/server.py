@@ -15,7 +15,7 @@ from tuner.display.local_server import LocalHandler, LocalServer
 from tuner.recommendation import Recommendation, write_recommendation
 from tuner.report.page import render, script
 from tuner.view.sight import Sight
-from wrappers.errors import InputError
+from wrappers.errors import InputError, ProgramError
 from wrappers.files import is_of_the_disk
 
 __all__ = ["ViewServer"]
@@ -119,7 +119,14 @@ class ViewServer:
         if path == "/effect":
             return self.sight.effect(settings)
         if path == "/use":
-            chosen = Recommendation(settings, {}, {"chosen": "by eye, in sfx-tuner view"})
+            chosen = Recommendation(
+                settings,
+                {},
+                {
+                    "chosen": "by eye, in sfx-tuner view",
+                    "geometry_clen": self.sight.nominal_clen,
+                },
+            )
             write_recommendation(chosen, self.output)
             return {"said": f"written: {self.output}; sfx-tuner tune … --start {self.output}"}
         return None
@@ -151,7 +158,9 @@ class _Handler(LocalHandler):
         """Answer the page's questions."""
         view = self.server.view
         given = self.headers.get("X-Secret", "")
-        if not self.is_from_here() or not secrets.compare_digest(given, view.secret):
+        if not self.is_from_here() or not secrets.compare_digest(
+            given.encode("utf-8", "surrogateescape"), view.secret.encode()
+        ):
             self.refuse_foreign()
             return
         code = 200
@@ -159,6 +168,8 @@ class _Handler(LocalHandler):
             answer = view.answer(self.path, self._question())
         except InputError as error:
             code, answer = 400, {"error": str(error)}
+        except ProgramError as error:
+            code, answer = 500, {"error": str(error)}
         except OSError as error:
             if not is_of_the_disk(error):
                 raise

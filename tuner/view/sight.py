@@ -21,11 +21,12 @@ from envs.look import look_design
 from envs.parameter_space import ParameterSpace
 from envs.response_map.model import MapModel
 from envs.response_map.response_map import ResponseMap
+from envs.strata import Sample
 from tuner.report.images import assemble, shrink
 from tuner.report.prediction import detector_pixels
 from wrappers.cell import Cell
 from wrappers.detector.panels import HC
-from wrappers.errors import InputError
+from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
@@ -76,8 +77,8 @@ class Sight:
     Parameters
     ----------
     run : FrameSource
-    frames : sequence of int
-        The sample.
+    sample : Sample
+        Where it was drawn by strata, the predicted rate is that of the whole run.
     cell : Cell or None
         Without one no indexing rate is predicted.
     marked : Settings or None
@@ -96,14 +97,15 @@ class Sight:
     def __init__(
         self,
         run: FrameSource,
-        frames: Sequence[int],
+        sample: Sample,
         cell: Cell | None,
         marked: Settings | None,
         *,
         jobs: int,
         memory: int,
     ) -> None:
-        self._run, self.frames = run, tuple(frames)
+        self._run, self.frames = run, sample.frames
+        frames = self.frames
         self.recommended = marked is not None
         finder = Settings.peak_finder if marked is None else marked.peak_finder
         self._space: ParameterSpace = run_space(run, frames, MOVED, peak_finder=finder)
@@ -120,7 +122,7 @@ class Sight:
             self._pool, self._peaks = pool, _of_pool(pool, run)
         else:
             indexer = FastIndexer(run.geometry, cell)
-            evaluator = LiveEvaluator(run, cell, indexer, frames, jobs=jobs, memory=memory)
+            evaluator = LiveEvaluator(run, cell, indexer, sample, jobs=jobs, memory=memory)
             self._pool = self._evaluator = evaluator
             self._peaks = lambda frame, settings: evaluator.peaks([frame], settings).get(frame)
             self._stage = "looking at the frames"
@@ -142,9 +144,14 @@ class Sight:
         ended : callable
             Whether to leave it at that; asked between steps.
         """
-        evaluator = self._evaluator
-        if evaluator is None:
+        if self._evaluator is None:
             return
+        try:
+            self._prepare(self._evaluator, ended)
+        except (InputError, ProgramError, OSError) as error:
+            self._stage = f"no further prediction: {error}"
+
+    def _prepare(self, evaluator: LiveEvaluator, ended: Callable[[], bool]) -> None:
         with self._lock:
             design = look_design(run_space(self._run, self.frames, MOVED[:3]))
             looked = evaluator.look(design)
@@ -164,6 +171,11 @@ class Sight:
                 self._map.learn_lattices(found.frames, found.own, found.other)
                 self._known, told = n, 2 * n
                 self._stage = f"predicted with the lattices of {len(found.frames)} of {n} frames"
+
+    @property
+    def nominal_clen(self) -> float:
+        """The geometry's camera length, in metres."""
+        return self._run.nominal_clen
 
     def describe(self) -> dict[str, Any]:
         """Return what the page needs to begin with."""
@@ -212,7 +224,8 @@ class Sight:
         """
         from PIL import Image
 
-        frame = self._run[self.frames[place]]
+        with self._lock:
+            frame = self._run[self.frames[place]]
         image, usable, (left, bottom) = assemble(self._run.geometry, frame)
         height, width = image.shape
         step = -(-max(width, height) // LARGEST)
@@ -221,15 +234,20 @@ class Sight:
         grey = np.where(usable, (NOTHING - 1) * share, NOTHING).astype(np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(grey).save(buffer, "PNG", compress_level=1)
-        length = self._run.geometry.moved(frame.shift_x, frame.shift_y)
-        distance = self._run.nominal_clen * length.panels[0].res
+        pixels = self._run.geometry.panels[0].res
+        change = self.marked.clen_change(self._run.nominal_clen)
+        distance = (frame.camera_length + change) * pixels
+        # The detector moves, and the beam is elsewhere on it.
+        shift_x = (frame.shift_x + self.marked.shift_x) * pixels
+        shift_y = (frame.shift_y + self.marked.shift_y) * pixels
         wavelength = HC / frame.photon_energy
         angles = {d: 2 * np.arcsin(wavelength / (2 * d)) for d in RINGS if wavelength < 2 * d}
         return buffer.getvalue(), {
             "width": width,
             "height": height,
             "step": step,
-            "beam": [-left, height + bottom],
+            "origin": [-left, height + bottom],
+            "beam": [-left - shift_x, height + bottom + shift_y],
             "rings": [
                 [d, float(distance * np.tan(angle))]
                 for d, angle in angles.items()

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
+from envs.strata import Sample
+from tuner.recommendation import applied_settings, read_recommendation
 from tuner.session.start import read_start
 from tuner.view.server import ViewServer
 from tuner.view.sight import MOVED, Sight
@@ -38,7 +40,7 @@ def run(paths):
 
 @pytest.fixture(scope="module")
 def sight(paths, run):
-    frames = range(FRAMES)
+    frames = Sample(tuple(range(FRAMES)))
     with Sight(run, frames, Cell.read(paths.cell), MARKED, jobs=1, memory=1 << 30) as sight:
         yield sight
 
@@ -125,8 +127,26 @@ def test_the_chosen_set_is_one_that_a_session_starts_from(server, tmp_path):
     status, text = ask(server, "/use", {"settings": {"min_snr": 6.25, "min_peaks": 15}})
     assert status == 200 and str(tmp_path / "chosen.toml") in json.loads(text)["said"]
     start = read_start(tmp_path / "chosen.toml")
-    assert start.settings == MARKED.replace(min_snr=6.25, min_peaks=15)
+    assert start.settings == MARKED.replace(min_snr=6.25, min_peaks=15, clen=None)
+    assert start.clen_change == pytest.approx(0.08 - 0.0788)
+    # Peaks and apply take it, too, and move the detector by as much.
+    applied = applied_settings(read_recommendation(tmp_path / "chosen.toml"), 0.1)
+    assert applied.clen == pytest.approx(0.1 + 0.0012)
     assert {*MOVED} <= {*start.given}
+
+
+def test_rings_are_where_the_set_has_the_detector(paths, run):
+    def facts(**changes: float) -> dict[str, Any]:
+        settings = MARKED.replace(**changes)
+        with Sight(run, Sample((0,)), None, settings, jobs=1, memory=0) as sight:
+            return sight.picture(0)[1]
+
+    usual, longer = facts(clen=0.08), facts(clen=0.084)
+    assert longer["rings"][0][1] == pytest.approx(1.05 * usual["rings"][0][1])
+    pixel = 1 / run.geometry.panels[0].res
+    moved = facts(clen=0.08, shift_x=10 * pixel)
+    assert moved["beam"][0] == pytest.approx(usual["beam"][0] - 10)
+    assert moved["origin"] == usual["origin"]
 
 
 def until(true: Callable[[], Any]) -> None:
@@ -171,7 +191,7 @@ def test_a_browser_moves_settings_and_looks_at_frames(browser, server, tmp_path,
 
 
 def test_without_a_cell_hits_are_counted_and_no_rate_is_made_up(run):
-    with Sight(run, range(4), None, None, jobs=1, memory=1 << 28) as sight:
+    with Sight(run, Sample((0, 1, 2, 3)), None, None, jobs=1, memory=1 << 28) as sight:
         sight.prepare()
         effect = sight.effect(sight.marked)
         assert effect["n"] == 4 and effect["rate"] is None

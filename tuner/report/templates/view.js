@@ -101,7 +101,7 @@ function draw() {
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.fillStyle = "#cdd7e6";
   context.fillRect(0, 0, canvas.width, canvas.height);
-  const {scale, x, y} = sight, [bx, by] = picture.beam;
+  const {scale, x, y} = sight, [bx, by] = picture.beam, [ox, oy] = picture.origin;
   context.imageSmoothingEnabled = scale * picture.step < 1;
   context.drawImage(picture.off, x * scale, y * scale, picture.off.width * picture.step * scale, picture.off.height * picture.step * scale);
   const dot = devicePixelRatio || 1;
@@ -124,7 +124,7 @@ function draw() {
     context.strokeStyle = "#c04a00";
     const size = Math.max(6 * dot, 4 * scale);
     for (const [px, py] of peaks) {
-      context.strokeRect((bx + px + x) * scale - size / 2, (by - py + y) * scale - size / 2, size, size);
+      context.strokeRect((ox + px + x) * scale - size / 2, (oy - py + y) * scale - size / 2, size, size);
     }
   }
 }
