@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from envs.simulation.stills import DETECTOR, WAVENUMBER, misplace, simulate_still
 from tuner.cells.checking import CellCheck, check_cell, compare_cells
 from tuner.cells.search import ClearFrames, clear_frames, usual_settings
@@ -96,3 +98,17 @@ def test_many_peaks_of_no_crystal_do_not_speak_for_a_wrong_cell(shared_data, wro
     size = {"pixel_size": 172e-6, "nominal_clen": run.nominal_clen}
     assert check_cell(seen, cell, **size).wrong
     assert check_cell(seen, right, **size).verdict == "agrees"
+
+
+def test_a_frame_that_comes_again_is_no_other_witness(tmp_path):
+    """A stream played in a loop gave nine copies of three frames, which agreed on a larger cell."""
+    run = open_source(*_of(simulate_run(demo_experiment(seed=2), tmp_path / "run", 8)))
+    once = clear_frames(run, usual_settings(run, range(8)), range(8))
+    seen = dict(zip(once.frames, once.patterns, strict=True))
+    copies = seen | {frame + 100: pattern for frame, pattern in seen.items()}
+    again = ClearFrames.of(copies, run.geometry, once.settings)
+    assert again.frames == once.frames
+
+
+def _of(paths: RunPaths) -> tuple[Path, Geometry]:
+    return paths.data, Geometry.read(paths.geometry)
