@@ -62,7 +62,7 @@ def test_a_box_that_makes_no_sense_is_one_sentence(cli, paths, tmp_path, argumen
 
 
 def test_a_length_may_have_a_unit():
-    assert parse_values(["clen=80mm,shift-x=-75um"]) == {
+    assert parse_values(["clen=8cm,shift-x=-75µm"]) == {
         "clen": pytest.approx(0.08),
         "shift_x": pytest.approx(-75e-6),
     }

@@ -19,7 +19,7 @@ __all__ = ["parse_number", "parse_ranges", "parse_start", "parse_values"]
 
 NUMBERS = tuple(name for name in ABOUT if name != "peak_finder")
 
-LENGTHS = {"m": 1.0, "mm": 1e-3, "um": 1e-6}
+LENGTHS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6}
 """Units that a length may be given in; without one it is in metres, as everywhere."""
 
 
@@ -109,4 +109,5 @@ def parse_number(name: str, text: str) -> float:
     try:
         return float(digits) * factor
     except ValueError:
-        raise InputError(f"{name} is {text.strip()!r}, but must be a number") from None
+        units = ", perhaps with a unit: m, cm, mm or um" if ABOUT[name].unit == "m" else ""
+        raise InputError(f"{name} is {text.strip()!r}, but must be a number{units}") from None
