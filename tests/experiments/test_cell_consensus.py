@@ -21,6 +21,7 @@ from experiments.cell_consensus import (
 CELL = CELLS["tetragonal P 79, 38 Å"]
 
 
+@pytest.mark.slow
 def test_only_the_true_lattice_of_the_right_size_counts():
     run = simulated(CELL, 4, seed=0)
     assert is_right(CELL, run)

@@ -134,6 +134,7 @@ def test_jobs_of_a_queue_talk_tls(monkeypatch, tmp_path):
         assert f"--tls-key {key}" in cluster.job_script()
 
 
+@pytest.mark.slow
 def test_an_address_without_certificates_is_said():
     from wrappers.errors import InputError
 

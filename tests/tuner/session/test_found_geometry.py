@@ -49,8 +49,17 @@ def stills(clen_error=0.0, shift_px=0.0, n=8, seed=7):
     return clear(found)
 
 
-@pytest.mark.parametrize("given", [LYSOZYME, THAUMATIN], ids=["right cell", "wrong cell"])
-@pytest.mark.parametrize(("clen_error", "shift_px"), [(0.0, 4.0), (-0.08, 0.0), (-0.08, 6.0)])
+@pytest.mark.parametrize(
+    ("given", "clen_error", "shift_px"),
+    [
+        pytest.param(LYSOZYME, 0.0, 4.0, id="right cell"),
+        pytest.param(LYSOZYME, -0.08, 0.0, id="right cell, length"),
+        pytest.param(LYSOZYME, -0.08, 6.0, id="right cell, both"),
+        pytest.param(THAUMATIN, 0.0, 4.0, id="wrong cell"),
+        pytest.param(THAUMATIN, -0.08, 0.0, id="wrong cell, length", marks=pytest.mark.slow),
+        pytest.param(THAUMATIN, -0.08, 6.0, id="wrong cell, both", marks=pytest.mark.slow),
+    ],
+)
 def test_frames_say_where_the_detector_is_whatever_the_cell(given, clen_error, shift_px):
     found = seek_geometry(stills(clen_error, shift_px), given)
     assert found is not None

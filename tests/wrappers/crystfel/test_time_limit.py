@@ -44,6 +44,7 @@ def test_each_process_has_its_limit(tmp_path):
     assert cut and 1.4 < spent < 4
 
 
+@pytest.mark.slow
 def test_time_that_others_take_does_not_count(tmp_path):
     # It gets a tenth of a processor, as on a busy machine: several times its limit in all.
     begun = time.monotonic()

@@ -26,6 +26,7 @@ def test_a_pure_run_has_no_second_form():
     assert find_other_form(pure_run(LYSOZYME, seed=0), LYSOZYME) is None
 
 
+@pytest.mark.slow
 def test_frames_without_crystals_beside_are_no_form():
     lists = pure_run(LYSOZYME, seed=3)[:12] + without_crystal("ice rings", 8, seed=1)
     assert find_other_form(lists, LYSOZYME) is None

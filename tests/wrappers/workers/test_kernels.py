@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from envs.simulation.simulator import demo_experiment, simulate_run
 
 MAIN = "from tuner.cli.main import main; main()"
 
 
+@pytest.mark.slow
 def test_a_cold_cache_is_told_once_and_filled_by_one_process(tmp_path):
     """Workers that compiled each for itself took the cores for as long, without a word."""
     paths = simulate_run(demo_experiment(seed=1), tmp_path / "run", 6)
