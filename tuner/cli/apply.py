@@ -23,6 +23,7 @@ from tuner.cli.options import (
     open_run,
     print_json,
     progress_bar,
+    say_notes,
     stderr,
     with_bad_pixels,
     within_memory,
@@ -152,7 +153,7 @@ def command(
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
     recommendation = read_recommendation(recommended)
     if recommendation.caution:
-        stderr.print(f"note: {recommendation.caution}", highlight=False)
+        say_notes([recommendation.caution])
     geometry_file = session_geometry(recommendation, geometry)
     read = Geometry.read(geometry_file)
     if is_stream(data):

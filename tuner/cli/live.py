@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.options import stderr, with_bad_pixels
+from tuner.cli.options import say_notes, stderr, with_bad_pixels
 from tuner.display.terminal import echo
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
@@ -45,14 +45,16 @@ def recorded(request: Request, directory: Path, buffer: int) -> Request:
             seen[:] = [now]
             status.update(f"waiting for frames of {request.data}: {now}")
 
-        found = with_recorded_frames(request, directory, buffer=buffer, on_seen=show, on_note=_note)
+        found = with_recorded_frames(
+            request,
+            directory,
+            buffer=buffer,
+            on_seen=show,
+            on_note=lambda note: say_notes([note]),
+        )
     kept = f"{seen[0]} of {request.data} are kept" if seen else "frames were kept before"
     stderr.print(f"{kept} in {found.data}", markup=False, highlight=False, soft_wrap=True)
     return found
-
-
-def _note(note: str) -> None:
-    stderr.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def apply_live(

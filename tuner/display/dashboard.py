@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 import multiprocessing
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from markupsafe import Markup
 
-from tuner.display.local_server import LocalHandler, LocalServer
+from tuner.display.local_server import LocalHandler, LocalServer, script_policy
 from tuner.display.progress import Progress
 from tuner.report.page import render, script
 from wrappers.errors import InputError
@@ -41,11 +39,7 @@ SCRIPT = script("dashboard.js")
 FINAL = '"over"'
 """Tag of the last state."""
 
-_DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
-    f"script-src 'sha256-{_DIGEST}'"
-)
+POLICY = script_policy(SCRIPT)
 
 
 class Dashboard:

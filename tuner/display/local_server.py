@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["LocalHandler", "LocalServer"]
+__all__ = ["LocalHandler", "LocalServer", "script_policy"]
 
 HOSTS = ("127.0.0.1", "localhost", "::1")
 """Names under which a page may ask: others are a foreign site's that was pointed here. The port
 may be another one, that of a tunnel."""
+
+
+def script_policy(script: str) -> str:
+    """Return what a page may load that runs one script: that, and answers of where it came from."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+        f"script-src 'sha256-{digest}'"
+    )
 
 
 class LocalServer(ThreadingHTTPServer):

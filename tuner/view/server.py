@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import secrets
 import threading
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tuner.display.local_server import LocalHandler, LocalServer
+from tuner.display.local_server import LocalHandler, LocalServer, script_policy
 from tuner.recommendation import Recommendation, write_recommendation
 from tuner.report.page import render, script
 from tuner.view.sight import Sight
@@ -21,11 +20,7 @@ from wrappers.files import is_of_the_disk
 __all__ = ["ViewServer"]
 
 SCRIPT = script("view.js")
-_DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'; "
-    f"script-src 'sha256-{_DIGEST}'"
-)
+POLICY = script_policy(SCRIPT)
 
 LONGEST = 1 << 14
 """Bytes of a question."""

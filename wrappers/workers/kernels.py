@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from wrappers.errors import Note
+from wrappers.errors import InputError, Note
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
 from wrappers.settings import Settings
@@ -17,6 +17,9 @@ __all__ = ["compile_kernels"]
 
 SILENCE = 2.0
 """Seconds, before it is said what takes so long. Kernels from the disk are there in one."""
+
+_MADE: set[tuple[str, bool, type]] = set()
+"""What this process has compiled or loaded: a session opens several pools."""
 
 
 def compile_kernels(
@@ -34,11 +37,19 @@ def compile_kernels(
     again : bool
         Whether frames will be kept ready, and searched with further settings.
     """
+    try:
+        kind = run[frame].data.dtype.str
+    except InputError:
+        return  # whoever wants the frame is told why
+    made = (kind, again, type(indexer))
+    if made in _MADE:
+        return
     with _told(), FramePool(run, indexer, jobs=1, memory=1 << 62) as pool:
         for _ in range(1 + again):  # a frame is made ready when it is searched again
             found = pool.search([frame], [Settings(threshold=0)])[frame]
         if indexer is not None and not indexer.parallel:
             pool.index(found.patterns)
+    _MADE.add(made)
 
 
 @contextmanager
