@@ -43,16 +43,29 @@ class Counts:
     ----------
     received, dropped : int
         Images; and of those, the ones that the ring had no room for.
+    series : int
+        Series that began.
     damaged : int
         Messages that could not be read.
+    other : int
+        Images that were left out, as they are of another series or detector.
     reason : str
-        Why the last of them could not, or "".
+        Why the last of these were, or "".
     """
 
     received: int = 0
     dropped: int = 0
+    series: int = 0
     damaged: int = 0
+    other: int = 0
     reason: str = ""
+
+    def __str__(self) -> str:
+        """Say what was lost, to be put behind other words; nothing where all is well."""
+        lost = f", {self.dropped} of {self.received} frames dropped" if self.dropped else ""
+        damaged = f", {self.damaged} damaged" if self.damaged else ""
+        other = f", {self.other} of another series left out" if self.other else ""
+        return f"{lost}{damaged}{other}"
 
 
 class Receiver:
