@@ -110,10 +110,14 @@ class Receiver:
                 # So that it may ask again where the sender went away with the answer.
                 self._socket.setsockopt(zmq.REQ_RELAXED, 1)
                 self._socket.setsockopt(zmq.REQ_CORRELATE, 1)
-            self._socket.connect(address.endpoint)
+            if address.listens:
+                self._socket.bind(address.endpoint)
+            else:
+                self._socket.connect(address.endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            raise ProgramError(f"{address.name} cannot be connected to: {error}") from error
+            how = "listened at" if address.listens else "connected to"
+            raise ProgramError(f"{address.name} cannot be {how}: {error}") from error
         self._thread = threading.Thread(target=self._receive, name="stream", daemon=True)
         self._thread.start()
 
