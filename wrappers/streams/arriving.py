@@ -18,7 +18,7 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame, Mask
 from wrappers.streams.frames import FrameMaker, OtherFrames
 from wrappers.streams.messages import SeriesStart, Shot
-from wrappers.streams.protocols import StreamAddress, parse_address
+from wrappers.streams.protocols import GROWING, StreamAddress, parse_address
 from wrappers.streams.receiver import BUFFER, Counts, Receiver
 
 __all__ = ["ArrivingFrames", "Late", "StreamFrames", "open_arriving"]
@@ -184,7 +184,7 @@ def open_arriving(name: str, geometry: Geometry, size: int = BUFFER) -> Arriving
     Parameters
     ----------
     name : str
-        Of a stream.
+        Of a stream, or of files that grow.
     geometry : Geometry
     size : int
         Frames that may wait.
@@ -196,4 +196,8 @@ def open_arriving(name: str, geometry: Geometry, size: int = BUFFER) -> Arriving
     ProgramError
         If the socket cannot be made.
     """
+    if name.startswith(GROWING):
+        from wrappers.streams.growing import GrowingFiles
+
+        return GrowingFiles(name, geometry)
     return StreamFrames(parse_address(name), geometry, size)
