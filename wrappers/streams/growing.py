@@ -15,9 +15,9 @@ from pathlib import Path
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
+from wrappers.frames.cbf import CBF_SUFFIXES, CBFFrames
 from wrappers.frames.frame import Frame, Mask
 from wrappers.frames.hdf5 import is_hdf5
-from wrappers.frames.opening import looks_like_frames, open_source
 from wrappers.frames.run import HDF5_SUFFIXES, Run
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored import StoredFrames
@@ -143,12 +143,12 @@ class GrowingFiles(ArrivingFrames):
         found = []
         with suppress(OSError, ValueError):
             found = [each for each in path.glob(pattern or "*") if each.is_file()]
-        return sorted(each for each in found if pattern or looks_like_frames(each))
+        return sorted(each for each in found if pattern or _looks_like_frames(each))
 
     def _open(self, path: Path) -> FrameSource:
-        if path.suffix.lower() in HDF5_SUFFIXES or is_hdf5(path):
-            return Run.open(path, self.geometry, growing=True)
-        return open_source(path, self.geometry)
+        if path.suffix.lower() in CBF_SUFFIXES:
+            return CBFFrames.open(str(path), self.geometry)
+        return Run.open(path, self.geometry, growing=True)
 
     def _new(self, run: FrameSource, file: _File) -> Generator[Frame]:
         file.is_master = any(
@@ -184,6 +184,10 @@ class GrowingFiles(ArrivingFrames):
                 file.done.add(name)
                 with self._lock:
                     self.counts.damaged += 1
+
+
+def _looks_like_frames(path: Path) -> bool:
+    return path.suffix.lower() in (*HDF5_SUFFIXES, *CBF_SUFFIXES) or is_hdf5(path)
 
 
 def _itself(frame: Frame) -> Frame:
