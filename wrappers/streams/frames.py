@@ -34,6 +34,8 @@ class FrameMaker:
         For messages, and for the names of the frames.
     geometry : Geometry
         Both are attributes, too.
+    every_series : bool
+        Whether a series with another energy or distance is taken, and noted, not refused.
 
     Attributes
     ----------
@@ -46,8 +48,8 @@ class FrameMaker:
         If the geometry takes something from the data that a stream does not have.
     """
 
-    def __init__(self, address: str, geometry: Geometry) -> None:
-        self.address, self.geometry = address, geometry
+    def __init__(self, address: str, geometry: Geometry, *, every_series: bool = False) -> None:
+        self.address, self.geometry, self._every_series = address, geometry, every_series
         if geometry.shifted_by_data:
             raise InputError(
                 f"{geometry.path} takes the detector's shift from the data, which a stream does "
@@ -91,7 +93,7 @@ class FrameMaker:
         ------
         InputError
             If its images are not of the geometry, or it is another series than the one before:
-            of another size, energy or distance.
+            of another size, and unless `every_series` of another energy or distance.
         """
         shape, geometry = self.geometry.slab_shape, self.geometry
         if start.shape is not None:
@@ -102,9 +104,13 @@ class FrameMaker:
                 f"the pixels of {self.address} are {1e6 * start.pixel_size:.4g} µm wide, those of "
                 f"{geometry.path} {1e6 * pixel:.4g} µm: give the geometry of this detector"
             )
-        if self._series is not None and (
-            self._series.photon_energy != start.photon_energy
-            or self._series.distance != start.distance
+        if (
+            not self._every_series
+            and self._series is not None
+            and (
+                self._series.photon_energy != start.photon_energy
+                or self._series.distance != start.distance
+            )
         ):
             raise InputError(
                 f"another series begins on {self.address}, with another photon energy or "

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -27,7 +28,7 @@ from wrappers.frames.run import Run
 from wrappers.peaks import PeakList
 from wrappers.reduction.joining import frames_geometry_text
 from wrappers.streams.frames import FrameMaker
-from wrappers.streams.messages import SeriesEnd, SeriesStart
+from wrappers.streams.messages import Message, SeriesEnd, SeriesStart
 from wrappers.streams.receiver import IDLE, Receiver
 
 __all__ = ["RecordedRun", "Recording", "record"]
@@ -73,6 +74,7 @@ def record(
     seconds: float = math.inf,
     on_frame: Callable[[Frame], None] = lambda frame: None,
     progress: Callable[[int], None] = lambda done: None,
+    on_refused: Callable[[InputError], None] | None = None,
 ) -> Recording:
     """Write the next frames of a stream to a file, which appears when all is well.
 
@@ -92,6 +94,8 @@ def record(
         Called with each frame.
     progress : callable
         Called with the number of frames so far, also while none come.
+    on_refused : callable, optional
+        Called with what is wrong with a message that is then left out, instead of raising it.
 
     Raises
     ------
@@ -101,7 +105,7 @@ def record(
         If the frames are not of the geometry, another series begins, or the file cannot be written.
     """
     address, geometry = maker.address, maker.geometry
-    dtype = None
+    dtype: np.dtype[Any] | None = None
     last, first = time.monotonic(), math.inf
     with CxiWriter(path, sources=True) as writer:
         while len(writer) < n_frames and time.monotonic() - first < seconds:
@@ -111,18 +115,17 @@ def record(
                 if time.monotonic() - last >= idle:
                     break
                 continue
-            if isinstance(message, SeriesStart):
-                maker.begin(message)
-            if isinstance(message, SeriesStart | SeriesEnd):
+            try:
+                frame = _frame(maker, message, dtype)
+            except InputError as error:
+                if on_refused is None:
+                    raise
+                on_refused(error)
                 continue
-            frame = maker.frame(message)
+            if frame is None:
+                continue
             last = time.monotonic()
             first = min(first, last)
-            if dtype not in (None, frame.data.dtype):
-                raise InputError(
-                    f"the images of {address} were {dtype} and are {frame.data.dtype} now: "
-                    "another series has begun"
-                )
             dtype = frame.data.dtype
             writer.append(
                 PeakList.empty(),
@@ -147,6 +150,21 @@ def record(
     _write_mask(masked, ~maker.own_mask)
     write_whole(beside, MASK_LINES.format(file=masked.name) + text)
     return Recording(path, beside, n, tuple(maker.notes))
+
+
+def _frame(maker: FrameMaker, message: Message, dtype: np.dtype[Any] | None) -> Frame | None:
+    """Return the frame of a message; None where it is none."""
+    if isinstance(message, SeriesStart):
+        maker.begin(message)
+    if isinstance(message, SeriesStart | SeriesEnd):
+        return None
+    frame = maker.frame(message)
+    if dtype not in (None, frame.data.dtype):
+        raise InputError(
+            f"the images of {maker.address} were {dtype} and are {frame.data.dtype} now: "
+            "another series has begun"
+        )
+    return frame
 
 
 def _write_mask(path: Path, bad: NDArray[np.bool_]) -> None:
