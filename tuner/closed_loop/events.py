@@ -129,8 +129,9 @@ class Block(_Line):
         Frames that were given to the indexer, hits or not, and those with a lattice.
     pairs : Pairs
         Frames that were also indexed with the set before.
-    received, dropped, damaged : int
-        Of the stream, since the program was started.
+    received, dropped, damaged, other : int
+        Of the stream, since the program was started: images that came, had no room, could not be
+        read, and were not of the geometry.
     """
 
     number: Count
@@ -148,6 +149,7 @@ class Block(_Line):
     received: int = 0
     dropped: int = 0
     damaged: int = 0
+    other: int = 0
     kind: Literal["block"] = "block"
 
 

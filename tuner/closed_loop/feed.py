@@ -6,6 +6,8 @@ them (``000012.lst``). So it can be searched by processes, and be kept for a ses
 
 from __future__ import annotations
 
+import math
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -16,11 +18,12 @@ from typing import Protocol, Self
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, UnreadableError
 from wrappers.files import write_whole
+from wrappers.frames.frame import Frame
 from wrappers.frames.opening import Address, open_source
 from wrappers.frames.source import FrameSource
-from wrappers.streams.frames import FrameMaker
-from wrappers.streams.protocols import is_stream, parse_address
-from wrappers.streams.receiver import Counts, Receiver
+from wrappers.streams.arriving import open_arriving
+from wrappers.streams.protocols import is_stream
+from wrappers.streams.receiver import Counts
 from wrappers.streams.recording import RecordedRun, record
 
 __all__ = ["Feed", "block_file", "forget_blocks", "list_of_blocks", "open_feed"]
@@ -100,7 +103,7 @@ class StreamFeed(Feed):
     buffer : int
         Images that wait in the ring.
     on_note : callable
-        Called with what is odd about the stream, a sentence each, once.
+        Called with what is odd about the stream, a sentence each, again and again.
     """
 
     live = True
@@ -117,13 +120,10 @@ class StreamFeed(Feed):
         buffer: int,
         on_note: Callable[[str], None] = lambda note: None,
     ) -> None:
-        address = parse_address(name)
         self._folder, self._size, self._seconds = folder, size, seconds
-        self._maker = FrameMaker(address.name, Geometry.read(geometry), every_series=True)
-        self._said: set[str] = set()
+        self._frames = open_arriving(name, Geometry.read(geometry), buffer, every_series=True)
         self._on_note = on_note
-        self._receiver = Receiver(address, buffer)
-        self.counts = self._receiver.counts
+        self.counts = self._frames.counts
 
     @property
     def geometry(self) -> Path:
@@ -132,30 +132,31 @@ class StreamFeed(Feed):
 
     def next(self, number: int, patience: float) -> FrameSource | None:
         """Record the next frames."""
+        first = math.inf
+
+        def begin(frame: Frame) -> None:
+            nonlocal first
+            first = min(first, time.monotonic())
+
         try:
             recording = record(
-                self._receiver,
-                self._maker,
+                self._frames,
                 block_file(self._folder, number, FRAMES),
                 self._size,
                 idle=patience,
-                seconds=self._seconds,
-                on_refused=lambda error: self._note(str(error)),
+                enough=lambda: time.monotonic() - first >= self._seconds,
+                on_frame=begin,
             )
         except UnreadableError:
             return None
-        for note in self._maker.notes:
-            self._note(note)
+        finally:
+            for note in self._frames.notes:
+                self._on_note(note)
         return RecordedRun.of(recording)
 
     def close(self) -> None:
         """Close the socket."""
-        self._receiver.close()
-
-    def _note(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            self._on_note(text)
+        self._frames.close()
 
 
 class RunFeed(Feed):

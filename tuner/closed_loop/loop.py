@@ -261,6 +261,7 @@ class Loop:
             received=self._feed.counts.received,
             dropped=self._feed.counts.dropped,
             damaged=self._feed.counts.damaged,
+            other=self._feed.counts.other,
         )
         try:
             reduction = self._reduced(run, self._set(state.used))
