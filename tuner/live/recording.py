@@ -19,9 +19,9 @@ from wrappers.frames.frame import Frame
 from wrappers.frames.memory import MemoryFrames
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.settings import Settings
-from wrappers.streams.arriving import open_arriving
 from wrappers.streams.receiver import BUFFER, IDLE, Counts
 from wrappers.streams.recording import record
+from wrappers.streams.sources import open_arriving
 
 __all__ = ["HitCounter", "Seen", "with_recorded_frames"]
 

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 
 from wrappers.detector.geometry import Geometry
 from wrappers.files import temporary_folder
-from wrappers.streams.arriving import open_arriving
 from wrappers.streams.protocols import asked_frames
 from wrappers.streams.recording import RecordedRun, record
+from wrappers.streams.sources import open_arriving
 
 __all__ = ["FRAMES", "open_stream"]
 

@@ -18,10 +18,10 @@ from wrappers.errors import InputError, UnreadableError
 from wrappers.frames.opening import open_source
 from wrappers.frames.run import Run
 from wrappers.streams import growing
-from wrappers.streams.arriving import open_arriving
 from wrappers.streams.growing import GrowingFiles
 from wrappers.streams.protocols import is_stream, parse_growing
 from wrappers.streams.recording import record
+from wrappers.streams.sources import open_arriving
 
 N = 12
 DATA = "/entry/data/data"
