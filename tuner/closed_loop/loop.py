@@ -18,6 +18,7 @@ from tuner.closed_loop.events import (
     Noted,
     Pairs,
     Resumed,
+    Tuned,
     Tuning,
     append_event,
     read_events,
@@ -154,9 +155,7 @@ class Loop:
             self._start(next(e for e in reversed(self.events) if isinstance(e, Tuning)))
         self._decide()
         while not self._feed.ended:
-            while self._session is not None and not self._feed.live:
-                self._session.wait(POLL)  # the frames of a run do not go away
-                self._decide()
+            self._wait_for_session()
             patience = PATIENCE if idle is None else min(PATIENCE, idle)
             run = self._feed.next(self.state.next_block, patience)
             if run is not None:
@@ -178,6 +177,19 @@ class Loop:
                 self._on_wait(f"tuning: {self._session.n_evaluations} evaluations")
         self._take(Ended("all frames of the run are done"))
 
+    def _wait_for_session(self) -> None:
+        """Wait where frames wait, too."""
+        while self._session is not None and not self._feed.live:
+            self._session.wait(POLL)
+            self._decide()
+
+    def _ended(self) -> Tuned | None:
+        """Return what became of the session; None while there is none, or it runs."""
+        tuned = None if self._session is None else self._session.ended()
+        if tuned is not None:
+            self._session = None
+        return tuned
+
     def _take(self, event: Event) -> None:
         append_event(self._log, event)
         self.events.append(event)
@@ -193,8 +205,7 @@ class Loop:
     def _decide(self) -> None:
         """Do what is due."""
         while True:
-            if self._session is not None and (tuned := self._session.ended()) is not None:
-                self._session = None
+            if (tuned := self._ended()) is not None:
                 self._take(tuned)
                 if tuned.number == self.state.used:
                     self._publish()
