@@ -21,10 +21,10 @@ from wrappers.files import write_whole
 from wrappers.frames.frame import Frame
 from wrappers.frames.opening import Address, open_source
 from wrappers.frames.source import FrameSource
-from wrappers.streams.arriving import open_arriving
 from wrappers.streams.protocols import is_stream
 from wrappers.streams.receiver import Counts
 from wrappers.streams.recording import RecordedRun, record
+from wrappers.streams.sources import open_arriving
 
 __all__ = ["Feed", "block_file", "forget_blocks", "list_of_blocks", "open_feed"]
 
