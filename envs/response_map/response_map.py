@@ -276,7 +276,8 @@ class ResponseMap:
         posterior: Posterior = update(prior, outcomes)
         weights, levels = posterior.draws(n_draws, rng)
         x = features(columns)
-        return np.asarray(expit(np.einsum("kp,fsp->kfs", weights, x) + levels[:, :, None]))
+        odds = (x.reshape(-1, x.shape[-1]) @ weights.T).reshape(*x.shape[:2], n_draws)
+        return np.asarray(expit(np.moveaxis(odds, -1, 0) + levels[:, :, None]))
 
     def _hits(self, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
         least = np.array([max(self.settings[n].min_peaks, FEWEST_PEAKS) for n in columns])
