@@ -51,7 +51,8 @@ def sender(simulated, rate: float = 100.0, loops: int = 1000) -> Iterator[str]:
 
 def test_a_session_keeps_the_frames_of_its_stream(cli, simulated):
     begin = ("-o", "session", "--indexer", "fast", "-j", 1, "--evaluations", 2, "--frames", 12)
-    with sender(simulated) as url:
+    # Slowly: while the kernels are compiled nothing is to be dropped.
+    with sender(simulated, rate=20.0) as url:
         code, _, err = cli("tune", url, "-g", simulated.geometry, "-p", simulated.cell, *begin)
     assert code == 0, err
     assert "24 of 24 frames" in err and f"of {url} are kept in session/frames.cxi" in err

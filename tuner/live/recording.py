@@ -15,9 +15,8 @@ from wrappers.frames.frame import Frame
 from wrappers.frames.memory import MemoryFrames
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.settings import Settings
-from wrappers.streams.frames import FrameMaker
-from wrappers.streams.protocols import parse_address
-from wrappers.streams.receiver import BUFFER, IDLE, Counts, Receiver
+from wrappers.streams.arriving import open_arriving
+from wrappers.streams.receiver import BUFFER, IDLE, Counts
 from wrappers.streams.recording import record
 
 __all__ = ["HitCounter", "Seen", "with_recorded_frames"]
@@ -47,12 +46,8 @@ class Seen:
     counts: Counts
 
     def __str__(self) -> str:
-        lost = f", {self.counts.dropped} dropped" if self.counts.dropped else ""
-        damaged = f", {self.counts.damaged} messages damaged" if self.counts.damaged else ""
         share = f" ({self.n_hits / self.n_frames:.0%})" if self.n_frames else ""
-        return (
-            f"{self.n_frames} of {self.n_wanted} frames, {self.n_hits} hits{share}{lost}{damaged}"
-        )
+        return f"{self.n_frames} of {self.n_wanted} frames, {self.n_hits} hits{share}{self.counts}"
 
 
 @dataclass
@@ -91,6 +86,7 @@ def with_recorded_frames(
     *,
     buffer: int = BUFFER,
     idle: float = IDLE,
+    stopped: Callable[[], bool] = lambda: False,
     on_seen: Callable[[Seen], None] = lambda seen: None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> Request:
@@ -109,6 +105,8 @@ def with_recorded_frames(
         Images that wait in the ring.
     idle : float
         Seconds without a frame after which what has come is enough.
+    stopped : callable
+        Says that what has come is enough.
     on_seen : callable
         Called with what has come so far.
     on_note : callable
@@ -119,24 +117,23 @@ def with_recorded_frames(
     InputError
         If the stream or the directory cannot be used, or no frame comes.
     """
-    address = parse_address(str(request.data))
     data, beside, _ = (directory / name for name in RECORDED)
     if not (data.exists() and beside.exists()):
         require_folder_for_session(directory)
         geometry = Geometry.read(request.geometry)
         n = FOR_ALL if request.n_frames is None else 2 * request.n_frames
         counter = HitCounter(geometry)
-        with Receiver(address, buffer) as receiver:
+        with open_arriving(str(request.data), geometry, buffer) as frames:
             done = record(
-                receiver,
-                FrameMaker(address.name, geometry),
+                frames,
                 data,
                 n,
                 idle=idle,
+                enough=stopped,
                 on_frame=counter.add,
-                progress=lambda done: on_seen(Seen(done, counter.n_hits, n, receiver.counts)),
+                progress=lambda done: on_seen(Seen(done, counter.n_hits, n, frames.counts)),
             )
-            on_seen(Seen(done.n_frames, counter.n_hits, n, receiver.counts))
+            on_seen(Seen(done.n_frames, counter.n_hits, n, frames.counts))
         for note in done.notes:
             on_note(note)
     return replace(request, data=data, geometry=beside)

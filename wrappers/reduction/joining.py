@@ -65,10 +65,10 @@ class Joining:
     Parameters
     ----------
     out : Path
-    run : FrameSource
-    virtual : bool
-        Whether the images are those of the run's own files, by a virtual data set; see
-        `require_virtual`.
+    geometry : Geometry
+        Of the frames.
+    virtual : FrameSource, optional
+        The run in whose own files the images stay, by a virtual data set; see `require_virtual`.
 
     Raises
     ------
@@ -76,8 +76,10 @@ class Joining:
         If the file cannot be written.
     """
 
-    def __init__(self, out: Path, run: FrameSource, *, virtual: bool) -> None:
-        self._out, self._run, self._virtual = out, run, virtual
+    def __init__(
+        self, out: Path, geometry: Geometry, *, virtual: FrameSource | None = None
+    ) -> None:
+        self._out, self._geometry, self._virtual = out, geometry, virtual
         self._sets: dict[SettingsSet, int] = {}
         try:
             self._unfinished = Unfinished(out)
@@ -116,13 +118,13 @@ class Joining:
                 if value is not None:
                     file[PEAKS].attrs[name] = value
         hits = file[f"{HITS}/frame"][:].tolist()
-        if self._virtual and hits:
-            file.create_virtual_dataset(DATA, _virtual_images(self._run, hits))
+        if self._virtual is not None and hits:
+            file.create_virtual_dataset(DATA, _virtual_images(self._virtual, hits))
         shifts = [file[f"{HITS}/shift_{axis}"][:] for axis in "xy"]
         file.close()
         self._disk.close()
         self._check_disk()
-        geometry = frames_geometry_text(self._run.geometry, shifts)
+        geometry = frames_geometry_text(self._geometry, shifts)
         write_whole(companion(self._out, ".geom"), geometry)
         try:
             self._unfinished.finish()

@@ -11,9 +11,8 @@ from contextlib import ExitStack
 
 from wrappers.detector.geometry import Geometry
 from wrappers.files import temporary_folder
-from wrappers.streams.frames import FrameMaker
+from wrappers.streams.arriving import open_arriving
 from wrappers.streams.protocols import parse_address
-from wrappers.streams.receiver import Receiver
 from wrappers.streams.recording import RecordedRun, record
 
 __all__ = ["FRAMES", "open_stream"]
@@ -37,5 +36,5 @@ def open_stream(name: str, geometry: Geometry) -> RecordedRun:
     stack = ExitStack()
     atexit.register(stack.close)
     path = stack.enter_context(temporary_folder()) / "frames.cxi"
-    with Receiver(address, n) as receiver:
-        return RecordedRun.of(record(receiver, FrameMaker(address.name, geometry), path, n))
+    with open_arriving(name, geometry, n) as frames:
+        return RecordedRun.of(record(frames, path, n))

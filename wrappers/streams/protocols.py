@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from wrappers.errors import InputError
 from wrappers.extras import require
 from wrappers.registry import Registry
-from wrappers.streams import crystfel, dectris, karabo
+from wrappers.streams import crystfel, dectris, hdf5, karabo
 from wrappers.streams.messages import Decoder
 
 __all__ = ["PROTOCOLS", "Protocol", "StreamAddress", "is_stream", "parse_address"]
@@ -35,12 +35,15 @@ class Protocol:
         That the extra ``live`` adds and this one needs.
     options : tuple of str
         Of the address, beside ``frames``.
+    listens : bool
+        Whether the sender connects to us, unless the address says ``connect=``.
     """
 
     socket: Literal["PULL", "SUB", "REQ"]
     decoder: Callable[[Mapping[str, str]], Decoder]
     modules: tuple[str, ...]
     options: tuple[str, ...] = ()
+    listens: bool = False
 
 
 PROTOCOLS: Registry[Protocol] = Registry("stream protocol")
@@ -53,6 +56,7 @@ PROTOCOLS.register("karabo", Protocol("REQ", karabo.decoder, ("msgpack", "zmq"),
 PROTOCOLS.register(
     "crystfel", Protocol("REQ", crystfel.decoder, ("msgpack", "zmq"), crystfel.OPTIONS)
 )
+PROTOCOLS.register("hdf5", Protocol("PULL", hdf5.decoder, ("zmq",), hdf5.OPTIONS, listens=True))
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,11 @@ class StreamAddress:
     def n_frames(self) -> int | None:
         """How many frames are wanted, where the address says so."""
         return int(self.options["frames"]) if "frames" in self.options else None
+
+    @property
+    def listens(self) -> bool:
+        """Whether it is we who listen there."""
+        return self.protocol.listens and "connect" not in self.options
 
     @property
     def subscribed(self) -> bytes | None:
