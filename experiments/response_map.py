@@ -25,9 +25,10 @@ from envs.look import FrameLook
 from envs.objective import UNINDEXED_HIT_PENALTY
 from envs.response_map.model import MapModel
 from envs.response_map.response_map import ResponseMap
+from envs.response_map.session import CAUTION
 from experiments.fit_response_map import Look, fit_model, made_sets, read_looks, sets_of
 from tuner.cli.options import print_json
-from tuner.search.response_map import CAUTION, best_candidate
+from tuner.search.response_map import best_candidate
 from wrappers.cell import Cell
 from wrappers.settings import Settings
 

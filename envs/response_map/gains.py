@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from envs.response_map.response_map import Forecast
 
-__all__ = ["ENOUGH", "UNINDEXED_COST", "best_gains", "merit_lead"]
+__all__ = ["ENOUGH", "UNINDEXED_COST", "gains_of", "merit_lead"]
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def merit_lead(merits: Floats, leader: int | None) -> Floats:
     return merits - (0.0 if leader is None else merits[:, [leader]])
 
 
-def best_gains(
+def gains_of(
     forecast: Forecast,
     measured: Sequence[int] | NDArray[np.int64],
     possible: NDArray[np.bool_],

@@ -13,8 +13,8 @@ from envs.look import LOOK_FILE, FrameLook, look_design, take_look
 from envs.parameter_space import ParameterSpace
 from envs.response_map.model import MapModel
 from envs.response_map.response_map import ResponseMap
+from envs.response_map.session import CAUTION
 from envs.response_map.stored import MAP_FILE, write_map
-from tuner.search.response_map import CAUTION
 from tuner.searchers import SEARCHERS
 from tuner.session.store import SessionStore
 from tuner.session.trial import tuning_trials
