@@ -1,6 +1,6 @@
 """Records the frozen benchmark on frames: rendered experiments, every frame with every set.
 
-    python -m experiments.record_frames [--until HH:MM]   # records what is missing
+    python -m experiments.record_frames [--until HH:MM] [--shared ../shared/data]
 
 Experiments of the test and the shifted family in turn, other ones than those that anything was
 fitted to or judged by before. 300 frames each are rendered, searched with the sets of the free look
@@ -8,6 +8,12 @@ fitted to or judged by before. 300 frames each are rendered, searched with the s
 the embedded indexer. A file an experiment, `envs/data/frames/FAMILY_NUMBER.npz`; those that are
 there are left alone, so that an interrupted recording goes on. They are for judging, never for
 training.
+
+Frames without a crystal, which the simulation knows, have no lattice to be found, and failing takes
+the indexer longest: of them only every sixth is indexed, which tells what the others would have
+cost and how often a lattice is found that is not there (the command says how often; `asked` in the
+file says which frames were). The shared runs that are there, real ones and one of CrystFEL's
+simulation, are recorded in the same way, all of their frames.
 
 Experiments with crystals in fewer than a fifth of the frames are left out: sessions on such draw
 their sample from a wider look, for which frames would have to be recorded that nobody indexes.
@@ -18,21 +24,24 @@ from __future__ import annotations
 import datetime
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.evaluators.frame_record import RECORDS, AboutRecord, FrameRecord, coded_seconds
 from envs.evaluators.live import LiveEvaluator
 from envs.look import look_design
 from envs.parameter_space import ParameterSpace
 from envs.simulation.families import Draw, draw_experiments
-from envs.simulation.simulator import simulate_run
+from envs.simulation.simulator import read_truth, simulate_run
 from envs.strata import POOR
 from experiments.record_looks import FEWEST_PEAKS, MOST_PIXELS, run_space
+from tuner.comparison.runs import SHARED_RUNS
 from tuner.session.found_geometry import find_session_geometry
 from tuner.session.initial_design import baseline
 from wrappers.cell import Cell
@@ -50,8 +59,12 @@ from wrappers.settings import Settings
 __all__ = ["SEED", "benchmark_draws", "record_experiment", "recorded_sets"]
 
 SEED = 5_000_011
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 N_FRAMES = 300
 N_EXPERIMENTS = {"test": 24, "shifted": 16}
+OF_BLANK = 6
+"""Of so many frames without a crystal one is indexed."""
+
 TIMED = 12
 """Frames of which the search with a single set is timed."""
 
@@ -67,7 +80,12 @@ def benchmark_draws(family: str) -> dict[int, Draw]:
 
 
 def record_experiment(
-    run: FrameSource, cell: Cell, space: ParameterSpace, about: AboutRecord, n_frames: int
+    run: FrameSource,
+    cell: Cell,
+    space: ParameterSpace,
+    about: AboutRecord,
+    n_frames: int,
+    crystals: NDArray[np.bool_] | None = None,
 ) -> FrameRecord:
     """Search and index the first frames of a run.
 
@@ -79,7 +97,12 @@ def record_experiment(
         At the geometry that was found; its look's design is recorded.
     about : AboutRecord
     n_frames : int
+    crystals : bool array (n_frames,), optional
+        Which frames have a crystal, where that is known; of the others only some are indexed.
     """
+    asked_frames = np.ones(n_frames, bool)
+    if crystals is not None:
+        asked_frames = crystals | (np.cumsum(~crystals) % OF_BLANK == 1)
     settings = recorded_sets(space)
     least = np.array([max(each.min_peaks, FEWEST_PEAKS) for each in settings])
     indexer = FastIndexer(run.geometry, cell)
@@ -95,7 +118,7 @@ def record_experiment(
         look_seconds[row] = time.thread_time() - before
         lists = _Lists.of(run, found.patterns, settings)
         counts[row] = lists.sizes[lists.of_set]
-        asked = counts[row] >= least
+        asked = (counts[row] >= least) & asked_frames[row]
         answers: dict[int, Indexing] = {}
         for number in dict.fromkeys(lists.of_set[asked].tolist()):
             started = time.thread_time()
@@ -116,6 +139,8 @@ def record_experiment(
                 fit[row], information[row] = told.geometry - np.array(tried), told.information
                 spread[row] = told.residual_px, told.scale_deviation
         before = time.thread_time()
+    if crystals is not None:
+        _impute(seconds, counts >= least, asked_frames, crystals)
     return FrameRecord(
         about=about,
         settings=tuple(settings),
@@ -124,11 +149,27 @@ def record_experiment(
         indexed=indexed,
         cost=coded_seconds(seconds),
         lattice=np.asarray(indexed.any(axis=1), bool),
+        asked=asked_frames,
         look_seconds=look_seconds,
         fit=fit,
         information=information,
         spread=spread,
     )
+
+
+def _impute(
+    seconds: NDArray[np.float64],
+    hits: NDArray[np.bool_],
+    asked: NDArray[np.bool_],
+    crystals: NDArray[np.bool_],
+) -> None:
+    """Charge hits of frames that were not asked with what such hits of the same set took."""
+    blank = asked & ~crystals
+    n = hits[blank].sum(axis=0)
+    mean = seconds[blank].sum(axis=0) / np.maximum(n, 1)
+    overall = seconds[blank].sum() / max(n.sum(), 1)
+    charged = np.where(n > 0, mean, overall)
+    seconds[~asked] = np.where(hits[~asked], charged, 0.0)
 
 
 def recorded_sets(space: ParameterSpace) -> list[Settings]:
@@ -209,12 +250,13 @@ def _search_seconds(run: FrameSource, settings: Settings) -> float:
     return (time.thread_time() - started) / len(frames)
 
 
-def _record(family: str, number: int, draw: Draw, path: Path, n_frames: int) -> str:
+def _record(source: _Source, path: Path, n_frames: int) -> str:
     started = time.process_time()
     with tempfile.TemporaryDirectory() as work:
-        paths = simulate_run(draw.experiment, Path(work) / "run", n_frames)
-        geometry, cell = Geometry.read(paths.geometry), Cell.read(paths.cell)
-        run = open_source(paths.data, geometry)
+        data, geometry_file, cell_file, crystals = source.files(Path(work), n_frames)
+        geometry, cell = Geometry.read(geometry_file), Cell.read(cell_file)
+        run = open_source(data, geometry)
+        n_frames = min(n_frames, len(run))
         given = run_space(run, n_frames)
         rendered = time.process_time()
         indexer = FastIndexer(geometry, cell)
@@ -225,28 +267,61 @@ def _record(family: str, number: int, draw: Draw, path: Path, n_frames: int) -> 
         space = given.moved(**found.values)
         assert given.known is not None
         about = AboutRecord(
-            family, SEED, number, draw.kind, given.known, dict(found.values),
-            float(abs(np.linalg.det(cell.primitive_axes))), _search_seconds(run, space.base),
-            indexer.name,
+            source.family, source.seed, source.number, source.kind, given.known,
+            dict(found.values), float(abs(np.linalg.det(cell.primitive_axes))),
+            _search_seconds(run, space.base), indexer.name,
         )  # fmt: skip
         placed = time.process_time()
-        record = record_experiment(run, cell, space, about, n_frames)
+        record = record_experiment(run, cell, space, about, n_frames, crystals)
     record.write(path)
     rate = record.indexed.mean(axis=0)
+    false = ""
+    if crystals is not None:
+        blank = record.asked & ~crystals
+        n_lists = int((record.cost[blank] > 0).sum())
+        false = f"{int(record.indexed[blank].sum())} of {n_lists} lists without a crystal indexed; "
     return (
-        f"{path.name} {draw.kind} CPU s: {rendered - started:.0f} rendered, "
+        f"{path.name} {source.kind} CPU s: {rendered - started:.0f} rendered, "
         f"{placed - rendered:.0f} placed, {time.process_time() - placed:.0f} recorded "
-        f"({record.look_seconds.sum():.0f} of it peaks); {record.lattice.mean():.2f} with a "
+        f"({record.look_seconds.sum():.0f} of it peaks); {false}{record.lattice.mean():.2f} with a "
         f"lattice, best rate {rate.max():.2f}, {path.stat().st_size} bytes"
     )
 
 
-def _in_turn() -> Iterator[tuple[str, int, Draw]]:
-    """Yield the experiments, the families in turn."""
-    families = {family: benchmark_draws(family) for family in N_EXPERIMENTS}
+@dataclass(frozen=True)
+class _Source:
+    """An experiment of the benchmark, and how its files come about."""
+
+    family: str
+    seed: int
+    number: int
+    kind: str
+    files: Callable[[Path, int], tuple[Path, Path, Path, NDArray[np.bool_] | None]]
+    """Data, geometry, cell, and which frames have a crystal, where that is known."""
+
+
+def _drawn(family: str, number: int, draw: Draw) -> _Source:
+    def files(work: Path, n_frames: int) -> tuple[Path, Path, Path, NDArray[np.bool_] | None]:
+        paths = simulate_run(draw.experiment, work / "run", n_frames)
+        crystals = np.array([len(truth.reciprocal) > 0 for truth in read_truth(paths.truth)])
+        return paths.data, paths.geometry, paths.cell, crystals
+
+    return _Source(family, SEED, number, draw.kind, files)
+
+
+def _shared(number: int, name: str, files: Sequence[Path]) -> _Source:
+    data, geometry, cell = files
+    return _Source("runs", 0, number, name, lambda work, n_frames: (data, geometry, cell, None))
+
+
+def _sources(shared: Path) -> Iterator[_Source]:
+    """Yield the runs that are there, then the experiments, the families in turn."""
+    for number, (name, files) in enumerate(SHARED_RUNS.items()):
+        if (shared / files[0]).exists():
+            yield _shared(number, name, [shared / file for file in files])
     rows = (
-        [(family, number, draw) for number, draw in draws.items()]
-        for family, draws in families.items()
+        [_drawn(family, number, draw) for number, draw in benchmark_draws(family).items()]
+        for family in N_EXPERIMENTS
     )
     for several in zip_longest(*rows):
         yield from (each for each in several if each is not None)
@@ -255,19 +330,20 @@ def _in_turn() -> Iterator[tuple[str, int, Draw]]:
 @click.command()
 @click.option("--until", help="Begin no experiment after this time of day, HH:MM.")
 @click.option("--folder", type=click.Path(path_type=Path), default=RECORDS, show_default=True)
+@click.option("--shared", type=click.Path(path_type=Path), default=SHARED, show_default=True)
 @click.option("--frames", default=N_FRAMES, show_default=True)
-def main(until: str | None, folder: Path, frames: int) -> None:
+def main(until: str | None, folder: Path, shared: Path, frames: int) -> None:
     """Record what is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     last = datetime.time.fromisoformat(until) if until else datetime.time.max
-    for family, number, draw in _in_turn():
-        path = folder / f"{family}_{number:03d}.npz"
+    for source in _sources(shared):
+        path = folder / f"{source.family}_{source.number:03d}.npz"
         if path.exists():
             continue
         if datetime.datetime.now().time() > last:
             click.echo(f"it is past {until}: the same command goes on with {path.name}")
             return
-        click.echo(_record(family, number, draw, path, frames))
+        click.echo(_record(source, path, frames))
 
 
 if __name__ == "__main__":

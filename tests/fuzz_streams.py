@@ -30,7 +30,7 @@ from wrappers.streams.player import messages_of
 from wrappers.streams.protocols import PROTOCOLS
 from wrappers.streams.serving import HitServer
 
-SLOW = 5.0
+SLOW = 15.0
 """Seconds that no message may take."""
 
 

@@ -40,6 +40,7 @@ SHAPES: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "indexed": ("uint8", ("f", "bytes")),
     "cost": ("uint8", ("f", "s")),
     "lattice": ("bool", ("f",)),
+    "asked": ("bool", ("f",)),
     "look_seconds": ("float32", ("f",)),
     "fit": ("float64", ("f", 3)),
     "information": ("float64", ("f", 3, 3)),
@@ -101,6 +102,9 @@ class FrameRecord:
         no hit with the set.
     lattice : bool array (F,)
         Whether any set leads to one.
+    asked : bool array (F,)
+        Whether it was indexed at all: of frames that hold no crystal, which only a simulation
+        knows, some are. The others are charged with what those took.
     look_seconds : float32 array (F,)
         Processor time in which the frame was read and searched with all sets at once.
     fit : float64 array (F, 3)
@@ -119,6 +123,7 @@ class FrameRecord:
     indexed: NDArray[np.bool_]
     cost: NDArray[np.uint8]
     lattice: NDArray[np.bool_]
+    asked: NDArray[np.bool_]
     look_seconds: NDArray[np.float32]
     fit: NDArray[np.float64]
     information: NDArray[np.float64]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.response_map.response_map import Forecast
+from envs.response_map.session_map import Forecast
 
 __all__ = ["ENOUGH", "UNINDEXED_COST", "gains_of", "merit_lead"]
 

@@ -7,7 +7,7 @@ parameter sets around the best one. What to measure is for others to say: the ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +18,17 @@ from envs.evaluation import Evaluation
 from envs.geometry_rule import FEWEST_INDEXED, GEOMETRY, MISLEADING, GeometryLock, near_geometry
 from envs.look import Looks, look_design
 from envs.parameter_space import ParameterSpace
-from envs.response_map.model import MapModel
-from envs.response_map.response_map import DRAWS, Forecast, ResponseMap
+from envs.response_map.session_map import DRAWS, Forecast, ResponseMap
 from envs.response_map.stored import write_map
 from wrappers.settings import Settings
 
-__all__ = ["CAUTION", "MapSession"]
+__all__ = ["MapSession"]
 
-CAUTION = {"fast": 1.0, "crystfel": 2.0}
-"""The model saw experiments that the embedded indexer had indexed; CrystFEL is another."""
+Floats = NDArray[np.float64]
+
+ALIKE = 0.05
+"""Mean relative difference of the hits' numbers of peaks, below which sets index the same: of eight
+proposals that were so close to an earlier one, on two runs, none had indexed another frame."""
 
 NEIGHBOURS = 64
 NEAR = 0.18
@@ -67,7 +69,7 @@ class MapSession:
         self.space, self.seed, self.penalty = space, seed, penalty
         self.indexer = "fast" if looks.embedded else "crystfel"
         self._looks, self._design = looks, design
-        self._n_draws, self._n_neighbours = n_draws, n_neighbours
+        self.n_draws, self._n_neighbours = n_draws, n_neighbours
         self._map: ResponseMap | None = None
         self._lock = GeometryLock(space)
         self.evaluations: list[tuple[Evaluation, float]] = []
@@ -77,12 +79,8 @@ class MapSession:
     def map(self) -> ResponseMap:
         """The map as it stands; the frames are looked at when it is first asked for."""
         if self._map is None:
-            self._map = ResponseMap(
-                self._looks.look(self._design or look_design(self.space)),
-                self._looks.primitive_volume,
-                MapModel.shipped(),
-                CAUTION[self.indexer],
-            )
+            look = self._looks.look(self._design or look_design(self.space))
+            self._map = ResponseMap.begun(look, self._looks)
         return self._map
 
     def ingest(self, evaluation: Evaluation, merit: float) -> None:
@@ -108,17 +106,14 @@ class MapSession:
         best = self.evaluations[max(indexing)[1]][0].settings if indexing else self.space.base
         return {name: getattr(best, name) for name in names}
 
-    def learn(self) -> NDArray[np.float64]:
-        """Take all outcomes near the geometry that the lattices fix.
+    def learn(self) -> dict[int, Evaluation]:
+        """Take all outcomes near the geometry that the lattices fix; return them by set.
 
-        Returns
-        -------
-        float array (S,)
-            The portion of the sample's frames that each of the map's sets was measured on.
+        Of a set that was measured more than once it is the evaluation on the most frames.
         """
         self.map.forget_outcomes()
         fixed = self._lock.fixed
-        measured: dict[int, float] = {}
+        tried: dict[int, Evaluation] = {}
         for evaluation, _ in self.evaluations:
             settings = evaluation.settings
             if evaluation.failure or not near_geometry(settings, fixed, self.space, MISLEADING):
@@ -133,15 +128,24 @@ class MapSession:
             )
             if evaluation.n_indexed:
                 self.learn_lattices(settings)
-            share = evaluation.n_frames / len(self.map.look.frames)
-            measured[column] = max(share, measured.get(column, 0.0))
-        portion = np.zeros(len(self.map.settings))
-        portion[[*measured]] = [*measured.values()]
-        return portion
+            if column not in tried or evaluation.n_frames > tried[column].n_frames:
+                tried[column] = evaluation
+        return tried
 
-    def forecast(self, first: int = 0) -> Forecast:
-        """Return what the map expects of its sets from `first` on."""
-        return self.map.forecast(self.seed, self._n_draws, first)
+    def expect(self, tried: Mapping[int, Evaluation], before: Forecast | None = None) -> Forecast:
+        """Return what is to be expected of all the map's sets.
+
+        Parameters
+        ----------
+        tried : mapping of int to Evaluation
+            What was measured, by set; the map has learnt of it.
+        before : Forecast, optional
+            What was expected of the first of them.
+        """
+        if before is None:
+            return self.map.forecast(self.seed, self.n_draws)
+        more = self.map.forecast(self.seed, self.n_draws, first=len(before.hits))
+        return before.joined(more)
 
     def learn_lattices(self, source: Settings) -> bool:
         """Have the lattices of frames that have none yet, from a set's peaks; say if there are."""
@@ -154,27 +158,38 @@ class MapSession:
         self.map.learn_lattices(found.frames, found.own, found.other)
         return bool(found.frames)
 
-    def survey(self) -> tuple[Forecast, NDArray[np.float64]]:
+    def survey(self) -> tuple[Forecast, Floats]:
         """Return what is expected of all sets, and the portion (S,) that each was measured on.
 
         Once something was measured, more sets are looked at around the best one. For CrystFEL's
         sessions the embedded indexer's lattices, next to free, are asked for first.
         """
-        portion = self.learn()
-        forecast = self.forecast()
-        liked = self._liked(forecast)
+        tried = self.learn()
+        forecast = self.expect(tried)
+        liked = self.map.settings[int(np.argmax(forecast.cautious_merits(self.penalty)))]
         if self.indexer != "fast" and self.learn_lattices(liked):
-            forecast = self.forecast()
-        known = len(self.map.settings)
-        if portion.any() and self._look_nearby(liked):
-            forecast = forecast.joined(self.forecast(known))
-            portion = np.append(portion, np.zeros(len(self.map.settings) - known))
+            forecast = self.expect(tried)
+        if tried and self._look_nearby(liked):
+            forecast = self.expect(tried, forecast)
+        portion = np.zeros(len(self.map.settings))
+        for column, evaluation in tried.items():
+            portion[column] = evaluation.n_frames / len(self.map.look.frames)
         return forecast, portion
 
-    def _liked(self, forecast: Forecast) -> Settings:
-        return self.map.settings[int(np.argmax(forecast.cautious_merits(self.penalty)))]
+    def like_any(self, columns: Iterable[int]) -> NDArray[np.bool_]:
+        """Return which sets (S,) find next to the same peaks as one of some."""
+        counts = self.map.learnt.counts
+        least = np.array([each.min_peaks for each in self.map.settings])
+        hits = counts >= least
+        logs = np.log1p(counts.astype(float))
+        alike = np.zeros(len(least), bool)
+        for column in columns:
+            its = hits[:, column]
+            away = np.abs(logs - logs[:, [column]])[its].sum(axis=0)
+            alike |= (hits == its[:, None]).all(axis=0) & (away <= ALIKE * its.sum())
+        return alike
 
-    def points(self) -> NDArray[np.float64]:
+    def points(self) -> Floats:
         """Return the map's sets (S, D) in the unit cube of what is tuned beside the geometry."""
         free = [n for n, name in enumerate(self.space.names) if name not in GEOMETRY]
         return np.array([self.space.encode(each)[free] for each in self.map.settings])

@@ -25,6 +25,7 @@ from experiments import fit_responses, map_against_gp, record_looks, record_tabl
 from experiments.record_frames import (
     N_EXPERIMENTS,
     SEED,
+    _impute,
     benchmark_draws,
     record_experiment,
     recorded_sets,
@@ -34,7 +35,7 @@ from tuner.agent.policy import Policy
 from tuner.comparison import frames_benchmark
 from tuner.comparison.benchmark import Benchmark
 from tuner.comparison.frames_benchmark import compare_frames, frames_figures, frames_tasks
-from tuner.comparison.runs import RENDERED_SEED
+from tuner.comparison.runs import RENDERED_SEED, SHARED_RUNS
 from tuner.session.initial_design import baseline
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -102,6 +103,19 @@ def test_lattices_split_the_peaks_of_every_set_as_on_frames(recorded):
     total = there.own.astype(int) + there.other
     assert (here.own.astype(int) + here.other == total).all()
     assert np.abs(here.own.astype(int) - there.own).mean() < 0.05 * there.own.mean() + 1
+
+
+def test_of_frames_without_a_crystal_some_are_indexed_and_the_others_charged_alike(recorded):
+    _, _, record = recorded
+    hits = record.counts >= 10
+    crystals = ~np.isin(np.arange(N_FRAMES), (1, 4, 7))
+    seconds = np.where(hits, 0.01 * (1 + np.arange(N_FRAMES))[:, None], 0.0)
+    asked = crystals | (np.arange(N_FRAMES) == 4)
+    before = seconds[asked].copy()
+    _impute(seconds, hits, asked, crystals)
+    assert (seconds[asked] == before).all()
+    assert seconds[[1, 7]][hits[[1, 7]]] == pytest.approx(0.05)
+    assert (seconds[~hits] == 0).all()
 
 
 def test_the_box_has_the_recorded_values_alone_and_all_else_is_answered_by_the_nearest(recorded):
@@ -219,10 +233,14 @@ def test_every_file_of_the_benchmark_is_of_the_experiment_that_it_says():
     for task in frames_tasks():
         record = FrameRecord.read(task.path)
         about = record.about
-        assert about.seed == SEED
         assert task.path.stem == f"{about.family}_{about.number:03d}"
+        assert len(record.settings) >= 200
+        if about.family == "runs":
+            assert about.kind == list(SHARED_RUNS)[about.number]
+            continue
+        assert about.seed == SEED
         assert benchmark_draws(about.family)[about.number].kind == about.kind
-        assert len(record.counts) == 300 and len(record.settings) >= 200
+        assert len(record.counts) == 300
     assert sum(path.stat().st_size for path in RECORDS.glob("*")) < 30e6
 
 

@@ -62,6 +62,9 @@ METHODS = {
 """The searcher of `tuner.searchers.SEARCHERS` behind each method of the benchmark, by its name
 there. All take the camera length from the lattices. The second agent will be ``agent``."""
 
+FAMILIES = {"test": "frames_test", "shifted": "frames_shifted", "runs": "runs"}
+"""What a family is called in the figures, by what its files are."""
+
 RIVAL = "warm_gp_locked"
 
 FULL = 10
@@ -76,10 +79,10 @@ TOLD = (1, 2, 3, 5, 10)
 NEAR = 0.01
 """Of merit: so near to the exhaustive grid's choice a session has arrived."""
 
-SECONDS = {"map": 5.0, "map_gp": 8.0, "warm_gp_locked": 6.0, "first_agent": 4.0, "gp": 6.0}
+SECONDS = {"map": 1.5, "map_gp": 3.0, "gp": 2.0}
 """Processor time of a session, by method; of the others `OTHERS`."""
 
-OTHERS = 0.7
+OTHERS = 0.3
 
 RECORDED = Path(__file__).parents[1] / "data" / "frames_comparison.json"
 """The result that the repository holds."""
@@ -95,10 +98,8 @@ class FramesTask:
 
 def frames_tasks(folder: Path = RECORDS) -> list[FramesTask]:
     """Return the recorded experiments, by family and number."""
-    return [
-        FramesTask(f"frames_{path.stem.rpartition('_')[0]}", path)
-        for path in sorted(folder.glob("*_[0-9][0-9][0-9].npz"))
-    ]
+    found = sorted(folder.glob("*_[0-9][0-9][0-9].npz"))
+    return [FramesTask(FAMILIES[path.stem.rpartition("_")[0]], path) for path in found]
 
 
 def known_methods() -> list[str]:

@@ -43,6 +43,8 @@ class FrameMaker:
         For messages, and for the names of the frames.
     geometry : Geometry
         Both are attributes, too.
+    every_series : bool
+        Whether a series with another energy or distance is taken like any other.
 
     Attributes
     ----------
@@ -55,8 +57,8 @@ class FrameMaker:
         If the geometry takes something from the data that a stream does not have.
     """
 
-    def __init__(self, address: str, geometry: Geometry) -> None:
-        self.address, self.geometry = address, geometry
+    def __init__(self, address: str, geometry: Geometry, *, every_series: bool = False) -> None:
+        self.address, self.geometry, self._every_series = address, geometry, every_series
         if geometry.shifted_by_data:
             raise InputError(
                 f"{geometry.path} takes the detector's shift from the data, which a stream does "
@@ -100,7 +102,7 @@ class FrameMaker:
         ------
         OtherFrames
             If its images are not of the geometry, or it is another series than the one before:
-            of another size, energy or distance.
+            of another size, and unless `every_series` of another energy or distance.
         """
         shape, geometry = self.geometry.slab_shape, self.geometry
         if start.shape is not None:
@@ -111,7 +113,7 @@ class FrameMaker:
                 f"the pixels of {self.address} are {1e6 * start.pixel_size:.4g} µm wide, those of "
                 f"{geometry.path} {1e6 * pixel:.4g} µm: give the geometry of this detector"
             )
-        before = self._series
+        before = None if self._every_series else self._series
         if before is not None and not (
             _alike(before.photon_energy, start.photon_energy)
             and _alike(before.distance, start.distance)

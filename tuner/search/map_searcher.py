@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
 from envs.response_map.gains import ENOUGH, gains_of
-from envs.response_map.response_map import Forecast
 from envs.response_map.session import MapSession
+from envs.response_map.session_map import Forecast
 from tuner.search.contract import SearchTask, Values
 from wrappers.settings import Settings
 
@@ -62,13 +62,15 @@ class MapSearcher:
     ----------
     task : SearchTask
         With `looks`.
+    session : type of MapSession
+        What is expected of the sets.
     """
 
-    def __init__(self, task: SearchTask) -> None:
+    def __init__(self, task: SearchTask, session: type[MapSession] = MapSession) -> None:
         if task.looks is None:
             raise ValueError("the map needs an evaluator that looks at frames")
         penalty = task.merit.unindexed_hit_penalty
-        self._session = MapSession(task.looks, task.space, seed=task.seed, penalty=penalty)
+        self._session = session(task.looks, task.space, seed=task.seed, penalty=penalty)
         self._space, self._seed = task.space, task.seed
         self._pending: Settings | None = None
         self.reason = self.ended = ""
@@ -112,11 +114,12 @@ class MapSearcher:
     def _choose(self) -> Settings | None:
         session = self._session
         forecast, portion = session.survey()
-        measured = np.flatnonzero(portion >= 1)
-        gains = gains_of(forecast, measured, portion == 0, session.penalty, session.indexer)
+        measured, tried = np.flatnonzero(portion >= 1), np.flatnonzero(portion)
+        possible = ~session.like_any(tried)
+        gains = gains_of(forecast, measured, possible, session.penalty, session.indexer)
         place = int(np.argmax(gains))
         enough = ENOUGH[session.indexer]
-        if len(measured) and gains[place] < enough:
+        if not possible.any() or (len(measured) and gains[place] < enough):
             self.ended = f"the map expects no set to gain {100 * enough:g} points"
             return None
         self.reason = (
