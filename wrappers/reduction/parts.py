@@ -1,36 +1,77 @@
 """Parts of a reduction: a batch of frames, searched and written by one process.
 
-A part is a CXI file of the batch's hits. Beside what `wrappers.frames.cxi` writes it says, in
-`FRAMES` and `HITS`, what became of every frame of the batch. It appears whole or not at all.
+A part is an HDF5 file that says, in `FRAMES` and `HITS`, what became of every frame of the batch.
+It has the hits' peaks and masks, but their images only where those cannot be copied from the run
+as they are stored there. It appears whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from wrappers.errors import InputError
-from wrappers.frames.cxi import CxiWriter
+from wrappers.frames.cxi import create_images
+from wrappers.frames.frame import Frame
 from wrappers.frames.source import FrameSource
+from wrappers.frames.stored_images import ImageForm, OwnImages, StoredImage, StoredImages
+from wrappers.frames.whole_hdf5 import WholeHDF5
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import SettingsMask
+from wrappers.peakfinding.kernel_arguments import peak_lists
 from wrappers.peakfinding.peak_batch import FindsPeaks
+from wrappers.peakfinding.peak_measurement import PEAK_ROWS
+from wrappers.peaks import PeakList
 from wrappers.schema import Count, read_json_text
-from wrappers.schema_arrays import open_hdf5, stored_array, stored_text
+from wrappers.schema_arrays import open_hdf5, own_dataset, stored_array, stored_text
 from wrappers.settings import Settings
 
-__all__ = ["FRAMES", "HITS", "PART", "Batch", "Part", "Reducer", "SettingsSet", "read_part"]
+__all__ = [
+    "FRAMES",
+    "HITS",
+    "Batch",
+    "Hit",
+    "Part",
+    "Reducer",
+    "SettingsSet",
+    "hits_of_part",
+    "peaks_of_frames",
+    "read_part",
+]
 
 FRAMES = "/sfx_tuner/frames"
 """Group of data sets with a row for each frame, in the run's order."""
 HITS = "/sfx_tuner/hits"
 """Group of data sets with a row for each hit."""
-PART = "/sfx_tuner/part"
+DOCUMENT = "/part"
+PEAKS, IMAGES, MASKS = "/peaks", "/images", "/masks"
+"""The peaks of all hits (see `PEAK_ROWS`); images that are not the run's as stored; different
+masks."""
+COLUMNS = {
+    "frame": "i8",
+    "shift_x": "f8",
+    "shift_y": "f8",
+    "photon_energy": "f8",
+    "camera_length": "f8",
+    "n_peaks": "i4",
+    "mask": "i4",
+    "image": "i4",
+}
+"""Of `HITS`, each as in `Hit`; of mask and image, which one of the part's it is."""
+NAMES = ("file", "event")
 
 UNREADABLE = -1
 """In place of a number of peaks."""
+AS_STORED = -1
+"""In place of an image's number: it is in the run."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +119,36 @@ class Part:
     used: SettingsSet
 
 
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """A hit of a part.
+
+    Attributes
+    ----------
+    frame : int
+        Of the run.
+    peaks : PeakList
+    photon_energy, camera_length : float
+        In eV and metres.
+    shift : tuple of float
+        In metres.
+    source : (str, str)
+        File and event.
+    mask : StoredImage
+    image : StoredImage or None
+        None where it is the run's, as stored there, or left there.
+    """
+
+    frame: int
+    peaks: PeakList
+    photon_energy: float
+    camera_length: float
+    shift: tuple[float, float]
+    source: tuple[str, str]
+    mask: StoredImage
+    image: StoredImage | None
+
+
 class Reducer:
     """Turns batches of frames into part files, one after the other.
 
@@ -89,11 +160,24 @@ class Reducer:
     folder : Path
         Where the parts go.
     images : bool
-        Whether the parts hold the hits' images; their masks they hold in any case.
+        Whether the hits' images are wanted, or left where they are.
+    form : ImageForm or None
+        Images that the run stores in this form are copied later; others are stored in it here, or
+        compressed where there is none.
     """
 
-    def __init__(self, run: FrameSource, finder: FindsPeaks, folder: Path, images: bool) -> None:
-        self._run, self._finder, self._folder, self._images = run, finder, folder, images
+    def __init__(
+        self,
+        run: FrameSource,
+        finder: FindsPeaks,
+        folder: Path,
+        images: bool,
+        form: ImageForm | None,
+    ) -> None:
+        self._run, self._finder, self._folder = run, finder, folder
+        self._images, self._form = images, form
+        self._stored = StoredImages(run)
+        self._fits: dict[tuple[str, str], bool] = {}
         self._masks: dict[Path | None, SettingsMask] = {}
 
     def reduce(self, batch: Batch, used: SettingsSet, bad_pixels: Path | None) -> Part:
@@ -113,8 +197,8 @@ class Reducer:
         """
         settings, mask = used.settings, self._mask(bad_pixels)
         clen_change = settings.clen_change(self._run.nominal_clen)
-        n_peaks, hits, shifts, failures = [], [], [], []
-        with CxiWriter(batch.path(self._folder), sources=True) as writer:
+        n_peaks, failures = [], []
+        with _PartWriter(batch.path(self._folder), self._form) as writer:
             for index in range(batch.first, batch.stop):
                 try:
                     frame = self._run[index]
@@ -127,29 +211,29 @@ class Reducer:
                 n_peaks.append(len(peaks))
                 if len(peaks) < settings.min_peaks:
                     continue
-                writer.append(
-                    peaks,
-                    frame.photon_energy,
-                    frame.camera_length + clen_change,
-                    source=(frame.file, frame.event),
-                    image=frame.data if self._images else None,
-                    mask=frame.mask,
+                # Only now: a tuned shift does not move the rings of the search.
+                frame = replace(
+                    frame,
+                    camera_length=frame.camera_length + clen_change,
+                    shift_x=frame.shift_x + settings.shift_x,
+                    shift_y=frame.shift_y + settings.shift_y,
                 )
-                hits.append(index)
-                shifts.append((frame.shift_x + settings.shift_x, frame.shift_y + settings.shift_y))
-            writer.add(f"{FRAMES}/n_peaks", n_peaks, "i4")
-            writer.add(f"{HITS}/frame", hits, "i8")
-            writer.add(f"{HITS}/shift_x", [x for x, _ in shifts], "f8")
-            writer.add(f"{HITS}/shift_y", [y for _, y in shifts], "f8")
-            part = Part(len(n_peaks) - len(failures), len(hits), tuple(failures), used)
-            document = {
-                "n_frames": part.n_frames,
-                "n_hits": part.n_hits,
-                "failures": failures,
-                "used": used.as_dict(),
-            }
-            writer.add(PART, json.dumps(document))
+                writer.append(index, frame, peaks, with_image=self._wants_image(index))
+            part = Part(len(n_peaks) - len(failures), len(writer), tuple(failures), used)
+            writer.finish(part, n_peaks)
         return part
+
+    def _wants_image(self, index: int) -> bool:
+        """Whether a hit's image must be in the part."""
+        if not self._images or self._form is None:
+            return self._images
+        file, event = self._run.name(index)
+        # Frames of one data set are stored alike.
+        dataset = file, event.rpartition("//")[0]
+        if dataset not in self._fits:
+            stored = self._stored.find(index)
+            self._fits[dataset] = stored is not None and stored.form == self._form
+        return not self._fits[dataset]
 
     def _mask(self, bad_pixels: Path | None) -> SettingsMask:
         if bad_pixels not in self._masks:
@@ -159,16 +243,144 @@ class Reducer:
         return self._masks[bad_pixels]
 
 
+class _PartWriter:
+    """Writes a part; if the ``with`` block is left without `finish`, nothing remains of it."""
+
+    def __init__(self, path: Path, form: ImageForm | None) -> None:
+        self._form = form
+        self._whole = WholeHDF5(path)
+        self._columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
+        self._names: dict[str, list[bytes]] = {name: [] for name in NAMES}
+        self._peaks: list[NDArray[np.float64]] = []
+        self._mask: NDArray[np.bool_] | None = None
+        self._stored: dict[str, h5py.Dataset] = {}
+        self._n = {MASKS: 0, IMAGES: 0}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._whole.discard()
+
+    def __len__(self) -> int:
+        return len(self._peaks)
+
+    def append(self, index: int, frame: Frame, peaks: PeakList, *, with_image: bool) -> None:
+        """Add a hit."""
+        # Frames share a mask as a rule: it is compressed once.
+        if frame.mask is not self._mask:
+            self._mask = frame.mask
+            self._store(MASKS, (~frame.mask).view(np.uint8), None)
+        if with_image:
+            self._store(IMAGES, frame.data, self._form)
+        values = {
+            "frame": index,
+            "shift_x": frame.shift_x,
+            "shift_y": frame.shift_y,
+            "photon_energy": frame.photon_energy,
+            "camera_length": frame.camera_length,
+            "n_peaks": len(peaks),
+            "mask": self._n[MASKS] - 1,
+            "image": self._n[IMAGES] - 1 if with_image else AS_STORED,
+        }
+        for name, value in values.items():
+            self._columns[name].append(value)
+        for name in NAMES:
+            # As bytes: names may be in another code than UTF-8.
+            self._names[name].append(os.fsencode(getattr(frame, name)))
+        self._peaks.append(np.array([getattr(peaks, name) for name in PEAK_ROWS], np.float64))
+
+    def _store(self, name: str, image: NDArray[Any], form: ImageForm | None) -> None:
+        file = self._whole.file
+        if name not in self._stored:
+            self._stored[name] = (
+                create_images(file, name, 0, image.shape, image.dtype)
+                if form is None
+                else form.create(file, name, image.shape)
+            )
+        images = self._stored[name]
+        if not np.can_cast(image.dtype, images.dtype, "safe"):
+            raise InputError(
+                f"the images are {images.dtype} in some frames and {image.dtype} in others: take "
+                "the files one by one"
+            )
+        images.resize(self._n[name] + 1, axis=0)
+        images[self._n[name]] = image
+        self._n[name] += 1
+        self._whole.check()
+
+    def finish(self, part: Part, n_peaks: list[int]) -> None:
+        """Write the rest, and let the file appear."""
+        file = self._whole.file
+        file.create_dataset(f"{FRAMES}/n_peaks", data=n_peaks, dtype="i4")
+        for name, values in self._columns.items():
+            file.create_dataset(f"{HITS}/{name}", data=values, dtype=COLUMNS[name])
+        for name, names in self._names.items():
+            file.create_dataset(f"{HITS}/{name}", data=names, dtype=h5py.string_dtype())
+        peaks = np.concatenate([np.empty((len(PEAK_ROWS), 0)), *self._peaks], axis=1)
+        file.create_dataset(PEAKS, data=peaks)
+        document = {
+            "n_frames": part.n_frames,
+            "n_hits": part.n_hits,
+            "failures": part.failures,
+            "used": part.used.as_dict(),
+        }
+        file.create_dataset(DOCUMENT, data=json.dumps(document))
+        self._whole.finish()
+
+
 def read_part(path: Path) -> Part | None:
     """Return what a part file says, or None if there is none or it is damaged."""
     remedy = "it is made anew"
     try:
         with open_hdf5(path, "the part", remedy) as file:
-            (text,) = stored_text(file, PART)
+            (text,) = stored_text(file, DOCUMENT)
             part = read_json_text(text, Part, str(path), remedy)
-            stored_array(file, f"{FRAMES}/n_peaks", "i", (part.n_frames + len(part.failures),))
-            for name in ("frame", "shift_x", "shift_y"):
-                stored_array(file, f"{HITS}/{name}", shape=(part.n_hits,))
+            for _ in hits_of_part(file, part):
+                pass
     except InputError:
         return None
     return part
+
+
+def peaks_of_frames(file: h5py.File, part: Part) -> NDArray[np.int32]:
+    """Return the number of peaks of each frame of a part, `UNREADABLE` for some."""
+    return stored_array(file, f"{FRAMES}/n_peaks", "i", (part.n_frames + len(part.failures),))
+
+
+def hits_of_part(file: h5py.File, part: Part) -> Iterator[Hit]:
+    """Yield the hits of an open part, in their order.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged; `open_hdf5` makes an InputError of it.
+    """
+    peaks_of_frames(file, part)
+    if not part.n_hits:
+        return
+    columns = {
+        name: stored_array(file, f"{HITS}/{name}", np.dtype(kind).kind, (part.n_hits,))
+        for name, kind in COLUMNS.items()
+    }
+    names = [stored_array(file, f"{HITS}/{name}", "OS", (part.n_hits,)) for name in NAMES]
+    rows = stored_array(file, PEAKS, "f", (len(PEAK_ROWS), int(columns["n_peaks"].sum())))
+    if columns["n_peaks"].min() < 0:
+        raise ValueError(f"{HITS}/n_peaks is negative")
+    lists = peak_lists(rows, np.cumsum(columns["n_peaks"]).tolist())
+    masks, packed = OwnImages(own_dataset(file, MASKS)), columns["image"] != AS_STORED
+    images = OwnImages(own_dataset(file, IMAGES)) if packed.any() else None
+    files, events = ([os.fsdecode(name) for name in each] for each in names)
+    numbers = [columns[name].tolist() for name in COLUMNS if name != "n_peaks"]
+    for peaks, file_name, event, *values in zip(lists, files, events, *numbers, strict=True):
+        frame, shift_x, shift_y, photon_energy, camera_length, mask, image = values
+        yield Hit(
+            frame=frame,
+            peaks=peaks,
+            photon_energy=photon_energy,
+            camera_length=camera_length,
+            shift=(shift_x, shift_y),
+            source=(file_name, event),
+            mask=masks[mask],
+            image=images[image] if images and image != AS_STORED else None,
+        )
