@@ -17,9 +17,10 @@ from wrappers.frames.source import FrameSource
 
 __all__ = ["ImageForm", "OwnImages", "StoredImage", "StoredImages"]
 
-_FILTERS = {1: 0, 2: 1, 3: 0, 32000: 3, 32001: 4, 32004: 0, 32008: 3, 32015: 0}
+_FILTERS = {1: 0, 2: 1, 3: 0, 32000: 3, 32001: 0, 32004: 0, 32008: 3, 32015: 0}
 """HDF5's numbers of the filters that can be asked for again, and how many values each puts before
-those that it is given: deflate, shuffle, Fletcher's checksum, LZF, Blosc, LZ4, bitshuffle, zstd."""
+those that it is given: deflate, shuffle, Fletcher's checksum, LZF, Blosc (which wants room for its
+own), LZ4, bitshuffle, zstd."""
 _VERSIONS = {32000: 2, 32001: 2, 32008: 2}
 """So many of a filter's first values are versions of its own, which do not tell how to unpack."""
 
