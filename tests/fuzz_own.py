@@ -24,7 +24,7 @@ from envs.evaluators.table import TABLES, TableEvaluator
 from envs.look import LOOK_FILE, FrameLook, take_look
 from envs.observation import OBSERVATION_SIZE
 from envs.response_map.model import MapModel
-from envs.response_map.response_map import ResponseMap
+from envs.response_map.session_map import ResponseMap
 from envs.response_map.stored import MAP_FILE, read_map, write_map
 from envs.simulation.simulator import read_truth
 from tests.fuzz_mutations import flip, mutated_json, strange_arrays

@@ -71,9 +71,15 @@ def _sobol(task: SearchTask) -> Searcher:
 
 
 def _map(task: SearchTask) -> Searcher:
-    from tuner.search.response_map import make_map
+    from tuner.search.map_searcher import make_map
 
     return make_map(task)
+
+
+def _map_gp(task: SearchTask) -> Searcher:
+    from tuner.search.map_gp import make_map_gp
+
+    return make_map_gp(task)
 
 
 def _agent(task: SearchTask) -> Searcher:
@@ -163,6 +169,11 @@ for _name, _kind, _aliases in (
         "map",
         _whole(_map, "the response map of the session's own frames", looks=True),
         ("response_map",),
+    ),
+    (
+        "map-gp",
+        _whole(_map_gp, "a Gaussian process that begins with the response map", looks=True),
+        (),
     ),
     ("gp", SearcherKind(_gp, "Optuna's Gaussian process", extra="gp"), ()),
     ("tpe", SearcherKind(_tpe, "Optuna's tree-structured Parzen estimator"), ()),

@@ -2,5 +2,5 @@
 
 `features` has the numbers that a look and the lattices give, `regression` the Bayesian logistic
 regression that a session corrects, `model` what was learnt on simulated experiments and is
-shipped, `response_map` the map of one session.
+shipped, `session_map` the map of one session, `stored` that on disk.
 """

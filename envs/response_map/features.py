@@ -1,4 +1,4 @@
-"""The numbers from which the map foretells whether a frame is indexed."""
+"""The numbers from which the map predicts whether a frame is indexed."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def weighted_quantile(values: ArrayLike, share: float, weights: Floats) -> Float
 
 
 def count_features(counts: ArrayLike, floor: ArrayLike, bright: ArrayLike, volume: float) -> Floats:
-    """Return what is told by counts alone.
+    """Return what counts alone say.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def count_features(counts: ArrayLike, floor: ArrayLike, bright: ArrayLike, volum
 
 
 def lattice_features(own: ArrayLike, other: ArrayLike, volume: float) -> Floats:
-    """Return what is told by a frame's lattice: peaks on its nodes, and other ones.
+    """Return what a frame's lattice says: peaks on its nodes, and other ones.
 
     Parameters
     ----------

@@ -6,11 +6,12 @@ It is shipped as one safetensors file: numbers and a description, no code.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -22,14 +23,32 @@ from envs.response_map.regression import Prior
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 
-__all__ = ["SHIPPED_MODEL", "MapModel"]
+__all__ = ["INDEXERS", "SHIPPED_MODEL", "MapModel", "Priors"]
 
 SHIPPED_MODEL = Path(__file__).parents[1] / "data" / "response_map.safetensors"
 """The model that comes with the program."""
 
-FORMAT = "1"
+FORMAT = "2"
+
+INDEXERS = ("fast", "crystfel")
+"""Whose outcomes a model knows: the embedded indexer's, and CrystFEL's."""
 
 Floats = NDArray[np.float64]
+
+
+class Priors(NamedTuple):
+    """How one indexer's responses are distributed over runs.
+
+    Attributes
+    ----------
+    counts : Prior
+        To counts alone; see `features.count_features`.
+    lattices : Prior
+        To a frame's lattice; see `features.lattice_features`.
+    """
+
+    counts: Prior
+    lattices: Prior
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +57,8 @@ class MapModel:
 
     Attributes
     ----------
-    counts : Prior
-        Of what counts alone say; see `features.count_features`.
-    lattices : Prior
-        Of what a frame's lattice says; see `features.lattice_features`.
+    priors : mapping of str to Priors
+        For each of `INDEXERS`.
     typical : float array (DESCRIPTORS,)
         The mean of the training experiments' descriptors.
     precision : float array (DESCRIPTORS, DESCRIPTORS)
@@ -52,8 +69,7 @@ class MapModel:
         How it was trained: plain values.
     """
 
-    counts: Prior
-    lattices: Prior
+    priors: Mapping[str, Priors]
     typical: Floats
     precision: Floats
     farthest: float
@@ -64,19 +80,30 @@ class MapModel:
         away = descriptors - self.typical
         return float(np.sqrt(away @ self.precision @ away)) / self.farthest
 
-    def save(self, path: Path) -> None:
-        """Write the file."""
+    @functools.cached_property
+    def version(self) -> str:
+        """What tells the model from others: of all its numbers."""
+        digest = hashlib.sha256()
+        for name, values in sorted(self._tensors().items()):
+            digest.update(name.encode() + values.tobytes())
+        return digest.hexdigest()[:12]
+
+    def _tensors(self) -> dict[str, Floats]:
         tensors = {"typical": self.typical, "precision": self.precision}
         tensors["farthest"] = np.array([self.farthest])
-        for name, prior in (("counts", self.counts), ("lattices", self.lattices)):
-            tensors |= {
-                f"{name}.mean": prior.mean,
-                f"{name}.covariance": prior.covariance,
-                f"{name}.frame_sd": np.array([prior.frame_sd]),
-            }
-        tensors = {name: np.ascontiguousarray(values, float) for name, values in tensors.items()}
+        for indexer, priors in self.priors.items():
+            for kind, prior in priors._asdict().items():
+                tensors |= {
+                    f"{indexer}.{kind}.mean": prior.mean,
+                    f"{indexer}.{kind}.covariance": prior.covariance,
+                    f"{indexer}.{kind}.frame_sd": np.array([prior.frame_sd]),
+                }
+        return {name: np.ascontiguousarray(values, float) for name, values in tensors.items()}
+
+    def save(self, path: Path) -> None:
+        """Write the file."""
         described = {"format": FORMAT, "provenance": json.dumps(dict(self.provenance))}
-        write_whole(path, safetensors.numpy.save(tensors, described))
+        write_whole(path, safetensors.numpy.save(self._tensors(), described))
 
     @classmethod
     def load(cls, path: Path = SHIPPED_MODEL) -> MapModel:
@@ -100,16 +127,21 @@ class MapModel:
             "typical": (DESCRIPTORS,),
             "precision": (DESCRIPTORS, DESCRIPTORS),
             "farthest": (1,),
-            **_prior_shapes("counts", COUNT_FEATURES),
-            **_prior_shapes("lattices", LATTICE_FEATURES),
         }
+        for indexer in INDEXERS:
+            shapes |= _prior_shapes(f"{indexer}.counts", COUNT_FEATURES)
+            shapes |= _prior_shapes(f"{indexer}.lattices", LATTICE_FEATURES)
         if described.get("format") != FORMAT or {n: v.shape for n, v in found.items()} != shapes:
             raise InputError(f"the response map {path} was made by another version: {remedy}")
         if not all(np.isfinite(values).all() for values in found.values()):
             raise InputError(f"the response map {path} holds numbers that are none: {remedy}")
         return cls(
-            _prior(found, "counts"),
-            _prior(found, "lattices"),
+            {
+                indexer: Priors(
+                    _prior(found, f"{indexer}.counts"), _prior(found, f"{indexer}.lattices")
+                )
+                for indexer in INDEXERS
+            },
             found["typical"],
             found["precision"],
             float(found["farthest"][0]),

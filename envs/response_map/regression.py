@@ -2,7 +2,7 @@
 
 An outcome's log-odds are ``x · w + u[frame]``. The coefficients w of a run come from a normal
 distribution over runs, the levels u of its frames from one around 0. What a run's outcomes say of
-both is told by Laplace's approximation: the mode, and the curvature there. The distribution over
+both is found by Laplace's approximation: the mode, and the curvature there. The distribution over
 runs is fitted to many of them by expectation maximisation (Laird & Ware 1982).
 """
 
@@ -21,6 +21,9 @@ Floats = NDArray[np.float64]
 
 _NEWTON_STEPS = 40
 _CONVERGED = 1e-6
+
+_WIDE = 3.0
+"""Standard deviation of the coefficients where nothing is known of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +149,7 @@ def _blocks(
 def fit_prior(
     runs: Sequence[Outcomes],
     *,
-    frame_sd: float = 1.0,
-    ridge: float = 3.0,
+    start: Prior | None = None,
     rounds: int = 20,
 ) -> Prior:
     """Return the distribution over runs that fits them.
@@ -155,16 +157,14 @@ def fit_prior(
     Parameters
     ----------
     runs : sequence of Outcomes
-    frame_sd : float
-        Where to begin.
-    ridge : float
-        Standard deviation of the coefficients, to begin with, and their least uncertainty's
-        tenfold.
+    start : Prior, optional
+        Where to begin. What the runs say nothing of stays as it is there.
     rounds : int
         Of expectation and maximisation.
     """
     n_features = runs[0].x.shape[1]
-    prior = Prior(np.zeros(n_features), np.eye(n_features) * ridge**2, frame_sd)
+    nothing = Prior(np.zeros(n_features), np.eye(n_features) * _WIDE**2, frame_sd=1.0)
+    prior = nothing if start is None else start
     for _ in range(rounds):
         found = [update(prior, run) for run in runs]
         mean = np.mean([each.mean for each in found], axis=0)

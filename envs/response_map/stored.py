@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.look import FrameLook
-from envs.response_map.model import MapModel
-from envs.response_map.response_map import FAILED, INDEXED, UNKNOWN, Learnt, ResponseMap
-from wrappers.errors import InputError
+from envs.response_map.model import INDEXERS, MapModel
+from envs.response_map.session_map import FAILED, INDEXED, UNKNOWN, Learnt, ResponseMap
+from wrappers.errors import InputError, Note
 from wrappers.files import write_whole
 from wrappers.schema import validated
 from wrappers.schema_arrays import read_arrays
@@ -41,8 +42,9 @@ SHAPES = {
     "lattice": ("b1", "f"),
     "weights": ("f8", "f"),
     "numbers": ("f8", "n"),
+    "model": ("u1", None),
 }
-"""Type of each array, and what its axes are: frames, sets, the three plain numbers."""
+"""Type of each array, and what its axes are: frames, sets, the two plain numbers."""
 
 
 def write_map(path: Path, found: ResponseMap) -> None:
@@ -53,7 +55,7 @@ def write_map(path: Path, found: ResponseMap) -> None:
     InputError
         If it cannot be written.
     """
-    numbers = [len(found.look.settings), found.volume, found.caution]
+    numbers = [len(found.look.settings), found.volume]
     content = io.BytesIO()
     np.savez_compressed(
         content,
@@ -62,13 +64,14 @@ def write_map(path: Path, found: ResponseMap) -> None:
         unreadable=_packed({str(frame): why for frame, why in found.look.failures.items()}),
         frames=np.array(found.look.frames, np.int64),
         numbers=np.array(numbers, float),
+        model=_packed({"indexer": found.indexer, "version": found.model.version}),
         **found.learnt._asdict(),
     )
     write_whole(path, content.getvalue())
 
 
 def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
-    """Read a map.
+    """Read a map; a `Note` says where another model made it than the one it is read with.
 
     Parameters
     ----------
@@ -84,14 +87,25 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
     if not path.exists():
         raise InputError(f"the response map {path} is not there: {REMEDY}")
     arrays = read_arrays(path, "the response map", REMEDY)
+    model = MapModel.shipped() if model is None else model
     try:
+        _mend_old(arrays)
+        indexer, version = _made_with(arrays)
         settings = _settings(path, arrays)
         n_design = _checked(arrays, len(settings))
         failures = _unpacked(arrays["unreadable"])
         failures = {int(frame): str(why) for frame, why in failures.items()}
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"the response map {path} is damaged ({error}): {REMEDY}") from None
-    _, volume, caution = arrays["numbers"].tolist()
+    if version != model.version:
+        warnings.warn(
+            Note(
+                f"the response map {path} was made with another version of its model: it now shows "
+                "what this version makes of the same measurements"
+            ),
+            stacklevel=2,
+        )
+    volume = float(arrays["numbers"][1])
     frames = tuple(arrays["frames"].tolist())
     learnt = Learnt(**{name: arrays[name] for name in Learnt._fields})
 
@@ -99,9 +113,7 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
         weights = tuple(learnt.weights.tolist())
         return FrameLook(tuple(settings[which]), frames, learnt.counts[:, which], failures, weights)
 
-    found = ResponseMap(
-        look(slice(n_design)), volume, MapModel.shipped() if model is None else model, caution
-    )
+    found = ResponseMap(look(slice(n_design)), volume, model, indexer)
     if n_design < len(settings):
         found.extend(look(slice(n_design, None)))
     known = np.flatnonzero(learnt.lattice)
@@ -111,6 +123,24 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
         indexed = learnt.outcome[rows, column] == INDEXED
         found.learn_outcomes(column, arrays["frames"][rows], indexed)
     return found
+
+
+def _mend_old(arrays: dict[str, NDArray[Any]]) -> None:
+    """Give a map of before models had versions what it lacks; CrystFEL's had a third number, 2."""
+    if "model" in arrays:
+        return
+    n_design, volume, caution = arrays["numbers"].tolist()
+    arrays["numbers"] = np.array([n_design, volume])
+    arrays["model"] = _packed({"indexer": "crystfel" if caution > 1 else "fast", "version": ""})
+
+
+def _made_with(arrays: dict[str, NDArray[Any]]) -> tuple[str, str]:
+    """Return the indexer and the version of the model; ValueError where there is none."""
+    made = _unpacked(arrays["model"])
+    indexer, version = made["indexer"], made["version"]
+    if indexer not in INDEXERS or not isinstance(version, str):
+        raise ValueError("its indexer is none")
+    return indexer, version
 
 
 def _packed(values: object) -> NDArray[np.uint8]:
@@ -127,15 +157,15 @@ def _settings(path: Path, arrays: dict[str, NDArray[Any]]) -> list[Settings]:
 
 def _checked(arrays: dict[str, NDArray[Any]], n_sets: int) -> int:
     """Return how many sets the design has; ValueError where arrays do not fit one another."""
-    lengths = {"f": len(arrays["frames"]), "s": n_sets, "n": 3}
+    lengths = {"f": len(arrays["frames"]), "s": n_sets, "n": 2}
     for name, (kind, axes) in SHAPES.items():
         shape = None if axes is None else tuple(lengths[axis] for axis in axes)
         if arrays[name].dtype != np.dtype(kind) or shape not in (None, arrays[name].shape):
             raise ValueError(f"{name} is another array")
-    n_design, volume, caution = arrays["numbers"].tolist()
+    n_design, volume = arrays["numbers"].tolist()
     if len(np.unique(arrays["frames"])) != lengths["f"] or not arrays["frames"].size:
         raise ValueError("frames are named twice, or none is")
-    if not (1 <= n_design <= n_sets and 0 < volume < np.inf and 1 <= caution < np.inf):
+    if not (1 <= n_design <= n_sets and 0 < volume < np.inf):
         raise ValueError("its numbers cannot be")
     unreadable = {*_unpacked(arrays["unreadable"])}
     if unreadable >= {str(frame) for frame in arrays["frames"].tolist()}:

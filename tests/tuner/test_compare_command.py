@@ -151,3 +151,50 @@ def test_every_mistake_is_told_in_a_sentence_before_any_work(cli, simulated, tmp
     code, _, err = cli("compare", *good, "--evaluations", 0)
     assert code == 2
     assert "'--evaluations': 0 is not in the range" in err
+
+
+def test_the_frozen_frames_give_the_json_of_the_contract(cli, tmp_path):
+    asked = ("compare", "--frames-benchmark", "--families", "frames_test", "--seeds", 1, "-j", 1)
+    code, out, err = cli(*asked, "--methods", "random,defaults", "--json", "-o", "f")
+    assert code == 0
+    assert "minutes on two cores" in err and "agent is left out" in err
+    (family,) = json.loads(out)["families"].values()
+    assert family["n_seeds"] == 1 and family["n_tasks"] >= 3
+    assert "agent_3_against_warm_gp_locked_10_ci95" not in family
+    for method in ("random", "defaults"):
+        regrets = [family[method][f"regret_{n}"] for n in (1, 2, 3, 5, 10)]
+        assert all(0 <= each < 1.2 for each in regrets)
+        assert "core_seconds_to_best" in family[method]
+    # All sessions begin with the defaults; who searches gets beyond.
+    assert family["random"]["regret_1"] == family["defaults"]["regret_10"]
+    assert family["random"]["regret_5"] < family["defaults"]["regret_5"]
+    assert {path.name for path in (tmp_path / "f").iterdir()} == {
+        *("asked.json", "comparison.json", "comparison.md", "results.npz", "anytime.png")
+    }
+    written = json.loads((tmp_path / "f/comparison.json").read_text())
+    assert written["families"]["frames_test"] == family
+    assert cli(*asked, "-o", "f")[0] == 2  # it is finished
+
+
+def test_the_recorded_comparison_on_frames_is_printed(cli):
+    code, out, _ = cli("compare", "--frames-benchmark", "--recorded", "--json")
+    assert code == 0
+    families = json.loads(out)["families"]
+    assert {"frames_test", "frames_shifted"} <= families.keys()
+    for family in families.values():
+        assert {"map", "warm_gp_locked", "first_agent", "gp", "defaults"} <= family.keys()
+        assert family["n_seeds"] >= 3
+    code, out, _ = cli("compare", "--frames-benchmark", "--recorded")
+    assert code == 0 and "After the frames of three full evaluations" in out
+
+
+def test_options_of_other_comparisons_are_refused_for_the_frozen_frames(cli):
+    for extra, said in (
+        (("--recorded",), "add --frames-benchmark"),
+        (("--frames-benchmark", "--full"), "is for another benchmark"),
+        (("--frames-benchmark", "--methods", "magic"), "choose from map"),
+        (("--frames-benchmark", "--families", "magic"), "choose from frames_"),
+        (("run.h5", "--frames-benchmark"), "is for the benchmark"),
+    ):
+        code, _, err = cli("compare", *extra)
+        assert code == 2 and said in err and err.count("\n") == 1, extra

@@ -11,11 +11,12 @@ import pytest
 
 from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
-from envs.response_map.response_map import Forecast
+from envs.response_map.session_map import Forecast
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import simulate_run
 from tuner.search.contract import SearchTask
-from tuner.search.response_map import best_candidate, make_map
+from tuner.search.map_gp import make_map_gp
+from tuner.search.map_searcher import best_candidate, make_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import MemoryLog
 from tuner.session.trial import Trial
@@ -51,9 +52,11 @@ def box(evaluator: LiveEvaluator) -> ParameterSpace:
     )
 
 
-def session(evaluator: LiveEvaluator, box: ParameterSpace, trials: list[Trial]) -> MemoryLog:
+def session(
+    evaluator: LiveEvaluator, box: ParameterSpace, trials: list[Trial], searcher: str
+) -> MemoryLog:
     log = MemoryLog(trials)
-    run_session(log, evaluator, box, searcher="map", seed=1, budget=Budget(8))
+    run_session(log, evaluator, box, searcher=searcher, seed=1, budget=Budget(8))
     return log
 
 
@@ -61,10 +64,11 @@ def tried(log: MemoryLog) -> list[tuple]:
     return [(t.stage, t.evaluation.settings, t.evaluation.n_indexed, t.best) for t in log.trials]
 
 
+@pytest.mark.parametrize("searcher", ["map", "map-gp"])
 def test_it_finds_what_is_good_at_once_and_ends_by_itself(
-    evaluator: LiveEvaluator, box: ParameterSpace
+    evaluator: LiveEvaluator, box: ParameterSpace, searcher: str
 ) -> None:
-    whole = session(evaluator, box, [])
+    whole = session(evaluator, box, [], searcher)
     stages = [trial.stage for trial in whole.trials]
     assert stages[:2] == ["baseline", "search"]  # no initial design
     searched = [trial for trial in whole.trials if trial.stage == "search"]
@@ -75,7 +79,19 @@ def test_it_finds_what_is_good_at_once_and_ends_by_itself(
     baseline = whole.trials[0].evaluation.n_indexed
     assert best > baseline
     for cut in (1, len(whole.trials) - 1):
-        assert tried(session(evaluator, box, whole.trials[:cut])) == tried(whole), cut
+        again = session(evaluator, box, whole.trials[:cut], searcher)
+        assert tried(again) == tried(whole), cut
+    # Whole evaluations find other peaks than those before: more than in a twentieth of the hits.
+    lists = [
+        np.array([each.n_peaks for each in trial.evaluation.outcomes])
+        for trial in whole.trials
+        if trial.evaluation.n_frames == N_FRAMES
+    ]
+    for n, later in enumerate(lists):
+        for earlier in lists[:n]:
+            hits = earlier >= 10
+            away = np.abs(np.log1p(later) - np.log1p(earlier))[hits].mean()
+            assert away > 0.05 or ((later >= 10) != hits).any()
 
 
 def test_a_sure_gain_comes_before_what_may_be_a_flood_of_noise() -> None:
@@ -87,6 +103,29 @@ def test_a_sure_gain_comes_before_what_may_be_a_flood_of_noise() -> None:
     assert forecast.merits(0.2).mean(axis=0).argmax() == 2
     assert best_candidate(forecast, [0, 1, 2], [0], 0.2, "crystfel") == 1
     assert best_candidate(forecast, [0, 1, 2], [0, 1], 0.2, "crystfel") == 2
+
+
+def test_the_gaussian_process_goes_through_what_was_measured_and_leaves_the_map_elsewhere(
+    evaluator: LiveEvaluator, box: ParameterSpace
+) -> None:
+    searcher = make_map_gp(SearchTask(box, seed=1, looks=evaluator))
+    response = searcher.map
+    before = searcher._expect({})
+    assert before.mean == pytest.approx(response.forecast(1).mean, abs=0.06)
+    column = int(np.argmax(before.mean))
+    settings = response.settings[column]
+    measured = evaluator.evaluate(settings)
+    poor = replace(
+        measured, outcomes=tuple(replace(each, n_lattices=0) for each in measured.outcomes)
+    )
+    after = searcher._expect({column: poor})
+    assert after.mean[column] == pytest.approx(0, abs=0.01)
+    moved = before.mean - after.mean
+    points = searcher._points()
+    away = np.linalg.norm(points - points[column], axis=1)
+    assert moved[away < 0.15].mean() > moved[away > 0.8].mean() + 0.1
+    part = replace(poor, outcomes=poor.outcomes[:6])
+    assert after.mean[column] < searcher._expect({column: part}).mean[column] < before.mean[column]
 
 
 def test_of_equal_improvements_the_cheaper_is_taken() -> None:

@@ -131,7 +131,8 @@ class AgentSearcher:
             fixed = float(self._tasks.fixed_clen[0])
             if successor is not None and "clen" in proposed and not np.isnan(fixed):
                 proposed["clen"] = fixed
-            self._pending = proposed
+            # A box may have some values alone, which the policy does not know.
+            self._pending = {n: self._space[n].clip(value) for n, value in proposed.items()}
         return dict(self._pending)
 
     def ingest(self, values: Values, merit: float, evaluation: Evaluation) -> None:

@@ -32,6 +32,7 @@ from wrappers.reduction import SettingsSet
 from wrappers.settings import Settings
 
 __all__ = [
+    "FEWEST_PEAKS",
     "CurrentSet",
     "VetoCheck",
     "check_outputs_of",

@@ -26,7 +26,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Alarm", "RateWatch", "log_evidence"]
+__all__ = ["Alarm", "RateWatch", "log_evidence", "raised"]
 
 CHANCE = 0.05
 """Of ever raising a false alarm."""
@@ -52,6 +52,24 @@ def log_evidence(k: int, n: int, interval: Interval) -> float:
 
 def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def raised(k: int, n: int, interval: Interval, n_tests: int, n_rates: int) -> bool:
+    """Return whether `k` of `n` raise an alarm.
+
+    Parameters
+    ----------
+    k, n : int
+        Counted by the test under way.
+    interval : (float, float)
+        In which the rate should be.
+    n_tests : int
+        That were begun, with this one.
+    n_rates : int
+        That are watched.
+    """
+    share = CHANCE * 6 / (math.pi * n_tests) ** 2 / n_rates
+    return log_evidence(k, n, interval) >= -math.log(share)
 
 
 @dataclass(frozen=True)
@@ -112,9 +130,8 @@ class RateWatch:
         before_k, before_n = self._counts[name]
         k, n = before_k + k, before_n + n
         self._counts[name] = k, n
-        share = CHANCE * 6 / (math.pi * self.n_tests) ** 2 / len(self._intervals)
         interval = self._intervals[name]
-        if name in self._raised or log_evidence(k, n, interval) < -math.log(share):
+        if name in self._raised or not raised(k, n, interval, self.n_tests, len(self._intervals)):
             return None
         self._raised.add(name)
         return Alarm(name, k, n, interval)

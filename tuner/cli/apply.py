@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.live import apply_live, buffer_option
+from tuner.cli.live import (
+    apply_live,
+    buffer_option,
+    sample_line,
+    serve_option,
+    serving,
+    wait_until_served,
+)
 from tuner.cli.options import (
     SourceName,
     force_option,
@@ -104,6 +111,7 @@ POLL = 1.0
     help="End when no run, or no frame of a stream, has come for so long (s).",
 )
 @buffer_option
+@serve_option
 @force_option
 @jobs_option
 @memory_option
@@ -123,6 +131,7 @@ def command(
     settle: float,
     idle: float | None,
     buffer: int,
+    serve: str | None,
     force: bool,
     jobs: int,
     memory: int | None,
@@ -139,6 +148,7 @@ def command(
       sfx-tuner apply session run.h5 -o hits.cxi
       sfx-tuner apply session --watch /data/raw -o /data/hits
       sfx-tuner apply session dectris+tcp://detector:31001 -o /data/hits
+      sfx-tuner apply session run.h5 -o hits.cxi --serve tcp://127.0.0.1:5555
     """
     from tuner.apply.applying import (
         check_outputs_of,
@@ -147,6 +157,7 @@ def command(
         rate_alarms,
     )
     from tuner.apply.watching import WatchRequest
+    from tuner.live.sampling import PeakSample
     from wrappers.frames.sampling import sample_frames
 
     if (data is None) == (watch is None):
@@ -156,20 +167,24 @@ def command(
         say_notes([recommendation.caution])
     geometry_file = session_geometry(recommendation, geometry)
     read = Geometry.read(geometry_file)
-    if is_stream(data):
-        apply_live(
-            *(recommendation, str(data), geometry_file, output),
-            mask=mask,
-            idle=idle,
-            buffer=buffer,
-            jobs=jobs,
-            as_json=as_json,
-        )
-        return
+    if watch is not None and serve is not None:
+        raise InputError("--serve is for DATA, a run or a stream: leave it out with --watch")
     with ExitStack() as stack:
         unit, indexer = _indexer(recommendation, read, cell, jobs) if sample else (None, None)
         if indexer is not None:
             stack.enter_context(closing(indexer))
+        if is_stream(data):
+            apply_live(
+                *(recommendation, str(data), geometry_file, output),
+                mask=mask,
+                idle=idle,
+                buffer=buffer,
+                jobs=jobs,
+                serve=serve,
+                sampling=None if indexer is None else PeakSample(indexer, sample),
+                as_json=as_json,
+            )
+            return
         if watch is not None:
             request = WatchRequest(
                 *(recommended, watch, pattern, output, settle, sample, jobs, virtual, mask, force)
@@ -182,6 +197,7 @@ def command(
         check_outputs_of(
             *(output, recommendation, run), *(recommended, data, geometry_file, cell, mask)
         )
+        server = stack.enter_context(serving(serve, output, read))
         used = named_set(recommendation, run)
         run = with_bad_pixels(run, used.settings, mask, jobs)
         started = time.perf_counter()
@@ -189,13 +205,17 @@ def command(
             run, used, output, jobs=jobs, virtual=virtual, resume=resume, force=force
         )
         seconds = time.perf_counter() - started
+        if server is not None:
+            server.offer_file(reduction)
         check = None
         if unit is not None and indexer is not None:
             frames, _ = sample_frames(run, sample, seed=0)
             with stderr.status("indexing a sample of all frames"):
                 check = check_veto(run, used.settings, unit, indexer, frames, jobs=jobs)
         alarms = rate_alarms(recommendation, reduction.n_hits, reduction.n_frames, check)
-    _report(reduction, check, [str(alarm) for alarm in alarms], seconds, as_json)
+        _report(reduction, check, [str(alarm) for alarm in alarms], seconds, as_json)
+        if server is not None:
+            wait_until_served(server)
 
 
 def _indexer(
@@ -286,10 +306,7 @@ def _report(
         + (f"; {reduction.n_resumed} frames were done before" if reduction.n_resumed else "")
     )
     if check is not None:
-        echo(
-            f"of {check.n_frames} frames taken at random {check.n_kept + check.n_lost} index with "
-            f"{check.indexer}: {check.n_kept} kept, {check.n_lost} lost"
-        )
+        echo(sample_line(check))
     for alarm in alarms:
         echo(f"warning: {alarm}")
     echo(

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 Found = tuple[dict[str, dict[str, Any]], dict[str, "Results"]]
 
 OF_A_RUN = ("geometry", "cell", "frames", "evaluations", "splits", "seed")
-OF_THE_BENCHMARK = ("families", "full", "shared")
+OF_THE_BENCHMARK = ("families", "full", "shared", "frames_benchmark")
+OF_RECORDED_FRAMES = ("recorded", "seeds")
+OF_RESPONSES = ("full", "shared")
 
 
 @click.command("compare")
@@ -67,6 +69,23 @@ OF_THE_BENCHMARK = ("families", "full", "shared")
     "--families", help="Without DATA: only these of the benchmark, comma-separated.  [default: all]"
 )
 @click.option("--full", is_flag=True, help="Without DATA: recorded, rendered and shared runs too.")
+@click.option(
+    "--frames-benchmark",
+    is_flag=True,
+    help="Without DATA: the frozen experiments of which every frame was recorded.",
+)
+@click.option(
+    "--recorded",
+    is_flag=True,
+    help="With --frames-benchmark: print the result that the program comes with.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="With --frames-benchmark: searches on each half of the frames.",
+)
 @click.option(
     "--shared",
     type=existing,
@@ -111,6 +130,9 @@ def command(
     policy: Path | None,
     families: str | None,
     full: bool,
+    frames_benchmark: bool,
+    recorded: bool,
+    seeds: int,
     shared: Path,
     frames: int,
     evaluations: int,
@@ -129,6 +151,7 @@ def command(
     \b
     Example:
       sfx-tuner compare -o comparison
+      sfx-tuner compare --frames-benchmark -o frames
       sfx-tuner compare run.h5 -g run.geom -p protein.cell -o comparison
     """
     from tuner.agent.policy import SHIPPED, Policy
@@ -139,6 +162,12 @@ def command(
 
     work: Callable[..., Found]
     asked: dict[str, Any]
+    if not frames_benchmark:
+        _refuse(ctx, OF_RECORDED_FRAMES, "is for the recorded frames: add --frames-benchmark")
+    elif data is None:
+        _refuse(ctx, (*OF_A_RUN, *OF_RESPONSES), "is for another benchmark: leave it out")
+        _on_frames(recorded, methods, families, seeds, policy, output, resume, jobs, as_json)
+        return
     if data is None:
         _refuse(ctx, OF_A_RUN, "is for a run: name its DATA file as well")
         benchmark = Benchmark.load()
@@ -177,6 +206,46 @@ def command(
         print_figures(figures)
         if output is not None:
             echo(f"written: {output}")
+
+
+def _on_frames(
+    recorded: bool,
+    methods: str | None,
+    families: str | None,
+    seeds: int,
+    policy: Path | None,
+    output: Path | None,
+    resume: bool,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Compare on the recorded frames, or print what was."""
+    from tuner.agent.policy import SHIPPED, Policy
+    from tuner.cli.compare_frames import (
+        compare_on_frames_benchmark,
+        frames_question,
+        print_recorded,
+    )
+    from tuner.comparison.frames_words import print_frames
+    from tuner.comparison.store import ComparisonStore
+
+    if recorded:
+        print_recorded(as_json)
+        return
+    agent = Policy.load(policy or SHIPPED)
+    learnt = {
+        "policy": _digest(policy or SHIPPED, "*.safetensors"),
+        "warm_start": _digest(SHIPPED, "warm_start.json"),
+    }
+    asked = frames_question(methods, families, seeds, learnt)
+    store = ComparisonStore.open(output, asked, resume=resume)
+    with going_on(store):
+        figures = compare_on_frames_benchmark(asked, agent, store, jobs, output)
+        store.finish()
+    if as_json:
+        print_json({"families": figures})
+    else:
+        print_frames(figures)
 
 
 def _run_files(data: Path, geometry: Path | None, cell: Path | None) -> tuple[Path, Path, Path]:

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.options import say_notes, stderr, with_bad_pixels
+from tuner.cli.interrupt import ended_by_interrupt
+from tuner.cli.options import say_notes, stderr
 from tuner.display.terminal import echo
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
+from wrappers.files import write_whole
+from wrappers.outputs import companion
 from wrappers.streams.protocols import parse_address
 from wrappers.streams.receiver import BUFFER, IDLE
 
 if TYPE_CHECKING:
+    from tuner.apply.applying import VetoCheck
+    from tuner.live.sampling import PeakSample
     from tuner.recommendation import Recommendation
     from tuner.session.request import Request
+    from wrappers.reduction.placed import Placed
+    from wrappers.streams.serving import HitServer
 
-__all__ = ["apply_live", "buffer_option", "play", "recorded"]
+__all__ = [
+    "apply_live",
+    "buffer_option",
+    "play",
+    "recorded",
+    "sample_line",
+    "serve_option",
+    "serving",
+    "wait_until_served",
+]
 
 BATCH, SECONDS = 1000, 30.0
 """Frames that one file's hits are of, or as many as come in so many seconds."""
@@ -34,27 +53,74 @@ buffer_option = click.option(
 )
 
 
+serve_option = click.option(
+    "--serve",
+    metavar="ADDRESS",
+    help="Hand the hits to a running indexamajig that asks for them here, such as at "
+    "tcp://127.0.0.1:5555.",
+)
+
+
 def recorded(request: Request, directory: Path, buffer: int) -> Request:
     """Record frames of a stream into a session's directory, and show how many there are."""
     from tuner.live.recording import Seen, with_recorded_frames
 
     seen: list[Seen] = []
-    with stderr.status(f"waiting for frames of {request.data}") as status:
+    waiting = f"waiting for frames of {request.data}"
+    with stderr.status(waiting) as status, ended_by_interrupt() as stopped:
 
         def show(now: Seen) -> None:
             seen[:] = [now]
-            status.update(f"waiting for frames of {request.data}: {now}")
+            status.update(f"{waiting} (Ctrl-C: begin with these): {now}")
 
         found = with_recorded_frames(
             request,
             directory,
             buffer=buffer,
+            stopped=stopped,
             on_seen=show,
             on_note=lambda note: say_notes([note]),
         )
     kept = f"{seen[0]} of {request.data} are kept" if seen else "frames were kept before"
-    stderr.print(f"{kept} in {found.data}", markup=False, highlight=False, soft_wrap=True)
+    _say(f"{kept} in {found.data}")
     return found
+
+
+@contextmanager
+def serving(address: str | None, output: Path, geometry: Geometry) -> Iterator[HitServer | None]:
+    """Serve hits at an address, if there is one; say what to type, and what became of them."""
+    if address is None:
+        yield None
+        return
+    from wrappers.crystfel.messages import message_geometry_text
+    from wrappers.streams.serving import HitServer, serving_endpoint
+
+    endpoint, is_ours = serving_endpoint(address)
+    if not is_ours:
+        say_notes([f"whoever reaches {address} gets the hits: it is not of this machine alone"])
+    file = companion(output, ".served.geom")
+    with HitServer(endpoint) as server:
+        write_whole(file, message_geometry_text(geometry, images=True))
+        _say(
+            f"hits are served; index them with\n  indexamajig --zmq-input={endpoint} "
+            "--zmq-request=next --data-format=msgpack --peaks=msgpack --no-revalidate "
+            f"--copy-header=event -g {file} -p CELL -o live.stream -j 4"
+        )
+        yield server
+        counts = server.counts
+        lost = f", {counts.dropped} were dropped, as nobody took them in time"
+        left = f", {server.n_waiting} were not taken" if server.n_waiting else ""
+        _say(
+            f"{counts.taken} of {counts.offered} hits served{lost if counts.dropped else ''}{left}"
+        )
+
+
+def wait_until_served(server: HitServer) -> None:
+    """Wait until all hits were taken; Ctrl-C ends it."""
+    with stderr.status("serving") as status, ended_by_interrupt() as stopped:
+        while server.n_waiting and not stopped():
+            status.update(f"{server.n_waiting} hits wait to be indexed (Ctrl-C: end)")
+            time.sleep(0.1)
 
 
 def apply_live(
@@ -67,58 +133,111 @@ def apply_live(
     idle: float | None,
     buffer: int,
     jobs: int,
+    serve: str | None,
+    sampling: PeakSample | None,
     as_json: bool,
 ) -> None:
     """Reduce a stream until no more frames come, or Ctrl-C; print a line for each file of hits."""
     from tuner.apply.applying import named_set, rate_alarms
-    from tuner.live.applying import apply_stream
+    from tuner.live.applying import apply_arriving
+    from wrappers.masks.bad_pixel_map import BadPixelMap
+    from wrappers.streams.sources import open_arriving
 
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the hits of a stream")
-    address = parse_address(name)
-    stderr.print(
-        f"reducing {name}; Ctrl-C or {IDLE if idle is None else idle:g} s without a frame end it",
-        highlight=False,
-        soft_wrap=True,
-    )
+    read = Geometry.read(geometry)
     n_frames = n_hits = 0
+    said: list[str] = []
     started = time.perf_counter()
-    for part in apply_stream(
-        address,
-        Geometry.read(geometry),
-        lambda run: named_set(recommendation, run),
-        lambda run, used: with_bad_pixels(run, used.settings, mask, jobs),
-        output,
-        batch=min(BATCH, buffer),
-        seconds=SECONDS,
-        idle=IDLE if idle is None else idle,
-        buffer=buffer,
-        jobs=jobs,
+    wait = IDLE if idle is None else idle
+    with (
+        open_arriving(name, read, buffer) as frames,
+        serving(serve, output, read) as server,
+        ended_by_interrupt() as stopped,
     ):
-        found, counts = part.reduction, part.counts
-        n_frames += found.n_frames
-        n_hits += found.n_hits
-        alarms = [str(each) for each in rate_alarms(recommendation, n_hits, n_frames, None)]
-        if as_json:
-            line = {
-                "output": str(found.hits),
-                "geometry": str(found.geometry),
-                "n_frames": found.n_frames,
-                "n_hits": found.n_hits,
-                "n_received": counts.received,
-                "n_dropped": counts.dropped,
-                "n_damaged": counts.damaged,
-                "alarms": alarms,
-            }
-            click.echo(json.dumps(line))
-            continue
-        lost = f"; {counts.dropped} of {counts.received} frames dropped" if counts.dropped else ""
-        echo(f"{found.n_hits} hits in {found.n_frames} frames{lost} → {found.hits}")
-        for alarm in alarms:
-            echo(f"warning: {alarm}")
+        takers = [
+            *([] if sampling is None else [sampling.add]),
+            *([] if server is None else [server.offer]),
+        ]
+
+        def on_frame(placed: Placed) -> None:
+            for take in takers:
+                take(placed)
+
+        _say(f"reducing {name}; Ctrl-C or {wait:g} s without a frame end it")
+        for part in apply_arriving(
+            frames,
+            lambda run: named_set(recommendation, run),
+            output,
+            bad_pixels=None if mask is None else BadPixelMap.load(mask, read),
+            batch=BATCH,
+            seconds=SECONDS,
+            idle=wait,
+            jobs=jobs,
+            stopped=stopped,
+            on_frame=on_frame,
+        ):
+            found, counts = part.reduction, part.counts
+            n_frames += found.n_frames
+            n_hits += found.n_hits
+            say_notes(note for note in frames.notes if note not in said)
+            said = frames.notes
+            alarms = [str(each) for each in rate_alarms(recommendation, n_hits, n_frames, None)]
+            if as_json:
+                line = {
+                    "output": str(found.hits),
+                    "geometry": str(found.geometry),
+                    "n_frames": found.n_frames,
+                    "n_hits": found.n_hits,
+                    "n_received": counts.received,
+                    "n_dropped": counts.dropped,
+                    "n_damaged": counts.damaged,
+                    "n_other": counts.other,
+                    "alarms": alarms,
+                }
+                click.echo(json.dumps(line))
+                continue
+            echo(f"{found.n_hits} hits in {found.n_frames} frames{counts} → {found.hits}")
+            for alarm in alarms:
+                echo(f"warning: {alarm}")
     seconds = time.perf_counter() - started
     if not as_json:
         echo(f"{n_hits} hits in {n_frames} frames, {n_frames / seconds:.0f} frames/s in all")
+    if sampling is not None:
+        _report_sample(recommendation, sampling, n_hits, n_frames, as_json)
+
+
+def _report_sample(
+    recommendation: Recommendation,
+    sampling: PeakSample,
+    n_hits: int,
+    n_frames: int,
+    as_json: bool,
+) -> None:
+    """Index the sample of all frames, and say what the veto kept and lost."""
+    from tuner.apply.applying import rate_alarms
+
+    with stderr.status("indexing a sample of all frames (Ctrl-C: leave it out)"):
+        check = sampling.check()
+    alarms = [str(each) for each in rate_alarms(recommendation, n_hits, n_frames, check)]
+    if as_json:
+        click.echo(json.dumps({"sample": asdict(check), "alarms": alarms}))
+        return
+    echo(sample_line(check))
+    for alarm in alarms:
+        echo(f"warning: {alarm}")
+
+
+def sample_line(check: VetoCheck) -> str:
+    """Return what an indexed sample of all frames says of the veto."""
+    return (
+        f"of {check.n_frames} frames taken at random {check.n_kept + check.n_lost} index with "
+        f"{check.indexer}: {check.n_kept} kept, {check.n_lost} lost"
+    )
+
+
+def _say(words: str) -> None:
+    stderr.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def play(data: Path, geometry: Path, name: str, *, rate: float, loops: int, algorithm: str) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "cell": "Find the unit cell from the frames, without knowing it.",
     "mask": "Make a bad-pixel mask from the frames themselves.",
     "apply": "Write the hits of a run, found with the recommended set.",
+    "run": "Tune, write the hits, watch the rates and re-tune: the closed loop.",
     "export": "Write the recommended set for another program.",
     "view": "Look at frames and their peaks as settings are moved.",
     "report": "Make the report of a session anew.",

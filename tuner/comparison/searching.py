@@ -32,7 +32,8 @@ class Searched:
     trials : list of Trial
         What was evaluated within the budget, in order.
     recommended : list of Settings
-        After each evaluation of the budget, what the session would recommend if it ended there.
+        After each evaluation, what the session would recommend if it ended there; as many as the
+        budget has, where it is their number.
     seconds : float array (budget,)
         That the method took to come up with each, without the evaluation.
     """
@@ -47,12 +48,14 @@ def run_method(
     evaluator: Evaluator,
     space: ParameterSpace,
     *,
-    budget: int,
+    budget: int | Budget,
     seed: int,
     policy: Policy | None = None,
     merit: Merit = USUAL_MERIT,
 ) -> Searched:
     """Run a session with a searcher; one that ends early keeps its recommendation.
+
+    With a `Budget` there are as many recommendations as evaluations.
 
     Nothing is measured after the budget: neither the winner at the geometry that the lattices fix,
     which is nevertheless recommended, nor fresh frames.
@@ -68,7 +71,7 @@ def run_method(
         evaluator,
         space,
         searcher=searcher,
-        budget=Budget(budget),
+        budget=Budget(budget) if isinstance(budget, int) else budget,
         seed=seed,
         merit=merit,
         policy=policy,
@@ -76,7 +79,8 @@ def run_method(
     )
     trials = tuning_trials(log.trials)
     recommended = [
-        recommended_settings(trials[:n], space, merit) for n in range(1, len(trials) + 1)
+        recommended_settings(trials[:k], space, merit) for k in range(1, len(trials) + 1)
     ]
-    recommended += recommended[-1:] * (budget - len(trials))
-    return Searched(trials, recommended, np.array([seconds.get(n, 0.0) for n in range(budget)]))
+    n = budget if isinstance(budget, int) else len(trials)
+    recommended += recommended[-1:] * (n - len(trials))
+    return Searched(trials, recommended, np.array([seconds.get(k, 0.0) for k in range(n)]))

@@ -1,23 +1,32 @@
-"""The reduction core on a stream: hits go to one CXI file after the other."""
+"""The reduction core on frames that arrive: hits go to one CXI file after the other."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError, UnreadableError
 from wrappers.files import temporary_folder
+from wrappers.frames.frame import Frame, Mask
+from wrappers.frames.memory import MemoryFrames
 from wrappers.frames.source import FrameSource
-from wrappers.peakfinding.finders import NamedFinder
-from wrappers.reduction import Reduction, SettingsSet, reduce_run
-from wrappers.streams.frames import FrameMaker
-from wrappers.streams.protocols import StreamAddress
-from wrappers.streams.receiver import Counts, Receiver
-from wrappers.streams.recording import RecordedRun, record
+from wrappers.masks.bad_pixel_map import BadPixelMap
+from wrappers.masks.bad_pixels import find_bad_pixels
+from wrappers.masks.settings_mask import needs_map
+from wrappers.reduction import Reduction, SettingsSet
+from wrappers.reduction.placed import Placed
+from wrappers.streams.arriving import ArrivingFrames, Late
+from wrappers.streams.receiver import Counts
+from wrappers.streams.recording import RecordedRun, no_frame, record
+from wrappers.streams.reducing import POLL, reduce_arriving
 
-__all__ = ["LivePart", "apply_stream"]
+__all__ = ["LivePart", "apply_arriving"]
+
+FOR_MAP = 200
+"""Frames that the map of bad pixels is made of."""
 
 
 @dataclass(frozen=True)
@@ -35,44 +44,34 @@ class LivePart:
     counts: Counts
 
 
-def apply_stream(
-    address: StreamAddress,
-    geometry: Geometry,
+def apply_arriving(
+    frames: ArrivingFrames,
     settings: Callable[[FrameSource], SettingsSet],
-    prepare: Callable[[FrameSource, SettingsSet], FrameSource],
     folder: Path,
     *,
+    bad_pixels: BadPixelMap | None = None,
     batch: int,
     seconds: float,
     idle: float,
-    buffer: int,
     jobs: int = 1,
+    stopped: Callable[[], bool] = lambda: False,
+    on_frame: Callable[[Placed], None] = lambda placed: None,
 ) -> Iterator[LivePart]:
     """Yield files of hits as they are written, ``hits-00001.cxi`` and so on.
 
-    While one is made, the stream's further frames wait in the ring; what it has no room for is
-    dropped and counted.
+    Where the settings mask bad pixels and no map of them is given, the first frames are recorded
+    and make it; they are the first file's.
 
     Parameters
     ----------
-    address : StreamAddress
-    geometry : Geometry
+    frames : ArrivingFrames
     settings : callable
         Says for frames with what they are searched.
-    prepare : callable
-        Returns the frames with the map of bad pixels that this needs.
     folder : Path
         It is made where it is not there; files that it has are kept.
-    batch : int
-        Frames that a file's hits are of.
-    seconds : float
-        Or as many as come in so many seconds.
-    idle : float
-        Seconds without a frame that end it.
-    buffer : int
-        Images that wait in the ring.
-    jobs : int
-        Processes.
+    bad_pixels : BadPixelMap, optional
+    batch, seconds, idle, jobs, stopped, on_frame
+        As for `reduce_arriving`.
 
     Raises
     ------
@@ -82,38 +81,65 @@ def apply_stream(
         If the stream is another than the geometry's, or a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    number, maker = 0, FrameMaker(address.name, geometry)
-    with Receiver(address, buffer) as receiver:
-        while True:
-            with temporary_folder(folder) as waiting:
-                try:
-                    recording = record(
-                        receiver,
-                        maker,
-                        waiting / "frames.cxi",
-                        batch,
-                        idle=idle,
-                        seconds=seconds,
-                    )
-                except UnreadableError:
-                    if number:
-                        return
-                    raise
-                run: FrameSource = RecordedRun.of(recording)
-                used = settings(run)
-                number += 1
-                out = _free(folder, number)
-                run = prepare(run, used)
-                with run:
-                    finder = NamedFinder(run.geometry)
-                    reduction = reduce_run(run, finder, used, out, jobs=jobs, replace=False)
-            yield LivePart(reduction, receiver.counts)
+    before: FrameSource = MemoryFrames(frames.geometry, [_first(frames, idle, stopped)])
+    nominal = before
+    with ExitStack() as stack:
+        if bad_pixels is None and needs_map(settings(before).settings):
+            path = stack.enter_context(temporary_folder(folder)) / "frames.cxi"
+            found = record(_Before(before, frames), path, FOR_MAP, idle=idle, enough=stopped)
+            before = stack.enter_context(RecordedRun.of(found))
+            bad_pixels = find_bad_pixels(before, jobs=jobs)
+        for reduction in reduce_arriving(
+            _Before(before, frames),
+            lambda: settings(nominal),
+            folder,
+            nominal_clen=nominal.nominal_clen,
+            bad_pixels=bad_pixels,
+            batch=batch,
+            seconds=seconds,
+            idle=idle,
+            jobs=jobs,
+            stopped=stopped,
+            on_frame=on_frame,
+        ):
+            yield LivePart(reduction, frames.counts)
 
 
-def _free(folder: Path, number: int) -> Path:
-    """Return the name of the next file that is not there."""
-    for further in range(number, 100_000):
-        path = folder / f"hits-{further:05d}.cxi"
-        if not path.exists():
-            return path
-    raise InputError(f"{folder} is full of files of hits: name another folder")
+def _first(frames: ArrivingFrames, idle: float, stopped: Callable[[], bool]) -> Frame:
+    """Wait for the first frame."""
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < idle and not stopped():
+        late = frames.next(min(POLL, idle))
+        frame = None if late is None else late()
+        if frame is not None:
+            return frame
+    raise no_frame(frames, waited)
+
+
+class _Before(ArrivingFrames):
+    """Frames that have arrived already, and then those that arrive."""
+
+    def __init__(self, run: FrameSource, frames: ArrivingFrames) -> None:
+        super().__init__(frames.name, frames.geometry)
+        self._run, self._frames = run, frames
+        self._places = iter(range(len(run)))
+        self.counts = frames.counts
+
+    @property
+    def own_mask(self) -> Mask:
+        return self._frames.own_mask
+
+    @property
+    def notes(self) -> list[str]:
+        return self._frames.notes
+
+    def next(self, timeout: float) -> Late | None:
+        place = next(self._places, None)
+        return self._frames.next(timeout) if place is None else partial(self._again, place)
+
+    def _again(self, place: int) -> Frame:
+        with self._lock:  # a run is one thread's at a time
+            return self._run[place]
+
+    def close(self) -> None:
+        self._frames.close()

@@ -8,7 +8,7 @@ Each module gathers facts of one part; the templates beside them lay the facts o
 `verdict`      the recommendation, its evidence, how to apply it
 `detector`     what is said of camera length and beam centre, here and in the terminal
 `trials`       progress, rate against each setting, the table of trials
-`seen_map`     the session's response map, read again, with `response_map`, its picture:
+`seen_map`     the session's response map, read again, with `map_picture`, its picture:
                what the look at the peaks says of every parameter set
 `frame_list`   the frames by what became of them, and why
 `landscape`    what matters, with the models of `model`

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.response_map.features import floor_of
-from envs.response_map.response_map import DRAWS, Forecast, ResponseMap
+from envs.response_map.session_map import DRAWS, Forecast, ResponseMap
 from envs.response_map.stored import MAP_FILE, read_map
 from tuner.report.findings import Findings
 from tuner.session.racing import INDIFFERENCE

@@ -14,9 +14,9 @@ from tuner.report.frame_list import FrameList, list_frames
 from tuner.report.frames import TITLES, Gallery, compare_frames
 from tuner.report.geometry import geometry
 from tuner.report.landscape import landscape
+from tuner.report.map_picture import chart
 from tuner.report.page import POLICY, render
 from tuner.report.panels import panels
-from tuner.report.response_map import chart
 from tuner.report.seen_map import SeenMap, seen_map
 from tuner.report.trials import progress, responses, table_of_trials
 from tuner.report.verdict import opening, usage

@@ -11,10 +11,8 @@ from envs.evaluators.live import LiveEvaluator
 from envs.geometry_rule import MISLEADING, GeometryLock, near_geometry
 from envs.look import LOOK_FILE, FrameLook, look_design, take_look
 from envs.parameter_space import ParameterSpace
-from envs.response_map.model import MapModel
-from envs.response_map.response_map import ResponseMap
+from envs.response_map.session_map import ResponseMap
 from envs.response_map.stored import MAP_FILE, write_map
-from tuner.search.response_map import CAUTION
 from tuner.searchers import SEARCHERS
 from tuner.session.store import SessionStore
 from tuner.session.trial import tuning_trials
@@ -43,8 +41,7 @@ def keep_look_map(live: LiveEvaluator, store: SessionStore, space: ParameterSpac
     look = _of_the_sample(live, looked, space, whole[0])
     if not look.readable.any():
         return
-    indexer = "fast" if live.embedded else "crystfel"
-    found = ResponseMap(look, live.primitive_volume, MapModel.shipped(), CAUTION[indexer])
+    found = ResponseMap.begun(look, live)
     lock = GeometryLock(space)
     for each in trials:
         lock.observe(each, store.config.merit(each))

@@ -26,7 +26,7 @@ from tuner.session.proposals import Proposals
 from tuner.session.racing import INDIFFERENCE, Race
 from tuner.session.stopping import why_stop
 from tuner.session.store import Log
-from tuner.session.trial import Trial, tuning_trials
+from tuner.session.trial import Trial, frames_spent, tuning_trials
 from wrappers.errors import InputError, ProgramError
 from wrappers.settings import Settings
 
@@ -49,6 +49,8 @@ class Budget:
         Evaluations on the tuning sample, the initial design included.
     minutes : float or None
         Wall time, over all resumptions.
+    frames : int or None
+        Frames indexed, on the tuning sample; see `trial.frames_spent`.
 
     Raises
     ------
@@ -58,9 +60,10 @@ class Budget:
 
     evaluations: int | None = None
     minutes: float | None = None
+    frames: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("evaluations", "minutes"):
+        for name in ("evaluations", "minutes", "frames"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"a budget of {value} {name} is none: give a number above 0")
@@ -71,9 +74,11 @@ class Budget:
         none = evaluations is None and minutes is None
         return cls(USUAL_EVALUATIONS if none else evaluations, minutes)
 
-    def left(self, evaluations: int, seconds: float) -> bool:
-        """Whether there is any left when so much has been spent."""
-        if self.evaluations is not None and evaluations >= self.evaluations:
+    def left(self, trials: Sequence[Trial], seconds: float) -> bool:
+        """Whether there is any left after these trials and so much wall time."""
+        if self.evaluations is not None and len(trials) >= self.evaluations:
+            return False
+        if self.frames is not None and trials and frames_spent(trials)[-1] >= self.frames:
             return False
         return self.minutes is None or seconds < 60 * self.minutes
 
@@ -154,7 +159,9 @@ def run_session(
             "this searcher looks at frames, of which there are none where responses were recorded "
             "or are simulated: choose another"
         )
-    proposed = budget.evaluations and max(budget.evaluations - len(first), 1)
+    # How many evaluations a budget of frames is worth, the races decide.
+    known = None if budget.frames else budget.evaluations
+    proposed = known and max(known - len(first), 1)
     session = _Session(
         log,
         evaluator,
@@ -197,7 +204,7 @@ class _Session:
         self.proposals.replay(tuning)
         earlier = sum(trial.evaluation.seconds for trial in self.log.trials)
         started = time.perf_counter()
-        while budget.left(len(tuning), earlier + time.perf_counter() - started):
+        while budget.left(tuning, earlier + time.perf_counter() - started):
             best = self.proposals.best(tuning)
             if stop_early and best is not None and len(tuning) >= len(self.first):
                 enough = why_stop(best, tuning)

@@ -18,7 +18,7 @@ from wrappers.files import cannot_write, write_whole
 from wrappers.processes import ProcessMark, this_process
 from wrappers.schema import read_json
 
-__all__ = ["OWNER", "owned"]
+__all__ = ["OWNER", "is_owned", "owned"]
 
 OWNER = "owner.json"
 
@@ -52,6 +52,12 @@ def owned(directory: Path) -> Iterator[None]:
         if made:
             with suppress(OSError):  # unless something was written
                 directory.rmdir()
+
+
+def is_owned(directory: Path) -> bool:
+    """Tell whether a process that is still there owns a session's directory."""
+    owner = _read(directory / OWNER)
+    return owner is not None and not owner.is_gone()
 
 
 def _created(path: Path) -> bool:

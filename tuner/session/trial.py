@@ -8,8 +8,9 @@ from typing import Any
 
 from envs.evaluation import Evaluation
 from wrappers.schema import Count, hooked
+from wrappers.settings import Settings
 
-__all__ = ["FORMER_BEST", "STAGES", "Trial", "tuning_trials"]
+__all__ = ["FORMER_BEST", "STAGES", "Trial", "frames_spent", "tuning_trials"]
 
 STAGES = ("baseline", "start", "coarse", "geometry", "initial", "search", "confirm", "fresh")
 """Why a trial is made; see docs/method.md. ``start``, what is in use today, comes first where it
@@ -70,3 +71,18 @@ def _with_current_names(values: Any) -> Any:
 def tuning_trials(trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials that the search goes by."""
     return [trial for trial in trials if trial.stage not in ("confirm", "fresh")]
+
+
+def frames_spent(trials: Sequence[Trial]) -> list[int]:
+    """Return how many frames were indexed up to each trial, that one included.
+
+    A parameter set that is measured again costs only the frames that it had not seen: nobody
+    indexes a peak list twice.
+    """
+    seen: dict[Settings, int] = {}
+    spent = []
+    for trial in trials:
+        evaluation = trial.evaluation
+        seen[evaluation.settings] = max(seen.get(evaluation.settings, 0), evaluation.n_frames)
+        spent.append(sum(seen.values()))
+    return spent

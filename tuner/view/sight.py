@@ -19,8 +19,7 @@ from envs.environments.tasks import run_space
 from envs.evaluators.live import LiveEvaluator
 from envs.look import look_design
 from envs.parameter_space import ParameterSpace
-from envs.response_map.model import MapModel
-from envs.response_map.response_map import ResponseMap
+from envs.response_map.session_map import ResponseMap
 from envs.strata import Sample
 from tuner.report.images import assemble, shrink
 from tuner.report.prediction import detector_pixels
@@ -57,8 +56,8 @@ RINGS = (20, 10, 5, 4, 3, 2.5, 2, 1.5)
 AT_ONCE = 4
 """Frames whose lattices are sought in one step."""
 
-FIRST_TOLD = 8
-"""The map is told of the lattices of so many frames, then of twice as many, and so on."""
+FIRST_LEARNT = 8
+"""The map learns the lattices of so many frames, then of twice as many, and so on."""
 
 
 class _Peaks(Protocol):
@@ -155,9 +154,9 @@ class Sight:
         with self._lock:
             design = look_design(run_space(self._run, self.frames, MOVED[:3]))
             looked = evaluator.look(design)
-            self._map = ResponseMap(looked, evaluator.primitive_volume, MapModel.shipped())
+            self._map = ResponseMap.begun(looked, evaluator)
             self._stage = "predicted from the peaks alone; lattices are being sought"
-        told = FIRST_TOLD
+        enough = FIRST_LEARNT
         for first in range(0, len(self.frames), AT_ONCE):
             if ended():
                 return
@@ -165,11 +164,11 @@ class Sight:
             with self._lock:
                 # Few frames at a time are indexed, so that nobody waits for long.
                 evaluator.lattice_counts(self.marked, [self.marked], self.frames[:n])
-                if n < told and n < len(self.frames):
+                if n < enough and n < len(self.frames):
                     continue
                 found = evaluator.lattice_counts(self.marked, self._map.settings, self.frames[:n])
                 self._map.learn_lattices(found.frames, found.own, found.other)
-                self._known, told = n, 2 * n
+                self._known, enough = n, 2 * n
                 self._stage = f"predicted with the lattices of {len(found.frames)} of {n} frames"
 
     @property

@@ -17,15 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import CrystfelProgram, ProgramRun, count_deaths, deaths_allowed
+from wrappers.crystfel.messages import message_geometry_text, pattern_entries
 from wrappers.crystfel.options import Method, frugal_options
 from wrappers.crystfel.stream import CHUNK_END, CHUNK_START, Chunk, parse_chunk
 from wrappers.crystfel.supervision import Supervised
 from wrappers.crystfel.time_limit import TimeLimit
-from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
 from wrappers.extras import missing
 from wrappers.files import temporary_folder
@@ -127,7 +125,7 @@ class CrystfelServer:
             os.mkfifo(folder / "out.stream")
             self._stream = os.open(folder / "out.stream", os.O_RDONLY | os.O_NONBLOCK)
             resources.callback(os.close, self._stream)
-            (folder / "peaks.geom").write_text(_geometry_text(geometry))
+            (folder / "peaks.geom").write_text(message_geometry_text(geometry, images=False))
             cell.write(folder / "known.cell")
             command = [
                 program.path,
@@ -221,7 +219,9 @@ class CrystfelServer:
     def _hand_out(self, batch: _Batch, patterns: Sequence[Pattern]) -> None:
         while self._idle and batch.waiting:
             worker, number = self._idle.pop(0), batch.waiting[-1]
-            message = self._pack(_message(self._first_job + number, patterns[number]))
+            message = self._pack(
+                {"job": self._first_job + number, **pattern_entries(patterns[number])}
+            )
             try:
                 self._socket.send_multipart([worker, b"", message])
             except self._gone:
@@ -286,38 +286,3 @@ class _Batch:
             self.served.lost[number] = reason
         self.waiting = []
         self._open = set()
-
-
-def _geometry_text(geometry: Geometry) -> str:
-    """Return a geometry whose place is that of each frame's message."""
-    text = slab_geometry_text(
-        geometry,
-        clen="clen_mm mm",
-        photon_energy="energy_eV eV",
-        shift_x="shift_x m",
-        shift_y="shift_y m",
-    )
-    lines = [line for line in text.splitlines() if not line.startswith("peak_list")]
-    return "\n".join(["peak_list = peaks", *lines, ""])
-
-
-def _message(job: int, pattern: Pattern) -> dict[str, object]:
-    """Return a frame as the program takes it; no key may be the beginning of another."""
-    peaks = pattern.peaks
-    return {
-        "job": job,
-        "clen_mm": pattern.camera_length * 1e3,
-        "energy_eV": float(pattern.photon_energy),
-        "shift_x": float(pattern.shift_x),
-        "shift_y": float(pattern.shift_y),
-        "peaks": {
-            "fs": _single(peaks.fs - 0.5),
-            "ss": _single(peaks.ss - 0.5),
-            "intensity": _single(peaks.intensity),
-        },
-    }
-
-
-def _single(values: np.ndarray) -> list[float]:
-    """Round as a CXI file does, so that both ways give the very same peaks."""
-    return np.asarray(values, np.float32).astype(float).tolist()

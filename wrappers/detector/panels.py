@@ -72,6 +72,18 @@ class Header:
         wavelength = electron_wavelength(number) if self.law == "electrons" else number
         return HC / wavelength if wavelength else math.inf
 
+    def stored(self, value: float) -> float:
+        """Return what `convert` makes a value of.
+
+        Raises
+        ------
+        ValueError
+            If the header is a voltage.
+        """
+        if self.law == "electrons":
+            raise ValueError("a voltage is not made from the energy of photons")
+        return (value if self.law == "proportional" else HC / value) / self.factor
+
 
 def electron_wavelength(voltage: float) -> float:
     """Return the relativistic wavelength in Å of electrons; NaN below 0 V."""

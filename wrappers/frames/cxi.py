@@ -32,6 +32,7 @@ __all__ = [
     "geometry_mark",
     "is_geometry_of",
     "is_peak_list",
+    "stored_peaks",
 ]
 
 DATA = "/entry_1/data_1/data"
@@ -79,6 +80,18 @@ def is_peak_list(path: Path) -> bool:
             return file.attrs.get("creator") == CREATOR and DATA not in file
     except (OSError, ValueError, RuntimeError):
         return False
+
+
+def stored_peaks(file: h5py.File, row: int) -> PeakList:
+    """Return the peaks of a frame of a `CxiWriter`'s file; their panels are not in it."""
+    n = int(file[f"{PEAKS}/nPeaks"][row])
+    x, y, *others = (file[f"{PEAKS}/{name}"][row, :n].astype(float) for name in COLUMNS)
+    intensity, snr, largest, n_pixels = others
+    panel = np.full(n, -1, np.int32)
+    return PeakList(
+        *(x + HALF_PIXEL, y + HALF_PIXEL, intensity, snr, panel),
+        *(n_pixels.astype(np.int32), largest),
+    )
 
 
 def geometry_mark(text: str) -> str:

@@ -59,14 +59,16 @@ class HDF5Files:
     ----------
     limit : int
         How many files stay open.
+    growing : bool
+        Whether they may be written meanwhile.
     """
 
-    def __init__(self, limit: int = 4) -> None:
-        self.limit = limit
+    def __init__(self, limit: int = 4, growing: bool = False) -> None:
+        self.limit, self.growing = limit, growing
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"limit": self.limit}
+        return {"limit": self.limit, "growing": self.growing}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -95,7 +97,7 @@ class HDF5Files:
         if fault := why_unfit(path):
             raise InputError(f"{path} {fault}: give an HDF5 file or a list of files")
         try:
-            file = open_hdf5(path, rdcc_nbytes=_CHUNK_CACHE)
+            file = open_hdf5(path, growing=self.growing, rdcc_nbytes=_CHUNK_CACHE)
         except OSError as error:
             raise InputError(_why_not(path, error)) from None
         self._files[path] = file
@@ -245,7 +247,10 @@ def _why_not(path: str, error: OSError) -> str:
         return f"{path} is being written by another program: wait until that is done"
     if "already open for" in text:
         if _is_open_elsewhere(path):
-            return f"{path} is being written (SWMR) by another program: wait until that is done"
+            return (
+                f"{path} is being written (SWMR) by another program: wait until that is done, or "
+                f"name it growing+file://{path}"
+            )
         return (
             f"{path} was never closed by the program that wrote it (it was killed, or writes from "
             "another machine): wait for it, or mend a copy with h5clear -s"

@@ -48,15 +48,17 @@ class StoredFrames:
     Parameters
     ----------
     geometry : Geometry
+    growing : bool
+        Whether the files may be written meanwhile.
 
     Attributes
     ----------
     files : HDF5Files
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, growing: bool = False) -> None:
         self.geometry = geometry
-        self.files = HDF5Files()
+        self.files = HDF5Files(growing=growing)
         self._masks: dict[str, tuple[Mask, frozenset[MaskSource]]] = {}
         self._several: dict[str, bool] = {}
         self._lab_mask: tuple[tuple[float, float], Mask | None] | None = None

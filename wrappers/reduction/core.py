@@ -41,7 +41,7 @@ from wrappers.settings import Settings
 from wrappers.workers.kernels import compile_kernels
 from wrappers.workers.worker_processes import Processes
 
-__all__ = ["OtherInputs", "Reduction", "reduce_run"]
+__all__ = ["OtherInputs", "Reduction", "Summary", "reduce_run"]
 
 
 PARTS = ".parts"
@@ -180,7 +180,7 @@ def reduce_run(
             unreadable = tuple(failure for part in parts for failure in part.failures)
             n_frames = len(run) - len(unreadable)
             if n_frames:
-                joining.finish(asdict(_Summary(key, n_frames, unreadable)))
+                joining.finish(asdict(Summary(key, n_frames, unreadable)))
     # Only now, because an open lock cannot be removed from a network's file system.
     remove_parts(folder)
     if not n_frames:
@@ -202,7 +202,7 @@ def _finished(out: Path, key: str) -> Reduction | None:
     try:
         with open_hdf5(out, "the file of the hits", remedy) as file:
             (text,) = stored_text(file, SUMMARY)
-            summary = read_json_text(text, _Summary, str(out), remedy)
+            summary = read_json_text(text, Summary, str(out), remedy)
             if summary.key != key:
                 return None
             sets = [
@@ -224,7 +224,7 @@ def _finished(out: Path, key: str) -> Reduction | None:
 
 
 @dataclass(frozen=True)
-class _Summary:
+class Summary:
     """What a file of hits says of its reduction."""
 
     key: str

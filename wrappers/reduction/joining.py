@@ -112,14 +112,14 @@ class Joining:
         if image is None and not self._virtual:
             image = self._stored.find(hit.frame)
         self._writer.append(
-            hit.peaks,
-            hit.photon_energy,
-            hit.camera_length,
+            hit.pattern.peaks,
+            hit.pattern.photon_energy,
+            hit.pattern.camera_length,
             source=hit.source,
             image=image,
             mask=hit.mask,
         )
-        values = hit.frame, *hit.shift, number
+        values = hit.frame, hit.pattern.shift_x, hit.pattern.shift_y, number
         for column, value in zip(self._of_hits.values(), values, strict=True):
             column.append(value)
 

@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from wrappers.errors import InputError
 from wrappers.frames.cxi import create_images
-from wrappers.frames.frame import Frame
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored_images import ImageForm, OwnImages, StoredImage, StoredImages
 from wrappers.frames.whole_hdf5 import WholeHDF5
+from wrappers.indexing import Pattern
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import SettingsMask
 from wrappers.peakfinding.kernel_arguments import peak_lists
 from wrappers.peakfinding.peak_batch import FindsPeaks
 from wrappers.peakfinding.peak_measurement import PEAK_ROWS
-from wrappers.peaks import PeakList
+from wrappers.reduction.placed import Placed, place
 from wrappers.schema import Count, read_json_text
 from wrappers.schema_arrays import open_hdf5, own_dataset, stored_array, stored_text
 from wrappers.settings import Settings
@@ -37,6 +37,7 @@ from wrappers.settings import Settings
 __all__ = [
     "FRAMES",
     "HITS",
+    "UNREADABLE",
     "Batch",
     "Hit",
     "Part",
@@ -127,11 +128,8 @@ class Hit:
     ----------
     frame : int
         Of the run.
-    peaks : PeakList
-    photon_energy, camera_length : float
-        In eV and metres.
-    shift : tuple of float
-        In metres.
+    pattern : Pattern
+        Its peaks, and where the detector was.
     source : (str, str)
         File and event.
     mask : StoredImage
@@ -140,10 +138,7 @@ class Hit:
     """
 
     frame: int
-    peaks: PeakList
-    photon_energy: float
-    camera_length: float
-    shift: tuple[float, float]
+    pattern: Pattern
     source: tuple[str, str]
     mask: StoredImage
     image: StoredImage | None
@@ -207,18 +202,10 @@ class Reducer:
                     failures.append(str(error))
                     continue
                 frame = replace(frame, mask=mask.on(frame.mask, settings))
-                peaks = self._finder.find(frame, settings)
-                n_peaks.append(len(peaks))
-                if len(peaks) < settings.min_peaks:
-                    continue
-                # Only now: a tuned shift does not move the rings of the search.
-                frame = replace(
-                    frame,
-                    camera_length=frame.camera_length + clen_change,
-                    shift_x=frame.shift_x + settings.shift_x,
-                    shift_y=frame.shift_y + settings.shift_y,
-                )
-                writer.append(index, frame, peaks, with_image=self._wants_image(index))
+                placed = place(frame, self._finder.find(frame, settings), settings, clen_change)
+                n_peaks.append(len(placed.pattern.peaks))
+                if placed.is_hit:
+                    writer.append(index, placed, with_image=self._wants_image(index))
             part = Part(len(n_peaks) - len(failures), len(writer), tuple(failures), used)
             writer.finish(part, n_peaks)
         return part
@@ -265,8 +252,9 @@ class _PartWriter:
     def __len__(self) -> int:
         return len(self._peaks)
 
-    def append(self, index: int, frame: Frame, peaks: PeakList, *, with_image: bool) -> None:
+    def append(self, index: int, placed: Placed, *, with_image: bool) -> None:
         """Add a hit."""
+        frame, pattern = placed.frame, placed.pattern
         # Frames share a mask as a rule: it is compressed once.
         if frame.mask is not self._mask:
             self._mask = frame.mask
@@ -275,11 +263,11 @@ class _PartWriter:
             self._store(IMAGES, frame.data, self._form)
         values = {
             "frame": index,
-            "shift_x": frame.shift_x,
-            "shift_y": frame.shift_y,
-            "photon_energy": frame.photon_energy,
-            "camera_length": frame.camera_length,
-            "n_peaks": len(peaks),
+            "shift_x": pattern.shift_x,
+            "shift_y": pattern.shift_y,
+            "photon_energy": pattern.photon_energy,
+            "camera_length": pattern.camera_length,
+            "n_peaks": len(pattern.peaks),
             "mask": self._n[MASKS] - 1,
             "image": self._n[IMAGES] - 1 if with_image else AS_STORED,
         }
@@ -288,7 +276,7 @@ class _PartWriter:
         for name in NAMES:
             # As bytes: names may be in another code than UTF-8.
             self._names[name].append(os.fsencode(getattr(frame, name)))
-        self._peaks.append(np.array([getattr(peaks, name) for name in PEAK_ROWS], np.float64))
+        self._peaks.append(np.array([getattr(pattern.peaks, name) for name in PEAK_ROWS], float))
 
     def _store(self, name: str, image: NDArray[Any], form: ImageForm | None) -> None:
         file = self._whole.file
@@ -376,10 +364,7 @@ def hits_of_part(file: h5py.File, part: Part) -> Iterator[Hit]:
         frame, shift_x, shift_y, photon_energy, camera_length, mask, image = values
         yield Hit(
             frame=frame,
-            peaks=peaks,
-            photon_energy=photon_energy,
-            camera_length=camera_length,
-            shift=(shift_x, shift_y),
+            pattern=Pattern(peaks, photon_energy, camera_length, shift_x, shift_y),
             source=(file_name, event),
             mask=masks[mask],
             image=images[image] if images and image != AS_STORED else None,

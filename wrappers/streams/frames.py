@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from wrappers.detector.geometry import Geometry
@@ -13,12 +16,18 @@ from wrappers.frames.stored import StoredFrames
 from wrappers.masks.masks import flag_values
 from wrappers.streams.messages import SeriesStart, Shot
 
-__all__ = ["FrameMaker"]
+__all__ = ["FrameMaker", "OtherFrames"]
 
 SAME_PIXELS = 0.01
 """Relative difference of two pixel sizes that are the same."""
+SAME_SERIES = 1e-3
+"""Relative difference of two series' energies or distances that are read anew for each."""
 SAME_ENERGY, SAME_DISTANCE = 0.005, 0.02
 """Beyond, what the stream says of itself and what the geometry says are said to differ."""
+
+
+class OtherFrames(InputError):
+    """What comes is not of the geometry, or of another series than what came before."""
 
 
 class FrameMaker:
@@ -34,6 +43,8 @@ class FrameMaker:
         For messages, and for the names of the frames.
     geometry : Geometry
         Both are attributes, too.
+    every_series : bool
+        Whether a series with another energy or distance is taken like any other.
 
     Attributes
     ----------
@@ -46,8 +57,8 @@ class FrameMaker:
         If the geometry takes something from the data that a stream does not have.
     """
 
-    def __init__(self, address: str, geometry: Geometry) -> None:
-        self.address, self.geometry = address, geometry
+    def __init__(self, address: str, geometry: Geometry, *, every_series: bool = False) -> None:
+        self.address, self.geometry, self._every_series = address, geometry, every_series
         if geometry.shifted_by_data:
             raise InputError(
                 f"{geometry.path} takes the detector's shift from the data, which a stream does "
@@ -89,24 +100,25 @@ class FrameMaker:
 
         Raises
         ------
-        InputError
+        OtherFrames
             If its images are not of the geometry, or it is another series than the one before:
-            of another size, energy or distance.
+            of another size, and unless `every_series` of another energy or distance.
         """
         shape, geometry = self.geometry.slab_shape, self.geometry
         if start.shape is not None:
             self._require_shape(start.shape)
         pixel = 1 / geometry.panels[0].res
         if start.pixel_size is not None and abs(start.pixel_size / pixel - 1) > SAME_PIXELS:
-            raise InputError(
+            raise OtherFrames(
                 f"the pixels of {self.address} are {1e6 * start.pixel_size:.4g} µm wide, those of "
                 f"{geometry.path} {1e6 * pixel:.4g} µm: give the geometry of this detector"
             )
-        if self._series is not None and (
-            self._series.photon_energy != start.photon_energy
-            or self._series.distance != start.distance
+        before = None if self._every_series else self._series
+        if before is not None and not (
+            _alike(before.photon_energy, start.photon_energy)
+            and _alike(before.distance, start.distance)
         ):
-            raise InputError(
+            raise OtherFrames(
                 f"another series begins on {self.address}, with another photon energy or "
                 "distance: its frames are not put together with those before"
             )
@@ -115,21 +127,21 @@ class FrameMaker:
         if start.mask is not None and start.mask.shape == shape:
             self._mask = self.own_mask & start.mask
 
-    def frame(self, shot: Shot) -> Frame:
-        """Return an image as a frame.
+    def reading(self, shot: Shot) -> Callable[[], Frame]:
+        """Return what makes a frame of an image, in any thread, also once another series began.
 
-        Raises
-        ------
-        InputError
-            If it cannot be unpacked, is not of the geometry's size, or nobody says its energy or
-            camera length.
+        That raises OtherFrames where the image is not of the geometry's size, or nobody says its
+        energy or camera length, and InputError where it cannot be unpacked.
         """
+        return partial(self._frame, shot, self._series, self._mask)
+
+    def _frame(self, shot: Shot, series: SeriesStart | None, mask: Mask) -> Frame:
         data = shot.unpack()
         if data.ndim != 2:
             raise InputError(f"an image of {self.address} has not two dimensions")
         self._require_shape((data.shape[0], data.shape[1]))
-        mask = self._valued(data)
-        energy, length = self._energy(shot), self._camera_length(shot)
+        mask = _valued(data, mask, series)
+        energy, length = self._energy(shot, series), self._camera_length(shot, series)
         name = f"//{shot.number}"
         require_plausible(energy, "photon energy", f"{self.address} {name}")
         require_plausible(length, "camera length (clen + coffset)", f"{self.address} {name}")
@@ -145,48 +157,55 @@ class FrameMaker:
     def _require_shape(self, shape: tuple[int, int]) -> None:
         ours = self.geometry.slab_shape
         if shape != ours:
-            raise InputError(
+            raise OtherFrames(
                 f"the images of {self.address} have {shape[0]} x {shape[1]} pixels (ss x fs), "
                 f"those of {self.geometry.path} {ours[0]} x {ours[1]}: give the geometry of this "
                 "detector"
             )
 
-    def _valued(self, data: np.ndarray) -> Mask:
-        """Return the mask, without pixels that have no value; shared where all have one."""
-        nothing = self._series.error_value if self._series is not None else None
-        if nothing is None and data.dtype.kind == "u":
-            nothing = int(np.iinfo(data.dtype).max)
-        if nothing is None:
-            return self._mask
-        empty = data == nothing
-        return self._mask & ~empty if (empty & self._mask).any() else self._mask
-
-    def _energy(self, shot: Shot) -> float:
+    def _energy(self, shot: Shot, series: SeriesStart | None) -> float:
         if isinstance(self.geometry.photon_energy, float):
             return self.geometry.photon_energy
         found = _named(self.geometry.photon_energy, shot)
-        if found is None and self._series is not None:
-            found = self._series.photon_energy
+        if found is None and series is not None:
+            found = series.photon_energy
         if not found:
-            raise InputError(
+            raise OtherFrames(
                 f"neither {self.address} nor {self.geometry.path} gives the photon energy as a "
                 "number: add a line such as 'photon_energy = 9500 eV'"
             )
         return found
 
-    def _camera_length(self, shot: Shot) -> float:
+    def _camera_length(self, shot: Shot, series: SeriesStart | None) -> float:
         if self.geometry.clen_header is None:
             return self.geometry.camera_length()
         header = self.geometry.clen_header
         if header.path.lstrip("/") in shot.values:
             return self.geometry.camera_length(shot.values[header.path.lstrip("/")])
-        found = self._series and self._series.distance
+        found = series and series.distance
         if not found:
-            raise InputError(
+            raise OtherFrames(
                 f"{self.address} does not say the detector's distance, and "
                 f"{self.geometry.path} takes it from the data: give clen as a number"
             )
         return found
+
+
+def _alike(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(other / one - 1) < SAME_SERIES
+
+
+def _valued(data: np.ndarray, mask: Mask, series: SeriesStart | None) -> Mask:
+    """Return the mask, without pixels that have no value; shared where all have one."""
+    nothing = series.error_value if series is not None else None
+    if nothing is None and data.dtype.kind == "u":
+        nothing = int(np.iinfo(data.dtype).max)
+    if nothing is None:
+        return mask
+    empty = data == nothing
+    return mask & ~empty if (empty & mask).any() else mask
 
 
 def _named(header: object, shot: Shot) -> float | None:

@@ -11,10 +11,9 @@ from contextlib import ExitStack
 
 from wrappers.detector.geometry import Geometry
 from wrappers.files import temporary_folder
-from wrappers.streams.frames import FrameMaker
-from wrappers.streams.protocols import parse_address
-from wrappers.streams.receiver import Receiver
+from wrappers.streams.protocols import asked_frames
 from wrappers.streams.recording import RecordedRun, record
+from wrappers.streams.sources import open_arriving
 
 __all__ = ["FRAMES", "open_stream"]
 
@@ -32,10 +31,9 @@ def open_stream(name: str, geometry: Geometry) -> RecordedRun:
     InputError
         If it is no address, no frame comes, or the frames are not of the geometry.
     """
-    address = parse_address(name)
-    n = address.n_frames or FRAMES
+    n = asked_frames(name) or FRAMES
     stack = ExitStack()
     atexit.register(stack.close)
     path = stack.enter_context(temporary_folder()) / "frames.cxi"
-    with Receiver(address, n) as receiver:
-        return RecordedRun.of(record(receiver, FrameMaker(address.name, geometry), path, n))
+    with open_arriving(name, geometry, n) as frames:
+        return RecordedRun.of(record(frames, path, n))

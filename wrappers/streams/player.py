@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+import h5py
 import numpy as np
 
+from wrappers.detector.panels import Header
 from wrappers.errors import InputError
+from wrappers.frames.filters import COMPRESSION
 from wrappers.frames.source import FrameSource
 from wrappers.streams.dectris import encode_end, encode_image, encode_start
 from wrappers.streams.karabo import KEYS
@@ -29,7 +33,7 @@ def messages_of(
     run : FrameSource
     scheme : str
         The protocol: "dectris" or "jungfraujoch" (start, images, end), "karabo" (a train an image)
-        or "crystfel".
+        "crystfel", or "hdf5" (a file an image).
     algorithm : str
         One of `typed.COMPRESSIONS`, or "" for none; only of the first two.
     series : str
@@ -82,11 +86,32 @@ def _of_crystfel(run: FrameSource, algorithm: str, series: str) -> Iterator[list
         yield [packb([{"detector_data": packed, **energy}])]
 
 
+def _of_hdf5(run: FrameSource, algorithm: str, series: str) -> Iterator[list[bytes]]:
+    geometry = run.geometry
+    coffset = float(np.mean([panel.coffset for panel in geometry.panels]))
+    for index in range(len(run)):
+        frame = run[index]
+        image = np.asarray(frame.data)[None]
+        numbers = (
+            (geometry.photon_energy, frame.photon_energy),
+            (geometry.clen_header, frame.camera_length - coffset),
+        )
+        content = io.BytesIO()
+        with h5py.File(content, "w") as file:
+            file.create_dataset(_IMAGES, data=image, chunks=image.shape, **COMPRESSION)
+            for header, value in numbers:
+                if isinstance(header, Header):
+                    file[header.path] = [header.stored(value)]
+        yield [content.getvalue()]
+
+
+_IMAGES = "/data/data"
 _PLAYED = {
     "dectris": _of_dectris,
     "jungfraujoch": _of_dectris,
     "karabo": _of_karabo,
     "crystfel": _of_crystfel,
+    "hdf5": _of_hdf5,
 }
 
 
@@ -98,7 +123,8 @@ class Player:
     Parameters
     ----------
     address : StreamAddress
-        Where it listens, on this machine as a rule (127.0.0.1). Port 0 is not taken.
+        Where it listens, or for some protocols the receiver does; on this machine as a rule
+        (127.0.0.1). Port 0 is not taken.
     waiting : int
         Messages that wait for a receiver; a sender of a detector drops further ones.
 
@@ -109,7 +135,7 @@ class Player:
     Raises
     ------
     InputError
-        If the address cannot be listened at.
+        If the address cannot be listened at, or connected to.
     """
 
     def __init__(self, address: StreamAddress, waiting: int = 100) -> None:
@@ -121,10 +147,15 @@ class Player:
         self._socket = self._context.socket(zmq.REP if self._answers else zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, waiting)
         try:
-            self._socket.bind(address.endpoint)
+            if address.listens:
+                # Only whoever listens by then gets messages.
+                self._socket.setsockopt(zmq.IMMEDIATE, 1)
+                self._socket.connect(address.endpoint)
+            else:
+                self._socket.bind(address.endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            raise InputError(f"{address.name} cannot be listened at: {error}") from error
+            raise InputError(f"{address.name} cannot be played at: {error}") from error
 
     def __enter__(self) -> Self:
         return self

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
 from wrappers.errors import InputError
 from wrappers.extras import require
 from wrappers.registry import Registry
-from wrappers.streams import crystfel, dectris, karabo
+from wrappers.streams import crystfel, dectris, hdf5, karabo
 from wrappers.streams.messages import Decoder
 
-__all__ = ["PROTOCOLS", "Protocol", "StreamAddress", "is_stream", "parse_address"]
+__all__ = [
+    "GROWING",
+    "PROTOCOLS",
+    "GrowingAddress",
+    "Protocol",
+    "StreamAddress",
+    "asked_frames",
+    "is_stream",
+    "parse_address",
+    "parse_growing",
+]
 
 _ADDRESS = re.compile(r"([a-z0-9]+)\+tcp://(\[[0-9a-fA-F:.]+\]|[^/:?#\s]+):(\d{1,5})/?(?:\?(.*))?")
 MOST_ASKED = 1_000_000
@@ -35,12 +46,15 @@ class Protocol:
         That the extra ``live`` adds and this one needs.
     options : tuple of str
         Of the address, beside ``frames``.
+    listens : bool
+        Whether the sender connects to us, unless the address says ``connect=``.
     """
 
     socket: Literal["PULL", "SUB", "REQ"]
     decoder: Callable[[Mapping[str, str]], Decoder]
     modules: tuple[str, ...]
     options: tuple[str, ...] = ()
+    listens: bool = False
 
 
 PROTOCOLS: Registry[Protocol] = Registry("stream protocol")
@@ -53,6 +67,7 @@ PROTOCOLS.register("karabo", Protocol("REQ", karabo.decoder, ("msgpack", "zmq"),
 PROTOCOLS.register(
     "crystfel", Protocol("REQ", crystfel.decoder, ("msgpack", "zmq"), crystfel.OPTIONS)
 )
+PROTOCOLS.register("hdf5", Protocol("PULL", hdf5.decoder, ("zmq",), hdf5.OPTIONS, listens=True))
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,12 @@ class StreamAddress:
     @property
     def n_frames(self) -> int | None:
         """How many frames are wanted, where the address says so."""
-        return int(self.options["frames"]) if "frames" in self.options else None
+        return _n_frames(self.name, self.options)
+
+    @property
+    def listens(self) -> bool:
+        """Whether it is we who listen there."""
+        return self.protocol.listens and "connect" not in self.options
 
     @property
     def subscribed(self) -> bytes | None:
@@ -100,9 +120,60 @@ class StreamAddress:
         return self.options.get("request", "next").encode()
 
 
+GROWING = "growing+file"
+"""Scheme of a file or a folder that is being written."""
+
+
+@dataclass(frozen=True)
+class GrowingAddress:
+    """An address such as ``growing+file:///data/run.h5``, in its parts.
+
+    Attributes
+    ----------
+    path : Path
+        Of a file, or a folder of files.
+    pattern : str
+        Which files of a folder are meant; "" for all that look like frames.
+    n_frames : int or None
+        How many frames are wanted, where the address says so.
+    """
+
+    path: Path
+    pattern: str = ""
+    n_frames: int | None = None
+
+
 def is_stream(name: object) -> bool:
-    """Whether a name is the address of a stream: its scheme ends with ``+tcp``."""
-    return isinstance(name, str) and "+tcp://" in name
+    """Whether a name is the address of frames that arrive: a socket's, or of files that grow."""
+    return isinstance(name, str) and ("+tcp://" in name or name.startswith(f"{GROWING}://"))
+
+
+def asked_frames(name: str) -> int | None:
+    """Return how many frames an address asks for, or None.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    if name.startswith(GROWING):
+        return parse_growing(name).n_frames
+    return parse_address(name).n_frames
+
+
+def parse_growing(name: str) -> GrowingAddress:
+    """Return the parts of the address of a file or a folder that is being written.
+
+    Raises
+    ------
+    InputError
+        If it names none, or has an option that there is not.
+    """
+    path, _, query = name.removeprefix(f"{GROWING}://").partition("?")
+    if not path:
+        raise InputError(f"{name!r} names no file: write it such as {GROWING}:///data/run.h5")
+    options = _options(name, GROWING, query, ("pattern",))
+    return GrowingAddress(Path(path), options.get("pattern", ""), _n_frames(name, options))
 
 
 def parse_address(name: str) -> StreamAddress:
@@ -119,17 +190,29 @@ def parse_address(name: str) -> StreamAddress:
             f"{name!r} is no address of a stream: write it such as dectris+tcp://HOST:31001"
         )
     protocol = PROTOCOLS.get(match[1])
-    options = dict(parse_qsl(match[4] or "", keep_blank_values=True))
-    for key in options:
-        if key not in ("frames", *protocol.options):
-            known = ", ".join(("frames", *protocol.options))
-            raise InputError(f"{name!r} has an option {key!r}; {match[1]}+tcp has {known}")
-    frames = options.get("frames", "1")
-    if not re.fullmatch(r"\d{1,7}", frames) or not 0 < int(frames) <= MOST_ASKED:
-        raise InputError(f"frames={frames} of {name!r} is no number of frames from 1 on")
+    options = _options(name, f"{match[1]}+tcp", match[4] or "", protocol.options)
+    _n_frames(name, options)
     require("live", f"{match[1]}+tcp", *protocol.modules)
     address = StreamAddress(
         name.partition("?")[0], protocol, f"tcp://{match[2]}:{match[3]}", options
     )
     protocol.decoder(options)  # what is wrong with them is said before anything is waited for
     return address
+
+
+def _options(name: str, scheme: str, query: str, known: Sequence[str]) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for key in options:
+        if key not in ("frames", *known):
+            there = ", ".join(("frames", *known))
+            raise InputError(f"{name!r} has an option {key!r}; {scheme} has {there}")
+    return options
+
+
+def _n_frames(name: str, options: Mapping[str, str]) -> int | None:
+    frames = options.get("frames")
+    if frames is None:
+        return None
+    if not re.fullmatch(r"\d{1,7}", frames) or not 0 < int(frames) <= MOST_ASKED:
+        raise InputError(f"frames={frames} of {name!r} is no number of frames from 1 on")
+    return int(frames)

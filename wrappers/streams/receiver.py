@@ -43,16 +43,29 @@ class Counts:
     ----------
     received, dropped : int
         Images; and of those, the ones that the ring had no room for.
+    series : int
+        Series that began.
     damaged : int
         Messages that could not be read.
+    other : int
+        Images that were left out, as they are of another series or detector.
     reason : str
-        Why the last of them could not, or "".
+        Why the last of these were, or "".
     """
 
     received: int = 0
     dropped: int = 0
+    series: int = 0
     damaged: int = 0
+    other: int = 0
     reason: str = ""
+
+    def __str__(self) -> str:
+        """Say what was lost, to be put behind other words; nothing where all is well."""
+        lost = f", {self.dropped} of {self.received} frames dropped" if self.dropped else ""
+        damaged = f", {self.damaged} damaged" if self.damaged else ""
+        other = f", {self.other} of another series left out" if self.other else ""
+        return f"{lost}{damaged}{other}"
 
 
 class Receiver:
@@ -97,10 +110,14 @@ class Receiver:
                 # So that it may ask again where the sender went away with the answer.
                 self._socket.setsockopt(zmq.REQ_RELAXED, 1)
                 self._socket.setsockopt(zmq.REQ_CORRELATE, 1)
-            self._socket.connect(address.endpoint)
+            if address.listens:
+                self._socket.bind(address.endpoint)
+            else:
+                self._socket.connect(address.endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            raise ProgramError(f"{address.name} cannot be connected to: {error}") from error
+            how = "listened at" if address.listens else "connected to"
+            raise ProgramError(f"{address.name} cannot be {how}: {error}") from error
         self._thread = threading.Thread(target=self._receive, name="stream", daemon=True)
         self._thread.start()
 

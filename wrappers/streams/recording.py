@@ -8,7 +8,6 @@ Peaks found in the file are those of the stream's frames.
 from __future__ import annotations
 
 import io
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,18 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError, UnreadableError
+from wrappers.errors import UnreadableError
 from wrappers.files import write_whole
 from wrappers.frames.cxi import SOURCE_EVENT, SOURCE_FILE, CxiWriter
 from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
 from wrappers.peaks import PeakList
 from wrappers.reduction.joining import frames_geometry_text
-from wrappers.streams.frames import FrameMaker
-from wrappers.streams.messages import SeriesEnd, SeriesStart
-from wrappers.streams.receiver import IDLE, Receiver
+from wrappers.streams.arriving import ArrivingFrames
+from wrappers.streams.receiver import IDLE
 
-__all__ = ["RecordedRun", "Recording", "record"]
+__all__ = ["RecordedRun", "Recording", "no_frame", "record"]
 
 LOOK = 0.5
 """Seconds between two calls of `progress` while nothing comes."""
@@ -64,30 +62,28 @@ class Recording:
 
 
 def record(
-    receiver: Receiver,
-    maker: FrameMaker,
+    frames: ArrivingFrames,
     path: Path,
     n_frames: int,
     *,
     idle: float = IDLE,
-    seconds: float = math.inf,
+    enough: Callable[[], bool] = lambda: False,
     on_frame: Callable[[Frame], None] = lambda frame: None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Recording:
-    """Write the next frames of a stream to a file, which appears when all is well.
+    """Write the next frames to a file, which appears when all is well.
 
     Parameters
     ----------
-    receiver : Receiver
-    maker : FrameMaker
-        Of the stream and its geometry; what a series says of itself stays with it.
+    frames : ArrivingFrames
     path : Path
         The CXI file; its geometry has ``.geom`` behind its name.
     n_frames : int
+        At most.
     idle : float
         Seconds without a frame after which what has come is enough.
-    seconds : float
-        Since the first frame, after which what has come is enough.
+    enough : callable
+        Says, before each frame and while none come, that what has come is enough.
     on_frame : callable
         Called with each frame.
     progress : callable
@@ -100,30 +96,18 @@ def record(
     InputError
         If the frames are not of the geometry, another series begins, or the file cannot be written.
     """
-    address, geometry = maker.address, maker.geometry
-    dtype = None
-    last, first = time.monotonic(), math.inf
+    name, geometry = frames.name, frames.geometry
+    last = time.monotonic()
     with CxiWriter(path, sources=True) as writer:
-        while len(writer) < n_frames and time.monotonic() - first < seconds:
-            message = receiver.next(min(LOOK, idle))
+        while len(writer) < n_frames and not enough():
+            late = frames.next(min(LOOK, idle))
             progress(len(writer))
-            if message is None:
+            frame = None if late is None else late()
+            if frame is None:
                 if time.monotonic() - last >= idle:
                     break
                 continue
-            if isinstance(message, SeriesStart):
-                maker.begin(message)
-            if isinstance(message, SeriesStart | SeriesEnd):
-                continue
-            frame = maker.frame(message)
             last = time.monotonic()
-            first = min(first, last)
-            if dtype not in (None, frame.data.dtype):
-                raise InputError(
-                    f"the images of {address} were {dtype} and are {frame.data.dtype} now: "
-                    "another series has begun"
-                )
-            dtype = frame.data.dtype
             writer.append(
                 PeakList.empty(),
                 frame.photon_energy,
@@ -135,18 +119,23 @@ def record(
             on_frame(frame)
         n = len(writer)
         if not n:
-            reason = f" ({receiver.counts.reason})" if receiver.counts.reason else ""
-            raise UnreadableError(
-                f"no frame came from {address} within {idle:g} s{reason}: is the sender running, "
-                "and is this its address?"
-            )
+            raise no_frame(frames, time.monotonic() - last)
     beside = path.with_name(path.name + ".geom")
-    none, what = np.zeros(0), f"frames of {address}, by"
+    none, what = np.zeros(0), f"frames of {name}, by"
     text = frames_geometry_text(geometry, (none, none), what, _numbers(geometry))
     masked = path.with_name(path.name + ".mask.h5")
-    _write_mask(masked, ~maker.own_mask)
+    _write_mask(masked, ~frames.own_mask)
     write_whole(beside, MASK_LINES.format(file=masked.name) + text)
-    return Recording(path, beside, n, tuple(maker.notes))
+    return Recording(path, beside, n, tuple(frames.notes))
+
+
+def no_frame(frames: ArrivingFrames, waited: float) -> UnreadableError:
+    """Return what to say where no frame came."""
+    reason = f" ({frames.counts.reason})" if frames.counts.reason else ""
+    return UnreadableError(
+        f"no frame came from {frames.name} within {waited:.2g} s{reason}: is the sender running, "
+        "and is this its address?"
+    )
 
 
 def _write_mask(path: Path, bad: NDArray[np.bool_]) -> None:

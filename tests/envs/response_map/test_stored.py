@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from envs.look import FrameLook
 from envs.response_map.model import MapModel
-from envs.response_map.response_map import ResponseMap
+from envs.response_map.session_map import ResponseMap
 from envs.response_map.stored import read_map, write_map
-from wrappers.errors import InputError
+from wrappers.errors import InputError, Note
 from wrappers.settings import Settings
 
 SETS = tuple(
@@ -29,8 +31,8 @@ def look(sets: tuple[Settings, ...], seed: int) -> FrameLook:
 
 @pytest.fixture
 def learnt() -> ResponseMap:
-    """A map that was told all that one can be told."""
-    found = ResponseMap(look(SETS, 1), 250_000.0, MapModel.shipped(), caution=2.0)
+    """A map that has learnt all that one can learn."""
+    found = ResponseMap(look(SETS, 1), 250_000.0, MapModel.shipped(), "crystfel")
     found.extend(look((Settings(min_snr=4.4, threshold=20.0, min_peaks=10),), 2))
     rng = np.random.default_rng(3)
     found.learn_lattices([7, 40], rng.integers(0, 40, (2, 7)), rng.integers(0, 9, (2, 7)))
@@ -42,6 +44,7 @@ def learnt() -> ResponseMap:
 def test_a_map_that_is_read_forecasts_as_the_one_that_was_written(learnt, tmp_path) -> None:
     write_map(tmp_path / "map.npz", learnt)
     again = read_map(tmp_path / "map.npz")
+    assert again.indexer == "crystfel"
     assert again.settings == learnt.settings and again.look.settings == SETS
     assert again.look.failures == {41: "it is gone"}
     before, after = learnt.forecast(seed=5), again.forecast(seed=5)
@@ -49,6 +52,27 @@ def test_a_map_that_is_read_forecasts_as_the_one_that_was_written(learnt, tmp_pa
     assert np.allclose(before.frames, after.frames) and np.allclose(before.hits, after.hits)
     for one, other in zip(learnt.learnt, again.learnt, strict=True):
         assert np.array_equal(one, other)
+
+
+def test_a_map_of_another_model_is_read_and_that_is_said(learnt, tmp_path) -> None:
+    path = tmp_path / "map.npz"
+    shipped = learnt.model
+    learnt.model = replace(shipped, farthest=2 * shipped.farthest)
+    write_map(path, learnt)
+    with pytest.warns(Note, match="another version of its model"):
+        again = read_map(path)
+    assert again.model is shipped and again.indexer == "crystfel"
+
+
+def test_a_map_of_before_models_had_versions_is_read(learnt, tmp_path) -> None:
+    path = tmp_path / "map.npz"
+    write_map(path, learnt)
+    arrays = dict(np.load(path))
+    del arrays["model"]
+    for caution, indexer in ((2.0, "crystfel"), (1.0, "fast")):
+        np.savez(path, **{**arrays, "numbers": np.append(arrays["numbers"], caution)})
+        with pytest.warns(Note, match="another version of its model"):
+            assert read_map(path).indexer == indexer
 
 
 def test_a_damaged_or_missing_map_is_one_sentence(learnt, tmp_path) -> None:
@@ -60,7 +84,8 @@ def test_a_damaged_or_missing_map_is_one_sentence(learnt, tmp_path) -> None:
     for name, value in {
         "counts": good["counts"][:, 1:],
         "frames": np.zeros_like(good["frames"]),
-        "numbers": np.array([0.0, 1.0, 1.0]),
+        "numbers": np.array([0.0, 1.0]),
+        "model": np.frombuffer(b'{"indexer": "none", "version": ""}', np.uint8),
         "weights": np.full_like(good["weights"], np.nan),
         "settings": good["settings"][:-1],
         "unreadable": np.frombuffer(b"[1]", np.uint8),

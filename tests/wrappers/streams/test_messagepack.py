@@ -22,9 +22,8 @@ from tests.ports import free_port
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
-from wrappers.streams.frames import FrameMaker
+from wrappers.streams.arriving import StreamFrames
 from wrappers.streams.protocols import parse_address
-from wrappers.streams.receiver import Receiver
 from wrappers.streams.recording import record
 
 SOURCE = "SPB_DET_AGIPD1M-1/CAL/APPEND_CORRECTED"
@@ -63,14 +62,13 @@ def test_trains_of_the_bridges_own_server_are_frames(tmp_path, port, axes, dtype
     server = ServerInThread(f"tcp://127.0.0.1:{port}")
     server.start()
     try:
-        with Receiver(address, 50) as receiver:
+        with StreamFrames(address, geometry, 50) as frames:
             for number in range(3):
                 pulses = sent[2 * number : 2 * number + 2]
                 order = pulses.transpose(["pmsf".index(axis) for axis in axes])
                 server.feed(*train(1000 + number, np.ascontiguousarray(order)))
-            made = FrameMaker(address.name, geometry)
-            found = record(receiver, made, tmp_path / "frames.cxi", 6, idle=5.0)
-            assert receiver.counts.damaged == 0, receiver.counts.reason
+            found = record(frames, tmp_path / "frames.cxi", 6, idle=5.0)
+            assert frames.counts.damaged == 0, frames.counts.reason
     finally:
         server.stop()
     with Run.open(found.data, Geometry.read(found.geometry)) as run:
@@ -144,9 +142,8 @@ def test_messages_of_crystfels_kind_are_frames(tmp_path, port, kind):
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        with Receiver(address, 50) as receiver:
-            made = FrameMaker(address.name, geometry)
-            found = record(receiver, made, tmp_path / "frames.cxi", 4, idle=5.0)
+        with StreamFrames(address, geometry, 50) as frames:
+            found = record(frames, tmp_path / "frames.cxi", 4, idle=5.0)
     finally:
         ended.set()
         thread.join()

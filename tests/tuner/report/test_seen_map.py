@@ -15,7 +15,7 @@ from tuner.recommendation import read_recommendation
 from tuner.report import write_report
 from tuner.report.findings import find
 from tuner.report.frame_list import KINDS, list_frames
-from tuner.report.response_map import _outline, _place, chart
+from tuner.report.map_picture import _outline, _place, chart
 from tuner.report.seen_map import SeenMap, seen_map
 from tuner.session.loop import Budget
 from tuner.session.request import Request

@@ -1,9 +1,9 @@
 """The response map of one session: what is to be expected of every parameter set looked at.
 
-Whether a frame is a hit its count says. Whether a hit is indexed is foretold by the frame's counts
+Whether a frame is a hit its count says. Whether a hit is indexed is predicted by the frame's counts
 or, once a lattice of the frame is known, by how many peaks are on its nodes and beside them
 (`regression`, begun with what simulated experiments taught). What was measured takes the place of
-what was foretold.
+what was predicted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from envs.look import FrameLook
+from envs.look import FrameLook, Looks
 from envs.response_map.features import (
     bright_peaks,
     count_features,
@@ -99,7 +99,7 @@ class Forecast:
 
 
 class Learnt(NamedTuple):
-    """What a map of F frames and S parameter sets has been told.
+    """What a map of F frames and S parameter sets has learnt.
 
     Attributes
     ----------
@@ -132,15 +132,14 @@ class ResponseMap:
     volume : float
         Of the primitive cell, in Å³.
     model : MapModel
-    caution : float
-        So many times as wide as on simulated experiments is the prior: above 1 for an indexer
-        that no experiment was indexed with.
+    indexer : str
+        Of `model.INDEXERS`: whose outcomes are predicted.
     """
 
     look: FrameLook
     volume: float
     model: MapModel
-    caution: float = 1.0
+    indexer: str = "fast"
     settings: list[Settings] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,6 +161,12 @@ class ResponseMap:
             self._weights[self._readable],
         )
         self.strangeness = self.model.strangeness(described)
+
+    @classmethod
+    def begun(cls, look: FrameLook, evaluator: Looks) -> ResponseMap:
+        """Return the map of what an evaluator looked at, with the shipped model of its indexer."""
+        indexer = "fast" if evaluator.embedded else "crystfel"
+        return cls(look, evaluator.primitive_volume, MapModel.shipped(), indexer)
 
     @property
     def learnt(self) -> Learnt:
@@ -245,20 +250,21 @@ class ResponseMap:
     ) -> tuple[Floats, NDArray[np.bool_]]:
         """Return the probability (n_draws, F, K) that frames are indexed, and what is measured."""
         rng = np.random.default_rng(seed)
-        wide = self.caution * max(1.0, self.strangeness)
+        wide = max(1.0, self.strangeness)
+        priors = self.model.priors[self.indexer]
         everybody = np.ones(len(self._counts), bool)
-        prior = self.model.counts.widened(wide)
-        probability = self._foretold(self._count_features, everybody, prior, columns, rng, n_draws)
+        prior = priors.counts.widened(wide)
+        probability = self._predicted(self._count_features, everybody, prior, columns, rng, n_draws)
         if self._lattice.any():
-            known, prior = self._lattice, self.model.lattices.widened(wide)
-            drawn = self._foretold(self._lattice_features, known, prior, columns, rng, n_draws)
+            known, prior = self._lattice, priors.lattices.widened(wide)
+            drawn = self._predicted(self._lattice_features, known, prior, columns, rng, n_draws)
             probability[:, known] = drawn[:, known]
         probability *= self._hits(columns)
         outcome = self._outcome[:, columns]
         measured = outcome != UNKNOWN
         return np.where(measured, outcome == INDEXED, probability), measured
 
-    def _foretold(
+    def _predicted(
         self,
         features: Callable[[NDArray[np.intp]], Floats],
         rows: NDArray[np.bool_],

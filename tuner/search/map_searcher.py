@@ -7,7 +7,7 @@ nothing left to propose.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,12 @@ from scipy.stats import qmc
 from envs.evaluation import Evaluation
 from envs.geometry_rule import FEWEST_INDEXED, GEOMETRY, MISLEADING, GeometryLock, near_geometry
 from envs.look import look_design
-from envs.response_map.model import MapModel
-from envs.response_map.response_map import Forecast, ResponseMap
+from envs.response_map.session_map import Forecast, ResponseMap
 from envs.response_map.stored import write_map
 from tuner.search.contract import SearchTask, Values
 from wrappers.settings import Settings
 
-__all__ = ["CAUTION", "MapSearcher", "best_candidate", "make_map"]
-
-CAUTION = {"fast": 1.0, "crystfel": 2.0}
-"""The model saw experiments that the embedded indexer had indexed; CrystFEL is another."""
+__all__ = ["MapSearcher", "best_candidate", "make_map"]
 
 UNINDEXED_COST = {"fast": 1.0, "crystfel": 9.0}
 """What a hit that is not indexed costs beyond what one that is does, in indexed hits."""
@@ -37,6 +33,10 @@ ended. An evaluation takes the embedded indexer a second or two, CrystFEL ten ti
 
 DISAGREEMENT = 3.0
 """Of the map's errors, beyond which what was measured contradicts it."""
+
+ALIKE = 0.05
+"""Mean relative difference of the hits' numbers of peaks, below which sets index the same: of eight
+proposals that were so close to an earlier one, on two runs, none had indexed another frame."""
 
 NEIGHBOURS = 64
 NEAR = 0.18
@@ -116,7 +116,7 @@ class MapSearcher:
             raise ValueError("the map needs an evaluator that looks at frames")
         self._task, self._looks = task, task.looks
         self._space = task.space
-        self._indexer = "fast" if self._looks.embedded else "crystfel"
+        self._indexer = "fast" if task.looks.embedded else "crystfel"
         self._penalty = task.merit.unindexed_hit_penalty
         self._map: ResponseMap | None = None
         self._lock = GeometryLock(task.space)
@@ -129,13 +129,8 @@ class MapSearcher:
     def map(self) -> ResponseMap:
         """The map as it stands."""
         if self._map is None:
-            looks = self._looks
-            self._map = ResponseMap(
-                looks.look(look_design(self._space)),
-                looks.primitive_volume,
-                MapModel.shipped(),
-                CAUTION[self._indexer],
-            )
+            look = self._looks.look(look_design(self._space))
+            self._map = ResponseMap.begun(look, self._looks)
         return self._map
 
     def ingest(self, values: Values, merit: float, evaluation: Evaluation) -> None:
@@ -188,22 +183,21 @@ class MapSearcher:
         )
 
     def _choose(self) -> Settings | None:
-        measured, tried = self._learn()
-        seed = self._task.seed
-        forecast = self.map.forecast(seed)
+        tried = self._learn()
+        n_frames = len(self.map.look.frames)
+        measured = [column for column, each in tried.items() if each.n_frames == n_frames]
+        forecast = self._expect(tried)
         liked = self.map.settings[int(np.argmax(forecast.cautious_merits(self._penalty)))]
         # For CrystFEL's sessions the embedded indexer's lattices are next to free.
         if not self._looks.embedded and self._learn_lattices(liked):
-            forecast = self.map.forecast(seed)
-        known = len(self.map.settings)
+            forecast = self._expect(tried)
         if measured and self._look_nearby(liked):
-            forecast = forecast.joined(self.map.forecast(seed, first=known))
-        possible = np.ones(len(forecast.hits), bool)
-        possible[tried] = False
+            forecast = self._expect(tried, forecast)
+        possible = ~self._like_any(tried)
         gains = _gains(forecast, measured, possible, self._penalty, self._indexer)
         place = int(np.argmax(gains))
         enough = ENOUGH[self._indexer]
-        if measured and gains[place] < enough:
+        if not possible.any() or (measured and gains[place] < enough):
             self.ended = f"the map expects no set to gain {100 * enough:g} points"
             return None
         self.reason = (
@@ -213,17 +207,39 @@ class MapSearcher:
             self.reason += " (the run is unlike those that the map was fitted to)"
         return self.map.settings[place]
 
-    def _learn(self) -> tuple[list[int], list[int]]:
-        """Take all outcomes near the geometry that the lattices fix.
+    def _expect(self, tried: Mapping[int, Evaluation], before: Forecast | None = None) -> Forecast:
+        """Return what is to be expected of all the map's sets.
 
-        Returns
-        -------
-        measured, tried : list of int
-            Which of the map's sets were evaluated on every frame, and on some.
+        Parameters
+        ----------
+        tried : mapping of int to Evaluation
+            What was measured, by set; the map has learnt of it.
+        before : Forecast, optional
+            What was expected of the first of them.
         """
+        if before is None:
+            return self.map.forecast(self._task.seed)
+        more = self.map.forecast(self._task.seed, first=len(before.hits))
+        return before.joined(more)
+
+    def _like_any(self, tried: Iterable[int]) -> NDArray[np.bool_]:
+        """Return which sets (S,) find next to the same peaks as one that was tried."""
+        counts = self.map.learnt.counts
+        least = np.array([each.min_peaks for each in self.map.settings])
+        hits = counts >= least
+        logs = np.log1p(counts.astype(float))
+        alike = np.zeros(len(least), bool)
+        for column in tried:
+            its = hits[:, column]
+            away = np.abs(logs - logs[:, [column]])[its].sum(axis=0)
+            alike |= (hits == its[:, None]).all(axis=0) & (away <= ALIKE * its.sum())
+        return alike
+
+    def _learn(self) -> dict[int, Evaluation]:
+        """Take all outcomes near the geometry that the lattices fix; return them by set."""
         self.map.forget_outcomes()
         fixed = self._lock.fixed
-        measured, tried = [], []
+        tried: dict[int, Evaluation] = {}
         for evaluation, _ in self._evaluations:
             settings = evaluation.settings
             if evaluation.failure or not near_geometry(settings, fixed, self._space, MISLEADING):
@@ -238,10 +254,9 @@ class MapSearcher:
             )
             if evaluation.n_indexed:
                 self._learn_lattices(settings)
-            tried.append(column)
-            if evaluation.n_frames == len(self.map.look.frames):
-                measured.append(column)
-        return measured, tried
+            if column not in tried or evaluation.n_frames > tried[column].n_frames:
+                tried[column] = evaluation
+        return tried
 
     def _learn_lattices(self, source: Settings) -> bool:
         """Have the lattices of frames that have none yet, from a set's peaks; say if there are."""

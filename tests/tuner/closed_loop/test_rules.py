@@ -1,0 +1,268 @@
+"""What a loop decides, without a frame: whatever happens, some things never do."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tuner.closed_loop.events import (
+    Alarmed,
+    Begun,
+    Block,
+    Event,
+    Kept,
+    Pairs,
+    Resumed,
+    Returned,
+    Settled,
+    Tuned,
+    Tuning,
+    append_event,
+    read_events,
+)
+from tuner.closed_loop.rules import (
+    CHANCE,
+    CUSTOMARY,
+    Rules,
+    State,
+    after,
+    beam_of,
+    chance_of_gain,
+    due,
+    replayed,
+    verdict,
+)
+from wrappers.errors import InputError
+
+RULES = Rules(n_tuning=100, n_first_hits=10, n_proof=200, n_settled=100, n_settled_indexed=20)
+EVIDENCE = {"hit rate": (0.4, 0.6), "indexing rate": (0.3, 0.5)}
+
+
+def block(state: State, n_hits: int, n_indexed: int = 8, **changes) -> Block:
+    """Return the next block of 50 frames."""
+    made = Block(
+        number=state.next_block,
+        first=state.next_frame,
+        n_frames=50,
+        n_unreadable=0,
+        n_hits=n_hits,
+        used=state.used,
+        level=10.0,
+        n_sampled=20 if state.phase in ("watching", "proving") else 0,
+        n_indexed=n_indexed if state.phase in ("watching", "proving") else 0,
+    )
+    return replace(made, **changes)
+
+
+def decided(state: State, log: list[Event]) -> State:
+    while (event := due(state, RULES)) is not None:
+        log.append(event)
+        state = after(state, event, RULES)
+    return state
+
+
+def told(state: State, event: Event, log: list[Event]) -> State:
+    log.append(event)
+    return decided(after(state, event, RULES), log)
+
+
+def watching() -> tuple[State, list[Event]]:
+    """Return a night whose first set is in force."""
+    log: list[Event] = []
+    state = State()
+    for _ in range(2):
+        state = told(state, block(state, 25), log)
+    return told(state, Tuned(1, "first", intervals=EVIDENCE), log), log
+
+
+def kinds(log: list[Event]) -> list[str]:
+    return [event.kind for event in log if event.kind != "block"]
+
+
+def test_a_night_without_a_change():
+    state, log = watching()
+    rng = random.Random(1)
+    for _ in range(400):
+        state = told(state, block(state, sum(rng.random() < 0.5 for _ in range(50))), log)
+    assert kinds(log) == ["tuning", "tuned"] and state.used == 1
+    assert state.n_tests > 5, "a new test is begun now and then"
+
+
+def test_a_change_is_mended():
+    state, log = watching()
+    while state.phase == "watching":
+        state = told(state, block(state, 5, 2), log)
+    assert isinstance(log[-1], Alarmed) and len(log) < 8
+    while state.phase == "collecting":
+        state = told(state, block(state, 5), log)
+    assert isinstance(log[-1], Tuning) and log[-1].number == 2
+    alarm = next(place for place, event in enumerate(log) if isinstance(event, Alarmed))
+    since = {event.number for event in log[alarm:] if isinstance(event, Block)}
+    assert {*log[-1].blocks} == since, "all its frames have come since the alarm"
+    state = told(state, block(state, 5), log)
+    assert state.used == 1, "the old set stays in force meanwhile"
+    state = told(state, Tuned(2, "better", pairs=Pairs(100, 30, 0), intervals=EVIDENCE), log)
+    assert (state.phase, state.used, state.before) == ("proving", 2, 1)
+    while state.phase == "proving":
+        state = told(state, block(state, 25, pairs=Pairs(40, 6, 0)), log)
+    assert isinstance(log[-1], Kept) and state.used == 2 and state.phase == "watching"
+
+
+def test_a_set_that_does_not_prove_itself_goes_and_the_rates_of_today_are_normal():
+    state, log = watching()
+    while state.phase == "watching":
+        state = told(state, block(state, 5, 2), log)
+    while state.phase == "collecting":
+        state = told(state, block(state, 5), log)
+    state = told(state, Tuned(2, "better", pairs=Pairs(100, 8, 1), intervals=EVIDENCE), log)
+    while state.phase == "proving":
+        state = told(state, block(state, 5, pairs=Pairs(40, 1, 1)), log)
+    assert isinstance(log[-1], Returned) and (log[-1].used, log[-1].instead_of) == (1, 2)
+    assert (state.used, state.intervals) == (1, {})
+    n = len(kinds(log))
+    for _ in range(100):
+        state = told(state, block(state, 5, 2), log)
+    assert kinds(log)[n:] == ["settled"], "no storm of alarms"
+    low, high = state.intervals["hit rate"]
+    assert low < 0.1 < high
+
+
+def test_no_beam_is_no_alarm_and_no_frame_of_a_session():
+    state, log = watching()
+    for _ in range(500):  # an hour
+        state = told(state, block(state, 0, 0, beam="off", level=0.1), log)
+    assert kinds(log) == ["tuning", "tuned"]
+    while state.phase == "watching":
+        state = told(state, block(state, 5, 2), log)
+    for beam in ("off", "partly", "off"):
+        state = told(state, block(state, 0, beam=beam, level=0.1), log)
+    assert state.phase == "collecting" and state.kept == ()
+
+
+def test_the_first_session_waits_for_hits_and_light():
+    log: list[Event] = []
+    state = State()
+    for _ in range(10):
+        state = told(state, block(state, 0, level=0.2), log)
+    assert state.phase == "collecting" and sum(each.n_frames for each in state.kept) == 100
+    state = told(state, block(state, 25), log)
+    assert [each.n_hits for each in state.kept] == [25], "the dark ones are let go"
+    state = told(state, block(state, 25), log)
+    assert isinstance(log[-1], Tuning) and log[-1].blocks == (11, 12)
+    state = told(state, Tuned(1, "nothing", "no frame indexes"), log)
+    assert (state.phase, state.used, state.kept) == ("collecting", CUSTOMARY, ())
+
+
+@pytest.mark.parametrize(
+    ("reference", "levels", "n_hits", "beam"),
+    [
+        (None, [0.0] * 10, 0, "on"),
+        (10.0, [9.0] * 10, 0, "on"),
+        (10.0, [0.1] * 10, 0, "off"),
+        (10.0, [0.1] * 10, 30, "on"),
+        (10.0, [0.1] * 5 + [11.0] * 5, 0, "partly"),
+        (10.0, [0.1] + [11.0] * 9, 0, "on"),
+        (-0.1, [0.1] * 10, 0, "on"),
+        (10.0, [], 0, "on"),
+    ],
+)
+def test_beam(reference, levels, n_hits, beam):
+    assert beam_of(reference, levels, n_hits, 100) == beam
+
+
+def test_a_set_that_is_no_better_stays_as_seldom_as_is_stated():
+    rng = random.Random(5)
+    stays = 0
+    for _ in range(2000):
+        pairs = Pairs()
+        while (kept := verdict(pairs, 1000)) is None:
+            new, old = (sum(rng.random() < 0.05 for _ in range(20)) for _ in range(2))
+            pairs += Pairs(20, new, old)
+        stays += kept
+    assert stays <= 2000 * CHANCE
+    assert verdict(Pairs(100, 10, 0), 1000) is True
+    assert verdict(Pairs(100, 0, 10), 1000) is False
+    assert chance_of_gain(Pairs(50, 5, 0)) == 1 / 32 and chance_of_gain(Pairs(50, 0, 0)) == 1
+
+
+answers = st.sampled_from(["better", "no better", "nothing", "failed"])
+steps = st.lists(
+    st.tuples(
+        st.integers(0, 50),
+        st.integers(0, 20),
+        st.sampled_from(["on", "on", "on", "partly", "off"]),
+        st.integers(0, 6),
+        st.integers(0, 6),
+        st.one_of(st.none(), answers),
+    ),
+    max_size=120,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps)
+def test_whatever_happens(several):
+    log: list[Event] = []
+    state = State()
+    for n_hits, n_indexed, beam, new, old, answer in several:
+        before = state
+        if state.phase == "tuning" and answer is not None:
+            first = state.used == CUSTOMARY and answer in ("better", "no better")
+            outcome = "first" if first else answer
+            state = told(state, Tuned(state.n_sessions, outcome, intervals=EVIDENCE), log)
+            assert state.used in (before.used, before.n_sessions)
+        pairs = Pairs(40, new, old) if state.phase == "proving" else Pairs()
+        came = block(state, n_hits, n_indexed, beam=beam, pairs=pairs)
+        now, n = state, len(log)
+        state = told(state, came, log)
+        if beam != "on":
+            assert len(log) == n + 1, "nothing is decided by frames without beam"
+            assert state == replace(now, next_block=state.next_block, next_frame=state.next_frame)
+    assert state == replayed(log, RULES), "the log says all"
+    known, waiting, next_frame = {CUSTOMARY}, None, 0
+    for place, event in enumerate(log):
+        match event:
+            case Block():
+                assert event.used in known and event.first == next_frame
+                next_frame += event.n_frames + event.n_unreadable
+            case Tuning():
+                assert waiting is None, "one session at a time"
+                waiting = event.number
+                beam = {each.number: each.beam for each in log[:place] if isinstance(each, Block)}
+                assert all(beam[number] == "on" for number in event.blocks)
+            case Tuned():
+                assert event.number == waiting
+                waiting = None
+                if event.outcome in ("first", "better"):
+                    known.add(event.number)
+            case Returned():
+                assert event.used in known and event.used < event.instead_of
+            case Alarmed() | Settled() | Kept():
+                assert waiting is None
+
+
+def test_the_log_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "night.jsonl"
+    _, log = watching()
+    written = [
+        Begun("a+tcp://b:1", "g.geom", ("-p", "x"), 400, 500, 15.0, 50, "0"),
+        *log,
+        Resumed(),
+    ]
+    for event in written:
+        append_event(path, event)
+    found = read_events(path)
+    assert [replace(e, time=0) for e in found] == [replace(e, time=0) for e in written]
+    whole = path.read_text()
+    path.write_text(whole + '{"time": 1, "ki')
+    assert len(read_events(path, mend=True)) == len(written) and path.read_text() == whole
+    path.write_text(whole.replace('"n_hits": 25', '"n_hits": -25', 1))
+    with pytest.raises(InputError, match=r"line 2 is damaged: block.n_hits is -25"):
+        read_events(path)
+    path.write_text('{"time": 1, "kind": "swap"}\n')
+    with pytest.raises(InputError, match="line 1 is damaged"):
+        read_events(path)

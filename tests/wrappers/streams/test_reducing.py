@@ -1,0 +1,142 @@
+"""Frames reduced as they arrive: what reduce_run makes of a file, only sooner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from envs.simulation.simulator import demo_experiment, simulate_run
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.frames.frame import Frame, Mask
+from wrappers.frames.run import Run
+from wrappers.peakfinding.finders import NamedFinder
+from wrappers.reduction import SettingsSet, reduce_run
+from wrappers.settings import Settings
+from wrappers.streams.arriving import ArrivingFrames, Late
+from wrappers.streams.frames import OtherFrames
+from wrappers.streams.reducing import reduce_arriving
+
+SETTINGS = Settings(min_snr=4.5, threshold=25.0, min_pix_count=2, max_pix_count=50, min_peaks=10)
+
+
+class Arriving(ArrivingFrames):
+    """Frames of a list, or what reading them raises; then none."""
+
+    def __init__(self, geometry: Geometry, given: Sequence[Frame | Exception]) -> None:
+        super().__init__("a list", geometry)
+        self._given = iter(given)
+
+    @property
+    def own_mask(self) -> Mask:
+        return self.geometry.static_mask()
+
+    def next(self, timeout: float) -> Late | None:
+        for each in self._given:
+            return partial(self._read, partial(self._make, each))
+        time.sleep(timeout)
+        return None
+
+    @staticmethod
+    def _make(each: Frame | Exception) -> Frame:
+        if isinstance(each, Exception):
+            raise each
+        return each
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    return simulate_run(demo_experiment(seed=1), tmp_path_factory.mktemp("arriving") / "run", 24)
+
+
+@pytest.fixture(scope="module")
+def run(simulated):
+    with Run.open(simulated.data, Geometry.read(simulated.geometry)) as run:
+        yield run
+
+
+def reduced(frames: ArrivingFrames, folder: Path, **options):
+    given = {"batch": 1000, "seconds": 60.0, "idle": 0.2, **options}
+    settings = given.pop("settings", lambda: SettingsSet(SETTINGS, "set"))
+    clen = frames.geometry.camera_length()
+    return list(reduce_arriving(frames, settings, folder, nominal_clen=clen, **given))
+
+
+def contents(path: Path) -> dict[str, np.ndarray]:
+    with h5py.File(path) as file:
+        found = {}
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+        return found
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_the_file_is_that_of_a_run(run, tmp_path, jobs):
+    asked = SettingsSet(SETTINGS, "set")
+    whole = reduce_run(run, NamedFinder(run.geometry), asked, tmp_path / "run.cxi")
+    decided = []
+    (part,) = reduced(
+        Arriving(run.geometry, list(run)), tmp_path, jobs=jobs, on_frame=decided.append
+    )
+    assert part.hits == tmp_path / "hits-00001.cxi"
+    assert (part.n_frames, part.n_hits, part.sets) == (24, whole.n_hits, whole.sets)
+    assert part.geometry.read_text() == whole.geometry.read_text()
+    ours, theirs = contents(part.hits), contents(whole.hits)
+    for name in theirs.keys() - {"sfx_tuner/summary"}:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert [each.frame.event for each in decided] == [frame.event for frame in run]
+    assert sum(each.is_hit for each in decided) == whole.n_hits
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_files_are_rolled_and_each_has_its_set(run, tmp_path):
+    sets = iter([SettingsSet(SETTINGS.replace(min_snr=snr), f"{snr}") for snr in (4.5, 6, 8)])
+    (tmp_path / "hits-00002.cxi").write_text("kept")
+    parts = reduced(
+        Arriving(run.geometry, list(run)), tmp_path, batch=10, settings=lambda: next(sets), jobs=2
+    )
+    assert [part.n_frames for part in parts] == [10, 10, 4]
+    assert [part.sets[0].name for part in parts] == ["4.5", "6", "8"]
+    assert [part.hits.name for part in parts] == [f"hits-0000{n}.cxi" for n in (1, 3, 4)]
+    assert (tmp_path / "hits-00002.cxi").read_text() == "kept"
+
+
+def test_being_stopped_keeps_what_came(run, tmp_path):
+    decided = []
+    (part,) = reduced(
+        Arriving(run.geometry, list(run)),
+        tmp_path,
+        stopped=lambda: len(decided) >= 7,
+        on_frame=decided.append,
+    )
+    assert part.n_frames == 7
+
+
+def test_what_cannot_be_read_is_counted_and_the_rest_is_taken(run, tmp_path):
+    given = [InputError("torn"), *list(run)[:5], OtherFrames("another detector"), run[5]]
+    given.append(Frame(**{**vars(run[6]), "data": run[6].data.astype("f4")}))
+    frames = Arriving(run.geometry, given)
+    (part,) = reduced(frames, tmp_path, jobs=2)
+    assert part.n_frames == 6
+    assert (frames.counts.damaged, frames.counts.other) == (1, 2)
+    assert frames.notes[0].startswith("another detector (")
+    assert "are float32 now" in frames.notes[1]
+    assert str(frames.counts) == ", 1 damaged, 2 of another series left out"
+
+
+def test_another_detector_from_the_beginning_is_refused(run, tmp_path):
+    with pytest.raises(OtherFrames, match="another detector"):
+        reduced(Arriving(run.geometry, [OtherFrames("another detector")]), tmp_path)
+    assert list(tmp_path.iterdir()) == []

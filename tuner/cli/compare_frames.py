@@ -1,0 +1,120 @@
+"""``sfx-tuner compare --frames-benchmark``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tuner.cli.options import print_json, progress_bar, stderr
+from tuner.display.terminal import echo
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tuner.agent.policy import Policy
+    from tuner.comparison.store import ComparisonStore
+
+__all__ = ["compare_on_frames_benchmark", "frames_question", "print_recorded"]
+
+OF_LATER = {"agent": "the second agent is not trained yet"}
+"""Methods of the benchmark that there are not yet."""
+
+
+def print_recorded(as_json: bool) -> None:
+    """Print the result that the repository holds."""
+    from tuner.comparison.frames_benchmark import RECORDED
+    from tuner.comparison.frames_words import print_frames
+    from wrappers.schema import read_json
+
+    found = read_json(
+        RECORDED, dict[str, Any], "the recorded comparison", "take the one of the repository"
+    )
+    if as_json:
+        print_json({"families": found["families"]})
+        return
+    echo(", ".join(f"{name} {value}" for name, value in found["about"].items()))
+    print_frames(found["families"])
+
+
+def frames_question(
+    methods: str | None, families: str | None, n_seeds: int, policy: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return all that the figures depend on, plain values.
+
+    Raises
+    ------
+    InputError
+        If a method or family is not known, or there are no records.
+    """
+    from tuner.comparison.frames_benchmark import METHODS, fingerprint, frames_tasks, known_methods
+
+    tasks = frames_tasks()
+    chosen = known_methods() if methods is None else [each.strip() for each in methods.split(",")]
+    for method in chosen:
+        if method not in METHODS:
+            raise InputError(f"--methods has {method!r}; choose from {', '.join(METHODS)}")
+    known = list(dict.fromkeys(task.family for task in tasks))
+    wanted = known if families is None else [each.strip() for each in families.split(",")]
+    for family in wanted:
+        if family not in known:
+            raise InputError(f"--families has {family!r}; choose from {', '.join(known)}")
+    return {
+        "benchmark": "frames",
+        "families": wanted,
+        "methods": list(dict.fromkeys(chosen)),
+        "seeds": n_seeds,
+        "records": fingerprint(tasks),
+        **policy,
+    }
+
+
+def compare_on_frames_benchmark(
+    asked: Mapping[str, Any], policy: Policy, store: ComparisonStore, jobs: int, output: Path | None
+) -> dict[str, Any]:
+    """Run what was asked, and return the figures."""
+    from tuner.comparison.frames_benchmark import (
+        METHODS,
+        compare_frames,
+        frames_figures,
+        frames_tasks,
+        known_methods,
+        minutes,
+        write_recorded,
+    )
+
+    tasks = [task for task in frames_tasks() if task.family in asked["families"]]
+    methods: Sequence[str] = asked["methods"]
+    n_seeds: int = asked["seeds"]
+    lacking = [method for method in METHODS if method not in known_methods()]
+    for method in (*OF_LATER, *lacking):
+        why = OF_LATER.get(method, "there is no such searcher yet")
+        stderr.print(f"{method} is left out: {why}", highlight=False)
+    stderr.print(
+        f"{len(tasks)} experiments, {n_seeds} seeds, both halves, {len(methods)} methods: about "
+        f"{minutes(len(tasks), n_seeds, methods, 2):.0f} minutes on two cores (-j 2)",
+        highlight=False,
+    )
+    with progress_bar("comparing", 2 * n_seeds * len(tasks)) as show:
+
+        def on_progress(done: int) -> None:
+            show(done)
+            store.keep()
+
+        results = compare_frames(
+            tasks, policy, methods, n_seeds=n_seeds, jobs=jobs, results=store.results,
+            on_progress=on_progress,
+        )  # fmt: skip
+    figures = frames_figures(results, n_seeds)
+    if output is not None:
+        from tuner.comparison.frames_pictures import draw_frames
+        from tuner.comparison.frames_words import frames_markdown
+        from tuner.comparison.results import write_results
+
+        write_results(output / "results.npz", results)
+        write_whole(output / "comparison.md", frames_markdown(figures))
+        draw_frames(results, output / "anytime.png")
+        # Last of all: it marks the end.
+        write_recorded(output / "comparison.json", figures, asked)
+    return figures

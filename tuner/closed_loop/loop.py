@@ -1,0 +1,319 @@
+"""The closed loop: what `rules` decides is done here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Self
+
+from tuner.closed_loop.events import (
+    Begun,
+    Block,
+    Ended,
+    Event,
+    Noted,
+    Pairs,
+    Resumed,
+    Tuning,
+    append_event,
+    read_events,
+)
+from tuner.closed_loop.feed import Feed, forget_blocks, list_of_blocks, open_feed
+from tuner.closed_loop.measuring import NightSet, compared, indexed_frames, light
+from tuner.closed_loop.retuning import NICENESS, Order, Session
+from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, beam_of, due, replayed
+from tuner.recommendation import write_recommendation
+from tuner.session.ownership import owned
+from wrappers.errors import InputError, ProgramError, UnreadableError
+from wrappers.frames.opening import Address, is_address
+from wrappers.frames.sampling import sample_frames
+from wrappers.frames.source import FrameSource
+from wrappers.peakfinding.finders import NamedFinder
+from wrappers.reduction import Reduction, SettingsSet, reduce_run
+from wrappers.streams.receiver import BUFFER
+
+__all__ = ["LOG", "Loop", "begun_of"]
+
+LOG = "night.jsonl"
+POLL = 0.5
+"""Seconds between two looks at a session, where there are no frames to go on with."""
+PATIENCE = 5.0
+"""Seconds without a frame after which a block is closed, and a session is looked at."""
+SILENCE = 60.0
+"""Seconds without a frame that are worth a word."""
+
+
+class Loop:
+    """Runs a night; used as a context manager.
+
+    Parameters
+    ----------
+    night : Path
+        Folder of all that it writes.
+    begun : Begun or None
+        What is asked for; None goes on with the night in the folder.
+    jobs : int
+        Processes.
+    buffer : int
+        Images of a stream that wait in memory.
+    idle : float, optional
+        Seconds without a frame after which the loop ends.
+    on_event : callable
+        Called with each event and the state behind it.
+    on_wait : callable
+        Called now and then while there is nothing to do but wait, with a line of words.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a night already, or none where one is to be resumed; if another process
+        writes it; or if the source cannot be opened.
+    """
+
+    def __init__(
+        self,
+        night: Path,
+        begun: Begun | None,
+        *,
+        jobs: int = 1,
+        buffer: int = BUFFER,
+        idle: float | None = None,
+        rules: Rules = Rules(),  # noqa: B008 (frozen)
+        on_event: Callable[[Event, State], None] = lambda event, state: None,
+        on_wait: Callable[[str], None] = lambda words: None,
+    ) -> None:
+        self._night, self._log = night, night / LOG
+        self._jobs, self._buffer, self._idle = jobs, buffer, idle
+        self._on_event, self._on_wait = on_event, on_wait
+        self.events: list[Event] = []
+        self.state = State()
+        self._sets: dict[int, NightSet] = {CUSTOMARY: NightSet(CUSTOMARY)}
+        self._session: Session | None = None
+        self._said: set[str] = set()
+        self._stack = ExitStack()
+        earlier = self._earlier(resume=begun is None)
+        self.begun = begun or begun_of(earlier, self._log)
+        self._rules = replace(rules, n_tuning=self.begun.n_tuning)
+        self.events, self.state = earlier, replayed(earlier, self._rules)
+
+    def _earlier(self, resume: bool) -> list[Event]:
+        if self._log.exists() and not resume:
+            raise InputError(
+                f"{self._night} holds a night already: --resume {self._night} goes on with it, or "
+                "name another folder"
+            )
+        if resume and not self._log.exists():
+            raise InputError(
+                f"{self._night} holds no night that could be gone on with: there is no {LOG}"
+            )
+        return read_events(self._log) if resume else []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(owned(self._night))
+            (self._night / "hits").mkdir(exist_ok=True)
+            if self.events:
+                read_events(self._log, mend=True)
+            self._take(Resumed() if self.events else self.begun)
+            self._feed: Feed = stack.enter_context(
+                open_feed(
+                    *(self._source, Path(self.begun.geometry), self._night / "frames"),
+                    *(self.begun.size, self.state.next_frame),
+                    seconds=self.begun.seconds,
+                    buffer=self._buffer,
+                    on_note=self._note,
+                )
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._stack.close()
+
+    @property
+    def _source(self) -> Address:
+        name = self.begun.source
+        return name if is_address(name) else Path(name)
+
+    def run(self) -> None:
+        """Go on until no more frames come.
+
+        Raises
+        ------
+        InputError, ProgramError
+            If the first session cannot be run, or a file cannot be written.
+        """
+        idle, last, silent = self._idle, time.monotonic(), False
+        if self.state.phase == "tuning":
+            self._start(next(e for e in reversed(self.events) if isinstance(e, Tuning)))
+        self._decide()
+        while not self._feed.ended:
+            while self._session is not None and not self._feed.live:
+                self._session.wait(POLL)  # the frames of a run do not go away
+                self._decide()
+            patience = PATIENCE if idle is None else min(PATIENCE, idle)
+            run = self._feed.next(self.state.next_block, patience)
+            if run is not None:
+                if silent:
+                    self._take(Noted(f"frames come again, after {time.monotonic() - last:.0f} s"))
+                silent = False
+                with run:
+                    self._take(self._block(run))
+                last = time.monotonic()
+            elif not silent and time.monotonic() - last >= SILENCE:
+                silent = True
+                self._take(Noted(f"no frame has come for {SILENCE:g} s: no beam, or no sender"))
+            self._decide()
+            forget_blocks(self._night / "frames", self._kept_blocks())
+            if run is None and idle is not None and time.monotonic() - last >= idle:
+                self._take(Ended(f"no frame has come for {idle:g} s"))
+                return
+            if self._session is not None:
+                self._on_wait(f"tuning: {self._session.n_evaluations} evaluations")
+        self._take(Ended("all frames of the run are done"))
+
+    def _take(self, event: Event) -> None:
+        append_event(self._log, event)
+        self.events.append(event)
+        self.state = after(self.state, event, self._rules)
+        self._on_event(event, self.state)
+
+    def _note(self, text: str) -> None:
+        """Have something in the log, once."""
+        if text not in self._said:
+            self._said.add(text)
+            self._take(Noted(text))
+
+    def _decide(self) -> None:
+        """Do what is due."""
+        while True:
+            if self._session is not None and (tuned := self._session.ended()) is not None:
+                self._session = None
+                self._take(tuned)
+                if tuned.number == self.state.used:
+                    self._publish()
+            event = due(self.state, self._rules)
+            if event is None:
+                return
+            self._take(event)
+            if isinstance(event, Tuning):
+                self._start(event)
+            elif event.kind == "returned":
+                self._publish()
+
+    def _publish(self) -> None:
+        """Have the set in force in the night's folder, for other programs."""
+        recommendation = self._set(self.state.used).recommendation
+        if recommendation is not None:
+            write_recommendation(recommendation, self._night / "recommended.toml")
+
+    def _set(self, number: int) -> NightSet:
+        if number not in self._sets:
+            self._sets[number] = NightSet.read(number, self._session_folder(number))
+        return self._sets[number]
+
+    def _session_folder(self, number: int) -> Path:
+        return self._night / f"tuning-{number}"
+
+    def _kept_blocks(self) -> set[int]:
+        sessions = [event for event in self.events if isinstance(event, Tuning)]
+        kept = {number for event in sessions for number in event.blocks}
+        return kept | {each.number for each in self.state.kept}
+
+    def _start(self, tuning: Tuning) -> None:
+        """Begin a session, or go on with it."""
+        used = self.state.used
+        folder, names = self._session_folder(tuning.number), self._night / "frames"
+        data = folder.with_name(f"{folder.name}.lst")
+        list_of_blocks(names, tuning.blocks, data)
+        live = self._feed.live and used != CUSTOMARY
+        self._session = Session(
+            Order(
+                number=tuning.number,
+                data=str(data),
+                geometry=str(self._feed.geometry),
+                session=str(folder),
+                outcome=str(folder.with_name(f"{folder.name}.json")),
+                options=self.begun.tune,
+                used=used,
+                against=None if used == CUSTOMARY else str(self._session_folder(used)),
+                jobs=self._jobs,
+                niceness=NICENESS if live else 0,
+            )
+        )
+
+    def _block(self, run: FrameSource) -> Block:
+        """Reduce a block; return what became of it."""
+        state, number = self.state, self.state.next_block
+        block = Block(
+            number=number,
+            first=state.next_frame,
+            n_frames=0,
+            n_unreadable=len(run),
+            n_hits=0,
+            used=state.used,
+            received=self._feed.counts.received,
+            dropped=self._feed.counts.dropped,
+            damaged=self._feed.counts.damaged,
+            other=self._feed.counts.other,
+        )
+        try:
+            reduction = self._reduced(run, self._set(state.used))
+        except UnreadableError as error:
+            self._note(str(error))
+            return block
+        levels = light(run)
+        block = replace(
+            block,
+            n_frames=reduction.n_frames,
+            n_unreadable=len(reduction.unreadable),
+            n_hits=reduction.n_hits,
+            hits=f"hits/{reduction.hits.name}",
+            beam=beam_of(state.level, levels, reduction.n_hits, reduction.n_frames),
+            level=median(levels) if levels else None,
+        )
+        return self._sampled(run, block) if block.beam == "on" else block
+
+    def _reduced(self, run: FrameSource, used: NightSet) -> Reduction:
+        jobs, out = (
+            self._jobs,
+            self._night / "hits" / f"hits-{self.state.next_block:06d}.cxi",
+        )
+        run = used.prepared(run, jobs)
+        settings: SettingsSet = used.of(run)
+        return reduce_run(run, NamedFinder(run.geometry), settings, out, jobs=jobs, replace=True)
+
+    def _sampled(self, run: FrameSource, block: Block) -> Block:
+        """Index some of a block's frames, where that tells something."""
+        state, n = self.state, self.begun.n_sample
+        if state.phase not in ("watching", "proving") or not n or state.used == CUSTOMARY:
+            return block
+        proving = state.phase == "proving"
+        frames, _ = sample_frames(run, 2 * n if proving else n, seed=block.number)
+        sets = [self._set(state.before)] * proving + [self._set(state.used)]
+        try:
+            *before, now = indexed_frames(run, sets, frames, jobs=self._jobs)
+        except (InputError, ProgramError) as error:
+            self._note(f"nothing is indexed: {error}")
+            return block
+        pairs = compared(before[0], now, len(frames)) if before else Pairs()
+        return replace(block, n_sampled=len(frames), n_indexed=len(now), pairs=pairs)
+
+
+def begun_of(events: Sequence[Event], log: Path) -> Begun:
+    """Return what a night was begun with.
+
+    Raises
+    ------
+    InputError
+        If its log does not say so.
+    """
+    if not events or not isinstance(events[0], Begun):
+        raise InputError(f"{log} does not say how the night began: begin another one")
+    return events[0]

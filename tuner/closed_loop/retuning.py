@@ -1,0 +1,228 @@
+"""Tuning sessions of a night, each in a process of its own beside the reduction."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from tuner.closed_loop.events import Tuned
+from tuner.closed_loop.rules import CUSTOMARY, chance_of_gain
+from wrappers.errors import ContradictedError, InputError, NothingFoundError, ProgramError
+from wrappers.files import write_whole
+from wrappers.schema import read_json, read_json_text
+
+__all__ = ["Order", "Session", "main"]
+
+NICENESS = 10
+"""Of a session beside a running reduction."""
+BETTER = 0.05
+"""Chance, at most, with which a set that is no better passes for better on the session's frames."""
+COMPARED = 200
+"""Frames of the session, at most, that are indexed with both sets."""
+LAST_WORDS = 4000
+"""Bytes at the end of what a session has said."""
+PATIENCE = 60.0
+"""Seconds that an earlier process of the session may take to end."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a session's process is to do.
+
+    Attributes
+    ----------
+    number : int
+    data, geometry, session, outcome : str
+        Files: the frames, their geometry, the session's folder, and where the outcome goes.
+    options : tuple of str
+        Further options of ``tune``.
+    used : int
+        Number of the set in force.
+    against : str or None
+        The session of that set; None where it is the customary one.
+    jobs : int
+    niceness : int
+    """
+
+    number: int
+    data: str
+    geometry: str
+    session: str
+    outcome: str
+    options: tuple[str, ...]
+    used: int
+    against: str | None
+    jobs: int
+    niceness: int
+
+    def arguments(self) -> list[str]:
+        """Return the words behind ``sfx-tuner``."""
+        if (Path(self.session) / "session.json").exists():
+            return ["tune", "--resume", self.session, "--jobs", str(self.jobs)]
+        begin = ["tune", self.data, "-o", self.session, "--jobs", str(self.jobs)]
+        if self.against is not None:
+            return [*begin, "--from", self.against]
+        return [*begin, "-g", self.geometry, *self.options]
+
+
+class Session:
+    """A session that runs in a process of its own, which ends when this one does.
+
+    Parameters
+    ----------
+    order : Order
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self._log = Path(f"{order.session}.log")
+        with open(self._log, "ab") as log:
+            self._process = subprocess.Popen(
+                # Without -P a folder that the user happens to be in could be imported from.
+                [sys.executable, "-P", "-m", __name__, json.dumps(asdict(order))],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the loop to answer
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, which can be gone on with."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    @property
+    def n_evaluations(self) -> int:
+        """How far the session has come."""
+        path = Path(self.order.session) / "evaluations.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended, or for so long."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def ended(self) -> Tuned | None:
+        """Return what became of the session; None while it runs.
+
+        Raises
+        ------
+        InputError
+            If the first session could not be run as the user has asked for it.
+        """
+        code = self._process.poll()
+        if code is None:
+            return None
+        self.close()
+        order, path = self.order, Path(self.order.outcome)
+        if code == 0 and path.exists():
+            return read_json(path, Tuned, "the outcome of the session", "remove it, and --resume")
+        why = self._last_words()
+        if code == NothingFoundError.exit_code:
+            return Tuned(order.number, "nothing", why)
+        if order.used == CUSTOMARY:
+            words = f"the first session has failed ({self._log} says more): {why}"
+            raise (InputError if code == InputError.exit_code else ProgramError)(words)
+        return Tuned(order.number, "failed", why)
+
+    def _last_words(self) -> str:
+        with open(self._log, "rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LAST_WORDS))
+            lines = log.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1].removeprefix("sfx-tuner: ") if lines else "it said nothing"
+
+
+def main() -> None:
+    """Run a session, hold its set against the one in force, and write what became of it."""
+    order = read_json_text(sys.argv[1], Order, "the order", "this is a fault of the program")
+    threading.Thread(target=_end_with_the_loop, daemon=True).start()
+    os.nice(order.niceness)
+    _wait_for_earlier(Path(order.session))
+    code = _tuned(order)
+    if code not in (0, ContradictedError.exit_code):
+        sys.exit(code)
+    write_whole(Path(order.outcome), json.dumps(asdict(_outcome(order))))
+
+
+def _tuned(order: Order) -> int:
+    from tuner.cli import main as command_line
+
+    sys.argv = ["sfx-tuner", *order.arguments()]
+    try:
+        command_line()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def _outcome(order: Order) -> Tuned:
+    """Say whether the session's set is better than the one in force, on the session's frames."""
+    from tuner.apply.applying import rate_intervals
+    from tuner.closed_loop.measuring import NightSet, compared, indexed_frames
+    from tuner.recommendation import settings_digest
+    from wrappers.detector.geometry import Geometry
+    from wrappers.frames.opening import open_source
+    from wrappers.frames.sampling import sample_frames
+
+    new = NightSet.read(order.number, Path(order.session))
+    assert new.recommendation is not None
+    intervals = rate_intervals(new.recommendation)
+    if order.against is None:
+        return Tuned(order.number, "first", intervals=intervals)
+    old = NightSet.read(order.used, Path(order.against))
+    with open_source(order.data, Geometry.read(Path(order.geometry))) as run:
+        sets = [settings_digest(each.of(run).settings) for each in (old, new)]
+        if sets[0] == sets[1]:
+            return Tuned(order.number, "no better", "the session recommends the set in force")
+        frames, _ = sample_frames(run, COMPARED, seed=order.number)
+        before, now = indexed_frames(run, [old, new], frames, jobs=order.jobs)
+    pairs = compared(before, now, len(frames))
+    words = (
+        f"of {pairs.n} frames since the alarm {len(now)} index with the new set, {len(before)} "
+        "with the one in force"
+    )
+    if chance_of_gain(pairs) > BETTER:
+        return Tuned(order.number, "no better", words, pairs)
+    return Tuned(order.number, "better", words, pairs, intervals)
+
+
+def _wait_for_earlier(session: Path) -> None:
+    """Wait for a process that a killed loop has left, and that is ending."""
+    from tuner.session.ownership import is_owned
+
+    ends = time.monotonic() + PATIENCE
+    while is_owned(session) and time.monotonic() < ends:
+        time.sleep(0.2)
+
+
+def _end_with_the_loop() -> None:
+    """End when the loop's end of the pipe is closed, however it ended: the session can resume."""
+    # Not by way of sys.stdin, whose lock would be held as Python ends.
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What happens in a night, in words: for the terminal and the page."""
+
+from __future__ import annotations
+
+from tuner.closed_loop.events import (
+    Alarmed,
+    Begun,
+    Block,
+    Ended,
+    Event,
+    Kept,
+    Noted,
+    Pairs,
+    Resumed,
+    Returned,
+    Settled,
+    Tuned,
+    Tuning,
+)
+from tuner.closed_loop.rules import CUSTOMARY
+
+__all__ = ["in_words", "set_words"]
+
+
+def set_words(number: int) -> str:
+    """Return what a set is called."""
+    return "the customary set" if number == CUSTOMARY else f"the set of tuning-{number}"
+
+
+def in_words(event: Event) -> str:
+    """Return an event as a sentence, without a full stop."""
+    match event:
+        case Begun():
+            return f"the night begins with frames of {event.source}"
+        case Resumed():
+            return "the night goes on"
+        case Block():
+            return _block(event)
+        case Alarmed():
+            return (
+                f"the {event.rate} is {event.k / event.n:.1%} ({event.k} of {event.n} frames), "
+                f"outside [{event.low:.1%}, {event.high:.1%}]: frames are kept for a re-tune"
+            )
+        case Tuning():
+            return f"tuning-{event.number} begins"
+        case Tuned(outcome="first"):
+            return f"{set_words(event.number)} comes into force"
+        case Tuned(outcome="better"):
+            return f"{set_words(event.number)} comes into force, to be proved: {event.why}"
+        case Tuned(outcome="no better"):
+            return f"tuning-{event.number} has nothing better: {event.why}"
+        case Tuned():
+            return f"tuning-{event.number} recommends nothing: {event.why}"
+        case Kept():
+            return (
+                f"{set_words(event.used)} is proved to be better and stays: {_pairs(event.pairs)}"
+            )
+        case Returned():
+            return (
+                f"{set_words(event.instead_of)} is not proved to be better: "
+                f"{set_words(event.used)} is taken back; {_pairs(event.pairs)}"
+            )
+        case Settled():
+            rates = (
+                f"{rate} [{low:.1%}, {high:.1%}]" for rate, (low, high) in event.intervals.items()
+            )
+            return f"further frames are held against the rates of these: {', '.join(rates)}"
+        case Noted():
+            return event.text
+        case Ended():
+            return f"the night ends: {event.why}"
+
+
+def _block(block: Block) -> str:
+    beam = {"on": "", "partly": ", beam in part", "off": ", no beam"}[block.beam]
+    sampled = f"; {block.n_indexed} of {block.n_sampled} index" if block.n_sampled else ""
+    bad = f", {block.n_unreadable} unreadable" if block.n_unreadable else ""
+    lost = f"; {block.dropped} dropped so far" if block.dropped else ""
+    hits = f" → {block.hits}" if block.hits else ""
+    return (
+        f"{block.n_hits} hits in {block.n_frames} frames{bad}{beam}{sampled}, "
+        f"{set_words(block.used)}{lost}{hits}"
+    )
+
+
+def _pairs(pairs: Pairs) -> str:
+    return (
+        f"of {pairs.n} frames {pairs.new_only} index only with it, {pairs.old_only} only with the "
+        "one before"
+    )

@@ -1,0 +1,187 @@
+"""Frames as they arrive, from a socket or a file that is being written.
+
+A stranger's message is no reason to stop. What cannot be read is counted and said, and so is what
+belongs to another series or detector, once there are frames that it would not go with.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.frames.frame import Frame, Mask
+from wrappers.streams.frames import FrameMaker, OtherFrames
+from wrappers.streams.messages import SeriesStart, Shot
+from wrappers.streams.protocols import StreamAddress
+from wrappers.streams.receiver import BUFFER, Counts, Receiver
+
+__all__ = ["ArrivingFrames", "Late", "StreamFrames"]
+
+MOST_NOTES = 50
+"""Sentences about a stream that are kept."""
+
+Late = Callable[[], Frame | None]
+"""Reads a frame that has arrived, in any thread; None where it is left out, which is counted."""
+
+
+class ArrivingFrames(ABC):
+    """Frames of one geometry as they arrive; close it, or use it as a context manager.
+
+    Parameters
+    ----------
+    name : str
+        Of the source, for messages.
+    geometry : Geometry
+
+    Attributes
+    ----------
+    counts : Counts
+    """
+
+    def __init__(self, name: str, geometry: Geometry) -> None:
+        self.name, self.geometry = name, geometry
+        self.counts = Counts()
+        self._lock = threading.Lock()
+        self._taken = False
+        self._dtype: object = None
+        self._said: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def next(self, timeout: float) -> Late | None:
+        """Return what reads the next frame; None where none arrives within `timeout` seconds.
+
+        Raises
+        ------
+        InputError
+            If what arrives first is not of the geometry.
+        """
+
+    @property
+    @abstractmethod
+    def own_mask(self) -> Mask:
+        """What the geometry and its mask files mask by themselves; True is usable."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is odd about the geometry and what has arrived so far, a sentence each."""
+        return list(self._said)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of sockets and files."""
+
+    def _read(self, make: Callable[[], Frame]) -> Frame | None:
+        try:
+            frame = make()
+            with self._lock:
+                if self._dtype not in (None, frame.data.dtype):
+                    raise OtherFrames(
+                        f"the images of {self.name} were {self._dtype} and are "
+                        f"{frame.data.dtype} now: another series has begun"
+                    )
+                self._dtype, self._taken = frame.data.dtype, True
+            return frame
+        except OtherFrames as error:
+            if not self._taken:
+                raise
+            self._leave_out(error)
+        except InputError as error:
+            with self._lock:
+                self.counts.damaged += 1
+                self.counts.reason = str(error)
+        return None
+
+    def _leave_out(self, error: OtherFrames) -> None:
+        with self._lock:
+            self.counts.other += 1
+            self._say(f"{error} (such frames are left out)")
+
+    def _say(self, sentence: str) -> None:
+        self.counts.reason = sentence
+        if sentence not in self._said and len(self._said) < MOST_NOTES:
+            self._said.append(sentence)
+
+
+class StreamFrames(ArrivingFrames):
+    """Frames from a socket.
+
+    Parameters
+    ----------
+    address : StreamAddress
+    geometry : Geometry
+    size : int
+        Images that wait; what there is no room for is dropped, oldest first.
+    every_series : bool
+        Whether a series with another energy or distance is taken, too; else it is left out.
+
+    Raises
+    ------
+    InputError
+        If the geometry takes something from the data that a stream does not have.
+    ProgramError
+        If the socket cannot be made.
+    """
+
+    def __init__(
+        self,
+        address: StreamAddress,
+        geometry: Geometry,
+        size: int = BUFFER,
+        *,
+        every_series: bool = False,
+    ) -> None:
+        super().__init__(address.name, geometry)
+        self._maker = FrameMaker(address.name, geometry, every_series=every_series)
+        self._receiver = Receiver(address, size)
+        self.counts = self._receiver.counts
+        self._refused: OtherFrames | None = None
+
+    @property
+    def own_mask(self) -> Mask:
+        """What the geometry and its mask files mask by themselves; True is usable."""
+        return self._maker.own_mask
+
+    @property
+    def notes(self) -> list[str]:
+        """What the stream says otherwise than the geometry, and what was left out of it."""
+        return [*self._maker.notes, *self._said]
+
+    def next(self, timeout: float) -> Late | None:
+        """Return what reads the next frame; None where none arrives within `timeout` seconds."""
+        message = self._receiver.next(timeout)
+        if isinstance(message, SeriesStart):
+            try:
+                self._maker.begin(message)
+                self.counts.series += 1
+                self._refused = None
+            except OtherFrames as error:
+                if not self._taken:
+                    raise
+                self._refused = error
+        if not isinstance(message, Shot):
+            return None
+        if self._refused is not None:
+            self._leave_out(self._refused)
+            return None
+        return partial(self._read, self._maker.reading(message))
+
+    def close(self) -> None:
+        """End the socket."""
+        self._receiver.close()

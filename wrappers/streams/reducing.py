@@ -1,0 +1,205 @@
+"""Frames searched as they arrive; hits go to one CXI file after the other.
+
+Threads read and search them, for decompression and the peak finders' kernels need no interpreter
+lock. This thread hands frames out and writes the hits in the frames' order, so a frame is decided
+a few milliseconds after it came.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+from wrappers.frames.frame import Frame
+from wrappers.masks.bad_pixel_map import BadPixelMap
+from wrappers.masks.settings_mask import SettingsMask
+from wrappers.outputs import companion
+from wrappers.peakfinding.finders import NamedFinder
+from wrappers.peaks import PeakList
+from wrappers.reduction.core import Reduction, Summary
+from wrappers.reduction.hits_file import HitsWriter
+from wrappers.reduction.joining import SETS, SUMMARY, frames_geometry_text
+from wrappers.reduction.parts import FRAMES, HITS, SettingsSet
+from wrappers.reduction.placed import Placed
+from wrappers.streams.arriving import ArrivingFrames, Late
+
+__all__ = ["POLL", "reduce_arriving"]
+
+POLL = 0.1
+"""Seconds between two looks whether to end."""
+UNDER_WAY = 2
+"""Frames for each thread that are handed out."""
+
+
+def reduce_arriving(
+    frames: ArrivingFrames,
+    settings: Callable[[], SettingsSet],
+    folder: Path,
+    *,
+    nominal_clen: float,
+    bad_pixels: BadPixelMap | None = None,
+    batch: int,
+    seconds: float,
+    idle: float,
+    jobs: int = 1,
+    stopped: Callable[[], bool] = lambda: False,
+    on_frame: Callable[[Placed], None] = lambda placed: None,
+) -> Iterator[Reduction]:
+    """Yield files of hits as they are written, ``hits-00001.cxi`` and so on.
+
+    Each is what `reduce_run` makes of its frames, and appears whole. The last one is written when
+    no frame has come for `idle` seconds, or `stopped` says so.
+
+    Parameters
+    ----------
+    frames : ArrivingFrames
+    settings : callable
+        Asked before each file; returns with what its frames are searched.
+    folder : Path
+        It must be there; files that it has are kept.
+    nominal_clen : float
+        Camera length in metres that the settings' ``clen`` is beside.
+    bad_pixels : BadPixelMap, optional
+        For settings that need one.
+    batch : int
+        Frames that a file's hits are of.
+    seconds : float
+        Or as many as come in so many seconds.
+    idle : float
+        Seconds without a frame that end it.
+    jobs : int
+        Threads that search; with one, this thread does.
+    stopped : callable
+    on_frame : callable
+        Called with each frame, once it is decided.
+
+    Raises
+    ------
+    InputError
+        If what comes first is not of the geometry, or a file cannot be written.
+    """
+    with _Searching(frames, bad_pixels, jobs, idle, stopped) as searching:
+        number = 0
+        while not searching.ended:
+            used, out = settings(), _unused_name(folder, number + 1)
+            with HitsWriter(out, used, nominal_clen) as writer:
+                for found in searching.frames(used, batch, seconds):
+                    on_frame(writer.add(*found, writer.n_frames))
+                if not writer.n_frames:
+                    continue
+                done = _finish(writer, out, used, frames.geometry)
+            number += 1
+            yield done
+
+
+_Searched = tuple[Frame, PeakList]
+
+
+class _Searching:
+    """Yields frames as they are searched, in their order."""
+
+    def __init__(
+        self,
+        frames: ArrivingFrames,
+        bad_pixels: BadPixelMap | None,
+        jobs: int,
+        idle: float,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._frames, self._idle, self._stopped = frames, idle, stopped
+        self._mask = SettingsMask(frames.geometry, bad_pixels)
+        self._finder = NamedFinder(frames.geometry)
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
+        self._most = 1 if self._pool is None else UNDER_WAY * jobs
+        self._last = time.monotonic()
+        self.ended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def frames(self, used: SettingsSet, n: int, seconds: float) -> Iterator[_Searched]:
+        """Yield up to `n` frames, or those of so many seconds from the first on."""
+        waiting: deque[Callable[[], _Searched | None]] = deque()
+        first, done = math.inf, 0
+        while True:
+            now = time.monotonic()
+            self.ended = self.ended or self._stopped() or now - self._last >= self._idle
+            full = self.ended or done + len(waiting) >= n or now - first >= seconds
+            late = None
+            if not full and len(waiting) < self._most:
+                # Whatever has come goes to a thread before any is waited for.
+                late = self._frames.next(0 if waiting else POLL)
+            if late is not None:
+                self._last, first = now, min(first, now)
+                search = partial(self._search, late, used)
+                waiting.append(search if self._pool is None else self._pool.submit(search).result)
+            elif waiting:
+                found = waiting.popleft()()
+                if found is not None:
+                    done += 1
+                    yield found
+            elif full:
+                return
+
+    def _search(self, late: Late, used: SettingsSet) -> _Searched | None:
+        frame = late()
+        if frame is None:
+            return None
+        with self._lock:
+            mask = self._mask.on(frame.mask, used.settings)
+        frame = replace(frame, mask=mask)
+        return frame, self._finder.find(frame, used.settings)
+
+
+def _finish(writer: HitsWriter, out: Path, used: SettingsSet, geometry: Geometry) -> Reduction:
+    """Give a file of hits, and the geometry beside it, their names."""
+    write_whole(companion(out, ".geom"), frames_geometry_text(geometry, writer.shifts))
+    of_run = {
+        f"{FRAMES}/set": np.zeros(writer.n_frames, np.int32),
+        f"{HITS}/set": np.zeros(len(writer.shifts[0]), np.int32),
+        SETS: [json.dumps(used.as_dict())],
+        SUMMARY: json.dumps(asdict(Summary("", writer.n_frames, ()))),
+    }
+    part = writer.finish(of_run)
+    return Reduction(
+        hits=out,
+        geometry=companion(out, ".geom"),
+        n_frames=part.n_frames,
+        n_hits=part.n_hits,
+        unreadable=part.failures,
+        sets=(used,),
+    )
+
+
+def _unused_name(folder: Path, number: int) -> Path:
+    """Return the name of the next file of hits that is not there.
+
+    Raises
+    ------
+    InputError
+        If all names are taken.
+    """
+    for further in range(number, 100_000):
+        path = folder / f"hits-{further:05d}.cxi"
+        if not path.exists():
+            return path
+    raise InputError(f"{folder} is full of files of hits: name another folder")
