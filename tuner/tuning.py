@@ -190,7 +190,7 @@ def _tune(
         cell, cell_file, origin = Cell.read(request.cell), request.cell, ""
     run = open_source(request.data, geometry)
     sample, others = sample_frames(run, request.n_frames, request.seed)
-    searcher = request.searcher or usual_searcher(request.peak_finder, len(sample))
+    searcher = request.searcher or _searcher(request, len(sample), directory if resume else None)
     fresh = others if len(others) >= FEWEST_FRESH else []
     jobs, room = share_out(memory, jobs, len(sample), run, n_pools=2 if fresh else 1)
     if request.cell is None:
@@ -380,6 +380,13 @@ def _start(
         if not begun:
             return None
     return customary_start(run, sample)
+
+
+def _searcher(request: Request, n_frames: int, resumed: Path | None) -> str:
+    """Return the searcher where nobody named one: that of a session that goes on, or the usual."""
+    if resumed is not None and (resumed / "session.json").exists():
+        return SessionConfig.read(resumed / "session.json").searcher
+    return usual_searcher(request.peak_finder, n_frames)
 
 
 def _bad_pixels(
