@@ -24,13 +24,13 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.indexing import Pattern
 from wrappers.peaks import PeakList
-from wrappers.reduction.parts import Placed
+from wrappers.reduction.placed import Placed
 from wrappers.streams.messages import Shot
 from wrappers.streams.player import messages_of
 from wrappers.streams.protocols import PROTOCOLS
 from wrappers.streams.serving import HitServer
 
-SLOW = 5.0
+SLOW = 15.0
 """Seconds that no message may take."""
 
 

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import msgpack
 import numpy as np
 import pytest
+import zmq
 
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tests.ports import free_port
+from tuner.cells.search import usual_settings
+from tuner.cli.interrupt import ended_by_interrupt
+from tuner.live.recording import with_recorded_frames
+from tuner.session.request import Request
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source
 from wrappers.frames.run import Run
+from wrappers.peakfinding.finders import NamedFinder
 from wrappers.streams.frames import FrameMaker
 from wrappers.streams.player import Player, messages_of
 from wrappers.streams.protocols import parse_address
@@ -143,3 +156,136 @@ def test_what_is_played_needs_a_place(cli, simulated):
     assert code == 2 and "either -o" in err
     code, _, err = cli("simulate", "-o", "x", "--stream", "kafka+tcp://127.0.0.1:1")
     assert code == 2 and "no stream protocol" in err and not Path("x").exists()
+
+
+@contextmanager
+def sending(messages, rate: float = 100.0) -> Iterator[str]:
+    """Play messages once at an address of this machine."""
+    name = f"dectris+tcp://127.0.0.1:{free_port()}"
+    stop = threading.Event()
+    with Player(parse_address(name)) as player:
+        thread = threading.Thread(
+            target=player.play, args=(messages, rate), kwargs={"stopped": stop.is_set}
+        )
+        thread.start()
+        try:
+            yield name
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_poor_run_is_waited_for_until_enough_of_it_are_hits(cli, simulated):
+    geometry = Geometry.read(simulated.geometry)
+    with Run.open(simulated.data, geometry) as run:
+        start, *messages, _ = messages_of(run)
+        finder, settings = NamedFinder(geometry), usual_settings(run, range(len(run)))
+        n_peaks = [len(finder.find(frame, settings)) for frame in run]
+    by_peaks = [messages[i] for i in np.argsort(n_peaks)]
+    blank, hits = by_peaks[:10], by_peaks[-3:]
+    request = Request(data="", geometry=simulated.geometry, cell=simulated.cell, n_frames=5)
+    seen = []
+    with sending([start, *blank, *blank[:9], *hits]) as url:
+        found = with_recorded_frames(
+            replace(request, data=url), Path("poor"), idle=3.0, on_seen=seen.append
+        )
+    # Ten frames are wanted and two that promise something; those come after nineteen frames.
+    assert (seen[-1].n_frames, seen[-1].n_promising) == (21, 2)
+    assert any(
+        "10 of 10 frames, " in str(each) and ", 0 of 2 promising" in str(each) for each in seen
+    )
+    assert found.data == Path("poor/frames.cxi")
+    # Ctrl-C: what has come is enough, and is kept.
+    seen.clear()
+    with sending([start, *messages]) as url:
+        found = with_recorded_frames(
+            replace(request, data=url, n_frames=500),
+            Path("ended"),
+            stopped=lambda: bool(seen) and seen[-1].n_frames >= 7,
+            on_seen=seen.append,
+        )
+    with Run.open(found.data, Geometry.read(found.geometry)) as run:
+        assert 7 <= len(run) <= 8
+
+
+def test_ctrl_c_asks_first_and_stops_the_second_time():
+    with ended_by_interrupt() as ended:
+        assert not ended()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ended()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_keeps_what_was_reduced_and_the_sample_is_indexed(simulated):
+    Path("recommended.toml").write_text(
+        "[settings]\nmin_snr = 4.5\nthreshold = 25.0\nmin_pix_count = 2\nmax_pix_count = 50\n"
+    )
+    with sender(simulated, rate=20.0) as url:
+        program = subprocess.Popen(
+            [
+                *(sys.executable, "-c", "from tuner.cli import main; main()"),
+                *("apply", "recommended.toml", url, "-g", str(simulated.geometry)),
+                *("-p", str(simulated.cell), "--sample", "12", "-o", "hits", "-j", "1", "--json"),
+            ],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert program.stderr is not None
+            assert any(line.startswith("reducing") for line in program.stderr)
+            time.sleep(1.5)
+            program.send_signal(signal.SIGINT)
+            out, err = program.communicate(timeout=60)
+        finally:
+            program.kill()
+    assert program.returncode == 0, err
+    line, sample = map(json.loads, out.splitlines())
+    assert line["n_frames"] >= 5 and Path(line["output"]).is_file()
+    assert 1 <= sample["sample"]["n_frames"] <= 12 and "fast" in sample["sample"]["indexer"]
+
+
+def test_a_run_is_served_while_it_is_reduced(cli, simulated):
+    url = f"tcp://127.0.0.1:{free_port()}"
+    Path("recommended.toml").write_text(
+        "[settings]\nmin_snr = 4.5\nthreshold = 25.0\nmin_pix_count = 2\nmax_pix_count = 50\n"
+    )
+    asked = Served(url)
+    code, _, err = cli(
+        *("apply", "recommended.toml", simulated.data, "-g", simulated.geometry),
+        *("-o", "hits.cxi", "--sample", 0, "-j", 1, "--serve", url),
+    )
+    asked.join()
+    assert code == 0, err
+    assert f"indexamajig --zmq-input={url}" in err and Path("hits.cxi.served.geom").is_file()
+    with h5py.File("hits.cxi") as file:
+        events = file["/entry_1/result_1/sourceEvent"].asstr()[()].tolist()
+    assert f"{len(events)} of {len(events)} hits served" in err
+    assert [message["event"] for message in asked.messages] == events
+    code, _, err = cli(
+        *("apply", "recommended.toml", simulated.data, "-g", simulated.geometry),
+        *("-o", "again.cxi", "--sample", 0, "-j", 1, "--serve", "5555"),
+    )
+    assert code == 2 and "no address to listen at" in err
+
+
+class Served(threading.Thread):
+    """Asks for hits, as a worker of indexamajig does, until none has come for a while."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url, self.messages = url, []
+        self.start()
+
+    def run(self) -> None:
+        with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.connect(self._url)
+            socket.send(b"next")
+            while socket.poll(1000 if self.messages else 60_000):
+                self.messages.append(msgpack.unpackb(socket.recv()))
+                socket.send(b"next")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tuner.live.sampling import PeakSample
     from tuner.recommendation import Recommendation
     from tuner.session.request import Request
-    from wrappers.reduction.parts import Placed
+    from wrappers.reduction.placed import Placed
     from wrappers.streams.serving import HitServer
 
 __all__ = [
@@ -141,7 +141,7 @@ def apply_live(
     from tuner.apply.applying import named_set, rate_alarms
     from tuner.live.applying import apply_arriving
     from wrappers.masks.bad_pixel_map import BadPixelMap
-    from wrappers.streams.arriving import open_arriving
+    from wrappers.streams.sources import open_arriving
 
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the hits of a stream")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5p
 from numpy.typing import NDArray
 
 import wrappers.frames.filters  # noqa: F401  (HDF5 learns of bitshuffle, LZ4, zstd and others)
@@ -38,6 +40,9 @@ _CHUNK_CACHE = 2**26
 """Bytes per data set: reading frame by frame is ten times slower where a chunk of several frames
 does not fit."""
 
+_CHUNK_SLOTS = 521
+"""HDF5's own number."""
+
 
 def is_hdf5(path: Path) -> bool:
     """Tell whether a file begins as an HDF5 file does; it may still be cut short."""
@@ -54,14 +59,16 @@ class HDF5Files:
     ----------
     limit : int
         How many files stay open.
+    growing : bool
+        Whether they may be written meanwhile.
     """
 
-    def __init__(self, limit: int = 4) -> None:
-        self.limit = limit
+    def __init__(self, limit: int = 4, growing: bool = False) -> None:
+        self.limit, self.growing = limit, growing
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"limit": self.limit}
+        return {"limit": self.limit, "growing": self.growing}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -90,7 +97,7 @@ class HDF5Files:
         if fault := why_unfit(path):
             raise InputError(f"{path} {fault}: give an HDF5 file or a list of files")
         try:
-            file = open_hdf5(path, rdcc_nbytes=_CHUNK_CACHE)
+            file = open_hdf5(path, growing=self.growing, rdcc_nbytes=_CHUNK_CACHE)
         except OSError as error:
             raise InputError(_why_not(path, error)) from None
         self._files[path] = file
@@ -139,6 +146,12 @@ class HDF5Files:
                 parts = pieces(found, path)
             if parts and all(part.fault for part in parts):
                 raise InputError(parts[0].fault)
+            if found.chunks is not None and found.chunks[0] == 1 < found.ndim:
+                # The memory of one frame, which is soon used again, is quicker than that of many.
+                frame = math.prod(found.shape[1:]) * found.dtype.itemsize
+                del found  # an open one keeps its cache
+                with reading(path, name):
+                    found = _open_with_cache(file, name, min(frame, _CHUNK_CACHE))
             self._datasets[key], self._pieces[key] = found, parts
         return self._datasets[key]
 
@@ -190,6 +203,13 @@ class HDF5Files:
         return self._arrays[key]
 
 
+def _open_with_cache(file: h5py.File, name: str, size: int) -> h5py.Dataset:
+    """Open a data set with room for so many bytes of chunks, unpacked."""
+    access = h5p.create(h5p.DATASET_ACCESS)
+    access.set_chunk_cache(_CHUNK_SLOTS, size, 1.0)
+    return h5py.Dataset(h5d.open(file.id, name.encode(), access))
+
+
 def _require_kind(dataset: h5py.Dataset, path: str, name: str, field: str) -> None:
     """Check that a data set holds what its field needs: counts, bits of a mask, or numbers."""
     kind = dataset.dtype.kind
@@ -227,7 +247,10 @@ def _why_not(path: str, error: OSError) -> str:
         return f"{path} is being written by another program: wait until that is done"
     if "already open for" in text:
         if _is_open_elsewhere(path):
-            return f"{path} is being written (SWMR) by another program: wait until that is done"
+            return (
+                f"{path} is being written (SWMR) by another program: wait until that is done, or "
+                f"name it growing+file://{path}"
+            )
         return (
             f"{path} was never closed by the program that wrote it (it was killed, or writes from "
             "another machine): wait for it, or mend a copy with h5clear -s"

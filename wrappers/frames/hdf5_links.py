@@ -44,8 +44,13 @@ def why_unfit(path: str) -> str:
     return "" if os.access(path, os.R_OK) else "may not be read (check its permissions)"
 
 
-def open_hdf5(path: str, **options: int) -> h5py.File:
-    """Open a file for reading, with a lock where its file system has some."""
+def open_hdf5(path: str, *, growing: bool = False, **options: int) -> h5py.File:
+    """Open a file for reading, with a lock where its file system has some.
+
+    One that is `growing` may be written meanwhile, by a program that writes as HDF5's SWMR has it.
+    """
+    if growing:
+        options["swmr"] = True
     try:
         return h5py.File(path, "r", **options)
     except OSError as error:
@@ -122,7 +127,7 @@ def link_fault(file: h5py.File, path: str, name: str, depth: int = 0) -> str:
                     "master file"
                 )
             try:
-                with open_hdf5(place) as other:
+                with open_hdf5(place, growing=file.swmr_mode) as other:
                     return link_fault(other, place, f"{link.path}/{rest}", depth + 1)
             except (OSError, RuntimeError) as error:
                 return f"{here} in {path} links to {place}, which cannot be opened ({error})"
@@ -233,7 +238,7 @@ def _source_fault(
     if key in above or len(above) >= MOST_LINKS:
         return f"{takes} itself, by way of {place}: mend the file"
     try:
-        with open_hdf5(place) as other:
+        with open_hdf5(place, growing=dataset.file.swmr_mode) as other:
             if fault := link_fault(other, place, inner):
                 return fault
             found = other.get(inner)

@@ -14,7 +14,7 @@ from wrappers.frames.hdf5_links import why_unfit
 from wrappers.frames.run import HDF5_SUFFIXES, Run
 from wrappers.frames.source import FrameSource
 from wrappers.registry import Registry
-from wrappers.streams.protocols import PROTOCOLS
+from wrappers.streams.protocols import GROWING, PROTOCOLS
 
 __all__ = ["SOURCES", "Address", "Opener", "is_address", "looks_like_frames", "open_source"]
 
@@ -38,8 +38,8 @@ def _open_stream(name: str, geometry: Geometry) -> FrameSource:
     return open_stream(name, geometry)
 
 
-for _protocol in PROTOCOLS.names():
-    SOURCES.register(f"{_protocol}+tcp", _open_stream)
+for _scheme in (GROWING, *(f"{_protocol}+tcp" for _protocol in PROTOCOLS.names())):
+    SOURCES.register(_scheme, _open_stream)
 
 
 def is_address(name: Address) -> bool:

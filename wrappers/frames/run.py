@@ -48,12 +48,16 @@ class Run(FrameSource):
     ----------
     geometry : Geometry
     names : sequence of (file, event)
+    growing : bool
+        Whether the files may be written meanwhile; the frames are those of the moment.
     """
 
-    def __init__(self, geometry: Geometry, names: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, geometry: Geometry, names: Sequence[tuple[str, str]], growing: bool = False
+    ) -> None:
         self.geometry = geometry
         self._names = tuple(names)
-        self._stored = StoredFrames(geometry)
+        self._stored = StoredFrames(geometry, growing)
         self._notes = geometry.notes
 
     @classmethod
@@ -62,6 +66,7 @@ class Run(FrameSource):
         path: str | os.PathLike[str],
         geometry: Geometry,
         events: Sequence[str] | None = None,
+        growing: bool = False,
     ) -> Run:
         """Open a run.
 
@@ -74,6 +79,8 @@ class Run(FrameSource):
         geometry : Geometry
         events : sequence of str, optional
             Only these events of an HDF5 file, such as "//3".
+        growing : bool, optional
+            Whether the files may be written meanwhile; the frames are those of the moment.
 
         Raises
         ------
@@ -90,7 +97,7 @@ class Run(FrameSource):
             ]
         else:
             wanted = read_list(path)
-        run = cls(geometry, ())
+        run = cls(geometry, (), growing)
         expanded: dict[str, list[str]] = {}
         notes = list(geometry.notes)
         for file in dict.fromkeys(file for file, event in wanted if not event):

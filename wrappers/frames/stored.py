@@ -48,15 +48,17 @@ class StoredFrames:
     Parameters
     ----------
     geometry : Geometry
+    growing : bool
+        Whether the files may be written meanwhile.
 
     Attributes
     ----------
     files : HDF5Files
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, growing: bool = False) -> None:
         self.geometry = geometry
-        self.files = HDF5Files()
+        self.files = HDF5Files(growing=growing)
         self._masks: dict[str, tuple[Mask, frozenset[MaskSource]]] = {}
         self._several: dict[str, bool] = {}
         self._lab_mask: tuple[tuple[float, float], Mask | None] | None = None
@@ -221,11 +223,11 @@ class StoredFrames:
         numbers = split_event(event)[1]
         path = self._path(event, pattern, field)
         dataset = self.files.dataset(file, path, field)
-        dims = block.dims
-        if field != "data" and dataset.ndim < len(dims):
+        dims, shape = block.dims, dataset.shape
+        if field != "data" and len(shape) < len(dims):
             # One mask for all events lacks the dimensions that count them.
             dims = tuple(dim for dim in dims if dim != "%")
-        if dataset.ndim != len(dims):
+        if len(shape) != len(dims):
             raise InputError(wrong_dimensions(dataset, file, block))
         if len(numbers) < dims.count("%"):
             raise InputError(
@@ -235,7 +237,7 @@ class StoredFrames:
         remaining = iter(numbers)
         whole = {"ss": block.height, "fs": block.width, MODULE: block.modules}
         selection: list[int | slice] = []
-        for dim, size in zip(dims, dataset.shape, strict=True):
+        for dim, size in zip(dims, shape, strict=True):
             if dim == "%":
                 number = next(remaining)
                 if number >= size:

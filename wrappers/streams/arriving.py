@@ -18,10 +18,10 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame, Mask
 from wrappers.streams.frames import FrameMaker, OtherFrames
 from wrappers.streams.messages import SeriesStart, Shot
-from wrappers.streams.protocols import StreamAddress, parse_address
+from wrappers.streams.protocols import StreamAddress
 from wrappers.streams.receiver import BUFFER, Counts, Receiver
 
-__all__ = ["ArrivingFrames", "Late", "StreamFrames", "open_arriving"]
+__all__ = ["ArrivingFrames", "Late", "StreamFrames"]
 
 MOST_NOTES = 50
 """Sentences about a stream that are kept."""
@@ -185,28 +185,3 @@ class StreamFrames(ArrivingFrames):
     def close(self) -> None:
         """End the socket."""
         self._receiver.close()
-
-
-def open_arriving(
-    name: str, geometry: Geometry, size: int = BUFFER, *, every_series: bool = False
-) -> ArrivingFrames:
-    """Listen to what an address names.
-
-    Parameters
-    ----------
-    name : str
-        Of a stream.
-    geometry : Geometry
-    size : int
-        Frames that may wait.
-    every_series : bool
-        Whether a series with another energy or distance is taken, too; else it is left out.
-
-    Raises
-    ------
-    InputError
-        If it is no address, or the geometry does not go with it.
-    ProgramError
-        If the socket cannot be made.
-    """
-    return StreamFrames(parse_address(name), geometry, size, every_series=every_series)

@@ -28,7 +28,7 @@ __all__ = ["OPTIONS", "decoder"]
 
 OPTIONS = ("connect", "data")
 """Of the address: connect to the sender instead of being connected to, and the images' path."""
-PATIENCE = 20.0
+PATIENCE = 10.0
 """Seconds that a message may take."""
 TO_START = 60.0
 """Seconds that the process may take to start, on a busy machine."""

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 
 from wrappers.detector.geometry import Geometry
 from wrappers.files import temporary_folder
-from wrappers.streams.arriving import open_arriving
-from wrappers.streams.protocols import parse_address
+from wrappers.streams.protocols import asked_frames
 from wrappers.streams.recording import RecordedRun, record
+from wrappers.streams.sources import open_arriving
 
 __all__ = ["FRAMES", "open_stream"]
 
@@ -31,8 +31,7 @@ def open_stream(name: str, geometry: Geometry) -> RecordedRun:
     InputError
         If it is no address, no frame comes, or the frames are not of the geometry.
     """
-    address = parse_address(name)
-    n = address.n_frames or FRAMES
+    n = asked_frames(name) or FRAMES
     stack = ExitStack()
     atexit.register(stack.close)
     path = stack.enter_context(temporary_folder()) / "frames.cxi"

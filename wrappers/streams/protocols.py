@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
@@ -14,7 +15,17 @@ from wrappers.registry import Registry
 from wrappers.streams import crystfel, dectris, hdf5, karabo
 from wrappers.streams.messages import Decoder
 
-__all__ = ["PROTOCOLS", "Protocol", "StreamAddress", "is_stream", "parse_address"]
+__all__ = [
+    "GROWING",
+    "PROTOCOLS",
+    "GrowingAddress",
+    "Protocol",
+    "StreamAddress",
+    "asked_frames",
+    "is_stream",
+    "parse_address",
+    "parse_growing",
+]
 
 _ADDRESS = re.compile(r"([a-z0-9]+)\+tcp://(\[[0-9a-fA-F:.]+\]|[^/:?#\s]+):(\d{1,5})/?(?:\?(.*))?")
 MOST_ASKED = 1_000_000
@@ -87,7 +98,7 @@ class StreamAddress:
     @property
     def n_frames(self) -> int | None:
         """How many frames are wanted, where the address says so."""
-        return int(self.options["frames"]) if "frames" in self.options else None
+        return _n_frames(self.name, self.options)
 
     @property
     def listens(self) -> bool:
@@ -109,9 +120,60 @@ class StreamAddress:
         return self.options.get("request", "next").encode()
 
 
+GROWING = "growing+file"
+"""Scheme of a file or a folder that is being written."""
+
+
+@dataclass(frozen=True)
+class GrowingAddress:
+    """An address such as ``growing+file:///data/run.h5``, in its parts.
+
+    Attributes
+    ----------
+    path : Path
+        Of a file, or a folder of files.
+    pattern : str
+        Which files of a folder are meant; "" for all that look like frames.
+    n_frames : int or None
+        How many frames are wanted, where the address says so.
+    """
+
+    path: Path
+    pattern: str = ""
+    n_frames: int | None = None
+
+
 def is_stream(name: object) -> bool:
-    """Whether a name is the address of a stream: its scheme ends with ``+tcp``."""
-    return isinstance(name, str) and "+tcp://" in name
+    """Whether a name is the address of frames that arrive: a socket's, or of files that grow."""
+    return isinstance(name, str) and ("+tcp://" in name or name.startswith(f"{GROWING}://"))
+
+
+def asked_frames(name: str) -> int | None:
+    """Return how many frames an address asks for, or None.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    if name.startswith(GROWING):
+        return parse_growing(name).n_frames
+    return parse_address(name).n_frames
+
+
+def parse_growing(name: str) -> GrowingAddress:
+    """Return the parts of the address of a file or a folder that is being written.
+
+    Raises
+    ------
+    InputError
+        If it names none, or has an option that there is not.
+    """
+    path, _, query = name.removeprefix(f"{GROWING}://").partition("?")
+    if not path:
+        raise InputError(f"{name!r} names no file: write it such as {GROWING}:///data/run.h5")
+    options = _options(name, GROWING, query, ("pattern",))
+    return GrowingAddress(Path(path), options.get("pattern", ""), _n_frames(name, options))
 
 
 def parse_address(name: str) -> StreamAddress:
@@ -128,17 +190,29 @@ def parse_address(name: str) -> StreamAddress:
             f"{name!r} is no address of a stream: write it such as dectris+tcp://HOST:31001"
         )
     protocol = PROTOCOLS.get(match[1])
-    options = dict(parse_qsl(match[4] or "", keep_blank_values=True))
-    for key in options:
-        if key not in ("frames", *protocol.options):
-            known = ", ".join(("frames", *protocol.options))
-            raise InputError(f"{name!r} has an option {key!r}; {match[1]}+tcp has {known}")
-    frames = options.get("frames", "1")
-    if not re.fullmatch(r"\d{1,7}", frames) or not 0 < int(frames) <= MOST_ASKED:
-        raise InputError(f"frames={frames} of {name!r} is no number of frames from 1 on")
+    options = _options(name, f"{match[1]}+tcp", match[4] or "", protocol.options)
+    _n_frames(name, options)
     require("live", f"{match[1]}+tcp", *protocol.modules)
     address = StreamAddress(
         name.partition("?")[0], protocol, f"tcp://{match[2]}:{match[3]}", options
     )
     protocol.decoder(options)  # what is wrong with them is said before anything is waited for
     return address
+
+
+def _options(name: str, scheme: str, query: str, known: Sequence[str]) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for key in options:
+        if key not in ("frames", *known):
+            there = ", ".join(("frames", *known))
+            raise InputError(f"{name!r} has an option {key!r}; {scheme} has {there}")
+    return options
+
+
+def _n_frames(name: str, options: Mapping[str, str]) -> int | None:
+    frames = options.get("frames")
+    if frames is None:
+        return None
+    if not re.fullmatch(r"\d{1,7}", frames) or not 0 < int(frames) <= MOST_ASKED:
+        raise InputError(f"frames={frames} of {name!r} is no number of frames from 1 on")
+    return int(frames)

@@ -1,0 +1,194 @@
+"""Frames of files that are being written: one that grows, a master whose parts are late, a folder.
+
+What cannot be read now may be there later: it is tried again. Each look opens the files anew, as
+that is how HDF5 shows what was added to them and to those that they link to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.frames.cbf import CBF_SUFFIXES, CBFFrames
+from wrappers.frames.frame import Frame, Mask
+from wrappers.frames.hdf5 import is_hdf5
+from wrappers.frames.run import HDF5_SUFFIXES, Run
+from wrappers.frames.source import FrameSource
+from wrappers.frames.stored import StoredFrames
+from wrappers.streams.arriving import ArrivingFrames, Late
+from wrappers.streams.protocols import parse_growing
+
+__all__ = ["GrowingFiles"]
+
+POLL = 0.5
+"""Seconds between two looks at the files while nothing new is there."""
+GIVEN_UP = 30.0
+"""Seconds after which a frame that cannot be read, while later ones can, is counted as damaged."""
+AHEAD = 16
+"""Frames behind one that is not there yet that are tried, too: files may come in any order, but a
+file that was laid out for a night is not to be read to its end at each look."""
+PARTS_LATE = 600.0
+"""Seconds for which a master that does not change itself is looked at for further parts."""
+SAID = 10.0
+"""Seconds after which it is said why a file that does not change cannot be read."""
+
+
+@dataclass
+class _File:
+    """What is known of a file.
+
+    Attributes
+    ----------
+    done : set of (str, str)
+        Names of the frames that were read or given up.
+    failed : dict of (str, str) to float
+        When each frame that is not there yet was first tried.
+    since : float
+        When the file was first seen as it is now.
+    signature : tuple of int
+    complete : bool
+        Whether all frames that it had at the last look are done.
+    is_master : bool
+        Whether its frames are in other files.
+    """
+
+    done: set[tuple[str, str]] = field(default_factory=set)
+    failed: dict[tuple[str, str], float] = field(default_factory=dict)
+    since: float = 0.0
+    signature: tuple[int, int, int] = (0, 0, 0)
+    complete: bool = False
+    is_master: bool = False
+
+
+class GrowingFiles(ArrivingFrames):
+    """Frames of a file, or of a folder's files, that others are still writing.
+
+    Parameters
+    ----------
+    name : str
+        The address, such as ``growing+file:///data/run.h5``.
+    geometry : Geometry
+
+    Raises
+    ------
+    InputError
+        If the address or a mask file of the geometry cannot be used.
+    """
+
+    def __init__(self, name: str, geometry: Geometry) -> None:
+        super().__init__(name, geometry)
+        self._address = parse_growing(name)
+        self._own_mask = StoredFrames(geometry).mask_of_own_files()
+        self._files: dict[Path, _File] = {}
+        self._coming = self._look()
+
+    @property
+    def own_mask(self) -> Mask:
+        """What the geometry and its mask files mask by themselves; True is usable."""
+        return self._own_mask
+
+    def next(self, timeout: float) -> Late | None:
+        """Return what reads the next frame; None where none arrives within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            for frame in self._coming:
+                self.counts.received += 1
+                return partial(self._read, partial(_itself, frame))
+            self._coming = self._look()
+            now = time.monotonic()
+            if now >= deadline:
+                return None
+            time.sleep(min(POLL, deadline - now))
+
+    def close(self) -> None:
+        """Close the files."""
+        self._coming.close()
+
+    def _look(self) -> Generator[Frame]:
+        """Yield the frames that are new, file by file."""
+        for path in self._paths():
+            file = self._files.setdefault(path, _File())
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            signature = status.st_ino, status.st_size, status.st_mtime_ns
+            if signature != file.signature:
+                if signature[0] != file.signature[0]:
+                    file.done.clear()  # another file of that name
+                file.signature, file.since, file.complete = signature, time.monotonic(), False
+            elif file.complete and not (
+                file.is_master and time.monotonic() - file.since < PARTS_LATE
+            ):
+                continue
+            try:
+                with self._open(path) as run:
+                    yield from self._new(run, file)
+            except InputError as error:
+                if time.monotonic() - file.since > SAID:
+                    with self._lock:
+                        self._say(f"nothing new is read now: {error}")
+                self.counts.reason = str(error)
+
+    def _paths(self) -> list[Path]:
+        path, pattern = self._address.path, self._address.pattern
+        if not path.is_dir():
+            return [path]
+        found = []
+        with suppress(OSError, ValueError):
+            found = [each for each in path.glob(pattern or "*") if each.is_file()]
+        return sorted(each for each in found if pattern or _looks_like_frames(each))
+
+    def _open(self, path: Path) -> FrameSource:
+        if path.suffix.lower() in CBF_SUFFIXES:
+            return CBFFrames.open(str(path), self.geometry)
+        return Run.open(path, self.geometry, growing=True)
+
+    def _new(self, run: FrameSource, file: _File) -> Generator[Frame]:
+        file.is_master = any(
+            dataset.is_virtual or dataset.file.filename != run.name(0)[0]
+            for _, dataset, _ in run.places(0) or ()
+        )
+        missing: list[tuple[str, str]] = []
+        for index in range(len(run)):
+            name = run.name(index)
+            if name in file.done:
+                continue
+            try:
+                frame = run[index]
+            except InputError as error:
+                self.counts.reason = str(error)
+                file.failed.setdefault(name, time.monotonic())
+                missing.append(name)
+                if len(missing) == AHEAD:
+                    break
+                continue
+            self._give_up(file, missing)
+            missing = []
+            file.failed.pop(name, None)
+            file.done.add(name)
+            yield frame
+        file.complete = not missing and not file.failed
+
+    def _give_up(self, file: _File, before: list[tuple[str, str]]) -> None:
+        """Count frames as damaged that a later one has overtaken long ago."""
+        for name in before:
+            if time.monotonic() - file.failed[name] > GIVEN_UP:
+                del file.failed[name]
+                file.done.add(name)
+                with self._lock:
+                    self.counts.damaged += 1
+
+
+def _looks_like_frames(path: Path) -> bool:
+    return path.suffix.lower() in (*HDF5_SUFFIXES, *CBF_SUFFIXES) or is_hdf5(path)
+
+
+def _itself(frame: Frame) -> Frame:
+    return frame

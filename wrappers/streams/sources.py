@@ -1,0 +1,38 @@
+"""The door to frames as they arrive: a socket's, or those of files that grow, by their address."""
+
+from __future__ import annotations
+
+from wrappers.detector.geometry import Geometry
+from wrappers.streams.arriving import ArrivingFrames, StreamFrames
+from wrappers.streams.growing import GrowingFiles
+from wrappers.streams.protocols import GROWING, parse_address
+from wrappers.streams.receiver import BUFFER
+
+__all__ = ["open_arriving"]
+
+
+def open_arriving(
+    name: str, geometry: Geometry, size: int = BUFFER, *, every_series: bool = False
+) -> ArrivingFrames:
+    """Listen to what an address names.
+
+    Parameters
+    ----------
+    name : str
+        Of a stream, or of files that grow.
+    geometry : Geometry
+    size : int
+        Frames that may wait.
+    every_series : bool
+        Whether a series with another energy or distance is taken, too; else it is left out.
+
+    Raises
+    ------
+    InputError
+        If it is no address, or the geometry does not go with it.
+    ProgramError
+        If the socket cannot be made.
+    """
+    if name.startswith(GROWING):
+        return GrowingFiles(name, geometry)
+    return StreamFrames(parse_address(name), geometry, size, every_series=every_series)
