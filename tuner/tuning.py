@@ -30,7 +30,7 @@ from tuner.session.look_map import keep_look_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
-from tuner.session.request import Request, refuse_unfit_searcher, search_space, usual_searcher
+from tuner.session.request import Request, refuse_unfit_searcher, search_space, searcher_of
 from tuner.session.residuals import spot_residuals, write_residuals
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
@@ -190,7 +190,7 @@ def _tune(
         cell, cell_file, origin = Cell.read(request.cell), request.cell, ""
     run = open_source(request.data, geometry)
     sample, others = sample_frames(run, request.n_frames, request.seed)
-    searcher = request.searcher or _searcher(request, len(sample), directory if resume else None)
+    searcher = searcher_of(request, len(sample), directory if resume else None)
     fresh = others if len(others) >= FEWEST_FRESH else []
     jobs, room = share_out(memory, jobs, len(sample), run, n_pools=2 if fresh else 1)
     if request.cell is None:
@@ -380,13 +380,6 @@ def _start(
         if not begun:
             return None
     return customary_start(run, sample)
-
-
-def _searcher(request: Request, n_frames: int, resumed: Path | None) -> str:
-    """Return the searcher where nobody named one: that of a session that goes on, or the usual."""
-    if resumed is not None and (resumed / "session.json").exists():
-        return SessionConfig.read(resumed / "session.json").searcher
-    return usual_searcher(request.peak_finder, n_frames)
 
 
 def _bad_pixels(

@@ -26,6 +26,7 @@ __all__ = [
     "begun_with",
     "refuse_unfit_searcher",
     "search_space",
+    "searcher_of",
     "usual_searcher",
 ]
 
@@ -140,6 +141,24 @@ def usual_searcher(peak_finder: str, n_frames: int) -> str:
         return "map"
     extra = SEARCHERS.get("gp").extra
     return "tpe" if missing(extra) else "gp"
+
+
+def searcher_of(request: Request, n_frames: int, resumed: Path | None) -> str:
+    """Return the searcher that was named, that of a session that goes on, or the usual one.
+
+    Parameters
+    ----------
+    request : Request
+    n_frames : int
+        Of the sample.
+    resumed : Path or None
+        The directory of the session that goes on.
+    """
+    if request.searcher is not None:
+        return request.searcher
+    if resumed is not None and (resumed / "session.json").exists():
+        return SessionConfig.read(resumed / "session.json").searcher
+    return usual_searcher(request.peak_finder, n_frames)
 
 
 def refuse_unfit_searcher(request: Request) -> None:
