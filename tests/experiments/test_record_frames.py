@@ -253,6 +253,7 @@ def test_nothing_that_learns_reads_the_benchmark():
         "tuner/cli/compare.py",
         "tuner/cli/compare_frames.py",
         "tuner/comparison/frames_benchmark.py",
+        "tuner/comparison/frames_pictures.py",
         "tuner/comparison/frames_words.py",
     }
     found = {

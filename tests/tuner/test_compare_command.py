@@ -168,6 +168,9 @@ def test_the_frozen_frames_give_the_json_of_the_contract(cli, tmp_path):
     # All sessions begin with the defaults; who searches gets beyond.
     assert family["random"]["regret_1"] == family["defaults"]["regret_10"]
     assert family["random"]["regret_5"] < family["defaults"]["regret_5"]
+    assert {path.name for path in (tmp_path / "f").iterdir()} == {
+        *("asked.json", "comparison.json", "comparison.md", "results.npz", "anytime.png")
+    }
     written = json.loads((tmp_path / "f/comparison.json").read_text())
     assert written["families"]["frames_test"] == family
     assert cli(*asked, "-o", "f")[0] == 2  # it is finished

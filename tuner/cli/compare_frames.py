@@ -108,11 +108,13 @@ def compare_on_frames_benchmark(
         )  # fmt: skip
     figures = frames_figures(results, n_seeds)
     if output is not None:
+        from tuner.comparison.frames_pictures import draw_frames
         from tuner.comparison.frames_words import frames_markdown
         from tuner.comparison.results import write_results
 
         write_results(output / "results.npz", results)
         write_whole(output / "comparison.md", frames_markdown(figures))
+        draw_frames(results, output / "anytime.png")
         # Last of all: it marks the end.
         write_recorded(output / "comparison.json", figures, asked)
     return figures

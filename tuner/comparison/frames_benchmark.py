@@ -98,8 +98,11 @@ class FramesTask:
 
 def frames_tasks(folder: Path = RECORDS) -> list[FramesTask]:
     """Return the recorded experiments, by family and number."""
-    found = sorted(folder.glob("*_[0-9][0-9][0-9].npz"))
-    return [FramesTask(FAMILIES[path.stem.rpartition("_")[0]], path) for path in found]
+    return [
+        FramesTask(family, path)
+        for name, family in FAMILIES.items()
+        for path in sorted(folder.glob(f"{name}_[0-9][0-9][0-9].npz"))
+    ]
 
 
 def known_methods() -> list[str]:
@@ -262,6 +265,12 @@ def regret_after(arrays: Mapping[str, Array], full: float) -> Array:
     An evaluation under way at that point does not count yet. The first one always does.
     """
     done = np.maximum((arrays["frames"] <= full + 1e-9).sum(axis=2) - 1, 0)
+    return np.asarray(np.take_along_axis(arrays["regret"], done[:, :, None], axis=2)[:, :, 0])
+
+
+def regret_within(arrays: Mapping[str, Array], core_seconds: float) -> Array:
+    """Return the regret (tasks, seeds) of sessions that spent so much processor time."""
+    done = np.maximum((arrays["core_seconds"] <= core_seconds).sum(axis=2) - 1, 0)
     return np.asarray(np.take_along_axis(arrays["regret"], done[:, :, None], axis=2)[:, :, 0])
 
 
