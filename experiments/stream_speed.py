@@ -39,7 +39,7 @@ from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.reduction import SettingsSet
-from wrappers.reduction.parts import Placed
+from wrappers.reduction.placed import Placed
 from wrappers.settings import Settings
 from wrappers.streams.arriving import StreamFrames
 from wrappers.streams.dectris import encode_end, encode_image, encode_start
@@ -111,7 +111,7 @@ def _print_row(row: dict[str, Any], first: bool) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Sent:
-    """What is sent: images (n, ss, fs), their mask, their geometry's text, and how peaks are found."""
+    """What is sent: images (n, ss, fs), mask, text of the geometry, and the settings."""
 
     images: NDArray[Any]
     mask: NDArray[np.bool_]

@@ -24,7 +24,7 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.indexing import Pattern
 from wrappers.peaks import PeakList
-from wrappers.reduction.parts import Placed
+from wrappers.reduction.placed import Placed
 from wrappers.streams.messages import Shot
 from wrappers.streams.player import messages_of
 from wrappers.streams.protocols import PROTOCOLS

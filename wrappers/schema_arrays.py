@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wrappers.errors import InputError
 from wrappers.reading import open_regular
 
-__all__ = ["NUMBERS", "open_hdf5", "read_arrays", "stored_array", "stored_text"]
+__all__ = ["NUMBERS", "open_hdf5", "own_dataset", "read_arrays", "stored_array", "stored_text"]
 
 LARGEST = 2**30
 """Bytes of an array, or of all of an archive."""
@@ -119,7 +119,7 @@ def stored_array(
     ValueError
         If it is not there, or is another one.
     """
-    dataset = _own(file, name)
+    dataset = own_dataset(file, name)
     kind = "O" if h5py.check_string_dtype(dataset.dtype) else dataset.dtype.kind
     if dataset.dtype.subdtype or dataset.dtype.names or kind not in kinds:
         raise ValueError(f"{name} holds {dataset.dtype}")
@@ -134,8 +134,6 @@ def stored_array(
     chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
     if max(dataset.size * dataset.dtype.itemsize, chunk) > LARGEST:
         raise ValueError(f"{name} claims more than {LARGEST >> 20} MiB")
-    if dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name} lies in another file")
     return np.asarray(dataset[()])
 
 
@@ -153,7 +151,14 @@ def stored_text(file: h5py.File, name: str) -> list[str]:
     ]
 
 
-def _own(file: h5py.File, name: str) -> h5py.Dataset:
+def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a data set that lies in the file itself, unread.
+
+    Raises
+    ------
+    ValueError
+        If it is not there, or lies in another file.
+    """
     item: Any = file
     for part in name.strip("/").split("/"):
         link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
@@ -162,4 +167,6 @@ def _own(file: h5py.File, name: str) -> h5py.Dataset:
         item = item[part]
     if not isinstance(item, h5py.Dataset):
         raise ValueError(f"{name} is no array")
+    if item.is_virtual or item.external:
+        raise ValueError(f"{name} lies in another file")
     return item

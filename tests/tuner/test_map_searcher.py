@@ -15,7 +15,7 @@ from envs.response_map.session_map import Forecast
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import simulate_run
 from tuner.search.contract import SearchTask
-from tuner.search.map_gp import make_map_gp
+from tuner.search.map_gp import GpSession
 from tuner.search.map_searcher import best_candidate, make_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import MemoryLog
@@ -108,9 +108,9 @@ def test_a_sure_gain_comes_before_what_may_be_a_flood_of_noise() -> None:
 def test_the_gaussian_process_goes_through_what_was_measured_and_leaves_the_map_elsewhere(
     evaluator: LiveEvaluator, box: ParameterSpace
 ) -> None:
-    searcher = make_map_gp(SearchTask(box, seed=1, looks=evaluator))
-    response = searcher.map
-    before = searcher._expect({})
+    process = GpSession(evaluator, box, seed=1, penalty=0.2)
+    response = process.map
+    before = process.expect({})
     assert before.mean == pytest.approx(response.forecast(1).mean, abs=0.06)
     column = int(np.argmax(before.mean))
     settings = response.settings[column]
@@ -118,14 +118,14 @@ def test_the_gaussian_process_goes_through_what_was_measured_and_leaves_the_map_
     poor = replace(
         measured, outcomes=tuple(replace(each, n_lattices=0) for each in measured.outcomes)
     )
-    after = searcher._expect({column: poor})
+    after = process.expect({column: poor})
     assert after.mean[column] == pytest.approx(0, abs=0.01)
     moved = before.mean - after.mean
-    points = searcher._points()
+    points = process.points()
     away = np.linalg.norm(points - points[column], axis=1)
     assert moved[away < 0.15].mean() > moved[away > 0.8].mean() + 0.1
     part = replace(poor, outcomes=poor.outcomes[:6])
-    assert after.mean[column] < searcher._expect({column: part}).mean[column] < before.mean[column]
+    assert after.mean[column] < process.expect({column: part}).mean[column] < before.mean[column]
 
 
 def test_of_equal_improvements_the_cheaper_is_taken() -> None:

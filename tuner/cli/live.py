@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tuner.live.sampling import PeakSample
     from tuner.recommendation import Recommendation
     from tuner.session.request import Request
-    from wrappers.reduction.parts import Placed
+    from wrappers.reduction.placed import Placed
     from wrappers.streams.faults import Faults
     from wrappers.streams.serving import HitServer
 

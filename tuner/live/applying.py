@@ -17,7 +17,7 @@ from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.reduction import Reduction, SettingsSet
-from wrappers.reduction.parts import Placed
+from wrappers.reduction.placed import Placed
 from wrappers.streams.arriving import ArrivingFrames, Late
 from wrappers.streams.receiver import Counts
 from wrappers.streams.recording import RecordedRun, no_frame, record

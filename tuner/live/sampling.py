@@ -6,7 +6,7 @@ import random
 
 from tuner.apply.applying import FEWEST_PEAKS, VetoCheck
 from wrappers.indexing import Indexer, Pattern
-from wrappers.reduction.parts import Placed
+from wrappers.reduction.placed import Placed
 
 __all__ = ["PeakSample"]
 

@@ -115,19 +115,26 @@ class Geometry:
         InputError
             If the geometry gives no ``clen``, or takes it from the data and no number is given.
         """
-        coffset = float(np.mean([panel.coffset for panel in self.panels]))
         if self.clen_header is not None:
             if header is None:
                 raise InputError(
                     f"the camera length of {self.path} is in the data, at {self.clen_header.path}: "
                     "open a run with it"
                 )
-            return self.clen_header.convert(header) + coffset
+            return self.clen_header.convert(header) + self._mean_coffset
+        return self._own_camera_length
+
+    @cached_property
+    def _mean_coffset(self) -> float:
+        return float(np.mean([panel.coffset for panel in self.panels]))
+
+    @cached_property
+    def _own_camera_length(self) -> float:
         if any(panel.clen is None for panel in self.panels):
             raise InputError(
                 f"{self.path} gives no camera length: add a line such as 'clen = 0.1 m'"
             )
-        return float(np.mean([panel.clen for panel in self.panels])) + coffset
+        return float(np.mean([panel.clen for panel in self.panels])) + self._mean_coffset
 
     def adu_per_photon(self, photon_energy: float) -> float | None:
         """Return the data's units per photon, or None where the geometry does not say."""

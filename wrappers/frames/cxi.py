@@ -19,9 +19,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wrappers.files import Unfinished, cannot_write
-from wrappers.frames.disk import Disk
+from wrappers.errors import InputError
 from wrappers.frames.filters import COMPRESSION
+from wrappers.frames.stored_images import ImageForm, StoredImage
+from wrappers.frames.whole_hdf5 import WholeHDF5
 from wrappers.peaks import PeakList
 
 __all__ = [
@@ -123,6 +124,11 @@ class CxiWriter:
     sources : bool, optional
         Whether the file says which file and event each frame came from.
 
+    Attributes
+    ----------
+    file : File
+        For what else belongs into it.
+
     Raises
     ------
     InputError
@@ -140,13 +146,10 @@ class CxiWriter:
         self._n = 0
         self._width = 0
         self._pending: list[tuple[PeakList, float, float, tuple[str, str]]] = []
-        try:
-            self._part = Unfinished(self.path)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
-        self._disk = Disk(self._part.descriptor, "w+")
-        self._file = h5py.File(self._disk, "w")
+        self._whole = WholeHDF5(self.path)
+        self.file = self._whole.file
         self._images: dict[str, h5py.Dataset] = {}
+        self._forms: dict[str, ImageForm] = {}
         self._last_mask: NDArray[np.bool_] | None = None
         self._create_lists(dict(attributes or {}), sources)
 
@@ -174,8 +177,8 @@ class CxiWriter:
         camera_length: float,
         *,
         source: tuple[str, str] = ("", ""),
-        image: NDArray[np.generic] | None = None,
-        mask: NDArray[np.bool_] | None = None,
+        image: NDArray[np.generic] | StoredImage | None = None,
+        mask: NDArray[np.bool_] | StoredImage | None = None,
     ) -> None:
         """Add one frame.
 
@@ -188,63 +191,70 @@ class CxiWriter:
             In metres (the file has it in millimetres).
         source : (str, str), optional
             File and event that the frame came from.
-        image : array (ss, fs), optional
-            The frame itself. Either all frames have one or none has.
-        mask : bool array (ss, fs), optional
-            True is usable; the file has 0 for that, 1 for bad. All frames have one or none has.
-            The same array again is taken to hold the same values.
+        image : array (ss, fs) or StoredImage, optional
+            The frame itself. Either all frames have one or none has. A stored one is copied as it
+            is; they must be of one form.
+        mask : bool array (ss, fs) or StoredImage, optional
+            True is usable; the file has 0 for that, 1 for bad, and so has a stored mask. All
+            frames have one or none has. The same array again is taken to hold the same values.
 
         Raises
         ------
         InputError
-            If the file cannot be written, for want of space say.
+            If the file cannot be written, for want of space say, if a stored image cannot be
+            read, or if images differ in type.
         """
         if image is not None:
             self._write_image(DATA, image)
-        if mask is not None:
+        if isinstance(mask, StoredImage):
+            self._write_image(MASK, mask)
+        elif mask is not None:
             self._write_mask(mask)
         self._pending.append((peaks, photon_energy, camera_length, source))
         if len(self._pending) == BUFFERED_FRAMES:
             self._flush()
-        self._check_disk()
+        self._whole.check()
 
     def add(self, name: str, values: object, dtype: str | None = None) -> None:
         """Write a further data set: a string, or numbers of the type given."""
-        self._file.create_dataset(name, data=values, dtype=dtype)
-        self._check_disk()
+        self.file.create_dataset(name, data=values, dtype=dtype)
+        self._whole.check()
+
+    def complete(self) -> None:
+        """Write all to the disk; only the name is missing then.
+
+        Raises
+        ------
+        InputError
+            If something could not be written.
+        """
+        if self.file:
+            self._flush()
+            for images in self._images.values():
+                images.resize(len(self), axis=0)
+        self._whole.close()
 
     def close(self) -> None:
         """Finish the file and give it its name."""
         try:
-            self._flush()
-            self._file.close()
-            self._disk.close()
-            self._check_disk()
-            self._part.finish()
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
+            self.complete()
+            self._whole.finish()
         finally:
             self.discard()
 
     def discard(self) -> None:
         """Drop what was written; after `close` there is nothing to drop."""
         self._pending.clear()
-        self._file.close()
-        self._disk.close()
-        self._part.discard()
-
-    def _check_disk(self) -> None:
-        if self._disk.error is not None:
-            raise cannot_write(self.path, self._disk.error)
+        self._whole.discard()
 
     def _create_lists(self, attributes: dict[str, object], sources: bool) -> None:
         def column(name: str, dtype: object) -> h5py.Dataset:
-            return self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(1024,))
+            return self.file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(1024,))
 
-        self._file["cxi_version"] = 140
-        self._file.attrs["creator"] = CREATOR
+        self.file["cxi_version"] = 140
+        self.file.attrs["creator"] = CREATOR
         self._tables = {
-            name: self._file.create_dataset(
+            name: self.file.create_dataset(
                 f"{PEAKS}/{name}",
                 (0, 0),
                 dtype,
@@ -261,13 +271,34 @@ class CxiWriter:
         self._sources = [column(name, h5py.string_dtype()) for name in names]
         for name, value in attributes.items():
             if value is not None:
-                self._file[PEAKS].attrs[name] = value
+                self.file[PEAKS].attrs[name] = value
 
-    def _write_image(self, name: str, values: NDArray[np.generic]) -> None:
+    def _write_image(self, name: str, values: NDArray[np.generic] | StoredImage) -> None:
         if name not in self._images:
-            self._images[name] = create_images(self._file, name, 0, values.shape, values.dtype)
-        self._images[name].resize(len(self) + 1, axis=0)
-        self._images[name][len(self)] = values
+            self._images[name] = (
+                values.form.create(self.file, name, values.shape)
+                if isinstance(values, StoredImage)
+                else create_images(self.file, name, 0, values.shape, values.dtype)
+            )
+            if isinstance(values, StoredImage):
+                self._forms[name] = values.form
+        images, row = self._row(name)
+        if not isinstance(values, StoredImage):
+            images[row] = values
+        elif values.form == self._forms.get(name):
+            values.copy_to(images, row)
+        else:
+            raise InputError(
+                f"the images for {self.path} are {images.dtype} and {values.form.dtype}, or packed "
+                "in different ways: take the runs one by one"
+            )
+
+    def _row(self, name: str) -> tuple[h5py.Dataset, int]:
+        """Return a data set of images, and the row of the next one, for which there is room."""
+        images, row = self._images[name], len(self)
+        if row % BUFFERED_FRAMES == 0:
+            images.resize(row + BUFFERED_FRAMES, axis=0)  # `complete` takes back what is not used
+        return images, row
 
     def _write_mask(self, mask: NDArray[np.bool_]) -> None:
         if mask is not self._last_mask:
@@ -275,9 +306,8 @@ class CxiWriter:
             self._write_image(MASK, (~mask).view(np.uint8))
             return
         # Frames share a mask as a rule: it is compressed once.
-        dataset, row = self._images[MASK], len(self)
+        dataset, row = self._row(MASK)
         filters, chunk = dataset.id.read_direct_chunk((row - 1, 0, 0))
-        dataset.resize(row + 1, axis=0)
         dataset.id.write_direct_chunk((row, 0, 0), chunk, filters)
 
     def _flush(self) -> None:

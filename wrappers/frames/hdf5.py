@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5p
 from numpy.typing import NDArray
 
 import wrappers.frames.filters  # noqa: F401  (HDF5 learns of bitshuffle, LZ4, zstd and others)
@@ -37,6 +39,9 @@ _NO_FILTER = re.compile("open directory|not registered|required filter|dlopen")
 _CHUNK_CACHE = 2**26
 """Bytes per data set: reading frame by frame is ten times slower where a chunk of several frames
 does not fit."""
+
+_CHUNK_SLOTS = 521
+"""HDF5's own number."""
 
 
 def is_hdf5(path: Path) -> bool:
@@ -141,6 +146,12 @@ class HDF5Files:
                 parts = pieces(found, path)
             if parts and all(part.fault for part in parts):
                 raise InputError(parts[0].fault)
+            if found.chunks is not None and found.chunks[0] == 1 < found.ndim:
+                # The memory of one frame, which is soon used again, is quicker than that of many.
+                frame = math.prod(found.shape[1:]) * found.dtype.itemsize
+                del found  # an open one keeps its cache
+                with reading(path, name):
+                    found = _open_with_cache(file, name, min(frame, _CHUNK_CACHE))
             self._datasets[key], self._pieces[key] = found, parts
         return self._datasets[key]
 
@@ -190,6 +201,13 @@ class HDF5Files:
                 )
             self._arrays[key] = self.read(path, name, field, ())
         return self._arrays[key]
+
+
+def _open_with_cache(file: h5py.File, name: str, size: int) -> h5py.Dataset:
+    """Open a data set with room for so many bytes of chunks, unpacked."""
+    access = h5p.create(h5p.DATASET_ACCESS)
+    access.set_chunk_cache(_CHUNK_SLOTS, size, 1.0)
+    return h5py.Dataset(h5d.open(file.id, name.encode(), access))
 
 
 def _require_kind(dataset: h5py.Dataset, path: str, name: str, field: str) -> None:

@@ -223,11 +223,11 @@ class StoredFrames:
         numbers = split_event(event)[1]
         path = self._path(event, pattern, field)
         dataset = self.files.dataset(file, path, field)
-        dims = block.dims
-        if field != "data" and dataset.ndim < len(dims):
+        dims, shape = block.dims, dataset.shape
+        if field != "data" and len(shape) < len(dims):
             # One mask for all events lacks the dimensions that count them.
             dims = tuple(dim for dim in dims if dim != "%")
-        if dataset.ndim != len(dims):
+        if len(shape) != len(dims):
             raise InputError(wrong_dimensions(dataset, file, block))
         if len(numbers) < dims.count("%"):
             raise InputError(
@@ -237,7 +237,7 @@ class StoredFrames:
         remaining = iter(numbers)
         whole = {"ss": block.height, "fs": block.width, MODULE: block.modules}
         selection: list[int | slice] = []
-        for dim, size in zip(dims, dataset.shape, strict=True):
+        for dim, size in zip(dims, shape, strict=True):
             if dim == "%":
                 number = next(remaining)
                 if number >= size:

@@ -84,8 +84,11 @@ class DetectorPixels:
 
         `LANES` more values than there are pixels: the kernels read beyond the end.
         """
-        sort_into_rings(data, mask, self.layout.place, self._scratch.values)
-        return self._scratch.values
+        memory = self._scratch.arrays
+        sort_into_rings(
+            data, mask, self.layout.place, memory.unusable, memory.target, memory.values
+        )
+        return memory.values
 
     def unusable(self, mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
         """Return the bits of a flat mask, of `pack_unusable`: the last ones if they are equal."""
@@ -104,15 +107,15 @@ class _Scratch(threading.local):
 
     def __init__(self, layout: RadialLayout) -> None:
         n_pixels, n_places = layout.radius.size, len(layout.pixel)
-        self.values = np.empty(n_places + LANES, np.float32)
         self.peaks = np.empty((len(PEAK_ROWS), ROOM))
         free, closed, seeds, inner, unusable, outside = (no_bits(n_pixels) for _ in range(6))
         self.arrays = Memory(
-            self.values,
+            np.full(n_places + LANES, np.nan, np.float32),
             np.empty(n_places, np.int32),
             Bits(free, closed, (seeds, inner)),
             room_for_regions(BATCH, n_places),
             unusable,
+            layout.place.copy(),
             outside,
             np.full(2, np.nan),
         )

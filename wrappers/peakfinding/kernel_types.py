@@ -73,13 +73,17 @@ class Regions(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a search may overwrite; `outside` has the bits of what is not `between` two radii."""
+    """What a search may overwrite; `outside` has the bits of what is not `between` two radii.
+
+    `unusable`, `target` and `values` are the last frame's, of `ring_order.sort_into_rings`.
+    """
 
     values: NDArray[np.float32]
     bright: NDArray[np.int32]
     bits: Bits
     regions: Regions
     unusable: NDArray[np.uint64]
+    target: NDArray[np.int32]
     outside: NDArray[np.uint64]
     between: NDArray[np.float64]
 

@@ -13,7 +13,7 @@ import numpy as np
 from wrappers.peakfinding.compiling import inner_kernel, kernel, part_of_caller
 from wrappers.peakfinding.kernel_types import Clipping, Search
 from wrappers.peakfinding.peak_measurement import find_peaks
-from wrappers.peakfinding.peak_regions import EVERYTHING, pack_outside, pack_unusable
+from wrappers.peakfinding.peak_regions import EVERYTHING, pack_outside
 from wrappers.peakfinding.ring_limits import limits_and_bright_pixels
 from wrappers.peakfinding.ring_order import sort_into_rings
 from wrappers.peakfinding.ring_tails import bright_from_tails, limits_from_tails
@@ -49,11 +49,10 @@ def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
         Number of peaks.
     """
     clipping, search, most = _read_row(row, max_n_peaks, len(mask))
-    sort_into_rings(data, mask, layout.place, memory.values)
+    sort_into_rings(data, mask, layout.place, memory.unusable, memory.target, memory.values)
     mean, upper, n_bright = limits_and_bright_pixels(
         memory.values, layout.rings, clipping, memory.bright
     )
-    pack_unusable(mask, memory.unusable)
     _clear_bits(memory.unusable, layout.rings.radius, clipping, memory)
     progress, room = np.zeros(4, np.int64), peaks[:, :most]
     limits, found = (mean, upper), memory.bright[:n_bright]

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import kernel
-from wrappers.peakfinding.vectors import prefetch
+from wrappers.peakfinding.compiling import inner_kernel, kernel
+from wrappers.peakfinding.vectors import BITS, LANES, bits_false, prefetch, trailing_zeros
 
 __all__ = ["sort_into_rings"]
 
 AHEAD = 2048
 """Memory is asked for so many pixels before it is needed."""
 NAN = np.float32(np.nan)
+ONE = np.uint64(1)
 
 
 @kernel
-def sort_into_rings(data, mask, place, values):
+def sort_into_rings(data, mask, place, unusable, target, values):
     """Write each usable pixel's value, as float32, to its place in the ring order.
 
-    Unusable pixels become NaN there, which no comparison lets through.
+    Unusable pixels are NaN there, which no comparison lets through.
 
     Parameters
     ----------
@@ -28,16 +29,45 @@ def sort_into_rings(data, mask, place, values):
         True where usable.
     place : int32 array (n_pixels,)
         As in `radial_layout.RadialLayout`.
+    unusable : uint64 array
+        Of `peak_regions.no_bits`: the pixels that the last mask marked; written.
+    target : int32 array (n_pixels,)
+        `place` where the last mask was True, n elsewhere; written.
     values : float32 array, longer than n
-        Written; the one after n belongs to all pixels without a ring.
+        As the last call left it, at first NaN; written; the one after n belongs to all pixels
+        without a ring.
     """
+    # Masks hardly change from frame to frame, so it pays to keep what one makes of the places.
+    n_words = len(mask) // BITS
+    for k in range(n_words):
+        bits = bits_false(mask, k * BITS)
+        changed = bits ^ unusable[k]
+        unusable[k] = bits
+        while changed:
+            bit = trailing_zeros(changed)
+            changed &= changed - ONE
+            _aim(k * BITS + bit, (bits >> np.uint64(bit)) & ONE, place, target, values)
+    for p in range(n_words * BITS, len(mask)):
+        bit = np.uint64(p - n_words * BITS)
+        was = (unusable[n_words] >> bit) & ONE
+        if was == mask[p]:
+            unusable[n_words] ^= ONE << bit
+            _aim(p, ONE - was, place, target, values)
     # Each ring's memory is waited for anew unless it is asked for in time. (Unsigned indices:
     # signed ones are looked at whether they count from the end.)
-    ahead = np.uint64(min(AHEAD, len(place)))
-    for k in range(np.uint64(len(place)) - ahead):
-        prefetch(values, np.uint32(place[k + ahead]))
-        value = np.float32(data[k])
-        values[np.uint32(place[k])] = value if mask[k] else NAN
-    for k in range(np.uint64(len(place)) - ahead, np.uint64(len(place))):
-        value = np.float32(data[k])
-        values[np.uint32(place[k])] = value if mask[k] else NAN
+    ahead = np.uint64(min(AHEAD, len(target)))
+    for k in range(np.uint64(len(target)) - ahead):
+        prefetch(values, np.uint32(target[k + ahead]))
+        values[np.uint32(target[k])] = np.float32(data[k])
+    for k in range(np.uint64(len(target)) - ahead, np.uint64(len(target))):
+        values[np.uint32(target[k])] = np.float32(data[k])
+
+
+@inner_kernel
+def _aim(p, unusable, place, target, values):
+    """Let a pixel's value go to its place, or where it does not count."""
+    if unusable:
+        values[place[p]] = NAN
+        target[p] = len(values) - LANES
+    else:
+        target[p] = place[p]

@@ -18,6 +18,7 @@ from pathlib import Path
 from wrappers.errors import InputError, UnreadableError
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.source import FrameSource
+from wrappers.frames.stored_images import ImageForm, StoredImages
 from wrappers.masks.bad_pixels import find_bad_pixels
 from wrappers.masks.settings_mask import needs_map
 from wrappers.outputs import check_outputs, companion
@@ -165,7 +166,7 @@ def reduce_run(
         n_hits = 0
         missing = [batch for batch in batches if batch not in known]
         with (
-            Joining(out, run.geometry, virtual=run if virtual else None) as joining,
+            Joining(out, run, virtual=virtual) as joining,
             closing(work.reduce(missing, current)) as new,
         ):
             for batch in batches:
@@ -231,6 +232,15 @@ class Summary:
     unreadable: tuple[str, ...]
 
 
+def _form(run: FrameSource) -> ImageForm | None:
+    """Return how the run stores its images, by its first frame; None where they must be packed."""
+    try:
+        stored = StoredImages(run).find(0)
+    except InputError:
+        return None
+    return None if stored is None else stored.form
+
+
 class _Work:
     """Reduces batches in processes, or in this one."""
 
@@ -240,7 +250,8 @@ class _Work:
         self._run, self._folder, self._jobs = run, folder, jobs
         _ = run.nominal_clen  # which may take reading every frame's, once
         known = run.with_bad_pixels(None)
-        self._make = functools.partial(Reducer, known, finder, folder, not virtual)
+        form = None if virtual else _form(run)
+        self._make = functools.partial(Reducer, known, finder, folder, not virtual, form)
 
     def reduce(
         self, batches: Sequence[Batch], current: Callable[[], SettingsSet]

@@ -1,44 +1,50 @@
 """Parts of a reduction: a batch of frames, searched and written by one process.
 
-A part is a CXI file of the batch's hits. Beside what `wrappers.frames.cxi` writes it says, in
-`FRAMES` and `HITS`, what became of every frame of the batch. It appears whole or not at all.
+A part is an HDF5 file that says, in `FRAMES` and `HITS`, what became of every frame of the batch.
+It has the hits' peaks and masks, but their images only where those cannot be copied from the run
+as they are stored there. It appears whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.errors import InputError
-from wrappers.frames.cxi import CxiWriter
-from wrappers.frames.frame import Frame
+from wrappers.frames.cxi import create_images
 from wrappers.frames.source import FrameSource
+from wrappers.frames.stored_images import ImageForm, OwnImages, StoredImage, StoredImages
+from wrappers.frames.whole_hdf5 import WholeHDF5
 from wrappers.indexing import Pattern
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import SettingsMask
+from wrappers.peakfinding.kernel_arguments import peak_lists
 from wrappers.peakfinding.peak_batch import FindsPeaks
-from wrappers.peaks import PeakList
+from wrappers.peakfinding.peak_measurement import PEAK_ROWS
+from wrappers.reduction.placed import Placed, place
 from wrappers.schema import Count, read_json_text
-from wrappers.schema_arrays import open_hdf5, stored_array, stored_text
+from wrappers.schema_arrays import open_hdf5, own_dataset, stored_array, stored_text
 from wrappers.settings import Settings
 
 __all__ = [
     "FRAMES",
     "HITS",
-    "PART",
+    "UNREADABLE",
     "Batch",
+    "Hit",
     "Part",
-    "PartWriter",
-    "Placed",
     "Reducer",
     "SettingsSet",
+    "hits_of_part",
+    "peaks_of_frames",
     "read_part",
 ]
 
@@ -46,10 +52,27 @@ FRAMES = "/sfx_tuner/frames"
 """Group of data sets with a row for each frame, in the run's order."""
 HITS = "/sfx_tuner/hits"
 """Group of data sets with a row for each hit."""
-PART = "/sfx_tuner/part"
+DOCUMENT = "/part"
+PEAKS, IMAGES, MASKS = "/peaks", "/images", "/masks"
+"""The peaks of all hits (see `PEAK_ROWS`); images that are not the run's as stored; different
+masks."""
+COLUMNS = {
+    "frame": "i8",
+    "shift_x": "f8",
+    "shift_y": "f8",
+    "photon_energy": "f8",
+    "camera_length": "f8",
+    "n_peaks": "i4",
+    "mask": "i4",
+    "image": "i4",
+}
+"""Of `HITS`, each as in `Hit`; of mask and image, which one of the part's it is."""
+NAMES = ("file", "event")
 
 UNREADABLE = -1
 """In place of a number of peaks."""
+AS_STORED = -1
+"""In place of an image's number: it is in the run."""
 
 
 @dataclass(frozen=True)
@@ -98,120 +121,27 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
-    """A frame that was searched, and where the settings put its detector.
+class Hit:
+    """A hit of a part.
 
     Attributes
     ----------
-    frame : Frame
-        With the mask that it was searched with.
+    frame : int
+        Of the run.
     pattern : Pattern
-        What was found in it.
-    is_hit : bool
-        Whether that is as much as the settings ask for.
+        Its peaks, and where the detector was.
+    source : (str, str)
+        File and event.
+    mask : StoredImage
+    image : StoredImage or None
+        None where it is the run's, as stored there, or left there.
     """
 
-    frame: Frame
+    frame: int
     pattern: Pattern
-    is_hit: bool
-
-
-class PartWriter:
-    """Writes a part, frame by frame; leave the ``with`` block without `finish`, and there is none.
-
-    Parameters
-    ----------
-    path : Path
-    used : SettingsSet
-        What all its frames were searched with.
-    nominal_clen : float
-        See `Settings.clen_change`.
-    images : bool
-        Whether the part holds the hits' images; their masks it holds in any case.
-
-    Raises
-    ------
-    InputError
-        If the part cannot be written; that goes for each method.
-    """
-
-    def __init__(self, path: Path, used: SettingsSet, nominal_clen: float, images: bool) -> None:
-        self._used, self._images = used, images
-        self._clen_change = used.settings.clen_change(nominal_clen)
-        self._n_peaks: list[int] = []
-        self._hits: list[int] = []
-        self._shifts: list[tuple[float, float]] = []
-        self._failures: list[str] = []
-        attributes = {"software": "sfx-tuner", **used.settings.as_dict()}
-        self._writer = CxiWriter(path, attributes=attributes, sources=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._writer.discard()
-
-    @property
-    def n_frames(self) -> int:
-        """Frames so far, unreadable ones included."""
-        return len(self._n_peaks)
-
-    def failed(self, error: InputError) -> None:
-        """Note a frame that cannot be read."""
-        self._n_peaks.append(UNREADABLE)
-        self._failures.append(str(error))
-
-    def add(self, frame: Frame, peaks: PeakList, index: int) -> Placed:
-        """Note a frame that was searched, number `index` of its run; write it if it is a hit."""
-        settings = self._used.settings
-        pattern = Pattern(
-            peaks,
-            frame.photon_energy,
-            frame.camera_length + self._clen_change,
-            frame.shift_x + settings.shift_x,
-            frame.shift_y + settings.shift_y,
-        )
-        placed = Placed(frame, pattern, len(peaks) >= settings.min_peaks)
-        self._n_peaks.append(len(peaks))
-        if placed.is_hit:
-            self._writer.append(
-                peaks,
-                frame.photon_energy,
-                pattern.camera_length,
-                source=(frame.file, frame.event),
-                image=frame.data if self._images else None,
-                mask=frame.mask,
-            )
-            self._hits.append(index)
-            self._shifts.append((pattern.shift_x, pattern.shift_y))
-        return placed
-
-    @property
-    def shifts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The hits' shifts of the detector along x and y, in metres."""
-        found = np.array(self._shifts).reshape(-1, 2)
-        return found[:, 0], found[:, 1]
-
-    def finish(self, further: Mapping[str, Any] = MappingProxyType({})) -> Part:
-        """Give the file its name; `further` are data sets that it is to have, too."""
-        writer, failures = self._writer, self._failures
-        writer.add(f"{FRAMES}/n_peaks", self._n_peaks, "i4")
-        writer.add(f"{HITS}/frame", self._hits, "i8")
-        for axis, shifts in zip("xy", self.shifts, strict=True):
-            writer.add(f"{HITS}/shift_{axis}", shifts, "f8")
-        n_read = len(self._n_peaks) - len(failures)
-        part = Part(n_read, len(self._hits), tuple(failures), self._used)
-        document = {
-            "n_frames": part.n_frames,
-            "n_hits": part.n_hits,
-            "failures": failures,
-            "used": self._used.as_dict(),
-        }
-        writer.add(PART, json.dumps(document))
-        for name, values in further.items():
-            writer.add(name, values)
-        writer.close()
-        return part
+    source: tuple[str, str]
+    mask: StoredImage
+    image: StoredImage | None
 
 
 class Reducer:
@@ -225,11 +155,24 @@ class Reducer:
     folder : Path
         Where the parts go.
     images : bool
-        Whether the parts hold the hits' images; their masks they hold in any case.
+        Whether the hits' images are wanted, or left where they are.
+    form : ImageForm or None
+        Images that the run stores in this form are copied later; others are stored in it here, or
+        compressed where there is none.
     """
 
-    def __init__(self, run: FrameSource, finder: FindsPeaks, folder: Path, images: bool) -> None:
-        self._run, self._finder, self._folder, self._images = run, finder, folder, images
+    def __init__(
+        self,
+        run: FrameSource,
+        finder: FindsPeaks,
+        folder: Path,
+        images: bool,
+        form: ImageForm | None,
+    ) -> None:
+        self._run, self._finder, self._folder = run, finder, folder
+        self._images, self._form = images, form
+        self._stored = StoredImages(run)
+        self._fits: dict[tuple[str, str], bool] = {}
         self._masks: dict[Path | None, SettingsMask] = {}
 
     def reduce(self, batch: Batch, used: SettingsSet, bad_pixels: Path | None) -> Part:
@@ -247,17 +190,37 @@ class Reducer:
         InputError
             If the part cannot be written.
         """
-        mask, path = self._mask(bad_pixels), batch.path(self._folder)
-        with PartWriter(path, used, self._run.nominal_clen, self._images) as writer:
+        settings, mask = used.settings, self._mask(bad_pixels)
+        clen_change = settings.clen_change(self._run.nominal_clen)
+        n_peaks, failures = [], []
+        with _PartWriter(batch.path(self._folder), self._form) as writer:
             for index in range(batch.first, batch.stop):
                 try:
                     frame = self._run[index]
                 except InputError as error:
-                    writer.failed(error)
+                    n_peaks.append(UNREADABLE)
+                    failures.append(str(error))
                     continue
-                frame = replace(frame, mask=mask.on(frame.mask, used.settings))
-                writer.add(frame, self._finder.find(frame, used.settings), index)
-            return writer.finish()
+                frame = replace(frame, mask=mask.on(frame.mask, settings))
+                placed = place(frame, self._finder.find(frame, settings), settings, clen_change)
+                n_peaks.append(len(placed.pattern.peaks))
+                if placed.is_hit:
+                    writer.append(index, placed, with_image=self._wants_image(index))
+            part = Part(len(n_peaks) - len(failures), len(writer), tuple(failures), used)
+            writer.finish(part, n_peaks)
+        return part
+
+    def _wants_image(self, index: int) -> bool:
+        """Whether a hit's image must be in the part."""
+        if not self._images or self._form is None:
+            return self._images
+        file, event = self._run.name(index)
+        # Frames of one data set are stored alike.
+        dataset = file, event.rpartition("//")[0]
+        if dataset not in self._fits:
+            stored = self._stored.find(index)
+            self._fits[dataset] = stored is not None and stored.form == self._form
+        return not self._fits[dataset]
 
     def _mask(self, bad_pixels: Path | None) -> SettingsMask:
         if bad_pixels not in self._masks:
@@ -267,16 +230,142 @@ class Reducer:
         return self._masks[bad_pixels]
 
 
+class _PartWriter:
+    """Writes a part; if the ``with`` block is left without `finish`, nothing remains of it."""
+
+    def __init__(self, path: Path, form: ImageForm | None) -> None:
+        self._form = form
+        self._whole = WholeHDF5(path)
+        self._columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
+        self._names: dict[str, list[bytes]] = {name: [] for name in NAMES}
+        self._peaks: list[NDArray[np.float64]] = []
+        self._mask: NDArray[np.bool_] | None = None
+        self._stored: dict[str, h5py.Dataset] = {}
+        self._n = {MASKS: 0, IMAGES: 0}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._whole.discard()
+
+    def __len__(self) -> int:
+        return len(self._peaks)
+
+    def append(self, index: int, placed: Placed, *, with_image: bool) -> None:
+        """Add a hit."""
+        frame, pattern = placed.frame, placed.pattern
+        # Frames share a mask as a rule: it is compressed once.
+        if frame.mask is not self._mask:
+            self._mask = frame.mask
+            self._store(MASKS, (~frame.mask).view(np.uint8), None)
+        if with_image:
+            self._store(IMAGES, frame.data, self._form)
+        values = {
+            "frame": index,
+            "shift_x": pattern.shift_x,
+            "shift_y": pattern.shift_y,
+            "photon_energy": pattern.photon_energy,
+            "camera_length": pattern.camera_length,
+            "n_peaks": len(pattern.peaks),
+            "mask": self._n[MASKS] - 1,
+            "image": self._n[IMAGES] - 1 if with_image else AS_STORED,
+        }
+        for name, value in values.items():
+            self._columns[name].append(value)
+        for name in NAMES:
+            # As bytes: names may be in another code than UTF-8.
+            self._names[name].append(os.fsencode(getattr(frame, name)))
+        self._peaks.append(np.array([getattr(pattern.peaks, name) for name in PEAK_ROWS], float))
+
+    def _store(self, name: str, image: NDArray[Any], form: ImageForm | None) -> None:
+        file = self._whole.file
+        if name not in self._stored:
+            self._stored[name] = (
+                create_images(file, name, 0, image.shape, image.dtype)
+                if form is None
+                else form.create(file, name, image.shape)
+            )
+        images = self._stored[name]
+        if not np.can_cast(image.dtype, images.dtype, "safe"):
+            raise InputError(
+                f"the images are {images.dtype} in some frames and {image.dtype} in others: take "
+                "the files one by one"
+            )
+        images.resize(self._n[name] + 1, axis=0)
+        images[self._n[name]] = image
+        self._n[name] += 1
+        self._whole.check()
+
+    def finish(self, part: Part, n_peaks: list[int]) -> None:
+        """Write the rest, and let the file appear."""
+        file = self._whole.file
+        file.create_dataset(f"{FRAMES}/n_peaks", data=n_peaks, dtype="i4")
+        for name, values in self._columns.items():
+            file.create_dataset(f"{HITS}/{name}", data=values, dtype=COLUMNS[name])
+        for name, names in self._names.items():
+            file.create_dataset(f"{HITS}/{name}", data=names, dtype=h5py.string_dtype())
+        peaks = np.concatenate([np.empty((len(PEAK_ROWS), 0)), *self._peaks], axis=1)
+        file.create_dataset(PEAKS, data=peaks)
+        document = {
+            "n_frames": part.n_frames,
+            "n_hits": part.n_hits,
+            "failures": part.failures,
+            "used": part.used.as_dict(),
+        }
+        file.create_dataset(DOCUMENT, data=json.dumps(document))
+        self._whole.finish()
+
+
 def read_part(path: Path) -> Part | None:
     """Return what a part file says, or None if there is none or it is damaged."""
     remedy = "it is made anew"
     try:
         with open_hdf5(path, "the part", remedy) as file:
-            (text,) = stored_text(file, PART)
+            (text,) = stored_text(file, DOCUMENT)
             part = read_json_text(text, Part, str(path), remedy)
-            stored_array(file, f"{FRAMES}/n_peaks", "i", (part.n_frames + len(part.failures),))
-            for name in ("frame", "shift_x", "shift_y"):
-                stored_array(file, f"{HITS}/{name}", shape=(part.n_hits,))
+            for _ in hits_of_part(file, part):
+                pass
     except InputError:
         return None
     return part
+
+
+def peaks_of_frames(file: h5py.File, part: Part) -> NDArray[np.int32]:
+    """Return the number of peaks of each frame of a part, `UNREADABLE` for some."""
+    return stored_array(file, f"{FRAMES}/n_peaks", "i", (part.n_frames + len(part.failures),))
+
+
+def hits_of_part(file: h5py.File, part: Part) -> Iterator[Hit]:
+    """Yield the hits of an open part, in their order.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged; `open_hdf5` makes an InputError of it.
+    """
+    peaks_of_frames(file, part)
+    if not part.n_hits:
+        return
+    columns = {
+        name: stored_array(file, f"{HITS}/{name}", np.dtype(kind).kind, (part.n_hits,))
+        for name, kind in COLUMNS.items()
+    }
+    names = [stored_array(file, f"{HITS}/{name}", "OS", (part.n_hits,)) for name in NAMES]
+    rows = stored_array(file, PEAKS, "f", (len(PEAK_ROWS), int(columns["n_peaks"].sum())))
+    if columns["n_peaks"].min() < 0:
+        raise ValueError(f"{HITS}/n_peaks is negative")
+    lists = peak_lists(rows, np.cumsum(columns["n_peaks"]).tolist())
+    masks, packed = OwnImages(own_dataset(file, MASKS)), columns["image"] != AS_STORED
+    images = OwnImages(own_dataset(file, IMAGES)) if packed.any() else None
+    files, events = ([os.fsdecode(name) for name in each] for each in names)
+    numbers = [columns[name].tolist() for name in COLUMNS if name != "n_peaks"]
+    for peaks, file_name, event, *values in zip(lists, files, events, *numbers, strict=True):
+        frame, shift_x, shift_y, photon_energy, camera_length, mask, image = values
+        yield Hit(
+            frame=frame,
+            pattern=Pattern(peaks, photon_energy, camera_length, shift_x, shift_y),
+            source=(file_name, event),
+            mask=masks[mask],
+            image=images[image] if images and image != AS_STORED else None,
+        )

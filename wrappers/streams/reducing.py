@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,8 +31,10 @@ from wrappers.outputs import companion
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.peaks import PeakList
 from wrappers.reduction.core import Reduction, Summary
+from wrappers.reduction.hits_file import HitsWriter
 from wrappers.reduction.joining import SETS, SUMMARY, frames_geometry_text
-from wrappers.reduction.parts import FRAMES, HITS, PartWriter, Placed, SettingsSet
+from wrappers.reduction.parts import FRAMES, HITS, SettingsSet
+from wrappers.reduction.placed import Placed
 from wrappers.streams.arriving import ArrivingFrames, Late
 
 __all__ = ["POLL", "reduce_arriving"]
@@ -56,7 +58,7 @@ def reduce_arriving(
     jobs: int = 1,
     stopped: Callable[[], bool] = lambda: False,
     on_frame: Callable[[Placed], None] = lambda placed: None,
-) -> Iterator[Reduction]:
+) -> Generator[Reduction]:
     """Yield files of hits as they are written, ``hits-00001.cxi`` and so on.
 
     Each is what `reduce_run` makes of its frames, and appears whole. The last one is written when
@@ -94,7 +96,7 @@ def reduce_arriving(
         number = 0
         while not searching.ended:
             used, out = settings(), _unused_name(folder, number + 1)
-            with PartWriter(out, used, nominal_clen, images=True) as writer:
+            with HitsWriter(out, used, nominal_clen) as writer:
                 for found in searching.frames(used, batch, seconds):
                     on_frame(writer.add(*found, writer.n_frames))
                 if not writer.n_frames:
@@ -168,7 +170,7 @@ class _Searching:
         return frame, self._finder.find(frame, used.settings)
 
 
-def _finish(writer: PartWriter, out: Path, used: SettingsSet, geometry: Geometry) -> Reduction:
+def _finish(writer: HitsWriter, out: Path, used: SettingsSet, geometry: Geometry) -> Reduction:
     """Give a file of hits, and the geometry beside it, their names."""
     write_whole(companion(out, ".geom"), frames_geometry_text(geometry, writer.shifts))
     of_run = {

@@ -26,7 +26,8 @@ from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
 from wrappers.indexing import Pattern
 from wrappers.reduction import Reduction
-from wrappers.reduction.parts import HITS, Placed
+from wrappers.reduction.parts import HITS
+from wrappers.reduction.placed import Placed
 
 __all__ = ["REQUEST", "HitServer", "ServedCounts", "serving_endpoint"]
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
@@ -297,6 +298,50 @@ def test_virtual_images_are_the_runs_own(tmp_path, run, finder):
     again = Run.open(virtual.hits, Geometry.read(virtual.geometry))
     np.testing.assert_array_equal(again[1].data, run[3].data)
     np.testing.assert_array_equal(again[1].mask, run[3].mask)
+
+
+@pytest.mark.parametrize("chunk", [(1, 2, 60, 100), (1, 1, 30, 100)])
+def test_images_are_copied_as_the_run_stores_them(tmp_path, run, finder, chunk):
+    packed = {"chunks": chunk, **hdf5plugin.Bitshuffle(cname="zstd")}
+    plain = reduce_run(run, finder, SETTINGS, tmp_path / "plain.cxi")
+    run.close()
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        data = file["data"][()]
+        del file["data"]
+        file.create_dataset("data", data=data, **packed)
+    copied = reduce_run(run, finder, SETTINGS, tmp_path / "copied.cxi", jobs=2)
+    assert contents(copied.hits) == contents(plain.hits)
+    with h5py.File(copied.hits) as file, h5py.File(tmp_path / "run.h5") as source:
+        images = file["/entry_1/data_1/data"]
+        assert images.chunks == (1, chunk[1] * chunk[2], chunk[3])
+        assert [each[0] for each in filters(images)] == [
+            each[0] for each in filters(source["data"])
+        ]
+        for row, index in enumerate((0, 3, 6, 9)):
+            here = images.id.read_direct_chunk((row, 60, 0) if chunk[1] == 1 else (row, 0, 0))
+            there = source["data"].id.read_direct_chunk(
+                (index, *([1, 0, 0] if chunk[1] == 1 else [0] * 3))
+            )
+            assert here == there
+
+
+def filters(dataset: h5py.Dataset) -> list[tuple]:
+    plist = dataset.id.get_create_plist()
+    return [plist.get_filter(i) for i in range(plist.get_nfilters())]
+
+
+def test_files_that_are_stored_in_different_ways(tmp_path, run, finder):
+    with h5py.File(tmp_path / "run.h5") as source, h5py.File(tmp_path / "other.h5", "w") as file:
+        for name in ("mask", "energy", "encoder"):
+            file[name] = source[name][()]
+        file.create_dataset("data", data=source["data"][()], chunks=(1, 1, 60, 100), compression=5)
+    (tmp_path / "both.lst").write_text(f"{tmp_path}/other.h5\n{tmp_path}/run.h5\n")
+    both = Run.open(tmp_path / "both.lst", run.geometry)
+    done = reduce_run(both, finder, SETTINGS, tmp_path / "hits.cxi")
+    again = Run.open(done.hits, Geometry.read(done.geometry))
+    assert len(again) == 8
+    for row, index in enumerate((0, 3, 6, 9) * 2):
+        np.testing.assert_array_equal(again[row].data, run[index].data)
 
 
 def test_a_new_set_is_taken_up_in_mid_run_and_recorded(tmp_path, run, finder):

@@ -24,7 +24,7 @@ from wrappers.frames.run import Run
 from wrappers.indexing import Pattern
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.reduction import reduce_run
-from wrappers.reduction.parts import Placed
+from wrappers.reduction.placed import Placed
 from wrappers.settings import Settings
 from wrappers.streams.serving import HitServer, serving_endpoint
 
