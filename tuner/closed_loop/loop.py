@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -16,25 +16,36 @@ from tuner.closed_loop.events import (
     Ended,
     Event,
     Noted,
-    Pairs,
     Resumed,
+    Tuned,
     Tuning,
     append_event,
     read_events,
 )
-from tuner.closed_loop.feed import Feed, forget_blocks, list_of_blocks, open_feed
-from tuner.closed_loop.measuring import NightSet, compared, indexed_frames, light
+from tuner.closed_loop.feed import (
+    RunInOrder,
+    Tap,
+    block_file,
+    forget_blocks,
+    list_of_blocks,
+    open_frames,
+)
+from tuner.closed_loop.measuring import FIRST, NightSet, compared, indexed_frames
 from tuner.closed_loop.retuning import NICENESS, Order, Session
 from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, beam_of, due, replayed
+from tuner.live.sampling import PeakSample
 from tuner.recommendation import write_recommendation
 from tuner.session.ownership import owned
-from wrappers.errors import InputError, ProgramError, UnreadableError
+from wrappers.errors import InputError, ProgramError
+from wrappers.frames.memory import MemoryFrames
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
-from wrappers.peakfinding.finders import NamedFinder
-from wrappers.reduction import Reduction, SettingsSet, reduce_run
+from wrappers.indexers import make_indexer
+from wrappers.indexing import Indexer
+from wrappers.streams.protocols import is_stream
 from wrappers.streams.receiver import BUFFER
+from wrappers.streams.reducing import reduce_arriving
 
 __all__ = ["LOG", "Loop", "begun_of"]
 
@@ -93,6 +104,7 @@ class Loop:
         self.state = State()
         self._sets: dict[int, NightSet] = {CUSTOMARY: NightSet(CUSTOMARY)}
         self._session: Session | None = None
+        self._indexers: dict[int, Indexer | None] = {}
         self._said: set[str] = set()
         self._stack = ExitStack()
         earlier = self._earlier(resume=begun is None)
@@ -118,14 +130,12 @@ class Loop:
             (self._night / "hits").mkdir(exist_ok=True)
             if self.events:
                 read_events(self._log, mend=True)
+                self._look_for_orphans()
             self._take(Resumed() if self.events else self.begun)
-            self._feed: Feed = stack.enter_context(
-                open_feed(
-                    *(self._source, Path(self.begun.geometry), self._night / "frames"),
-                    *(self.begun.size, self.state.next_frame),
-                    seconds=self.begun.seconds,
-                    buffer=self._buffer,
-                    on_note=self._note,
+            (self._night / "frames").mkdir(exist_ok=True)
+            self._frames = stack.enter_context(
+                open_frames(
+                    *(self._source, Path(self.begun.geometry), self.state.next_frame, self._buffer)
                 )
             )
             self._stack = stack.pop_all()
@@ -153,30 +163,40 @@ class Loop:
         if self.state.phase == "tuning":
             self._start(next(e for e in reversed(self.events) if isinstance(e, Tuning)))
         self._decide()
-        while not self._feed.ended:
-            while self._session is not None and not self._feed.live:
-                self._session.wait(POLL)  # the frames of a run do not go away
-                self._decide()
+        while not self._run_ended:
+            self._wait_for_session()
             patience = PATIENCE if idle is None else min(PATIENCE, idle)
-            run = self._feed.next(self.state.next_block, patience)
-            if run is not None:
+            block = self._block(patience)
+            if block is not None:
                 if silent:
                     self._take(Noted(f"frames come again, after {time.monotonic() - last:.0f} s"))
                 silent = False
-                with run:
-                    self._take(self._block(run))
+                self._take(block)
                 last = time.monotonic()
             elif not silent and time.monotonic() - last >= SILENCE:
                 silent = True
                 self._take(Noted(f"no frame has come for {SILENCE:g} s: no beam, or no sender"))
             self._decide()
             forget_blocks(self._night / "frames", self._kept_blocks())
-            if run is None and idle is not None and time.monotonic() - last >= idle:
+            if block is None and idle is not None and time.monotonic() - last >= idle:
                 self._take(Ended(f"no frame has come for {idle:g} s"))
                 return
             if self._session is not None:
                 self._on_wait(f"tuning: {self._session.n_evaluations} evaluations")
         self._take(Ended("all frames of the run are done"))
+
+    def _wait_for_session(self) -> None:
+        """Wait where frames wait, too."""
+        while self._session is not None and self._waits:
+            self._session.wait(POLL)
+            self._decide()
+
+    def _ended(self) -> Tuned | None:
+        """Return what became of the session; None while there is none, or it runs."""
+        tuned = None if self._session is None else self._session.ended()
+        if tuned is not None:
+            self._session = None
+        return tuned
 
     def _take(self, event: Event) -> None:
         append_event(self._log, event)
@@ -193,8 +213,7 @@ class Loop:
     def _decide(self) -> None:
         """Do what is due."""
         while True:
-            if self._session is not None and (tuned := self._session.ended()) is not None:
-                self._session = None
+            if (tuned := self._ended()) is not None:
                 self._take(tuned)
                 if tuned.number == self.state.used:
                     self._publish()
@@ -232,78 +251,130 @@ class Loop:
         folder, names = self._session_folder(tuning.number), self._night / "frames"
         data = folder.with_name(f"{folder.name}.lst")
         list_of_blocks(names, tuning.blocks, data)
-        live = self._feed.live and used != CUSTOMARY
+        beside = not self._waits and used != CUSTOMARY
         self._session = Session(
             Order(
                 number=tuning.number,
                 data=str(data),
-                geometry=str(self._feed.geometry),
+                geometry=str(block_file(names, tuning.blocks[0])) + ".geom",
                 session=str(folder),
                 outcome=str(folder.with_name(f"{folder.name}.json")),
                 options=self.begun.tune,
                 used=used,
                 against=None if used == CUSTOMARY else str(self._session_folder(used)),
                 jobs=self._jobs,
-                niceness=NICENESS if live else 0,
+                niceness=NICENESS if beside else 0,
             )
         )
 
-    def _block(self, run: FrameSource) -> Block:
-        """Reduce a block; return what became of it."""
-        state, number = self.state, self.state.next_block
-        block = Block(
-            number=number,
-            first=state.next_frame,
-            n_frames=0,
-            n_unreadable=len(run),
-            n_hits=0,
-            used=state.used,
-            received=self._feed.counts.received,
-            dropped=self._feed.counts.dropped,
-            damaged=self._feed.counts.damaged,
-            other=self._feed.counts.other,
-        )
-        try:
-            reduction = self._reduced(run, self._set(state.used))
-        except UnreadableError as error:
-            self._note(str(error))
-            return block
-        levels = light(run)
-        block = replace(
-            block,
-            n_frames=reduction.n_frames,
-            n_unreadable=len(reduction.unreadable),
-            n_hits=reduction.n_hits,
-            hits=f"hits/{reduction.hits.name}",
-            beam=beam_of(state.level, levels, reduction.n_hits, reduction.n_frames),
-            level=median(levels) if levels else None,
-        )
-        return self._sampled(run, block) if block.beam == "on" else block
+    def _block(self, patience: float) -> Block | None:
+        """Search the next frames; return what became of them, or None where none come."""
+        state, begun, frames = self.state, self.begun, self._frames
+        used, recorded = self._set(state.used), state.phase in ("collecting", "proving")
+        path = block_file(self._night / "frames", state.next_block) if recorded else None
+        with Tap(frames, path) as tap:
+            n = FIRST if state.used == CUSTOMARY else 1
+            first = tap.first(n, patience, lambda: self._run_ended)
+            for note in frames.notes:
+                self._note(note)
+            if not first:
+                return None
+            nominal = MemoryFrames(frames.geometry, first)
+            settings = used.of(nominal)
+            sample = self._sample(used)
+            reductions = reduce_arriving(
+                tap,
+                lambda: settings,
+                self._night / "hits",
+                nominal_clen=nominal.nominal_clen,
+                bad_pixels=used.bad_pixels(frames.geometry),
+                batch=begun.size,
+                seconds=begun.seconds,
+                idle=patience,
+                jobs=self._jobs,
+                stopped=lambda: self._run_ended and not tap.has_first,
+                on_frame=(lambda placed: None) if sample is None else sample.add,
+            )
+            with closing(reductions):
+                reduction = next(reductions)
+            kept = tap.finish()
+            taken = frames.place if isinstance(frames, RunInOrder) else None
+            beam = beam_of(state.level, tap.levels, reduction.n_hits, reduction.n_frames)
+            block = Block(
+                number=state.next_block,
+                first=state.next_frame,
+                n_frames=reduction.n_frames,
+                n_unreadable=0 if taken is None else taken - state.next_frame - reduction.n_frames,
+                n_hits=reduction.n_hits,
+                used=state.used,
+                hits=f"hits/{reduction.hits.name}",
+                beam=beam,
+                level=median(tap.levels) if tap.levels else None,
+                received=frames.counts.received,
+                dropped=frames.counts.dropped,
+                damaged=frames.counts.damaged,
+                other=frames.counts.other,
+            )
+            return block if beam != "on" else self._indexed(block, sample, kept)
 
-    def _reduced(self, run: FrameSource, used: NightSet) -> Reduction:
-        jobs, out = (
-            self._jobs,
-            self._night / "hits" / f"hits-{self.state.next_block:06d}.cxi",
-        )
-        run = used.prepared(run, jobs)
-        settings: SettingsSet = used.of(run)
-        return reduce_run(run, NamedFinder(run.geometry), settings, out, jobs=jobs, replace=True)
+    def _sample(self, used: NightSet) -> PeakSample | None:
+        """Return what keeps some of a block's frames to be indexed, where that tells something."""
+        if self.state.phase != "watching" or not self.begun.n_sample:
+            return None
+        if used.number not in self._indexers:
+            self._indexers = {used.number: None}
+            try:
+                known = used.indexing
+                if known is None:
+                    self._note("nothing is indexed: the session's cell is gone")
+                else:
+                    made = make_indexer(known[1], self._frames.geometry, known[0], jobs=self._jobs)
+                    self._indexers[used.number] = self._stack.enter_context(closing(made))
+            except ProgramError as error:
+                self._note(f"nothing is indexed: {error}")
+        indexer = self._indexers[used.number]
+        return None if indexer is None else PeakSample(indexer, self.begun.n_sample)
 
-    def _sampled(self, run: FrameSource, block: Block) -> Block:
-        """Index some of a block's frames, where that tells something."""
-        state, n = self.state, self.begun.n_sample
-        if state.phase not in ("watching", "proving") or not n or state.used == CUSTOMARY:
-            return block
-        proving = state.phase == "proving"
-        frames, _ = sample_frames(run, 2 * n if proving else n, seed=block.number)
-        sets = [self._set(state.before)] * proving + [self._set(state.used)]
+    def _indexed(self, block: Block, sample: PeakSample | None, kept: FrameSource | None) -> Block:
+        """Index some of a block's frames: with the set in force, or also with the one before."""
         try:
-            *before, now = indexed_frames(run, sets, frames, jobs=self._jobs)
+            if sample is not None:
+                check = sample.check()
+                return replace(block, n_sampled=check.n_frames, n_indexed=check.n_kept)
+            if kept is None or self.state.phase != "proving":
+                return block
+            with kept:
+                frames, _ = sample_frames(kept, 2 * self.begun.n_sample or None, block.number)
+                sets = [self._set(self.state.before), self._set(self.state.used)]
+                before, now = indexed_frames(kept, sets, frames, jobs=1)
         except (InputError, ProgramError) as error:
             self._note(f"nothing is indexed: {error}")
             return block
-        pairs = compared(before[0], now, len(frames)) if before else Pairs()
+        pairs = compared(before, now, len(frames))
         return replace(block, n_sampled=len(frames), n_indexed=len(now), pairs=pairs)
+
+    @property
+    def _run_ended(self) -> bool:
+        return isinstance(self._frames, RunInOrder) and self._frames.ended
+
+    @property
+    def _waits(self) -> bool:
+        """Whether frames wait until they are asked for."""
+        return isinstance(self._frames, RunInOrder)
+
+    def _look_for_orphans(self) -> None:
+        """Remove hits that were written, but not told, before a kill: their frames come again.
+
+        Those of a stream do not, and stay.
+        """
+        told = {Path(event.hits).name for event in self.events if isinstance(event, Block)}
+        for path in (self._night / "hits").glob("*.cxi"):
+            if path.name in told:
+                continue
+            if is_stream(self._source):
+                self._note(f"{path} was written before the program was killed: it is of no block")
+            else:
+                path.unlink()
 
 
 def begun_of(events: Sequence[Event], log: Path) -> Begun:

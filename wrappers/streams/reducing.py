@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -58,7 +58,7 @@ def reduce_arriving(
     jobs: int = 1,
     stopped: Callable[[], bool] = lambda: False,
     on_frame: Callable[[Placed], None] = lambda placed: None,
-) -> Iterator[Reduction]:
+) -> Generator[Reduction]:
     """Yield files of hits as they are written, ``hits-00001.cxi`` and so on.
 
     Each is what `reduce_run` makes of its frames, and appears whole. The last one is written when
