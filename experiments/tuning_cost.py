@@ -69,7 +69,8 @@ HEADER = (
 )
 CRYSTFEL_HEADER = (
     f"| seed | searcher | indexed, by evaluation | evaluations until {GOOD} | calls' worth of "
-    "frames | seconds | whole session: best | evaluations | seconds |\n|" + "---|" * 9
+    "frames | core-seconds | seconds | whole session: best | evaluations | core-seconds "
+    "| seconds |\n|" + "---|" * 11
 )
 
 
@@ -207,7 +208,8 @@ class Spent:
     ----------
     trials : list of Trial
     core_seconds, seconds : list of float
-        From its beginning on, without what the study itself did meanwhile.
+        From its beginning on, without what the study itself did meanwhile; of a session that went
+        to its end, the whole is one more.
     """
 
     trials: list[Trial]
@@ -252,6 +254,9 @@ def _spent(
 
         with contextlib.suppress(_CloseEnough):
             tune(request, directory, budget=Budget(evaluations), jobs=jobs, on_trial=on_trial)
+            # Its last checks and its report.
+            cores.append(processor_seconds() - began[0] - ours[0])
+            walls.append(time.perf_counter() - began[1] - ours[1])
         write_whole(record, json.dumps({"core_seconds": cores, "seconds": walls}) + "\n")
     known = json.loads(record.read_text())
     return Spent(SessionStore.open(directory).trials, known["core_seconds"], known["seconds"])
@@ -358,10 +363,12 @@ def _crystfel_row(request: Request, spent: Spent) -> dict[str, Any]:
         "good": good is not None,
         "evaluations": len(until),
         "calls": sum(trial.evaluation.n_frames for trial in until) / n_frames,
+        "core_seconds": spent.core_seconds[len(until) - 1],
         "seconds": spent.seconds[len(until) - 1],
         "whole_session": {
             "indexed": best[-1],
             "evaluations": len(trials),
+            "core_seconds": spent.core_seconds[-1],
             "seconds": spent.seconds[-1],
         },
     }
@@ -372,8 +379,8 @@ def _crystfel_line(row: dict[str, Any]) -> str:
     return (
         f"| {row['seed']} | {row['searcher']} | {' '.join(map(str, row['indexed']))} "
         f"| {row['evaluations']}{'' if row['good'] else ' !'} | {row['calls']:.1f} "
-        f"| {row['seconds']:.0f} | {whole['indexed']} | {whole['evaluations']} "
-        f"| {whole['seconds']:.0f} |"
+        f"| {row['core_seconds']:.0f} | {row['seconds']:.0f} | {whole['indexed']} "
+        f"| {whole['evaluations']} | {whole['core_seconds']:.0f} | {whole['seconds']:.0f} |"
     )
 
 
