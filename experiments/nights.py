@@ -50,7 +50,7 @@ from wrappers.settings import Settings
 BASE = demo_experiment(seed=20)
 QUIET = "none"
 SIZE, SAMPLE, FRAMES = 50, 25, 60
-RULES = Rules(n_proof=500, n_settled=200, n_settled_indexed=100, n_test=1000)
+RULES = Rules(n_proof=500, n_settled=200, n_settled_indexed=100)
 TUNE = ("--indexer", "fast", "--searcher", "map", "--frames", str(FRAMES), "--evaluations", "8")
 
 

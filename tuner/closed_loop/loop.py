@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Self
 
 from tuner.closed_loop.events import (
@@ -23,29 +22,20 @@ from tuner.closed_loop.events import (
     read_events,
 )
 from tuner.closed_loop.feed import (
-    RunInOrder,
-    Tap,
     block_file,
     forget_blocks,
     list_of_blocks,
     open_frames,
 )
-from tuner.closed_loop.measuring import FIRST, NightSet, compared, indexed_frames
 from tuner.closed_loop.retuning import NICENESS, Order, Session
-from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, beam_of, due, replayed
-from tuner.live.sampling import PeakSample
+from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
+from tuner.closed_loop.searching import BlockSearch, session_folder
 from tuner.recommendation import write_recommendation
 from tuner.session.ownership import owned
-from wrappers.errors import InputError, ProgramError
-from wrappers.frames.memory import MemoryFrames
+from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address
-from wrappers.frames.sampling import sample_frames
-from wrappers.frames.source import FrameSource
-from wrappers.indexers import make_indexer
-from wrappers.indexing import Indexer
 from wrappers.streams.protocols import is_stream
 from wrappers.streams.receiver import BUFFER
-from wrappers.streams.reducing import reduce_arriving
 
 __all__ = ["LOG", "Loop", "begun_of"]
 
@@ -102,9 +92,7 @@ class Loop:
         self._on_event, self._on_wait = on_event, on_wait
         self.events: list[Event] = []
         self.state = State()
-        self._sets: dict[int, NightSet] = {CUSTOMARY: NightSet(CUSTOMARY)}
         self._session: Session | None = None
-        self._indexers: dict[int, Indexer | None] = {}
         self._said: set[str] = set()
         self._stack = ExitStack()
         earlier = self._earlier(resume=begun is None)
@@ -133,10 +121,13 @@ class Loop:
                 self._look_for_orphans()
             self._take(Resumed() if self.events else self.begun)
             (self._night / "frames").mkdir(exist_ok=True)
-            self._frames = stack.enter_context(
+            frames = stack.enter_context(
                 open_frames(
                     *(self._source, Path(self.begun.geometry), self.state.next_frame, self._buffer)
                 )
+            )
+            self._search = stack.enter_context(
+                BlockSearch(self._night, frames, self.begun, jobs=self._jobs, on_note=self._note)
             )
             self._stack = stack.pop_all()
         return self
@@ -163,10 +154,10 @@ class Loop:
         if self.state.phase == "tuning":
             self._start(next(e for e in reversed(self.events) if isinstance(e, Tuning)))
         self._decide()
-        while not self._run_ended:
+        while not self._search.ended:
             self._wait_for_session()
             patience = PATIENCE if idle is None else min(PATIENCE, idle)
-            block = self._block(patience)
+            block = self._search.next(self.state, patience)
             if block is not None:
                 if silent:
                     self._take(Noted(f"frames come again, after {time.monotonic() - last:.0f} s"))
@@ -187,7 +178,7 @@ class Loop:
 
     def _wait_for_session(self) -> None:
         """Wait where frames wait, too."""
-        while self._session is not None and self._waits:
+        while self._session is not None and self._search.waits:
             self._session.wait(POLL)
             self._decide()
 
@@ -228,17 +219,9 @@ class Loop:
 
     def _publish(self) -> None:
         """Have the set in force in the night's folder, for other programs."""
-        recommendation = self._set(self.state.used).recommendation
+        recommendation = self._search.set_of(self.state.used).recommendation
         if recommendation is not None:
             write_recommendation(recommendation, self._night / "recommended.toml")
-
-    def _set(self, number: int) -> NightSet:
-        if number not in self._sets:
-            self._sets[number] = NightSet.read(number, self._session_folder(number))
-        return self._sets[number]
-
-    def _session_folder(self, number: int) -> Path:
-        return self._night / f"tuning-{number}"
 
     def _kept_blocks(self) -> set[int]:
         sessions = [event for event in self.events if isinstance(event, Tuning)]
@@ -248,10 +231,10 @@ class Loop:
     def _start(self, tuning: Tuning) -> None:
         """Begin a session, or go on with it."""
         used = self.state.used
-        folder, names = self._session_folder(tuning.number), self._night / "frames"
+        folder, names = session_folder(self._night, tuning.number), self._night / "frames"
         data = folder.with_name(f"{folder.name}.lst")
         list_of_blocks(names, tuning.blocks, data)
-        beside = not self._waits and used != CUSTOMARY
+        beside = not self._search.waits and used != CUSTOMARY
         self._session = Session(
             Order(
                 number=tuning.number,
@@ -261,106 +244,11 @@ class Loop:
                 outcome=str(folder.with_name(f"{folder.name}.json")),
                 options=self.begun.tune,
                 used=used,
-                against=None if used == CUSTOMARY else str(self._session_folder(used)),
+                against=None if used == CUSTOMARY else str(session_folder(self._night, used)),
                 jobs=self._jobs,
                 niceness=NICENESS if beside else 0,
             )
         )
-
-    def _block(self, patience: float) -> Block | None:
-        """Search the next frames; return what became of them, or None where none come."""
-        state, begun, frames = self.state, self.begun, self._frames
-        used, recorded = self._set(state.used), state.phase in ("collecting", "proving")
-        path = block_file(self._night / "frames", state.next_block) if recorded else None
-        with Tap(frames, path) as tap:
-            n = FIRST if state.used == CUSTOMARY else 1
-            first = tap.first(n, patience, lambda: self._run_ended)
-            for note in frames.notes:
-                self._note(note)
-            if not first:
-                return None
-            nominal = MemoryFrames(frames.geometry, first)
-            settings = used.of(nominal)
-            sample = self._sample(used)
-            reductions = reduce_arriving(
-                tap,
-                lambda: settings,
-                self._night / "hits",
-                nominal_clen=nominal.nominal_clen,
-                bad_pixels=used.bad_pixels(frames.geometry),
-                batch=begun.size,
-                seconds=begun.seconds,
-                idle=patience,
-                jobs=self._jobs,
-                stopped=lambda: self._run_ended and not tap.has_first,
-                on_frame=(lambda placed: None) if sample is None else sample.add,
-            )
-            with closing(reductions):
-                reduction = next(reductions)
-            kept = tap.finish()
-            taken = frames.place if isinstance(frames, RunInOrder) else None
-            beam = beam_of(state.level, tap.levels, reduction.n_hits, reduction.n_frames)
-            block = Block(
-                number=state.next_block,
-                first=state.next_frame,
-                n_frames=reduction.n_frames,
-                n_unreadable=0 if taken is None else taken - state.next_frame - reduction.n_frames,
-                n_hits=reduction.n_hits,
-                used=state.used,
-                hits=f"hits/{reduction.hits.name}",
-                beam=beam,
-                level=median(tap.levels) if tap.levels else None,
-                received=frames.counts.received,
-                dropped=frames.counts.dropped,
-                damaged=frames.counts.damaged,
-                other=frames.counts.other,
-            )
-            return block if beam != "on" else self._indexed(block, sample, kept)
-
-    def _sample(self, used: NightSet) -> PeakSample | None:
-        """Return what keeps some of a block's frames to be indexed, where that tells something."""
-        if self.state.phase != "watching" or not self.begun.n_sample:
-            return None
-        if used.number not in self._indexers:
-            self._indexers = {used.number: None}
-            try:
-                known = used.indexing
-                if known is None:
-                    self._note("nothing is indexed: the session's cell is gone")
-                else:
-                    made = make_indexer(known[1], self._frames.geometry, known[0], jobs=self._jobs)
-                    self._indexers[used.number] = self._stack.enter_context(closing(made))
-            except ProgramError as error:
-                self._note(f"nothing is indexed: {error}")
-        indexer = self._indexers[used.number]
-        return None if indexer is None else PeakSample(indexer, self.begun.n_sample)
-
-    def _indexed(self, block: Block, sample: PeakSample | None, kept: FrameSource | None) -> Block:
-        """Index some of a block's frames: with the set in force, or also with the one before."""
-        try:
-            if sample is not None:
-                check = sample.check()
-                return replace(block, n_sampled=check.n_frames, n_indexed=check.n_kept)
-            if kept is None or self.state.phase != "proving":
-                return block
-            with kept:
-                frames, _ = sample_frames(kept, 2 * self.begun.n_sample or None, block.number)
-                sets = [self._set(self.state.before), self._set(self.state.used)]
-                before, now = indexed_frames(kept, sets, frames, jobs=1)
-        except (InputError, ProgramError) as error:
-            self._note(f"nothing is indexed: {error}")
-            return block
-        pairs = compared(before, now, len(frames))
-        return replace(block, n_sampled=len(frames), n_indexed=len(now), pairs=pairs)
-
-    @property
-    def _run_ended(self) -> bool:
-        return isinstance(self._frames, RunInOrder) and self._frames.ended
-
-    @property
-    def _waits(self) -> bool:
-        """Whether frames wait until they are asked for."""
-        return isinstance(self._frames, RunInOrder)
 
     def _look_for_orphans(self) -> None:
         """Remove hits that were written, but not told, before a kill: their frames come again.

@@ -69,8 +69,8 @@ def test_every_frame_is_searched_once_also_after_a_kill(simulated, tmp_path):
     assert len(whole) == sum(b.n_hits for b in blocks) > 5
     night = tmp_path / "killed"
     with Loop(night, begun(simulated)) as loop:
-        loop._take(loop._block(1.0))
-        loop._block(1.0)  # written, but not told
+        loop._take(loop._search.next(loop.state, 1.0))
+        loop._search.next(loop.state, 1.0)  # written, but not told
     assert len(list((night / "hits").glob("*.cxi"))) == 2
     with (night / LOG).open("a") as log:
         log.write('{"time": 1, "kind": "blo')
