@@ -117,7 +117,7 @@ class Sight:
         self._pool: Pool | LiveEvaluator
         self._peaks: _Peaks
         if cell is None:
-            pool = open_pool(run, None, frames, jobs, memory)
+            pool = open_pool(run, None, frames, jobs, memory, finder=finder)
             self._pool, self._peaks = pool, _of_pool(pool, run)
         else:
             indexer = FastIndexer(run.geometry, cell)
