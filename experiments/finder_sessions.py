@@ -55,6 +55,7 @@ def main(
                 data,
                 geometry,
                 cell,
+                searcher="gp",
                 n_frames=frames,
                 peak_finder=peaks,
                 seed=seed,

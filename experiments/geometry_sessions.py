@@ -80,7 +80,9 @@ def main(
         if not (place / "row.json").exists():
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
-            request = Request(data, place / "wrong.geom", cell, indexer=IndexerChoice(indexer))
+            request = Request(
+                data, place / "wrong.geom", cell, "gp", indexer=IndexerChoice(indexer)
+            )
             row = session(request, geometry, place, (shift, error), now, evaluations)
             write_whole(place / "row.json", json.dumps(row) + "\n")
             stderr.print(row_words(row), highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The response map against the Gaussian process: sessions of both on many runs.
+"""The response map, alone and before a Gaussian process, against that: sessions on many runs.
 
     python -m experiments.map_against_gp [--work FOLDER] [--json]
 
@@ -31,20 +31,24 @@ from tuner.cli.options import print_json, stderr
 from tuner.comparison.runs import SHARED_RUNS
 from tuner.comparison.searching import run_method
 from tuner.comparison.statistics import bootstrap
+from tuner.session.request import usual_searcher
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.files import write_whole
 from wrappers.frames.opening import open_source
 from wrappers.frames.source import FrameSource
 from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.settings import Settings
 
 SEED = 4_000_037
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-SEARCHERS = ("map", "gp")
+SEARCHERS = ("map", "map-gp", "gp")
+RIVAL = "gp"
 BUDGET = 10
 AFTER = (1, 2, 3, 5, 10)
-Found = dict[str, dict[str, list[float]]]
-"""By searcher, after each evaluation: merit and rate on the scoring frames, and core-seconds."""
+Found = dict[str, Any]
+"""By searcher, after each evaluation: merit and rate on the scoring frames, and core-seconds; and
+the frames of a session."""
 
 
 @click.command()
@@ -55,32 +59,45 @@ Found = dict[str, dict[str, list[float]]]
 )
 @click.option("--json", "as_json", is_flag=True)
 def main(n_experiments: int, frames: int, work: Path | None, as_json: bool) -> None:
-    """Print what either searcher comes to, run by run, and the paired differences."""
+    """Print what each searcher comes to, run by run, and the paired differences."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         runs = dict([*_shared(folder), *_simulated(folder, n_experiments, frames)])
-    differences = {f"after_{n}": _difference(runs, n) for n in AFTER}
+    for found in runs.values():
+        # What a session goes by where nobody names a searcher.
+        found["usual"] = found[usual_searcher(Settings.peak_finder, found["n_frames"])]
+    names = [*SEARCHERS, "usual"]
+    differences = {
+        name: {f"after_{n}": _difference(runs, name, n) for n in AFTER}
+        for name in names
+        if name != RIVAL
+    }
     if as_json:
-        print_json({"runs": runs, "map_minus_gp": differences})
+        print_json({"runs": runs, "less_gp": differences})
         return
-    click.echo("| run | " + " | ".join(f"after {n}: map, gp" for n in AFTER) + " | core-seconds |")
+    said = ", ".join(SEARCHERS)
+    click.echo("| run | " + " | ".join(f"after {n}: {said}" for n in AFTER) + " | core-seconds |")
     click.echo("|" + "---|" * (2 + len(AFTER)))
     for name, found in runs.items():
         merits = [" ".join(f"{found[s]['merit'][n]:.3f}" for s in SEARCHERS) for n in AFTER]
         cores = " ".join(f"{found[s]['core_seconds'][-1]:.0f}" for s in SEARCHERS)
         click.echo(f"| {name} | {' | '.join(merits)} | {cores} |")
-    for n, told in differences.items():
-        click.echo(
-            f"- {n}: merit {told['mean']:+.3f} [{told['ci95'][0]:+.3f}, {told['ci95'][1]:+.3f}], "
-            f"better on {told['better']} runs, worse on {told['worse']}; rate {told['rate']:+.3f}"
-        )
+    for name, each in differences.items():
+        for n, less in each.items():
+            click.echo(
+                f"- {name} less {RIVAL} {n}: merit {less['mean']:+.3f} [{less['ci95'][0]:+.3f}, "
+                f"{less['ci95'][1]:+.3f}], better on {less['better']} runs, worse on "
+                f"{less['worse']}; rate {less['rate']:+.3f}"
+            )
 
 
-def _difference(runs: dict[str, Found], after: int) -> dict[str, Any]:
-    """Return map - gp over all runs, each of them one task."""
+def _difference(runs: dict[str, Found], searcher: str, after: int) -> dict[str, Any]:
+    """Return a searcher less the rival over all runs, each of them one task."""
     merit, rate = (
-        np.array([found["map"][what][after] - found["gp"][what][after] for found in runs.values()])
+        np.array(
+            [found[searcher][what][after] - found[RIVAL][what][after] for found in runs.values()]
+        )
         for what in ("merit", "rate")
     )
     return {
@@ -141,10 +158,11 @@ def _sessions(
                 scores = [scoring.evaluate(settings) for settings in searched.recommended]
                 spent = np.append(spent, np.full(len(scores) - len(spent), spent[-1]))
                 found[name].append(_figures(scores, spent.tolist()))
-    return {
+    figures = {
         name: {what: np.mean([one[what] for one in each], axis=0).tolist() for what in each[0]}
         for name, each in found.items()
     }
+    return {**figures, "n_frames": min(len(tuned) for tuned, _ in halves)}
 
 
 def _figures(scores: Sequence[Evaluation], spent: list[float]) -> dict[str, list[float]]:

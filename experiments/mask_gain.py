@@ -128,6 +128,7 @@ def _measure(
                         data=data,
                         geometry=geometry_file,
                         cell=cell_file,
+                        searcher="gp",
                         n_frames=None,
                         tuned=tuned,
                         seed=seed,

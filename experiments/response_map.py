@@ -229,7 +229,7 @@ def left_out(looks: Path, folds: int) -> dict[str, tuple[KnownRun, MapModel]]:
 @click.option("--folds", default=0, help="Cross-validate within the train family.")
 @click.option("--json", "as_json", is_flag=True)
 def main(looks: Path, folds: int, as_json: bool) -> None:
-    """Print how well the map foretells indexing."""
+    """Print how well the map predicts indexing."""
     if folds:
         runs = left_out(looks, folds)
     else:

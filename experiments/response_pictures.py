@@ -1,4 +1,4 @@
-"""Pictures of how well the response model foretells recorded experiments."""
+"""Pictures of how well the response model predicts recorded experiments."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def draw_pictures(
     for axis, name in zip(axes.flat, PANELS, strict=True):
         _scatter(axis, found[name])
     figure.suptitle(
-        "Held-out experiments: what was measured on rendered frames, and what the model foretells "
+        "Held-out experiments: what was measured on rendered frames, and what the model predicts "
         "of the same frames"
     )
     figure.savefig(folder / f"{prefix}_predicted.png", dpi=110)

@@ -1,4 +1,4 @@
-"""How well the response model foretells recorded experiments: a table and pictures."""
+"""How well the response model predicts recorded experiments: a table and pictures."""
 
 from __future__ import annotations
 

@@ -61,6 +61,7 @@ def main(folder: Path, indexer: str, evaluations: int, seed: int, as_json: bool)
         data=folder / "jf1m_lyso_60.h5",
         geometry=folder / "jf1m.geom",
         cell=folder / "lyso.cell",
+        searcher="gp",
         n_frames=None,
         seed=seed,
         indexer=IndexerChoice(indexer),

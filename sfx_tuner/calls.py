@@ -68,7 +68,7 @@ def tune(
     *,
     evaluations: int | None = None,
     minutes: float | None = None,
-    searcher: str = Request.searcher,
+    searcher: str | None = None,
     frames: int | None = Request.n_frames,
     tuned: Sequence[str] | None = None,
     fixed: Mapping[str, float] | None = None,
@@ -95,8 +95,8 @@ def tune(
         Of the session; new or empty.
     evaluations, minutes : optional
         The budget; 30 evaluations by default.
-    searcher : str
-        A name in `tuner.searchers.SEARCHERS`.
+    searcher : str, optional
+        A name in `tuner.searchers.SEARCHERS`; by default "map", or "gp" where that does not apply.
     frames : int or None
         Size of the tuning sample; None takes every frame.
     tuned : sequence of str, optional

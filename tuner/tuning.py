@@ -30,7 +30,7 @@ from tuner.session.look_map import keep_look_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
-from tuner.session.request import Request, refuse_unfit_searcher, search_space
+from tuner.session.request import Request, refuse_unfit_searcher, search_space, searcher_of
 from tuner.session.residuals import spot_residuals, write_residuals
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
@@ -189,6 +189,7 @@ def _tune(
         cell, cell_file, origin = Cell.read(request.cell), request.cell, ""
     run = open_source(request.data, geometry)
     sample, others = sample_frames(run, request.n_frames, request.seed)
+    searcher = searcher_of(request, len(sample), directory if resume else None)
     fresh = others if len(others) >= FEWEST_FRESH else []
     jobs, room = share_out(memory, jobs, len(sample), run, n_pools=2 if fresh else 1)
     if request.cell is None:
@@ -205,7 +206,7 @@ def _tune(
         geometry=str(request.geometry.resolve()),
         cell=str(cell_file.resolve()),
         cell_origin=origin,
-        searcher=request.searcher,
+        searcher=searcher,
         n_frames=request.n_frames,
         tuned=request.tuned,
         peak_finder=request.peak_finder,
@@ -295,7 +296,7 @@ def _tune(
             store,
             live,
             space,
-            searcher=request.searcher,
+            searcher=searcher,
             budget=budget,
             seed=request.seed,
             start=to_beat,

@@ -144,6 +144,8 @@ class ResponseMap:
 
     def __post_init__(self) -> None:
         self.settings = list(self.look.settings)
+        self._place: dict[tuple[object, ...], int] = {}
+        self._note_places(0)
         self._readable = self.look.readable
         self._counts = self.look.counts
         shape = self._counts.shape
@@ -182,11 +184,11 @@ class ResponseMap:
 
     def column(self, settings: Settings) -> int | None:
         """Return which of the sets finds the same peaks and hits, or None."""
-        for number, each in enumerate(self.settings):
-            same = (each.peak_key, each.mask_key) == (settings.peak_key, settings.mask_key)
-            if same and each.min_peaks == settings.min_peaks:
-                return number
-        return None
+        return self._place.get(_finds(settings))
+
+    def _note_places(self, first: int) -> None:
+        for number, settings in enumerate(self.settings[first:], first):
+            self._place.setdefault(_finds(settings), number)
 
     def extend(self, look: FrameLook) -> None:
         """Add parameter sets that the same frames were looked at with."""
@@ -194,6 +196,7 @@ class ResponseMap:
         nothing = np.zeros((n_frames, n), np.uint16)
         unknown = np.full((n_frames, n), UNKNOWN, np.int8)
         self.settings += look.settings
+        self._note_places(len(self.settings) - len(look.settings))
         self._counts = np.hstack([self._counts, look.counts])
         self._outcome = np.hstack([self._outcome, unknown])
         self._own = np.hstack([self._own, nothing])
@@ -288,7 +291,8 @@ class ResponseMap:
         posterior: Posterior = update(prior, outcomes)
         weights, levels = posterior.draws(n_draws, rng)
         x = features(columns)
-        return np.asarray(expit(np.einsum("kp,fsp->kfs", weights, x) + levels[:, :, None]))
+        odds = (x.reshape(-1, x.shape[-1]) @ weights.T).reshape(*x.shape[:2], n_draws)
+        return np.asarray(expit(np.moveaxis(odds, -1, 0) + levels[:, :, None]))
 
     def _hits(self, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
         least = np.array([max(self.settings[n].min_peaks, FEWEST_PEAKS) for n in columns])
@@ -303,6 +307,11 @@ class ResponseMap:
 
     def _lattice_features(self, columns: NDArray[np.intp]) -> Floats:
         return lattice_features(self._own[:, columns], self._other[:, columns], self.volume)
+
+
+def _finds(settings: Settings) -> tuple[object, ...]:
+    """Return what decides which peaks are found, and whether they are a hit."""
+    return settings.peak_key, settings.mask_key, settings.min_peaks
 
 
 def _luck(probability: Floats, measured: NDArray[np.bool_]) -> Floats:

@@ -48,7 +48,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     from tuner.cli.session_display import display
     from tuner.session.loop import Budget
     from tuner.session.nothing import read_nothing
-    from tuner.session.request import Request, usual_searcher
+    from tuner.session.request import Request
     from tuner.tuning import tune
     from wrappers.indexers import IndexerChoice
 
@@ -66,7 +66,6 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
                 data=paths.data,
                 geometry=paths.geometry,
                 cell=paths.cell,
-                searcher=usual_searcher(),
                 seed=seed,
                 indexer=IndexerChoice("fast"),
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tuner.recommendation import Recommendation
     from tuner.session.request import Request
     from wrappers.reduction.placed import Placed
+    from wrappers.streams.faults import Faults
     from wrappers.streams.serving import HitServer
 
 __all__ = [
@@ -200,7 +202,9 @@ def apply_live(
             echo(f"{found.n_hits} hits in {found.n_frames} frames{counts} → {found.hits}")
             for alarm in alarms:
                 echo(f"warning: {alarm}")
-    seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        if server is not None and server.asked:
+            wait_until_served(server)
     if not as_json:
         echo(f"{n_hits} hits in {n_frames} frames, {n_frames / seconds:.0f} frames/s in all")
     if sampling is not None:
@@ -240,18 +244,33 @@ def _say(words: str) -> None:
     stderr.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
-def play(data: Path, geometry: Path, name: str, *, rate: float, loops: int, algorithm: str) -> None:
+def play(
+    data: Path,
+    geometry: Path,
+    name: str,
+    *,
+    rate: float,
+    loops: int,
+    algorithm: str,
+    faults: Faults,
+    seed: int,
+) -> None:
     """Play a run as a stream."""
     from wrappers.frames.opening import open_source
+    from wrappers.streams.faults import damaged, segments
     from wrappers.streams.player import Player, messages_of
 
-    address = parse_address(name)
+    address, rng = parse_address(name), random.Random(seed)
     with open_source(data, Geometry.read(geometry)) as run, Player(address) as player:
         stderr.print(f"playing {len(run)} frames at {name}; Ctrl-C ends it", highlight=False)
-        started, loop = time.perf_counter(), 0
+        started, loop, series = time.perf_counter(), 0, 0
         while loop < loops or not loops:
-            messages = messages_of(run, address.scheme, algorithm, series=str(loop + 1))
-            player.play(messages, rate, patience=600.0)
+            for piece, restarts in segments(run, faults):
+                series += 1
+                messages = messages_of(piece, address.scheme, algorithm, series=str(series))
+                player.play(damaged(messages, faults, rng), rate, patience=600.0)
+                if restarts:
+                    player.restart()
             loop += 1
         seconds = time.perf_counter() - started
     lost = f", {player.n_dropped} dropped, as nobody took them in time" if player.n_dropped else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ OF_TUNE = (
 )
 """Parameters of ``tune`` that a night's sessions may have."""
 
-FREE_TO_CHANGE = {"resume", "idle", "buffer", "jobs", "as_json"}
+FREE_TO_CHANGE = {"resume", "idle", "buffer", "jobs", "as_json", "dashboard"}
 """Those that may differ when a night is resumed."""
 
 
@@ -88,6 +89,15 @@ def _options_of_tune(function: Any) -> Any:
     type=click.FloatRange(min=0),
     help="End when no frame has come for so long (s).  [default: wait]",
 )
+@click.option(
+    "--dashboard",
+    is_flag=False,
+    flag_value=0,
+    type=click.IntRange(0, 65535),
+    metavar="[PORT]",
+    help="Show the night in a browser, at this port of 127.0.0.1 or at any free one. Whoever is "
+    "logged in to this machine can see it.",
+)
 @_options_of_tune
 @buffer_option
 @jobs_option
@@ -104,6 +114,7 @@ def command(
     buffer: int,
     jobs: int,
     as_json: bool,
+    dashboard: int | None,
     **options: Any,
 ) -> None:
     """Tune on the first frames, write the hits of all, and re-tune when the rates change.
@@ -141,7 +152,7 @@ def command(
         assert source is not None and geometry is not None
         begun = _begun(source, geometry, size, seconds, sample, options)
     assert output is not None
-    _run(output, begun, idle, buffer, jobs, as_json)
+    _run(output, begun, idle, buffer, jobs, as_json, dashboard)
 
 
 def _begun(
@@ -181,15 +192,32 @@ def _words_of_tune(options: dict[str, Any]) -> list[str]:
 
 
 def _run(
-    night: Path, begun: Begun | None, idle: float | None, buffer: int, jobs: int, as_json: bool
+    night: Path,
+    begun: Begun | None,
+    idle: float | None,
+    buffer: int,
+    jobs: int,
+    as_json: bool,
+    port: int | None,
 ) -> None:
     from tuner.closed_loop.events import Block, as_line
     from tuner.closed_loop.loop import Loop
     from tuner.closed_loop.words import in_words
 
-    with stderr.status("") as status:
+    with ExitStack() as stack:
+        page = None
+        if port is not None:
+            from tuner.closed_loop.page import NightPage
+
+            page = stack.enter_context(NightPage(night, port))
+            stderr.print(f"dashboard: {page.address}", highlight=False, soft_wrap=True)
+        status = stack.enter_context(stderr.status(""))
 
         def show(event: Event, state: State) -> None:
+            status.update(state.phase)
+            if page is not None:
+                page.line = ""
+                page.show(loop.events, state)
             if as_json:
                 click.echo(as_line(event))
                 return
@@ -198,17 +226,13 @@ def _run(
                 echo(words)
             else:
                 stderr.print(words, style="bold", markup=False, highlight=False, soft_wrap=True)
-            status.update(state.phase)
 
-        loop = Loop(
-            night,
-            begun,
-            jobs=jobs,
-            buffer=buffer,
-            idle=idle,
-            on_event=show,
-            on_wait=lambda words: status.update(words),
-        )
+        def wait(words: str) -> None:
+            status.update(words)
+            if page is not None:
+                page.line = words
+
+        loop = Loop(night, begun, jobs=jobs, buffer=buffer, idle=idle, on_event=show, on_wait=wait)
         try:
             with loop:
                 loop.run()

@@ -12,6 +12,7 @@ from tuner.cli.live import play
 from tuner.cli.options import json_option, print_json, progress_bar, seed_option
 from tuner.display.terminal import echo
 from wrappers.errors import InputError
+from wrappers.streams.faults import parse_faults
 from wrappers.streams.protocols import parse_address
 
 __all__ = ["command"]
@@ -59,6 +60,14 @@ __all__ = ["command"]
     metavar="DATA GEOMETRY",
     help="Play this run and simulate none; leave out -o.",
 )
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND=VALUE",
+    help="Something that goes wrong with what is played, such as drop=0.1 or corrupt=0.1 of the "
+    "messages, restart=50 or other=50 (another detector) after so many frames; any number.",
+)
 @seed_option
 @json_option
 def command(
@@ -73,6 +82,7 @@ def command(
     loops: int,
     compression: str,
     played: tuple[Path, Path] | None,
+    faults: tuple[str, ...],
     seed: int,
     as_json: bool,
 ) -> None:
@@ -82,12 +92,20 @@ def command(
     Example:
       sfx-tuner simulate -o simulated --frames 100 --clen-error 0.01
       sfx-tuner simulate --play run.h5 run.geom --stream dectris+tcp://127.0.0.1:31001
+      sfx-tuner simulate -o simulated --stream karabo+tcp://127.0.0.1:45000 --fault corrupt=0.05
     """
     if (output is None) == (played is None):
         raise InputError("give either -o, a directory to simulate into, or --play DATA GEOMETRY")
     if played is not None and stream is None:
         raise InputError("--play lacks where to play to: add --stream URL")
-    playing = partial(play, rate=rate, loops=loops, algorithm=compression.replace("none", ""))
+    playing = partial(
+        play,
+        rate=rate,
+        loops=loops,
+        algorithm=compression.replace("none", ""),
+        faults=parse_faults(faults),
+        seed=seed,
+    )
     if played is not None:
         assert stream is not None
         playing(*played, stream)

@@ -32,7 +32,7 @@ from tuner.cluster import connect
 from tuner.searchers import SEARCHERS
 from tuner.session.config import Sampling
 from tuner.session.loop import USUAL_EVALUATIONS, Budget
-from tuner.session.request import Request
+from tuner.session.request import FEWEST_FRAMES, Request
 from wrappers.cell import Cell
 from wrappers.errors import ContradictedError, InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address
@@ -75,7 +75,10 @@ class _Command(click.Command):
     help="Session directory: recommended.toml, trials.csv, report.html.",
 )
 @click.option(
-    "--searcher", type=click.Choice(SEARCHERS.names()), default=Request.searcher, show_default=True
+    "--searcher",
+    type=click.Choice(SEARCHERS.names()),
+    help="Who proposes parameter sets.  [default: map, the frames' response map; gp with another "
+    f"peak finder or fewer than {FEWEST_FRAMES} frames]",
 )
 @click.option(
     "--policy",

@@ -14,7 +14,7 @@ from tuner.cli.box import parse_ranges, parse_start, parse_values
 from tuner.cli.options import indexer_choice
 from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget
-from tuner.session.request import Request, begun_with, usual_searcher
+from tuner.session.request import Request, begun_with
 from wrappers.errors import InputError
 
 __all__ = ["FREE_TO_CHANGE", "asked", "asked_like", "given", "others_given", "resumed"]
@@ -63,10 +63,7 @@ def resumed(session: Path, options: Mapping[str, Any]) -> tuple[Request, Budget]
 
 def asked(options: Mapping[str, Any]) -> tuple[Request, Budget]:
     """Return what the options ask for."""
-    fields = _fields(options)
-    if not given("searcher"):
-        fields["searcher"] = usual_searcher()
-    return Request(**fields), _budget(options) or Budget.of(None, None)
+    return Request(**_fields(options)), _budget(options) or Budget.of(None, None)
 
 
 def asked_like(earlier: Path, options: Mapping[str, Any]) -> tuple[Request, Budget]:

@@ -1,236 +1,196 @@
-"""Where a loop's blocks of frames come from: a stream as it comes, or a run piece by piece.
+"""Where a loop's frames come from: as they arrive, or a run's in its order.
 
-A block is a file in the folder of the night: the frames themselves (``000012.cxi``), or a list of
-them (``000012.lst``). So it can be searched by processes, and be kept for a session.
+While they are searched, frames may be kept: a block's are then a file in the night's folder
+(``000012.cxi``), which a session can have, and another set can be tried on.
 """
 
 from __future__ import annotations
 
-import math
+import threading
 import time
-from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+
+import numpy as np
 
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError, UnreadableError
+from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.frames.frame import Frame
+from wrappers.frames.frame import Frame, Mask
 from wrappers.frames.opening import Address, open_source
 from wrappers.frames.source import FrameSource
+from wrappers.frames.stored import StoredFrames
+from wrappers.streams.arriving import ArrivingFrames, Late
 from wrappers.streams.protocols import is_stream
-from wrappers.streams.receiver import Counts
-from wrappers.streams.recording import RecordedRun, record
+from wrappers.streams.recording import RecordedRun, Recorder
 from wrappers.streams.sources import open_arriving
 
-__all__ = ["Feed", "block_file", "forget_blocks", "list_of_blocks", "open_feed"]
+__all__ = ["RunInOrder", "Tap", "block_file", "forget_blocks", "list_of_blocks", "open_frames"]
 
-LIST, FRAMES = ".lst", ".cxi"
-
-
-class Feed(Protocol):
-    """Gives blocks of frames.
-
-    Attributes
-    ----------
-    live : bool
-        Whether frames come and go whatever is done with them.
-    geometry : Path
-        Of the frames in the blocks' files, once there was one.
-    counts : Counts
-        Of a stream's messages.
-    """
-
-    live: bool
-    counts: Counts
-
-    @property
-    @abstractmethod
-    def geometry(self) -> Path:
-        """Of the frames in the blocks' files, once there was one."""
-
-    @property
-    @abstractmethod
-    def ended(self) -> bool:
-        """Whether no more frames can come."""
-
-    @abstractmethod
-    def next(self, number: int, patience: float) -> FrameSource | None:
-        """Return the frames of the block of that number; None where none come in time.
-
-        Parameters
-        ----------
-        number : int
-        patience : float
-            Seconds without a frame.
-        """
-
-    def close(self) -> None:
-        """Let go of the source."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+EVERY = 7
+"""Pixel along each axis that is looked at for how light a frame is."""
+LOOK = 0.1
+"""Seconds between two looks at a source that has nothing yet."""
 
 
-class StreamFeed(Feed):
-    """Frames of a stream.
-
-    What there is no time for waits in a ring, and is dropped and counted where that is full.
-    Messages that are not of the geometry are left out, and said.
-
-    Parameters
-    ----------
-    name : str
-        The address.
-    geometry : Path
-    folder : Path
-        Of the blocks.
-    size : int
-        Frames of a block.
-    seconds : float
-        Or as many as come in so many seconds.
-    buffer : int
-        Images that wait in the ring.
-    on_note : callable
-        Called with what is odd about the stream, a sentence each, again and again.
-    """
-
-    live = True
-    ended = False
-
-    def __init__(
-        self,
-        name: str,
-        geometry: Path,
-        folder: Path,
-        size: int,
-        *,
-        seconds: float,
-        buffer: int,
-        on_note: Callable[[str], None] = lambda note: None,
-    ) -> None:
-        self._folder, self._size, self._seconds = folder, size, seconds
-        self._frames = open_arriving(name, Geometry.read(geometry), buffer, every_series=True)
-        self._on_note = on_note
-        self.counts = self._frames.counts
-
-    @property
-    def geometry(self) -> Path:
-        """Return that of the first block that is still there."""
-        return min(self._folder.glob(f"*{FRAMES}.geom"))
-
-    def next(self, number: int, patience: float) -> FrameSource | None:
-        """Record the next frames."""
-        first = math.inf
-
-        def begin(frame: Frame) -> None:
-            nonlocal first
-            first = min(first, time.monotonic())
-
-        try:
-            recording = record(
-                self._frames,
-                block_file(self._folder, number, FRAMES),
-                self._size,
-                idle=patience,
-                enough=lambda: time.monotonic() - first >= self._seconds,
-                on_frame=begin,
-            )
-        except UnreadableError:
-            return None
-        finally:
-            for note in self._frames.notes:
-                self._on_note(note)
-        return RecordedRun.of(recording)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._frames.close()
-
-
-class RunFeed(Feed):
-    """Frames of a run, in its order.
+class RunInOrder(ArrivingFrames):
+    """Frames of a run, which come as soon as they are asked for.
 
     Parameters
     ----------
     run : FrameSource
-    folder : Path
-        Of the blocks.
-    size : int
-        Frames of a block.
     first : int
         Where to begin.
+
+    Attributes
+    ----------
+    place : int
+        Of the next frame.
     """
 
-    live = False
-
-    def __init__(self, run: FrameSource, folder: Path, size: int, first: int = 0) -> None:
-        self._run, self._folder, self._size, self._next = run, folder, size, first
-        self.counts = Counts()
-
-    @property
-    def geometry(self) -> Path:
-        """Return the run's."""
-        return self._run.geometry.path
+    def __init__(self, run: FrameSource, first: int = 0) -> None:
+        super().__init__(run.name(0)[0], run.geometry)
+        self._run, self.place = run, first
+        self._said = list(run.notes)
+        self._reading = threading.Lock()
 
     @property
     def ended(self) -> bool:
         """Whether all frames were given."""
-        return self._next >= len(self._run)
+        return self.place >= len(self._run)
 
-    def next(self, number: int, patience: float) -> FrameSource | None:
-        """Return the next frames."""
-        stop = min(self._next + self._size, len(self._run))
-        if stop == self._next:
+    @property
+    def own_mask(self) -> Mask:
+        """What the geometry and its mask files mask by themselves; True is usable."""
+        return StoredFrames(self.geometry).mask_of_own_files()
+
+    def next(self, timeout: float) -> Late | None:
+        """Return what reads the next frame; None behind the last one."""
+        if self.ended:
             return None
-        names = [self._run.name(i) for i in range(self._next, stop)]
-        self._next = stop
-        path = block_file(self._folder, number, LIST)
-        write_whole(path, "".join(f"{file} {event}\n" for file, event in names))
-        return open_source(path, self._run.geometry)
+        self.place += 1
+        self.counts.received += 1
+        return partial(self._read, partial(self._of_run, self.place - 1))
 
     def close(self) -> None:
         """Close the run."""
         self._run.close()
 
+    def _of_run(self, index: int) -> Frame:
+        with self._reading:  # a run is one thread's at a time
+            return self._run[index]
 
-def open_feed(
-    source: Address,
-    geometry: Path,
-    folder: Path,
-    size: int,
-    first: int,
-    *,
-    seconds: float,
-    buffer: int,
-    on_note: Callable[[str], None],
-) -> Feed:
-    """Return the feed of a stream or a run; for the parameters see those."""
-    folder.mkdir(parents=True, exist_ok=True)
+
+def open_frames(source: Address, geometry: Path, first: int, buffer: int) -> ArrivingFrames:
+    """Open what a name stands for.
+
+    Parameters
+    ----------
+    source : path or str
+    geometry : Path
+    first : int
+        Of a run: the frame to begin with.
+    buffer : int
+        Of a stream: images that wait in memory.
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened, or the geometry does not go with it.
+    """
+    read = Geometry.read(geometry)
     if is_stream(source):
-        return StreamFeed(
-            *(str(source), geometry, folder, size), seconds=seconds, buffer=buffer, on_note=on_note
-        )
-    run = open_source(source, Geometry.read(geometry))
-    for note in run.notes:
-        on_note(note)
-    return RunFeed(run, folder, size, first)
+        return open_arriving(str(source), read, buffer, every_series=True)
+    return RunInOrder(open_source(source, read), first)
 
 
-def block_file(folder: Path, number: int, suffix: str) -> Path:
-    """Return where a block's file is."""
-    return folder / f"{number:06d}{suffix}"
+class Tap(ArrivingFrames):
+    """The frames of one block, on their way from the source to the search.
+
+    Parameters
+    ----------
+    frames : ArrivingFrames
+        The source, which stays open.
+    path : Path or None
+        Where the frames are kept; use it as a context manager, and `finish` it.
+
+    Attributes
+    ----------
+    levels : list of float
+        Of each frame: mean of the usable pixels.
+    """
+
+    def __init__(self, frames: ArrivingFrames, path: Path | None) -> None:
+        super().__init__(frames.name, frames.geometry)
+        self._frames, self.counts = frames, frames.counts
+        self._recorder = None if path is None else Recorder(frames, path)
+        self._early: list[Frame] = []
+        self.levels: list[float] = []
+
+    @property
+    def own_mask(self) -> Mask:
+        """What the geometry and its mask files mask by themselves; True is usable."""
+        return self._frames.own_mask
+
+    def first(self, n: int, patience: float, ended: Callable[[], bool]) -> Sequence[Frame]:
+        """Wait for up to `n` frames, which `next` gives again; none where none comes in time."""
+        found: list[Frame] = []
+        last = time.monotonic()
+        while len(found) < n and not ended() and time.monotonic() - last < patience:
+            late = self.next(LOOK)
+            frame = None if late is None else late()
+            if frame is not None:
+                found.append(frame)
+                last = time.monotonic()
+        self._early = [*found]
+        return found
+
+    @property
+    def has_first(self) -> bool:
+        """Whether some of the first frames were not given again yet."""
+        return bool(self._early)
+
+    def next(self, timeout: float) -> Late | None:
+        """Return what reads the next frame; None where none arrives within `timeout` seconds."""
+        if self._early:
+            return partial(_itself, self._early.pop(0))
+        late = self._frames.next(timeout)
+        return None if late is None else partial(self._seen, late)
+
+    def finish(self) -> RecordedRun | None:
+        """Return the frames that were kept."""
+        if self._recorder is None or not len(self._recorder):
+            return None
+        return RecordedRun.of(self._recorder.finish())
+
+    def close(self) -> None:
+        """Let go of a file that is not finished."""
+        if self._recorder is not None:
+            self._recorder.__exit__(None, None, None)
+
+    def _seen(self, late: Late) -> Frame | None:
+        frame = late()
+        if frame is None:
+            return None
+        used = frame.mask[::EVERY, ::EVERY]
+        values = frame.data[::EVERY, ::EVERY][used]
+        with self._lock:
+            if values.size:
+                self.levels.append(float(np.mean(values, dtype=np.float64)))
+            if self._recorder is not None:
+                self._recorder.append(frame)
+        return frame
+
+
+def _itself(frame: Frame) -> Frame:
+    return frame
+
+
+def block_file(folder: Path, number: int) -> Path:
+    """Return where a block's frames are, where they are kept."""
+    return folder / f"{number:06d}.cxi"
 
 
 def list_of_blocks(folder: Path, numbers: Iterable[int], path: Path) -> None:
@@ -241,22 +201,16 @@ def list_of_blocks(folder: Path, numbers: Iterable[int], path: Path) -> None:
     InputError
         If a block is gone, or the list cannot be written.
     """
-    lines = []
-    for number in numbers:
-        frames, names = (block_file(folder, number, suffix) for suffix in (FRAMES, LIST))
-        if frames.exists():
-            lines.append(f"{frames.absolute()}\n")
-        elif names.exists():
-            lines.append(names.read_text("utf-8", "surrogateescape"))
-        else:
-            raise InputError(f"the frames {frames} are gone: begin another night")
-    write_whole(path, "".join(lines))
+    files = [block_file(folder, number) for number in numbers]
+    if gone := next((file for file in files if not file.exists()), None):
+        raise InputError(f"the frames {gone} are gone: begin another night")
+    write_whole(path, "".join(f"{file.absolute()}\n" for file in files))
 
 
 def forget_blocks(folder: Path, kept: Iterable[int]) -> None:
     """Remove the files of all blocks but some."""
-    names = {f"{number:06d}" for number in kept}
+    names = {block_file(folder, number).name for number in kept}
     for path in folder.glob("[0-9]*"):
-        if path.name[:6] not in names:
+        if path.name.removesuffix(".geom").removesuffix(".mask.h5") not in names:
             with suppress(OSError):
                 path.unlink()

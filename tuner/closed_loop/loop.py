@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Self
 
 from tuner.closed_loop.events import (
@@ -16,24 +15,26 @@ from tuner.closed_loop.events import (
     Ended,
     Event,
     Noted,
-    Pairs,
     Resumed,
+    Tuned,
     Tuning,
     append_event,
     read_events,
 )
-from tuner.closed_loop.feed import Feed, forget_blocks, list_of_blocks, open_feed
-from tuner.closed_loop.measuring import NightSet, compared, indexed_frames, light
+from tuner.closed_loop.feed import (
+    block_file,
+    forget_blocks,
+    list_of_blocks,
+    open_frames,
+)
 from tuner.closed_loop.retuning import NICENESS, Order, Session
-from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, beam_of, due, replayed
+from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
+from tuner.closed_loop.searching import BlockSearch, session_folder
 from tuner.recommendation import write_recommendation
 from tuner.session.ownership import owned
-from wrappers.errors import InputError, ProgramError, UnreadableError
+from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address
-from wrappers.frames.sampling import sample_frames
-from wrappers.frames.source import FrameSource
-from wrappers.peakfinding.finders import NamedFinder
-from wrappers.reduction import Reduction, SettingsSet, reduce_run
+from wrappers.streams.protocols import is_stream
 from wrappers.streams.receiver import BUFFER
 
 __all__ = ["LOG", "Loop", "begun_of"]
@@ -91,7 +92,6 @@ class Loop:
         self._on_event, self._on_wait = on_event, on_wait
         self.events: list[Event] = []
         self.state = State()
-        self._sets: dict[int, NightSet] = {CUSTOMARY: NightSet(CUSTOMARY)}
         self._session: Session | None = None
         self._said: set[str] = set()
         self._stack = ExitStack()
@@ -118,15 +118,16 @@ class Loop:
             (self._night / "hits").mkdir(exist_ok=True)
             if self.events:
                 read_events(self._log, mend=True)
+                self._look_for_orphans()
             self._take(Resumed() if self.events else self.begun)
-            self._feed: Feed = stack.enter_context(
-                open_feed(
-                    *(self._source, Path(self.begun.geometry), self._night / "frames"),
-                    *(self.begun.size, self.state.next_frame),
-                    seconds=self.begun.seconds,
-                    buffer=self._buffer,
-                    on_note=self._note,
+            (self._night / "frames").mkdir(exist_ok=True)
+            frames = stack.enter_context(
+                open_frames(
+                    *(self._source, Path(self.begun.geometry), self.state.next_frame, self._buffer)
                 )
+            )
+            self._search = stack.enter_context(
+                BlockSearch(self._night, frames, self.begun, jobs=self._jobs, on_note=self._note)
             )
             self._stack = stack.pop_all()
         return self
@@ -153,30 +154,40 @@ class Loop:
         if self.state.phase == "tuning":
             self._start(next(e for e in reversed(self.events) if isinstance(e, Tuning)))
         self._decide()
-        while not self._feed.ended:
-            while self._session is not None and not self._feed.live:
-                self._session.wait(POLL)  # the frames of a run do not go away
-                self._decide()
+        while not self._search.ended:
+            self._wait_for_session()
             patience = PATIENCE if idle is None else min(PATIENCE, idle)
-            run = self._feed.next(self.state.next_block, patience)
-            if run is not None:
+            block = self._search.next(self.state, patience)
+            if block is not None:
                 if silent:
                     self._take(Noted(f"frames come again, after {time.monotonic() - last:.0f} s"))
                 silent = False
-                with run:
-                    self._take(self._block(run))
+                self._take(block)
                 last = time.monotonic()
             elif not silent and time.monotonic() - last >= SILENCE:
                 silent = True
                 self._take(Noted(f"no frame has come for {SILENCE:g} s: no beam, or no sender"))
             self._decide()
             forget_blocks(self._night / "frames", self._kept_blocks())
-            if run is None and idle is not None and time.monotonic() - last >= idle:
+            if block is None and idle is not None and time.monotonic() - last >= idle:
                 self._take(Ended(f"no frame has come for {idle:g} s"))
                 return
             if self._session is not None:
                 self._on_wait(f"tuning: {self._session.n_evaluations} evaluations")
         self._take(Ended("all frames of the run are done"))
+
+    def _wait_for_session(self) -> None:
+        """Wait where frames wait, too."""
+        while self._session is not None and self._search.waits:
+            self._session.wait(POLL)
+            self._decide()
+
+    def _ended(self) -> Tuned | None:
+        """Return what became of the session; None while there is none, or it runs."""
+        tuned = None if self._session is None else self._session.ended()
+        if tuned is not None:
+            self._session = None
+        return tuned
 
     def _take(self, event: Event) -> None:
         append_event(self._log, event)
@@ -193,8 +204,7 @@ class Loop:
     def _decide(self) -> None:
         """Do what is due."""
         while True:
-            if self._session is not None and (tuned := self._session.ended()) is not None:
-                self._session = None
+            if (tuned := self._ended()) is not None:
                 self._take(tuned)
                 if tuned.number == self.state.used:
                     self._publish()
@@ -209,17 +219,9 @@ class Loop:
 
     def _publish(self) -> None:
         """Have the set in force in the night's folder, for other programs."""
-        recommendation = self._set(self.state.used).recommendation
+        recommendation = self._search.set_of(self.state.used).recommendation
         if recommendation is not None:
             write_recommendation(recommendation, self._night / "recommended.toml")
-
-    def _set(self, number: int) -> NightSet:
-        if number not in self._sets:
-            self._sets[number] = NightSet.read(number, self._session_folder(number))
-        return self._sets[number]
-
-    def _session_folder(self, number: int) -> Path:
-        return self._night / f"tuning-{number}"
 
     def _kept_blocks(self) -> set[int]:
         sessions = [event for event in self.events if isinstance(event, Tuning)]
@@ -229,81 +231,38 @@ class Loop:
     def _start(self, tuning: Tuning) -> None:
         """Begin a session, or go on with it."""
         used = self.state.used
-        folder, names = self._session_folder(tuning.number), self._night / "frames"
+        folder, names = session_folder(self._night, tuning.number), self._night / "frames"
         data = folder.with_name(f"{folder.name}.lst")
         list_of_blocks(names, tuning.blocks, data)
-        live = self._feed.live and used != CUSTOMARY
+        beside = not self._search.waits and used != CUSTOMARY
         self._session = Session(
             Order(
                 number=tuning.number,
                 data=str(data),
-                geometry=str(self._feed.geometry),
+                geometry=str(block_file(names, tuning.blocks[0])) + ".geom",
                 session=str(folder),
                 outcome=str(folder.with_name(f"{folder.name}.json")),
                 options=self.begun.tune,
                 used=used,
-                against=None if used == CUSTOMARY else str(self._session_folder(used)),
+                against=None if used == CUSTOMARY else str(session_folder(self._night, used)),
                 jobs=self._jobs,
-                niceness=NICENESS if live else 0,
+                niceness=NICENESS if beside else 0,
             )
         )
 
-    def _block(self, run: FrameSource) -> Block:
-        """Reduce a block; return what became of it."""
-        state, number = self.state, self.state.next_block
-        block = Block(
-            number=number,
-            first=state.next_frame,
-            n_frames=0,
-            n_unreadable=len(run),
-            n_hits=0,
-            used=state.used,
-            received=self._feed.counts.received,
-            dropped=self._feed.counts.dropped,
-            damaged=self._feed.counts.damaged,
-            other=self._feed.counts.other,
-        )
-        try:
-            reduction = self._reduced(run, self._set(state.used))
-        except UnreadableError as error:
-            self._note(str(error))
-            return block
-        levels = light(run)
-        block = replace(
-            block,
-            n_frames=reduction.n_frames,
-            n_unreadable=len(reduction.unreadable),
-            n_hits=reduction.n_hits,
-            hits=f"hits/{reduction.hits.name}",
-            beam=beam_of(state.level, levels, reduction.n_hits, reduction.n_frames),
-            level=median(levels) if levels else None,
-        )
-        return self._sampled(run, block) if block.beam == "on" else block
+    def _look_for_orphans(self) -> None:
+        """Remove hits that were written, but not told, before a kill: their frames come again.
 
-    def _reduced(self, run: FrameSource, used: NightSet) -> Reduction:
-        jobs, out = (
-            self._jobs,
-            self._night / "hits" / f"hits-{self.state.next_block:06d}.cxi",
-        )
-        run = used.prepared(run, jobs)
-        settings: SettingsSet = used.of(run)
-        return reduce_run(run, NamedFinder(run.geometry), settings, out, jobs=jobs, replace=True)
-
-    def _sampled(self, run: FrameSource, block: Block) -> Block:
-        """Index some of a block's frames, where that tells something."""
-        state, n = self.state, self.begun.n_sample
-        if state.phase not in ("watching", "proving") or not n or state.used == CUSTOMARY:
-            return block
-        proving = state.phase == "proving"
-        frames, _ = sample_frames(run, 2 * n if proving else n, seed=block.number)
-        sets = [self._set(state.before)] * proving + [self._set(state.used)]
-        try:
-            *before, now = indexed_frames(run, sets, frames, jobs=self._jobs)
-        except (InputError, ProgramError) as error:
-            self._note(f"nothing is indexed: {error}")
-            return block
-        pairs = compared(before[0], now, len(frames)) if before else Pairs()
-        return replace(block, n_sampled=len(frames), n_indexed=len(now), pairs=pairs)
+        Those of a stream do not, and stay.
+        """
+        told = {Path(event.hits).name for event in self.events if isinstance(event, Block)}
+        for path in (self._night / "hits").glob("*.cxi"):
+            if path.name in told:
+                continue
+            if is_stream(self._source):
+                self._note(f"{path} was written before the program was killed: it is of no block")
+            else:
+                path.unlink()
 
 
 def begun_of(events: Sequence[Event], log: Path) -> Begun:

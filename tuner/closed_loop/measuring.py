@@ -1,4 +1,4 @@
-"""What is measured of a block: its light, and which of its frames index with which set."""
+"""The sets of a night, and which frames index with which of them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
 from envs.evaluators.live import LiveEvaluator
 from tuner.apply.applying import named_set, session_cell, session_indexer
 from tuner.cells.search import usual_settings
 from tuner.closed_loop.events import Pairs
 from tuner.recommendation import Recommendation, read_recommendation
 from wrappers.cell import Cell
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
-from wrappers.masks.bad_pixels import with_needed_map
 from wrappers.masks.settings_mask import needs_map
 from wrappers.reduction import SettingsSet
 
-__all__ = ["NightSet", "compared", "indexed_frames", "light", "spread_over"]
+__all__ = ["FIRST", "NightSet", "compared", "indexed_frames"]
 
-LOOKED_AT = 10
-"""Frames of a block whose light is looked at."""
-EVERY = 7
-"""Pixel along each axis that is."""
+FIRST = 10
+"""Frames that say what is customary for them."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +57,15 @@ class NightSet:
     def of(self, run: FrameSource) -> SettingsSet:
         """Return the set for the frames of a block."""
         if self.recommendation is None:
-            return SettingsSet(usual_settings(run, range(len(run))[:LOOKED_AT]), "customary")
+            return SettingsSet(usual_settings(run, range(len(run))[:FIRST]), "customary")
         return named_set(self.recommendation, run)
 
-    def prepared(self, run: FrameSource, jobs: int) -> FrameSource:
-        """Return the frames with the map of bad pixels that the set needs: the session's own."""
-        settings = self.of(run).settings
-        if not needs_map(settings):
-            return run
-        path = self.recommendation and self.recommendation.provenance.get("bad_pixels")
-        if path and Path(str(path)).is_file():
-            return run.with_bad_pixels(BadPixelMap.load(Path(str(path)), run.geometry))
-        return with_needed_map(run, settings, jobs=jobs)
+    def bad_pixels(self, geometry: Geometry) -> BadPixelMap | None:
+        """Return the session's map of bad pixels, where its set needs one."""
+        if self.recommendation is None or not needs_map(self.recommendation.settings):
+            return None
+        path = Path(str(self.recommendation.provenance.get("bad_pixels")))
+        return BadPixelMap.load(path, geometry)
 
     @property
     def indexing(self) -> tuple[Cell, IndexerChoice] | None:
@@ -81,21 +74,6 @@ class NightSet:
             return None
         cell = session_cell(self.recommendation)
         return None if cell is None else (Cell.read(cell), session_indexer(self.recommendation))
-
-
-def light(run: FrameSource) -> list[float]:
-    """Return the mean of the usable pixels of some frames of a block, those that can be read."""
-    levels = []
-    for index in spread_over(len(run), LOOKED_AT):
-        try:
-            frame = run[index]
-        except InputError:
-            continue
-        # Of the same pixels in each frame, and of one usable pixel in fifty.
-        used = frame.mask[::EVERY, ::EVERY]
-        if used.any():
-            levels.append(float(np.mean(frame.data[::EVERY, ::EVERY][used], dtype=np.float64)))
-    return levels
 
 
 def indexed_frames(
@@ -125,9 +103,9 @@ def indexed_frames(
     with closing(make_indexer(choice, run.geometry, cell, jobs=jobs)) as indexer:
         found = []
         for each in sets:
-            prepared = each.prepared(run, jobs)
+            masked = run.with_bad_pixels(each.bad_pixels(run.geometry))
             with LiveEvaluator(
-                prepared, cell, indexer, frames, jobs=jobs, max_decoys=0, memory=0
+                masked, cell, indexer, frames, jobs=jobs, max_decoys=0, memory=0
             ) as evaluator:
                 outcomes = evaluator.evaluate(each.of(run).settings).outcomes
             found.append(frozenset(each.frame for each in outcomes if each.indexed))
@@ -137,8 +115,3 @@ def indexed_frames(
 def compared(old: frozenset[int], new: frozenset[int], n: int) -> Pairs:
     """Return what two sets come to on the same `n` frames."""
     return Pairs(n, len(new - old), len(old - new))
-
-
-def spread_over(n: int, most: int) -> list[int]:
-    """Return up to `most` indices, evenly spread over `n`."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist()

@@ -93,8 +93,9 @@ class Rules:
         Frames that say what the rates are now.
     n_settled_indexed : int
         Of them, those that were given to the indexer, where any are.
-    n_test : int
-        Frames after which a new test of the rates is begun, so that many good ones hide nothing.
+    n_tests : tuple of int
+        Frames after which a new test of the rates is begun, for each of several tests at a time: a
+        short one is not held up by many good frames, a long one sees a small change.
     """
 
     n_tuning: int = 400
@@ -102,7 +103,7 @@ class Rules:
     n_proof: int = 1000
     n_settled: int = 500
     n_settled_indexed: int = 100
-    n_test: int = 2000
+    n_tests: tuple[int, ...] = (250, 2000)
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,15 @@ class KeptBlock:
     n_frames: int
     n_hits: int
     level: float | None
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test of the rates: the `number`-th one, which ends after `length` frames."""
+
+    number: int
+    length: int
+    counts: Counts = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,8 +144,11 @@ class State:
     intervals : mapping
         Of the rates; empty while they are still to be settled.
     counts : mapping
-        What the test under way has counted.
+        Of frames since, by rate, while the intervals are to be settled.
+    tests : tuple of Test
+        That are under way: one for each of `Rules.n_tests`.
     n_tests : int
+        That have begun.
     pairs : Pairs
         Fresh frames with both sets.
     level : float or None
@@ -151,6 +164,7 @@ class State:
     kept: tuple[KeptBlock, ...] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
+    tests: tuple[Test, ...] = ()
     n_tests: int = 0
     pairs: Pairs = Pairs()  # noqa: RUF009 (frozen)
     level: float | None = None
@@ -162,24 +176,24 @@ def after(state: State, event: Event, rules: Rules) -> State:
         case Block():
             return _after_block(state, event, rules)
         case Alarmed():
-            return replace(state, phase="collecting", kept=(), counts={})
+            return replace(state, phase="collecting", kept=(), tests=())
         case Tuning():
             return replace(state, phase="tuning", n_sessions=event.number)
         case Tuned(outcome="first"):
-            return _watching(_seen(state), event.intervals, used=event.number)
+            return _watching(_seen(state), event.intervals, rules, event.number)
         case Tuned(outcome="better"):
             state = replace(_seen(state), used=event.number, before=state.used, pairs=Pairs())
             return replace(state, phase="proving", kept=(), intervals=event.intervals)
         case Tuned():
             if state.used == CUSTOMARY:  # there is nothing to go on with but further frames
                 return replace(state, phase="collecting", kept=())
-            return _watching(_seen(state), {})
+            return _watching(_seen(state), {}, rules)
         case Kept():
-            return _watching(state, state.intervals)
+            return _watching(state, state.intervals, rules)
         case Returned():
-            return _watching(state, {}, used=event.used)
+            return _watching(state, {}, rules, event.used)
         case Settled():
-            return _watching(state, event.intervals)
+            return _watching(state, event.intervals, rules)
     return state
 
 
@@ -197,16 +211,24 @@ def _after_block(state: State, block: Block, rules: Rules) -> State:
         return replace(state, pairs=state.pairs + block.pairs)
     if state.phase != "watching":
         return state
-    if state.intervals and state.counts.get(HIT_RATE, (0, 0))[1] >= rules.n_test:
-        state = _watching(state, state.intervals)
-    counts = dict(state.counts)
-    for rate, k, n in (
-        (HIT_RATE, block.n_hits, block.n_frames),
-        (INDEXING_RATE, block.n_indexed, block.n_sampled),
-    ):
-        before = counts.get(rate, (0, 0))
-        counts[rate] = before[0] + k, before[1] + n
-    return replace(state, counts=counts)
+    if not state.intervals:
+        return replace(state, counts=_counted(state.counts, block))
+    n, tests = state.n_tests, []
+    for test in state.tests:
+        if test.counts.get(HIT_RATE, (0, 0))[1] >= test.length:
+            n += 1
+            test = Test(n, test.length)
+        tests.append(replace(test, counts=_counted(test.counts, block)))
+    return replace(state, tests=tuple(tests), n_tests=n)
+
+
+def _counted(counts: Counts, block: Block) -> Counts:
+    own = {HIT_RATE: (block.n_hits, block.n_frames)}
+    if block.n_sampled:
+        own[INDEXING_RATE] = block.n_indexed, block.n_sampled
+    known = {rate: counts.get(rate, (0, 0)) for rate in own}
+    added = {rate: (known[rate][0] + k, known[rate][1] + n) for rate, (k, n) in own.items()}
+    return {**counts, **added}
 
 
 def _collected(state: State, block: Block, rules: Rules) -> State:
@@ -249,9 +271,13 @@ def beam_of(reference: float | None, levels: Sequence[float], n_hits: int, n_fra
 
 
 def _watching(
-    state: State, intervals: Mapping[str, tuple[float, float]], used: int | None = None
+    state: State,
+    intervals: Mapping[str, tuple[float, float]],
+    rules: Rules,
+    used: int | None = None,
 ) -> State:
-    """Begin a test of the rates."""
+    """Begin to test the rates."""
+    lengths = rules.n_tests if intervals else ()
     used = state.used if used is None else used
     return replace(
         state,
@@ -261,7 +287,8 @@ def _watching(
         kept=(),
         intervals=intervals,
         counts={},
-        n_tests=state.n_tests + bool(intervals),
+        tests=tuple(Test(state.n_tests + 1 + i, length) for i, length in enumerate(lengths)),
+        n_tests=state.n_tests + len(lengths),
         pairs=Pairs(),
     )
 
@@ -309,10 +336,11 @@ def chance_of_gain(pairs: Pairs) -> float:
 
 
 def _alarm(state: State) -> Alarmed | None:
-    for rate, interval in state.intervals.items():
-        k, n = state.counts.get(rate, (0, 0))
-        if raised(k, n, interval, state.n_tests, len(state.intervals)):
-            return Alarmed(rate, k, n, *interval)
+    for test in state.tests:
+        for rate, interval in state.intervals.items():
+            k, n = test.counts.get(rate, (0, 0))
+            if raised(k, n, interval, test.number, len(state.intervals)):
+                return Alarmed(rate, k, n, *interval)
     return None
 
 

@@ -9,8 +9,9 @@ were indexed, in processor time and in evaluations.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
@@ -47,6 +48,12 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+
+Unit = tuple[str, int, int]
+"""Family, task, and twice the seed plus the half."""
+
+Found = dict[str, dict[str, Array]]
+"""By method and what it is."""
 
 METHODS = {
     "map": "map",
@@ -163,7 +170,7 @@ def compare_frames(
     families: dict[str, list[FramesTask]] = {}
     for task in tasks:
         families.setdefault(task.family, []).append(task)
-    units: list[tuple[str, int, int]] = []
+    units: list[Unit] = []
     whats = ("regret", "frames", "core_seconds", "seconds", "grid")
     for family, members in families.items():
         empty = no_results(methods, whats, (len(members), 2 * n_seeds, MOST))
@@ -173,24 +180,32 @@ def compare_frames(
         return results
     job = _Job({name: tuple(those) for name, those in families.items()}, policy, tuple(methods),
                jobs)  # fmt: skip
+    with _workers(job) as run_all:
+        for done, ((family, task_row, seed), row) in enumerate(run_all(units), 1):
+            for method, arrays in row.items():
+                for what, values in arrays.items():
+                    results[family][method][what][task_row, seed] = values
+            on_progress(before + done)
+    return results
+
+
+@contextmanager
+def _workers(job: _Job) -> Iterator[Callable[[Sequence[Unit]], Iterator[tuple[Unit, Found]]]]:
+    """Yield what runs units, in their order: in this process, or in several."""
+    if job.processes == 1:
+        _jobs[:] = [job]
+        yield lambda units: ((unit, _run_unit(unit)) for unit in units)
+        return
     # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
     with ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=_prepare, initargs=(job,)
+        job.processes, get_context("spawn"), initializer=_prepare, initargs=(job,)
     ) as pool:
-        rows = pool.map(_run_unit, units)
         try:
-            for done, ((family, task_row, seed), row) in enumerate(
-                zip(units, rows, strict=True), 1
-            ):
-                for method, arrays in row.items():
-                    for what, values in arrays.items():
-                        results[family][method][what][task_row, seed] = values
-                on_progress(before + done)
+            yield lambda units: zip(units, pool.map(_run_unit, units), strict=True)
         except BaseException:
             # Or the pool would go through all that was asked before it ends.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return results
 
 
 @dataclass(frozen=True)
@@ -217,7 +232,7 @@ def _record(path: Path) -> FrameRecord:
     return FrameRecord.read(path)
 
 
-def _run_unit(unit: tuple[str, int, int]) -> dict[str, dict[str, Array]]:
+def _run_unit(unit: Unit) -> Found:
     """Run every method on one experiment, with one seed and one half of its frames."""
     family, number, place = unit
     job = _jobs[0]

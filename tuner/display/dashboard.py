@@ -10,7 +10,7 @@ import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from markupsafe import Markup
 
@@ -23,7 +23,7 @@ from wrappers.processes import serve_parent
 if TYPE_CHECKING:
     from tuner.session.store import SessionStore
 
-__all__ = ["Dashboard"]
+__all__ = ["LOOK", "POLICY", "Dashboard", "PageServer", "renewed_page"]
 
 LINGER = 5.0
 """Seconds, at most, that the end waits for a page that is being looked at to take the report."""
@@ -85,7 +85,7 @@ class Dashboard:
             1, multiprocessing.get_context("forkserver"), serve_parent
         )
         try:
-            self._server = _Server(self, port)
+            self._server = PageServer(self, port)
         except OSError as error:
             raise InputError(
                 f"--dashboard cannot have port {port} ({error.strerror}): name another, or none"
@@ -191,6 +191,27 @@ def _whole(
         "The session has ended, or was stopped: this is what it last showed. When it ends, its "
         f"report is {directory.absolute() / 'report.html'}."
     )
+    return tag, renewed_page(tag, title, line, main, end, over=tag == FINAL)
+
+
+def renewed_page(
+    tag: str, title: str, line: str, main: Markup | None, end: str, *, over: bool = False
+) -> bytes:
+    """Return a page that takes over what is new, as long as it is served.
+
+    Parameters
+    ----------
+    tag : str
+        Of the state that it shows, in double quotes.
+    title, line : str
+        The line says what is under way.
+    main : Markup or None
+        None where there is nothing to show yet.
+    end : str
+        What stands instead of the line when nothing is served any more.
+    over : bool
+        Whether nothing new will come.
+    """
     page = render(
         "dashboard.html.j2",
         title=title,
@@ -198,27 +219,54 @@ def _whole(
         tag=tag,
         pause=round(1000 * LOOK),
         end=end,
-        over=tag == FINAL,
+        over=over,
         line=line,
         main=main,
         script=SCRIPT,
     )
-    return tag, page.encode()
+    return page.encode()
 
 
-class _Server(LocalServer):
-    def __init__(self, dashboard: Dashboard, port: int) -> None:
-        self.dashboard = dashboard
+class Renewed(Protocol):
+    """What a page that renews itself is about."""
+
+    def page(self) -> tuple[str, bytes]:
+        """Return a tag that tells one state from others, and its page."""
+
+    def status(self) -> bytes:
+        """Return what is under way, as JSON: ``line``, and ``spent`` of 1; or nothing."""
+
+    def given(self, tag: str) -> None:
+        """Note that a page has been given the state of a tag."""
+
+
+class PageServer(LocalServer):
+    """Serves a page that renews itself, and its line; nothing can be changed by it.
+
+    Parameters
+    ----------
+    about : Renewed
+    port : int
+        0 takes a free one.
+
+    Raises
+    ------
+    OSError
+        If the port cannot be had.
+    """
+
+    def __init__(self, about: Renewed, port: int) -> None:
+        self.about = about
         super().__init__(port, _Handler)
 
 
 class _Handler(LocalHandler):
-    server: _Server
+    server: PageServer
     policy = POLICY
 
     def get(self, path: str) -> None:
         if path == "/status":
-            self.send(200, "application/json", self.server.dashboard.status())
+            self.send(200, "application/json", self.server.about.status())
         elif path == "/":
             self._answer()
         else:
@@ -226,7 +274,7 @@ class _Handler(LocalHandler):
 
     def _answer(self) -> None:
         try:
-            tag, content = self.server.dashboard.page()
+            tag, content = self.server.about.page()
         except Exception as error:  # the session must not suffer
             self.send_error(500, f"The report cannot be drawn: {type(error).__name__}")
             return
@@ -234,4 +282,4 @@ class _Handler(LocalHandler):
             self.send(304, tag=tag)
         else:
             self.send(200, "text/html; charset=utf-8", content, tag)
-            self.server.dashboard.given(tag)
+            self.server.about.given(tag)

@@ -26,6 +26,9 @@ POINTS_SPAN = 0.2
 """Of the rate, below the best measured one: the colours of the points. So far apart are sets that
 compete; what is worse is as pale as the worst of them."""
 
+POOR = 0.2
+"""Rate, below which a run's numbers have a decimal."""
+
 FAR = 0.005
 """Relative difference of camera lengths that is told of a point."""
 
@@ -190,7 +193,7 @@ def chart(found: Findings, seen: SeenMap | str | None) -> Chart | None:
     points = [point for panel in panels for point in panel.points]
     return Chart(
         panels=panels,
-        expected=Scale("0 %", f"{top:.0%}", _colours(GROUND)),
+        expected=Scale("0%", f"{top:.0%}", _colours(GROUND)),
         measured=Scale(f"≤ {max(best - POINTS_SPAN, 0):.0%}", f"{best:.0%}", _colours(POINTS)),
         n_frames=int(seen.found.look.readable.sum()),
         n_lattices=int(seen.found.learnt.lattice.sum()),
@@ -241,7 +244,7 @@ def _panel(
         ),
         columns=tuple((LEFT + WIDE * (i + 0.5), f"{each:g}") for i, each in enumerate(snr)),
         rows=tuple(
-            (TOP + HIGH * (i + 0.5), f"{each:g}") for i, each in enumerate(reversed(threshold))
+            (TOP + HIGH * (i + 0.5), f"{each:.4g}") for i, each in enumerate(reversed(threshold))
         ),
     )
 
@@ -253,7 +256,7 @@ def _cell(seen: SeenMap, place: int, column: int, row: int, top: float) -> Cell:
     return Cell(
         LEFT + WIDE * column,
         TOP + HIGH * row,
-        f"{100 * rate:.0f}",
+        f"{100 * rate:.{1 if top < POOR else 0}f}",
         fill,
         _ink(fill),
         f"min_snr {settings.min_snr:g}, threshold {settings.threshold:g}: "

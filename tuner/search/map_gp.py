@@ -16,12 +16,12 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.distance import cdist
 
 from envs.evaluation import Evaluation
-from envs.geometry_rule import GEOMETRY
-from envs.response_map.session_map import DRAWS, Forecast
+from envs.response_map.session import MapSession
+from envs.response_map.session_map import Forecast
 from tuner.search.contract import SearchTask
 from tuner.search.map_searcher import MapSearcher
 
-__all__ = ["MapGpSearcher", "make_map_gp"]
+__all__ = ["GpSession", "make_map_gp"]
 
 LENGTHS = (0.1, 0.2, 0.4, 0.8)
 """Of the process, in the unit cube; the likeliest is taken."""
@@ -35,21 +35,15 @@ LEAST_VARIANCE = 1e-8
 Floats = NDArray[np.float64]
 
 
-class MapGpSearcher(MapSearcher):
-    """Proposes what a Gaussian process around the response map expects most of.
+class GpSession(MapSession):
+    """A map of which a Gaussian process takes the place, once something was measured."""
 
-    Parameters
-    ----------
-    task : SearchTask
-        With `looks`.
-    """
-
-    def _expect(self, tried: Mapping[int, Evaluation], before: Forecast | None = None) -> Forecast:
+    def expect(self, tried: Mapping[int, Evaluation], before: Forecast | None = None) -> Forecast:
         """Return what is to be expected of all the map's sets."""
         self.map.forget_outcomes()
-        prior = self.map.forecast(self._task.seed)
+        prior = self.map.forecast(self.seed)
         error = np.maximum(prior.rates.std(axis=0), LEAST_ERROR)
-        points = self._points()
+        points = self.points()
         distances = cdist(points, points)
         mean, covariance = prior.mean, _covariance(distances, error, LENGTHS[-1])
         if tried:
@@ -66,7 +60,7 @@ class MapGpSearcher(MapSearcher):
             gain = cho_solve(factor, covariance[columns]).T
             mean, covariance = mean + gain @ away, covariance - gain @ covariance[columns]
         values, vectors = np.linalg.eigh(covariance)
-        drawn = np.random.default_rng(self._task.seed).standard_normal((DRAWS, len(mean)))
+        drawn = np.random.default_rng(self.seed).standard_normal((self.n_draws, len(mean)))
         rates = mean + drawn @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
         return replace(prior, rates=np.clip(rates, 0.0, prior.hits))
 
@@ -75,11 +69,6 @@ class MapGpSearcher(MapSearcher):
         n = evaluation.n_frames
         rate = (evaluation.n_indexed + 0.5) / (n + 1)
         return (1 - n / len(self.map.look.frames)) * rate * (1 - rate) / n + LEAST_VARIANCE
-
-    def _points(self) -> Floats:
-        """Return the map's sets in the unit cube, without the geometry, which decides no peaks."""
-        free = [n for n, name in enumerate(self._space.names) if name not in GEOMETRY]
-        return np.array([self._space.encode(each)[free] for each in self.map.settings])
 
 
 def _covariance(distances: Floats, error: Floats, length: float) -> Floats:
@@ -95,6 +84,6 @@ def _likelihood(covariance: Floats, away: Floats) -> float:
     return float(-(away @ cho_solve(factor, away) + determinant) / 2)
 
 
-def make_map_gp(task: SearchTask) -> MapGpSearcher:
+def make_map_gp(task: SearchTask) -> MapSearcher:
     """Return the Gaussian process that begins with the map."""
-    return MapGpSearcher(task)
+    return MapSearcher(task, GpSession)

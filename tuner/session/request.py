@@ -20,10 +20,18 @@ from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice
 from wrappers.settings import Settings
 
-__all__ = ["Request", "begun_with", "refuse_unfit_searcher", "search_space", "usual_searcher"]
+__all__ = [
+    "FEWEST_FRAMES",
+    "Request",
+    "begun_with",
+    "refuse_unfit_searcher",
+    "search_space",
+    "searcher_of",
+    "usual_searcher",
+]
 
-WITHOUT_EXTRA = "map"
-"""The searcher instead of the usual one, where that lacks its extra."""
+FEWEST_FRAMES = 10
+"""Of a sample, from which on a session goes by the response map."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,8 @@ class Request:
     geometry : Path
     cell : Path or None
         None: it is sought in the frames (`tuner.cells.search`).
-    searcher : str
-        A name in `tuner.searchers.SEARCHERS`.
+    searcher : str or None
+        A name in `tuner.searchers.SEARCHERS`; None: see `usual_searcher`.
     n_frames : int or None
         Size of the tuning sample; None takes every frame.
     tuned : tuple of str
@@ -69,7 +77,7 @@ class Request:
     data: Address
     geometry: Path
     cell: Path | None
-    searcher: str = "gp"
+    searcher: str | None = None
     n_frames: int | None = 200
     tuned: tuple[str, ...] = DEFAULT_TUNED
     peak_finder: str = Settings.peak_finder
@@ -115,14 +123,54 @@ def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
     return request, Budget(config.evaluations, config.minutes)
 
 
-def usual_searcher() -> str:
-    """Return the searcher where nobody names one: one that needs no extra where that is missing."""
-    extra = SEARCHERS.get(Request.searcher).extra
-    return WITHOUT_EXTRA if extra and missing(extra) else Request.searcher
+def usual_searcher(peak_finder: str, n_frames: int) -> str:
+    """Return the searcher where nobody names one.
+
+    It is the response map, whose model saw peakfinder8's lists of dozens of frames. With another
+    peak finder, or with so few frames that many sets index all of them, it is the Gaussian
+    process, which begins with the initial design and takes the middle of what is equally good; the
+    Parzen estimator where its extra is missing.
+
+    Parameters
+    ----------
+    peak_finder : str
+    n_frames : int
+        Of the sample.
+    """
+    if peak_finder == Settings.peak_finder and n_frames >= FEWEST_FRAMES:
+        return "map"
+    extra = SEARCHERS.get("gp").extra
+    return "tpe" if missing(extra) else "gp"
+
+
+def searcher_of(request: Request, n_frames: int, resumed: Path | None) -> str:
+    """Return the searcher that was named, that of a session that goes on, or the usual one.
+
+    Parameters
+    ----------
+    request : Request
+    n_frames : int
+        Of the sample.
+    resumed : Path or None
+        The directory of the session that goes on.
+    """
+    if request.searcher is not None:
+        return request.searcher
+    if resumed is not None and (resumed / "session.json").exists():
+        return SessionConfig.read(resumed / "session.json").searcher
+    return usual_searcher(request.peak_finder, n_frames)
 
 
 def refuse_unfit_searcher(request: Request) -> None:
-    """Raise InputError where the searcher cannot do what is asked of it."""
+    """Raise InputError where the searcher that was named cannot do what is asked of it."""
+    if request.policy is not None and not (
+        request.searcher and SEARCHERS.get(request.searcher).takes_policy
+    ):
+        able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).takes_policy)
+        who = f"the {request.searcher} searcher takes" if request.searcher else "others take"
+        raise InputError(f"{who} no policy: choose --searcher {able}, or leave --policy out")
+    if request.searcher is None:
+        return
     kind = SEARCHERS.get(request.searcher)
     if kind.extra:
         require(kind.extra, f"the {request.searcher} searcher (--searcher map does without)")
@@ -130,12 +178,6 @@ def refuse_unfit_searcher(request: Request) -> None:
         raise InputError(
             f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "
             f"knows no {request.peak_finder} peak finder: choose --searcher gp"
-        )
-    if request.policy is not None and not kind.takes_policy:
-        able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).takes_policy)
-        raise InputError(
-            f"the {request.searcher} searcher takes no policy: choose --searcher {able}, or leave "
-            "--policy out"
         )
 
 

@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import h5py
 import numpy as np
@@ -19,6 +19,9 @@ from wrappers.streams.dectris import encode_end, encode_image, encode_start
 from wrappers.streams.karabo import KEYS
 from wrappers.streams.messages import SeriesStart
 from wrappers.streams.protocols import StreamAddress
+
+if TYPE_CHECKING:
+    import zmq
 
 __all__ = ["Player", "messages_of"]
 
@@ -105,6 +108,8 @@ def _of_hdf5(run: FrameSource, algorithm: str, series: str) -> Iterator[list[byt
         yield [content.getvalue()]
 
 
+AGAIN = 5.0
+"""Seconds that the system may take to let go of an address."""
 _IMAGES = "/data/data"
 _PLAYED = {
     "dectris": _of_dectris,
@@ -142,20 +147,27 @@ class Player:
         import zmq
 
         self.n_sent = self.n_dropped = 0
+        self._address, self._waiting = address, waiting
         self._context = zmq.Context()
         self._answers = address.protocol.socket == "REQ"
-        self._socket = self._context.socket(zmq.REP if self._answers else zmq.PUSH)
-        self._socket.setsockopt(zmq.SNDHWM, waiting)
         try:
-            if address.listens:
-                # Only whoever listens by then gets messages.
-                self._socket.setsockopt(zmq.IMMEDIATE, 1)
-                self._socket.connect(address.endpoint)
-            else:
-                self._socket.bind(address.endpoint)
+            self._socket = self._open()
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise InputError(f"{address.name} cannot be played at: {error}") from error
+
+    def _open(self) -> zmq.Socket[bytes]:
+        import zmq
+
+        socket = self._context.socket(zmq.REP if self._answers else zmq.PUSH)
+        socket.setsockopt(zmq.SNDHWM, self._waiting)
+        if self._address.listens:
+            # Only whoever listens by then gets messages.
+            socket.setsockopt(zmq.IMMEDIATE, 1)
+            socket.connect(self._address.endpoint)
+        else:
+            socket.bind(self._address.endpoint)
+        return socket
 
     def __enter__(self) -> Self:
         return self
@@ -199,6 +211,21 @@ class Player:
                 self.n_sent += 1
             except zmq.Again:
                 self.n_dropped += 1
+
+    def restart(self) -> None:
+        """Go and come back, as a sender that was killed; what nobody has taken yet is lost."""
+        import zmq
+
+        self._socket.close(linger=0)
+        ends = time.monotonic() + AGAIN
+        while True:
+            try:
+                self._socket = self._open()
+                return
+            except zmq.ZMQError:  # the address is let go of a moment later
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(0.02)
 
     def close(self, linger: int = 0) -> None:
         """Close the socket; `linger` milliseconds are left for what was not yet taken."""

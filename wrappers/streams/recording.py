@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import h5py
 import numpy as np
@@ -28,7 +30,7 @@ from wrappers.reduction.joining import frames_geometry_text
 from wrappers.streams.arriving import ArrivingFrames
 from wrappers.streams.receiver import IDLE
 
-__all__ = ["RecordedRun", "Recording", "no_frame", "record"]
+__all__ = ["RecordedRun", "Recorder", "Recording", "no_frame", "record"]
 
 LOOK = 0.5
 """Seconds between two calls of `progress` while nothing comes."""
@@ -96,37 +98,81 @@ def record(
     InputError
         If the frames are not of the geometry, another series begins, or the file cannot be written.
     """
-    name, geometry = frames.name, frames.geometry
     last = time.monotonic()
-    with CxiWriter(path, sources=True) as writer:
-        while len(writer) < n_frames and not enough():
+    with Recorder(frames, path) as recorder:
+        while len(recorder) < n_frames and not enough():
             late = frames.next(min(LOOK, idle))
-            progress(len(writer))
+            progress(len(recorder))
             frame = None if late is None else late()
             if frame is None:
                 if time.monotonic() - last >= idle:
                     break
                 continue
-            last = time.monotonic()
-            writer.append(
-                PeakList.empty(),
-                frame.photon_energy,
-                frame.camera_length,
-                source=(frame.file, frame.event),
-                image=frame.data,
-                mask=frame.mask,
-            )
+            recorder.append(frame)
             on_frame(frame)
-        n = len(writer)
-        if not n:
+            last = time.monotonic()  # what takes us long is not the sender's silence
+        if not len(recorder):
             raise no_frame(frames, time.monotonic() - last)
-    beside = path.with_name(path.name + ".geom")
-    none, what = np.zeros(0), f"frames of {name}, by"
-    text = frames_geometry_text(geometry, (none, none), what, _numbers(geometry))
-    masked = path.with_name(path.name + ".mask.h5")
-    _write_mask(masked, ~frames.own_mask)
-    write_whole(beside, MASK_LINES.format(file=masked.name) + text)
-    return Recording(path, beside, n, tuple(frames.notes))
+        return recorder.finish()
+
+
+class Recorder:
+    """Writes frames that arrive to a file; without `finish` in the ``with`` block there is none.
+
+    Parameters
+    ----------
+    frames : ArrivingFrames
+        Where they come from.
+    path : Path
+        The CXI file; its geometry has ``.geom`` behind its name.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written; that goes for each method.
+    """
+
+    def __init__(self, frames: ArrivingFrames, path: Path) -> None:
+        self._frames, self._path, self._finished = frames, path, False
+        self._writer = CxiWriter(path, sources=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._finished:
+            self._writer.discard()
+
+    def __len__(self) -> int:
+        return len(self._writer)
+
+    def append(self, frame: Frame) -> None:
+        """Write one more frame."""
+        self._writer.append(
+            PeakList.empty(),
+            frame.photon_energy,
+            frame.camera_length,
+            source=(frame.file, frame.event),
+            image=frame.data,
+            mask=frame.mask,
+        )
+
+    def finish(self) -> Recording:
+        """Give the file, and the geometry beside it, their names."""
+        frames, path = self._frames, self._path
+        self._finished = True
+        self._writer.close()
+        none, what = np.zeros(0), f"frames of {frames.name}, by"
+        text = frames_geometry_text(frames.geometry, (none, none), what, _numbers(frames.geometry))
+        beside, masked = (path.with_name(f"{path.name}{end}") for end in (".geom", ".mask.h5"))
+        _write_mask(masked, ~frames.own_mask)
+        write_whole(beside, MASK_LINES.format(file=masked.name) + text)
+        return Recording(path, beside, len(self), tuple(frames.notes))
 
 
 def no_frame(frames: ArrivingFrames, waited: float) -> UnreadableError:

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -58,7 +58,7 @@ def reduce_arriving(
     jobs: int = 1,
     stopped: Callable[[], bool] = lambda: False,
     on_frame: Callable[[Placed], None] = lambda placed: None,
-) -> Iterator[Reduction]:
+) -> Generator[Reduction]:
     """Yield files of hits as they are written, ``hits-00001.cxi`` and so on.
 
     Each is what `reduce_run` makes of its frames, and appears whole. The last one is written when
@@ -142,7 +142,7 @@ class _Searching:
         first, done = math.inf, 0
         while True:
             now = time.monotonic()
-            self.ended = self.ended or self._stopped() or now - self._last >= self._idle
+            self.ended = self.ended or self._stopped()
             full = self.ended or done + len(waiting) >= n or now - first >= seconds
             late = None
             if not full and len(waiting) < self._most:
@@ -157,8 +157,11 @@ class _Searching:
                 if found is not None:
                     done += 1
                     yield found
+                    self._last = time.monotonic()  # what takes us long is not the sender's silence
             elif full:
                 return
+            elif time.monotonic() - self._last >= self._idle:
+                self.ended = True
 
     def _search(self, late: Late, used: SettingsSet) -> _Searched | None:
         frame = late()

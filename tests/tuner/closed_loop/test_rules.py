@@ -112,6 +112,21 @@ def test_a_change_is_mended():
     assert isinstance(log[-1], Kept) and state.used == 2 and state.phase == "watching"
 
 
+def test_a_change_is_noticed_however_long_all_was_well():
+    state, log = watching()
+    for _ in range(100):
+        state = told(state, block(state, 25), log)
+    n = len(log)
+    while state.phase == "watching":
+        state = told(state, block(state, 5, 2), log)
+    assert len(log) - n <= 8, "400 frames at most"
+    # A small change takes the long test.
+    state, log = watching()
+    for _ in range(100):
+        state = told(state, block(state, 17, 8), log)
+    assert "alarm" in kinds(log)
+
+
 def test_a_set_that_does_not_prove_itself_goes_and_the_rates_of_today_are_normal():
     state, log = watching()
     while state.phase == "watching":

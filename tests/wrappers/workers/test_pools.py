@@ -55,7 +55,7 @@ def deadly_run(parts, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def dask_client():
     distributed = pytest.importorskip("distributed", reason="needs Dask: pip install distributed")
     with (
         distributed.LocalCluster(
@@ -64,6 +64,13 @@ def cluster():
         distributed.Client(local) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def cluster(dask_client):
+    """Have a cluster with workers: an earlier test may have killed one, which is started again."""
+    dask_client.wait_for_workers(1, timeout=60)
+    return dask_client
 
 
 @pytest.fixture(params=["processes", "cluster"])

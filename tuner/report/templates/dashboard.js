@@ -19,8 +19,8 @@ async function look() {
     const status = await (await fetch("/status", {cache: "no-store"})).json();
     if (status.line) {
       words.textContent = status.line;
-      spent.value = status.spent;
-      spent.hidden = false;
+      spent.hidden = !("spent" in status);
+      spent.value = status.spent || 0;
     }
     setTimeout(look, Number(line.dataset.pause));
   } catch {

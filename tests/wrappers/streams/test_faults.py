@@ -1,0 +1,110 @@
+"""What goes wrong with a sender is said in a sentence, and the rest of the frames is taken."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tests.array_source import ArraySource
+from tests.geometries import geometry_text, panel_text
+from tests.ports import free_port
+from wrappers.detector.geometry import Geometry
+from wrappers.errors import InputError
+from wrappers.frames.frame import Frame
+from wrappers.frames.run import Run
+from wrappers.streams import receiver
+from wrappers.streams.arriving import StreamFrames
+from wrappers.streams.faults import Faults, damaged, parse_faults, segments
+from wrappers.streams.player import Player, messages_of
+from wrappers.streams.protocols import PROTOCOLS, parse_address
+from wrappers.streams.recording import record
+
+N = 40
+
+
+@pytest.fixture
+def run(tmp_path) -> ArraySource:
+    """Frames whose pixels say which they are."""
+    (tmp_path / "small.geom").write_text(geometry_text(panel_text("a", 60, 40, (-30, -20))))
+    geometry = Geometry.read(tmp_path / "small.geom")
+    rng = np.random.default_rng(1)
+    frames = []
+    for number in range(N):
+        data = rng.poisson(20, (40, 60)).astype("u2")
+        data[0, 0] = number
+        frames.append(Frame(data, np.ones((40, 60), bool), 9300.0, 0.1, "x", f"//{number}"))
+    return ArraySource(geometry, frames)
+
+
+def received(run, scheme: str, faults: Faults, tmp_path, rate: float = 200.0):
+    """Play the run with faults; return what was recorded, how it went, and which frames it has."""
+    address = parse_address(f"{scheme}+tcp://127.0.0.1:{free_port()}")
+
+    def play() -> None:
+        rng = random.Random(3)
+        for series, (piece, restarts) in enumerate(segments(run, faults)):
+            messages = messages_of(piece, scheme, series=str(series))
+            player.play(damaged(messages, faults, rng), rate, patience=20.0)
+            if restarts:
+                player.restart()
+
+    with StreamFrames(address, run.geometry, 500) as frames, Player(address) as player:
+        came = [math.inf]
+        thread = threading.Thread(target=play)
+        thread.start()
+        try:
+            found = record(
+                *(frames, tmp_path / "frames.cxi", 10 * N),
+                idle=60.0,
+                # Nothing more comes; a busy machine takes its time for the first frame.
+                enough=lambda: not thread.is_alive() and time.monotonic() - came[-1] > 1.5,
+                on_frame=lambda frame: came.append(time.monotonic()),
+            )
+        finally:
+            thread.join()
+    numbers = []
+    with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
+        for frame in recorded:
+            number = int(frame.data[0, 0])
+            np.testing.assert_array_equal(frame.data, run[number].data)
+            numbers.append(number)
+    assert len(numbers) == len(set(numbers))
+    return found, frames.counts, numbers
+
+
+@pytest.mark.parametrize("scheme", PROTOCOLS.names())
+def test_whatever_goes_wrong_sound_frames_are_taken_and_the_rest_is_counted(run, tmp_path, scheme):
+    _, counts, numbers = received(run, scheme, Faults(drop=0.1, corrupt=0.2, other=15), tmp_path)
+    assert N // 2 <= len(numbers) < N
+    assert counts.damaged >= 2 and counts.other >= 2
+    said = str(counts)
+    assert f"{counts.damaged} damaged" in said and f"{counts.other} of another series" in said
+
+
+@pytest.mark.parametrize("scheme", ["dectris", "karabo", "hdf5"])
+def test_a_sender_that_comes_back_is_heard(run, tmp_path, scheme, monkeypatch):
+    monkeypatch.setattr(receiver, "PATIENCE", 0.3)  # until it is asked again
+    _, counts, numbers = received(run, scheme, Faults(restart=10), tmp_path, rate=40.0)
+    # What waits in a sender's socket dies with it: a frame or two, not a series.
+    assert len(numbers) >= N - 16 and {n // 10 for n in numbers} == {0, 1, 2, 3}
+    assert counts.damaged == counts.other == 0
+    assert counts.series == (4 if scheme == "dectris" else 0)
+
+
+def test_another_detector_is_said_once(run, tmp_path):
+    found, counts, numbers = received(run, "dectris", Faults(other=10), tmp_path)
+    assert numbers == list(range(N)) and counts.other == 40
+    assert len(found.notes) == 1
+    assert "have 20 x 60 pixels" in found.notes[0] and "are left out" in found.notes[0]
+
+
+@pytest.mark.parametrize("word", ["drop", "drop=2", "drop=x", "restart=0", "other=1.5", "fire=1"])
+def test_faults_that_are_none_are_one_sentence(word):
+    with pytest.raises(InputError, match=f"--fault {word} is none: write drop=0.1"):
+        parse_faults([word])
+    assert parse_faults(["drop=0.5", "restart=7"]) == Faults(0.5, 0.0, 7, 0)
