@@ -415,6 +415,7 @@ def test_ctrl_c_then_resume(simulated, tmp_path):
     command = [
         *(str(Path(sys.executable).with_name("sfx-tuner")),),
         *map(str, tune_arguments(simulated, "-j", 2, "--evaluations", 14, "--whole-budget")),
+        *("--searcher", "random"),  # which never ends by itself
     ]
     process = subprocess.Popen(
         command,
