@@ -174,6 +174,7 @@ class Loop:
                 return
             if self._session is not None:
                 self._on_wait(f"tuning: {self._session.n_evaluations} evaluations")
+        self._wait_for_session()
         self._take(Ended("all frames of the run are done"))
 
     def _wait_for_session(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -99,6 +100,7 @@ class BlockSearch:
             If what comes first is not of the geometry, or a file cannot be written.
         """
         begun, frames = self._begun, self._frames
+        patience = math.inf if self.waits else patience
         used, recorded = self.set_of(state.used), state.phase in ("collecting", "proving")
         path = block_file(self._night / "frames", state.next_block) if recorded else None
         with Tap(frames, path) as tap:
