@@ -84,7 +84,7 @@ def main(
     of_file = folder / "of_file"
     if not (of_file / "recommended.toml").exists():
         begin = ["tune", data, "-g", geometry, "-o", of_file, *how, "-j", jobs]
-        subprocess.run([*PROGRAM, *map(str, begin)], check=True)
+        subprocess.run([*PROGRAM, *map(str, begin)], check=True, stdout=sys.stderr)
     changed = _changed(data, folder / f"changed-{photons:g}.h5", Geometry.read(geometry), photons)
     told: dict[str, Any] = {"protocol": protocol, "rate": rate, "photons": photons, "jobs": jobs}
     begun = time.monotonic()
