@@ -24,15 +24,11 @@ interrupted computation goes on; after a change of the code take another folder.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
 import os
-import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +40,18 @@ from envs.evaluators.live import LiveEvaluator
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import simulate_run
 from experiments.exhaustive_grid import Grid, measure_grid, open_run
+from experiments.session_cost import Spent, spent_by
 from tuner.cli.options import print_json, progress_bar, stderr
 from tuner.searchers import SEARCHERS
-from tuner.session.loop import Budget
 from tuner.session.request import Request
-from tuner.session.store import SessionStore
 from tuner.session.trial import Trial, tuning_trials
 from tuner.statistics import paired_difference
-from tuner.tuning import tune
 from wrappers.cell import Cell
-from wrappers.files import write_whole
 from wrappers.indexers import IndexerChoice
 from wrappers.settings import Settings
-from wrappers.workers.processor_time import processor_seconds
 
 SHARED = Path(__file__).parents[2] / "shared/data/simulated"
+RUNS = ("jf1m_lyso_60", "simulated")
 CLOSE = 0.01
 GOOD = 41
 """Frames of ``jf1m_lyso_60`` that a CrystFEL session has to index; the best known is one more."""
@@ -80,6 +73,9 @@ CRYSTFEL_HEADER = (
 @click.option("--searchers", default="map,gp,ppo", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="The first one.")
 @click.option("--seeds", "n_seeds", default=1, show_default=True, help="Sessions of each.")
+@click.option(
+    "--run", "only", type=click.Choice(RUNS), help="With the embedded indexer.  [default: both]"
+)
 @click.option("--indexer", type=click.Choice(["fast", "crystfel"]), default="fast")
 @click.option(
     "--work", type=click.Path(path_type=Path), help="Folder to keep.  [default: a temporary one]"
@@ -92,6 +88,7 @@ def main(
     searchers: str,
     seed: int,
     n_seeds: int,
+    only: str | None,
     indexer: str,
     work: Path | None,
     jobs: int,
@@ -107,7 +104,7 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         folder = work or Path(temporary)
         if indexer == "fast":
-            every = _against_grid(folder, names, frames, seed, n_seeds, evaluations, jobs)
+            every = _against_grid(folder, names, only, frames, seed, n_seeds, evaluations, jobs)
         else:
             every = _with_crystfel(folder, names, seed, n_seeds, evaluations, jobs)
         for row in every:
@@ -128,13 +125,14 @@ def main(
 def _against_grid(
     folder: Path,
     names: Sequence[str],
+    only: str | None,
     frames: int,
     seed: int,
     n_seeds: int,
     evaluations: int,
     jobs: int,
 ) -> Iterator[dict[str, Any]]:
-    for name, request in _runs(folder, frames, seed):
+    for name, request in _runs(folder, only, frames, seed):
         grid = measure_grid(name, request, folder, jobs)
         requests = [
             replace(request, searcher=searcher, seed=seed + n)
@@ -175,9 +173,13 @@ def _with_interval(rate: float, ci95: Sequence[float]) -> str:
     return f"{rate:.1%} [{ci95[0]:.1%}, {ci95[1]:.1%}]"
 
 
-def _runs(folder: Path, n_frames: int, seed: int) -> Iterator[tuple[str, Request]]:
-    if SHARED.is_dir():
-        yield "jf1m_lyso_60", _shared(seed)
+def _runs(
+    folder: Path, only: str | None, n_frames: int, seed: int
+) -> Iterator[tuple[str, Request]]:
+    if SHARED.is_dir() and only != RUNS[1]:
+        yield RUNS[0], _shared(seed)
+    if only == RUNS[0]:
+        return
     simulated = folder / f"simulated_{n_frames}_{seed}"
     experiment = demo_experiment(seed)
     experiment = replace(experiment, crystals=replace(experiment.crystals, hit_fraction=0.2))
@@ -198,68 +200,6 @@ def _shared(seed: int) -> Request:
 def _request(data: Path, geometry: Path, cell: Path, seed: int) -> Request:
     choice = IndexerChoice("fast")
     return Request(data, geometry, cell, n_frames=SAMPLE, seed=seed, indexer=choice)
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What a session had spent when each of its trials was done.
-
-    Attributes
-    ----------
-    trials : list of Trial
-    core_seconds, seconds : list of float
-        From its beginning on, without what the study itself did meanwhile; of a session that went
-        to its end, the whole is one more.
-    """
-
-    trials: list[Trial]
-    core_seconds: list[float]
-    seconds: list[float]
-
-
-class _CloseEnough(Exception):
-    """Ends a session that has nothing more to show."""
-
-
-def _spent(
-    request: Request,
-    directory: Path,
-    evaluations: int,
-    jobs: int,
-    enough: Callable[[Trial], bool],
-) -> Spent:
-    """Run a session until a trial's winner is good enough, or return what an earlier one spent.
-
-    A session that was interrupted is begun anew: what it had spent is not known.
-    """
-    record = directory.with_suffix(".json")
-    if not record.exists():
-        shutil.rmtree(directory, ignore_errors=True)
-        trials: list[Trial] = []
-        cores: list[float] = []
-        walls: list[float] = []
-        ours = [0.0, 0.0]
-        began = processor_seconds(), time.perf_counter()
-
-        def on_trial(trial: Trial) -> None:
-            now = processor_seconds(), time.perf_counter()
-            cores.append(now[0] - began[0] - ours[0])
-            walls.append(now[1] - began[1] - ours[1])
-            trials.append(trial)
-            winner = trials[max(trial.best, 0)]
-            if trial.stage not in ("confirm", "fresh") and enough(winner):
-                raise _CloseEnough
-            ours[0] += processor_seconds() - now[0]
-            ours[1] += time.perf_counter() - now[1]
-
-        with contextlib.suppress(_CloseEnough):
-            tune(request, directory, budget=Budget(evaluations), jobs=jobs, on_trial=on_trial)
-            # Its last checks and its report.
-            cores.append(processor_seconds() - began[0] - ours[0])
-            walls.append(time.perf_counter() - began[1] - ours[1])
-        write_whole(record, json.dumps({"core_seconds": cores, "seconds": walls}) + "\n")
-    known = json.loads(record.read_text())
-    return Spent(SessionStore.open(directory).trials, known["core_seconds"], known["seconds"])
 
 
 def _rows(
@@ -292,7 +232,7 @@ def _rows(
         for request in requests:
             stderr.print(f"{name}: {request.searcher}, seed {request.seed}", highlight=False)
             directory = folder / f"session_{name}_{request.searcher}_{request.seed}"
-            spent = _spent(request, directory, evaluations, jobs, close)
+            spent = spent_by(request, directory, evaluations, jobs, close)
             yield _row(name, request, spent, on_all_frames, grid)
 
 
@@ -344,7 +284,7 @@ def _with_crystfel(
             request = replace(_shared(number), searcher=searcher, indexer=IndexerChoice("crystfel"))
             stderr.print(f"crystfel: {searcher}, seed {number}", highlight=False)
             directory = folder / f"session_crystfel_{searcher}_{number}"
-            spent = _spent(request, directory, evaluations, jobs, lambda winner: False)
+            spent = spent_by(request, directory, evaluations, jobs, lambda winner: False)
             yield _crystfel_row(request, spent)
 
 

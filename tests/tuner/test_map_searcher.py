@@ -14,6 +14,7 @@ from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from envs.response_map.session_map import Forecast
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import simulate_run
+from tuner.search import map_searcher
 from tuner.search.contract import SearchTask
 from tuner.search.map_gp import GpSession
 from tuner.search.map_searcher import best_candidate, make_map
@@ -172,3 +173,49 @@ def test_where_there_are_no_frames_it_is_refused(make_landscape, space) -> None:
         run_session(
             MemoryLog([]), make_landscape(), space, searcher="map", seed=1, budget=Budget(4)
         )
+
+
+@pytest.fixture
+def glimpses(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Have the map measure sets on six of the frames first."""
+    monkeypatch.setattr(map_searcher, "GLIMPSE", 6)
+    monkeypatch.setattr(map_searcher, "WHOLE", 12)
+    return 6
+
+
+def test_sets_are_glimpsed_and_the_best_is_measured_on_every_frame(
+    evaluator: LiveEvaluator, box: ParameterSpace, glimpses: int
+) -> None:
+    log = MemoryLog([])
+    outcome = run_session(log, evaluator, box, searcher="map", seed=1, budget=Budget(20))
+    searched = [trial for trial in log.trials if trial.stage == "search"]
+    frames = [trial.evaluation.n_frames for trial in searched]
+    assert set(frames) == {glimpses, N_FRAMES}
+    assert frames[0] == glimpses
+    assert "the map expects no set to gain" in outcome.stopped
+    assert outcome.best.n_frames == N_FRAMES
+    # Nothing is glimpsed or measured twice, and what was glimpsed led before all frames were seen.
+    for n in {*frames}:
+        these = [t.evaluation.settings for t in searched if t.evaluation.n_frames == n]
+        assert len({*these}) == len(these)
+    assert log.trials[searched[0].number].best == searched[0].number
+    best = max(trial.evaluation.n_indexed for trial in log.trials)
+    assert outcome.best.n_indexed >= best - 1
+
+
+def test_a_budget_that_ends_after_a_glimpse_leaves_a_set_measured_on_every_frame(
+    evaluator: LiveEvaluator, box: ParameterSpace, glimpses: int
+) -> None:
+    log = MemoryLog([])
+    outcome = run_session(log, evaluator, box, searcher="map", seed=1, budget=Budget(2))
+    assert [trial.evaluation.n_frames for trial in log.trials] == [N_FRAMES, glimpses, N_FRAMES]
+    assert log.trials[-1].stage == "confirm"
+    assert outcome.best is log.trials[-1].evaluation
+
+
+def test_a_session_of_glimpses_that_was_interrupted_goes_on_where_it_was(
+    evaluator: LiveEvaluator, box: ParameterSpace, glimpses: int
+) -> None:
+    whole = session(evaluator, box, [], "map")
+    for n in (2, 3):
+        assert tried(session(evaluator, box, whole.trials[:n], "map")) == tried(whole)

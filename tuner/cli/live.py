@@ -202,7 +202,9 @@ def apply_live(
             echo(f"{found.n_hits} hits in {found.n_frames} frames{counts} → {found.hits}")
             for alarm in alarms:
                 echo(f"warning: {alarm}")
-    seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        if server is not None and server.asked:
+            wait_until_served(server)
     if not as_json:
         echo(f"{n_hits} hits in {n_frames} frames, {n_frames / seconds:.0f} frames/s in all")
     if sampling is not None:

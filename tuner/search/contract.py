@@ -3,8 +3,8 @@
 A searcher is two methods: `suggest` names a point, `ingest` takes what was measured there. All
 else is optional: the abilities that a session must know before anything is measured stand in the
 searcher's `SearcherKind`; what a searcher can tell on the way is a protocol of one member
-(`Recommends`, `Explains`, `Ends`, `KeepsMap`). Nobody asks for a searcher's name or class to learn
-what it can do.
+(`Recommends`, `Explains`, `Ends`, `KeepsMap`, `ChoosesFrames`). Nobody asks for a searcher's name
+or class to learn what it can do.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
 
 __all__ = [
+    "ChoosesFrames",
     "Ends",
     "Explains",
     "KeepsMap",
@@ -92,6 +93,19 @@ class KeepsMap(Protocol):
 
     def keep_map(self, path: Path) -> None:
         """Write the map with all that was ingested, if there is one yet."""
+        ...
+
+
+@runtime_checkable
+class ChoosesFrames(Protocol):
+    """A searcher that says on how many frames a suggestion is worth measuring.
+
+    It ends by itself: a session cannot tell whether what it has measured on few frames has lost.
+    """
+
+    @property
+    def n_frames(self) -> int | None:
+        """Frames of the sample, in its order, for the last suggestion; None: it is raced."""
         ...
 
 

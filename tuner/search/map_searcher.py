@@ -1,12 +1,14 @@
 """The searcher that goes by the response map: it has indexed what the map expects most of.
 
 While sets are surely better than the best so far, the surest gain is proposed; then the greatest
-expected improvement of the merit, for its cost. Where next to none is expected any more, there is
-nothing left to propose.
+expected improvement of the merit, for its cost. A few frames are enough to see whether the map is
+right about a set; for the others it speaks. Where next to no improvement is expected any more, the
+best is measured on every frame, and there is nothing left to propose.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -21,6 +23,15 @@ from tuner.search.contract import SearchTask, Values
 from wrappers.settings import Settings
 
 __all__ = ["MapSearcher", "best_candidate", "make_map"]
+
+GLIMPSE = 25
+"""Frames that a set is measured on first, ..."""
+
+GLIMPSED = 1 / 8
+"""... or this part of the sample, whatever is more."""
+
+WHOLE = 4 * GLIMPSE
+"""Smaller samples are measured whole at once."""
 
 DISAGREEMENT = 3.0
 """Of the map's errors, beyond which what was measured contradicts it."""
@@ -74,6 +85,7 @@ class MapSearcher:
         self._space, self._seed = task.space, task.seed
         self._pending: Settings | None = None
         self.reason = self.ended = ""
+        self.n_frames: int | None = None
 
     def ingest(self, values: Values, merit: float, evaluation: Evaluation) -> None:
         """Learn what became of the frames; what it means for other sets is worked out later."""
@@ -89,6 +101,19 @@ class MapSearcher:
         if self._pending is None:
             return None
         return self._space.values(self._pending.replace(**self._session.geometry))
+
+    def recommend(self) -> int:
+        """Return which evaluation has the highest merit that is surely expected on all frames.
+
+        Of a set that was measured on a few of them, the map speaks for the others.
+        """
+        session = self._session
+        tried = session.learn()
+        if not tried:
+            return int(np.argmax([merit for _, merit in session.evaluations]))
+        merits = session.expect(tried).cautious_merits(session.penalty)
+        best = tried[max(tried, key=lambda column: merits[column])]
+        return next(n for n, (each, _) in enumerate(session.evaluations) if each is best)
 
     def keep_map(self, path: Path) -> None:
         """Write the map with all that was ingested; nothing before the frames were looked at."""
@@ -114,20 +139,41 @@ class MapSearcher:
     def _choose(self) -> Settings | None:
         session = self._session
         forecast, portion = session.survey()
-        measured, tried = np.flatnonzero(portion >= 1), np.flatnonzero(portion)
+        tried = np.flatnonzero(portion)
         possible = ~session.like_any(tried)
-        gains = gains_of(forecast, measured, possible, session.penalty, session.indexer)
-        place = int(np.argmax(gains))
-        enough = ENOUGH[session.indexer]
-        if not possible.any() or (len(measured) and gains[place] < enough):
-            self.ended = f"the map expects no set to gain {100 * enough:g} points"
-            return None
-        self.reason = (
-            f"the map expects {100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"
-        )
+        gains = gains_of(forecast, tried, possible, session.penalty, session.indexer)
+        place, enough = int(np.argmax(gains)), ENOUGH[session.indexer]
+        expected = f"{100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"
+        self.reason, self.n_frames = f"the map expects {expected}", self._glimpse()
+        if not possible.any() or (tried.size and gains[place] < enough):
+            leader = self._unmeasured_leader(forecast, portion)
+            if leader is None:
+                self.ended = f"the map expects no set to gain {100 * enough:g} points"
+                return None
+            place, self.n_frames = leader, None
+            self.reason = "the best by what was measured on a part of the frames, and the map"
         if session.map.far:
             self.reason += " (the run is unlike those that the map was fitted to)"
         return session.map.settings[place]
+
+    def _glimpse(self) -> int | None:
+        """Return on how many frames a set is measured first; None: on all."""
+        n = len(self._session.map.look.frames)
+        return None if n <= WHOLE else max(GLIMPSE, round(GLIMPSED * n))
+
+    def _unmeasured_leader(self, forecast: Forecast, portion: NDArray[np.float64]) -> int | None:
+        """Return the best set, if it was measured on a part of the frames, and only once.
+
+        What was measured twice and not on all frames has lost a race.
+        """
+        session = self._session
+        times = Counter(session.map.column(each.settings) for each, _ in session.evaluations)
+        merits = forecast.cautious_merits(session.penalty)
+        for column, part in enumerate(portion):
+            if not part or (part < 1 and times[column] > 1):
+                merits[column] = -np.inf
+        leader = int(np.argmax(merits))
+        return leader if 0 < portion[leader] < 1 else None
 
 
 def make_map(task: SearchTask) -> MapSearcher:

@@ -27,7 +27,7 @@ def best_trial(
 ) -> Trial | None:
     """Return the trial with the highest merit, or None if none indexed anything.
 
-    Trials that were dropped before they had seen every frame do not count. Of several equal
+    Trials that have not seen every frame do not count. Of several equal
     ones the one nearest the middle of their extent in the unit cube wins: the middle of a plateau
     is the farthest from its cliffs. (Their mean or medoid would be where the search crowds.)
     """

@@ -206,8 +206,9 @@ class _Session:
         started = time.perf_counter()
         while budget.left(tuning, earlier + time.perf_counter() - started):
             best = self.proposals.best(tuning)
-            if stop_early and best is not None and len(tuning) >= len(self.first):
-                enough = why_stop(best, tuning)
+            whole = best is not None and best.evaluation.n_frames == self.evaluator.n_frames
+            if stop_early and best is not None and whole and len(tuning) >= len(self.first):
+                enough = why_stop(best, tuning, raced=not self.proposals.chooses_frames)
                 if enough:
                     return "", f"{enough} (--whole-budget goes on)"
             move = self._next(tuning, best)
@@ -215,8 +216,10 @@ class _Session:
                 return "", self.proposals.ended
             stage, settings = move
             # What the result is held against is measured on every frame.
-            rival = None if best is None or stage == "baseline" else best.evaluation
-            evaluation = self._raced(settings, rival)
+            highest = None if stage == "baseline" else self.proposals.highest(tuning)
+            rival = None if highest is None else highest.evaluation
+            some = self.proposals.n_frames if stage == "search" else None
+            evaluation = self._measure(settings, rival, some)
             if evaluation.failure and not tuning:
                 raise ProgramError(evaluation.failure)
             self._add(stage, evaluation)
@@ -231,7 +234,10 @@ class _Session:
         if len(tuning) < len(self.first):
             return self.first[len(tuning)]
         unconvinced = best is None or not convincing(best.evaluation)
-        searched = any(trial.stage == "search" for trial in tuning)
+        n_frames = self.evaluator.n_frames
+        searched = any(
+            trial.stage == "search" and trial.evaluation.n_frames == n_frames for trial in tuning
+        )
         if not self.starts_itself and (not self.looks or (searched and unconvinced)):
             initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))
             if initial is not None:
@@ -241,8 +247,13 @@ class _Session:
         self.on_proposal(time.perf_counter() - started)
         return None if settings is None else ("search", settings)
 
-    def _raced(self, settings: Settings, incumbent: Evaluation | None) -> Evaluation:
-        return _attempt(lambda: self.race.run(self.evaluator, settings, incumbent), settings)
+    def _measure(
+        self, settings: Settings, rival: Evaluation | None, n_frames: int | None
+    ) -> Evaluation:
+        """Measure settings on some frames, or in a race against what is best so far."""
+        if n_frames is not None:
+            return _attempt(lambda: self.evaluator.evaluate(settings, n_frames), settings)
+        return _attempt(lambda: self.race.run(self.evaluator, settings, rival), settings)
 
     def _add(self, stage: str, evaluation: Evaluation) -> None:
         """Put one more trial into the log, with the best so far."""
@@ -292,7 +303,8 @@ class _Session:
             try:
                 # A budget of minutes may have ended before all of it was measured.
                 bars = [self._measured(*each, self.evaluator) for each in self.first]
-                if not near_geometry(best.settings, fixed, self.space, resolutions=1):
+                there = near_geometry(best.settings, fixed, self.space, resolutions=1)
+                if not there or best.n_frames < self.evaluator.n_frames:
                     best = self._measured("confirm", best.settings.replace(**fixed), self.evaluator)
                 if self.fresh is None:
                     return outcome(False)

@@ -15,6 +15,7 @@ from envs.evaluation import Evaluation
 from envs.geometry_rule import GeometryLock
 from envs.parameter_space import ParameterSpace
 from tuner.search.contract import (
+    ChoosesFrames,
     Ends,
     Explains,
     KeepsMap,
@@ -80,6 +81,16 @@ class Proposals:
         values = self._searcher.suggest()
         return None if values is None else space.settings(values).replace(**fixed)
 
+    @property
+    def n_frames(self) -> int | None:
+        """On how many frames the last proposal is measured; None: it is raced on all of them."""
+        return self._searcher.n_frames if isinstance(self._searcher, ChoosesFrames) else None
+
+    @property
+    def chooses_frames(self) -> bool:
+        """Whether the searcher says on how many frames a proposal is measured."""
+        return isinstance(self._searcher, ChoosesFrames)
+
     def explained(self, trials: Sequence[Trial]) -> str:
         """Return why the last of the trials was proposed, where the searcher can say it.
 
@@ -107,10 +118,10 @@ class Proposals:
         of, CrystFEL's defaults, is best.
         """
         highest = self.highest(trials)
-        if highest is None or not isinstance(self._searcher, Recommends):
-            return highest
         self._observe(trials)
-        if highest.number not in self._ingested:
+        if not self._ingested or not isinstance(self._searcher, Recommends):
+            return highest
+        if highest is not None and highest.number not in self._ingested:
             return highest
         number = self._ingested[self._searcher.recommend()]
         taken = next(trial for trial in trials if trial.number == number)

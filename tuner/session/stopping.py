@@ -17,7 +17,7 @@ FEWEST_LOOSER = 2
 """Looser sets that gained nothing, from which on there is nothing to gain by more peaks."""
 
 
-def why_stop(winner: Trial, trials: Sequence[Trial]) -> str:
+def why_stop(winner: Trial, trials: Sequence[Trial], *, raced: bool = True) -> str:
     """Return why a session may stop, to follow "stopped: ", or "".
 
     It may where next to every frame is indexed; where next to every hit is, and sets that find more
@@ -29,6 +29,8 @@ def why_stop(winner: Trial, trials: Sequence[Trial]) -> str:
         Measured on every frame.
     trials : sequence of Trial
         All of the search, in order.
+    raced : bool
+        Whether what was measured on a part of the frames has lost; else it may yet be the best.
     """
     best = winner.evaluation
     n = best.n_frames
@@ -37,13 +39,14 @@ def why_stop(winner: Trial, trials: Sequence[Trial]) -> str:
     if best.hit_rate - best.rate < INDIFFERENCE:
         looser = [t.evaluation for t in trials if _is_looser(t.evaluation, best)]
         gained = {frame for each in looser for frame in each.indexed_frames} - best.indexed_frames
-        if len(looser) >= FEWEST_LOOSER and len(gained) < INDIFFERENCE * n:
+        seen = max((each.n_frames for each in looser), default=0)
+        if len(looser) >= FEWEST_LOOSER and len(gained) < INDIFFERENCE * seen:
             return (
                 f"{best.n_indexed} of {best.n_hits} hits are indexed, and {len(looser)} sets that "
                 f"find more peaks index {len(gained) or 'no'} frames beyond those: there is "
                 "nothing to gain"
             )
-    if separated(winner, trials):
+    if raced and separated(winner, trials):
         return (
             f"{FRUITLESS} proposals in a row brought nothing better, and nothing that was tried is "
             f"likely to index {100 * INDIFFERENCE:.0f} % of the frames more"

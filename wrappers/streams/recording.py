@@ -108,9 +108,9 @@ def record(
                 if time.monotonic() - last >= idle:
                     break
                 continue
-            last = time.monotonic()
             recorder.append(frame)
             on_frame(frame)
+            last = time.monotonic()  # what takes us long is not the sender's silence
         if not len(recorder):
             raise no_frame(frames, time.monotonic() - last)
         return recorder.finish()

@@ -142,7 +142,7 @@ class _Searching:
         first, done = math.inf, 0
         while True:
             now = time.monotonic()
-            self.ended = self.ended or self._stopped() or now - self._last >= self._idle
+            self.ended = self.ended or self._stopped()
             full = self.ended or done + len(waiting) >= n or now - first >= seconds
             late = None
             if not full and len(waiting) < self._most:
@@ -157,8 +157,11 @@ class _Searching:
                 if found is not None:
                     done += 1
                     yield found
+                    self._last = time.monotonic()  # what takes us long is not the sender's silence
             elif full:
                 return
+            elif time.monotonic() - self._last >= self._idle:
+                self.ended = True
 
     def _search(self, late: Late, used: SettingsSet) -> _Searched | None:
         frame = late()

@@ -81,6 +81,8 @@ class HitServer:
     Attributes
     ----------
     counts : ServedCounts
+    asked : bool
+        Whether anybody has asked yet.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class HitServer:
         import zmq
 
         self.counts = ServedCounts()
+        self.asked = False
         self._most, self._size = most, 0
         self._waiting: deque[tuple[int, Callable[[], dict[str, object]]]] = deque()
         self._lock = threading.Lock()
@@ -174,6 +177,7 @@ class HitServer:
             if self._socket.poll(1 if idle and self.n_waiting else int(1000 * POLL)):
                 worker, *rest = self._socket.recv_multipart()
                 if rest[-1:] == [REQUEST] and worker not in idle:
+                    self.asked = True
                     idle.append(worker)
             while idle:
                 if message is None:

@@ -21,6 +21,7 @@ from wrappers.reduction import SettingsSet, reduce_run
 from wrappers.settings import Settings
 from wrappers.streams.arriving import ArrivingFrames, Late
 from wrappers.streams.frames import OtherFrames
+from wrappers.streams.recording import record
 from wrappers.streams.reducing import reduce_arriving
 
 SETTINGS = Settings(min_snr=4.5, threshold=25.0, min_pix_count=2, max_pix_count=50, min_peaks=10)
@@ -122,6 +123,28 @@ def test_being_stopped_keeps_what_came(run, tmp_path):
         on_frame=decided.append,
     )
     assert part.n_frames == 7
+
+
+def test_a_slow_frame_is_no_silence_of_the_sender(run, tmp_path):
+    decided = []
+
+    def slow(placed) -> None:
+        time.sleep(0.3 if not decided else 0)
+        decided.append(placed)
+
+    for jobs in (1, 2):
+        decided.clear()
+        frames = Arriving(run.geometry, list(run)[:8])
+        (part,) = reduced(frames, tmp_path, jobs=jobs, idle=0.1, on_frame=slow)
+        assert part.n_frames == 8
+    found = record(
+        Arriving(run.geometry, list(run)[:8]),
+        tmp_path / "frames.cxi",
+        9,
+        idle=0.1,
+        on_frame=lambda frame: time.sleep(0.15),
+    )
+    assert found.n_frames == 8
 
 
 def test_what_cannot_be_read_is_counted_and_the_rest_is_taken(run, tmp_path):
