@@ -469,6 +469,16 @@ def test_a_length_takes_a_unit_and_is_held_against_the_geometrys(cli, simulated)
     assert json.loads(out)["settings"]["shift_x"] == pytest.approx(-75e-6)
 
 
+def test_a_shift_is_held_against_the_detectors_size(cli, simulated):
+    peaks = ("peaks", simulated.data, "-g", simulated.geometry, "-o", "peaks.cxi", "-j", 1)
+    code, _, err = cli(*peaks, "--shift-x", "0.5")
+    assert code == 2
+    assert "shift_x is set to 0.5 m, and the detector reaches" in err and "such as 0.5mm" in err
+    code, _, err = cli(*peaks, "--shift-y", "20mm")
+    assert code == 0
+    assert "note: shift_y is set to 0.02 m" in err and "is that meant?" in err
+
+
 HEAVY = ("numba", "scipy", "pandas", "matplotlib", "optuna", "torch", "stable_baselines3")
 
 
