@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from wrappers.about import Range
 from wrappers.errors import InputError
 from wrappers.peak_finders import PEAK_FINDERS
-from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings, check_clen
+from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings, check_clen, check_shifts
 
 __all__ = [
     "CLEN_RANGE",
@@ -302,6 +302,9 @@ def make_space(
             raise InputError(f"{name!r} is no setting that can be set; choose from {choices}")
     for clen in (fixed.get("clen"), *bounds.get("clen", ())):
         check_clen(clen, camera_length)
+    for name in ("shift_x", "shift_y"):
+        for value in (fixed.get(name), *bounds.get(name, ())):
+            check_shifts({name: value}, largest_radius * pixel_size)
     for name, (low, high) in bounds.items():
         if name not in tuned:
             raise InputError(f"{name} has a range but is not tuned; tuned are {', '.join(tuned)}")

@@ -44,8 +44,6 @@ from wrappers.indexers import IndexerChoice, make_indexer
 PORT = 31871
 PROGRAM = (sys.executable, "-P", "-c", "from tuner.cli import main; main()")
 BLOCKS_BEFORE_CHANGE = 3
-LONGEST = 1800.0
-"""Seconds that any step may take."""
 
 
 @click.command()
@@ -57,8 +55,9 @@ LONGEST = 1800.0
 @click.option("--rate", default=100.0, show_default=True)
 @click.option("--photons", default=4.0, show_default=True, help="Of background that is added.")
 @click.option("--frames", default=60, show_default=True)
-@click.option("--evaluations", default=8, show_default=True)
+@click.option("--evaluations", default=12, show_default=True)
 @click.option("--indexer", default="fast", show_default=True)
+@click.option("--searcher", default="map", show_default=True)
 @click.option("--jobs", default=2, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(
@@ -72,6 +71,7 @@ def main(
     frames: int,
     evaluations: int,
     indexer: str,
+    searcher: str,
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -79,11 +79,12 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     night = folder / f"night-{protocol}-{time.strftime('%H%M%S')}"
     url = f"{protocol}+tcp://127.0.0.1:{PORT}"
-    how = ["-p", cell, "--indexer", indexer, "--frames", frames, "--evaluations", evaluations]
+    how = ["-p", cell, "--indexer", indexer, "--searcher", searcher]
+    how += ["--frames", frames, "--evaluations", evaluations]
     of_file = folder / "of_file"
     if not (of_file / "recommended.toml").exists():
         begin = ["tune", data, "-g", geometry, "-o", of_file, *how, "-j", jobs]
-        subprocess.run([*PROGRAM, *map(str, begin)], check=True)
+        subprocess.run([*PROGRAM, *map(str, begin)], check=True, stdout=sys.stderr)
     changed = _changed(data, folder / f"changed-{photons:g}.h5", Geometry.read(geometry), photons)
     told: dict[str, Any] = {"protocol": protocol, "rate": rate, "photons": photons, "jobs": jobs}
     begun = time.monotonic()
@@ -92,15 +93,19 @@ def main(
     with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as loop:
         try:
             with _player(data, geometry, url, rate):
-                told["first set, s"] = _until(loop, "tuned") - begun
+                _until(loop, "tuned")
+                told["first set, s"] = time.monotonic() - begun
                 told["load then"] = os.getloadavg()[0]
                 for _ in range(BLOCKS_BEFORE_CHANGE):
                     _until(loop, "block")
             change = time.monotonic()
             with _player(changed, geometry, url, rate):
-                told["alarm, s after the change"] = _until(loop, "alarm") - change
-                told["outcome, s after the change"] = _until(loop, "tuned") - change
-                told["end, s after the change"] = _until(loop, "kept", "returned") - change
+                _until(loop, "alarm")
+                told["alarm, s after the change"] = time.monotonic() - change
+                outcome = _until(loop, "tuned")["outcome"]
+                told[f"re-tuned ({outcome}), s after the change"] = time.monotonic() - change
+                end = _until(loop, *(("kept", "returned") if outcome == "better" else ("settled",)))
+                told[f"{end['kind']}, s after the change"] = time.monotonic() - change
                 _until(loop, "block")
         finally:
             loop.send_signal(signal.SIGINT)
@@ -155,15 +160,15 @@ def _player(data: Path, geometry: Path, url: str, rate: float) -> Iterator[None]
             player.send_signal(signal.SIGINT)
 
 
-def _until(loop: subprocess.Popen[str], *kinds: str) -> float:
-    """Wait for an event of the night; return when it was told."""
+def _until(loop: subprocess.Popen[str], *kinds: str) -> dict[str, Any]:
+    """Wait for an event of the night, and return it."""
     assert loop.stdout is not None
     for line in loop.stdout:
-        event = json.loads(line)
+        event: dict[str, Any] = json.loads(line)
         if event["kind"] != "block":
             stderr.print(f"{time.strftime('%H:%M:%S')} {line[:300].strip()}", markup=False)
         if event["kind"] in kinds:
-            return time.monotonic()
+            return event
     raise ProgramError("the night has ended by itself: see what it said")
 
 

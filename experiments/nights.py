@@ -10,7 +10,9 @@ and short sessions; a session beside the reduction lasts as long as ``--session`
 Told of each night: frames from the change to the alarm, to the set that stays in the end, and the
 frames that index with the sets that were in force, after the change, beside those of an oracle:
 the set of a longer session on frames with the change, in force from the first of them on. Without a
-change: alarms, sessions, and sets that came into force after the first.
+change: alarms, sessions, and sets that came into force after the first. Nights share their first
+sessions, `SESSIONS` of them, and go on from copies of their folders: that is what a resumed night
+does.
 
     python -m experiments.nights -o FOLDER [--seeds 3] [--quiet-seeds 20] [--json]
 
@@ -34,7 +36,7 @@ from envs.evaluators.live import LiveEvaluator
 from envs.simulation.simulator import Experiment, RunPaths, demo_experiment, simulate_run
 from tuner.cli.options import print_json, stderr
 from tuner.closed_loop.events import Alarmed, Begun, Block, Event, Returned, Tuned, Tuning
-from tuner.closed_loop.loop import Loop
+from tuner.closed_loop.loop import LOG, Loop
 from tuner.closed_loop.rules import CUSTOMARY, Rules
 from tuner.recommendation import applied_settings, read_recommendation
 from tuner.session.loop import Budget
@@ -49,6 +51,9 @@ from wrappers.settings import Settings
 
 BASE = demo_experiment(seed=20)
 QUIET = "none"
+SESSIONS = 5
+N_FIRST = 150
+"""Frames of a night until its first session is over."""
 SIZE, SAMPLE, FRAMES = 50, 25, 60
 RULES = Rules(n_proof=500, n_settled=200, n_settled_indexed=100)
 TUNE = ("--indexer", "fast", "--searcher", "map", "--frames", str(FRAMES), "--evaluations", "8")
@@ -120,14 +125,15 @@ def main(
 class _Loop(Loop):
     """A loop whose sessions last as long as so many frames, whatever the machine has to do."""
 
-    def __init__(self, n_session: int, night: Path, begun: Begun) -> None:
+    def __init__(self, n_session: int, night: Path, begun: Begun | None) -> None:
         super().__init__(night, begun, rules=RULES)
         self._n_session = n_session
 
     def _is_early(self) -> bool:
         begun = next(e for e in reversed(self.events) if isinstance(e, Tuning))
         of_last = max(begun.blocks) + 1 + self._n_session // SIZE
-        return self.state.used != CUSTOMARY and self.state.next_block < of_last
+        early = self.state.next_block < of_last and not self._search.ended
+        return self.state.used != CUSTOMARY and early
 
     def _wait_for_session(self) -> None:
         if self._session is not None and not self._is_early():
@@ -150,31 +156,47 @@ def _row(
     folder: Path,
 ) -> dict[str, Any]:
     """Run a night; return what became of it."""
-    random = np.random.default_rng(1000 + seed)
     quiet, changed = runs[QUIET], runs[kind]
-    order = random.permutation(_n_frames(quiet))
-    drawn = [(quiet.data, i) for i in order[:before]]
-    then = order[before : before + after] if kind == QUIET else random.permutation(after)
-    drawn += [(changed.data, i) for i in then]
-    run = place / "night.lst"
-    run.write_text("".join(f"{file.absolute()} //{i}\n" for file, i in drawn))
-    begun = Begun(
-        source=str(run),
-        geometry=str(quiet.geometry),
-        tune=(*TUNE, "--cell", str(quiet.cell), "--seed", str(seed)),
-        n_tuning=2 * FRAMES,
-        size=SIZE,
-        seconds=1e6,
-        n_sample=SAMPLE,
-        version="0",
-    )
-    with _Loop(n_session, place / "night", begun) as loop:
+    number = seed % SESSIONS
+    begin = np.random.default_rng(number).permutation(_n_frames(quiet))
+    first = folder / "first" / str(number)
+    if not (first / "done").exists():
+        shutil.rmtree(first, ignore_errors=True)
+        first.mkdir(parents=True)
+        _list(first / "night.lst", [(quiet, begin[:N_FIRST])])
+        begun = Begun(
+            source=str(first / "night.lst"),
+            geometry=str(quiet.geometry),
+            tune=(*TUNE, "--cell", str(quiet.cell), "--seed", str(number)),
+            n_tuning=2 * FRAMES,
+            size=SIZE,
+            seconds=1e6,
+            n_sample=SAMPLE,
+            version="0",
+        )
+        with _Loop(n_session, first / "night", begun) as loop:
+            loop.run()
+        (first / "done").touch()
+    random = np.random.default_rng(1000 + seed)
+    order = random.permutation(begin[N_FIRST:])
+    n = before - N_FIRST
+    then = order[n : n + after] if kind == QUIET else random.permutation(after)
+    _list(place / "night.lst", [(quiet, begin[:N_FIRST]), (quiet, order[:n]), (changed, then)])
+    shutil.copytree(first / "night", place / "night")
+    log = place / "night" / LOG
+    log.write_text(log.read_text().replace(str(first), str(place)))
+    with _Loop(n_session, place / "night", None) as loop:
         loop.run()
     told = _told(loop.events, before)
     row = {"kind": kind, "seed": seed, **told}
     if kind != QUIET:
         row.update(_lost(loop.events, changed, then, before, place / "night", folder, kind))
     return row
+
+
+def _list(path: Path, parts: list[tuple[RunPaths, Any]]) -> None:
+    lines = [f"{run.data.absolute()} //{i}\n" for run, frames in parts for i in frames]
+    path.write_text("".join(lines))
 
 
 def _told(events: list[Event], before: int) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def find_peaks(
     """
     chosen = list(range(len(run)) if frames is None else frames)
     known = with_needed_map(run, settings, jobs=jobs)
-    with closing(open_pool(known, None, chosen, jobs, memory=0)) as pool:
+    with closing(open_pool(known, None, chosen, jobs, 0, finder=settings.peak_finder)) as pool:
         found = pool.search(list(dict.fromkeys(chosen)), [settings])
     for one in found.values():
         if one.failure:

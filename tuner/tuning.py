@@ -56,7 +56,6 @@ from wrappers.masks.settings_mask import needs_map
 from wrappers.processes import require_main_guard
 from wrappers.workers.memory import share_out, usual_memory
 from wrappers.workers.opening import open_pool
-from wrappers.workers.pool import Pool
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -243,22 +242,20 @@ def _tune(
 
     with ExitStack() as stack:
         stack.enter_context(closing(indexer))
-        with ExitStack() as while_looking:
-
-            def pool() -> Pool:
-                opened = open_pool(run, indexer, sample, jobs, 0, cluster)
-                return while_looking.enter_context(closing(opened))
-
-            drawn = choose_frames(
-                store.config.sampling or "random",
-                (sample, others),
-                len(run),
-                space,
-                request.seed,
-                directory,
-                pool,
-                on_look,
-            )
+        # Each worker of a cluster has the memory for itself.
+        memory = room // jobs if cluster else room
+        pool = open_pool(run, indexer, sample, jobs, memory, cluster, request.peak_finder)
+        stack.enter_context(closing(pool))
+        drawn = choose_frames(
+            store.config.sampling or "random",
+            (sample, others),
+            len(run),
+            space,
+            request.seed,
+            directory,
+            lambda: pool,
+            on_look,
+        )
         if drawn.words:
             on_sample(drawn.words)
         sample = list(drawn.tuning.frames)
@@ -275,12 +272,9 @@ def _tune(
                 cell,
                 indexer,
                 frames,
-                jobs=jobs,
+                pool=pool,
                 max_decoys=max_decoys,
-                # Each worker of a cluster has it for itself.
-                memory=room // jobs if cluster else room,
                 cache=directory / "indexed",
-                cluster=cluster,
                 progress=on_progress,
             )
             return stack.enter_context(live)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wrappers.errors import Note
 
-__all__ = ["has_locks", "is_want_of_locks"]
+__all__ = ["has_locks", "is_locked_by_writer", "is_want_of_locks"]
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -57,3 +57,24 @@ def is_want_of_locks(error: OSError, path: str) -> bool:
         stacklevel=2,
     )
     return True
+
+
+def is_locked_by_writer(path: str) -> bool:
+    """Whether a program has a lock on a file that lets nobody read it, as HDF5 has while it writes.
+
+    Our own lock lasts for some microseconds, so that it keeps no writer from opening the file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # opening it in earnest says why
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # a file system without locks
+    finally:
+        os.close(descriptor)
+    return False

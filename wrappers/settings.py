@@ -25,6 +25,7 @@ __all__ = [
     "WHOLE_FIELDS",
     "Settings",
     "check_clen",
+    "check_shifts",
     "of_group",
     "with_current_names",
 ]
@@ -296,6 +297,9 @@ ABOUT: dict[str, About] = {
 ODD_LENGTH = 0.3
 """A camera length that differs by this fraction from the geometry's may be a slip."""
 
+ODD_SHIFT = 0.1
+"""A shift of more than this fraction of the detector's reach may be a slip."""
+
 WRONG_UNIT = 30.0
 """One that differs by this factor is in another unit."""
 
@@ -316,6 +320,34 @@ def check_clen(clen: float | None, geometrys: float) -> None:
     if not 1 / WRONG_UNIT < clen / geometrys < WRONG_UNIT:
         raise InputError(f"{words}: give it in metres, or with a unit, such as 80mm")
     warnings.warn(Note(f"{words}: is that meant?"), stacklevel=3)
+
+
+def check_shifts(shifts: Mapping[str, float | None], reach: float) -> None:
+    """Hold shifts of the detector that a user gives against its size.
+
+    Where one is large a `Note` says so.
+
+    Parameters
+    ----------
+    shifts : mapping of str to float or None
+        By their names, in metres.
+    reach : float
+        Largest distance of a pixel from the beam, in metres.
+
+    Raises
+    ------
+    InputError
+        If one can only be in another unit.
+    """
+    for name, shift in shifts.items():
+        if shift is None or abs(shift) <= ODD_SHIFT * reach:
+            continue
+        words = (
+            f"{name} is set to {shift:g} m, and the detector reaches {reach:.3g} m from the beam"
+        )
+        if abs(shift) > reach:
+            raise InputError(f"{words}: give it in metres, or with a unit, such as 0.5mm")
+        warnings.warn(Note(f"{words}: is that meant?"), stacklevel=3)
 
 
 def of_group(group: Group) -> tuple[str, ...]:

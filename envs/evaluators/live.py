@@ -28,6 +28,7 @@ from wrappers.lattices.own_peaks import FrameLattices
 from wrappers.peakfinding.peak_batch import FrameCounts
 from wrappers.settings import Settings
 from wrappers.workers.opening import open_pool
+from wrappers.workers.pool import Pool
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -59,6 +60,9 @@ class LiveEvaluator:
         Folder in which lattices are kept, for further evaluators of the same run.
     cluster : distributed.Client, optional
         Its workers do the work instead of processes of this machine.
+    pool : Pool, optional
+        Does the work; it is of the run and the indexer, and others may use it, too. Whoever opened
+        it closes it.
     progress : callable
         Called with the frames and decoys of an evaluation that are done, and with the number of
         decoys and all frames of the sample.
@@ -80,6 +84,7 @@ class LiveEvaluator:
         memory: int = 2 << 30,
         cache: str | os.PathLike[str] | None = None,
         cluster: Client | None = None,
+        pool: Pool | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self._run, self._geometry, self._cell = run, run.geometry, cell
@@ -88,7 +93,8 @@ class LiveEvaluator:
         self._stratum = dict(zip(drawn.frames, drawn.strata, strict=False))
         self._max_decoys = max_decoys
         self._progress = progress
-        self._pool = open_pool(run, indexer, self._frames, jobs, memory, cluster)
+        self._owns_pool = pool is None
+        self._pool = pool or open_pool(run, indexer, self._frames, jobs, memory, cluster)
         self._cache = cache
         pooled = _PooledIndexer(indexer, self._pool.index)
         self._indexer = CachedIndexer(pooled, cache, run.geometry, cell)
@@ -112,7 +118,8 @@ class LiveEvaluator:
 
     def close(self) -> None:
         """End the worker processes."""
-        self._pool.close()
+        if self._owns_pool:
+            self._pool.close()
 
     @property
     def n_frames(self) -> int:

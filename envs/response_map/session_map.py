@@ -202,6 +202,12 @@ class ResponseMap:
         self._own = np.hstack([self._own, nothing])
         self._other = np.hstack([self._other, look.counts])
 
+    def forget(self, first: int) -> None:
+        """Drop the parameter sets from `first` on."""
+        self.settings = self.settings[:first]
+        self._counts, self._outcome = self._counts[:, :first], self._outcome[:, :first]
+        self._own, self._other = self._own[:, :first], self._other[:, :first]
+
     def learn_lattices(
         self, frames: ArrayLike, own: ArrayLike, other: ArrayLike, first: int = 0
     ) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
+from tuner.cli.night import Sample, read_night
+from tuner.cli.tune import command
 
 FRAMES = 16
 
@@ -141,3 +143,23 @@ def test_a_session_is_begun_like_an_earlier_one(cli, simulated, tmp_path):
     found = tomllib.loads((tmp_path / "first/recommended.toml").read_text())
     assert second["start"]["settings"]["min_snr"] == found["settings"]["min_snr"]
     assert "first" in second["start"]["words"]
+
+
+def test_what_a_sample_sets_leaves_what_holds_for_all(simulated, tmp_path):
+    everywhere = 'set = { min_peaks = 8, max_pix_count = 30 }\nrange = "min_snr=3:7"\n'
+    night = write(
+        tmp_path / "night.toml",
+        simulated,
+        f'[[sample]]\nrun = "{simulated.data}"\noutput = "as-all"\n'
+        f'[[sample]]\nrun = "{simulated.data}"\noutput = "own"\nset = "min_peaks=12"\n'
+        "range = { threshold = [20, 200] }\n",
+        everywhere,
+    )
+    as_all, own = read_night(night, command)
+
+    def given(sample: Sample, option: str) -> set[str]:
+        return {*sample.arguments[sample.arguments.index(option) + 1].split(",")}
+
+    assert given(as_all, "--set") == {"min_peaks=8", "max_pix_count=30"}
+    assert given(own, "--set") == {"min_peaks=12", "max_pix_count=30"}
+    assert given(own, "--range") == {"min_snr=3:7", "threshold=20:200"}

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,10 @@ class Watch:
         self._done = self._read_journal()
         self._refused: dict[Path, tuple[_Signature, float, str]] = {}
         self._seen: dict[Path, tuple[_Signature, float]] = {}
+
+    def take_up(self, recommended: Path) -> None:
+        """Reduce further runs with what this session, or ``recommended.toml``, recommends."""
+        self._request = replace(self._request, recommended=recommended)
 
     def step(self) -> list[dict[str, Any]]:
         """Reduce what has appeared since the last step; return the journal's new lines."""

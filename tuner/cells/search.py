@@ -148,7 +148,7 @@ def clear_frames(
     """
     patterns: dict[int, Pattern] = {}
     problem = ""
-    with closing(open_pool(run, None, sample, jobs, memory=0)) as pool:
+    with closing(open_pool(run, None, sample, jobs, 0, finder=settings.peak_finder)) as pool:
         for places in batches(len(sample), jobs):
             found = pool.search([sample[i] for i in places], [settings])
             for frame, peaks in found.items():

@@ -106,6 +106,12 @@ POLL = 1.0
     help="A file is complete when it has not changed for so long (s).",
 )
 @click.option(
+    "--retune",
+    is_flag=True,
+    help="With --watch: where a re-tune is due, begin it beside the watch, on the run that said "
+    "so, and take its set up if it is better there. RECOMMENDED must be a session.",
+)
+@click.option(
     "--idle",
     type=click.FloatRange(min=0),
     help="End when no run, or no frame of a stream, has come for so long (s).",
@@ -129,6 +135,7 @@ def command(
     watch: Path | None,
     pattern: str,
     settle: float,
+    retune: bool,
     idle: float | None,
     buffer: int,
     serve: str | None,
@@ -160,6 +167,8 @@ def command(
     from tuner.live.sampling import PeakSample
     from wrappers.frames.sampling import sample_frames
 
+    if retune and watch is None:
+        raise InputError("--retune goes with --watch; sfx-tuner run does it on one run or a stream")
     if (data is None) == (watch is None):
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
     recommendation = read_recommendation(recommended)
@@ -189,7 +198,7 @@ def command(
             request = WatchRequest(
                 *(recommended, watch, pattern, output, settle, sample, jobs, virtual, mask, force)
             )
-            _watch(request, read, unit, indexer, idle, as_json)
+            _watch(request, read, unit, indexer, idle, as_json, retune)
             return
         assert data is not None
         run = open_run(data, geometry_file)
@@ -324,6 +333,7 @@ def _watch(
     indexer: Indexer | None,
     idle: float | None,
     as_json: bool,
+    retune: bool,
 ) -> None:
     from tuner.apply.watching import Watch
 
@@ -331,10 +341,25 @@ def _watch(
         stderr.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     watch = Watch(request, geometry, cell, indexer, say=say)
+    retuning = None
+    if retune:
+        from tuner.closed_loop.watched import WatchedRetuning
+
+        retuning = WatchedRetuning(
+            request.recommended, geometry.path, request.out, jobs=request.jobs, say=say
+        )
+        click.get_current_context().call_on_close(retuning.close)
+        watch.take_up(retuning.used)
     say(f"watching {request.folder} for {request.pattern}; Ctrl-C ends it, and it can be resumed")
     last = time.monotonic()
     while idle is None or time.monotonic() - last < idle:
-        for line in watch.step():
+        lines = watch.step()
+        if retuning is not None:
+            retuning.step(lines)
+            watch.take_up(retuning.used)
+            if retuning.under_way:
+                last = time.monotonic()
+        for line in lines:
             last = time.monotonic()
             if as_json:
                 click.echo(json.dumps(line))

@@ -26,6 +26,9 @@ __all__ = ["Sample", "is_night", "read_night", "tune_night"]
 NOT_IN_ROWS = ("resume", "dashboard", "cluster", "json", "help")
 """Options that are of the whole night, or of none of its samples."""
 
+BY_SETTING = ("set", "range")
+"""Options that say something of several settings."""
+
 LARGEST = 1 << 20
 
 
@@ -59,7 +62,8 @@ def is_night(data: object) -> bool:
 def read_night(path: Path, command: click.Command) -> list[Sample]:
     """Return the samples of a night's file.
 
-    Its table ``[all]`` holds for every ``[[sample]]``. Keys are the options of `command`, without
+    Its table ``[all]`` holds for every ``[[sample]]`` that does not say otherwise; ``set`` and
+    ``range`` count setting by setting. Keys are the options of `command`, without
     the dashes, and ``run``; names of files are relative to the night's file.
 
     Parameters
@@ -92,12 +96,29 @@ def read_night(path: Path, command: click.Command) -> list[Sample]:
         where = f"{path}, sample {number}"
         if not isinstance(row, dict):
             raise InputError(f"{where} is no table: write [[sample]] above it")
-        sample = _sample({**usual, **row}, command, path.absolute().parent, where)
+        sample = _sample(_over(usual, row), command, path.absolute().parent, where)
         place = Path(os.path.realpath(sample.output))
         if place in samples:
             raise InputError(f"{where}: an earlier sample has the output {sample.output}, too")
         samples[place] = sample
     return [*samples.values()]
+
+
+def _over(usual: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with what holds for all; of what is set, each setting by itself."""
+    both = {**usual, **row}
+    for key in BY_SETTING:
+        if key in usual and key in row:
+            both[key] = {**_by_setting(usual[key]), **_by_setting(row[key])}
+    return both
+
+
+def _by_setting(value: Any) -> dict[str, Any]:
+    """Return what is given for settings, by their names, however it is written."""
+    if isinstance(value, dict):
+        return value
+    pairs = (pair.partition("=") for pair in _text(value, ",").split(","))
+    return {name.strip(): text.strip() for name, _, text in pairs}
 
 
 def _sample(row: Mapping[str, Any], command: click.Command, folder: Path, where: str) -> Sample:

@@ -24,7 +24,7 @@ from wrappers.frames.source import FrameSource
 from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.registry import Registry
-from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings, check_clen
+from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings, check_clen, check_shifts
 from wrappers.text import to_json
 
 __all__ = [
@@ -240,6 +240,8 @@ def settings_from(options: dict[str, Any], run: FrameSource) -> Settings:
         photon = finder.photon(run.geometry, run.photon_energy(0))
         base = base.replace(**finder.usual(photon))
     check_clen(given.get("clen"), run.nominal_clen)
+    if shifts := {name: given[name] for name in ("shift_x", "shift_y") if given.get(name)}:
+        check_shifts(shifts, run.geometry.reach)
     return base.replace(**given)
 
 

@@ -102,7 +102,9 @@ def command(
     noted = {**settings.as_dict(), GEOMETRY_MARK: geometry_mark(geometry_text)}
     counts, unreadable = [], 0
     with (
-        closing(open_pool(run, None, range(len(run)), jobs, memory=0)) as pool,
+        closing(
+            open_pool(run, None, range(len(run)), jobs, memory=0, finder=settings.peak_finder)
+        ) as pool,
         CxiWriter(output, attributes=noted, sources=True) as writer,
         progress_bar("finding peaks", len(run)) as show,
     ):

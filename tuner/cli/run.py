@@ -127,7 +127,8 @@ def command(
     on further frames, which are indexed with both sets, else the set before is taken back. Frames
     without beam count for nothing.
 
-    Ctrl-C ends it, and --resume NIGHT goes on, also after a kill.
+    Ctrl-C ends it when the block under way is written, and --resume NIGHT goes on, also after a
+    kill.
 
     \b
     Example:

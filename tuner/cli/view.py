@@ -73,8 +73,8 @@ def command(
     """Look at frames and their peaks in a browser, as settings are moved.
 
     DATA is a run, beside it perhaps the SESSION whose recommendation is shown; or it is a session,
-    which knows its run, geometry, cell and sample. The page is at 127.0.0.1 and whoever is logged
-    in to this machine can reach it, and have the set written; Ctrl-C ends it.
+    which knows its run, geometry, cell and sample. The page is at 127.0.0.1, and whoever does not
+    know the whole address that is printed does not get it; Ctrl-C ends it.
 
     \b
     Example:

@@ -67,7 +67,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class _Line:
-    time: Number = field(default_factory=time.time, kw_only=True)
+    time: Number = field(default_factory=lambda: round(time.time(), 3), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ def append_event(path: Path, event: Event) -> None:
 def as_line(event: Event) -> str:
     """Return an event as it stands in the log."""
     values = asdict(event)
-    return json.dumps({"time": round(values.pop("time"), 3), "kind": values.pop("kind"), **values})
+    return json.dumps({"time": values.pop("time"), "kind": values.pop("kind"), **values})
 
 
 def read_events(path: Path, *, mend: bool = False) -> list[Event]:

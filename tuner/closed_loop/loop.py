@@ -63,6 +63,8 @@ class Loop:
         Images of a stream that wait in memory.
     idle : float, optional
         Seconds without a frame after which the loop ends.
+    stopped : callable
+        Says that it is enough: the block under way is finished, and the loop ends.
     on_event : callable
         Called with each event and the state behind it.
     on_wait : callable
@@ -84,12 +86,13 @@ class Loop:
         buffer: int = BUFFER,
         idle: float | None = None,
         rules: Rules = Rules(),  # noqa: B008 (frozen)
+        stopped: Callable[[], bool] = lambda: False,
         on_event: Callable[[Event, State], None] = lambda event, state: None,
         on_wait: Callable[[str], None] = lambda words: None,
     ) -> None:
         self._night, self._log = night, night / LOG
         self._jobs, self._buffer, self._idle = jobs, buffer, idle
-        self._on_event, self._on_wait = on_event, on_wait
+        self._stopped, self._on_event, self._on_wait = stopped, on_event, on_wait
         self.events: list[Event] = []
         self.state = State()
         self._session: Session | None = None
@@ -127,7 +130,14 @@ class Loop:
                 )
             )
             self._search = stack.enter_context(
-                BlockSearch(self._night, frames, self.begun, jobs=self._jobs, on_note=self._note)
+                BlockSearch(
+                    self._night,
+                    frames,
+                    self.begun,
+                    jobs=self._jobs,
+                    on_note=self._note,
+                    stopped=self._stopped,
+                )
             )
             self._stack = stack.pop_all()
         return self
@@ -169,16 +179,20 @@ class Loop:
                 self._take(Noted(f"no frame has come for {SILENCE:g} s: no beam, or no sender"))
             self._decide()
             forget_blocks(self._night / "frames", self._kept_blocks())
+            if self._stopped():
+                self._take(Ended("it was stopped"))
+                return
             if block is None and idle is not None and time.monotonic() - last >= idle:
                 self._take(Ended(f"no frame has come for {idle:g} s"))
                 return
             if self._session is not None:
                 self._on_wait(f"tuning: {self._session.n_evaluations} evaluations")
+        self._wait_for_session()
         self._take(Ended("all frames of the run are done"))
 
     def _wait_for_session(self) -> None:
         """Wait where frames wait, too."""
-        while self._session is not None and self._search.waits:
+        while self._session is not None and self._search.waits and not self._stopped():
             self._session.wait(POLL)
             self._decide()
 

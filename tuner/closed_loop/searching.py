@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -44,6 +45,8 @@ class BlockSearch:
         Threads that search, and processes of the indexer.
     on_note : callable
         Called with what is odd about the frames, a sentence each, again and again.
+    stopped : callable
+        Says that a block is to end with the frames that it has.
     """
 
     def __init__(
@@ -54,9 +57,10 @@ class BlockSearch:
         *,
         jobs: int,
         on_note: Callable[[str], None],
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._night, self._frames, self._begun = night, frames, begun
-        self._jobs, self._on_note = jobs, on_note
+        self._jobs, self._on_note, self._stopped = jobs, on_note, stopped
         self._sets: dict[int, NightSet] = {CUSTOMARY: NightSet(CUSTOMARY)}
         self._indexers: dict[int, Indexer | None] = {}
         self._stack = ExitStack()
@@ -99,11 +103,14 @@ class BlockSearch:
             If what comes first is not of the geometry, or a file cannot be written.
         """
         begun, frames = self._begun, self._frames
+        seconds = begun.seconds
+        if self.waits:
+            patience = seconds = math.inf  # frames of a run are never late
         used, recorded = self.set_of(state.used), state.phase in ("collecting", "proving")
         path = block_file(self._night / "frames", state.next_block) if recorded else None
         with Tap(frames, path) as tap:
             n = FIRST if state.used == CUSTOMARY else 1
-            first = tap.first(n, patience, lambda: self.ended)
+            first = tap.first(n, patience, lambda: self.ended or self._stopped())
             for note in frames.notes:
                 self._on_note(note)
             if not first:
@@ -118,10 +125,10 @@ class BlockSearch:
                 nominal_clen=nominal.nominal_clen,
                 bad_pixels=used.bad_pixels(frames.geometry),
                 batch=begun.size,
-                seconds=begun.seconds,
+                seconds=seconds,
                 idle=patience,
                 jobs=self._jobs,
-                stopped=lambda: self.ended and not tap.has_first,
+                stopped=lambda: (self.ended or self._stopped()) and not tap.has_first,
                 on_frame=(lambda placed: None) if sample is None else sample.add,
             )
             with closing(reductions):

@@ -30,7 +30,7 @@ GLIMPSE = 25
 GLIMPSED = 1 / 8
 """... or this part of the sample, whatever is more."""
 
-WHOLE = 2 * GLIMPSE
+WHOLE = 4 * GLIMPSE
 """Smaller samples are measured whole at once."""
 
 DISAGREEMENT = 3.0

@@ -16,7 +16,7 @@ from wrappers.customary import counts_photons, detector_of
 from wrappers.errors import InputError
 from wrappers.frames.source import FrameSource
 from wrappers.reading import open_regular
-from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS, Settings, check_clen
+from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS, Settings, check_clen, check_shifts
 
 __all__ = ["Start", "customary_start", "read_start", "start_of_values", "with_start"]
 
@@ -63,6 +63,9 @@ class Start:
             within = {name: space[name].clip(getattr(settings, name)) for name in free}
             place = {"shift_x": space.base.shift_x, "shift_y": space.base.shift_y}
             settings = settings.replace(**within, **place).replace(**fixed)
+        if (known := space.known) is not None:
+            shifts = {"shift_x": settings.shift_x, "shift_y": settings.shift_y}
+            check_shifts(shifts, known.largest_radius * known.pixel_size)
         if settings.clen is not None:
             check_clen(settings.clen, nominal_clen)
             return settings

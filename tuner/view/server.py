@@ -6,9 +6,12 @@ import base64
 import json
 import secrets
 import threading
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from tuner.display.local_server import LocalHandler, LocalServer, script_policy
 from tuner.recommendation import Recommendation, write_recommendation
@@ -22,6 +25,8 @@ __all__ = ["ViewServer"]
 SCRIPT = script("view.js")
 POLICY = script_policy(SCRIPT)
 
+KEY = "key"
+
 LONGEST = 1 << 14
 """Bytes of a question."""
 
@@ -29,8 +34,10 @@ LONGEST = 1 << 14
 class ViewServer:
     """Serves a page that moves settings over a sample; used as a context manager.
 
-    Only the page that it has given itself can ask, by a secret that stands in it: nothing else in
-    the browser can have a set written.
+    The page is given to whoever names the secret that is in its address, once: from then on the
+    browser knows it by a cookie, so that it stands in no list of processes or of pages visited.
+    Only the page that was given can ask, by the same secret: neither other users of the machine nor
+    other pages in the browser can have a set written.
 
     Parameters
     ----------
@@ -44,6 +51,7 @@ class ViewServer:
     Attributes
     ----------
     address : str
+        With the secret.
 
     Raises
     ------
@@ -60,7 +68,8 @@ class ViewServer:
             raise InputError(
                 f"port {port} cannot be had ({error.strerror}): name another with --port, or none"
             ) from error
-        self.address = self._server.address
+        self.address = f"{self._server.address}?{KEY}={self.secret}"
+        self.cookie = f"sfx-tuner-{self._server.server_port}"
         self._ended = threading.Event()
         self._threads = [
             threading.Thread(target=self._server.serve_forever, daemon=True),
@@ -133,6 +142,10 @@ class ViewServer:
         return place
 
 
+def _is(secret: str, given: str | None) -> bool:
+    return secrets.compare_digest((given or "").encode("utf-8", "surrogateescape"), secret.encode())
+
+
 class _Server(LocalServer):
     def __init__(self, view: ViewServer, port: int) -> None:
         self.view = view
@@ -144,18 +157,33 @@ class _Handler(LocalHandler):
     policy = POLICY
 
     def get(self, path: str) -> None:
-        if path == "/":
-            self.send(200, "text/html; charset=utf-8", self.server.view.page())
-        else:
+        view = self.server.view
+        place = urlsplit(path)
+        if place.path != "/":
             self.send_error(404)
+        elif _is(view.secret, dict(parse_qsl(place.query)).get(KEY)):
+            self.send_response(303)
+            self.send_header(
+                "Set-Cookie", f"{view.cookie}={view.secret}; Path=/; HttpOnly; SameSite=Strict"
+            )
+            self.send_header("Location", "/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif _is(view.secret, self._cookie(view.cookie)):
+            self.send(200, "text/html; charset=utf-8", view.page())
+        else:
+            self.send_error(403, "Open the whole address that sfx-tuner view has printed")
+
+    def _cookie(self, name: str) -> str | None:
+        with suppress(CookieError):
+            found = SimpleCookie(self.headers.get("Cookie", "")).get(name)
+            return None if found is None else found.value
+        return None
 
     def do_POST(self) -> None:
         """Answer the page's questions."""
         view = self.server.view
-        given = self.headers.get("X-Secret", "")
-        if not self.is_from_here() or not secrets.compare_digest(
-            given.encode("utf-8", "surrogateescape"), view.secret.encode()
-        ):
+        if not self.is_from_here() or not _is(view.secret, self.headers.get("X-Secret")):
             self.refuse_foreign()
             return
         code = 200

@@ -35,6 +35,10 @@ from wrappers.workers.pool import Pool
 
 __all__ = ["MOVED", "Sight"]
 
+MOST_MOVED = 64
+"""Parameter sets that the map learns from beside those of its design: each position of a slider is
+one."""
+
 MOVED = (
     *("min_snr", "threshold", "min_pix_count", "max_pix_count", "local_bg_radius"),
     *("min_res", "max_res", "min_peaks"),
@@ -112,12 +116,12 @@ class Sight:
         self._lock = threading.Lock()
         self._evaluator: LiveEvaluator | None = None
         self._map: ResponseMap | None = None
-        self._known = 0
+        self._known = self._designed = 0
         self._stage = "no cell was given, so no indexing rate is predicted"
         self._pool: Pool | LiveEvaluator
         self._peaks: _Peaks
         if cell is None:
-            pool = open_pool(run, None, frames, jobs, memory)
+            pool = open_pool(run, None, frames, jobs, memory, finder=finder)
             self._pool, self._peaks = pool, _of_pool(pool, run)
         else:
             indexer = FastIndexer(run.geometry, cell)
@@ -155,6 +159,7 @@ class Sight:
             design = look_design(run_space(self._run, self.frames, MOVED[:3]))
             looked = evaluator.look(design)
             self._map = ResponseMap.begun(looked, evaluator)
+            self._designed = len(self._map.settings)
             self._stage = "predicted from the peaks alone; lattices are being sought"
         enough = FIRST_LEARNT
         for first in range(0, len(self.frames), AT_ONCE):
@@ -281,6 +286,8 @@ class Sight:
                 "rate": None,
             }
             if self._map is not None and self._evaluator is not None:
+                if len(self._map.settings) >= self._designed + MOST_MOVED:
+                    self._map.forget(self._designed)
                 known = self.frames[: self._known]
                 answer |= _predicted(self._map, self._evaluator, settings, self.marked, known)
         return answer

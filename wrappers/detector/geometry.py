@@ -228,6 +228,12 @@ class Geometry:
             radius[panel.rectangle] = np.sqrt(x * x + y * y)
         return radius
 
+    @property
+    def reach(self) -> float:
+        """Largest distance of a pixel from the beam, in metres."""
+        radius = self.radius_map()
+        return float(radius[np.isfinite(radius)].max()) / self.panels[0].res
+
     def static_mask(self) -> NDArray[np.bool_]:
         """Return the mask of what is the same in all frames, as far as this geometry says.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import h5py
 
-from wrappers.locks import is_want_of_locks
+from wrappers.locks import is_locked_by_writer, is_want_of_locks
 
 __all__ = ["Piece", "file_places", "link_fault", "open_hdf5", "pieces", "why_unfit"]
 
@@ -48,9 +48,13 @@ def open_hdf5(path: str, *, growing: bool = False, **options: int) -> h5py.File:
     """Open a file for reading, with a lock where its file system has some.
 
     One that is `growing` may be written meanwhile, by a program that writes as HDF5's SWMR has it.
+    It is not locked, as that would keep its writer from opening it again; OSError if one that lets
+    nobody read has it.
     """
     if growing:
-        options["swmr"] = True
+        if is_locked_by_writer(path):
+            raise BlockingIOError(f"unable to lock {path}")
+        return h5py.File(path, "r", swmr=True, locking=False, **options)
     try:
         return h5py.File(path, "r", **options)
     except OSError as error:

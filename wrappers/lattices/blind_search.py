@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from wrappers.lattices.compiling import inner_kernel, kernel
 from wrappers.lattices.lattice_chance import significance
 from wrappers.lattices.lattice_directions import find_directions
 from wrappers.lattices.lattice_fit import distances, inverse, solve
@@ -36,7 +36,7 @@ peaks fit exactly, and mean nothing."""
 _NO_SHARES = np.empty(0)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _polish_vector(q, v, n_iterations):
     """Fit q·v to whole numbers by least squares with Tukey's weights; return the sum of cosines."""
     a, b = np.zeros((3, 3)), np.zeros(3)
@@ -66,7 +66,7 @@ def _polish_vector(q, v, n_iterations):
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lattice_vectors(q, shortest, longest, vectors, scores):
     """Fill ``vectors`` with likely lattice vectors, best first; return how many there are.
 
@@ -100,7 +100,7 @@ def lattice_vectors(q, shortest, longest, vectors, scores):
     return n
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _enter(v, score, near, n, vectors, scores):
     """Enter a vector into the list of the best, in the place of its like; return its length."""
     place = min(n, len(scores) - 1)
@@ -126,7 +126,7 @@ def _enter(v, score, near, n, vectors, scores):
     return n if full else n + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def best_triples(q, vectors, q_rms, bases, evidence):
     """Fill ``bases`` with the triples of vectors that make the most significant lattices.
 
@@ -183,7 +183,7 @@ def best_triples(q, vectors, q_rms, bases, evidence):
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def refine_basis(q, recip, near, n_iterations):
     """Refine all nine numbers of a reciprocal basis in place, and return the peaks' common shift.
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from wrappers.lattices.compiling import inner_kernel, kernel
 from wrappers.lattices.lattice_fit import rotate, solve
 
 __all__ = ["fit_detector"]
@@ -21,13 +21,13 @@ _SMALL_TURN, _SMALL_SHIFT = 1e-7, 2e-9
 _TUKEY = 4.7
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _spread(values):
     """Return the standard deviation about 0 of near-normal values, from the median size."""
     return max(1.4826 * np.median(np.abs(values)), 1e-9)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fit_detector(nodes, positions, pixel, k, reciprocal, geometry):
     """Fit orientation, camera length and shift by robust least squares.
 

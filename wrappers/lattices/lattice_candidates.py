@@ -1,4 +1,4 @@
-"""The kernel that indexes: it searches, refines what it finds, and keeps what chance does not make.
+"""Indexing: a search, the refinement of what it finds, and what chance does not make is kept.
 
 Of the many orientations that `lattice_search` proposes the promising ones are refined
 together with the camera length and the detector shift, which a wrong geometry makes necessary,
@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+from numpy.typing import NDArray
 
+from wrappers.lattices.compiling import inner_kernel, kernel
 from wrappers.lattices.lattice_chance import chance_shares, significance
 from wrappers.lattices.lattice_fit import distances, inverse, refine, scattering_vectors
 from wrappers.lattices.lattice_search import search_orientations
@@ -27,11 +28,15 @@ _N_AT_LEAST = 4
 _HOPELESS = -5.0
 """Evidence of the searched peaks below which nothing is hoped for. That of most lattices is above
 20, that of the best candidate of noise about 0."""
-_N_ITERATIONS = np.array([3, 4, 6])
-"""Of the three refinements (an array: Numba would compile anew for each literal number)."""
+_N_ITERATIONS = 3, 4, 6
+"""Of the three refinements."""
+
+Floats = NDArray[np.float64]
+_Candidates = tuple[Floats, Floats, Floats]
+"""Values, reciprocal bases and geometries."""
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _same_lattice(recip, other):
     """Return whether two bases span nearly the same lattice."""
     real = inverse(other)
@@ -43,7 +48,7 @@ def _same_lattice(recip, other):
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _copy(recip, geometry, to_recip, to_geometry):
     for i in range(3):
         to_geometry[i] = geometry[i]
@@ -51,7 +56,7 @@ def _copy(recip, geometry, to_recip, to_geometry):
             to_recip[i, j] = recip[i, j]
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _keep(value, recip, geometry, n, top, recips, geometries):
     """Enter a candidate into the list of the ``n`` best, or in the place of its like.
 
@@ -75,7 +80,7 @@ def _keep(value, recip, geometry, n, top, recips, geometries):
     return n if full else n + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _improve(t, k, lattice, modes, tolerance, reach, priors, n_iterations, n, start, kept, doubt):
     """Refine ``n`` candidates and keep the most significant, best first; return how many.
 
@@ -108,23 +113,50 @@ def _improve(t, k, lattice, modes, tolerance, reach, priors, n_iterations, n, st
     return n_kept
 
 
-@njit(cache=True, nogil=True)
-def _support(t, k, recip, geometry, near):
-    """Return how many peaks a lattice explains, weighted by how well."""
+@kernel
+def _support(d, near):
+    """Return how many peaks a lattice explains, weighted by how well, given their distances."""
     total = 0.0
-    for d in distances(scattering_vectors(t, k, geometry[0], geometry[1], geometry[2]), recip):
-        if d < near:
-            total += (1.0 - (d / near) ** 2) ** 2
+    for i in range(len(d)):
+        if d[i] < near:
+            total += (1.0 - (d[i] / near) ** 2) ** 2
     return total
 
 
-@njit(cache=True, nogil=True)
-def _candidates(n):
+@kernel
+def _begin(bases, shifts, n, first, stretch, k, recips, geometries):
+    """Write what `search_orientations` found with the vector `first` as `_improve` takes it."""
+    for i in range(n):
+        real = inverse(bases[i])
+        geometries[i, 0] = stretch
+        geometries[i, 1], geometries[i, 2] = -shifts[i, 0] / k, -shifts[i, 1] / k
+        for j in range(3):
+            for c in range(3):
+                recips[i, (j + first) % 3, c] = real[c, j]
+
+
+def _candidates(n: int) -> _Candidates:
     return np.empty(n), np.empty((n, 3, 3)), np.empty((n, 3))
 
 
-@njit(cache=True, nogil=True)
-def find_lattice(t, searches, stretches, shifted, k, cell, axes, lattice, modes, accept, priors):
+def _size(q: Floats) -> float:
+    x, y, z = q.tolist()
+    return math.sqrt(x * x + y * y + z * z)
+
+
+def find_lattice(
+    t: Floats,
+    searches: NDArray[np.intp],
+    stretches: Floats,
+    shifted: NDArray[np.bool_],
+    k: float,
+    cell: Floats,
+    axes: NDArray[np.intp],
+    lattice: tuple[float, float, float],
+    modes: Floats,
+    accept: float,
+    priors: tuple[float, float, float],
+) -> tuple[float, Floats, Floats]:
     """Return the lattice of a known cell that explains most peaks.
 
     Parameters
@@ -165,77 +197,53 @@ def find_lattice(t, searches, stretches, shifted, k, cell, axes, lattice, modes,
         Stretch and shift of the slopes that go with it.
     """
     best, most, best_recip, best_geometry = -math.inf, 0.0, np.zeros((3, 3)), np.zeros(3)
-    n_search = searches.shape[1]
     n_refined = 20
-    ts = np.empty((n_search, 2))
     bases, shifts = np.empty((n_refined, 3, 3)), np.empty((n_refined, 2))
-    basis = np.empty((3, 3))
     no_modes = np.empty((0, 3, 3))
     start, kept = _candidates(n_refined), _candidates(_N_KEPT)
     gathered, final = _candidates(2 * _N_KEPT), _candidates(_N_FINAL)
-    for search in range(len(searches)):
-        stretch = stretches[search]
-        for i in range(n_search):
-            ts[i, 0] = t[searches[search, i], 0]
-            ts[i, 1] = t[searches[search, i], 1]
+    for search, stretch, is_shifted in zip(
+        searches, stretches.tolist(), shifted.tolist(), strict=True
+    ):
+        ts = t[search]
         q = scattering_vectors(ts, k, stretch, 0.0, 0.0)
-        m, last = n_search // 2, n_search - 1
-        middle = math.sqrt(q[m, 0] ** 2 + q[m, 1] ** 2 + q[m, 2] ** 2)
-        outer = math.sqrt(q[last, 0] ** 2 + q[last, 1] ** 2 + q[last, 2] ** 2)
-        n_gathered = np.int64(0)
-        for axis in range(len(axes)):
-            first = axes[axis, 0]
-            for i in range(3):
-                for j in range(3):
-                    basis[i, j] = cell[(i + first) % 3, j]
+        middle, outer = _size(q[len(q) // 2]), _size(q[-1])
+        reach = middle, outer
+        n_gathered = 0
+        for first, fold, polar in axes.tolist():
             n = search_orientations(
                 q,
-                basis,
-                axes[axis, 1],
-                axes[axis, 2] != 0,
-                shifted[search],
+                np.roll(cell, -first, axis=0),
+                fold,
+                polar != 0,
+                is_shifted,
                 2.0,
                 24,
                 3,
                 (bases, shifts),
             )
-            for i in range(n):
-                real = inverse(bases[i])
-                start[2][i, 0] = stretch
-                start[2][i, 1], start[2][i, 2] = -shifts[i, 0] / k, -shifts[i, 1] / k
-                for j in range(3):
-                    for c in range(3):
-                        start[1][i, (j + first) % 3, c] = real[c, j]
-            reach = (middle, outer)
+            _begin(bases, shifts, n, first, stretch, k, *start[1:])
+            near, n_steps = (0.35, 0.3), _N_ITERATIONS[0]
             n = _improve(
-                ts,
-                k,
-                lattice,
-                no_modes,
-                (0.35, 0.3),
-                reach,
-                priors,
-                _N_ITERATIONS[0],
-                n,
-                start,
-                kept,
-                math.inf,
+                ts, k, lattice, no_modes, near, reach, priors, n_steps, n, start, kept, math.inf
             )
             for i in range(n):
                 if i >= _N_AT_LEAST and kept[0][i] < _HOPELESS:
                     break
-                _copy(kept[1][i], kept[2][i], gathered[1][n_gathered], gathered[2][n_gathered])
+                for to, of in zip(gathered[1:], kept[1:], strict=True):
+                    to[n_gathered] = of[i]
                 n_gathered += 1
-        reach = (outer, 2.0 * k)
+        reach = outer, 2.0 * k
+        near, n_steps = (0.3, 0.25), _N_ITERATIONS[1]
         n = _improve(
             ts,
             k,
             lattice,
             modes,
-            (0.3, 0.25),
+            near,
             reach,
             priors,
-            _N_ITERATIONS[1],
+            n_steps,
             n_gathered,
             gathered,
             kept,
@@ -244,30 +252,20 @@ def find_lattice(t, searches, stretches, shifted, k, cell, axes, lattice, modes,
         promising = 0
         while promising < min(n, _N_FINAL) and kept[0][promising] > _HOPELESS:
             promising += 1
+        near, n_steps = (0.3, 0.2), _N_ITERATIONS[2]
         n = _improve(
-            t,
-            k,
-            lattice,
-            modes,
-            (0.3, 0.2),
-            reach,
-            priors,
-            _N_ITERATIONS[2],
-            promising,
-            kept,
-            final,
-            accept,
+            t, k, lattice, modes, near, reach, priors, n_steps, promising, kept, final, accept
         )
-        for i in range(n):
-            value = final[0][i]
-            support = _support(t, k, final[1][i], final[2][i], 0.2 * lattice[1])
+        for value, recip, geometry in zip(*(each[:n] for each in final), strict=True):
+            d = distances(scattering_vectors(t, k, *geometry.tolist()), recip)
+            support = _support(d, 0.2 * lattice[1])
             # a chance fit counts only as long as there is nothing better
             if value < accept and value < best:
                 continue
             if best >= accept and support <= most:
                 continue
-            best, most = value, support
-            _copy(final[1][i], final[2][i], best_recip, best_geometry)
+            best, most = float(value), support
+            best_recip, best_geometry = recip.copy(), geometry.copy()
         if best > accept + 10.0 and (2.5 * most >= len(t) or best > 1.8 * len(t)):
             break
     return best, best_recip, best_geometry

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from wrappers.lattices.compiling import inner_kernel, kernel
 from wrappers.lattices.lattice_fit import distances, scattering_vectors
+from wrappers.sorting import DEPTH, make_sort
 
 __all__ = ["chance_shares", "significance"]
+
+_sort = inner_kernel(make_sort())
 
 _SHIFTS = 3e-3
 """Range of the detector shifts that the fit allows, in 1/Å."""
@@ -34,7 +37,7 @@ _FEW = 20
 """Fewer peaks of the sample say nothing of how many to expect."""
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _move(t, way, x, y, moved):
     """Displace rays by x and y (way 0), by x or y alone (1, 2), or along their rings by x (3)."""
     for i in range(len(t)):
@@ -48,7 +51,7 @@ def _move(t, way, x, y, moved):
             moved[i, 1] = t[i, 1] + (y if way != 1 else 0.0)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def chance_shares(t, k, recip, geometry, volume):
     """Return how many peaks would be near the nodes if they were where they are by chance.
 
@@ -113,7 +116,7 @@ def chance_shares(t, k, recip, geometry, volume):
     return shares
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def significance(d, shares, q_rms, volume, n_rotations, n_modes):
     """Return how little the distances of peaks from a lattice look like chance.
 
@@ -147,7 +150,11 @@ def significance(d, shares, q_rms, volume, n_rotations, n_modes):
         Minus the natural logarithm of the chance, as estimated so; -inf if nothing fits.
     """
     n = len(d)
-    d = np.sort(d)
+    ordered = np.empty(n)
+    for i in range(n):
+        ordered[i] = d[i] if d[i] >= 0 else math.inf  # no number, where a fit has gone astray
+    d = ordered
+    _sort(d, n, np.empty((DEPTH, 2), np.int64))
     best = -math.inf
     for i in range(n):
         p = 4.0 / 3.0 * math.pi * d[i] ** 3 * volume

@@ -13,14 +13,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from wrappers.lattices.compiling import inner_kernel
 
 __all__ = ["add_fringes", "axes_about", "find_directions", "polish"]
 
 _MAX_PEAKS_ON_SPHERE = 8192
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@inner_kernel(fastmath=True)
 def add_fringes(x, y, z, c, s, n, out):
     """Add cos(2π(x·c + y·s + z)), as an even polynomial, to ``out``."""
     for j in range(n):
@@ -33,7 +34,7 @@ def add_fringes(x, y, z, c, s, n, out):
         )
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def find_directions(q, length, step, shifted, best):
     """Write the best directions of a lattice vector of a given length to the rows of ``best``.
 
@@ -106,7 +107,7 @@ def find_directions(q, length, step, shifted, best):
     return len(best)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def axes_about(u):
     """Return a right-handed set of unit vectors (rows) of which the first is ``u``."""
     e = np.zeros((3, 3))
@@ -123,7 +124,7 @@ def axes_about(u):
     return e
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _phase(q, length, u):
     """Return the phase, in cycles, that all q·v have in common."""
     c, s = 0.0, 0.0
@@ -134,7 +135,7 @@ def _phase(q, length, u):
     return math.atan2(s, c) / (2.0 * math.pi)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def polish(q, length, u, shifted, n_iterations):
     """Refine the direction ``u`` of a lattice vector in place by least squares.
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from wrappers.lattices.compiling import inner_kernel, kernel
 
 __all__ = [
     "apart",
@@ -30,7 +31,7 @@ _LOOSE = {"contract", "reassoc", "nsz", "arcp"}
 """Floating-point liberties that leave infinities and NaN alone."""
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def inverse(m):
     """Return the inverse of a 3 x 3 matrix."""
     out = np.empty((3, 3))
@@ -45,7 +46,7 @@ def inverse(m):
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def apart(q, radius):
     """Return the indices of the vectors that are not within ``radius`` of one before them."""
     kept = np.empty(len(q), np.int64)
@@ -63,7 +64,7 @@ def apart(q, radius):
     return kept[:n]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def slopes(q, k):
     """Return the slopes x/z and y/z (n, 2) of the diffracted rays of scattering vectors."""
     t = np.empty((len(q), 2))
@@ -73,7 +74,7 @@ def slopes(q, k):
     return t
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def scattering_vectors(t, k, stretch, shift_x, shift_y):
     """Return q (n, 3) of rays whose slopes are scaled by 1 + stretch, then shifted."""
     q = np.empty((len(t), 3))
@@ -87,7 +88,7 @@ def scattering_vectors(t, k, stretch, shift_x, shift_y):
     return q
 
 
-@njit(cache=True, nogil=True, fastmath=_LOOSE)
+@kernel(fastmath=_LOOSE)
 def distances(q, recip):
     """Return each scattering vector's distance from the nearest lattice node but 000, in 1/Å."""
     real = inverse(recip)
@@ -105,7 +106,7 @@ def distances(q, recip):
     return d
 
 
-@njit(cache=True, nogil=True, fastmath=_LOOSE)
+@inner_kernel(fastmath=_LOOSE)
 def refine(t, k, recip, geometry, modes, n_modes, tolerance, reach, priors, n_iterations):
     """Refine the orientation, the rays' stretch and shift, and the cell's shape.
 
@@ -210,7 +211,7 @@ def refine(t, k, recip, geometry, modes, n_modes, tolerance, reach, priors, n_it
         rotate(recip, step[0], step[1], step[2])
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def solve(a, b):
     """Solve a positive definite system in place (Cholesky)."""
     n = len(b)
@@ -234,7 +235,7 @@ def solve(a, b):
     return b
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def rotate(vectors, x, y, z):
     """Rotate row vectors in place by the rotation vector (x, y, z)."""
     angle = math.sqrt(x * x + y * y + z * z)

@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from wrappers.lattices.compiling import inner_kernel, kernel
 from wrappers.lattices.lattice_directions import add_fringes, axes_about, find_directions, polish
 
 __all__ = ["search_orientations"]
@@ -28,7 +28,7 @@ _FINEST = 1e-3
 """Angular steps are no finer than this, in radians, however long the cell."""
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@inner_kernel(fastmath=True)
 def _add_nodes(p2, p3, x2, y2, x3, y3, weight, c, s, n, out):
     """Add how close q is to whole numbers along two lattice vectors that turn together."""
     one, zero, steep = np.float32(1.0), np.float32(0.0), np.float32(9.0)
@@ -40,7 +40,7 @@ def _add_nodes(p2, p3, x2, y2, x3, y3, weight, c, s, n, out):
         out[j] += weight * max(zero, one - steep * f * f) * max(zero, one - steep * g * g)
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _common_shift(basis, phases, shift):
     """Write the shift (x, y) of all peaks that gives q·v its phases to ``shift``.
 
@@ -79,7 +79,7 @@ def _common_shift(basis, phases, shift):
         shift[1] += (a11 * b2 - a12 * b1) / det
 
 
-@njit(cache=True, nogil=True)
+@inner_kernel
 def _turns(q, shape, u, phase, shifted, circle, n_keep, found, n_found):
     """Turn the cell about its first basis vector, held along ``u``; keep the best turns.
 
@@ -166,7 +166,7 @@ def _turns(q, shape, u, phase, shifted, circle, n_keep, found, n_found):
     return n_found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def search_orientations(q, basis, fold, polar, shifted, sharpness, n_directions, n_turns, found):
     """Search for orientations that explain many peaks; return how many were found.
 
@@ -228,6 +228,9 @@ def search_orientations(q, basis, fold, polar, shifted, sharpness, n_directions,
             if scores[i] > scores[best]:
                 best = i
         scores[best] = -1.0
-        found[0][place] = bases[best]
-        found[1][place] = shifts[best]
+        # (Number by number: Numba takes seconds to compile what it says of arrays that do not fit.)
+        for i in range(3):
+            for j in range(3):
+                found[0][place, i, j] = bases[best, i, j]
+        found[1][place, 0], found[1][place, 1] = shifts[best, 0], shifts[best, 1]
     return n_found

@@ -28,8 +28,11 @@ from wrappers.peakfinding.ring_limits import (
     ring_inside,
 )
 from wrappers.peakfinding.vectors import LANES, add_values, no_sums, prefetch, total_sums
+from wrappers.sorting import DEPTH, make_sort
 
 __all__ = ["bright_from_tails", "keep_tails", "limits_from_tails"]
+
+_sort = inner_kernel(make_sort())
 
 FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 BLOCK = 32
@@ -82,6 +85,7 @@ def keep_tails(values, start, pixel, min_snr, kept, places):
     for ring in range(n_rings):
         largest = max(largest, start[ring + 1] - start[ring])
     faint_keys, bright_keys = np.empty(largest, np.int64), np.empty(largest, np.int64)
+    waiting = np.empty((DEPTH, 2), np.int64)
     for ring in range(n_rings):
         ring_values = values[start[ring] : start[ring + 1]]
         n_faint_keys = n_bright_keys = 0
@@ -101,11 +105,11 @@ def keep_tails(values, start, pixel, min_snr, kept, places):
                 n_bright_keys += 1
         middle = np.float32(total / n) if n else lower
         brightest = middle + max(OUTER / min_snr, 1.0) * (upper - middle)
-        faint_keys[:n_faint_keys].sort()
+        _sort(faint_keys, n_faint_keys, waiting)
         for k in range(n_faint_keys - 1, -1, -1):
             faint_patterns[n_faint] = _pattern_of(faint_keys[k])
             n_faint += 1
-        bright_keys[:n_bright_keys].sort()
+        _sort(bright_keys, n_bright_keys, waiting)
         for k in range(n_bright_keys):
             bright_patterns[n_bright] = _pattern_of(bright_keys[k])
             place[n_bright] = bright_keys[k] & PLACE

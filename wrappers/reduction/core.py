@@ -248,6 +248,7 @@ class _Work:
         self, run: FrameSource, finder: FindsPeaks, folder: Path, virtual: bool, jobs: int
     ) -> None:
         self._run, self._folder, self._jobs = run, folder, jobs
+        self._compiled: set[str] = set()
         _ = run.nominal_clen  # which may take reading every frame's, once
         known = run.with_bad_pixels(None)
         form = None if virtual else _form(run)
@@ -260,12 +261,14 @@ class _Work:
         # A set is settled when its batch is handed over, which is not long before its turn.
         orders = (self._order(batch, current()) for batch in batches)
         jobs = max(1, min(self._jobs, len(batches)))
-        if batches:
-            compile_kernels(self._run, None, batches[0].first)
         with Processes(self._make, jobs) as processes:
             yield from processes.stream(_reduce, orders)
 
     def _order(self, batch: Batch, used: SettingsSet) -> _Order:
+        finder = used.settings.peak_finder
+        if finder not in self._compiled:
+            compile_kernels(self._run, None, batch.first, finder=finder)
+            self._compiled.add(finder)
         return batch, used, self._map(used)
 
     def _map(self, used: SettingsSet) -> Path | None:

@@ -21,6 +21,7 @@ from wrappers.frames.hdf5 import is_hdf5
 from wrappers.frames.run import HDF5_SUFFIXES, Run
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored import StoredFrames
+from wrappers.locks import is_locked_by_writer
 from wrappers.streams.arriving import ArrivingFrames, Late
 from wrappers.streams.protocols import parse_growing
 
@@ -162,6 +163,9 @@ class GrowingFiles(ArrivingFrames):
                 continue
             try:
                 frame = run[index]
+                # We have no lock: what was read meanwhile may be half of what is written.
+                if is_locked_by_writer(name[0]):
+                    raise InputError(f"{name[0]} is being written by another program")
             except InputError as error:
                 self.counts.reason = str(error)
                 file.failed.setdefault(name, time.monotonic())

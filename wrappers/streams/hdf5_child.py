@@ -6,11 +6,11 @@ import json
 import math
 import resource
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import psutil
 
 import wrappers.frames.filters  # noqa: F401  (HDF5 learns of bitshuffle, LZ4, zstd and others)
 from wrappers.processes import serve_parent
@@ -29,8 +29,7 @@ MOST_NAMES, MOST_VALUES = 500, 10_000
 def serve(pipe: Connection, path: str) -> None:
     """Read messages and answer each, until the pipe is closed."""
     serve_parent()
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + MOST_MEMORY
+    most = psutil.Process().memory_info().vms + MOST_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

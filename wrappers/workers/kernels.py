@@ -18,12 +18,17 @@ __all__ = ["compile_kernels"]
 SILENCE = 2.0
 """Seconds, before it is said what takes so long. Kernels from the disk are there in one."""
 
-_MADE: set[tuple[str, bool, type]] = set()
+_MADE: set[tuple[str, bool, type, str]] = set()
 """What this process has compiled or loaded: a session opens several pools."""
 
 
 def compile_kernels(
-    run: FrameSource, indexer: Indexer | None, frame: int, *, again: bool = False
+    run: FrameSource,
+    indexer: Indexer | None,
+    frame: int,
+    *,
+    again: bool = False,
+    finder: str = Settings.peak_finder,
 ) -> None:
     """Compile what finds peaks in a run's frames, and indexes them; a second or so if cached.
 
@@ -36,17 +41,19 @@ def compile_kernels(
         Of the run; what it holds decides the data type.
     again : bool
         Whether frames will be kept ready, and searched with further settings.
+    finder : str
+        The peak finder that will be asked for.
     """
     try:
         kind = run[frame].data.dtype.str
     except InputError:
         return  # whoever wants the frame is told why
-    made = (kind, again, type(indexer))
+    made = (kind, again, type(indexer), finder)
     if made in _MADE:
         return
     with _told(), FramePool(run, indexer, jobs=1, memory=1 << 62) as pool:
         for _ in range(1 + again):  # a frame is made ready when it is searched again
-            found = pool.search([frame], [Settings(threshold=0)])[frame]
+            found = pool.search([frame], [Settings(threshold=0, peak_finder=finder)])[frame]
         if indexer is not None and not indexer.parallel:
             pool.index(found.patterns)
     _MADE.add(made)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
+from wrappers.settings import Settings
 from wrappers.workers.frame_pool import FramePool
 from wrappers.workers.kernels import compile_kernels
 from wrappers.workers.pool import Pool
@@ -24,6 +25,7 @@ def open_pool(
     jobs: int,
     memory: int,
     cluster: Client | None = None,
+    finder: str = Settings.peak_finder,
 ) -> Pool:
     """Start what finds peaks in some frames of a run and indexes them.
 
@@ -40,6 +42,8 @@ def open_pool(
         Bytes that may be taken, by each machine, to keep frames ready for further settings.
     cluster : distributed.Client, optional
         Its workers do the work instead.
+    finder : str
+        The peak finder that will be asked for: its kernels are compiled here.
     """
     if cluster is not None:
         # Imported when needed: it is an extra.
@@ -48,5 +52,5 @@ def open_pool(
         return ClusterPool(cluster, run, indexer, memory)
     jobs = max(1, min(jobs, len(frames)))
     if len(frames):
-        compile_kernels(run, indexer, frames[0], again=memory > 0)
+        compile_kernels(run, indexer, frames[0], again=memory > 0, finder=finder)
     return FramePool(run, indexer, jobs, memory)

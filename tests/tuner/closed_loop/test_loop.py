@@ -82,6 +82,20 @@ def test_every_frame_is_searched_once_also_after_a_kill(simulated, tmp_path):
     assert [(b.number, b.first) for b in told] == [(1, 0), (2, 12), (3, 24)]
 
 
+def test_what_is_stopped_is_written_and_gone_on_with(simulated, tmp_path):
+    asked = []
+    night = tmp_path / "night"
+    with Loop(night, begun(simulated), stopped=lambda: len(asked) > 20 or asked.append(0)) as loop:
+        loop.run()
+    (first,) = (event for event in loop.events if isinstance(event, Block))
+    assert 0 < first.n_frames < 30 and loop.events[-1].why == "it was stopped"
+    with Loop(night, None) as loop:
+        loop.run()
+    blocks = [event for event in loop.events if isinstance(event, Block)]
+    assert blocks[0] == first and sum(block.n_frames for block in blocks) == 30
+    assert len(found_in(night)) == sum(block.n_hits for block in blocks)
+
+
 def test_folders_that_are_none(simulated, tmp_path):
     with pytest.raises(InputError, match="holds no night"):
         Loop(tmp_path, None)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_values_that_make_no_settings_are_refused(sight, values):
 def ask(
     server: ViewServer, path: str, question: Any, method: str = "POST", **headers: str
 ) -> tuple[int, str]:
-    port = int(server.address.rstrip("/").rsplit(":", 1)[1])
+    port = urlsplit(server.address).port
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     usual = {"X-Secret": server.secret}
     body = question if isinstance(question, bytes) else json.dumps(question)
@@ -99,6 +100,12 @@ def test_only_its_own_page_may_ask(server, tmp_path):
     assert ask(server, "/use", question, **{"X-Secret": "guess"})[0] == 403
     assert ask(server, "/use", question, Host="evil.example")[0] == 403
     assert ask(server, "/", {}, "GET", Host="evil.example")[0] == 403
+    assert ask(server, "/", {}, "GET")[0] == 403, "another user of the machine"
+    assert ask(server, "/?key=guess", {}, "GET", Cookie=f"{server.cookie}=guess")[0] == 403
+    assert ask(server, "/", {}, "GET", Cookie="\x01=;;=")[0] == 403
+    assert ask(server, f"/?key={server.secret}", {}, "GET")[0] == 303
+    status, page = ask(server, "/", {}, "GET", Cookie=f"{server.cookie}={server.secret}")
+    assert status == 200 and "<html" in page
     assert not (tmp_path / "chosen.toml").exists()
     assert ask(server, "/use", question)[0] == 200
 

@@ -62,7 +62,7 @@ def received(run, scheme: str, faults: Faults, tmp_path, rate: float = 200.0):
                 *(frames, tmp_path / "frames.cxi", 10 * N),
                 idle=60.0,
                 # Nothing more comes; a busy machine takes its time for the first frame.
-                enough=lambda: not thread.is_alive() and time.monotonic() - came[-1] > 1.5,
+                enough=lambda: not thread.is_alive() and time.monotonic() - came[-1] > 0.8,
                 on_frame=lambda frame: came.append(time.monotonic()),
             )
         finally:

@@ -43,7 +43,7 @@ if kind in ("swmr", "laid out"):
                 data.resize(i + 1, axis=0)
             data[i] = image(i)
             data.flush()
-            time.sleep(0.1)
+            time.sleep(0.05)
 elif kind == "locked":
     with h5py.File(place, "w") as file:
         data = created(file, 12)
@@ -51,12 +51,12 @@ elif kind == "locked":
         for i in range(12):
             data[i] = image(i)
             file.flush()
-            time.sleep(0.05)
+            time.sleep(0.03)
 else:
     from pathlib import Path
     print("begun", flush=True)
     for part in range(3):
-        time.sleep(0.4)
+        time.sleep(0.2)
         hidden = Path(place).parent / f"part{part}.tmp"
         with h5py.File(hidden, "w") as file:
             data = created(file, 4)
@@ -68,6 +68,11 @@ else:
 
 def image(i: int) -> np.ndarray:
     return np.random.default_rng(i).poisson(20, (40, 60)).astype("u2")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch) -> None:
+    monkeypatch.setattr(growing, "POLL", 0.05)
 
 
 @pytest.fixture
@@ -123,7 +128,7 @@ def test_frames_of_a_file_come_as_they_are_written(geometry, folder, tmp_path, k
         writer.wait()
     check(found)
     if kind != "locked":  # that writer lets nobody read before it is done
-        assert was_running or came[-1] - came[0] > 0.4
+        assert was_running or came[-1] - came[0] > 0.2
     with h5py.File(found.data) as file:
         names = file["/entry_1/result_1/sourceFile"].asstr()[()]
     assert set(names) == {str(place)}
@@ -174,28 +179,49 @@ def test_a_folder_gives_the_frames_of_all_its_files(geometry, folder, tmp_path):
 
 def test_a_frame_that_stays_damaged_is_counted_in_the_end(geometry, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(growing, "GIVEN_UP", 0.3)
-    monkeypatch.setattr(growing, "POLL", 0.05)
     with h5py.File(folder / "run.h5", "w") as file:
         data = file.create_dataset(DATA, (4, 40, 60), "u2", maxshape=(None, 40, 60))
         data[...] = [image(0), 0 * image(1), image(2), image(3)]  # the second was never written
     with GrowingFiles(f"growing+file://{folder / 'run.h5'}", geometry) as frames:
-
-        def later() -> None:
-            time.sleep(0.6)
-            with h5py.File(folder / "run.h5", "a") as file:
-                file[DATA].resize(5, axis=0)
-                file[DATA][4] = image(4)
-
-        thread = threading.Thread(target=later)
-        thread.start()
-        found = record(frames, tmp_path / "frames.cxi", 9, idle=1.5)
-        thread.join()
+        later = threading.Thread(target=append, args=(folder / "run.h5", 4))
+        later.start()
+        found = record(frames, tmp_path / "frames.cxi", 4, idle=10.0)
+        later.join()
         assert frames.counts.damaged == 1 and "was never written" in frames.counts.reason
     check(found, [0, 2, 3, 4])
 
 
-def test_what_never_comes_is_one_sentence(geometry, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(growing, "POLL", 0.05)
+APPEND = """
+import h5py, numpy as np, sys, time
+time.sleep(0.5)
+with h5py.File(sys.argv[1], "a") as file:
+    data = file["/entry/data/data"]
+    number = int(sys.argv[2])
+    data.resize(number + 1, axis=0)
+    data[number] = np.random.default_rng(number).poisson(20, (40, 60)).astype("u2")
+"""
+
+
+def append(place: Path, number: int) -> None:
+    """Add a frame as a program does that opens the file for each: no reader may be in its way."""
+    subprocess.run([sys.executable, "-c", APPEND, str(place), str(number)], check=True)
+
+
+def test_a_writer_may_open_its_file_again_and_again(geometry, folder, tmp_path):
+    with h5py.File(folder / "run.h5", "w") as file:
+        data = file.create_dataset(DATA, (2, 40, 60), "u2", maxshape=(None, 40, 60))
+        data[...] = [image(0), image(1)]
+    with GrowingFiles(f"growing+file://{folder / 'run.h5'}", geometry) as frames:
+        first = frames.next(5.0)
+        assert first is not None and first() is not None  # the second is still to be read
+        for number in (2, 3):
+            append(folder / "run.h5", number)
+        found = record(frames, tmp_path / "frames.cxi", 3, idle=5.0)
+        assert frames.counts.damaged == 0
+    check(found, [1, 2, 3])
+
+
+def test_what_never_comes_is_one_sentence(geometry, folder, tmp_path):
     for name in (folder / "none.h5", folder, tmp_path / "no" / "folder"):
         with pytest.raises(UnreadableError, match="no frame came from growing"):
             all_of(f"growing+file://{name}", geometry, tmp_path, idle=0.3)

@@ -1,0 +1,62 @@
+"""A watch that re-tunes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from envs.simulation.simulator import demo_experiment, simulate_run
+from tuner.closed_loop.watched import WatchedRetuning
+from tuner.recommendation import read_recommendation, write_recommendation
+from wrappers.errors import InputError
+
+
+def test_only_a_session_can_be_like_another(cli, tmp_path):
+    with pytest.raises(InputError, match="--retune needs a session"):
+        WatchedRetuning(tmp_path, Path("g"), tmp_path, jobs=1, say=print)
+    code, _, err = cli("apply", "session", "run.h5", "-o", "x.cxi", "--retune")
+    assert code == 2 and "--retune goes with --watch" in err
+
+
+def test_what_was_better_is_in_force_again(tmp_path):
+    (tmp_path / "session").mkdir()
+    (tmp_path / "session" / "session.json").write_text("{}")
+    for number, outcome in ((2, "better"), (3, "no better"), (10, "better"), (11, "failed")):
+        document = {"number": number, "outcome": outcome, "kind": "tuned", "time": 1.0}
+        (tmp_path / f"tuning-{number}.json").write_text(json.dumps(document))
+    (tmp_path / "tuning-12.json").write_text("{")
+    found = WatchedRetuning(tmp_path / "session", Path("g"), tmp_path, jobs=1, say=print)
+    assert found.used == tmp_path / "tuning-10" and not found.under_way
+
+
+@pytest.mark.slow
+def test_a_set_that_has_become_wrong_is_replaced(cli, tmp_path):
+    experiment = demo_experiment(seed=1)
+    run = simulate_run(experiment, tmp_path / "run", 40)
+    begin = ("-o", "session", "--indexer", "fast", "--frames", 20, "--evaluations", 3, "-j", 1)
+    code, _, err = cli("tune", run.data, "-g", run.geometry, "-p", run.cell, *begin)
+    assert code == 0, err
+    # The detector now gives a quarter of the signal, and the threshold is far too high.
+    known = read_recommendation(Path("session"))
+    write_recommendation(
+        dataclasses.replace(known, settings=known.settings.replace(threshold=400.0)),
+        Path("session/recommended.toml"),
+    )
+    text = Path("session/recommended.toml").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("settings_sha256")]
+    Path("session/recommended.toml").write_text("\n".join(lines) + "\n")
+    Path("raw").mkdir()
+    for place in range(4):
+        shutil.copy(run.data, f"raw/{place}.h5")
+    code, _, err = cli(
+        *("apply", "session", "--watch", "raw", "-o", "hits", "--settle", 0, "--idle", 1),
+        *("-g", run.geometry, "--retune", "--sample", 20, "-j", 1, "--json"),
+    )
+    assert code == 0, err
+    assert "re-tuning on" in err
+    assert json.loads(Path("hits/tuning-2.json").read_text())["outcome"] == "better", err
+    assert "the set of tuning-2 comes into force:" in err

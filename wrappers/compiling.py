@@ -1,0 +1,71 @@
+"""How kernels are compiled, and when compiled ones may be used again.
+
+Numba keeps compiled functions on disk, under their qualified names. It notices a change in a
+function's own file, but not in the files of the functions that it calls, which are compiled into
+it. So the sources of a package of kernels are part of the names here: other sources are other
+kernels.
+
+Where a kernel is called from Python as well as by other kernels, Numba writes code that unpacks
+the arguments, which takes longer to compile than many a kernel. Those that are only called by
+others go without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+__all__ = ["Compiler"]
+
+_SHARED = (Path(__file__), Path(__file__).with_name("sorting.py"))
+
+
+class Compiler:
+    """Compiles the kernels of one package.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the package.
+    kind : str
+        What else tells its kernels from others.
+    """
+
+    def __init__(self, folder: Path, kind: str = "") -> None:
+        digest = hashlib.sha256()
+        for module in (*sorted(folder.glob("*.py")), *_SHARED):
+            digest.update(module.name.encode() + module.read_bytes())
+        self._version = f"{digest.hexdigest()[:10]}{kind}"
+
+    def _compiled(self, function: Callable[..., Any], **options: Any) -> Any:
+        function.__qualname__ += f".{self._version}"
+        return njit(cache=True, nogil=True, **options)(function)
+
+    def kernel(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
+        """Compile a function that Python calls; it needs no interpreter lock while it runs."""
+        if function is None:
+            return partial(self.kernel, **options)
+        return self._compiled(function, **options)
+
+    def inner_kernel(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
+        """Compile a function into those that call it, perhaps with other options of Numba's."""
+        if function is None:
+            return partial(self.inner_kernel, **options)
+        return self._compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+
+    def inlined(self, function: Callable[..., Any]) -> Any:
+        """Compile a function into each kernel that calls it, whatever its length."""
+        return self.inner_kernel(function, forceinline=True)
+
+    def part_of_caller(self, function: Callable[..., Any]) -> Any:
+        """Compile a function only as a part of the one kernel that calls it.
+
+        That saves the time to compile it by itself. Not for what is called in an inner loop: arrays
+        that are handed over have their references counted.
+        """
+        return self._compiled(function, inline="always")

@@ -1,0 +1,13 @@
+"""How the kernels of lattices are compiled; `wrappers.compiling` has more."""
+
+from pathlib import Path
+
+from wrappers.compiling import Compiler
+
+__all__ = ["inlined", "inner_kernel", "kernel", "part_of_caller"]
+
+_compiler = Compiler(Path(__file__).parent)
+kernel = _compiler.kernel
+inner_kernel = _compiler.inner_kernel
+inlined = _compiler.inlined
+part_of_caller = _compiler.part_of_caller
