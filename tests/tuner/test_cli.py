@@ -47,7 +47,8 @@ def test_tune_apply_and_export(cli, simulated, tmp_path):
     assert result["evidence"]["indexing_rate"] > result["evidence"]["baseline_rate"]
     written = tomllib.loads((tmp_path / "session/recommended.toml").read_text())
     assert written["settings"] == result["settings"]
-    assert written["provenance"]["frame_evaluations"] >= 6 * FRAMES
+    # What is in use, the baseline and a proposal.
+    assert written["provenance"]["frame_evaluations"] >= 3 * FRAMES
     rows = (tmp_path / "session/trials.csv").read_text().splitlines()
     assert len(rows) == 1 + written["provenance"]["evaluations"]
     assert "<svg" in (tmp_path / "session/report.html").read_text()
@@ -414,6 +415,7 @@ def test_ctrl_c_then_resume(simulated, tmp_path):
     command = [
         *(str(Path(sys.executable).with_name("sfx-tuner")),),
         *map(str, tune_arguments(simulated, "-j", 2, "--evaluations", 14, "--whole-budget")),
+        *("--searcher", "random"),  # which never ends by itself
     ]
     process = subprocess.Popen(
         command,
