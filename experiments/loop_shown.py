@@ -157,7 +157,7 @@ def _player(data: Path, geometry: Path, url: str, rate: float) -> Iterator[None]
         try:
             yield
         finally:
-            player.send_signal(signal.SIGINT)
+            player.kill()  # the sender is lost without a word
 
 
 def _until(loop: subprocess.Popen[str], *kinds: str) -> dict[str, Any]:

@@ -54,6 +54,8 @@ KEPT = 12
 """Different images that are sent in turn."""
 SMALL = 64
 """Pixels along the edge of the small frames."""
+SMALL_RATE = 1500.0
+"""Small frames in a second."""
 
 
 @click.command()
@@ -66,7 +68,7 @@ def main(folder: Path, megapixels: str, small_frames: int, as_json: bool) -> Non
     rows = []
     cores = len(os.sched_getaffinity(0))
     _measured(_images(folder, 1), 10, "hits", 1, 0.0)  # compiles what there is to compile
-    for size in map(int, megapixels.split(",")):
+    for size in map(int, filter(None, megapixels.split(","))):
         side, n = SIZES[size]
         for n_cores in (1, 2):
             sent = _images(folder, side)
@@ -86,7 +88,7 @@ def main(folder: Path, megapixels: str, small_frames: int, as_json: bool) -> Non
         print_json({"rows": rows, "memory_mb": memory, "cores": cores, "load": load})
         return
     if memory:
-        told = ", ".join(f"{n:,}: {mb:.0f}" for n, mb in memory)
+        told = ", ".join(f"{n:,}: {megabytes:.0f}" for n, megabytes in memory)
         print(f"memory in MB after small frames ({SMALL} x {SMALL}): {told}")
     print(f"{cores} cores, the sender's included; load {load:.1f}")
 
@@ -255,7 +257,7 @@ def _memory(n: int) -> list[tuple[int, float]]:
     receiver.start()
     assert ours.recv() == "ready"
     start = encode_start(SeriesStart("1", images.shape[1:], 9300.0, 0.08, 75e-6), images.dtype)
-    _send(name, start, [encode_image("1", i, each) for i, each in enumerate(images)], n, 0.0)
+    _send(name, start, [encode_image("1", i, each) for i, each in enumerate(images)], n, SMALL_RATE)
     found: list[tuple[int, float]] = ours.recv()
     receiver.join()
     return found
@@ -274,7 +276,7 @@ def _take_small(pipe: Connection, name: str, image: NDArray[Any], n: int) -> Non
             def look() -> bool:
                 received = frames.counts.received
                 if received // (n // 10) > len(marks) and len(marks) < 10:
-                    marks.append((received, memory.memory_info().rss / 1e6))
+                    marks.append((frames.counts.received, memory.memory_info().rss / 1e6))
                 return received >= n
 
             for part in reduce_arriving(

@@ -194,6 +194,9 @@ def test_the_benchmark_finds_what_a_grid_finds_and_goes_on_where_it_was(
     # All begin with CrystFEL's defaults, and only those that search get anywhere.
     assert family["map"]["regret_1"] == family["defaults"]["regret_10"]
     assert family["map"]["regret_5"] <= family["defaults"]["regret_10"] - 0.1
+    ends = {method: family[method]["regret_10_by_task"][0] for method in methods}
+    for method in methods:
+        assert family[method]["most_behind_10"] == ends[method] - min(ends.values())
     frames = results["frames_test"]["random"]["frames"]
     assert (np.diff(frames, axis=2) >= 0).all() and frames[..., 0] == pytest.approx(1)
     assert frames.max() <= frames_benchmark.FULL + 1
@@ -252,6 +255,7 @@ def test_nothing_that_learns_reads_the_benchmark():
         "experiments/record_frames.py",
         "tuner/cli/compare.py",
         "tuner/cli/compare_frames.py",
+        "tuner/comparison/__init__.py",
         "tuner/comparison/frames_benchmark.py",
         "tuner/comparison/frames_pictures.py",
         "tuner/comparison/frames_words.py",

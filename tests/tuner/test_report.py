@@ -297,6 +297,10 @@ def test_a_browser_shows_it_without_a_complaint(browser, session, width, scheme)
     assert browser.requests == [(session / "report.html").as_uri()]
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate("document.querySelectorAll('svg[role=img]').length") > 15
+    said = browser.evaluate(
+        "[...document.querySelectorAll('svg use title')].map(e => e.textContent)"
+    )
+    assert any(" frames indexed, " in words and "min_snr" in words for words in said)
     # Only tables may be wider than the page, and then they scroll by themselves; what lies beyond
     # the edge of a picture is not shown.
     wider = "[...document.querySelectorAll('main *')].filter(each => !each.closest('.scroll') && "

@@ -352,13 +352,15 @@ def _watch(
         watch.take_up(retuning.used)
     say(f"watching {request.folder} for {request.pattern}; Ctrl-C ends it, and it can be resumed")
     last = time.monotonic()
-    while idle is None or time.monotonic() - last < idle:
+    while (
+        idle is None
+        or time.monotonic() - last < idle
+        or (retuning is not None and retuning.under_way)
+    ):
         lines = watch.step()
         if retuning is not None:
             retuning.step(lines)
             watch.take_up(retuning.used)
-            if retuning.under_way:
-                last = time.monotonic()
         for line in lines:
             last = time.monotonic()
             if as_json:

@@ -91,6 +91,7 @@ def compare_on_frames_benchmark(
     for method in (*OF_LATER, *lacking):
         why = OF_LATER.get(method, "there is no such searcher yet")
         stderr.print(f"{method} is left out: {why}", highlight=False)
+    stderr.print("frames_crystfel is left out: it is not recorded yet", highlight=False)
     stderr.print(
         f"{len(tasks)} experiments, {n_seeds} seeds, both halves, {len(methods)} methods: about "
         f"{minutes(len(tasks), n_seeds, methods, 2):.0f} minutes on two cores (-j 2)",

@@ -12,6 +12,8 @@ frames that the search never saw (others).
 `benchmark`  on the frozen simulated experiments
 `frames`     on frames: search on some frames, score on others
 `tables`     on recorded tables
+`frames_benchmark` on frozen frames, every one recorded with every set of a design; `frames_words`
+             and `frames_pictures` say and show what came of it
 `runs`       on a user's run, on rendered and shared ones
 `statistics` what the regrets come to, decided on beforehand
 `results`    the regrets, and their file

@@ -332,6 +332,11 @@ def _family(by_method: Results, n_seeds: int) -> dict[str, Any]:
                 row[f"lead_{ours}_against_{RIVAL}_{theirs}_ci95"] = list(bootstrap(lead))
         row["grid_regret"] = float(arrays["grid"].mean())
         found[method] = row
+    # How far behind whichever is best there a method is, on the experiment where it is most so.
+    at_end = np.array([row["regret_10_by_task"] for row in found.values()])
+    behind = (at_end - at_end.min(axis=0)).max(axis=1)
+    for row, worst in zip(found.values(), behind.tolist(), strict=True):
+        row["most_behind_10"] = worst
     if "agent" in found and rival is not None:
         found["agent_3_against_warm_gp_locked_10_ci95"] = found["agent"][
             f"lead_3_against_{RIVAL}_10_ci95"

@@ -52,22 +52,23 @@ def frames_markdown(families: Mapping[str, Found]) -> str:
     """Return the tables for a document."""
     parts = []
     for family, found in families.items():
-        lines = [HEADINGS, ["---"] * len(HEADINGS)]
-        lines += [_cells(method, found[method]) for method in methods_of(found)]
+        rows = [_cells(f"`{method}`", found[method]) for method in methods_of(found)]
+        lines = [f"| {' | '.join(row)} |" for row in (HEADINGS, *rows)]
+        lines.insert(1, "|---" * len(HEADINGS) + "|")
         about = f"**{family}** ({found['n_tasks']} experiments × {found['n_seeds']} seeds)"
-        parts += [about, "\n".join(f"| {' | '.join(line)} |" for line in lines), _sentence(found)]
+        parts += [about, "\n".join(lines), _sentence(found)]
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(method: str, row: Found) -> list[str]:
+def _cells(name: str, row: Found) -> list[str]:
     cells = [f"{100 * row[f'regret_{full}']:.1f}" for full in TOLD]
     seconds = row["core_seconds_to_best"]
     cells.append("never" if seconds is None else f"{seconds:.2g}")
     lead = row.get(f"lead_3_against_{RIVAL}_10")
     if lead is None:
-        return [method, *cells, ""]
+        return [name, *cells, ""]
     low, high = (100 * end for end in row[f"lead_3_against_{RIVAL}_10_ci95"])
-    return [method, *cells, f"{100 * lead:+.1f} [{low:+.1f}, {high:+.1f}]"]
+    return [name, *cells, f"{100 * lead:+.1f} [{low:+.1f}, {high:+.1f}]"]
 
 
 def _sentence(found: Found) -> str:

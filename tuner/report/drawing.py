@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -61,6 +61,9 @@ _STYLE: dict[Any, Any] = {
 }
 
 # Matplotlib's settings belong to the whole process, and a dashboard draws in a thread.
+WORDS, BETWEEN = "words: ", " ¦ "
+"""How a group of markers is named that have something to say, and what is between the points'."""
+
 _lock = threading.Lock()
 
 
@@ -107,11 +110,24 @@ def svg(
     text = text[text.index("<svg") :]
     for colour, token in TOKENS.items():
         text = text.replace(token, f"var(--{colour})")
+    text = re.sub(f'<g id="{WORDS}([^"]*)">(.*?)</g>', _with_titles, text, flags=re.DOTALL)
     text = re.sub(r"(font: [^;\"']*?px) [^;\"]*", r"\1 inherit", text)
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r' width="[^"]*pt"| height="[^"]*pt"| version="1.1"', "", text)
     start = f'<svg role="img" aria-label="{escape(alternative)}" style="max-width: {size[0]}px"'
     return Markup(text.replace("<svg", start, 1))
+
+
+def _with_titles(found: re.Match[str]) -> str:
+    """Return a group of markers, each with its words as a title."""
+    words, group = found.groups()
+    titles = words.split(BETWEEN)
+    if group.count("<use ") == len(titles):  # what lies beyond the picture is not drawn
+        each = iter(titles)
+        group = re.sub(
+            r"<use ([^>]*)/>", lambda use: f"<use {use[1]}><title>{next(each)}</title></use>", group
+        )
+    return f"<g>{group}</g>"
 
 
 def group_of(trial: Trial) -> str:
@@ -127,11 +143,15 @@ def points(
     group: str,
     *,
     hollow: bool = False,
+    words: Sequence[str] = (),
 ) -> None:
-    """Draw the points of a group of trials, with intervals (2, n) around them where known."""
+    """Draw the points of a group of trials, with intervals (2, n) around them where known.
+
+    What `words` say of each is shown where the mouse rests on it.
+    """
     _, marker, name = GROUPS[group]
     colour = TOKENS[name]
-    axes.errorbar(
+    drawn = axes.errorbar(
         x,
         y,
         yerr=error,
@@ -141,6 +161,9 @@ def points(
         elinewidth=0.9,
         alpha=0.9,
     )
+    if words:
+        # The only text that Matplotlib takes along; `svg` makes titles of it.
+        drawn.lines[0].set_gid(WORDS + BETWEEN.join(words))
 
 
 def is_logarithmic(values: NDArray[np.float64]) -> bool:

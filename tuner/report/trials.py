@@ -284,7 +284,22 @@ def _draw_quantity(
             error if np.isfinite(error).all() else None,
             group,
             hollow=hollow,
+            words=[
+                _words(trial) for trial, is_known in zip(trials, known, strict=True) if is_known
+            ],
         )
+
+
+def _words(trial: Trial) -> str:
+    """Return what is said of a point: which evaluation it is, and what came of it."""
+    evaluation = trial.evaluation
+    low, high = evaluation.ci95
+    settings = evaluation.settings
+    return (
+        f"{trial.number} ({trial.stage}): {evaluation.n_indexed} of {evaluation.n_frames} frames "
+        f"indexed, {low:.0%} to {high:.0%}; min_snr {settings.min_snr:g}, threshold "
+        f"{settings.threshold:g}, min_pix_count {settings.min_pix_count}"
+    )
 
 
 def _value(trial: Trial, name: str) -> float:
