@@ -210,7 +210,8 @@ def test_the_command_serves_until_ctrl_c(cli, paths, monkeypatch):
     asked = []
 
     def look(server: ViewServer) -> None:
-        asked.append(ask(server, "/", {}, "GET"))
+        known = {"Cookie": f"{server.cookie}={server.secret}"}
+        asked.append(ask(server, "/", {}, "GET", **known))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ViewServer, "wait", look)
