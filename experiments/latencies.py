@@ -39,7 +39,7 @@ FIRST_TRIAL = re.compile(rb"^\s*[01]\s+(start|baseline)")
 EVALUATIONS = 3
 REPEATS = 2
 """Of the quick commands; the quickest counts."""
-FRAMES = 120
+FRAMES = 480
 """Of the reduction."""
 
 
@@ -117,10 +117,10 @@ def _peaks(root: Path, folder: Path, work: Path) -> dict[str, float | None]:
     cold, warm = (_run(root, [*words, "-o", "peaks.cxi"], work) for _ in range(2))
     return {
         "peaks of 60 frames, cold: CPU s": cold.cpu,
-        "  of it kernels": cold.cpu - warm.cpu,
-        "  says something after, s": cold.first,
+        "peaks, kernels: CPU s": cold.cpu - warm.cpu,
+        "peaks, cold: says something after, s": cold.first,
         "peaks of 60 frames, warm: CPU s": warm.cpu,
-        "  memory, MiB": warm.memory / 2**20,
+        "peaks, memory, MiB": warm.memory / 2**20,
     }
 
 
@@ -136,14 +136,14 @@ def _sessions(root: Path, folder: Path, work: Path) -> dict[str, float | None]:
         evaluations = sum(float(row["core_seconds"]) for row in csv.DictReader(stream))
     return {
         f"tune, {EVALUATIONS} evaluations, cold: CPU s": cold.cpu,
-        "  of it kernels": cold.cpu - warm.cpu,
-        "  says something after, s": cold.first,
-        "  first evaluation after, s": cold.trial,
+        "tune, kernels: CPU s": cold.cpu - warm.cpu,
+        "tune, cold: says something after, s": cold.first,
+        "tune, cold: first evaluation after, s": cold.trial,
         f"tune, {EVALUATIONS} evaluations, warm: CPU s": warm.cpu,
-        "  of it evaluations": evaluations,
-        "  of it start, search and report": warm.cpu - evaluations,
-        "  first evaluation after, s (warm)": warm.trial,
-        "  memory, MiB (tune)": warm.memory / 2**20,
+        "tune, evaluations: CPU s": evaluations,
+        "tune, warm: all but evaluations: CPU s": warm.cpu - evaluations,
+        "tune, warm: first evaluation after, s": warm.trial,
+        "tune, memory, MiB": warm.memory / 2**20,
     }
 
 
@@ -161,10 +161,10 @@ def _reduction(root: Path, folder: Path, work: Path) -> dict[str, float | None]:
     )
     found = json.loads(done.stdout)
     cpu = found["processor_ms"]
-    rows: dict[str, float | None] = {"reduction, CPU ms a frame: plain read": cpu["read"]}
+    rows: dict[str, float | None] = {"plain read, CPU ms a frame": cpu["read"]}
     for way in ("virtual", "copied", "copied, few hits"):
-        rows[f"  {way}"] = cpu[way]
-        rows[f"  {way}: share of the read's rate"] = cpu["read"] / cpu[way]
+        rows[f"reduction, {way}, CPU ms a frame"] = cpu[way]
+        rows[f"reduction, {way}: share of the read's rate"] = cpu["read"] / cpu[way]
     return rows
 
 

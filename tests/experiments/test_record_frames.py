@@ -255,6 +255,7 @@ def test_nothing_that_learns_reads_the_benchmark():
         "experiments/record_frames.py",
         "tuner/cli/compare.py",
         "tuner/cli/compare_frames.py",
+        "tuner/comparison/__init__.py",
         "tuner/comparison/frames_benchmark.py",
         "tuner/comparison/frames_pictures.py",
         "tuner/comparison/frames_words.py",

@@ -219,7 +219,8 @@ def test_ctrl_c_asks_first_and_stops_the_second_time():
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_ctrl_c_keeps_what_was_reduced_and_the_sample_is_indexed(simulated):
+def test_ctrl_c_keeps_what_was_reduced_and_the_sample_is_indexed(simulated, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     Path("recommended.toml").write_text(
         "[settings]\nmin_snr = 4.5\nthreshold = 25.0\nmin_pix_count = 2\nmax_pix_count = 50\n"
     )
