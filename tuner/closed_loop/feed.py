@@ -83,7 +83,9 @@ class RunInOrder(ArrivingFrames):
             return self._run[index]
 
 
-def open_frames(source: Address, geometry: Path, first: int, buffer: int) -> ArrivingFrames:
+def open_frames(
+    source: Address, geometry: Path, first: int, buffer: int, *, goes_on: bool = False
+) -> ArrivingFrames:
     """Open what a name stands for.
 
     Parameters
@@ -94,6 +96,8 @@ def open_frames(source: Address, geometry: Path, first: int, buffer: int) -> Arr
         Of a run: the frame to begin with.
     buffer : int
         Of a stream: images that wait in memory.
+    goes_on : bool
+        Of a stream: whether frames were taken before.
 
     Raises
     ------
@@ -102,7 +106,7 @@ def open_frames(source: Address, geometry: Path, first: int, buffer: int) -> Arr
     """
     read = Geometry.read(geometry)
     if is_stream(source):
-        return open_arriving(str(source), read, buffer, every_series=True)
+        return open_arriving(str(source), read, buffer, every_series=True, goes_on=goes_on)
     return RunInOrder(open_source(source, read), first)
 
 

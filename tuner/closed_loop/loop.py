@@ -126,7 +126,8 @@ class Loop:
             (self._night / "frames").mkdir(exist_ok=True)
             frames = stack.enter_context(
                 open_frames(
-                    *(self._source, Path(self.begun.geometry), self.state.next_frame, self._buffer)
+                    *(self._source, Path(self.begun.geometry), self.state.next_frame, self._buffer),
+                    goes_on=self.state.next_frame > 0,
                 )
             )
             self._search = stack.enter_context(

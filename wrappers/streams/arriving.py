@@ -130,6 +130,9 @@ class StreamFrames(ArrivingFrames):
         Images that wait; what there is no room for is dropped, oldest first.
     every_series : bool
         Whether a series with another energy or distance is taken, too; else it is left out.
+    goes_on : bool
+        Whether frames were taken before, by a program that has ended: in the middle of a series
+        nobody says its energy and distance, and its frames are left out, and not the end.
 
     Raises
     ------
@@ -146,8 +149,10 @@ class StreamFrames(ArrivingFrames):
         size: int = BUFFER,
         *,
         every_series: bool = False,
+        goes_on: bool = False,
     ) -> None:
         super().__init__(address.name, geometry)
+        self._taken = goes_on
         self._maker = FrameMaker(address.name, geometry, every_series=every_series)
         self._receiver = Receiver(address, size)
         self.counts = self._receiver.counts

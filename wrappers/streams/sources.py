@@ -12,7 +12,12 @@ __all__ = ["open_arriving"]
 
 
 def open_arriving(
-    name: str, geometry: Geometry, size: int = BUFFER, *, every_series: bool = False
+    name: str,
+    geometry: Geometry,
+    size: int = BUFFER,
+    *,
+    every_series: bool = False,
+    goes_on: bool = False,
 ) -> ArrivingFrames:
     """Listen to what an address names.
 
@@ -25,6 +30,8 @@ def open_arriving(
         Frames that may wait.
     every_series : bool
         Whether a series with another energy or distance is taken, too; else it is left out.
+    goes_on : bool
+        Whether frames were taken before; see `StreamFrames`.
 
     Raises
     ------
@@ -35,4 +42,6 @@ def open_arriving(
     """
     if name.startswith(GROWING):
         return GrowingFiles(name, geometry)
-    return StreamFrames(parse_address(name), geometry, size, every_series=every_series)
+    return StreamFrames(
+        parse_address(name), geometry, size, every_series=every_series, goes_on=goes_on
+    )
