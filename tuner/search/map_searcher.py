@@ -3,8 +3,8 @@
 While sets are surely better than the best so far, the surest gain is proposed; then the greatest
 expected improvement of the merit, for its cost. A few frames are enough to see whether the map is
 right about a set; for the others it speaks. So what is surely better is measured on all frames, and
-what may be on a few; where next to no improvement is expected any more, the best is measured on all,
-and there is nothing left to propose.
+what may be on a few. Where next to no improvement is expected any more, the best is measured on
+all, and there is nothing left to propose.
 """
 
 from __future__ import annotations
