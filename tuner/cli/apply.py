@@ -15,6 +15,7 @@ import click
 from tuner.cli.live import (
     apply_live,
     buffer_option,
+    refuse_what_is_not_for,
     sample_line,
     serve_option,
     serving,
@@ -35,7 +36,6 @@ from tuner.cli.options import (
     with_bad_pixels,
     within_memory,
 )
-from tuner.cli.tune_request import given
 from tuner.display.terminal import echo
 from tuner.recommendation import (
     Recommendation,
@@ -173,7 +173,7 @@ def command(
         raise InputError("--retune goes with --watch; sfx-tuner run does it on one run or a stream")
     if (data is None) == (watch is None):
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
-    _refuse_what_is_not_for(data, serve)
+    refuse_what_is_not_for(data, serve)
     recommendation = read_recommendation(recommended)
     if recommendation.caution:
         say_notes([recommendation.caution])
@@ -231,21 +231,6 @@ def command(
         _report(reduction, check, [str(alarm) for alarm in alarms], seconds, as_json)
         if server is not None:
             wait_until_served(server, idle)
-
-
-def _refuse_what_is_not_for(data: Address | None, serve: str | None) -> None:
-    """Refuse options that would be passed over in silence."""
-    if data is None:
-        return
-    if words := [f"--{name}" for name in ("pattern", "settle") if given(name)]:
-        raise InputError(f"{' and '.join(words)} goes with --watch: leave it out with one run")
-    # A geometry for --serve is the one file that a stream may find there already.
-    names = ("resume", "virtual", *([] if serve else ["force"]))
-    if is_stream(data) and (words := [f"--{name}" for name in names if given(name)]):
-        raise InputError(
-            f"{' and '.join(words)} is for runs in files: leave it out with a stream, whose hits "
-            "go into files of new names"
-        )
 
 
 def _indexer(

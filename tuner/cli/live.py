@@ -16,12 +16,13 @@ import click
 
 from tuner.cli.interrupt import ended_by_interrupt
 from tuner.cli.options import say_notes, stderr
+from tuner.cli.tune_request import given
 from tuner.display.terminal import echo
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.outputs import check_outputs, companion
-from wrappers.streams.protocols import parse_address
+from wrappers.streams.protocols import is_stream, parse_address
 from wrappers.streams.receiver import BUFFER, IDLE
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "buffer_option",
     "play",
     "recorded",
+    "refuse_what_is_not_for",
     "sample_line",
     "serve_option",
     "serving",
@@ -144,6 +146,21 @@ def wait_until_served(server: HitServer, idle: float | None = None) -> None:
                 return
             status.update(f"{n} hits wait to be indexed (Ctrl-C: end)")
             time.sleep(0.1)
+
+
+def refuse_what_is_not_for(data: str | os.PathLike[str] | None, serve: str | None) -> None:
+    """Refuse options of ``apply`` that would be passed over in silence."""
+    if data is None:
+        return
+    if words := [f"--{name}" for name in ("pattern", "settle") if given(name)]:
+        raise InputError(f"{' and '.join(words)} goes with --watch: leave it out with one run")
+    # A geometry for --serve is the one file that a stream may find there already.
+    names = ("resume", "virtual", *([] if serve else ["force"]))
+    if is_stream(data) and (words := [f"--{name}" for name in names if given(name)]):
+        raise InputError(
+            f"{' and '.join(words)} is for runs in files: leave it out with a stream, whose hits "
+            "go into files of new names"
+        )
 
 
 def apply_live(

@@ -127,9 +127,9 @@ class HitServer:
 
     @property
     def n_waiting(self) -> int:
-        """Hits that nobody has taken yet."""
-        with self._lock:
-            return len(self._waiting)
+        """Hits that nobody has taken yet, the one that is being handed over included."""
+        counts = self.counts
+        return counts.offered - counts.taken - counts.dropped
 
     @property
     def answers(self) -> bool:
