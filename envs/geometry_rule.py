@@ -136,12 +136,18 @@ class GeometryLock:
         self._joining = [parameter.name for parameter in space.joining]
         names = (*space.names, *self._joining)
         self._fixed = {name: (np.nan, -np.inf) for name in GEOMETRY if name in names}
+        self._most_frames = 0
 
     def observe(self, evaluation: Evaluation, merit: float) -> None:
-        """Take in one more evaluation."""
+        """Take in one more evaluation.
+
+        What is fixed does not change for an evaluation on fewer frames, whose merit may be luck.
+        """
         joins = self._joins(evaluation)
+        part = evaluation.n_frames < self._most_frames
+        self._most_frames = max(self._most_frames, evaluation.n_frames)
         for name, before in self._fixed.items():
-            if name in self._joining and not joins:
+            if (name in self._joining and not joins) or (part and not np.isnan(before[0])):
                 continue
             parameter = self._space[name]
             value, error = evaluation.refined.get(name, (np.nan, np.nan))

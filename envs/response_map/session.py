@@ -99,11 +99,11 @@ class MapSession:
         """The geometry of the best evaluation; what the lattices fix is the session's."""
         names = [name for name in GEOMETRY if name in self.space.names]
         indexing = [
-            (merit, number)
+            (evaluation.n_frames, merit, number)
             for number, (evaluation, merit) in enumerate(self.evaluations)
             if evaluation.n_indexed >= FEWEST_INDEXED
         ]
-        best = self.evaluations[max(indexing)[1]][0].settings if indexing else self.space.base
+        best = self.evaluations[max(indexing)[-1]][0].settings if indexing else self.space.base
         return {name: getattr(best, name) for name in names}
 
     def learn(self) -> dict[int, Evaluation]:

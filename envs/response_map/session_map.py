@@ -204,6 +204,7 @@ class ResponseMap:
 
     def forget(self, first: int) -> None:
         """Drop the parameter sets from `first` on."""
+        self._place = {key: number for key, number in self._place.items() if number < first}
         self.settings = self.settings[:first]
         self._counts, self._outcome = self._counts[:, :first], self._outcome[:, :first]
         self._own, self._other = self._own[:, :first], self._other[:, :first]

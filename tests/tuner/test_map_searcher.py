@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from envs.evaluation import Evaluation
 from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED, ParameterSpace, make_space
 from envs.response_map.session_map import Forecast
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import simulate_run
+from tuner.comparison.searching import run_method
+from tuner.comparison.store import ComparisonStore
 from tuner.search import map_searcher
 from tuner.search.contract import SearchTask
 from tuner.search.map_gp import GpSession
@@ -191,26 +194,35 @@ def test_sets_are_glimpsed_and_the_best_is_measured_on_every_frame(
     searched = [trial for trial in log.trials if trial.stage == "search"]
     frames = [trial.evaluation.n_frames for trial in searched]
     assert set(frames) == {glimpses, N_FRAMES}
-    assert frames[0] == glimpses
+    assert frames[:2] == [N_FRAMES, glimpses]
     assert "the map expects no set to gain" in outcome.stopped
     assert outcome.best.n_frames == N_FRAMES
-    # Nothing is glimpsed or measured twice, and what was glimpsed led before all frames were seen.
+    # Nothing is glimpsed or measured twice, and what was only glimpsed is never the best so far.
     for n in {*frames}:
         these = [t.evaluation.settings for t in searched if t.evaluation.n_frames == n]
         assert len({*these}) == len(these)
-    assert log.trials[searched[0].number].best == searched[0].number
+    assert all(log.trials[t.best].evaluation.n_frames == N_FRAMES for t in log.trials)
     best = max(trial.evaluation.n_indexed for trial in log.trials)
     assert outcome.best.n_indexed >= best - 1
 
 
-def test_a_budget_that_ends_after_a_glimpse_leaves_a_set_measured_on_every_frame(
+def test_a_budget_that_ends_after_a_glimpse_leaves_what_was_measured_on_every_frame(
     evaluator: LiveEvaluator, box: ParameterSpace, glimpses: int
 ) -> None:
     log = MemoryLog([])
-    outcome = run_session(log, evaluator, box, searcher="map", seed=1, budget=Budget(2))
-    assert [trial.evaluation.n_frames for trial in log.trials] == [N_FRAMES, glimpses, N_FRAMES]
-    assert log.trials[-1].stage == "confirm"
-    assert outcome.best is log.trials[-1].evaluation
+    outcome = run_session(log, evaluator, box, searcher="map", seed=1, budget=Budget(3))
+    assert [trial.evaluation.n_frames for trial in log.trials[:3]] == [N_FRAMES, N_FRAMES, glimpses]
+    assert outcome.best.n_frames == N_FRAMES
+
+
+def test_what_fails_is_not_proposed_again(
+    evaluator: LiveEvaluator, box: ParameterSpace, glimpses: int
+) -> None:
+    searcher = make_map(SearchTask(box, seed=1, looks=evaluator))
+    values = searcher.suggest()
+    failed = Evaluation(box.settings(values), (), failure="the indexer has died")
+    searcher.ingest(values, 0.0, failed)
+    assert searcher.suggest() != values
 
 
 def test_a_session_of_glimpses_that_was_interrupted_goes_on_where_it_was(
@@ -219,3 +231,11 @@ def test_a_session_of_glimpses_that_was_interrupted_goes_on_where_it_was(
     whole = session(evaluator, box, [], "map")
     for n in (2, 3):
         assert tried(session(evaluator, box, whole.trials[:n], "map")) == tried(whole)
+
+
+def test_a_comparison_has_it_search_like_any_other(
+    evaluator: LiveEvaluator, box: ParameterSpace
+) -> None:
+    recorded = ComparisonStore(None, "").recorded(evaluator, "frames")
+    searched = run_method("map", recorded, box, budget=3, seed=1)
+    assert [trial.stage for trial in searched.trials[:2]] == ["baseline", "search"]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tuner.cli.interrupt import ended_by_interrupt
 from tuner.cli.live import buffer_option
 from tuner.cli.options import SourceName, jobs_option, stderr
 from tuner.cli.tune import command as tune_command
-from tuner.cli.tune_request import given, others_given
+from tuner.cli.tune_request import asked, given, others_given
 from tuner.display.terminal import echo
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address
@@ -160,7 +161,14 @@ def _begun(
     source: Address, geometry: Path, size: int, seconds: float, sample: int, options: dict[str, Any]
 ) -> Begun:
     from tuner.closed_loop.events import Begun
+    from wrappers.cell import Cell
+    from wrappers.detector.geometry import Geometry
 
+    # What can be known to be wrong is said now, and not by a session in the middle of the night.
+    Geometry.read(geometry)
+    if options["cell"] is not None:
+        Cell.read(options["cell"])
+    asked({**options, "data": source, "geometry": geometry})
     return Begun(
         source=str(source) if is_address(source) else str(Path(source).absolute()),
         geometry=str(geometry.absolute()),
@@ -233,10 +241,22 @@ def _run(
             if page is not None:
                 page.line = words
 
-        loop = Loop(night, begun, jobs=jobs, buffer=buffer, idle=idle, on_event=show, on_wait=wait)
+        stopped = stack.enter_context(ended_by_interrupt())
+        loop = Loop(
+            *(night, begun),
+            jobs=jobs,
+            buffer=buffer,
+            idle=idle,
+            stopped=stopped,
+            on_event=show,
+            on_wait=wait,
+        )
         try:
             with loop:
                 loop.run()
+            if stopped():
+                raise KeyboardInterrupt
         except (KeyboardInterrupt, SystemExit):
-            stderr.print(f"stopped; sfx-tuner run --resume {night} goes on", markup=False)
+            further = f"; sfx-tuner run --resume {night} goes on" if loop.can_resume else ""
+            stderr.print(f"stopped{further}", markup=False, highlight=False, soft_wrap=True)
             raise

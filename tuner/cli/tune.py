@@ -156,7 +156,7 @@ class _Command(click.Command):
     "--stop-early/--whole-budget",
     default=Request.stop_early,
     show_default=True,
-    help="Stop once there is nothing to gain, or spend the budget in any case.",
+    help="Stop once there is nothing to gain, or go on while the searcher has more to propose.",
 )
 @click.option(
     "--cell-check/--no-cell-check",

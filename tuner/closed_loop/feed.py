@@ -6,6 +6,7 @@ While they are searched, frames may be kept: a block's are then a file in the ni
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,8 @@ EVERY = 7
 """Pixel along each axis that is looked at for how light a frame is."""
 LOOK = 0.1
 """Seconds between two looks at a source that has nothing yet."""
+OF_BLOCK = re.compile(r"(\d{6}\.cxi)(\.geom|\.mask\.h5)?")
+"""Names of a block's files, and of nothing else."""
 
 
 class RunInOrder(ArrivingFrames):
@@ -214,7 +217,8 @@ def list_of_blocks(folder: Path, numbers: Iterable[int], path: Path) -> None:
 def forget_blocks(folder: Path, kept: Iterable[int]) -> None:
     """Remove the files of all blocks but some."""
     names = {block_file(folder, number).name for number in kept}
-    for path in folder.glob("[0-9]*"):
-        if path.name.removesuffix(".geom").removesuffix(".mask.h5") not in names:
+    for path in folder.iterdir():
+        match = OF_BLOCK.fullmatch(path.name)
+        if match is not None and match[1] not in names:
             with suppress(OSError):
                 path.unlink()

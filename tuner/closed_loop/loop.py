@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -31,15 +32,17 @@ from tuner.closed_loop.retuning import NICENESS, Order, Session
 from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
 from tuner.closed_loop.searching import BlockSearch, session_folder
 from tuner.recommendation import write_recommendation
-from tuner.session.ownership import owned
+from tuner.session.ownership import OWNER, owned
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address
-from wrappers.streams.protocols import is_stream
+from wrappers.streams.protocols import GROWING, is_stream
 from wrappers.streams.receiver import BUFFER
 
 __all__ = ["LOG", "Loop", "begun_of"]
 
 LOG = "night.jsonl"
+HITS = re.compile(r"hits-\d{5,}\.cxi")
+"""Names of our files of hits."""
 POLL = 0.5
 """Seconds between two looks at a session, where there are no frames to go on with."""
 PATIENCE = 5.0
@@ -73,8 +76,9 @@ class Loop:
     Raises
     ------
     InputError
-        If the folder holds a night already, or none where one is to be resumed; if another process
-        writes it; or if the source cannot be opened.
+        If the folder holds a night or something else already, or no night where one is to be
+        resumed; if it cannot be resumed; if another process writes it; or if the source cannot be
+        opened.
     """
 
     def __init__(
@@ -100,6 +104,11 @@ class Loop:
         self._stack = ExitStack()
         earlier = self._earlier(resume=begun is None)
         self.begun = begun or begun_of(earlier, self._log)
+        if begun is None and not self.can_resume:
+            raise InputError(
+                f"{night} takes files as they are written ({self.begun.source}), and would take "
+                "every frame of them a second time: begin another night, with -o, on what is new"
+            )
         self._rules = replace(rules, n_tuning=self.begun.n_tuning)
         self.events, self.state = earlier, replayed(earlier, self._rules)
 
@@ -113,23 +122,29 @@ class Loop:
             raise InputError(
                 f"{self._night} holds no night that could be gone on with: there is no {LOG}"
             )
-        return read_events(self._log) if resume else []
+        if resume:
+            return read_events(self._log)
+        _require_folder_for_night(self._night)
+        return []
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(owned(self._night))
-            (self._night / "hits").mkdir(exist_ok=True)
-            if self.events:
+            goes_on = bool(self.events)
+            if goes_on:
                 read_events(self._log, mend=True)
-                self._look_for_orphans()
-            self._take(Resumed() if self.events else self.begun)
-            (self._night / "frames").mkdir(exist_ok=True)
             frames = stack.enter_context(
                 open_frames(
                     *(self._source, Path(self.begun.geometry), self.state.next_frame, self._buffer),
                     goes_on=self.state.next_frame > 0,
                 )
             )
+            # A night begins once its frames are there: what cannot be opened leaves nothing.
+            self._take(Resumed() if goes_on else self.begun)
+            for name in ("hits", "frames"):
+                (self._night / name).mkdir(exist_ok=True)
+            if goes_on:
+                self._look_for_orphans()
             self._search = stack.enter_context(
                 BlockSearch(
                     self._night,
@@ -149,6 +164,11 @@ class Loop:
         self._stack.close()
 
     @property
+    def can_resume(self) -> bool:
+        """Whether it can be gone on with: of files that grow nobody knows what was taken."""
+        return not self.begun.source.startswith(f"{GROWING}://")
+
+    @property
     def _source(self) -> Address:
         name = self.begun.source
         return name if is_address(name) else Path(name)
@@ -158,10 +178,12 @@ class Loop:
 
         Raises
         ------
-        InputError, ProgramError
-            If the first session cannot be run, or a file cannot be written.
+        InputError
+            If a file cannot be read or written.
         """
         idle, last, silent = self._idle, time.monotonic(), False
+        if self.state.used != CUSTOMARY:
+            self._publish()  # a kill may have come between the event and the file
         if self.state.phase == "tuning":
             self._start(next(e for e in reversed(self.events) if isinstance(e, Tuning)))
         self._decide()
@@ -181,15 +203,26 @@ class Loop:
             self._decide()
             forget_blocks(self._night / "frames", self._kept_blocks())
             if self._stopped():
-                self._take(Ended("it was stopped"))
-                return
+                break
             if block is None and idle is not None and time.monotonic() - last >= idle:
-                self._take(Ended(f"no frame has come for {idle:g} s"))
+                self._end(f"no frame has come for {idle:g} s")
                 return
             if self._session is not None:
                 self._on_wait(f"tuning: {self._session.n_evaluations} evaluations")
         self._wait_for_session()
-        self._take(Ended("all frames of the run are done"))
+        self._end("it was stopped" if self._stopped() else "all frames of the run are done")
+
+    def _end(self, why: str) -> None:
+        if not self.state.n_sessions:
+            blocks = [event for event in self.events if isinstance(event, Block)]
+            self._take(
+                Noted(
+                    f"no session was run: {sum(b.n_hits for b in blocks)} hits in "
+                    f"{sum(b.n_frames for b in blocks)} frames, a session waits for "
+                    f"{self._rules.n_first_hits} hits in {self._rules.n_tuning}"
+                )
+            )
+        self._take(Ended(why))
 
     def _wait_for_session(self) -> None:
         """Wait where frames wait, too."""
@@ -272,12 +305,29 @@ class Loop:
         """
         told = {Path(event.hits).name for event in self.events if isinstance(event, Block)}
         for path in (self._night / "hits").glob("*.cxi"):
-            if path.name in told:
+            if path.name in told or not HITS.fullmatch(path.name):
                 continue
             if is_stream(self._source):
                 self._note(f"{path} was written before the program was killed: it is of no block")
             else:
                 path.unlink()
+
+
+def _require_folder_for_night(night: Path) -> None:
+    """Refuse a folder that holds anything else: a night removes files of its own."""
+    try:
+        names = sorted(path.name for path in night.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(
+            f"{night} cannot be the night's folder ({error.strerror}): name a new one"
+        ) from error
+    other = next((name for name in names if name != OWNER and not name.startswith(".")), None)
+    if other is not None:
+        raise InputError(
+            f"{night} holds other files already, such as {other}: name a new folder for the night"
+        )
 
 
 def begun_of(events: Sequence[Event], log: Path) -> Begun:

@@ -148,6 +148,8 @@ def night_content(name: str, events: Sequence[Event], state: State) -> Markup:
     ]
     if last is not None and last.received:
         facts.append((f"{last.dropped:,}", f"of {last.received:,} frames dropped"))
+    if last is not None:
+        facts += [(f"{n:,}", what) for n, what in _left_out(last) if n]
     told = [e for e in events if not isinstance(e, Block)][-EVENTS:]
     return render(
         "night.html.j2",
@@ -161,6 +163,10 @@ def night_content(name: str, events: Sequence[Event], state: State) -> Markup:
             for event in reversed(told)
         ],
     )
+
+
+def _left_out(last: Block) -> tuple[tuple[int, str], ...]:
+    return (last.damaged, "damaged messages"), (last.other, "frames not of the geometry")
 
 
 def _set_row(used: int, blocks: Sequence[Block]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Self
 
 from tuner.closed_loop.events import Tuned
-from tuner.closed_loop.rules import CUSTOMARY, chance_of_gain
-from wrappers.errors import ContradictedError, InputError, NothingFoundError, ProgramError
+from tuner.closed_loop.rules import chance_of_gain
+from wrappers.errors import ContradictedError, NothingFoundError
 from wrappers.files import write_whole
 from wrappers.schema import read_json, read_json_text
 
@@ -68,10 +68,11 @@ class Order:
         """Return the words behind ``sfx-tuner``."""
         if (Path(self.session) / "session.json").exists():
             return ["tune", "--resume", self.session, "--jobs", str(self.jobs)]
-        begin = ["tune", self.data, "-o", self.session, "--jobs", str(self.jobs)]
+        begin = ["tune", self.data, "-g", self.geometry, "-o", self.session]
+        begin += ["--jobs", str(self.jobs)]
         if self.against is not None:
             return [*begin, "--from", self.against]
-        return [*begin, "-g", self.geometry, *self.options]
+        return [*begin, *self.options]
 
 
 class Session:
@@ -129,7 +130,7 @@ class Session:
         Raises
         ------
         InputError
-            If the first session could not be run as the user has asked for it.
+            If its outcome cannot be read.
         """
         code = self._process.poll()
         if code is None:
@@ -141,10 +142,7 @@ class Session:
         why = self._last_words()
         if code == NothingFoundError.exit_code:
             return Tuned(order.number, "nothing", why)
-        if order.used == CUSTOMARY:
-            words = f"the first session has failed ({self._log} says more): {why}"
-            raise (InputError if code == InputError.exit_code else ProgramError)(words)
-        return Tuned(order.number, "failed", why)
+        return Tuned(order.number, "failed", f"{why} ({self._log} says more)")
 
     def _last_words(self) -> str:
         with open(self._log, "rb") as log:

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
-from tuner.closed_loop.events import Begun, Block
+from tuner.closed_loop.events import Begun, Block, Pairs
 from tuner.closed_loop.feed import RunInOrder, Tap, block_file
 from tuner.closed_loop.measuring import FIRST, NightSet, compared, indexed_frames
 from tuner.closed_loop.rules import CUSTOMARY, State, beam_of
@@ -187,6 +187,8 @@ class BlockSearch:
                 before, now = indexed_frames(kept, sets, frames, jobs=1)
         except (InputError, ProgramError) as error:
             self._on_note(f"nothing is indexed: {error}")
+            if state.phase == "proving":  # frames without a gain: a proof ends in any case
+                return replace(block, pairs=Pairs(block.n_frames))
             return block
         pairs = compared(before, now, len(frames))
         return replace(block, n_sampled=len(frames), n_indexed=len(now), pairs=pairs)

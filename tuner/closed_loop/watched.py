@@ -6,6 +6,7 @@ taken up where it is better on that run's frames. There is no proof on further f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,11 +21,15 @@ from wrappers.schema import read_json
 
 __all__ = ["WatchedRetuning"]
 
+OF_SESSION = re.compile(r"tuning-(\d+)(\.json|\.log)?")
+"""Names of what a session leaves: its folder, its outcome, what it said."""
+
 
 class WatchedRetuning:
     """Re-tunes beside a watch, one session at a time; close it in the end.
 
     A session that finds nothing better is the last one for its set: the rates are what they are.
+    One that has failed, or was stopped, leaves its number behind.
 
     Parameters
     ----------
@@ -67,10 +72,12 @@ class WatchedRetuning:
         self._session: Session | None = None
         self._is_final = False
         self.used, self._number = recommended, 1
+        for path in out.glob("tuning-*"):
+            if (match := OF_SESSION.fullmatch(path.name)) is not None:
+                self._number = max(self._number, int(match[1]))
         for path in sorted(out.glob("tuning-*.json"), key=lambda each: (len(each.name), each)):
             with suppress(InputError):
                 tuned = read_json(path, Tuned, "the outcome of the session", "remove it")
-                self._number = max(self._number, tuned.number)
                 if tuned.outcome == "better":
                     self.used = session_folder(out, tuned.number)
 
@@ -81,7 +88,7 @@ class WatchedRetuning:
             self._say(in_words(tuned).replace(", to be proved", ""))
             if tuned.outcome == "better":
                 self.used = session_folder(self._out, tuned.number)
-            self._is_final = tuned.outcome != "better"
+            self._is_final = tuned.outcome == "no better"
         alarmed = [line["file"] for line in lines if line["alarms"]]
         if alarmed and self._session is None and not self._is_final:
             self._number += 1

@@ -19,7 +19,7 @@ from tuner.closed_loop.events import (
 )
 from tuner.closed_loop.rules import CUSTOMARY
 
-__all__ = ["in_words", "set_words"]
+__all__ = ["in_words", "lost_words", "set_words"]
 
 
 def set_words(number: int) -> str:
@@ -49,6 +49,8 @@ def in_words(event: Event) -> str:
             return f"{set_words(event.number)} comes into force, to be proved: {event.why}"
         case Tuned(outcome="no better"):
             return f"tuning-{event.number} has nothing better: {event.why}"
+        case Tuned(outcome="failed"):
+            return f"tuning-{event.number} has failed: {event.why}"
         case Tuned():
             return f"tuning-{event.number} recommends nothing: {event.why}"
         case Kept():
@@ -71,11 +73,18 @@ def in_words(event: Event) -> str:
             return f"the night ends: {event.why}"
 
 
+def lost_words(block: Block) -> str:
+    """Return what was left out of a stream since the program was started; "" for nothing."""
+    counts = (block.dropped, "dropped"), (block.damaged, "damaged"), (block.other, "others")
+    return ", ".join(f"{n:,} {what}" for n, what in counts if n)
+
+
 def _block(block: Block) -> str:
     beam = {"on": "", "partly": ", beam in part", "off": ", no beam"}[block.beam]
     sampled = f"; {block.n_indexed} of {block.n_sampled} index" if block.n_sampled else ""
     bad = f", {block.n_unreadable} unreadable" if block.n_unreadable else ""
-    lost = f"; {block.dropped} dropped so far" if block.dropped else ""
+    lost = lost_words(block)
+    lost = f"; {lost} so far" if lost else ""
     hits = f" → {block.hits}" if block.hits else ""
     return (
         f"{block.n_hits} hits in {block.n_frames} frames{bad}{beam}{sampled}, "

@@ -12,11 +12,12 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from envs.evaluation import Evaluation, Evaluator
+from envs.look import FrameLook, LatticeCounts, Looks
 from tuner.comparison.results import Results, read_results, write_results
 from wrappers.errors import InputError
 from wrappers.files import append_line, write_whole
@@ -24,7 +25,7 @@ from wrappers.outputs import require_new_folder
 from wrappers.schema import read_json, read_json_lines
 from wrappers.settings import Settings
 
-__all__ = ["ComparisonStore", "Recorded"]
+__all__ = ["ComparisonStore", "Recorded", "RecordedLooks"]
 
 SECONDS_BETWEEN_SAVES = 20.0
 
@@ -109,9 +110,11 @@ class ComparisonStore:
 
     def recorded(self, evaluator: Evaluator, name: str) -> Recorded:
         """Return the evaluator with a record of what it has measured; `name` is that of a file."""
-        if self.directory is None:
-            return Recorded(evaluator)
-        return Recorded(evaluator, self._begun(self.directory) / f"{name}.jsonl")
+        directory = self.directory
+        path = None if directory is None else self._begun(directory) / f"{name}.jsonl"
+        if isinstance(evaluator, Looks):
+            return RecordedLooks(evaluator, path)
+        return Recorded(evaluator, path)
 
     def finish(self) -> None:
         """Forget what was only kept to go on with."""
@@ -166,6 +169,45 @@ class Recorded:
             if self._path is not None:
                 append_line(self._path, json.dumps(found.as_dict()))
         return self._known[settings, n]
+
+
+class _LookingEvaluator(Evaluator, Looks, Protocol):
+    """An evaluator that looks at its frames."""
+
+
+class RecordedLooks(Recorded):
+    """The same of an evaluator that looks at its frames, which it does anew where it is asked.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        That can look at its frames.
+    path : Path, optional
+    """
+
+    def __init__(self, evaluator: _LookingEvaluator, path: Path | None = None) -> None:
+        super().__init__(evaluator, path)
+        self._looks = evaluator
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it indexes with the embedded indexer."""
+        return self._looks.embedded
+
+    @property
+    def primitive_volume(self) -> float:
+        """Of the cell whose lattices are sought, in Å³."""
+        return self._looks.primitive_volume
+
+    def look(self, settings: Sequence[Settings]) -> FrameLook:
+        """Return the peak counts of the sample."""
+        return self._looks.look(settings)
+
+    def lattice_counts(
+        self, measured: Settings, settings: Sequence[Settings], frames: Sequence[int] | None = None
+    ) -> LatticeCounts:
+        """Return how many peaks of each set are on the lattices that `measured` leads to."""
+        return self._looks.lattice_counts(measured, settings, frames)
 
 
 def _make_writable(directory: Path) -> None:

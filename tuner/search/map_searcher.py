@@ -2,8 +2,8 @@
 
 While sets are surely better than the best so far, the surest gain is proposed; then the greatest
 expected improvement of the merit, for its cost. A few frames are enough to see whether the map is
-right about a set; for the others it speaks. Where next to no improvement is expected any more, the
-best is measured on every frame, and there is nothing left to propose.
+right about a set; for the others it speaks. The first proposal is measured on all of them, and the
+best where next to no improvement is expected any more; then there is nothing left to propose.
 """
 
 from __future__ import annotations
@@ -86,11 +86,13 @@ class MapSearcher:
         self._pending: Settings | None = None
         self.reason = self.ended = ""
         self.n_frames: int | None = None
+        self._n_proposed = 0
 
     def ingest(self, values: Values, merit: float, evaluation: Evaluation) -> None:
         """Learn what became of the frames; what it means for other sets is worked out later."""
         if self._pending is not None:
             self.reason += self._contradiction(evaluation)
+            self._n_proposed += 1
         self._session.ingest(evaluation, merit)
         self._pending = None
 
@@ -101,19 +103,6 @@ class MapSearcher:
         if self._pending is None:
             return None
         return self._space.values(self._pending.replace(**self._session.geometry))
-
-    def recommend(self) -> int:
-        """Return which evaluation has the highest merit that is surely expected on all frames.
-
-        Of a set that was measured on a few of them, the map speaks for the others.
-        """
-        session = self._session
-        tried = session.learn()
-        if not tried:
-            return int(np.argmax([merit for _, merit in session.evaluations]))
-        merits = session.expect(tried).cautious_merits(session.penalty)
-        best = tried[max(tried, key=lambda column: merits[column])]
-        return next(n for n, (each, _) in enumerate(session.evaluations) if each is best)
 
     def keep_map(self, path: Path) -> None:
         """Write the map with all that was ingested; nothing before the frames were looked at."""
@@ -141,6 +130,10 @@ class MapSearcher:
         forecast, portion = session.survey()
         tried = np.flatnonzero(portion)
         possible = ~session.like_any(tried)
+        for evaluation, _ in session.evaluations:
+            column = session.map.column(evaluation.settings)
+            if evaluation.failure and column is not None:
+                possible[column] = False
         gains = gains_of(forecast, tried, possible, session.penalty, session.indexer)
         place, enough = int(np.argmax(gains)), ENOUGH[session.indexer]
         expected = f"{100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"
@@ -159,7 +152,7 @@ class MapSearcher:
     def _glimpse(self) -> int | None:
         """Return on how many frames a set is measured first; None: on all."""
         n = len(self._session.map.look.frames)
-        return None if n <= WHOLE else max(GLIMPSE, round(GLIMPSED * n))
+        return None if n <= WHOLE or not self._n_proposed else max(GLIMPSE, round(GLIMPSED * n))
 
     def _unmeasured_leader(self, forecast: Forecast, portion: NDArray[np.float64]) -> int | None:
         """Return the best set, if it was measured on a part of the frames, and only once.
@@ -167,7 +160,9 @@ class MapSearcher:
         What was measured twice and not on all frames has lost a race.
         """
         session = self._session
-        times = Counter(session.map.column(each.settings) for each, _ in session.evaluations)
+        times = Counter(
+            session.map.column(each.settings) for each, _ in session.evaluations if not each.failure
+        )
         merits = forecast.cautious_merits(session.penalty)
         for column, part in enumerate(portion):
             if not part or (part < 1 and times[column] > 1):

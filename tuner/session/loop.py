@@ -206,8 +206,7 @@ class _Session:
         started = time.perf_counter()
         while budget.left(tuning, earlier + time.perf_counter() - started):
             best = self.proposals.best(tuning)
-            whole = best is not None and best.evaluation.n_frames == self.evaluator.n_frames
-            if stop_early and best is not None and whole and len(tuning) >= len(self.first):
+            if stop_early and best is not None and len(tuning) >= len(self.first):
                 enough = why_stop(best, tuning, raced=not self.proposals.chooses_frames)
                 if enough:
                     return "", f"{enough} (--whole-budget goes on)"
@@ -216,8 +215,7 @@ class _Session:
                 return "", self.proposals.ended
             stage, settings = move
             # What the result is held against is measured on every frame.
-            highest = None if stage == "baseline" else self.proposals.highest(tuning)
-            rival = None if highest is None else highest.evaluation
+            rival = None if best is None or stage == "baseline" else best.evaluation
             some = self.proposals.n_frames if stage == "search" else None
             evaluation = self._measure(settings, rival, some)
             if evaluation.failure and not tuning:
@@ -234,10 +232,7 @@ class _Session:
         if len(tuning) < len(self.first):
             return self.first[len(tuning)]
         unconvinced = best is None or not convincing(best.evaluation)
-        n_frames = self.evaluator.n_frames
-        searched = any(
-            trial.stage == "search" and trial.evaluation.n_frames == n_frames for trial in tuning
-        )
+        searched = any(trial.stage == "search" for trial in tuning)
         if not self.starts_itself and (not self.looks or (searched and unconvinced)):
             initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))
             if initial is not None:
@@ -303,8 +298,7 @@ class _Session:
             try:
                 # A budget of minutes may have ended before all of it was measured.
                 bars = [self._measured(*each, self.evaluator) for each in self.first]
-                there = near_geometry(best.settings, fixed, self.space, resolutions=1)
-                if not there or best.n_frames < self.evaluator.n_frames:
+                if not near_geometry(best.settings, fixed, self.space, resolutions=1):
                     best = self._measured("confirm", best.settings.replace(**fixed), self.evaluator)
                 if self.fresh is None:
                     return outcome(False)

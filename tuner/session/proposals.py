@@ -118,10 +118,10 @@ class Proposals:
         of, CrystFEL's defaults, is best.
         """
         highest = self.highest(trials)
-        self._observe(trials)
-        if not self._ingested or not isinstance(self._searcher, Recommends):
+        if highest is None or not isinstance(self._searcher, Recommends):
             return highest
-        if highest is not None and highest.number not in self._ingested:
+        self._observe(trials)
+        if highest.number not in self._ingested:
             return highest
         number = self._ingested[self._searcher.recommend()]
         taken = next(trial for trial in trials if trial.number == number)

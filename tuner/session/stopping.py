@@ -37,10 +37,10 @@ def why_stop(winner: Trial, trials: Sequence[Trial], *, raced: bool = True) -> s
     if best.rate > 1 - INDIFFERENCE:
         return f"{best.n_indexed} of {n} frames are indexed: there is nothing to gain"
     if best.hit_rate - best.rate < INDIFFERENCE:
-        looser = [t.evaluation for t in trials if _is_looser(t.evaluation, best)]
+        seen = [t.evaluation for t in trials if raced or t.evaluation.n_frames == n]
+        looser = [each for each in seen if _is_looser(each, best)]
         gained = {frame for each in looser for frame in each.indexed_frames} - best.indexed_frames
-        seen = max((each.n_frames for each in looser), default=0)
-        if len(looser) >= FEWEST_LOOSER and len(gained) < INDIFFERENCE * seen:
+        if len(looser) >= FEWEST_LOOSER and len(gained) < INDIFFERENCE * n:
             return (
                 f"{best.n_indexed} of {best.n_hits} hits are indexed, and {len(looser)} sets that "
                 f"find more peaks index {len(gained) or 'no'} frames beyond those: there is "

@@ -71,7 +71,9 @@ def test_processes_and_the_single_process_agree(parts):
         with LiveEvaluator(run, cell, indexer, range(FRAMES), jobs=jobs) as live:
             results.append(live.evaluate(GOOD))
     assert results[0].outcomes == results[1].outcomes
-    assert results[0].refined == results[1].refined
+    one, two = (result.refined for result in results)
+    for name in one:  # to rounding: the processes have another number of threads
+        assert one[name] == pytest.approx(two[name], rel=1e-4), name
 
 
 def test_progress_counts_frames_and_decoys_one_by_one(parts):

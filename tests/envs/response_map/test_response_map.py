@@ -138,6 +138,23 @@ def test_what_is_drawn_for_a_set_does_not_depend_on_which_others_are_asked_for(
     assert (mean, sd) == pytest.approx((whole.mean[5], whole.sd[5]))
 
 
+def test_sets_that_are_forgotten_are_found_no_more(model: MapModel) -> None:
+    designed = [Settings(min_snr=snr, threshold=20) for snr in (4.0, 5.0)]
+    more = [Settings(min_snr=snr, threshold=20) for snr in (6.0, 7.0)]
+
+    def look(settings: list[Settings]) -> FrameLook:
+        counts = np.full((3, len(settings)), 20, np.uint16)
+        return FrameLook(tuple(settings), (0, 1, 2), counts, {})
+
+    response = ResponseMap(look(designed), 1e5, model)
+    for settings in more:
+        response.extend(look([settings]))
+        assert response.column(settings) == 2
+        response.forget(2)
+        assert response.column(settings) is None
+    assert [response.column(each) for each in designed] == [0, 1]
+
+
 def test_a_set_that_may_be_a_flood_of_noise_is_not_liked() -> None:
     sure, unsure = np.full((50, 1), 0.2), np.linspace(0, 0.8, 50)[:, None]
     forecast = Forecast(np.hstack([sure, unsure]), np.ones(2), np.zeros(2), np.zeros((1, 2)))

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -17,9 +19,22 @@ import pytest
 
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tests.ports import free_port
-from tuner.closed_loop.events import Begun, Block, Tuned, read_events
+from tuner.closed_loop.events import (
+    Begun,
+    Block,
+    Pairs,
+    Tuned,
+    Tuning,
+    append_event,
+    read_events,
+)
 from tuner.closed_loop.feed import RunInOrder, Tap, block_file, forget_blocks
 from tuner.closed_loop.loop import LOG, Loop
+from tuner.closed_loop.page import night_content
+from tuner.closed_loop.retuning import Order, Session
+from tuner.closed_loop.rules import CUSTOMARY, State
+from tuner.closed_loop.searching import BlockSearch
+from tuner.closed_loop.words import in_words
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.opening import open_source
@@ -65,6 +80,10 @@ def test_every_frame_is_searched_once_also_after_a_kill(simulated, tmp_path):
         loop.run()
     blocks = [event for event in loop.events if isinstance(event, Block)]
     assert [(b.first, b.n_frames, b.used) for b in blocks] == [(0, 12, 0), (12, 12, 0), (24, 6, 0)]
+    n_hits = sum(b.n_hits for b in blocks)
+    assert loop.events[-2].text == (
+        f"no session was run: {n_hits} hits in 30 frames, a session waits for 10 hits in 1000"
+    )
     whole = found_in(tmp_path / "whole")
     assert len(whole) == sum(b.n_hits for b in blocks) > 5
     night = tmp_path / "killed"
@@ -72,10 +91,14 @@ def test_every_frame_is_searched_once_also_after_a_kill(simulated, tmp_path):
         loop._take(loop._search.next(loop.state, 1.0))
         loop._search.next(loop.state, 1.0)  # written, but not told
     assert len(list((night / "hits").glob("*.cxi"))) == 2
+    own = night / "hits" / "merged.cxi"
+    with h5py.File(own, "w"):
+        pass
     with (night / LOG).open("a") as log:
         log.write('{"time": 1, "kind": "blo')
     with Loop(night, None) as loop:
         loop.run()
+    own.unlink()  # it was not ours to remove
     # What is customary is so for the frames of a block, which are the same.
     assert found_in(night) == whole
     told = [event for event in read_events(night / LOG) if isinstance(event, Block)]
@@ -103,6 +126,9 @@ def test_folders_that_are_none(simulated, tmp_path):
         Loop(tmp_path / "night", begun(simulated))
     with Loop(tmp_path / "night", None), pytest.raises(InputError, match="being written by anoth"):
         Loop(tmp_path / "night", None).__enter__()
+    (tmp_path / "full" / "hits").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds other files already, such as hits: name a new"):
+        Loop(tmp_path / "full", begun(simulated))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / LOG).write_text('{"time": 1, "kind": "resumed"}\n')
     with pytest.raises(InputError, match="does not say how the night began"):
@@ -123,10 +149,12 @@ def test_kept_frames_are_those_that_came(simulated, tmp_path):
                 np.testing.assert_array_equal(kept[place].mask, frame.mask)
         assert len(tap.levels) == 4 and min(tap.levels) > 0
     block_file(tmp_path, 8).write_text("")
+    others = ["0001.h5", "000008.h5", "20261129.cxi", "2026_run7"]
+    for name in others:
+        (tmp_path / name).write_text("the user's own")
     forget_blocks(tmp_path, [7])
-    assert sorted(each.name for each in tmp_path.iterdir()) == [
-        path.name + end for end in ("", ".geom", ".mask.h5")
-    ]
+    ours = [path.name + end for end in ("", ".geom", ".mask.h5")]
+    assert {each.name for each in tmp_path.iterdir()} == {*ours, *others}
 
 
 def test_what_a_session_needs_is_said(cli, simulated):
@@ -136,6 +164,87 @@ def test_what_a_session_needs_is_said(cli, simulated):
     assert code == 2 and "leave out --block" in err
     code, _, err = cli("run", "--resume", "night")
     assert code == 2 and "holds no night" in err
+
+
+def test_a_night_that_cannot_begin_leaves_nothing(cli, simulated, tmp_path):
+    night = tmp_path / "night"
+    for wrong in (begun(simulated, "no.h5"), begun(simulated, geometry="no.geom")):
+        with pytest.raises(InputError), Loop(night, wrong):
+            pass
+        assert not night.exists()
+    words = ("run", simulated.data, "-g", simulated.geometry, "-o", night)
+    for further, what in (
+        (("-p", "no.cell"), "no.cell"),
+        (("--set", "min_peeks=3"), "'min_peeks' is no setting"),
+        (("--range", "min_snr=3"), "has no second end"),
+    ):
+        code, _, err = cli(*words, *further)
+        assert code == 2 and what in err and not night.exists()
+
+
+def test_ctrl_c_writes_the_block_under_way(cli, simulated, monkeypatch):
+    asked = []
+
+    @contextmanager
+    def interrupted():
+        yield lambda: len(asked) > 20 or asked.append(0)
+
+    monkeypatch.setattr("tuner.cli.run.ended_by_interrupt", interrupted)
+    words = ("-g", simulated.geometry, "-o", "night", "-j", 1)
+    code, out, err = cli("run", simulated.data, *words)
+    assert code == 130 and "stopped; sfx-tuner run --resume night goes on" in err
+    events = read_events(Path("night") / LOG)
+    (block,) = (event for event in events if isinstance(event, Block))
+    assert block.n_frames > 0 and Path("night", block.hits).exists() and "hits in" in out
+    assert events[-1].why == "it was stopped"
+
+
+def test_files_that_grow_are_not_gone_on_with(simulated, tmp_path):
+    append_event(tmp_path / LOG, begun(simulated, "growing+file:///data/run.h5"))
+    with pytest.raises(InputError, match="every frame of them a second time"):
+        Loop(tmp_path, None)
+
+
+def test_the_set_in_force_is_published_again(simulated, tmp_path, monkeypatch):
+    append_event(tmp_path / LOG, begun(simulated))
+    for event in (Block(1, 0, 30, 0, 20, 0), Tuning(1, (1,)), Tuned(1, "first")):
+        append_event(tmp_path / LOG, event)
+    published = []
+    monkeypatch.setattr(Loop, "_publish", lambda loop: published.append(loop.state.used))
+    with Loop(tmp_path, None) as loop:
+        loop.run()
+    assert published == [1]
+
+
+def test_a_session_that_fails_does_not_end_the_night(tmp_path):
+    session = object.__new__(Session)
+    folder, outcome = str(tmp_path / "tuning-1"), str(tmp_path / "tuning-1.json")
+    session.order = Order(1, "d.lst", "g.geom", folder, outcome, (), CUSTOMARY, None, 1, 0)
+    session._log = tmp_path / "tuning-1.log"
+    session._log.write_text("sfx-tuner: the indexer is gone\n")
+    session._process = subprocess.Popen(["false"], stdin=subprocess.PIPE)
+    session._process.wait()
+    tuned = session.ended()
+    assert tuned.outcome == "failed" and "tuning-1 has failed: the indexer is" in in_words(tuned)
+    later = replace(session.order, used=1, against="tuning-1")
+    for order in (session.order, later):
+        assert order.arguments()[order.arguments().index("-g") + 1] == "g.geom"
+
+
+def test_a_proof_ends_though_nothing_can_be_indexed(simulated, tmp_path):
+    notes = []
+    state = State(phase="proving", used=2, before=1)
+    with open_source(simulated.data, Geometry.read(simulated.geometry)) as run:
+        search = BlockSearch(tmp_path, None, begun(simulated), jobs=1, on_note=notes.append)
+        done = search._indexed(state, Block(1, 0, 30, 0, 20, 2), None, run)
+    assert done.pairs == Pairs(30, 0, 0) and "nothing is indexed" in notes[0]
+
+
+def test_what_is_left_out_of_a_stream_is_said():
+    block = Block(1, 0, 30, 0, 20, 0, received=1040, dropped=1000, damaged=3, other=7)
+    assert "; 1,000 dropped, 3 damaged, 7 others so far" in in_words(block)
+    content = night_content("night", [block], State())
+    assert "damaged messages" in content and "frames not of the geometry" in content
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from envs.simulation.simulator import demo_experiment, simulate_run
+from tuner.closed_loop.events import Tuned
 from tuner.closed_loop.watched import WatchedRetuning
 from tuner.recommendation import read_recommendation, write_recommendation
 from wrappers.errors import InputError
@@ -31,6 +32,31 @@ def test_what_was_better_is_in_force_again(tmp_path):
     (tmp_path / "tuning-12.json").write_text("{")
     found = WatchedRetuning(tmp_path / "session", Path("g"), tmp_path, jobs=1, say=print)
     assert found.used == tmp_path / "tuning-10" and not found.under_way
+
+
+@pytest.mark.parametrize(
+    ("outcome", "goes_on"), [("failed", True), ("nothing", True), ("no better", False)]
+)
+def test_a_session_that_was_stopped_or_failed_is_followed_by_the_next(
+    tmp_path, monkeypatch, outcome, goes_on
+):
+    (tmp_path / "session").mkdir()
+    (tmp_path / "session" / "session.json").write_text("{}")
+    (tmp_path / "tuning-2").mkdir()  # Ctrl-C
+    orders = []
+
+    class Done:
+        def __init__(self, order):
+            orders.append(order)
+
+        def ended(self):
+            return Tuned(orders[-1].number, outcome)
+
+    monkeypatch.setattr("tuner.closed_loop.watched.Session", Done)
+    found = WatchedRetuning(tmp_path / "session", Path("g"), tmp_path, jobs=1, say=print)
+    found.step([{"file": "a.h5", "alarms": ["an alarm"]}])
+    found.step([{"file": "b.h5", "alarms": ["an alarm"]}])
+    assert [order.number for order in orders] == ([3, 4] if goes_on else [3])
 
 
 @pytest.mark.slow
