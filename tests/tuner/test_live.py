@@ -154,6 +154,8 @@ def test_what_is_played_needs_a_place(cli, simulated):
     assert code == 2 and "add --stream URL" in err
     code, _, err = cli("simulate")
     assert code == 2 and "either -o" in err
+    code, _, err = cli("simulate", "-o", "x", "--fault", "drop=0.1")
+    assert code == 2 and "--fault is of what is played" in err and not Path("x").exists()
     code, _, err = cli("simulate", "-o", "x", "--stream", "kafka+tcp://127.0.0.1:1")
     assert code == 2 and "no stream protocol" in err and not Path("x").exists()
 

@@ -155,6 +155,18 @@ def test_apply_wants_a_run_or_a_folder(cli, recommended, tmp_path):
     assert code == 2 and "give either DATA" in err
 
 
+def test_apply_refuses_options_that_it_would_pass_over(cli, recommended):
+    stream = "growing+file:///nosuch.h5"
+    for data, options, words in (
+        (stream, ("--resume",), "--resume is for runs in files"),
+        (stream, ("--virtual", "--force"), "--virtual and --force is for runs in files"),
+        (stream, ("--settle", 5), "--settle goes with --watch"),
+        ("run.h5", ("--pattern", "*.h5"), "--pattern goes with --watch"),
+    ):
+        code, _, err = cli("apply", recommended, data, "-o", "hits", *options)
+        assert code == 2 and words in err
+
+
 def test_watch(cli, simulated, recommended, tmp_path):
     (tmp_path / "raw").mkdir()
     os.link(simulated.data, tmp_path / "raw" / "r1.h5")

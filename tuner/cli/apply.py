@@ -15,6 +15,7 @@ import click
 from tuner.cli.live import (
     apply_live,
     buffer_option,
+    refuse_what_is_not_for,
     sample_line,
     serve_option,
     serving,
@@ -114,7 +115,8 @@ POLL = 1.0
 @click.option(
     "--idle",
     type=click.FloatRange(min=0),
-    help="End when no run, or no frame of a stream, has come for so long (s).",
+    help="End when no run, or no frame of a stream, has come, or no hit that --serve has of a run "
+    "was taken for so long (s).",
 )
 @buffer_option
 @serve_option
@@ -171,6 +173,7 @@ def command(
         raise InputError("--retune goes with --watch; sfx-tuner run does it on one run or a stream")
     if (data is None) == (watch is None):
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
+    refuse_what_is_not_for(data, serve)
     recommendation = read_recommendation(recommended)
     if recommendation.caution:
         say_notes([recommendation.caution])
@@ -190,6 +193,7 @@ def command(
                 buffer=buffer,
                 jobs=jobs,
                 serve=serve,
+                force=force,
                 sampling=None if indexer is None else PeakSample(indexer, sample),
                 as_json=as_json,
             )
@@ -206,7 +210,9 @@ def command(
         check_outputs_of(
             *(output, recommendation, run), *(recommended, data, geometry_file, cell, mask)
         )
-        server = stack.enter_context(serving(serve, output, read))
+        server = stack.enter_context(
+            serving(serve, output, read, [data, geometry_file, cell, mask], force)
+        )
         used = named_set(recommendation, run)
         run = with_bad_pixels(run, used.settings, mask, jobs)
         started = time.perf_counter()
@@ -224,7 +230,7 @@ def command(
         alarms = rate_alarms(recommendation, reduction.n_hits, reduction.n_frames, check)
         _report(reduction, check, [str(alarm) for alarm in alarms], seconds, as_json)
         if server is not None:
-            wait_until_served(server)
+            wait_until_served(server, idle)
 
 
 def _indexer(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +16,13 @@ import click
 
 from tuner.cli.interrupt import ended_by_interrupt
 from tuner.cli.options import say_notes, stderr
+from tuner.cli.tune_request import given
 from tuner.display.terminal import echo
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.outputs import companion
-from wrappers.streams.protocols import parse_address
+from wrappers.outputs import check_outputs, companion
+from wrappers.streams.protocols import is_stream, parse_address
 from wrappers.streams.receiver import BUFFER, IDLE
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ __all__ = [
     "buffer_option",
     "play",
     "recorded",
+    "refuse_what_is_not_for",
     "sample_line",
     "serve_option",
     "serving",
@@ -89,7 +92,13 @@ def recorded(request: Request, directory: Path, buffer: int) -> Request:
 
 
 @contextmanager
-def serving(address: str | None, output: Path, geometry: Geometry) -> Iterator[HitServer | None]:
+def serving(
+    address: str | None,
+    output: Path,
+    geometry: Geometry,
+    inputs: Iterable[str | os.PathLike[str] | None],
+    force: bool,
+) -> Iterator[HitServer | None]:
     """Serve hits at an address, if there is one; say what to type, and what became of them."""
     if address is None:
         yield None
@@ -100,9 +109,15 @@ def serving(address: str | None, output: Path, geometry: Geometry) -> Iterator[H
     endpoint, is_ours = serving_endpoint(address)
     if not is_ours:
         say_notes([f"whoever reaches {address} gets the hits: it is not of this machine alone"])
-    file = companion(output, ".served.geom")
+    file, text = companion(output, ".served.geom"), message_geometry_text(geometry, images=True)
+    check_outputs(
+        file,
+        inputs=inputs,
+        force=force,
+        ours=lambda path: path.is_file() and path.read_bytes() == text.encode(),
+    )
     with HitServer(endpoint) as server:
-        write_whole(file, message_geometry_text(geometry, images=True))
+        write_whole(file, text)
         _say(
             f"hits are served; index them with\n  indexamajig --zmq-input={endpoint} "
             "--zmq-request=next --data-format=msgpack --peaks=msgpack --no-revalidate "
@@ -110,19 +125,42 @@ def serving(address: str | None, output: Path, geometry: Geometry) -> Iterator[H
         )
         yield server
         counts = server.counts
-        lost = f", {counts.dropped} were dropped, as nobody took them in time"
+        lost = f", {counts.dropped} were dropped: {counts.reason}"
         left = f", {server.n_waiting} were not taken" if server.n_waiting else ""
         _say(
             f"{counts.taken} of {counts.offered} hits served{lost if counts.dropped else ''}{left}"
         )
 
 
-def wait_until_served(server: HitServer) -> None:
-    """Wait until all hits were taken; Ctrl-C ends it."""
+def wait_until_served(server: HitServer, idle: float | None = None) -> None:
+    """Wait until all hits were taken, or none was for so many seconds; Ctrl-C ends it."""
     with stderr.status("serving") as status, ended_by_interrupt() as stopped:
-        while server.n_waiting and not stopped():
-            status.update(f"{server.n_waiting} hits wait to be indexed (Ctrl-C: end)")
+        before, last = server.n_waiting, time.monotonic()
+        if before:
+            until = "" if idle is None else f" or {idle:g} s in which none is taken"
+            _say(f"{before} hits wait to be asked for; Ctrl-C{until} ends it")
+        while (n := server.n_waiting) and server.answers and not stopped():
+            if n != before:
+                before, last = n, time.monotonic()
+            if idle is not None and time.monotonic() - last >= idle:
+                return
+            status.update(f"{n} hits wait to be indexed (Ctrl-C: end)")
             time.sleep(0.1)
+
+
+def refuse_what_is_not_for(data: str | os.PathLike[str] | None, serve: str | None) -> None:
+    """Refuse options of ``apply`` that would be passed over in silence."""
+    if data is None:
+        return
+    if words := [f"--{name}" for name in ("pattern", "settle") if given(name)]:
+        raise InputError(f"{' and '.join(words)} goes with --watch: leave it out with one run")
+    # A geometry for --serve is the one file that a stream may find there already.
+    names = ("resume", "virtual", *([] if serve else ["force"]))
+    if is_stream(data) and (words := [f"--{name}" for name in names if given(name)]):
+        raise InputError(
+            f"{' and '.join(words)} is for runs in files: leave it out with a stream, whose hits "
+            "go into files of new names"
+        )
 
 
 def apply_live(
@@ -136,6 +174,7 @@ def apply_live(
     buffer: int,
     jobs: int,
     serve: str | None,
+    force: bool,
     sampling: PeakSample | None,
     as_json: bool,
 ) -> None:
@@ -154,7 +193,7 @@ def apply_live(
     wait = IDLE if idle is None else idle
     with (
         open_arriving(name, read, buffer) as frames,
-        serving(serve, output, read) as server,
+        serving(serve, output, read, [geometry, mask], force) as server,
         ended_by_interrupt() as stopped,
     ):
         takers = [
@@ -203,6 +242,8 @@ def apply_live(
             for alarm in alarms:
                 echo(f"warning: {alarm}")
         seconds = time.perf_counter() - started
+        if frames.unread:
+            say_notes([frames.unread])
         if server is not None and server.asked:
             wait_until_served(server)
     if not as_json:
@@ -265,7 +306,7 @@ def play(
         stderr.print(f"playing {len(run)} frames at {name}; Ctrl-C ends it", highlight=False)
         started, loop, series = time.perf_counter(), 0, 0
         while loop < loops or not loops:
-            for piece, restarts in segments(run, faults):
+            for piece, restarts in segments(run, faults, loop * len(run)):
                 series += 1
                 messages = messages_of(piece, address.scheme, algorithm, series=str(series))
                 player.play(damaged(messages, faults, rng), rate, patience=600.0)

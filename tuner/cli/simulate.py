@@ -98,6 +98,8 @@ def command(
         raise InputError("give either -o, a directory to simulate into, or --play DATA GEOMETRY")
     if played is not None and stream is None:
         raise InputError("--play lacks where to play to: add --stream URL")
+    if faults and stream is None:
+        raise InputError("--fault is of what is played: add --stream URL, or leave it out")
     playing = partial(
         play,
         rate=rate,

@@ -83,6 +83,11 @@ class ArrivingFrames(ABC):
         """What is odd about the geometry and what has arrived so far, a sentence each."""
         return list(self._said)
 
+    @property
+    def unread(self) -> str:
+        """What there is to say in the end of frames that were there and not read, or ""."""
+        return ""
+
     @abstractmethod
     def close(self) -> None:
         """Let go of sockets and files."""

@@ -52,7 +52,9 @@ def parse_faults(words: Sequence[str]) -> Faults:
         except ValueError:
             number = -1.0
         is_share = kind in ("drop", "corrupt") and 0 <= number <= 1
-        if not is_share and not (kind in ("restart", "other") and 1 <= number == int(number)):
+        if not is_share and not (
+            kind in ("restart", "other") and number >= 1 and number.is_integer()
+        ):
             raise InputError(
                 f"--fault {word} is none: write drop=0.1 or corrupt=0.1, a share of the messages, "
                 "restart=50, images after which the sender begins anew, or other=50, images after "
@@ -67,18 +69,22 @@ def parse_faults(words: Sequence[str]) -> Faults:
     )
 
 
-def segments(run: FrameSource, faults: Faults) -> Iterator[tuple[FrameSource, bool]]:
+def segments(
+    run: FrameSource, faults: Faults, n_before: int = 0
+) -> Iterator[tuple[FrameSource, bool]]:
     """Yield the run in pieces, and images of another detector between them.
 
-    Each comes with whether the sender begins anew behind it.
+    Each comes with whether the sender begins anew behind it. So many images were played before,
+    as a run that is played again and again goes on counting.
     """
     n, first = len(run), 0
     steps = [step for step in (faults.restart, faults.other) if step]
     while first < n:
-        stop = min([n, *(step * (first // step + 1) for step in steps)])
-        restarts = bool(faults.restart) and stop % faults.restart == 0
+        stop = min([n, *(step * ((n_before + first) // step + 1) - n_before for step in steps)])
+        played = n_before + stop
+        restarts = bool(faults.restart) and played % faults.restart == 0
         yield _Piece(run, range(first, stop)), restarts
-        if faults.other and stop % faults.other == 0:
+        if faults.other and played % faults.other == 0:
             yield _Piece(run, range(min(OTHERS, n)), run.geometry.slab_shape[0] // 2), False
         first = stop
 

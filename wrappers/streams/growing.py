@@ -32,12 +32,25 @@ POLL = 0.5
 GIVEN_UP = 30.0
 """Seconds after which a frame that cannot be read, while later ones can, is counted as damaged."""
 AHEAD = 16
-"""Frames behind one that is not there yet that are tried, too: files may come in any order, but a
-file that was laid out for a night is not to be read to its end at each look."""
+"""Frames that are not there yet that are tried at each look: files may come in any order, but a
+file that was laid out for a night is not to be read to its end each time. Where these have failed
+for `GIVEN_UP`, as many further ones are tried, at each look the next."""
 PARTS_LATE = 600.0
 """Seconds for which a master that does not change itself is looked at for further parts."""
 SAID = 10.0
 """Seconds after which it is said why a file that does not change cannot be read."""
+
+
+@dataclass
+class _Failure:
+    """When a frame could not be read first, and why it could not last."""
+
+    since: float
+    reason: str
+
+    @property
+    def is_late(self) -> bool:
+        return time.monotonic() - self.since > GIVEN_UP
 
 
 @dataclass
@@ -48,8 +61,12 @@ class _File:
     ----------
     done : set of (str, str)
         Names of the frames that were read or given up.
-    failed : dict of (str, str) to float
-        When each frame that is not there yet was first tried.
+    failed : dict of (str, str) to _Failure
+        Of each frame that is not there yet.
+    n_frames : int
+        That it had at the last look.
+    further : int
+        Where the frames begin that are tried next beyond the first that are not there.
     since : float
         When the file was first seen as it is now.
     signature : tuple of int
@@ -60,7 +77,9 @@ class _File:
     """
 
     done: set[tuple[str, str]] = field(default_factory=set)
-    failed: dict[tuple[str, str], float] = field(default_factory=dict)
+    failed: dict[tuple[str, str], _Failure] = field(default_factory=dict)
+    n_frames: int = 0
+    further: int = 0
     since: float = 0.0
     signature: tuple[int, int, int] = (0, 0, 0)
     complete: bool = False
@@ -87,12 +106,23 @@ class GrowingFiles(ArrivingFrames):
         self._address = parse_growing(name)
         self._own_mask = StoredFrames(geometry).mask_of_own_files()
         self._files: dict[Path, _File] = {}
+        self._lost = ""  # why the last frame that was given up could not be read
         self._coming = self._look()
 
     @property
     def own_mask(self) -> Mask:
         """What the geometry and its mask files mask by themselves; True is usable."""
         return self._own_mask
+
+    @property
+    def unread(self) -> str:
+        """How many frames of the files were not read, and why the last was not; "" where none."""
+        late = sum(max(0, file.n_frames - len(file.done)) for file in self._files.values())
+        if not (n := self.counts.damaged + late):
+            return ""
+        reason = self._lost or self.counts.reason
+        were = "1 frame was" if n == 1 else f"{n} frames were"
+        return f"{were} not read of {self.name}{reason and f': {reason}'}"
 
     def next(self, timeout: float) -> Late | None:
         """Return what reads the next frame; None where none arrives within `timeout` seconds."""
@@ -113,16 +143,20 @@ class GrowingFiles(ArrivingFrames):
 
     def _look(self) -> Generator[Frame]:
         """Yield the frames that are new, file by file."""
-        for path in self._paths():
-            file = self._files.setdefault(path, _File())
+        paths = self._paths()
+        if not paths:
+            self.counts.reason = f"no file of {self._address.path} is one of those that are meant"
+        for path in paths:
             try:
                 status = path.stat()
-            except OSError:
+            except OSError as error:
+                self.counts.reason = f"{path}: {error.strerror}"
                 continue
+            file = self._files.setdefault(path, _File())
             signature = status.st_ino, status.st_size, status.st_mtime_ns
             if signature != file.signature:
                 if signature[0] != file.signature[0]:
-                    file.done.clear()  # another file of that name
+                    file = self._files[path] = _File()  # another file of that name
                 file.signature, file.since, file.complete = signature, time.monotonic(), False
             elif file.complete and not (
                 file.is_master and time.monotonic() - file.since < PARTS_LATE
@@ -156,10 +190,17 @@ class GrowingFiles(ArrivingFrames):
             dataset.is_virtual or dataset.file.filename != run.name(0)[0]
             for _, dataset, _ in run.places(0) or ()
         )
+        file.n_frames = len(run)
         missing: list[tuple[str, str]] = []
+        n_tries = AHEAD
         for index in range(len(run)):
             name = run.name(index)
             if name in file.done:
+                self._give_up(file, missing)
+                missing = []
+                continue
+            if len(missing) >= AHEAD and index < file.further and name in file.failed:
+                missing.append(name)  # the look before this one tried it
                 continue
             try:
                 frame = run[index]
@@ -168,23 +209,29 @@ class GrowingFiles(ArrivingFrames):
                     raise InputError(f"{name[0]} is being written by another program")
             except InputError as error:
                 self.counts.reason = str(error)
-                file.failed.setdefault(name, time.monotonic())
+                file.failed.setdefault(name, _Failure(time.monotonic(), "")).reason = str(error)
                 missing.append(name)
-                if len(missing) == AHEAD:
+                n_tries -= 1
+                if len(missing) == AHEAD and all(file.failed[each].is_late for each in missing):
+                    n_tries = AHEAD
+                if not n_tries:
+                    file.further = index + 1
                     break
                 continue
             self._give_up(file, missing)
-            missing = []
+            missing, n_tries = [], AHEAD
             file.failed.pop(name, None)
             file.done.add(name)
             yield frame
+        else:
+            file.further = 0
         file.complete = not missing and not file.failed
 
     def _give_up(self, file: _File, before: list[tuple[str, str]]) -> None:
         """Count frames as damaged that a later one has overtaken long ago."""
         for name in before:
-            if time.monotonic() - file.failed[name] > GIVEN_UP:
-                del file.failed[name]
+            if file.failed[name].is_late:
+                self._lost = file.failed.pop(name).reason
                 file.done.add(name)
                 with self._lock:
                     self.counts.damaged += 1

@@ -167,13 +167,19 @@ def parse_growing(name: str) -> GrowingAddress:
     Raises
     ------
     InputError
-        If it names none, or has an option that there is not.
+        If it names none, has an option that there is not, or its pattern leaves the folder.
     """
     path, _, query = name.removeprefix(f"{GROWING}://").partition("?")
     if not path:
         raise InputError(f"{name!r} names no file: write it such as {GROWING}:///data/run.h5")
     options = _options(name, GROWING, query, ("pattern",))
-    return GrowingAddress(Path(path), options.get("pattern", ""), _n_frames(name, options))
+    pattern = options.get("pattern", "")
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise InputError(
+            f"pattern={pattern} of {name!r} leaves the folder: write it such as *_master.h5, and "
+            "the folder before the question mark"
+        )
+    return GrowingAddress(Path(path), pattern, _n_frames(name, options))
 
 
 def parse_address(name: str) -> StreamAddress:

@@ -117,7 +117,8 @@ class Receiver:
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             how = "listened at" if address.listens else "connected to"
-            raise ProgramError(f"{address.name} cannot be {how}: {error}") from error
+            hint = ": where the sender listens, put ?connect= behind it" if address.listens else ""
+            raise ProgramError(f"{address.name} cannot be {how}: {error}{hint}") from error
         self._thread = threading.Thread(target=self._receive, name="stream", daemon=True)
         self._thread.start()
 

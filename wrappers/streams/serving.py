@@ -61,11 +61,12 @@ def serving_endpoint(name: str) -> tuple[str, bool]:
 
 @dataclass
 class ServedCounts:
-    """What has become of the hits: those that were offered, taken, and dropped."""
+    """What has become of the hits: offered, taken, and dropped, with why the last one was."""
 
     offered: int = 0
     taken: int = 0
     dropped: int = 0
+    reason: str = ""
 
 
 class HitServer:
@@ -126,9 +127,14 @@ class HitServer:
 
     @property
     def n_waiting(self) -> int:
-        """Hits that nobody has taken yet."""
-        with self._lock:
-            return len(self._waiting)
+        """Hits that nobody has taken yet, the one that is being handed over included."""
+        counts = self.counts
+        return counts.offered - counts.taken - counts.dropped
+
+    @property
+    def answers(self) -> bool:
+        """Whether whoever asks is answered still."""
+        return self._thread.is_alive()
 
     def offer(self, placed: Placed) -> None:
         """Let a frame wait for whoever asks, if it is a hit; never blocks."""
@@ -156,7 +162,11 @@ class HitServer:
             while self._size > self._most:
                 dropped, _ = self._waiting.popleft()
                 self._size -= dropped
-                self.counts.dropped += 1
+                self._drop("nobody took them in time")
+
+    def _drop(self, reason: str) -> None:
+        self.counts.dropped += 1
+        self.counts.reason = reason
 
     def _next(self) -> Callable[[], dict[str, object]] | None:
         with self._lock:
@@ -184,7 +194,11 @@ class HitServer:
                     entries = self._next()
                     if entries is None:
                         break
-                    message = msgpack.packb(entries())
+                    try:
+                        message = msgpack.packb(entries())
+                    except (OSError, KeyError, InputError) as error:  # the file of hits is gone
+                        self._drop(f"they cannot be read: {error}")
+                        continue
                 try:
                     self._socket.send_multipart([idle.popleft(), b"", message], zmq.NOBLOCK)
                 except zmq.ZMQError:

@@ -103,8 +103,24 @@ def test_another_detector_is_said_once(run, tmp_path):
     assert "have 20 x 60 pixels" in found.notes[0] and "are left out" in found.notes[0]
 
 
-@pytest.mark.parametrize("word", ["drop", "drop=2", "drop=x", "restart=0", "other=1.5", "fire=1"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("drop", "drop=2", "drop=x", "drop=nan", "restart=0", "restart=inf", "restart=nan"),
+        *("other=1.5", "fire=1"),
+    ],
+)
 def test_faults_that_are_none_are_one_sentence(word):
     with pytest.raises(InputError, match=f"--fault {word} is none: write drop=0.1"):
         parse_faults([word])
     assert parse_faults(["drop=0.5", "restart=7"]) == Faults(0.5, 0.0, 7, 0)
+
+
+def test_a_run_that_is_played_again_goes_on_counting(run):
+    pieces = [
+        (len(piece), restarts)
+        for loop in range(3)
+        for piece, restarts in segments(run, Faults(restart=50, other=50), loop * N)
+    ]
+    first, second = [(40, False), (10, True), (10, False)], [(30, False), (20, True), (10, False)]
+    assert pieces == [*first, *second, (20, False)]

@@ -187,7 +187,9 @@ def test_a_frame_that_stays_damaged_is_counted_in_the_end(geometry, folder, tmp_
         later.start()
         found = record(frames, tmp_path / "frames.cxi", 4, idle=10.0)
         later.join()
-        assert frames.counts.damaged == 1 and "was never written" in frames.counts.reason
+        assert frames.counts.damaged == 1
+        assert frames.unread.startswith("1 frame was not read of growing+file")
+        assert "was never written" in frames.unread
     check(found, [0, 2, 3, 4])
 
 
@@ -242,7 +244,35 @@ def test_addresses():
     for name, words in (
         ("growing+file://", "names no file"),
         ("growing+file:///x?frames=0", "no number of frames"),
+        ("growing+file:///x?pattern=/abs*", "pattern=/abs\\* of .* leaves the folder"),
+        ("growing+file:///x?pattern=a/../../b*", "leaves the folder"),
         ("growing+file:///x?colour=red", "growing\\+file has frames, pattern"),
     ):
         with pytest.raises(InputError, match=words):
             parse_growing(name)
+
+
+def test_frames_behind_many_that_were_never_written_are_read(
+    geometry, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(growing, "GIVEN_UP", 0.2)
+    n, never = 75, range(10, 60)
+    with h5py.File(folder / "run.h5", "w") as file:
+        data = file.create_dataset(DATA, (n + 5, 40, 60), "u2")  # the last five never come either
+        for i in set(range(n)) - set(never):
+            data[i] = image(i)
+    with GrowingFiles(f"growing+file://{folder / 'run.h5'}", geometry) as frames:
+        found = record(frames, tmp_path / "frames.cxi", n, idle=1.0)
+        assert frames.counts.damaged == len(never)
+        assert frames.unread.startswith("55 frames were not read of growing+file://")
+        assert "was never written" in frames.unread
+    check(found, [*range(10), *range(60, n)])
+
+
+def test_a_place_that_is_not_there_is_named(geometry, folder, tmp_path):
+    for name, words in (
+        (tmp_path / "nosuch", "nosuch: No such file"),
+        (folder, "no file of .*raw is one of those"),
+    ):
+        with pytest.raises(UnreadableError, match=words):
+            all_of(f"growing+file://{name}", geometry, tmp_path, idle=0.2)

@@ -18,13 +18,14 @@ from tests.array_source import ArraySource
 from tests.geometries import geometry_text, panel_text
 from tests.ports import free_port
 from wrappers.detector.geometry import Geometry
-from wrappers.errors import InputError
+from wrappers.errors import InputError, ProgramError
 from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
 from wrappers.streams import hdf5
 from wrappers.streams.arriving import StreamFrames
 from wrappers.streams.player import Player, messages_of
 from wrappers.streams.protocols import parse_address
+from wrappers.streams.receiver import Receiver
 from wrappers.streams.recording import record
 
 
@@ -178,3 +179,8 @@ def test_mutated_files_are_read_or_refused(decode):
                 assert shot.unpack().ndim == 2
         except InputError as error:
             assert "\n" not in str(error) and len(str(error)) < 400
+
+
+def test_who_listens_is_said_where_the_address_is_another_machines():
+    with pytest.raises(ProgramError, match=r"cannot be listened at.*put \?connect= behind it"):
+        Receiver(parse_address("hdf5+tcp://192.0.2.1:12321"), 10)

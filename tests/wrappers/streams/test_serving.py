@@ -17,6 +17,7 @@ import zmq
 
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tests.ports import free_port
+from tuner.cli.live import serving, wait_until_served
 from wrappers.crystfel.messages import message_geometry_text
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
@@ -66,17 +67,22 @@ def test_each_hit_goes_to_one_who_asks(placed):
         with asking(port, context) as gone:
             gone.send(b"next")  # asks, and goes before there is a hit
             time.sleep(0.2)
+        time.sleep(0.2)  # what is sent before its end is noticed is lost
         with asking(port, context) as one, asking(port, context) as two:
             one.send(b"next")
             two.send(b"next")
             for each in placed:
                 server.offer(each)
             got = {}
-            for n in range(len(hits)):
-                socket = (one, two)[n % 2]
+            either = zmq.Poller()
+            either.register(one, zmq.POLLIN)
+            either.register(two, zmq.POLLIN)
+            for _ in hits:
+                socket, _ = either.poll(5000)[0]
                 document = msgpack.unpackb(socket.recv())
                 got[document["event"]] = document
                 socket.send(b"next")
+            wait_until_served(server, idle=1.0)
             assert server.n_waiting == 0 and server.counts.dropped == 0
     assert server.counts.taken == server.counts.offered == len(hits)
     for hit in hits:
@@ -112,6 +118,56 @@ def test_where_to_listen():
         pytest.raises(InputError, match="cannot be listened at"),
     ):
         HitServer(f"tcp://127.0.0.1:{port}")
+
+
+def test_hits_whose_file_is_gone_are_dropped_and_said(simulated, placed, tmp_path):
+    geometry, port = Geometry.read(simulated.geometry), free_port()
+    with Run.open(simulated.data, geometry) as run:
+        reduction = reduce_run(run, NamedFinder(geometry), SETTINGS, tmp_path / "hits.cxi")
+    with HitServer(f"tcp://127.0.0.1:{port}") as server, zmq.Context() as context:
+        server.offer_file(reduction)
+        reduction.hits.unlink()
+        with asking(port, context) as one:
+            one.send(b"next")
+            wait_until_served(server, idle=5.0)
+            assert server.answers and server.n_waiting == 0
+            assert server.counts.dropped == server.counts.offered == reduction.n_hits
+            assert "hits.cxi" in server.counts.reason
+            server.offer(next(each for each in placed if each.is_hit))
+            assert "image" in msgpack.unpackb(one.recv())
+
+
+def test_hits_that_nobody_asks_for_are_said_and_wait_no_longer_than_idle(
+    simulated, placed, tmp_path, capfd
+):
+    hits = [each for each in placed if each.is_hit]
+    geometry, address = Geometry.read(simulated.geometry), f"tcp://127.0.0.1:{free_port()}"
+    with serving(address, tmp_path / "hits.cxi", geometry, [], False) as server:
+        assert server is not None
+        for each in hits:
+            server.offer(each)
+        wait_until_served(server, idle=0.3)
+    said = capfd.readouterr().err
+    assert f"{len(hits)} hits wait to be asked for; Ctrl-C or 0.3 s in which none is taken" in said
+    assert f"0 of {len(hits)} hits served, {len(hits)} were not taken" in said
+
+
+def test_the_geometry_of_served_hits_replaces_no_other_file(simulated, tmp_path):
+    geometry, address = Geometry.read(simulated.geometry), f"tcp://127.0.0.1:{free_port()}"
+    file = tmp_path / "hits.cxi.served.geom"
+
+    def serve(force: bool) -> None:
+        with serving(address, tmp_path / "hits.cxi", geometry, [], force):
+            pass
+
+    file.write_text("mine")
+    with pytest.raises(InputError, match=r"served\.geom exists already"):
+        serve(False)
+    assert file.read_text() == "mine"
+    serve(True)
+    text = file.read_text()
+    serve(False)  # what would be written is there
+    assert file.read_text() == text != "mine"
 
 
 @pytest.mark.crystfel
