@@ -2,8 +2,9 @@
 
 While sets are surely better than the best so far, the surest gain is proposed; then the greatest
 expected improvement of the merit, for its cost. A few frames are enough to see whether the map is
-right about a set; for the others it speaks. The first proposal is measured on all of them, and the
-best where next to no improvement is expected any more; then there is nothing left to propose.
+right about a set; for the others it speaks. So what is surely better is measured on all frames, and
+what may be on a few. Where next to no improvement is expected any more, the best is measured on
+all, and there is nothing left to propose.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ GLIMPSED = 1 / 8
 
 WHOLE = 4 * GLIMPSE
 """Smaller samples are measured whole at once."""
+
+SURE = 0.01
+"""Of merit: what is expected to be better by so much beyond its error is measured whole at once."""
 
 DISAGREEMENT = 3.0
 """Of the map's errors, beyond which what was measured contradicts it."""
@@ -136,15 +140,20 @@ class MapSearcher:
                 possible[column] = False
         gains = gains_of(forecast, tried, possible, session.penalty, session.indexer)
         place, enough = int(np.argmax(gains)), ENOUGH[session.indexer]
-        expected = f"{100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"
-        self.reason, self.n_frames = f"the map expects {expected}", self._glimpse()
-        if not possible.any() or (tried.size and gains[place] < enough):
-            leader = self._unmeasured_leader(forecast, portion)
-            if leader is None:
-                self.ended = f"the map expects no set to gain {100 * enough:g} points"
-                return None
+        surely = forecast.cautious_merits(session.penalty)
+        best = max(surely[portion >= 1], default=0.0)
+        leader = self._unmeasured_leader(surely, portion)
+        nothing = not possible.any() or (tried.size and gains[place] < enough)
+        if leader is not None and (nothing or surely[leader] > best + SURE):
             place, self.n_frames = leader, None
             self.reason = "the best by what was measured on a part of the frames, and the map"
+        elif nothing:
+            self.ended = f"the map expects no set to gain {100 * enough:g} points"
+            return None
+        else:
+            expected = f"{100 * forecast.mean[place]:.0f} ± {100 * forecast.sd[place]:.0f} %"
+            self.reason = f"the map expects {expected}"
+            self.n_frames = None if surely[place] > best + SURE else self._glimpse()
         if session.map.far:
             self.reason += " (the run is unlike those that the map was fitted to)"
         return session.map.settings[place]
@@ -154,7 +163,9 @@ class MapSearcher:
         n = len(self._session.map.look.frames)
         return None if n <= WHOLE or not self._n_proposed else max(GLIMPSE, round(GLIMPSED * n))
 
-    def _unmeasured_leader(self, forecast: Forecast, portion: NDArray[np.float64]) -> int | None:
+    def _unmeasured_leader(
+        self, surely: NDArray[np.float64], portion: NDArray[np.float64]
+    ) -> int | None:
         """Return the best set, if it was measured on a part of the frames, and only once.
 
         What was measured twice and not on all frames has lost a race.
@@ -163,7 +174,7 @@ class MapSearcher:
         times = Counter(
             session.map.column(each.settings) for each, _ in session.evaluations if not each.failure
         )
-        merits = forecast.cautious_merits(session.penalty)
+        merits = surely.copy()
         for column, part in enumerate(portion):
             if not part or (part < 1 and times[column] > 1):
                 merits[column] = -np.inf
