@@ -153,13 +153,12 @@ def refuse_what_is_not_for(data: str | os.PathLike[str] | None, serve: str | Non
     if data is None:
         return
     if words := [f"--{name}" for name in ("pattern", "settle") if given(name)]:
-        raise InputError(f"{' and '.join(words)} goes with --watch: leave it out with one run")
+        raise InputError(f"leave out {' and '.join(words)} with one run: only --watch goes by that")
     # A geometry for --serve is the one file that a stream may find there already.
     names = ("resume", "virtual", *([] if serve else ["force"]))
     if is_stream(data) and (words := [f"--{name}" for name in names if given(name)]):
         raise InputError(
-            f"{' and '.join(words)} is for runs in files: leave it out with a stream, whose hits "
-            "go into files of new names"
+            f"leave out {' and '.join(words)} with a stream, whose hits go into files of new names"
         )
 
 
