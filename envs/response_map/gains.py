@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from envs.response_map.session_map import Forecast
 
-__all__ = ["ENOUGH", "UNINDEXED_COST", "gains_of", "merit_lead"]
+__all__ = ["ENOUGH", "UNINDEXED_COST", "gains_of"]
 
 Floats = NDArray[np.float64]
 
@@ -19,11 +19,6 @@ UNINDEXED_COST = {"fast": 1.0, "crystfel": 9.0}
 ENOUGH = {"fast": 0.001, "crystfel": 0.005}
 """Of merit: where no set is expected to improve the best by so much, for its cost, the search has
 ended. An evaluation takes the embedded indexer a second or two, CrystFEL ten times as long."""
-
-
-def merit_lead(merits: Floats, leader: int | None) -> Floats:
-    """Return by how much sets are better than the leader, draw by draw (n_draws, S)."""
-    return merits - (0.0 if leader is None else merits[:, [leader]])
 
 
 def gains_of(

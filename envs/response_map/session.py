@@ -18,7 +18,7 @@ from envs.evaluation import Evaluation
 from envs.geometry_rule import FEWEST_INDEXED, GEOMETRY, MISLEADING, GeometryLock, near_geometry
 from envs.look import Looks, look_design
 from envs.parameter_space import ParameterSpace
-from envs.response_map.session_map import DRAWS, Forecast, ResponseMap
+from envs.response_map.session_map import Forecast, ResponseMap
 from envs.response_map.stored import write_map
 from wrappers.settings import Settings
 
@@ -47,29 +47,12 @@ class MapSession:
         Of the draws, and of where neighbours are looked at.
     penalty : float
         For a hit that is not indexed, in indexed frames.
-    design : sequence of Settings, optional
-        What is looked at; `look_design` of the box by default.
-    n_draws : int
-        From the posterior, for each forecast.
-    n_neighbours : int
-        Sets that are looked at around the best one, before each proposal.
     """
 
-    def __init__(
-        self,
-        looks: Looks,
-        space: ParameterSpace,
-        *,
-        seed: int,
-        penalty: float,
-        design: Sequence[Settings] | None = None,
-        n_draws: int = DRAWS,
-        n_neighbours: int = NEIGHBOURS,
-    ) -> None:
+    def __init__(self, looks: Looks, space: ParameterSpace, *, seed: int, penalty: float) -> None:
         self.space, self.seed, self.penalty = space, seed, penalty
         self.indexer = "fast" if looks.embedded else "crystfel"
-        self._looks, self._design = looks, design
-        self.n_draws, self._n_neighbours = n_draws, n_neighbours
+        self._looks = looks
         self._map: ResponseMap | None = None
         self._lock = GeometryLock(space)
         self.evaluations: list[tuple[Evaluation, float]] = []
@@ -79,7 +62,7 @@ class MapSession:
     def map(self) -> ResponseMap:
         """The map as it stands; the frames are looked at when it is first asked for."""
         if self._map is None:
-            look = self._looks.look(self._design or look_design(self.space))
+            look = self._looks.look(look_design(self.space))
             self._map = ResponseMap.begun(look, self._looks)
         return self._map
 
@@ -143,8 +126,8 @@ class MapSession:
             What was expected of the first of them.
         """
         if before is None:
-            return self.map.forecast(self.seed, self.n_draws)
-        more = self.map.forecast(self.seed, self.n_draws, first=len(before.hits))
+            return self.map.forecast(self.seed)
+        more = self.map.forecast(self.seed, first=len(before.hits))
         return before.joined(more)
 
     def learn_lattices(self, source: Settings) -> bool:
@@ -198,12 +181,12 @@ class MapSession:
         """Look at more sets around one, in all that is tuned; say whether there are any."""
         space = self.space
         free = [n for n, name in enumerate(space.names) if name not in GEOMETRY]
-        if not free or not self._n_neighbours:
+        if not free:
             return False
         centre = space.encode(liked)
         new: dict[Settings, None] = {}
         sobol = qmc.Sobol(len(free), rng=self.seed + len(self.evaluations))
-        for unit in sobol.random(self._n_neighbours):
+        for unit in sobol.random(NEIGHBOURS):
             point = centre.copy()
             point[free] = np.clip(centre[free] + NEAR * (2 * unit - 1), 0, 1)
             settings = _executable(space.decode(point))

@@ -23,7 +23,6 @@ from tuner.display.dashboard import PageServer, renewed_page
 from tuner.report.drawing import TOKENS, svg
 from tuner.report.page import render
 from tuner.report.words import percent
-from wrappers.errors import InputError
 
 __all__ = ["NightPage"]
 
@@ -69,17 +68,11 @@ class NightPage:
         self._n, self._state, self.line = 0, State(), ""
         self._drawn: tuple[int, bytes] = (-1, b"")
         self._rested = 0.0
-        try:
-            self._server = PageServer(self, port)
-        except OSError as error:
-            raise InputError(
-                f"--dashboard cannot have port {port} ({error.strerror}): name another, or none"
-            ) from error
+        self._server = PageServer(self, port)
         self.address = self._server.address
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.begin()
         return self
 
     def __exit__(
@@ -88,9 +81,7 @@ class NightPage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.end()
 
     def show(self, events: Sequence[Event], state: State) -> None:
         """Take up what has happened; `events` only ever grows."""

@@ -84,17 +84,11 @@ class Dashboard:
         self._draughtsman = ProcessPoolExecutor(
             1, multiprocessing.get_context("forkserver"), serve_parent
         )
-        try:
-            self._server = PageServer(self, port)
-        except OSError as error:
-            raise InputError(
-                f"--dashboard cannot have port {port} ({error.strerror}): name another, or none"
-            ) from error
+        self._server = PageServer(self, port)
         self.address = self._server.address
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.begin()
         return self
 
     def __exit__(
@@ -105,9 +99,7 @@ class Dashboard:
     ) -> None:
         if kind is None:
             self._hand_over()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.end()
         self._draughtsman.shutdown(cancel_futures=True)
 
     def _hand_over(self) -> None:
@@ -251,13 +243,29 @@ class PageServer(LocalServer):
 
     Raises
     ------
-    OSError
+    InputError
         If the port cannot be had.
     """
 
     def __init__(self, about: Renewed, port: int) -> None:
         self.about = about
-        super().__init__(port, _Handler)
+        try:
+            super().__init__(port, _Handler)
+        except OSError as error:
+            raise InputError(
+                f"--dashboard cannot have port {port} ({error.strerror}): name another, or none"
+            ) from error
+        self._thread = threading.Thread(target=self.serve_forever, daemon=True)
+
+    def begin(self) -> None:
+        """Answer from here on, in a thread."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Answer no more."""
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
 
 
 class _Handler(LocalHandler):

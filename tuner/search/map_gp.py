@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 
 from envs.evaluation import Evaluation
 from envs.response_map.session import MapSession
-from envs.response_map.session_map import Forecast
+from envs.response_map.session_map import DRAWS, Forecast
 from tuner.search.contract import SearchTask
 from tuner.search.map_searcher import MapSearcher
 
@@ -60,7 +60,7 @@ class GpSession(MapSession):
             gain = cho_solve(factor, covariance[columns]).T
             mean, covariance = mean + gain @ away, covariance - gain @ covariance[columns]
         values, vectors = np.linalg.eigh(covariance)
-        drawn = np.random.default_rng(self.seed).standard_normal((self.n_draws, len(mean)))
+        drawn = np.random.default_rng(self.seed).standard_normal((DRAWS, len(mean)))
         rates = mean + drawn @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
         return replace(prior, rates=np.clip(rates, 0.0, prior.hits))
 
