@@ -8,7 +8,10 @@ from pathlib import Path
 import click
 
 from tuner.cli.options import jobs_option, json_option, print_json, stderr
+from tuner.cli.train_spots import train_spots_command
+from tuner.cli.tune_request import others_given
 from tuner.display.terminal import echo
+from wrappers.errors import InputError
 from wrappers.extras import require
 
 
@@ -44,13 +47,21 @@ from wrappers.extras import require
     "--experiments",
     type=click.IntRange(1),
     default=None,
-    help="Simulated experiments to train on.  [default: 4096]",
+    help="Simulated experiments to train on.  [default: 4096; with --spots 160]",
 )
 @click.option(
     "--selector-steps",
     type=click.IntRange(8),
     default=None,
     help="Gradient steps of the selector.  [default: 4000]",
+)
+@click.option(
+    "--spots",
+    is_flag=False,
+    flag_value="",
+    metavar="[SESSION]",
+    help="Train the model of --peaks learned instead: on rendered frames, or from the one that "
+    "sfx-tuner comes with on those of a session.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
 @jobs_option
@@ -62,6 +73,7 @@ def command(
     checkpoints: int | None,
     experiments: int | None,
     selector_steps: int | None,
+    spots: str | None,
     resume: bool,
     jobs: int,
     as_json: bool,
@@ -76,7 +88,16 @@ def command(
     Example:
       sfx-tuner train -o training
       sfx-tuner compare --policy training
+      sfx-tuner train --spots session -o refined
     """
+    if spots is not None:
+        if others := others_given({"spots", "output", "experiments", "jobs", "as_json"}):
+            raise InputError(f"train --spots has no {others}: leave that out")
+        if spots and experiments:
+            raise InputError(
+                "train --spots SESSION renders no experiments: leave --experiments out"
+            )
+        return train_spots_command(spots, output, experiments, jobs, as_json)
     require("train", "sfx-tuner train")
     from tuner.agent.training import Training, train
 
