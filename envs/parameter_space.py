@@ -326,7 +326,7 @@ def make_space(
         if about.start is not None and (name in tuned or not about.zero)
     }
     base = Settings(peak_finder=peak_finder, clen=camera_length).replace(
-        **start, **box.start, **({"max_res": edge} if "max_res" in tuned else {})
+        **{**start, **box.start}, **({"max_res": edge} if "max_res" in tuned else {})
     )
     if "threshold" in known:
         base = base.replace(threshold=known["threshold"].clip(base.threshold))

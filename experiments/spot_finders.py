@@ -59,8 +59,8 @@ FAINTEST = 4.0
 
 BRIGHTNESS = (4.0, 10.0, 30.0, 100.0, np.inf)
 MIN_PEAKS = 10
-SNR, THRESHOLDS, PIXELS = (3.5, 4.25, 5.0, 6.5), (0.15, 0.35, 0.55), (1, 2, 3)
-ROBUST_SNR, ROBUST_THRESHOLDS = (2.0, 2.25, 2.5, 3.0), (0.0, 0.33, 0.67)
+SNR, THRESHOLDS, PIXELS = (3.5, 4.25, 5.0, 6.5), (0.2, 0.45), (1, 2, 3)
+ROBUST_SNR, ROBUST_THRESHOLDS = (2.0, 2.5, 3.0), (0.0, 0.33)
 PROBABILITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Grids: min_snr, thresholds as places in their range, min_pix_count; least probabilities."""
 
@@ -90,7 +90,7 @@ class Found:
 @click.command()
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--crystfel", is_flag=True, help="Index the chosen sets with CrystFEL, too.")
-@click.option("--frames", default=40, show_default=True, help="Of each rendered run.")
+@click.option("--frames", default=30, show_default=True, help="Of each rendered run.")
 @click.option("--only", help="Runs whose name begins so.")
 @click.option("--model", type=click.Path(path_type=Path), help="Another spot model.")
 @click.option("--shared", type=click.Path(path_type=Path), default=SHARED, show_default=True)

@@ -9,6 +9,7 @@ from tuner.cli.options import print_json, progress_bar, stderr
 from tuner.display.terminal import echo
 from wrappers.extras import require
 from wrappers.outputs import check_outputs
+from wrappers.spots.model import SHIPPED
 
 __all__ = ["train_spots_command"]
 
@@ -20,7 +21,9 @@ def train_spots_command(
 ) -> None:
     """Train the spot model on rendered frames, or refine the shipped one on a session's."""
     require("train", "sfx-tuner train --spots", "torch")
-    check_outputs(*(output / name for name in WRITTEN), inputs=[session or None], force=True)
+    if output.exists():
+        written = (output / name for name in WRITTEN)
+        check_outputs(*written, inputs=[session or None, SHIPPED], force=True)
     if session:
         _refine(Path(session), output, jobs, as_json)
     else:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.frame import Frame
-from wrappers.peakfinding.kernel_arguments import flat
+from wrappers.peakfinding.kernel_arguments import peak_lists, settings_table
+from wrappers.peakfinding.peak_searches import search_frame
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
-from wrappers.spots.patches import FEATURES, MEASURED, Image, best_of_neighbours, describe, rank
+from wrappers.spots.patches import (
+    FEATURES,
+    MEASURED,
+    RING,
+    Image,
+    best_of_neighbours,
+    describe,
+    rank,
+    ring_background,
+)
 
 __all__ = ["CANDIDATES", "MOST_JUDGED", "CandidateFinder", "Candidates"]
 
 CANDIDATES = Settings(
-    min_snr=3, threshold=-1e9, min_pix_count=1, max_pix_count=1000, local_bg_radius=3
+    min_snr=2.5, threshold=-1e9, min_pix_count=1, max_pix_count=1000, local_bg_radius=3
 )
 """What peakfinder8 is asked for: whatever stands out at all."""
 
@@ -34,9 +44,6 @@ LEAST_SCORE = 2.0
 
 STRONG = 8.0
 """From so many on a candidate counts as strong, for what is said of frame and ring."""
-
-RING = 4
-"""Pixels of radius that are one ring, there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,42 +87,45 @@ class CandidateFinder:
 
     def find(self, frame: Frame) -> Candidates:
         """Return the candidates of a frame."""
-        found = self._finder.find(frame, CANDIDATES, MOST_FOUND)
         data, usable = self._finder.pixels.flatten(frame)
         layout = self._finder.layout
         n_pixels = self._radius.size
         image = Image(
             np.ascontiguousarray(data[:n_pixels], np.float32),
-            flat(usable),
+            usable,
             layout.radius.shape[1],
             layout.panels,
             self._max_adu,
             self._radius,
             self._largest,
+            np.empty_like(self._ring_size),
+            np.empty_like(self._ring_size),
         )
-        strength = np.column_stack([found.intensity, found.snr, found.n_pixels, found.max_value])
-        score, pixel = np.empty(len(found), np.float32), np.empty(len(found), np.int32)
-        rank(image, found.fs, found.ss, found.panel, strength, score, pixel)
+        ring_background(image)
+        peaks = self._search(data, usable)
+        score, pixel = np.empty(peaks.shape[1], np.float32), np.empty(peaks.shape[1], np.int32)
+        rank(image, peaks, score, pixel)
         chosen = _best(score, max(MOST_JUDGED, MOST_JUDGED * n_pixels // 1_000_000))
         chosen = chosen[np.lexsort((-score[chosen], pixel[chosen]))]
         chosen = chosen[best_of_neighbours(pixel[chosen], score[chosen], image.width)]
-        chosen = chosen[np.lexsort((pixel[chosen], found.panel[chosen]))]
-        pixel, score, panel = pixel[chosen], score[chosen], found.panel[chosen]
+        chosen = chosen[np.lexsort((pixel[chosen], peaks[4, chosen]))]
+        pixel, score = pixel[chosen], score[chosen]
+        (found,) = peak_lists(peaks[:, chosen], [len(chosen)])
         features = np.zeros((len(chosen), len(FEATURES)), np.float32)
         measured = np.empty((len(chosen), len(MEASURED)))
-        describe(image, pixel, panel, strength[chosen], score, features, measured)
+        describe(image, pixel, found.panel, found.snr, found.n_pixels, score, features, measured)
         radius = self._radius[pixel]
         features[:, -3:] = self._densities(radius, score)
-        peaks = PeakList(
-            measured[:, 0],
-            measured[:, 1],
-            measured[:, 2],
-            found.snr[chosen],
-            panel,
-            found.n_pixels[chosen],
-            found.max_value[chosen],
-        )
-        return Candidates(peaks, features, radius)
+        fs, ss, intensity = measured.T
+        return Candidates(replace(found, fs=fs, ss=ss, intensity=intensity), features, radius)
+
+    def _search(self, data: NDArray[np.generic], usable: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return what peakfinder8 finds with `CANDIDATES`: rows (7, n), until the next search."""
+        pixels = self._finder.pixels
+        memory, room = pixels.memory(MOST_FOUND)
+        (row,) = settings_table([CANDIDATES])
+        n = search_frame(data, usable, pixels.layout.arrays, row, MOST_FOUND, memory, room)
+        return room[:, :n]
 
     def _densities(
         self, radius: NDArray[np.float32], score: NDArray[np.float32]

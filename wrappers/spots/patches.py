@@ -2,7 +2,9 @@
 
 All values are in standard deviations of the background around the candidate, so that nobody need
 say what a photon is. The background is that of the 21 × 21 pixels around it without the inner
-7 × 7, winsorised twice at three standard deviations: neighbours count as the limit they exceed.
+7 × 7, winsorised at four standard deviations, at first those of the ring: what exceeds the limit
+counts as the limit. Single photons must not be left out of it, as peakfinder8 does, where there
+are few: they would all stand out.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ __all__ = [
     "best_of_neighbours",
     "describe",
     "rank",
+    "ring_background",
 ]
 
 PATCH = 9
@@ -37,9 +40,11 @@ BLOCKS = WIDE // BLOCK
 SCALARS = (
     "matched_filter",
     "snr",
-    "n_pixels",
     "sum_3",
     "sum_5",
+    "background_level",
+    "background_skewness",
+    "n_pixels",
     "largest_share",
     "second_share",
     "long_axis",
@@ -49,8 +54,6 @@ SCALARS = (
     "usable_9",
     "usable_21",
     "ring_position",
-    "background_level",
-    "background_skewness",
     "panel_edge",
     "saturated",
     "frame_density",
@@ -68,13 +71,19 @@ MEASURED = ("fs", "ss", "intensity")
 """What `describe` measures anew of a candidate."""
 
 HALF, REACH, INNER = PATCH // 2, WIDE // 2, 3
-LIMIT = 3.0
+LIMIT, LARGEST = 4.0, 30.0
+FAINTEST = 1.5
+"""Standard deviations that a candidate's brightest pixel must have to be worth ranking."""
+RING = 4
+"""Pixels of radius that are one ring."""
+SAMPLED = 13
+"""Of so many pixels one tells the background of its ring."""
 FEW = 16
 """Pixels that a background must have; else it is that of all usable pixels around."""
 _N_PIXELS, _N_BLOCKS = PATCH * PATCH, BLOCKS * BLOCKS
 
-SIDE, CORNER = 0.55, 0.3
-"""Weights of the matched filter beside 1 in its middle: a spot of about a pixel's width."""
+FILTER = ((0.3, 0.55, 0.3), (0.55, 1.0, 0.55), (0.3, 0.55, 0.3))
+"""The matched filter: a spot of about a pixel's width."""
 
 
 class Image(NamedTuple):
@@ -95,6 +104,8 @@ class Image(NamedTuple):
         Distance from the beam in pixels; infinite outside the panels.
     largest_radius : float
         Of any pixel on a panel.
+    ring_mean, ring_sigma : float64 array (n_rings,)
+        Of the pixels of each ring, of `ring_background`.
     """
 
     data: NDArray[np.float32]
@@ -104,6 +115,8 @@ class Image(NamedTuple):
     max_adu: NDArray[np.float64]
     radius: NDArray[np.float32]
     largest_radius: float
+    ring_mean: NDArray[np.float64]
+    ring_sigma: NDArray[np.float64]
 
 
 @inner_kernel
@@ -114,28 +127,55 @@ def _value(image, p):
 
 
 @kernel
-def rank(image, fs, ss, panel, strength, score, pixel):
+def ring_background(image):
+    """Write mean and standard deviation of each ring's pixels, winsorised, into the image."""
+    mean, sigma = image.ring_mean, image.ring_sigma
+    n_rings = len(mean)
+    count, total, squares = np.empty(n_rings), np.empty(n_rings), np.empty(n_rings)
+    mean[:], sigma[:] = 0.0, np.inf
+    for _ in range(3):
+        count[:], total[:], squares[:] = 0.0, 0.0, 0.0
+        for p in range(0, len(image.data), SAMPLED):
+            value, good = _value(image, p)
+            radius = image.radius[p]
+            if good and radius < np.inf:
+                ring = int(radius) // RING
+                above = min(max(value - mean[ring], -LIMIT * sigma[ring]), LIMIT * sigma[ring])
+                count[ring] += 1
+                total[ring] += above
+                squares[ring] += above * above
+        for ring in range(n_rings):
+            if count[ring] > 0:
+                shift = total[ring] / count[ring]
+                variance = squares[ring] / count[ring] - shift * shift
+                mean[ring] += shift
+                sigma[ring] = math.sqrt(variance) if variance > 0 else 0.0
+    for ring in range(n_rings):
+        if count[ring] == 0:
+            sigma[ring] = 0.0
+
+
+@kernel
+def rank(image, peaks, score, pixel):
     """Find each candidate's brightest pixel, and how well a small spot there stands out.
 
     Parameters
     ----------
     image : Image
-    fs, ss : float64 array (n,)
-        Of peakfinder8.
-    panel : int32 array (n,)
-    strength : float64 array (n, 4)
-        intensity, snr, n_pixels and max_value, of peakfinder8: they tell level and spread of the
-        background that it saw.
+    peaks : float64 array (7, n)
+        Of peakfinder8, with `wrappers.peakfinding.peak_measurement.PEAK_ROWS`; they tell level and
+        spread of the background that it saw.
     score : float32 array (n,)
-        Written: what a matched filter has there, in standard deviations.
+        Written: what a matched filter has there, in standard deviations; -inf where nothing.
     pixel : int32 array (n,)
         Written: the brightest pixel, flat; -1 where there is none.
     """
-    for k in range(len(fs)):
-        first_ss, last_ss, first_fs, last_fs = image.panels[panel[k]]
-        intensity, snr, n_pixels, max_value = strength[k]
-        reach = 1 if n_pixels < 4 else 2
-        row, column = int(ss[k]), int(fs[k])
+    for k in range(peaks.shape[1]):
+        first_ss, last_ss, first_fs, last_fs = image.panels[int(peaks[4, k])]
+        intensity, snr, n_pixels, max_value = peaks[2, k], peaks[3, k], peaks[5, k], peaks[6, k]
+        reach = 0 if n_pixels < 2 else 1 if n_pixels < 4 else 2
+        row = min(max(int(peaks[1, k]), first_ss), last_ss)
+        column = min(max(int(peaks[0, k]), first_fs), last_fs)
         best, place = -np.inf, -1
         for i in range(max(row - reach, first_ss), min(row + reach, last_ss) + 1):
             for j in range(max(column - reach, first_fs), min(column + reach, last_fs) + 1):
@@ -145,19 +185,19 @@ def rank(image, fs, ss, panel, strength, score, pixel):
         pixel[k], score[k] = place, -np.inf
         if place < 0:
             continue
-        sigma, level = intensity / snr, best - max_value
-        if not sigma > 0:
+        ring = int(image.radius[place]) // RING
+        sigma = max(intensity / snr, image.ring_sigma[ring])
+        level = max(best - max_value, image.ring_mean[ring])
+        if not (sigma > 0 and best - level > FAINTEST * sigma):
             continue
         row, column = place // image.width, place % image.width
         total = squares = 0.0
         for i in range(max(row - 1, first_ss), min(row + 1, last_ss) + 1):
             for j in range(max(column - 1, first_fs), min(column + 1, last_fs) + 1):
                 value, good = _value(image, i * image.width + j)
-                if good:
-                    apart = abs(i - row) + abs(j - column)
-                    weight = 1.0 if apart == 0 else SIDE if apart == 1 else CORNER
-                    total += weight * (value - level)
-                    squares += weight * weight
+                weight = FILTER[i - row + 1][j - column + 1] if good else 0.0
+                total += weight * (value - level) if good else 0.0
+                squares += weight * weight
         score[k] = total / (sigma * math.sqrt(squares))
 
 
@@ -192,16 +232,21 @@ def best_of_neighbours(pixel, score, width):
 @inner_kernel
 def _compressed(u):
     """Return a number that is u where u is small and its fourth root where it is large."""
-    size = math.sqrt(1.0 + abs(u))
+    size = math.sqrt(np.float32(1) + abs(u))
     return u / (size * math.sqrt(size))
 
 
-@inner_kernel(fastmath={"contract", "reassoc", "nsz"})
-def _background(values, n):
-    """Return mean, standard deviation and skewness of values, winsorised twice."""
-    mean, low, high = np.float64(values[0]), -np.inf, np.inf
+@inner_kernel(fastmath={"contract", "reassoc", "nsz", "nnan"})
+def _background(values, n, low, high):
+    """Return mean, standard deviation and skewness of values, winsorised; at first at limits."""
+    over = 0
+    for k in range(n):
+        over += values[k] > high or values[k] < low
+    if 4 * over > n:
+        low, high = -np.inf, np.inf  # this part of the ring is another one
+    mean = np.float64(values[0])
     sigma = skewness = 0.0
-    for _ in range(3):
+    for _ in range(2):
         total = squares = cubes = 0.0
         for k in range(n):
             value = min(max(np.float64(values[k]), low), high) - mean
@@ -219,24 +264,28 @@ def _background(values, n):
 
 
 @kernel
-def describe(image, pixel, panel, strength, score, features, measured):
+def describe(image, pixel, panel, snr, n_pixels, score, features, measured):
     """Write what candidates look like, and where exactly they are.
 
     Parameters
     ----------
     image : Image
-    pixel, panel, strength, score
+    pixel, score
         Of `rank`, for those candidates that are to be described.
+    panel, snr, n_pixels : arrays (n,)
+        Of peakfinder8.
     features : float32 array (n, len(FEATURES))
         Written, but for what depends on the other candidates (the densities).
     measured : float64 array (n, len(MEASURED))
         Written: centroid of what exceeds the background (pixel *i* spans *i* to *i* + 1), and its
         sum over 5 × 5 pixels.
     """
-    around, whole = np.empty(WIDE * WIDE, np.float32), np.empty(WIDE * WIDE, np.float32)
+    around = np.empty(WIDE * WIDE + 1, np.float32)
+    whole = np.empty(WIDE * WIDE + 1, np.float32)
+    block_of = np.arange(WIDE) // BLOCK
     near = np.empty((PATCH, PATCH), np.float64)
     good = np.empty((PATCH, PATCH), np.bool_)
-    sums, counts = np.empty((BLOCKS, BLOCKS)), np.empty((BLOCKS, BLOCKS), np.int64)
+    sums, counts = np.empty(_N_BLOCKS), np.empty(_N_BLOCKS, np.int64)
     for k in range(len(pixel)):
         first_ss, last_ss, first_fs, last_fs = image.panels[panel[k]]
         max_adu = image.max_adu[panel[k]]
@@ -244,28 +293,33 @@ def describe(image, pixel, panel, strength, score, features, measured):
         out = features[k]
         # What is around, and the sums of the blocks, block by block.
         n_around = n_whole = 0
-        sums[:], counts[:], good[:], near[:] = 0.0, 0, False, 0.0
+        good[:], near[:] = False, 0.0
+        sums[:], counts[:] = 0.0, 0
         for i in range(max(row - REACH, first_ss), min(row + REACH, last_ss) + 1):
-            down = i - row + REACH
-            for j in range(max(column - REACH, first_fs), min(column + REACH, last_fs) + 1):
+            down, start = i - row + REACH, i * image.width + column - REACH
+            is_outer, first_block = abs(i - row) > INNER, down // BLOCK * BLOCKS
+            first, stop = max(column - REACH, first_fs), min(column + REACH, last_fs) + 1
+            for right in range(first - column + REACH, stop - column + REACH):
+                # Written in any case, and overwritten where it cannot be used: no guesses.
+                value, there = _value(image, start + right)
+                whole[n_whole] = around[n_around] = value
+                n_whole += there
+                n_around += there and (is_outer or abs(right - REACH) > INNER)
+                block = first_block + block_of[right]
+                sums[block] += value if there else np.float32(0)
+                counts[block] += there
+        for i in range(max(row - HALF, first_ss), min(row + HALF, last_ss) + 1):
+            for j in range(max(column - HALF, first_fs), min(column + HALF, last_fs) + 1):
                 value, there = _value(image, i * image.width + j)
-                if not there:
-                    continue
-                right = j - column + REACH
-                whole[n_whole] = value
-                n_whole += 1
-                sums[down // BLOCK, right // BLOCK] += value
-                counts[down // BLOCK, right // BLOCK] += 1
-                if abs(i - row) > INNER or abs(j - column) > INNER:
-                    around[n_around] = value
-                    n_around += 1
-                if abs(i - row) <= HALF and abs(j - column) <= HALF:
-                    near[i - row + HALF, j - column + HALF] = value
-                    good[i - row + HALF, j - column + HALF] = True
+                good[i - row + HALF, j - column + HALF] = there
+                near[i - row + HALF, j - column + HALF] = value if there else 0.0
+        ring = int(image.radius[pixel[k]]) // RING
+        low = image.ring_mean[ring] - LIMIT * image.ring_sigma[ring]
+        high = image.ring_mean[ring] + LIMIT * image.ring_sigma[ring]
         if n_around >= FEW:
-            mean, sigma, skewness = _background(around, n_around)
+            mean, sigma, skewness = _background(around, n_around, low, high)
         else:
-            mean, sigma, skewness = _background(whole, n_whole)
+            mean, sigma, skewness = _background(whole, n_whole, low, high)
         peak = near[HALF, HALF]
         if not sigma > 0:
             # Not one photon around: a hundredth of the peak is as good a measure as any.
@@ -277,7 +331,7 @@ def describe(image, pixel, panel, strength, score, features, measured):
         for i in range(PATCH):
             for j in range(PATCH):
                 u = (near[i, j] - mean) / sigma if good[i, j] else 0.0
-                out[i * PATCH + j] = _compressed(u)
+                out[i * PATCH + j] = u
                 n_good_9 += good[i, j]
                 near_row, near_column = abs(i - HALF), abs(j - HALF)
                 if near_row <= 1 and near_column <= 1:
@@ -293,11 +347,10 @@ def describe(image, pixel, panel, strength, score, features, measured):
                         weight += above
                         at_ss += above * (i - HALF)
                         at_fs += above * (j - HALF)
-        for i in range(BLOCKS):
-            for j in range(BLOCKS):
-                n = counts[i, j]
-                u = (sums[i, j] - n * mean) / (sigma * math.sqrt(n)) if n > 0 else 0.0
-                out[_N_PIXELS + i * BLOCKS + j] = _compressed(u)
+        for block in range(_N_BLOCKS):
+            n = counts[block]
+            u = (sums[block] - n * mean) / (sigma * math.sqrt(n)) if n > 0 else 0.0
+            out[_N_PIXELS + block] = u
 
         centre_ss = at_ss / weight if weight > 0 else 0.0
         centre_fs = at_fs / weight if weight > 0 else 0.0
@@ -311,24 +364,28 @@ def describe(image, pixel, panel, strength, score, features, measured):
         edge = min(row - first_ss, last_ss - row, column - first_fs, last_fs - column)
         radius = image.radius[pixel[k]]
         place = _N_PIXELS + _N_BLOCKS
-        out[place] = _compressed(score[k])
-        out[place + 1] = _compressed(strength[k, 1])
-        out[place + 2] = math.log(max(strength[k, 2], 1.0))
-        out[place + 3] = _compressed(sum_3 / 3)
-        out[place + 4] = _compressed(sum_5 / 5)
-        out[place + 5] = u_peak / max(sum_3, u_peak, 1e-9)
-        out[place + 6] = second / max(u_peak, 1e-9)
-        out[place + 7] = long_axis
-        out[place + 8] = short_axis
-        out[place + 9] = along
-        out[place + 10] = n_good_3 / 9
-        out[place + 11] = n_good_9 / _N_PIXELS
-        out[place + 12] = n_whole / (WIDE * WIDE)
-        out[place + 13] = radius / image.largest_radius
-        out[place + 14] = _compressed(mean / sigma)
-        out[place + 15] = _compressed(skewness)
+        out[place] = score[k]
+        out[place + 1] = snr[k]
+        out[place + 2] = sum_3 / 3
+        out[place + 3] = sum_5 / 5
+        out[place + 4] = mean / sigma
+        out[place + 5] = skewness
+        for i in range(place + 6):
+            out[i] = _compressed(out[i])
+        out[place + 6] = math.log(max(n_pixels[k], 1))
+        out[place + 7] = max(u_peak, 0.0) / max(sum_3, u_peak, 1e-9)
+        out[place + 8] = min(second / max(u_peak, 1e-9), 1.0)
+        out[place + 9] = long_axis
+        out[place + 10] = short_axis
+        out[place + 11] = along
+        out[place + 12] = n_good_3 / 9
+        out[place + 13] = n_good_9 / _N_PIXELS
+        out[place + 14] = n_whole / (WIDE * WIDE)
+        out[place + 15] = radius / image.largest_radius
         out[place + 16] = min(edge, 10) / 10
         out[place + 17] = n_saturated / 9
+        for i in range(len(out)):
+            out[i] = min(max(out[i], np.float32(-LARGEST)), np.float32(LARGEST))
 
 
 @inner_kernel
