@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from envs.evaluators.live import LiveEvaluator
 from envs.response_map.stored import MAP_FILE
 from envs.strata import Sample
-from tuner.agent.policy import Policy
 from tuner.cells.forms import check_session_cell
 from tuner.cells.search import cell_of_session
 from tuner.crystfel_check import check_own_search, crystfel_found
@@ -30,7 +29,13 @@ from tuner.session.look_map import keep_look_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
-from tuner.session.request import Request, refuse_unfit_searcher, search_space, searcher_of
+from tuner.session.request import (
+    Request,
+    policy_of,
+    refuse_unfit_searcher,
+    search_space,
+    searcher_of,
+)
 from tuner.session.residuals import spot_residuals, write_residuals
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
@@ -183,7 +188,7 @@ def _tune(
     refuse_unfit_searcher(request)
     if not resume:
         require_folder_for_session(directory)
-    policy = None if request.policy is None else Policy.load(request.policy)
+    policy = policy_of(request)
     geometry = Geometry.read(request.geometry)
     if request.cell is not None:
         cell, cell_file, origin = Cell.read(request.cell), request.cell, ""

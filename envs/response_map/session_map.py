@@ -8,7 +8,7 @@ what was predicted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from envs.response_map.model import MapModel
 from envs.response_map.regression import Outcomes, Posterior, Prior, update
 from wrappers.settings import Settings
 
-__all__ = ["FAILED", "INDEXED", "UNKNOWN", "Forecast", "Learnt", "ResponseMap"]
+__all__ = ["DRAWS", "FAILED", "INDEXED", "UNKNOWN", "Forecast", "Learnt", "ResponseMap"]
 
 Floats = NDArray[np.float64]
 
@@ -204,10 +204,18 @@ class ResponseMap:
 
     def forget(self, first: int) -> None:
         """Drop the parameter sets from `first` on."""
-        self._place = {key: number for key, number in self._place.items() if number < first}
-        self.settings = self.settings[:first]
-        self._counts, self._outcome = self._counts[:, :first], self._outcome[:, :first]
-        self._own, self._other = self._own[:, :first], self._other[:, :first]
+        self._take([*range(first)])
+
+    def keep(self, settings: Sequence[Settings]) -> None:
+        """Drop all but some parameter sets; what a frame is like was read off all of them."""
+        self._take([place for each in settings if (place := self.column(each)) is not None])
+
+    def _take(self, columns: list[int]) -> None:
+        self.settings = [self.settings[column] for column in columns]
+        self._place = {}
+        self._note_places(0)
+        self._counts, self._outcome = self._counts[:, columns], self._outcome[:, columns]
+        self._own, self._other = self._own[:, columns], self._other[:, columns]
 
     def learn_lattices(
         self, frames: ArrayLike, own: ArrayLike, other: ArrayLike, first: int = 0

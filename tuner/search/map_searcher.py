@@ -133,11 +133,7 @@ class MapSearcher:
         session = self._session
         forecast, portion = session.survey()
         tried = np.flatnonzero(portion)
-        possible = ~session.like_any(tried)
-        for evaluation, _ in session.evaluations:
-            column = session.map.column(evaluation.settings)
-            if evaluation.failure and column is not None:
-                possible[column] = False
+        possible = session.possible(tried)
         gains = gains_of(forecast, tried, possible, session.penalty, session.indexer)
         place, enough = int(np.argmax(gains)), ENOUGH[session.indexer]
         surely = forecast.cautious_merits(session.penalty)

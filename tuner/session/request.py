@@ -9,6 +9,7 @@ from typing import get_args
 
 from envs.geometry_rule import SHIFTS
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
+from tuner.search.contract import AnyPolicy
 from tuner.searchers import SEARCHERS
 from tuner.session.config import Sampling, SessionConfig
 from tuner.session.loop import Budget
@@ -24,6 +25,7 @@ __all__ = [
     "FEWEST_FRAMES",
     "Request",
     "begun_with",
+    "policy_of",
     "refuse_unfit_searcher",
     "search_space",
     "searcher_of",
@@ -164,9 +166,9 @@ def searcher_of(request: Request, n_frames: int, resumed: Path | None) -> str:
 def refuse_unfit_searcher(request: Request) -> None:
     """Raise InputError where the searcher that was named cannot do what is asked of it."""
     if request.policy is not None and not (
-        request.searcher and SEARCHERS.get(request.searcher).takes_policy
+        request.searcher and SEARCHERS.get(request.searcher).load_policy
     ):
-        able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).takes_policy)
+        able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).load_policy)
         who = f"the {request.searcher} searcher takes" if request.searcher else "others take"
         raise InputError(f"{who} no policy: choose --searcher {able}, or leave --policy out")
     if request.searcher is None:
@@ -179,6 +181,20 @@ def refuse_unfit_searcher(request: Request) -> None:
             f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "
             f"knows no {request.peak_finder} peak finder: choose --searcher gp"
         )
+
+
+def policy_of(request: Request) -> AnyPolicy | None:
+    """Return the policy that was named, which the searcher takes; None: the shipped one.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is of another kind.
+    """
+    if request.policy is None or request.searcher is None:
+        return None
+    load = SEARCHERS.get(request.searcher).load_policy
+    return None if load is None else load(request.policy)
 
 
 def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
