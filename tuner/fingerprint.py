@@ -48,7 +48,12 @@ def policy_fingerprint(policy: Path | None) -> str | None:
     """Return what a session notes of a policy that is not the shipped one."""
     if policy is None:
         return None
-    names = ("policy.json", "policy.safetensors", "map_agent.safetensors")
+    names = (
+        "policy.json",
+        "policy.safetensors",
+        "map_agent.safetensors",
+        "response_map.safetensors",
+    )
     return fingerprint(*(policy / name for name in names if (policy / name).exists()))
 
 

@@ -18,6 +18,7 @@ from envs.evaluation import Evaluation
 from envs.geometry_rule import FEWEST_INDEXED, GEOMETRY, MISLEADING, GeometryLock, near_geometry
 from envs.look import Looks, look_design
 from envs.parameter_space import ParameterSpace
+from envs.response_map.model import MapModel
 from envs.response_map.session_map import DRAWS, Forecast, ResponseMap
 from envs.response_map.stored import write_map
 from wrappers.settings import Settings
@@ -53,6 +54,8 @@ class MapSession:
         Of every forecast.
     n_neighbours : int
         Looked at around the map's best set, after every evaluation.
+    model : MapModel, optional
+        The shipped one by default.
     """
 
     def __init__(
@@ -65,9 +68,11 @@ class MapSession:
         sets: Sequence[Settings] | None = None,
         n_draws: int = DRAWS,
         n_neighbours: int = NEIGHBOURS,
+        model: MapModel | None = None,
     ) -> None:
         self.space, self.seed, self.penalty = space, seed, penalty
         self._sets, self._n_draws, self._n_neighbours = sets, n_draws, n_neighbours
+        self._model = model
         self.indexer = "fast" if looks.embedded else "crystfel"
         self._looks = looks
         self._map: ResponseMap | None = None
@@ -80,7 +85,7 @@ class MapSession:
         """The map as it stands; the frames are looked at when it is first asked for."""
         if self._map is None:
             look = self._looks.look(look_design(self.space))
-            self._map = ResponseMap.begun(look, self._looks)
+            self._map = ResponseMap.begun(look, self._looks, self._model)
             if self._sets is not None:
                 self._map.keep(self._sets)
         return self._map

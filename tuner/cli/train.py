@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ LOOKS = Path("experiments/data/looks")
 """Where a checkout has the recorded looks."""
 
 OF_PPO = ("seeds", "experiments", "selector_steps")
-OF_MAP_AGENT = ("looks",)
+OF_MAP_AGENT = ("looks", "sessions")
+OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
 
 
 @click.command("train")
@@ -42,6 +44,15 @@ OF_MAP_AGENT = ("looks",)
     show_default=True,
     help="Of map-agent: recorded looks at experiments to train on, FOLDER/train_000.npz …; a "
     "checkout has 110. python -m experiments.record_looks FOLDER records more.",
+)
+@click.option(
+    "--sessions",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="Of map-agent, instead of a training: a directory of a finished session, or several of "
+    "them (--sessions A --sessions B), of at least three runs. The response map's model is refined "
+    "on what they measured.",
 )
 @click.option(
     "--steps",
@@ -84,6 +95,7 @@ def command(
     output: Path,
     searcher: str,
     looks: Path,
+    sessions: tuple[Path, ...],
     steps: int | None,
     checkpoints: int | None,
     seeds: int,
@@ -109,8 +121,11 @@ def command(
       sfx-tuner tune run.h5 -g run.geom -p protein.cell -o session \\
           --searcher map-agent --policy training
     """
-    require("train", "sfx-tuner train")
     _refuse(ctx, searcher)
+    if sessions:
+        _refine(output, sessions, as_json)
+        return
+    require("train", "sfx-tuner train")
     asked = {"steps": steps, "checkpoints": checkpoints}
     if searcher == "map-agent":
         _train_map_agent(output, looks, asked, resume, as_json)
@@ -127,14 +142,38 @@ def command(
 
 def _refuse(ctx: click.Context, searcher: str) -> None:
     """Raise InputError where an option is of the other agent."""
-    others = OF_PPO if searcher == "map-agent" else OF_MAP_AGENT
-    for name in others:
-        given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if given:
+
+    def given(name: str) -> bool:
+        return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+    for name in OF_PPO if searcher == "map-agent" else OF_MAP_AGENT:
+        if given(name):
             raise InputError(
                 f"--{name.replace('_', '-')} is not of {searcher}: leave it out, or choose the "
                 "other --searcher"
             )
+    for name in OF_A_TRAINING if given("sessions") else ():
+        if given(name):
+            raise InputError(f"--{name} is of a training, which --sessions is not: leave it out")
+
+
+def _refine(output: Path, sessions: Sequence[Path], as_json: bool) -> None:
+    from tuner.map_agent.own_past import refine_on_sessions
+
+    found = refine_on_sessions(sessions, output)
+    if as_json:
+        told = {name: value for name, value in vars(found).items() if name != "model"}
+        print_json({"directory": output, "written": found.model is not None, **told})
+        return
+    echo(
+        f"{found.n_outcomes} lists of {found.n_experiments} runs; the mean log-likelihood of those "
+        f"of a run that was left out is {found.after:.3f} by a model refined on the others, "
+        f"{found.before:.3f} by the shipped one"
+    )
+    if found.model is None:
+        echo("nothing is written: the shipped model foretells your runs better")
+    else:
+        echo(f"written: {output}; sfx-tuner tune --searcher map-agent --policy {output}")
 
 
 def _train_map_agent(

@@ -18,6 +18,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from envs.response_map.model import MapModel
 from envs.response_map.situation import (
     CANDIDATE_FEATURES,
     CANDIDATES,
@@ -30,10 +31,13 @@ from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.schema import read_json_text
 
-__all__ = ["PARTS", "POLICY_FILE", "MapPolicy"]
+__all__ = ["MODEL_FILE", "PARTS", "POLICY_FILE", "MapPolicy"]
 
 POLICY_FILE = "map_agent.safetensors"
 """Its name in a directory."""
+
+MODEL_FILE = "response_map.safetensors"
+"""Beside it, where there is a model of the map's own."""
 
 SHIPPED_POLICY = Path(__file__).parents[1] / "data" / POLICY_FILE
 
@@ -57,10 +61,14 @@ class MapPolicy:
         Of `PARTS`.
     provenance : mapping
         How it was trained: plain values.
+    model : MapModel or None
+        Of the response map that it goes by, where that was refined on a facility's own sessions
+        (`tuner.map_agent.own_past`); None: the shipped one.
     """
 
     parts: Mapping[str, Layers]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    model: MapModel | None = None
 
     def scores(self, candidates: NDArray[np.floating], session: NDArray[np.floating]) -> Floats:
         """Return the logits (N_ACTIONS,) of all actions, those that are not there included."""
@@ -93,10 +101,17 @@ class MapPolicy:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, safetensors.numpy.save(tensors, described))
+        if self.model is not None:
+            self.model.save(path.with_name(MODEL_FILE))
 
     @classmethod
     def load(cls, path: Path = SHIPPED_POLICY) -> MapPolicy:
-        """Read a policy: the file, or the directory that holds it.
+        """Read a policy, and the map's model where it lies beside it.
+
+        Parameters
+        ----------
+        path : Path
+            The file, or the directory that holds it.
 
         Raises
         ------
@@ -122,7 +137,9 @@ class MapPolicy:
             parts = _rebuilt(tensors, told("shapes"))
         except (ValueError, TypeError, LookupError) as error:
             raise InputError(f"the policy {path} is damaged ({error}): {REMEDY}") from None
-        return cls(parts, told("provenance"))
+        beside = path.with_name(MODEL_FILE)
+        own = path != SHIPPED_POLICY and beside.exists()
+        return cls(parts, told("provenance"), MapModel.load(beside) if own else None)
 
     @staticmethod
     @functools.cache

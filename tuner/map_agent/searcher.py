@@ -31,8 +31,8 @@ class MapAgentSearcher(MapSearcher):
     """
 
     def __init__(self, task: SearchTask, policy: MapPolicy | None = None) -> None:
-        super().__init__(task)
         self._policy = MapPolicy.shipped() if policy is None else policy
+        super().__init__(task, model=self._policy.model)
         self._budget = task.budget
         self._seen: tuple[int, Situation] | None = None
 
