@@ -58,14 +58,14 @@ OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
     "--steps",
     type=click.IntRange(1),
     default=None,
-    help="Evaluations in training.  [default: 120 thousand; of ppo 1.5 million each actor, and a "
+    help="Evaluations in training.  [default: 40 thousand; of ppo 1.5 million each actor, and a "
     "third as many before, of imitation]",
 )
 @click.option(
     "--checkpoints",
     type=click.IntRange(1),
     default=None,
-    help="Checkpoints, of which the best is taken.  [default: 12; of ppo 15 of each actor]",
+    help="Checkpoints, of which the best is taken.  [default: 8; of ppo 15 of each actor]",
 )
 @click.option(
     "--seeds",
@@ -183,7 +183,7 @@ def _train_map_agent(
 
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     stderr.print(
-        "             steps  seconds   score   merit after 0.5, 1, 2 full evaluations, at the end",
+        "             steps  seconds   score   merit after 0.5, 1, 2 evaluations, at end",
         style="bold",
     )
 

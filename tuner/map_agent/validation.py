@@ -19,7 +19,7 @@ BUDGET = 6.0
 AFTER = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Full evaluations beyond the first, after which the regret is told."""
 
-SESSIONS = 4
+SESSIONS = 6
 """On each experiment, with other frames and first sets, for each indexer's costs."""
 
 
