@@ -88,6 +88,7 @@ def tune(
     on_look: Callable[[int, int], None] = lambda done, total: None,
     on_sample: Callable[[str], None] = lambda words: None,
     on_geometry: Callable[[str], None] = lambda words: None,
+    on_recommended: Callable[[], None] = lambda: None,
 ) -> Recommendation | None:
     """Run or resume a session and write what it recommends.
 
@@ -126,6 +127,9 @@ def tune(
         Called with how the frames were drawn, where not at random.
     on_geometry : callable
         Called with where the frames put the detector, where that is not where the geometry does.
+    on_recommended : callable
+        Called as soon as ``recommended.toml`` has the confirmed set: before the last checks, which
+        change nothing in it, and the report.
 
     Returns
     -------
@@ -159,6 +163,7 @@ def tune(
             on_look,
             on_sample,
             on_geometry,
+            on_recommended,
         )
 
 
@@ -179,6 +184,7 @@ def _tune(
     on_look: Callable[[int, int], None],
     on_sample: Callable[[str], None],
     on_geometry: Callable[[str], None],
+    on_recommended: Callable[[], None],
 ) -> Recommendation | None:
     refuse_unfit_searcher(request)
     if not resume:
@@ -341,6 +347,8 @@ def _tune(
 
         # Before the last checks: whatever becomes of them, this is on disk.
         recommendation = write()
+        if not outcome.ended_by_failure:
+            on_recommended()
         if cell_check:
             settings = recommendation.settings
             check = check_session_cell(run, settings, sample, cell, jobs)
