@@ -126,10 +126,9 @@ def tune(
     on_sample : callable
         Called with how the frames were drawn, where not at random.
     on_geometry : callable
-        Called with where the frames put the detector, where that is not where the geometry does.
+        Called with where the frames put the detector, if that is not where the geometry does.
     on_recommended : callable
-        Called as soon as ``recommended.toml`` has the confirmed set: before the last checks, which
-        change nothing in it, and the report.
+        Called once ``recommended.toml`` has the confirmed set, before the last checks and report.
 
     Returns
     -------
