@@ -332,7 +332,6 @@ def _tune(
         write_residuals(residuals, directory)
         checks |= {} if residuals is None else residuals.evidence
         provenance = {**provenance_of(store, run, space, outcome), **choice.record()}
-
         if not outcome.on_fresh_frames:
             rate = cross_validated_rate(store.trials, config.merit)
             checks["cross_validated_rate"] = round(rate, 6)
