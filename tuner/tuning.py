@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from envs.evaluators.live import LiveEvaluator
 from envs.response_map.stored import MAP_FILE
 from envs.strata import Sample
+from tuner import report
 from tuner.agent.policy import Policy
 from tuner.cells.forms import check_session_cell
 from tuner.cells.search import cell_of_session
@@ -22,7 +23,6 @@ from tuner.fingerprint import (
 )
 from tuner.provenance import provenance_of
 from tuner.recommendation import Recommendation, recommend, write_recommendation
-from tuner.report import write_report
 from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
 from tuner.session.found_geometry import at_found_geometry, find_session_geometry
@@ -364,7 +364,7 @@ def _tune(
             )
             recommendation = write()
     run.close()  # its files may be written again as soon as this returns
-    write_report(store, recommendation, directory / "report.html")
+    report.write_report(store, recommendation, directory / "report.html")
     return recommendation
 
 

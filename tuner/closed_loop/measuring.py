@@ -104,10 +104,18 @@ def indexed_frames(
         found = []
         for each in sets:
             masked = run.with_bad_pixels(each.bad_pixels(run.geometry))
+            settings = each.of(run).settings
             with LiveEvaluator(
-                masked, cell, indexer, frames, jobs=jobs, max_decoys=0, memory=0
+                masked,
+                cell,
+                indexer,
+                frames,
+                jobs=jobs,
+                max_decoys=0,
+                memory=0,
+                finder=settings.peak_finder,
             ) as evaluator:
-                outcomes = evaluator.evaluate(each.of(run).settings).outcomes
+                outcomes = evaluator.evaluate(settings).outcomes
             found.append(frozenset(each.frame for each in outcomes if each.indexed))
     return found
 
