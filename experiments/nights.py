@@ -210,7 +210,7 @@ def _told(events: list[Event], before: int) -> dict[str, Any]:
                 alarms.append(frames)
             case Tuning():
                 sessions += 1
-            case Tuned(outcome="better"):
+            case Tuned(outcome="better" | "moved"):
                 swaps.append(frames)
             case Returned():
                 returns += 1

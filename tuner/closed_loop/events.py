@@ -41,7 +41,7 @@ REMEDY = "mend or remove that line, or begin another night"
 
 Interval = tuple[Share, Share]
 Beam = Literal["on", "partly", "off"]
-Outcome = Literal["first", "better", "no better", "nothing", "failed"]
+Outcome = Literal["first", "better", "moved", "no better", "nothing", "failed"]
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,9 @@ class Tuned(_Line):
     ----------
     number : int
     outcome : str
-        Whether its set comes into force: that of the first session, and one that is better than
-        the set in force on the session's own frames.
+        Whether its set comes into force: that of the first session, one that is better than the
+        set in force on the session's own frames, and where the lattices put the detector elsewhere
+        one that is no worse, and has it there ("moved").
     why : str
         A sentence.
     pairs : Pairs

@@ -34,12 +34,14 @@ from tuner.closed_loop.events import Alarmed, Beam, Block, Pairs, Settled
 __all__ = [
     "BRIGHTER",
     "CHANCE",
+    "CLEN_OFF",
     "DARK",
     "DARKER",
     "HIT_RATE",
     "INDEXING_RATE",
     "ODD",
     "OTHER_LIGHT",
+    "PIXELS_OFF",
     "PLACE",
     "Counts",
     "Test",
@@ -65,6 +67,9 @@ FEW_HITS = 0.02
 
 OTHER_LIGHT = 1.5
 """Times the light of the frames last tuned on, or the inverse: beyond, it is another one."""
+
+CLEN_OFF, PIXELS_OFF = 0.005, 1.5
+"""Of the camera length, and pixels of the beam's place: farther off, the detector is elsewhere."""
 
 HIT_RATE, INDEXING_RATE = "hit rate", "indexing rate"
 BRIGHTER, DARKER = "share of brighter frames", "share of darker frames"

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from tuner.closed_loop.events import Tuned
+from tuner.closed_loop.events import Pairs, Tuned
 from tuner.closed_loop.evidence import chance_of_gain
 from wrappers.errors import ContradictedError, NothingFoundError
 from wrappers.files import write_whole
@@ -53,6 +53,8 @@ class Order:
     niceness : int
     memory : int or None
         Bytes; None leaves them to ``tune``.
+    of_place : bool
+        Whether it is due because the lattices put the detector elsewhere than the set in force.
     """
 
     number: int
@@ -66,6 +68,7 @@ class Order:
     jobs: int
     niceness: int
     memory: int | None = None
+    of_place: bool = False
 
     def arguments(self) -> list[str]:
         """Return the words behind ``sfx-tuner``."""
@@ -231,7 +234,7 @@ def main() -> None:
 def _outcome(order: Order) -> Tuned:
     """Say whether the session's set is better than the one in force, on the session's frames."""
     from tuner.apply.applying import rate_intervals
-    from tuner.closed_loop.measuring import NightSet, compared, indexed_frames
+    from tuner.closed_loop.measuring import NightSet, compared, differ_in_place, indexed_frames
     from tuner.recommendation import settings_digest
     from wrappers.detector.geometry import Geometry
     from wrappers.frames.opening import open_source
@@ -244,19 +247,24 @@ def _outcome(order: Order) -> Tuned:
         return Tuned(order.number, "first", intervals=intervals)
     old = NightSet.read(order.used, Path(order.against))
     with open_source(order.data, Geometry.read(Path(order.geometry))) as run:
-        sets = [settings_digest(each.of(run).settings) for each in (old, new)]
-        if sets[0] == sets[1]:
+        sets = [each.of(run).settings for each in (old, new)]
+        if settings_digest(sets[0]) == settings_digest(sets[1]):
             return Tuned(order.number, "no better", "the session recommends the set in force")
         frames, _ = sample_frames(run, COMPARED, seed=order.number)
+        has_moved = order.of_place and differ_in_place(sets[0], sets[1], run)
         before, now = indexed_frames(run, [old, new], frames, jobs=order.jobs)
     pairs = compared(before, now, len(frames))
     words = (
         f"of {pairs.n} frames since the alarm {len(now)} index with the new set, {len(before)} "
         "with the one in force"
     )
-    if chance_of_gain(pairs) > BETTER:
-        return Tuned(order.number, "no better", words, pairs)
-    return Tuned(order.number, "better", words, pairs, intervals)
+    if chance_of_gain(pairs) <= BETTER:
+        return Tuned(order.number, "better", words, pairs, intervals)
+    is_worse = chance_of_gain(Pairs(pairs.n, pairs.old_only, pairs.new_only)) <= BETTER
+    if has_moved and not is_worse:
+        why = f"it has the detector where the lattices put it, and {words}"
+        return Tuned(order.number, "moved", why, pairs, intervals)
+    return Tuned(order.number, "no better", words, pairs)
 
 
 def _wait_for_earlier(session: Path) -> None:

@@ -184,6 +184,9 @@ def after(state: State, event: Event, rules: Rules) -> State:
         case Tuned(outcome="better"):
             state = replace(_seen(state), used=event.number, before=state.used, pairs=Pairs())
             return replace(state, phase="proving", kept=(), intervals=event.intervals)
+        case Tuned(outcome="moved"):
+            # More frames need not index with it: its lattices go on to say whether it is right.
+            return _watching(_seen(state), event.intervals, rules, event.number)
         case Tuned():
             if state.used == CUSTOMARY:  # there is nothing to go on with but further frames
                 let_go = rules.n_tuning * min(2**state.n_failed - 1, rules.most_waited)

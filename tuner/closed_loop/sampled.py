@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from tuner.closed_loop.events import Pairs
+from tuner.closed_loop.evidence import CLEN_OFF, PIXELS_OFF
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.frame import Frame
@@ -22,11 +23,10 @@ from wrappers.indexing import Indexer, Indexing, Pattern
 from wrappers.lattices.geometry_refinement import fit_frame
 from wrappers.reduction.placed import Placed
 
-__all__ = ["CLEN_OFF", "PIXELS_OFF", "BlockSample", "Sampled"]
+__all__ = ["BlockSample", "Sampled"]
 
-CLEN_OFF, PIXELS_OFF = 0.005, 1.5
-"""Of the camera length, and pixels of the beam's place: an indexed frame that puts the detector
-farther off than that puts it elsewhere. A frame is heard if its errors are a third of it."""
+HEARD = 3
+"""Standard errors of a frame that go into what the detector may be off: others are not heard."""
 BATCH = 16
 """Patterns that an indexer of several processes is given at once."""
 
@@ -166,7 +166,7 @@ class BlockSample:
         most = PIXELS_OFF / self._geometry.panels[0].res
         limits = (CLEN_OFF * pattern.camera_length, most, most)
         errors = fit.standard_errors
-        if not all(3 * error < limit for error, limit in zip(errors, limits, strict=True)):
+        if not all(HEARD * error < limit for error, limit in zip(errors, limits, strict=True)):
             return False, False
         length, x, y = (float(now - then) for now, then in zip(fit.geometry, tried, strict=True))
         return True, abs(length) > limits[0] or math.hypot(x, y) > most

@@ -17,9 +17,8 @@ from tuner.closed_loop.events import (
     Tuned,
     Tuning,
 )
-from tuner.closed_loop.evidence import BRIGHTER, DARKER, OTHER_LIGHT, PLACE
+from tuner.closed_loop.evidence import BRIGHTER, CLEN_OFF, DARKER, OTHER_LIGHT, PIXELS_OFF, PLACE
 from tuner.closed_loop.rules import CUSTOMARY
-from tuner.closed_loop.sampled import CLEN_OFF, PIXELS_OFF
 
 __all__ = ["in_words", "lost_words", "set_words"]
 
@@ -58,6 +57,8 @@ def in_words(event: Event) -> str:
             return f"{set_words(event.number)} comes into force"
         case Tuned(outcome="better"):
             return f"{set_words(event.number)} comes into force, to be proved: {event.why}"
+        case Tuned(outcome="moved"):
+            return f"{set_words(event.number)} comes into force: {event.why}"
         case Tuned(outcome="no better"):
             return f"tuning-{event.number} has nothing better: {event.why}"
         case Tuned(outcome="failed"):

@@ -10,6 +10,7 @@ import pytest
 from envs.evaluators.live import LiveEvaluator
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.closed_loop.events import Pairs
+from tuner.closed_loop.measuring import differ_in_place
 from tuner.closed_loop.sampled import BlockSample
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -93,3 +94,16 @@ def test_a_detector_that_is_elsewhere_is_seen(run, cell):
 def test_some_frames_are_drawn(run, cell):
     assert 4 <= sampled(run, cell, share=0.5).n <= 20
     assert sampled(run, cell, most=7).n == 7
+
+
+def test_sets_that_put_the_detector_to_other_places(run):
+    clen = run.nominal_clen
+    for change, is_elsewhere in (
+        ({}, False),
+        ({"clen": clen}, False),
+        ({"clen": 1.002 * clen}, False),
+        ({"clen": 1.01 * clen}, True),
+        ({"shift_x": 1 / run.geometry.panels[0].res}, False),
+        ({"shift_y": -2 / run.geometry.panels[0].res}, True),
+    ):
+        assert differ_in_place(NOW, NOW.replace(**change), run) is is_elsewhere
