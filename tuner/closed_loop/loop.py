@@ -137,12 +137,11 @@ class Loop:
             goes_on = bool(self.events)
             if goes_on:
                 read_events(self._log, mend=True)
-            grows = self.begun.source.startswith(f"{GROWING}://")
             frames = stack.enter_context(
                 open_frames(
                     *(self._source, Path(self.begun.geometry), self.state.next_frame, self._buffer),
                     goes_on=self.state.next_frame > 0,
-                    taken=taken_before(self._night, self.state.next_block) if grows else (),
+                    taken=taken_before(self._night, self.state.next_block) if self._grows else (),
                 )
             )
             # A night begins once its frames are there: what cannot be opened leaves nothing.
@@ -176,6 +175,10 @@ class Loop:
         """What became of the last session, where none of them has found a set."""
         ends = [event for event in self.events if isinstance(event, Tuned)]
         return ends[-1] if ends and self.state.used == CUSTOMARY else None
+
+    @property
+    def _grows(self) -> bool:
+        return self.begun.source.startswith(f"{GROWING}://")
 
     @property
     def _source(self) -> Address:
@@ -341,7 +344,7 @@ class Loop:
         for path in (self._night / "hits").glob("*.cxi"):
             if path.name in told or not HITS.fullmatch(path.name):
                 continue
-            if is_stream(self._source):
+            if is_stream(self._source) and not self._grows:
                 self._note(f"{path} was written before the program was killed: it is of no block")
             else:
                 path.unlink()
