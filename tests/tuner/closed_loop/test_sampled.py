@@ -15,6 +15,7 @@ from tuner.closed_loop.sampled import BlockSample
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
+from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.reduction.placed import place
 from wrappers.settings import Settings
@@ -107,3 +108,20 @@ def test_sets_that_put_the_detector_to_other_places(run):
         ({"shift_y": -2 / run.geometry.panels[0].res}, True),
     ):
         assert differ_in_place(NOW, NOW.replace(**change), run) is is_elsewhere
+
+
+@pytest.mark.crystfel
+def test_crystfel_indexes_in_a_thread_block_after_block(run, cell):
+    """Its processes outlive the thread that a block's frames are handed over by."""
+    search = FrameSearch(run.geometry)
+    choice = IndexerChoice("crystfel").settled()
+    with closing(make_indexer(choice, run.geometry, cell, jobs=2)) as indexer:
+        found = []
+        for block in range(2):
+            with BlockSample(
+                indexer, run.geometry, cell, share=1.0, most=100, jobs=2, seed=block
+            ) as sample:
+                for frame in run:
+                    sample.add(place(*search(frame, NOW), NOW, 0.0))
+                found.append(sample.result())
+    assert found[0].n_indexed > 5 and found[0] == found[1]
