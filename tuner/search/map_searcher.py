@@ -2,9 +2,9 @@
 
 While sets are surely better than the best so far, the surest gain is proposed; then the greatest
 expected improvement of the merit, for its cost. A few frames are enough to see whether the map is
-right about a set; for the others it speaks. So what is surely better is measured on all frames, and
-what may be on a few. Where next to no improvement is expected any more, the best is measured on
-all, and there is nothing left to propose.
+right about a set; for the others it speaks. So where indexing is slow, what is surely better is
+measured on all frames, and what may be on a few. Where next to no improvement is expected any more,
+the best is measured on all, and there is nothing left to propose.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ GLIMPSED = 1 / 8
 
 WHOLE = 4 * GLIMPSE
 """Smaller samples are measured whole at once."""
+
+GLIMPSING = frozenset({"crystfel"})
+"""Indexers that take so long that frames are worth saving: with the embedded one the next proposal
+takes as long as the frames that a glimpse saves."""
 
 SURE = 0.01
 """Of merit: what is expected to be better by so much beyond its error is measured whole at once."""
@@ -167,7 +171,9 @@ class MapSearcher:
     def _glimpse(self) -> int | None:
         """Return on how many frames a set is measured first; None: on all."""
         n = len(self._session.map.look.frames)
-        return None if n <= WHOLE or not self._n_proposed else max(GLIMPSE, round(GLIMPSED * n))
+        if self._session.indexer not in GLIMPSING or n <= WHOLE or not self._n_proposed:
+            return None
+        return max(GLIMPSE, round(GLIMPSED * n))
 
     def _unmeasured_leader(
         self, surely: NDArray[np.float64], portion: NDArray[np.float64]
