@@ -29,13 +29,7 @@ from tuner.session.look_map import keep_look_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
-from tuner.session.request import (
-    Request,
-    policy_of,
-    refuse_unfit_searcher,
-    search_space,
-    searcher_of,
-)
+from tuner.session.request import Request, refuse_unfit_searcher, search_space, searcher_of
 from tuner.session.residuals import spot_residuals, write_residuals
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
@@ -193,7 +187,7 @@ def _tune(
     refuse_unfit_searcher(request)
     if not resume:
         require_folder_for_session(directory)
-    policy = policy_of(request)
+    policy = request.read_policy()
     geometry = Geometry.read(request.geometry)
     if request.cell is not None:
         cell, cell_file, origin = Cell.read(request.cell), request.cell, ""

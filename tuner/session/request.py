@@ -25,7 +25,6 @@ __all__ = [
     "FEWEST_FRAMES",
     "Request",
     "begun_with",
-    "policy_of",
     "refuse_unfit_searcher",
     "search_space",
     "searcher_of",
@@ -100,6 +99,17 @@ class Request:
             raise InputError(
                 f"sampling is {self.sampling!r}, but must be one of {', '.join(get_args(Sampling))}"
             )
+
+    def read_policy(self) -> AnyPolicy | None:
+        """Return the policy that was named, which the searcher takes; None: the shipped one.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or is of another kind.
+        """
+        load = self.searcher and SEARCHERS.get(self.searcher).load_policy
+        return load(self.policy) if load and self.policy is not None else None
 
 
 def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
@@ -181,20 +191,6 @@ def refuse_unfit_searcher(request: Request) -> None:
             f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "
             f"knows no {request.peak_finder} peak finder: choose --searcher gp"
         )
-
-
-def policy_of(request: Request) -> AnyPolicy | None:
-    """Return the policy that was named, which the searcher takes; None: the shipped one.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or is of another kind.
-    """
-    if request.policy is None or request.searcher is None:
-        return None
-    load = SEARCHERS.get(request.searcher).load_policy
-    return None if load is None else load(request.policy)
 
 
 def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:
