@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import partial
 
 from envs.parameter_space import ParameterSpace
+from tuner.agent.policy import Policy
+from tuner.map_agent.policy import MapPolicy
 from tuner.search.contract import Searcher, SearcherKind, SearchTask
 from wrappers.extras import missing
 from wrappers.registry import Registry
@@ -80,6 +82,12 @@ def _map_gp(task: SearchTask) -> Searcher:
     from tuner.search.map_gp import make_map_gp
 
     return make_map_gp(task)
+
+
+def _map_agent(task: SearchTask) -> Searcher:
+    from tuner.map_agent.searcher import MapAgentSearcher
+
+    return MapAgentSearcher(task, task.policy if isinstance(task.policy, MapPolicy) else None)
 
 
 def _agent(task: SearchTask) -> Searcher:
@@ -152,27 +160,41 @@ _whole = partial(SearcherKind, handles_geometry=True)
 _learnt = partial(_whole, starts_itself=True, peak_finders=("peakfinder8",))
 """Made on the simulated experiments, for that peak finder."""
 
+_mapped = partial(_whole, looks=True, peak_finders=("peakfinder8", "robust"))
+"""Of the response map, whose features are the settings of these."""
+
 for _name, _kind, _aliases in (
     (
         "ppo",
         _learnt(
-            _agent, "the trained agent; a fallback search once its gain stalls", takes_policy=True
+            _agent,
+            "the trained agent; a fallback search once its gain stalls",
+            load_policy=Policy.load,
         ),
         ("agent",),
     ),
     (
         "ppo-only",
-        _learnt(_agent_only, "the trained agent to the end", takes_policy=True),
+        _learnt(_agent_only, "the trained agent to the end", load_policy=Policy.load),
         ("agent_only",),
     ),
     (
         "map",
-        _whole(_map, "the response map of the session's own frames", looks=True),
+        _mapped(_map, "the response map of the session's own frames"),
         ("response_map",),
     ),
     (
         "map-gp",
-        _whole(_map_gp, "a Gaussian process that begins with the response map", looks=True),
+        _mapped(_map_gp, "a Gaussian process that begins with the response map"),
+        (),
+    ),
+    (
+        "map-agent",
+        _mapped(
+            _map_agent,
+            "the agent that goes by the response map, and chooses frames",
+            load_policy=MapPolicy.load,
+        ),
         (),
     ),
     ("gp", SearcherKind(_gp, "Optuna's Gaussian process", extra="gp"), ()),
