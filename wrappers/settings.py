@@ -240,10 +240,8 @@ class Settings:
             f"max_res ({self.max_res} px) is not beyond min_res ({self.min_res} px), "
             "so no pixel is left to search (0 means no limit)",
         )
-        _require(
-            0 <= self.min_probability <= 1,
-            f"min_probability is {self.min_probability:g}, but must lie between 0 and 1",
-        )
+        words = f"min_probability is {self.min_probability:g}, but must lie between 0 and 1"
+        _require(0 <= self.min_probability <= 1, words)
         _require(self.min_peaks >= 0, "min_peaks must not be negative")
         _require(
             self.clen is None or CLEN_RANGE[0] <= self.clen <= CLEN_RANGE[1],

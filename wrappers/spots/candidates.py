@@ -15,16 +15,9 @@ from wrappers.peakfinding.peak_searches import search_frame
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
-from wrappers.spots.patches import (
-    FEATURES,
-    MEASURED,
-    RING,
-    Image,
-    best_of_neighbours,
-    describe,
-    rank,
-    ring_background,
-)
+from wrappers.spots.image import RING, Image, ring_background
+from wrappers.spots.patches import FEATURES, MEASURED, describe
+from wrappers.spots.ranking import best_of_neighbours, rank
 
 __all__ = ["CANDIDATES", "MOST_JUDGED", "CandidateFinder", "Candidates"]
 

@@ -10,12 +10,11 @@ are few: they would all stand out.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wrappers.spots.compiling import inner_kernel, kernel
+from wrappers.spots.image import LIMIT, RING, value_at
 
 __all__ = [
     "BLOCKS",
@@ -23,11 +22,7 @@ __all__ = [
     "MEASURED",
     "PATCH",
     "SCALARS",
-    "Image",
-    "best_of_neighbours",
     "describe",
-    "rank",
-    "ring_background",
 ]
 
 PATCH = 9
@@ -71,162 +66,10 @@ MEASURED = ("fs", "ss", "intensity")
 """What `describe` measures anew of a candidate."""
 
 HALF, REACH, INNER = PATCH // 2, WIDE // 2, 3
-LIMIT, LARGEST = 4.0, 30.0
-FAINTEST = 1.5
-"""Standard deviations that a candidate's brightest pixel must have to be worth ranking."""
-RING = 4
-"""Pixels of radius that are one ring."""
-SAMPLED = 13
-"""Of so many pixels one tells the background of its ring."""
+LARGEST = 30.0
 FEW = 16
 """Pixels that a background must have; else it is that of all usable pixels around."""
 _N_PIXELS, _N_BLOCKS = PATCH * PATCH, BLOCKS * BLOCKS
-
-FILTER = ((0.3, 0.55, 0.3), (0.55, 1.0, 0.55), (0.3, 0.55, 0.3))
-"""The matched filter: a spot of about a pixel's width."""
-
-
-class Image(NamedTuple):
-    """A frame as the kernels take it.
-
-    Attributes
-    ----------
-    data : float32 array (n_pixels,)
-        The flat slab, in the data's units.
-    usable : bool array (n_pixels,)
-    width : int
-        Of the slab, in pixels.
-    panels : int64 array (n_panels, 4)
-        First and last ss, first and last fs of each panel, inclusive.
-    max_adu : float64 array (n_panels,)
-        Saturation.
-    radius : float32 array (n_pixels,)
-        Distance from the beam in pixels; infinite outside the panels.
-    largest_radius : float
-        Of any pixel on a panel.
-    ring_mean, ring_sigma : float64 array (n_rings,)
-        Of the pixels of each ring, of `ring_background`.
-    """
-
-    data: NDArray[np.float32]
-    usable: NDArray[np.bool_]
-    width: int
-    panels: NDArray[np.int64]
-    max_adu: NDArray[np.float64]
-    radius: NDArray[np.float32]
-    largest_radius: float
-    ring_mean: NDArray[np.float64]
-    ring_sigma: NDArray[np.float64]
-
-
-@inner_kernel
-def _value(image, p):
-    """Return a pixel's value, and whether it can be used: neither masked nor infinite."""
-    value = image.data[p]
-    return value, image.usable[p] and value - value == 0
-
-
-@kernel
-def ring_background(image):
-    """Write mean and standard deviation of each ring's pixels, winsorised, into the image."""
-    mean, sigma = image.ring_mean, image.ring_sigma
-    n_rings = len(mean)
-    count, total, squares = np.empty(n_rings), np.empty(n_rings), np.empty(n_rings)
-    mean[:], sigma[:] = 0.0, np.inf
-    for _ in range(3):
-        count[:], total[:], squares[:] = 0.0, 0.0, 0.0
-        for p in range(0, len(image.data), SAMPLED):
-            value, good = _value(image, p)
-            radius = image.radius[p]
-            if good and radius < np.inf:
-                ring = int(radius) // RING
-                above = min(max(value - mean[ring], -LIMIT * sigma[ring]), LIMIT * sigma[ring])
-                count[ring] += 1
-                total[ring] += above
-                squares[ring] += above * above
-        for ring in range(n_rings):
-            if count[ring] > 0:
-                shift = total[ring] / count[ring]
-                variance = squares[ring] / count[ring] - shift * shift
-                mean[ring] += shift
-                sigma[ring] = math.sqrt(variance) if variance > 0 else 0.0
-    for ring in range(n_rings):
-        if count[ring] == 0:
-            sigma[ring] = 0.0
-
-
-@kernel
-def rank(image, peaks, score, pixel):
-    """Find each candidate's brightest pixel, and how well a small spot there stands out.
-
-    Parameters
-    ----------
-    image : Image
-    peaks : float64 array (7, n)
-        Of peakfinder8, with `wrappers.peakfinding.peak_measurement.PEAK_ROWS`; they tell level and
-        spread of the background that it saw.
-    score : float32 array (n,)
-        Written: what a matched filter has there, in standard deviations; -inf where nothing.
-    pixel : int32 array (n,)
-        Written: the brightest pixel, flat; -1 where there is none.
-    """
-    for k in range(peaks.shape[1]):
-        first_ss, last_ss, first_fs, last_fs = image.panels[int(peaks[4, k])]
-        intensity, snr, n_pixels, max_value = peaks[2, k], peaks[3, k], peaks[5, k], peaks[6, k]
-        reach = 0 if n_pixels < 2 else 1 if n_pixels < 4 else 2
-        row = min(max(int(peaks[1, k]), first_ss), last_ss)
-        column = min(max(int(peaks[0, k]), first_fs), last_fs)
-        best, place = -np.inf, -1
-        for i in range(max(row - reach, first_ss), min(row + reach, last_ss) + 1):
-            for j in range(max(column - reach, first_fs), min(column + reach, last_fs) + 1):
-                value, good = _value(image, i * image.width + j)
-                if good and value > best:
-                    best, place = value, i * image.width + j
-        pixel[k], score[k] = place, -np.inf
-        if place < 0:
-            continue
-        ring = int(image.radius[place]) // RING
-        sigma = max(intensity / snr, image.ring_sigma[ring])
-        level = max(best - max_value, image.ring_mean[ring])
-        if not (sigma > 0 and best - level > FAINTEST * sigma):
-            continue
-        row, column = place // image.width, place % image.width
-        total = squares = 0.0
-        for i in range(max(row - 1, first_ss), min(row + 1, last_ss) + 1):
-            for j in range(max(column - 1, first_fs), min(column + 1, last_fs) + 1):
-                value, good = _value(image, i * image.width + j)
-                weight = FILTER[i - row + 1][j - column + 1] if good else 0.0
-                total += weight * (value - level) if good else 0.0
-                squares += weight * weight
-        score[k] = total / (sigma * math.sqrt(squares))
-
-
-@kernel
-def best_of_neighbours(pixel, score, width):
-    """Return which candidates have no better one in the eight pixels around theirs.
-
-    Parameters
-    ----------
-    pixel : int32 array (n,)
-        Flat, ascending; of equal ones the first is kept.
-    score : float32 array (n,)
-    width : int
-        Of the slab.
-
-    Returns
-    -------
-    bool array (n,)
-    """
-    kept = np.ones(len(pixel), np.bool_)
-    for i in range(len(pixel)):
-        row, column = pixel[i] // width, pixel[i] % width
-        for j in range(i + 1, len(pixel)):
-            other_row, other_column = pixel[j] // width, pixel[j] % width
-            if other_row > row + 1 or (other_row == row + 1 and other_column > column + 1):
-                break
-            if abs(other_column - column) <= 1:
-                kept[j if score[j] <= score[i] else i] = False
-    return kept
 
 
 @inner_kernel
@@ -301,7 +144,7 @@ def describe(image, pixel, panel, snr, n_pixels, score, features, measured):
             first, stop = max(column - REACH, first_fs), min(column + REACH, last_fs) + 1
             for right in range(first - column + REACH, stop - column + REACH):
                 # Written in any case, and overwritten where it cannot be used: no guesses.
-                value, there = _value(image, start + right)
+                value, there = value_at(image, start + right)
                 whole[n_whole] = around[n_around] = value
                 n_whole += there
                 n_around += there and (is_outer or abs(right - REACH) > INNER)
@@ -310,7 +153,7 @@ def describe(image, pixel, panel, snr, n_pixels, score, features, measured):
                 counts[block] += there
         for i in range(max(row - HALF, first_ss), min(row + HALF, last_ss) + 1):
             for j in range(max(column - HALF, first_fs), min(column + HALF, last_fs) + 1):
-                value, there = _value(image, i * image.width + j)
+                value, there = value_at(image, i * image.width + j)
                 good[i - row + HALF, j - column + HALF] = there
                 near[i - row + HALF, j - column + HALF] = value if there else 0.0
         ring = int(image.radius[pixel[k]]) // RING

@@ -7,18 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wrappers.spots.patches import (
-    BLOCKS,
-    FEATURES,
-    MEASURED,
-    PATCH,
-    RING,
-    Image,
-    best_of_neighbours,
-    describe,
-    rank,
-    ring_background,
-)
+from wrappers.spots.image import RING, Image, ring_background
+from wrappers.spots.patches import BLOCKS, FEATURES, MEASURED, PATCH, describe
+from wrappers.spots.ranking import best_of_neighbours, rank
 
 HEIGHT, WIDTH = 40, 50
 PANELS = np.array([[0, 19, 0, WIDTH - 1], [20, HEIGHT - 1, 0, WIDTH - 1]])
