@@ -26,6 +26,7 @@ from tuner.report import write_report
 from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
 from tuner.session.found_geometry import at_found_geometry, find_session_geometry
+from tuner.session.kinds import frames_without_anything, session_kinds
 from tuner.session.look_map import keep_look_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
@@ -246,6 +247,7 @@ def _tune(
         memory = room // jobs if cluster else room
         pool = open_pool(run, indexer, sample, jobs, memory, cluster, request.peak_finder)
         stack.enter_context(closing(pool))
+        kinds = session_kinds(run, (*sample, *others), directory, jobs)
         drawn = choose_frames(
             store.config.sampling or "random",
             (sample, others),
@@ -255,6 +257,7 @@ def _tune(
             directory,
             lambda: pool,
             on_look,
+            lambda frames: frames_without_anything(run, kinds, frames, jobs),
         )
         if drawn.words:
             on_sample(drawn.words)

@@ -41,7 +41,7 @@ __all__ = [
 FILES = (
     *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
     *("bad_pixels.h5", "indexed", "nothing_to_recommend.txt", "look.npz", "sample.json", "map.npz"),
-    *("residuals.json", "second.cell"),
+    *("residuals.json", "second.cell", "kinds.json", "kinds.npz"),
 )
 """What a session writes into its directory, beside ``session.json``."""
 
