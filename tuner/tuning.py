@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from envs.evaluators.live import LiveEvaluator
 from envs.response_map.stored import MAP_FILE
 from envs.strata import Sample
-from tuner.agent.policy import Policy
+from tuner import report
 from tuner.cells.forms import check_session_cell
 from tuner.cells.search import cell_of_session
 from tuner.crystfel_check import check_own_search, crystfel_found
@@ -22,7 +22,6 @@ from tuner.fingerprint import (
 )
 from tuner.provenance import provenance_of
 from tuner.recommendation import Recommendation, recommend, write_recommendation
-from tuner.report import write_report
 from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
 from tuner.session.found_geometry import at_found_geometry, find_session_geometry
@@ -89,6 +88,7 @@ def tune(
     on_look: Callable[[int, int], None] = lambda done, total: None,
     on_sample: Callable[[str], None] = lambda words: None,
     on_geometry: Callable[[str], None] = lambda words: None,
+    on_recommended: Callable[[], None] = lambda: None,
 ) -> Recommendation | None:
     """Run or resume a session and write what it recommends.
 
@@ -126,7 +126,9 @@ def tune(
     on_sample : callable
         Called with how the frames were drawn, where not at random.
     on_geometry : callable
-        Called with where the frames put the detector, where that is not where the geometry does.
+        Called with where the frames put the detector, if that is not where the geometry does.
+    on_recommended : callable
+        Called once ``recommended.toml`` has the confirmed set, before the last checks and report.
 
     Returns
     -------
@@ -160,6 +162,7 @@ def tune(
             on_look,
             on_sample,
             on_geometry,
+            on_recommended,
         )
 
 
@@ -180,11 +183,12 @@ def _tune(
     on_look: Callable[[int, int], None],
     on_sample: Callable[[str], None],
     on_geometry: Callable[[str], None],
+    on_recommended: Callable[[], None],
 ) -> Recommendation | None:
     refuse_unfit_searcher(request)
     if not resume:
         require_folder_for_session(directory)
-    policy = None if request.policy is None else Policy.load(request.policy)
+    policy = request.read_policy()
     geometry = Geometry.read(request.geometry)
     if request.cell is not None:
         cell, cell_file, origin = Cell.read(request.cell), request.cell, ""
@@ -330,7 +334,6 @@ def _tune(
         write_residuals(residuals, directory)
         checks |= {} if residuals is None else residuals.evidence
         provenance = {**provenance_of(store, run, space, outcome), **choice.record()}
-
         if not outcome.on_fresh_frames:
             rate = cross_validated_rate(store.trials, config.merit)
             checks["cross_validated_rate"] = round(rate, 6)
@@ -344,6 +347,8 @@ def _tune(
 
         # Before the last checks: whatever becomes of them, this is on disk.
         recommendation = write()
+        if not outcome.ended_by_failure:
+            on_recommended()
         if cell_check:
             settings = recommendation.settings
             check = check_session_cell(run, settings, sample, cell, jobs)
@@ -361,7 +366,7 @@ def _tune(
             )
             recommendation = write()
     run.close()  # its files may be written again as soon as this returns
-    write_report(store, recommendation, directory / "report.html")
+    report.write_report(store, recommendation, directory / "report.html")
     return recommendation
 
 

@@ -60,6 +60,8 @@ class LiveEvaluator:
         Folder in which lattices are kept, for further evaluators of the same run.
     cluster : distributed.Client, optional
         Its workers do the work instead of processes of this machine.
+    finder : str
+        The peak finder whose kernels are made ready before processes start.
     pool : Pool, optional
         Does the work; it is of the run and the indexer, and others may use it, too. Whoever opened
         it closes it.
@@ -84,6 +86,7 @@ class LiveEvaluator:
         memory: int = 2 << 30,
         cache: str | os.PathLike[str] | None = None,
         cluster: Client | None = None,
+        finder: str = Settings.peak_finder,
         pool: Pool | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
@@ -94,7 +97,7 @@ class LiveEvaluator:
         self._max_decoys = max_decoys
         self._progress = progress
         self._owns_pool = pool is None
-        self._pool = pool or open_pool(run, indexer, self._frames, jobs, memory, cluster)
+        self._pool = pool or open_pool(run, indexer, self._frames, jobs, memory, cluster, finder)
         self._cache = cache
         pooled = _PooledIndexer(indexer, self._pool.index)
         self._indexer = CachedIndexer(pooled, cache, run.geometry, cell)

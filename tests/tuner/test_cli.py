@@ -22,6 +22,7 @@ from tuner.agent.policy import Policy
 from tuner.cli.main import COMMANDS
 from tuner.session.store import SessionStore
 from wrappers.detector.geometry import Geometry
+from wrappers.workers import kernels
 
 FRAMES = 16
 
@@ -96,7 +97,7 @@ def test_peaks_and_index_agree(cli, simulated):
     assert 0 < indexed["n_indexed"] <= indexed["n_hits"] < FRAMES
 
 
-def test_a_session_with_the_robust_finder(cli, simulated):
+def test_a_session_with_the_robust_finder(cli, simulated, monkeypatch):
     code, out, err = cli(*tune_arguments(simulated, "--peaks", "robust", "--json"))
     assert code == 0, err
     result = json.loads(out)
@@ -117,8 +118,11 @@ def test_a_session_with_the_robust_finder(cli, simulated):
     assert code == 0
     found = json.loads(out)
     assert found["settings"] == settings
-    code, out, _ = cli("index", *common, "-p", simulated.cell, "--indexer", "fast", "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "_MADE", made := set())
+        code, out, _ = cli("index", *common, "-p", simulated.cell, "--indexer", "fast", "--json")
     assert code == 0
+    assert [finder for *_, finder in made] == ["robust"]  # before there are workers
     indexed = json.loads(out)
     assert indexed["n_indexed"] == result["evidence"]["n_indexed"]
     code, out, _ = cli("apply", "session", simulated.data, "-o", "hits.cxi", "-j", 1, "--json")

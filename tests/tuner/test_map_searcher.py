@@ -180,7 +180,8 @@ def test_where_there_are_no_frames_it_is_refused(make_landscape, space) -> None:
 
 @pytest.fixture
 def glimpses(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Have the map measure sets on six of the frames first."""
+    """Have the map measure sets on six of the frames first, with the embedded indexer, too."""
+    monkeypatch.setattr(map_searcher, "GLIMPSING", {"fast"})
     monkeypatch.setattr(map_searcher, "GLIMPSE", 6)
     monkeypatch.setattr(map_searcher, "WHOLE", 12)
     return 6

@@ -89,7 +89,10 @@ def check_veto(
     """
     run = with_needed_map(run, settings, jobs=jobs)
     asked = settings.replace(min_peaks=min(settings.min_peaks, FEWEST_PEAKS))
-    with LiveEvaluator(run, cell, indexer, frames, jobs=jobs, max_decoys=0, memory=0) as evaluator:
+    finder = settings.peak_finder
+    with LiveEvaluator(
+        run, cell, indexer, frames, jobs=jobs, max_decoys=0, memory=0, finder=finder
+    ) as evaluator:
         outcomes = evaluator.evaluate(asked).outcomes
     indexed = [outcome.n_peaks for outcome in outcomes if outcome.indexed]
     n_kept = sum(n >= settings.min_peaks for n in indexed)

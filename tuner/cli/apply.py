@@ -14,6 +14,7 @@ from tuner.cli.apply_report import report_reduction
 from tuner.cli.live import (
     apply_live,
     buffer_option,
+    parts_options,
     refuse_what_is_not_for,
     serve_option,
     serving,
@@ -129,6 +130,7 @@ POLL = 1.0
     help="End when no run, or no frame of a stream, has come, or no hit that --serve has of a run "
     "was taken for so long (s).",
 )
+@parts_options
 @buffer_option
 @serve_option
 @force_option
@@ -152,6 +154,8 @@ def command(
     settle: float,
     retune: bool,
     idle: float | None,
+    size: int,
+    seconds: float,
     buffer: int,
     serve: str | None,
     force: bool,
@@ -188,7 +192,7 @@ def command(
         raise InputError("--retune goes with --watch; sfx-tuner run does it on one run or a stream")
     if (data is None) == (watch is None):
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
-    refuse_what_is_not_for(data, serve)
+    refuse_what_is_not_for(data, watch, serve)
     recommendation = read_recommendation(recommended)
     if recommendation.caution:
         say_notes([recommendation.caution])
@@ -207,6 +211,8 @@ def command(
                 *(recommendation, str(data), geometry_file, output),
                 mask=mask,
                 idle=idle,
+                size=size,
+                seconds=seconds,
                 buffer=buffer,
                 jobs=jobs,
                 serve=serve,

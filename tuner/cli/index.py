@@ -81,7 +81,15 @@ def command(
     decoys = decoys_indexed = 0
     with (
         closing(chosen),
-        LiveEvaluator(run, unit, chosen, range(len(run)), jobs=jobs, memory=0) as evaluator,
+        LiveEvaluator(
+            run,
+            unit,
+            chosen,
+            range(len(run)),
+            jobs=jobs,
+            memory=0,
+            finder=settings.peak_finder,
+        ) as evaluator,
         progress_bar("indexing", len(run)) as show,
     ):
         for frames in batches(len(run), jobs):

@@ -83,8 +83,8 @@ class _Command(click.Command):
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
-    help="Directory of another policy (sfx-tuner train) for the ppo searcher.  [default: the "
-    "shipped one]",
+    help="Directory of another policy (sfx-tuner train) for the searchers map-agent and ppo.  "
+    "[default: the shipped one]",
 )
 @indexer_options
 @click.option(
@@ -335,6 +335,7 @@ def _run(
                 on_geometry=lambda words: stderr.print(
                     words, markup=False, highlight=False, soft_wrap=True
                 ),
+                on_recommended=click.get_current_context().obj or (lambda: None),
             )
     except (KeyboardInterrupt, SystemExit):
         print_stopped(output)

@@ -23,6 +23,9 @@ __all__ = ["Statement", "detector_statements"]
 CLOSE_CLEN = 5e-4
 """Relative error of a camera length that does no harm."""
 
+VAGUE_CLEN = 0.01
+"""Relative error of a camera length that says nothing: indexers accept about ± 2 %."""
+
 CLOSE_SHIFT = 0.2
 """Error of the beam centre, in pixels, that does no harm."""
 
@@ -134,6 +137,12 @@ def _camera_length(
             f"{'more' if off > 0 else 'less'} than the geometry's {_mm(nominal)}.{kept}"
         )
     known = f" ± {plainly(1e3 * error)}"
+    if close > VAGUE_CLEN * nominal and abs(off) <= close:
+        return Statement(
+            f"The lattices place the camera length no better than {_mm(given, known)}, so they do "
+            f"not say whether the geometry's {_mm(nominal)} is right: few of them, or wrong ones.",
+            warning=True,
+        )
     if abs(off) <= close:
         return Statement(
             f"The geometry's camera length, {_mm(nominal)}, is right within "

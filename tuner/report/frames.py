@@ -293,7 +293,13 @@ def patterns_of(
     indexer = _Remembered(store.config.indexer)
     kept = store.directory / "indexed"
     with LiveEvaluator(
-        run, cell, indexer, frames, memory=0, cache=kept if kept.exists() else None
+        run,
+        cell,
+        indexer,
+        frames,
+        memory=0,
+        cache=kept if kept.exists() else None,
+        finder=settings.peak_finder,
     ) as evaluator:
         _, patterns, answers = evaluator.inspect(settings, frames, max_decoys=0)
     return patterns, answers

@@ -2,9 +2,9 @@
 
 While sets are surely better than the best so far, the surest gain is proposed; then the greatest
 expected improvement of the merit, for its cost. A few frames are enough to see whether the map is
-right about a set; for the others it speaks. So what is surely better is measured on all frames, and
-what may be on a few. Where next to no improvement is expected any more, the best is measured on
-all, and there is nothing left to propose.
+right about a set; for the others it speaks. So where indexing is slow, what is surely better is
+measured on all frames, and what may be on a few. Where next to no improvement is expected any more,
+the best is measured on all, and there is nothing left to propose.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
 from envs.response_map.gains import ENOUGH, gains_of
+from envs.response_map.model import MapModel
 from envs.response_map.session import MapSession
 from envs.response_map.session_map import Forecast
 from tuner.search.contract import SearchTask, Values
@@ -33,6 +34,10 @@ GLIMPSED = 1 / 8
 
 WHOLE = 4 * GLIMPSE
 """Smaller samples are measured whole at once."""
+
+GLIMPSING = frozenset({"crystfel"})
+"""Indexers that take so long that frames are worth saving: with the embedded one the next proposal
+takes as long as the frames that a glimpse saves."""
 
 SURE = 0.01
 """Of merit: what is expected to be better by so much beyond its error is measured whole at once."""
@@ -79,13 +84,22 @@ class MapSearcher:
         With `looks`.
     session : type of MapSession
         What is expected of the sets.
+    model : MapModel, optional
+        Of the map; the shipped one by default.
     """
 
-    def __init__(self, task: SearchTask, session: type[MapSession] = MapSession) -> None:
+    def __init__(
+        self,
+        task: SearchTask,
+        session: type[MapSession] = MapSession,
+        model: MapModel | None = None,
+    ) -> None:
         if task.looks is None:
             raise ValueError("the map needs an evaluator that looks at frames")
         penalty = task.merit.unindexed_hit_penalty
-        self._session = session(task.looks, task.space, seed=task.seed, penalty=penalty)
+        self._session = session(
+            task.looks, task.space, seed=task.seed, penalty=penalty, model=model
+        )
         self._space, self._seed = task.space, task.seed
         self._pending: Settings | None = None
         self.reason = self.ended = ""
@@ -133,11 +147,7 @@ class MapSearcher:
         session = self._session
         forecast, portion = session.survey()
         tried = np.flatnonzero(portion)
-        possible = ~session.like_any(tried)
-        for evaluation, _ in session.evaluations:
-            column = session.map.column(evaluation.settings)
-            if evaluation.failure and column is not None:
-                possible[column] = False
+        possible = session.possible(tried)
         gains = gains_of(forecast, tried, possible, session.penalty, session.indexer)
         place, enough = int(np.argmax(gains)), ENOUGH[session.indexer]
         surely = forecast.cautious_merits(session.penalty)
@@ -161,7 +171,9 @@ class MapSearcher:
     def _glimpse(self) -> int | None:
         """Return on how many frames a set is measured first; None: on all."""
         n = len(self._session.map.look.frames)
-        return None if n <= WHOLE or not self._n_proposed else max(GLIMPSE, round(GLIMPSED * n))
+        if self._session.indexer not in GLIMPSING or n <= WHOLE or not self._n_proposed:
+            return None
+        return max(GLIMPSE, round(GLIMPSED * n))
 
     def _unmeasured_leader(
         self, surely: NDArray[np.float64], portion: NDArray[np.float64]

@@ -125,7 +125,9 @@ class Sight:
             self._pool, self._peaks = pool, _of_pool(pool, run)
         else:
             indexer = FastIndexer(run.geometry, cell)
-            evaluator = LiveEvaluator(run, cell, indexer, sample, jobs=jobs, memory=memory)
+            evaluator = LiveEvaluator(
+                run, cell, indexer, sample, jobs=jobs, memory=memory, finder=finder
+            )
             self._pool = self._evaluator = evaluator
             self._peaks = lambda frame, settings: evaluator.peaks([frame], settings).get(frame)
             self._stage = "looking at the frames"

@@ -56,6 +56,15 @@ def test_a_camera_length_that_is_wrong_is_said_in_per_cent_and_millimetres():
     assert str(centre) == "The geometry's beam centre is right within 0.2 px."
 
 
+def test_a_camera_length_that_the_lattices_leave_open_is_not_called_right():
+    length, _ = said(refined={"clen": (0.98 * NOMINAL, 0.02 * NOMINAL)})
+    assert length.warning
+    assert str(length) == (
+        "The lattices place the camera length no better than 124.630 ± 2 mm, so they do not say "
+        "whether the geometry's 124.630 mm is right: few of them, or wrong ones."
+    )
+
+
 def test_a_centre_is_right_within_what_is_known_of_it():
     _, centre = said(refined={"shift_x": (1e-6, 6e-5)})
     assert str(centre) == "The geometry's beam centre is right within 2 px."
