@@ -241,7 +241,7 @@ def _tune(
         space = with_start(space, start, tuple(request.fixed))
     if needs_map(space.base) or (to_beat is not None and needs_map(to_beat)):
         run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume, jobs))
-    store = _open_store(directory, config, resume)
+    store = SessionStore.begun(directory, config, resume=resume)
     if run.bad_pixels is not None:
         run.bad_pixels.save(directory / BAD_PIXELS)
 
@@ -391,11 +391,3 @@ def _bad_pixels(
     if resume and path.exists():
         return BadPixelMap.load(path, run.geometry)
     return find_bad_pixels(run, sample, jobs=jobs)
-
-
-def _open_store(directory: Path, config: SessionConfig, resume: bool) -> SessionStore:
-    if not resume:
-        return SessionStore.create(directory, config)
-    store = SessionStore.open(directory, mend=True)
-    store.config.refuse_other(config, directory)
-    return store

@@ -146,6 +146,21 @@ class SessionStore:
         return store
 
     @classmethod
+    def begun(cls, directory: Path, config: SessionConfig, *, resume: bool) -> SessionStore:
+        """Begin a session, or go on with the one in a directory, which must have asked the same.
+
+        Raises
+        ------
+        InputError
+            As `create` and `open` do, and if what is to be resumed was begun with something else.
+        """
+        if not resume:
+            return cls.create(directory, config)
+        store = cls.open(directory, mend=True)
+        store.config.refuse_other(config, directory)
+        return store
+
+    @classmethod
     def open(cls, directory: Path, *, mend: bool = False) -> SessionStore:
         """Open an existing session.
 
