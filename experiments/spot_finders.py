@@ -339,11 +339,33 @@ def _probixi_python() -> tuple[str | None, list[str]]:
     return python, []
 
 
+def plain_geometry(study: StudyRun) -> str:
+    """Return the geometry with plain numbers and the older names of masks, as probixi reads it."""
+    text = study.geometry.read_text()
+    energy = float(np.median([study.run.photon_energy(i) for i in range(len(study.run))]))
+    offset = float(np.mean([panel.coffset for panel in study.run.geometry.panels]))
+    masks = {"mask0_data": "mask", "mask0_goodbits": "mask_good", "mask0_badbits": "mask_bad"}
+    lines = []
+    for line in text.splitlines():
+        name, _, value = (part.strip() for part in line.partition("="))
+        if name == "photon_energy":
+            line = f"photon_energy = {energy:.6g}"
+        elif name == "clen":
+            line = f"clen = {study.run.nominal_clen - offset:.9g}"
+        elif name == "mask0_file":
+            line = f"mask_file = {(study.geometry.parent / value).absolute()}"
+        elif name in masks:
+            line = f"{masks[name]} = {value}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 def _ask_probixi(python: str, study: StudyRun) -> Found | None:
     """Return what probixi finds; None where it cannot read the run."""
     with tempfile.TemporaryDirectory() as folder:
-        answered = Path(folder) / "answered.npz"
-        files = (str(study.data), str(study.geometry), str(answered))
+        answered, geometry = Path(folder) / "answered.npz", Path(folder) / "plain.geom"
+        geometry.write_text(plain_geometry(study))
+        files = (str(study.data), str(geometry), str(answered))
         done = subprocess.run(
             [python, str(WORKER), *files],
             stdin=subprocess.DEVNULL,
