@@ -87,7 +87,7 @@ def main(
         subprocess.run([*PROGRAM, *map(str, begin)], check=True, stdout=sys.stderr)
     changed = _changed(data, folder / f"changed-{photons:g}.h5", Geometry.read(geometry), photons)
     told: dict[str, Any] = {"protocol": protocol, "rate": rate, "photons": photons, "jobs": jobs}
-    begun = time.monotonic()
+    begun, clock = time.monotonic(), time.time()
     run = [*PROGRAM, *map(str, ["run", url, "-g", geometry, "-o", night, *how, "-j", jobs])]
     run += ["--block", "200", "--seconds", "10", "--json"]
     with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as loop:
@@ -112,6 +112,7 @@ def main(
     events = [json.loads(line) for line in (night / "night.jsonl").read_text().splitlines()]
     told["load in the end"] = os.getloadavg()[0]
     told["events"] = [e for e in events if e["kind"] not in ("block", "begun")]
+    told["seconds from the start"] = _times(night, events, clock)
     blocks = [e for e in events if e["kind"] == "block"]
     told["frames received"], told["dropped"] = (blocks[-1][k] for k in ("received", "dropped"))
     told["frames searched"] = sum(block["n_frames"] for block in blocks)
@@ -123,6 +124,28 @@ def main(
         return
     for key, value in told.items():
         click.echo(f"{key:>30}  {value:.0f}" if isinstance(value, float) else f"{key:>30}  {value}")
+
+
+def _times(night: Path, events: list[dict[str, Any]], clock: float) -> dict[str, float]:
+    """Return when what was done: events of the night, and what its sessions had written last."""
+    found: dict[str, float] = {}
+    for event in events:
+        found.setdefault(
+            f"{event['kind']} {event.get('number', event.get('used', ''))}", event["time"]
+        )
+    for number in (1, 2):
+        for name in (
+            "look.npz",
+            "session.json",
+            "evaluations.jsonl",
+            "residuals.json",
+            "report.html",
+        ):
+            path = night / f"tuning-{number}" / name
+            if path.exists():
+                found[f"tuning-{number}: {name}"] = path.stat().st_mtime
+    at = sorted((place, name) for name, place in found.items() if not name.startswith("block "))
+    return {name: round(place - clock, 1) for place, name in at}
 
 
 def _changed(data: Path, path: Path, geometry: Geometry, photons: float) -> Path:

@@ -55,7 +55,7 @@ SESSIONS = 5
 N_FIRST = 150
 """Frames of a night until its first session is over."""
 SIZE, SAMPLE, FRAMES = 50, 25, 60
-RULES = Rules(n_proof=500, n_settled=200, n_settled_indexed=100)
+RULES = Rules(n_proof=500, n_settled=(200, 1000), n_settled_indexed=100)
 TUNE = ("--indexer", "fast", "--searcher", "map", "--frames", str(FRAMES), "--evaluations", "8")
 
 
@@ -210,7 +210,7 @@ def _told(events: list[Event], before: int) -> dict[str, Any]:
                 alarms.append(frames)
             case Tuning():
                 sessions += 1
-            case Tuned(outcome="better"):
+            case Tuned(outcome="better" | "moved"):
                 swaps.append(frames)
             case Returned():
                 returns += 1

@@ -24,8 +24,9 @@ import numpy as np
 from envs.evaluation import wilson_interval
 from tuner.cli.options import print_json
 from tuner.closed_loop.events import Alarmed, Block, Kept, Pairs, Tuned, Tuning
+from tuner.closed_loop.evidence import chance_of_gain
 from tuner.closed_loop.retuning import BETTER, COMPARED
-from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, chance_of_gain, due
+from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due
 
 RULES = Rules()
 SIZE, SAMPLE, N_SESSION = 500, 50, 200
@@ -45,16 +46,20 @@ class Case:
         Rates before and after the change.
     mended : float or None
         Indexing rate of the set that a session finds behind it.
+    scatter : float
+        By how much both rates go up and down from block to block, relative, at most.
     """
 
     hits: tuple[float, float]
     indexed: tuple[float, float]
     mended: float | None = None
+    scatter: float = 0.0
 
 
 CASES = {
     "no change": Case((0.5, 0.5), (0.42, 0.42)),
     "few hits, no change": Case((0.05, 0.05), (0.03, 0.03)),
+    "a jet that comes and goes": Case((0.5, 0.5), (0.42, 0.42), scatter=0.3),
     "the jet gives a third of the hits": Case((0.5, 0.17), (0.42, 0.14)),
     "a tenth fewer index, mended": Case((0.5, 0.45), (0.42, 0.38), 0.42),
     "a third fewer index, mended": Case((0.5, 0.35), (0.42, 0.28), 0.42),
@@ -108,15 +113,16 @@ def _night(case: Case, blocks: int, change: int, random: np.random.Generator) ->
         hits = case.hits[not good and late] if case.mended else case.hits[late]
         rate = (case.mended if good else case.indexed[late]) if case.mended else case.indexed[late]
         watched = state.phase in ("watching", "proving")
+        jet = 1 + random.uniform(-case.scatter, case.scatter)
         block = Block(
             number=state.next_block,
             first=state.next_frame,
             n_frames=SIZE,
             n_unreadable=0,
-            n_hits=int(random.binomial(SIZE, hits)),
+            n_hits=int(random.binomial(SIZE, jet * hits)),
             used=state.used,
             n_sampled=SAMPLE if watched else 0,
-            n_indexed=int(random.binomial(SAMPLE, rate or 0.0)) if watched else 0,
+            n_indexed=int(random.binomial(SAMPLE, jet * (rate or 0.0))) if watched else 0,
         )
         if state.phase == "proving":
             gain = (case.mended or 0) - case.indexed[1] if late and case.mended else 0.0

@@ -17,6 +17,7 @@ frames show what memory does.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import tempfile
@@ -35,6 +36,7 @@ from tests.ports import free_port
 from tuner.cli.options import print_json
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.detector.geometry import Geometry
+from wrappers.files import write_whole
 from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
 from wrappers.peakfinding.finders import NamedFinder
@@ -62,11 +64,14 @@ SMALL_RATE = 1500.0
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--megapixels", default="1,4,16", show_default=True)
 @click.option("--small-frames", default=100_000, show_default=True, help="For the memory.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The numbers, as JSON.")
 @click.option("--json", "as_json", is_flag=True)
-def main(folder: Path, megapixels: str, small_frames: int, as_json: bool) -> None:
+def main(
+    folder: Path, megapixels: str, small_frames: int, output: Path | None, as_json: bool
+) -> None:
     """Print the tables for the run in FOLDER."""
     rows = []
-    cores = len(os.sched_getaffinity(0))
+    cores, loads = len(os.sched_getaffinity(0)), [os.getloadavg()[0]]
     _measured(_images(folder, 1), 10, "hits", 1, 0.0)  # compiles what there is to compile
     for size in map(int, filter(None, megapixels.split(","))):
         side, n = SIZES[size]
@@ -83,14 +88,18 @@ def main(folder: Path, megapixels: str, small_frames: int, as_json: bool) -> Non
             if not as_json:
                 _print_row(row, first=len(rows) == 1)
     memory = _memory(small_frames) if small_frames else []
-    load = os.getloadavg()[0]
+    loads.append(os.getloadavg()[0])
+    told = {"rows": rows, "memory_mb": memory, "cores": cores, "load": loads}
+    if output is not None:
+        write_whole(output, json.dumps(told, indent=1) + "\n")
     if as_json:
-        print_json({"rows": rows, "memory_mb": memory, "cores": cores, "load": load})
+        print_json(told)
         return
     if memory:
-        told = ", ".join(f"{n:,}: {megabytes:.0f}" for n, megabytes in memory)
-        print(f"memory in MB after small frames ({SMALL} x {SMALL}): {told}")
-    print(f"{cores} cores, the sender's included; load {load:.1f}")
+        words = ", ".join(f"{n:,}: {megabytes:.0f}" for n, megabytes in memory)
+        print(f"memory in MB after small frames ({SMALL} x {SMALL}): {words}")
+    load = " and ".join(f"{each:.1f}" for each in loads)
+    print(f"{cores} cores, the sender's included; load {load}, before and after")
 
 
 def _print_row(row: dict[str, Any], first: bool) -> None:

@@ -88,6 +88,7 @@ def tune(
     on_look: Callable[[int, int], None] = lambda done, total: None,
     on_sample: Callable[[str], None] = lambda words: None,
     on_geometry: Callable[[str], None] = lambda words: None,
+    on_recommended: Callable[[], None] = lambda: None,
 ) -> Recommendation | None:
     """Run or resume a session and write what it recommends.
 
@@ -125,7 +126,9 @@ def tune(
     on_sample : callable
         Called with how the frames were drawn, where not at random.
     on_geometry : callable
-        Called with where the frames put the detector, where that is not where the geometry does.
+        Called with where the frames put the detector, if that is not where the geometry does.
+    on_recommended : callable
+        Called once ``recommended.toml`` has the confirmed set, before the last checks and report.
 
     Returns
     -------
@@ -159,6 +162,7 @@ def tune(
             on_look,
             on_sample,
             on_geometry,
+            on_recommended,
         )
 
 
@@ -179,6 +183,7 @@ def _tune(
     on_look: Callable[[int, int], None],
     on_sample: Callable[[str], None],
     on_geometry: Callable[[str], None],
+    on_recommended: Callable[[], None],
 ) -> Recommendation | None:
     refuse_unfit_searcher(request)
     if not resume:
@@ -327,7 +332,6 @@ def _tune(
         write_residuals(residuals, directory)
         checks |= {} if residuals is None else residuals.evidence
         provenance = {**provenance_of(store, run, space, outcome), **choice.record()}
-
         if not outcome.on_fresh_frames:
             rate = cross_validated_rate(store.trials, config.merit)
             checks["cross_validated_rate"] = round(rate, 6)
@@ -341,6 +345,8 @@ def _tune(
 
         # Before the last checks: whatever becomes of them, this is on disk.
         recommendation = write()
+        if not outcome.ended_by_failure:
+            on_recommended()
         if cell_check:
             settings = recommendation.settings
             check = check_session_cell(run, settings, sample, cell, jobs)

@@ -122,6 +122,19 @@ def test_a_reduction_takes_frames_as_they_come(cli, simulated):
     assert not list(Path("hits").glob("sfx-tuner-*"))
 
 
+def test_the_frames_that_an_address_asks_for(cli, simulated):
+    Path("recommended.toml").write_text(
+        "[settings]\nmin_snr = 4.5\nthreshold = 25.0\nmin_pix_count = 2\nmax_pix_count = 50\n"
+    )
+    with sender(simulated) as url:
+        options = ("-g", simulated.geometry, "-o", "hits", "--sample", 0, "-j", 2)
+        code, out, err = cli("apply", "recommended.toml", f"{url}?frames=13", *options)
+        assert code == 0, err
+        assert "in 13 frames" in out.splitlines()[-1]
+    code, _, err = cli("tune", f"{url}?frames=13", "-g", simulated.geometry, "-o", "s")
+    assert code == 2 and "leave frames= out" in err and not Path("s").exists()
+
+
 def test_whatever_takes_a_run_takes_some_frames_of_a_stream(simulated):
     geometry = Geometry.read(simulated.geometry)
     with sender(simulated) as url:

@@ -34,7 +34,7 @@ CHANCE = 0.05
 Interval = tuple[float, float]
 
 
-def log_evidence(k: int, n: int, interval: Interval) -> float:
+def log_evidence(k: float, n: float, interval: Interval) -> float:
     """Return the log of the evidence that the rate behind `k` of `n` is not in an interval.
 
     It is that against the interval's likeliest rate, 0 before the first frame.
@@ -54,12 +54,12 @@ def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
-def raised(k: int, n: int, interval: Interval, n_tests: int, n_rates: int) -> bool:
+def raised(k: float, n: float, interval: Interval, n_tests: int, n_rates: int) -> bool:
     """Return whether `k` of `n` raise an alarm.
 
     Parameters
     ----------
-    k, n : int
+    k, n : float
         Counted by the test under way.
     interval : (float, float)
         In which the rate should be.

@@ -15,6 +15,7 @@ import click
 from tuner.cli.live import (
     apply_live,
     buffer_option,
+    parts_options,
     refuse_what_is_not_for,
     sample_line,
     serve_option,
@@ -118,6 +119,7 @@ POLL = 1.0
     help="End when no run, or no frame of a stream, has come, or no hit that --serve has of a run "
     "was taken for so long (s).",
 )
+@parts_options
 @buffer_option
 @serve_option
 @force_option
@@ -139,6 +141,8 @@ def command(
     settle: float,
     retune: bool,
     idle: float | None,
+    size: int,
+    seconds: float,
     buffer: int,
     serve: str | None,
     force: bool,
@@ -173,7 +177,7 @@ def command(
         raise InputError("--retune goes with --watch; sfx-tuner run does it on one run or a stream")
     if (data is None) == (watch is None):
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
-    refuse_what_is_not_for(data, serve)
+    refuse_what_is_not_for(data, watch, serve)
     recommendation = read_recommendation(recommended)
     if recommendation.caution:
         say_notes([recommendation.caution])
@@ -190,6 +194,8 @@ def command(
                 *(recommendation, str(data), geometry_file, output),
                 mask=mask,
                 idle=idle,
+                size=size,
+                seconds=seconds,
                 buffer=buffer,
                 jobs=jobs,
                 serve=serve,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,7 +22,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.outputs import check_outputs, companion
-from wrappers.streams.protocols import is_stream, parse_address
+from wrappers.streams.protocols import asked_frames, is_stream, parse_address
 from wrappers.streams.receiver import BUFFER, IDLE
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "apply_live",
     "buffer_option",
+    "parts_options",
     "play",
     "recorded",
     "refuse_what_is_not_for",
@@ -46,8 +47,13 @@ __all__ = [
     "wait_until_served",
 ]
 
+REMEMBERED = 512_000_000
+"""Bytes of messages that are kept to be played again."""
 BATCH, SECONDS = 1000, 30.0
 """Frames that one file's hits are of, or as many as come in so many seconds."""
+
+OF_STREAM = {"size": "block", "seconds": "seconds", "buffer": "buffer"}
+"""Parameters of ``apply`` that a stream alone has, and their options."""
 
 buffer_option = click.option(
     "--buffer",
@@ -56,6 +62,25 @@ buffer_option = click.option(
     show_default=True,
     help="Of a stream: frames that wait in memory; what there is no room for is dropped.",
 )
+
+
+def parts_options(function: Any) -> Any:
+    """Add the options that say how the hits of a stream are shared out to files."""
+    function = click.option(
+        "--seconds",
+        type=click.FloatRange(min=0.1),
+        default=SECONDS,
+        show_default=True,
+        help="Or as many as come in so long (s).",
+    )(function)
+    return click.option(
+        "--block",
+        "size",
+        type=click.IntRange(min=1),
+        default=BATCH,
+        show_default=True,
+        help="Of a stream: frames of a file of hits, which can be read once it is whole.",
+    )(function)
 
 
 serve_option = click.option(
@@ -70,6 +95,10 @@ def recorded(request: Request, directory: Path, buffer: int) -> Request:
     """Record frames of a stream into a session's directory, and show how many there are."""
     from tuner.live.recording import Seen, with_recorded_frames
 
+    if asked_frames(str(request.data)) is not None:
+        raise InputError(
+            f"tune says with --frames how many frames it takes: leave frames= out of {request.data}"
+        )
     seen: list[Seen] = []
     waiting = f"waiting for frames of {request.data}"
     with stderr.status(waiting) as status, ended_by_interrupt() as stopped:
@@ -148,8 +177,14 @@ def wait_until_served(server: HitServer, idle: float | None = None) -> None:
             time.sleep(0.1)
 
 
-def refuse_what_is_not_for(data: str | os.PathLike[str] | None, serve: str | None) -> None:
+def refuse_what_is_not_for(
+    data: str | os.PathLike[str] | None, watch: Path | None, serve: str | None
+) -> None:
     """Refuse options of ``apply`` that would be passed over in silence."""
+    of_stream = [f"--{words}" for name, words in OF_STREAM.items() if given(name)]
+    if of_stream and not is_stream(data):
+        what = "one run" if watch is None else "--watch"
+        raise InputError(f"leave out {' and '.join(of_stream)} with {what}: that is of a stream")
     if data is None:
         return
     if words := [f"--{name}" for name in ("pattern", "settle") if given(name)]:
@@ -170,6 +205,8 @@ def apply_live(
     *,
     mask: Path | None,
     idle: float | None,
+    size: int,
+    seconds: float,
     buffer: int,
     jobs: int,
     serve: str | None,
@@ -210,9 +247,10 @@ def apply_live(
             lambda run: named_set(recommendation, run),
             output,
             bad_pixels=None if mask is None else BadPixelMap.load(mask, read),
-            batch=BATCH,
-            seconds=SECONDS,
+            batch=size,
+            seconds=seconds,
             idle=wait,
+            n_frames=asked_frames(name),
             jobs=jobs,
             stopped=stopped,
             on_frame=on_frame,
@@ -240,13 +278,13 @@ def apply_live(
             echo(f"{found.n_hits} hits in {found.n_frames} frames{counts} → {found.hits}")
             for alarm in alarms:
                 echo(f"warning: {alarm}")
-        seconds = time.perf_counter() - started
+        took = time.perf_counter() - started
         if frames.unread:
             say_notes([frames.unread])
         if server is not None and server.asked:
             wait_until_served(server)
     if not as_json:
-        echo(f"{n_hits} hits in {n_frames} frames, {n_frames / seconds:.0f} frames/s in all")
+        echo(f"{n_hits} hits in {n_frames} frames, {n_frames / took:.0f} frames/s in all")
     if sampling is not None:
         _report_sample(recommendation, sampling, n_hits, n_frames, as_json)
 
@@ -297,17 +335,25 @@ def play(
 ) -> None:
     """Play a run as a stream."""
     from wrappers.frames.opening import open_source
-    from wrappers.streams.faults import damaged, segments
-    from wrappers.streams.player import Player, messages_of
+    from wrappers.streams.faults import Faults, damaged, segments
+    from wrappers.streams.player import Player, Remembered, messages_of
 
     address, rng = parse_address(name), random.Random(seed)
     with open_source(data, Geometry.read(geometry)) as run, Player(address) as player:
         stderr.print(f"playing {len(run)} frames at {name}; Ctrl-C ends it", highlight=False)
         started, loop, series = time.perf_counter(), 0, 0
+        # A detector takes no processor time for it: what fits in memory is packed once.
+        kept = Remembered(REMEMBERED) if loops != 1 and faults == Faults() else None
         while loop < loops or not loops:
+            if kept is not None and kept.is_whole:
+                player.play(kept.messages, rate, patience=600.0)
+                loop += 1
+                continue
             for piece, restarts in segments(run, faults, loop * len(run)):
                 series += 1
                 messages = messages_of(piece, address.scheme, algorithm, series=str(series))
+                if kept is not None:
+                    messages = kept.of(messages)
                 player.play(damaged(messages, faults, rng), rate, patience=600.0)
                 if restarts:
                     player.restart()

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn, TextIO
 
@@ -100,15 +101,21 @@ def _show_note(
         click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
 
 
-def main() -> None:
-    """Run the command line."""
+def main(on_recommended: Callable[[], None] | None = None) -> None:
+    """Run the command line.
+
+    Parameters
+    ----------
+    on_recommended : callable, optional
+        Of ``tune``: see `tuner.tuning.tune`. It is for whoever runs a session in a process.
+    """
     warnings.showwarning = _show_note
     # Without this, being terminated would leave an indexamajig behind.
     signal.signal(signal.SIGTERM, _terminate)
     # A shell in the background starts programs with Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False, obj=on_recommended)
     except (InputError, ProgramError) as error:
         click.echo(f"sfx-tuner: {printable(str(error))}", err=True)
         code = error.exit_code

@@ -12,11 +12,11 @@ import click
 
 from tuner.cli.interrupt import ended_by_interrupt
 from tuner.cli.live import buffer_option
-from tuner.cli.options import SourceName, jobs_option, stderr
+from tuner.cli.options import SourceName, jobs_option, memory_option, stderr
 from tuner.cli.tune import command as tune_command
 from tuner.cli.tune_request import asked, given, others_given
 from tuner.display.terminal import echo
-from wrappers.errors import InputError
+from wrappers.errors import InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address, is_address
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ OF_TUNE = (
 )
 """Parameters of ``tune`` that a night's sessions may have."""
 
-FREE_TO_CHANGE = {"resume", "idle", "buffer", "jobs", "as_json", "dashboard"}
+FREE_TO_CHANGE = {"resume", "idle", "buffer", "jobs", "memory", "as_json", "dashboard"}
 """Those that may differ when a night is resumed."""
 
 
@@ -102,6 +102,7 @@ def _options_of_tune(function: Any) -> Any:
 @_options_of_tune
 @buffer_option
 @jobs_option
+@memory_option
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON an event on stdout.")
 def command(
     source: Address | None,
@@ -114,6 +115,7 @@ def command(
     idle: float | None,
     buffer: int,
     jobs: int,
+    memory: int | None,
     as_json: bool,
     dashboard: int | None,
     **options: Any,
@@ -154,7 +156,7 @@ def command(
         assert source is not None and geometry is not None
         begun = _begun(source, geometry, size, seconds, sample, options)
     assert output is not None
-    _run(output, begun, idle, buffer, jobs, as_json, dashboard)
+    _run(output, begun, idle, buffer, jobs, memory, as_json, dashboard)
 
 
 def _begun(
@@ -206,6 +208,7 @@ def _run(
     idle: float | None,
     buffer: int,
     jobs: int,
+    memory: int | None,
     as_json: bool,
     port: int | None,
 ) -> None:
@@ -247,6 +250,7 @@ def _run(
             jobs=jobs,
             buffer=buffer,
             idle=idle,
+            memory=memory,
             stopped=stopped,
             on_event=show,
             on_wait=wait,
@@ -257,6 +261,9 @@ def _run(
             if stopped():
                 raise KeyboardInterrupt
         except (KeyboardInterrupt, SystemExit):
-            further = f"; sfx-tuner run --resume {night} goes on" if loop.can_resume else ""
-            stderr.print(f"stopped{further}", markup=False, highlight=False, soft_wrap=True)
+            words = f"stopped; sfx-tuner run --resume {night} goes on"
+            stderr.print(words, markup=False, highlight=False, soft_wrap=True)
             raise
+        if (last := loop.failure) is not None:
+            kind = NothingFoundError if last.outcome == "nothing" else ProgramError
+            raise kind(f"no session of the night has found a set: {in_words(last)}")

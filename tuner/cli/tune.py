@@ -335,6 +335,7 @@ def _run(
                 on_geometry=lambda words: stderr.print(
                     words, markup=False, highlight=False, soft_wrap=True
                 ),
+                on_recommended=click.get_current_context().obj or (lambda: None),
             )
     except (KeyboardInterrupt, SystemExit):
         print_stopped(output)

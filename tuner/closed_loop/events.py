@@ -41,7 +41,7 @@ REMEDY = "mend or remove that line, or begin another night"
 
 Interval = tuple[Share, Share]
 Beam = Literal["on", "partly", "off"]
-Outcome = Literal["first", "better", "no better", "nothing", "failed"]
+Outcome = Literal["first", "better", "moved", "no better", "nothing", "failed"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,12 @@ class Block(_Line):
         Mean of the usable pixels, a median over some frames.
     n_sampled, n_indexed : int
         Frames that were given to the indexer, hits or not, and those with a lattice.
+    n_light, n_brighter, n_darker : int
+        Frames whose light is known, and those that are clearly brighter or darker than the frames
+        last tuned on; see `evidence.of_other_light`.
+    n_placed, n_elsewhere : int
+        Indexed frames whose lattices tell where the detector is, and those that put it elsewhere
+        than the set does; see `sampled`.
     pairs : Pairs
         Frames that were also indexed with the set before.
     received, dropped, damaged, other : int
@@ -145,6 +151,11 @@ class Block(_Line):
     level: Number | None = None
     n_sampled: Count = 0
     n_indexed: Count = 0
+    n_light: Count = 0
+    n_brighter: Count = 0
+    n_darker: Count = 0
+    n_placed: Count = 0
+    n_elsewhere: Count = 0
     pairs: Pairs = Pairs()
     received: int = 0
     dropped: int = 0
@@ -190,8 +201,9 @@ class Tuned(_Line):
     ----------
     number : int
     outcome : str
-        Whether its set comes into force: that of the first session, and one that is better than
-        the set in force on the session's own frames.
+        Whether its set comes into force: that of the first session, one that is better than the
+        set in force on the session's own frames, and where the lattices put the detector elsewhere
+        one that is no worse, and has it there ("moved").
     why : str
         A sentence.
     pairs : Pairs

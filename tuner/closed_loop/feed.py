@@ -6,11 +6,13 @@ While they are searched, frames may be kept: a block's are then a file in the ni
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,18 +20,31 @@ import numpy as np
 
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.files import write_whole
+from wrappers.files import append_line, write_whole
 from wrappers.frames.frame import Frame, Mask
 from wrappers.frames.opening import Address, open_source
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored import StoredFrames
+from wrappers.schema import Count, read_json_lines
 from wrappers.streams.arriving import ArrivingFrames, Late
 from wrappers.streams.protocols import is_stream
-from wrappers.streams.recording import RecordedRun, Recorder
+from wrappers.streams.recording import Recorder
 from wrappers.streams.sources import open_arriving
 
-__all__ = ["RunInOrder", "Tap", "block_file", "forget_blocks", "list_of_blocks", "open_frames"]
+__all__ = [
+    "RunInOrder",
+    "Taken",
+    "Tap",
+    "block_file",
+    "forget_blocks",
+    "list_of_blocks",
+    "note_taken",
+    "open_frames",
+    "taken_before",
+]
 
+TAKEN = "taken.jsonl"
+"""In a night's folder: the frames of files that grow, a line a block, before it is in the log."""
 EVERY = 7
 """Pixel along each axis that is looked at for how light a frame is."""
 LOOK = 0.1
@@ -86,8 +101,67 @@ class RunInOrder(ArrivingFrames):
             return self._run[index]
 
 
+@dataclass(frozen=True)
+class Taken:
+    """Frames of a block.
+
+    Attributes
+    ----------
+    block : int
+    events : mapping of str to tuple of str
+        By the name of their file.
+    """
+
+    block: Count
+    events: dict[str, tuple[str, ...]]
+
+
+def note_taken(night: Path, block: int, names: Iterable[tuple[str, str]]) -> None:
+    """Note which frames a block has.
+
+    Raises
+    ------
+    InputError
+        If that cannot be written.
+    """
+    events: dict[str, list[str]] = {}
+    for file, event in names:
+        events.setdefault(file, []).append(event)
+    append_line(night / TAKEN, json.dumps({"block": block, "events": events}))
+
+
+def taken_before(night: Path, block: int) -> frozenset[tuple[str, str]]:
+    """Return the file and event of each frame that was taken before a block.
+
+    Raises
+    ------
+    InputError
+        If nobody knows.
+    """
+    if block == 1:
+        return frozenset()
+    remedy = "begin another night on what is new, as every frame would be taken a second time"
+    path = night / TAKEN
+    if not path.exists():
+        raise InputError(f"{path} is gone, which says what frames the night has had: {remedy}")
+    blocks = read_json_lines(path, Taken, "the list of the night's frames", remedy, mend=True)
+    return frozenset(
+        (file, event)
+        for each in blocks
+        if each.block < block
+        for file, events in each.events.items()
+        for event in events
+    )
+
+
 def open_frames(
-    source: Address, geometry: Path, first: int, buffer: int, *, goes_on: bool = False
+    source: Address,
+    geometry: Path,
+    first: int,
+    buffer: int,
+    *,
+    goes_on: bool = False,
+    taken: Collection[tuple[str, str]] = (),
 ) -> ArrivingFrames:
     """Open what a name stands for.
 
@@ -101,6 +175,8 @@ def open_frames(
         Of a stream: images that wait in memory.
     goes_on : bool
         Of a stream: whether frames were taken before.
+    taken : collection of (str, str)
+        Of files that grow: the file and event of frames that were taken before.
 
     Raises
     ------
@@ -109,7 +185,9 @@ def open_frames(
     """
     read = Geometry.read(geometry)
     if is_stream(source):
-        return open_arriving(str(source), read, buffer, every_series=True, goes_on=goes_on)
+        return open_arriving(
+            str(source), read, buffer, every_series=True, goes_on=goes_on, taken=taken
+        )
     return RunInOrder(open_source(source, read), first)
 
 
@@ -127,6 +205,8 @@ class Tap(ArrivingFrames):
     ----------
     levels : list of float
         Of each frame: mean of the usable pixels.
+    names : list of (str, str)
+        Their files and events.
     """
 
     def __init__(self, frames: ArrivingFrames, path: Path | None) -> None:
@@ -135,6 +215,7 @@ class Tap(ArrivingFrames):
         self._recorder = None if path is None else Recorder(frames, path)
         self._early: list[Frame] = []
         self.levels: list[float] = []
+        self.names: list[tuple[str, str]] = []
 
     @property
     def own_mask(self) -> Mask:
@@ -166,11 +247,10 @@ class Tap(ArrivingFrames):
         late = self._frames.next(timeout)
         return None if late is None else partial(self._seen, late)
 
-    def finish(self) -> RecordedRun | None:
-        """Return the frames that were kept."""
-        if self._recorder is None or not len(self._recorder):
-            return None
-        return RecordedRun.of(self._recorder.finish())
+    def finish(self) -> None:
+        """Have the frames that were kept in their file."""
+        if self._recorder is not None and len(self._recorder):
+            self._recorder.finish()
 
     def close(self) -> None:
         """Let go of a file that is not finished."""
@@ -184,6 +264,7 @@ class Tap(ArrivingFrames):
         used = frame.mask[::EVERY, ::EVERY]
         values = frame.data[::EVERY, ::EVERY][used]
         with self._lock:
+            self.names.append((frame.file, frame.event))
             if values.size:
                 self.levels.append(float(np.mean(values, dtype=np.float64)))
             if self._recorder is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from tuner.closed_loop.events import (
+    Alarmed,
     Begun,
     Block,
     Ended,
@@ -22,20 +23,22 @@ from tuner.closed_loop.events import (
     append_event,
     read_events,
 )
+from tuner.closed_loop.evidence import PLACE
 from tuner.closed_loop.feed import (
     block_file,
     forget_blocks,
     list_of_blocks,
     open_frames,
+    taken_before,
 )
-from tuner.closed_loop.retuning import NICENESS, Order, Session
+from tuner.closed_loop.retuning import NICENESS, LastChecks, Order, Session
 from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
 from tuner.closed_loop.searching import BlockSearch, session_folder
 from tuner.recommendation import write_recommendation
 from tuner.session.ownership import OWNER, owned
 from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address
-from wrappers.streams.protocols import GROWING, is_stream
+from wrappers.streams.protocols import GROWING, asked_frames, is_stream
 from wrappers.streams.receiver import BUFFER
 
 __all__ = ["LOG", "Loop", "begun_of"]
@@ -66,6 +69,8 @@ class Loop:
         Images of a stream that wait in memory.
     idle : float, optional
         Seconds without a frame after which the loop ends.
+    memory : int, optional
+        Bytes that a session may take.
     stopped : callable
         Says that it is enough: the block under way is finished, and the loop ends.
     on_event : callable
@@ -89,26 +94,25 @@ class Loop:
         jobs: int = 1,
         buffer: int = BUFFER,
         idle: float | None = None,
+        memory: int | None = None,
         rules: Rules = Rules(),  # noqa: B008 (frozen)
         stopped: Callable[[], bool] = lambda: False,
         on_event: Callable[[Event, State], None] = lambda event, state: None,
         on_wait: Callable[[str], None] = lambda words: None,
     ) -> None:
         self._night, self._log = night, night / LOG
-        self._jobs, self._buffer, self._idle = jobs, buffer, idle
+        self._jobs, self._buffer, self._idle, self._memory = jobs, buffer, idle, memory
         self._stopped, self._on_event, self._on_wait = stopped, on_event, on_wait
         self.events: list[Event] = []
         self.state = State()
         self._session: Session | None = None
+        self._last_checks = LastChecks()
         self._said: set[str] = set()
         self._stack = ExitStack()
         earlier = self._earlier(resume=begun is None)
         self.begun = begun or begun_of(earlier, self._log)
-        if begun is None and not self.can_resume:
-            raise InputError(
-                f"{night} takes files as they are written ({self.begun.source}), and would take "
-                "every frame of them a second time: begin another night, with -o, on what is new"
-            )
+        source = self.begun.source
+        self._most = asked_frames(source) if is_stream(source) else None
         self._rules = replace(rules, n_tuning=self.begun.n_tuning)
         self.events, self.state = earlier, replayed(earlier, self._rules)
 
@@ -137,6 +141,7 @@ class Loop:
                 open_frames(
                     *(self._source, Path(self.begun.geometry), self.state.next_frame, self._buffer),
                     goes_on=self.state.next_frame > 0,
+                    taken=taken_before(self._night, self.state.next_block) if self._grows else (),
                 )
             )
             # A night begins once its frames are there: what cannot be opened leaves nothing.
@@ -150,6 +155,7 @@ class Loop:
                     self._night,
                     frames,
                     self.begun,
+                    n_frames=self._most,
                     jobs=self._jobs,
                     on_note=self._note,
                     stopped=self._stopped,
@@ -161,12 +167,18 @@ class Loop:
     def __exit__(self, *exc: object) -> None:
         if self._session is not None:
             self._session.close()
+        self._last_checks.close()
         self._stack.close()
 
     @property
-    def can_resume(self) -> bool:
-        """Whether it can be gone on with: of files that grow nobody knows what was taken."""
-        return not self.begun.source.startswith(f"{GROWING}://")
+    def failure(self) -> Tuned | None:
+        """What became of the last session, where none of them has found a set."""
+        ends = [event for event in self.events if isinstance(event, Tuned)]
+        return ends[-1] if ends and self.state.used == CUSTOMARY else None
+
+    @property
+    def _grows(self) -> bool:
+        return self.begun.source.startswith(f"{GROWING}://")
 
     @property
     def _source(self) -> Address:
@@ -187,7 +199,7 @@ class Loop:
         if self.state.phase == "tuning":
             self._start(next(e for e in reversed(self.events) if isinstance(e, Tuning)))
         self._decide()
-        while not self._search.ended:
+        while not self._search.ended and not self._has_all:
             self._wait_for_session()
             patience = PATIENCE if idle is None else min(PATIENCE, idle)
             block = self._search.next(self.state, patience)
@@ -210,7 +222,15 @@ class Loop:
             if self._session is not None:
                 self._on_wait(f"tuning: {self._session.n_evaluations} evaluations")
         self._wait_for_session()
-        self._end("it was stopped" if self._stopped() else "all frames of the run are done")
+        if self._stopped():
+            self._end("it was stopped")
+        else:
+            n = "all" if self._most is None else f"the {self._most} asked-for"
+            self._end(f"{n} frames of the run are done")
+
+    @property
+    def _has_all(self) -> bool:
+        return self._most is not None and self.state.next_frame >= self._most
 
     def _end(self, why: str) -> None:
         if not self.state.n_sessions:
@@ -222,7 +242,16 @@ class Loop:
                     f"{self._rules.n_first_hits} hits in {self._rules.n_tuning}"
                 )
             )
+        while self._last_checks.under_way and not self._stopped():
+            self._on_wait("the last checks of a session, and its report")
+            time.sleep(POLL)
+        self._last_checks.close()
+        self._remark()
         self._take(Ended(why))
+
+    def _remark(self) -> None:
+        for remark in self._last_checks.remarks():
+            self._take(Noted(remark))
 
     def _wait_for_session(self) -> None:
         """Wait where frames wait, too."""
@@ -232,9 +261,10 @@ class Loop:
 
     def _ended(self) -> Tuned | None:
         """Return what became of the session; None while there is none, or it runs."""
-        tuned = None if self._session is None else self._session.ended()
-        if tuned is not None:
-            self._session = None
+        if self._session is None or (tuned := self._session.told()) is None:
+            return None
+        self._last_checks.add(self._session, tuned)
+        self._session = None
         return tuned
 
     def _take(self, event: Event) -> None:
@@ -251,6 +281,7 @@ class Loop:
 
     def _decide(self) -> None:
         """Do what is due."""
+        self._remark()
         while True:
             if (tuned := self._ended()) is not None:
                 self._take(tuned)
@@ -276,6 +307,10 @@ class Loop:
         kept = {number for event in sessions for number in event.blocks}
         return kept | {each.number for each in self.state.kept}
 
+    @property
+    def _last_alarm(self) -> str:
+        return next((e.rate for e in reversed(self.events) if isinstance(e, Alarmed)), "")
+
     def _start(self, tuning: Tuning) -> None:
         """Begin a session, or go on with it."""
         used = self.state.used
@@ -295,6 +330,8 @@ class Loop:
                 against=None if used == CUSTOMARY else str(session_folder(self._night, used)),
                 jobs=self._jobs,
                 niceness=NICENESS if beside else 0,
+                memory=self._memory,
+                of_place=self._last_alarm == PLACE,
             )
         )
 
@@ -307,7 +344,7 @@ class Loop:
         for path in (self._night / "hits").glob("*.cxi"):
             if path.name in told or not HITS.fullmatch(path.name):
                 continue
-            if is_stream(self._source):
+            if is_stream(self._source) and not self._grows:
                 self._note(f"{path} was written before the program was killed: it is of no block")
             else:
                 path.unlink()

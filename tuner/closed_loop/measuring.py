@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from envs.evaluators.live import LiveEvaluator
 from tuner.apply.applying import named_set, session_cell, session_indexer
 from tuner.cells.search import usual_settings
 from tuner.closed_loop.events import Pairs
+from tuner.closed_loop.evidence import CLEN_OFF, PIXELS_OFF
 from tuner.recommendation import Recommendation, read_recommendation
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -21,8 +23,15 @@ from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import needs_map
 from wrappers.reduction import SettingsSet
+from wrappers.settings import Settings
 
-__all__ = ["FIRST", "NightSet", "compared", "indexed_frames"]
+__all__ = [
+    "FIRST",
+    "NightSet",
+    "compared",
+    "differ_in_place",
+    "indexed_frames",
+]
 
 FIRST = 10
 """Frames that say what is customary for them."""
@@ -118,6 +127,14 @@ def indexed_frames(
                 outcomes = evaluator.evaluate(settings).outcomes
             found.append(frozenset(each.frame for each in outcomes if each.indexed))
     return found
+
+
+def differ_in_place(one: Settings, other: Settings, run: FrameSource) -> bool:
+    """Return whether two sets put the detector of a run to different places."""
+    nominal, pixel = run.nominal_clen, 1 / run.geometry.panels[0].res
+    lengths = [nominal + each.clen_change(nominal) for each in (one, other)]
+    aside = math.hypot(one.shift_x - other.shift_x, one.shift_y - other.shift_y)
+    return abs(lengths[1] / lengths[0] - 1) > CLEN_OFF or aside > PIXELS_OFF * pixel
 
 
 def compared(old: frozenset[int], new: frozenset[int], n: int) -> Pairs:

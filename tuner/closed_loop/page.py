@@ -220,7 +220,7 @@ def _figure(events: Sequence[Event], blocks: Sequence[Block], width: int) -> Mar
                     place = event.first + event.n_frames
                 case Alarmed():
                     axes.axvline(place, color=TOKENS["vermilion"], linestyle="--", linewidth=1)
-                case Tuned(outcome="first" | "better") | Returned():
+                case Tuned(outcome="first" | "better" | "moved") | Returned():
                     axes.axvline(place, color=TOKENS["ink"], linewidth=1)
                 case Kept():
                     axes.axvline(place, color=TOKENS["green"], linewidth=1)

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from tuner.closed_loop.events import Tuned
-from tuner.closed_loop.rules import chance_of_gain
+from tuner.closed_loop.events import Pairs, Tuned
+from tuner.closed_loop.evidence import chance_of_gain
 from wrappers.errors import ContradictedError, NothingFoundError
 from wrappers.files import write_whole
 from wrappers.schema import read_json, read_json_text
 
-__all__ = ["Order", "Session", "main"]
+__all__ = ["LastChecks", "Order", "Session", "main"]
 
 NICENESS = 10
 """Of a session beside a running reduction."""
@@ -51,6 +51,10 @@ class Order:
         The session of that set; None where it is the customary one.
     jobs : int
     niceness : int
+    memory : int or None
+        Bytes; None leaves them to ``tune``.
+    of_place : bool
+        Whether it is due because the lattices put the detector elsewhere than the set in force.
     """
 
     number: int
@@ -63,13 +67,17 @@ class Order:
     against: str | None
     jobs: int
     niceness: int
+    memory: int | None = None
+    of_place: bool = False
 
     def arguments(self) -> list[str]:
         """Return the words behind ``sfx-tuner``."""
+        how = ["--jobs", str(self.jobs)]
+        if self.memory is not None:
+            how += ["--memory", f"{self.memory // 1000}KB"]
         if (Path(self.session) / "session.json").exists():
-            return ["tune", "--resume", self.session, "--jobs", str(self.jobs)]
-        begin = ["tune", self.data, "-g", self.geometry, "-o", self.session]
-        begin += ["--jobs", str(self.jobs)]
+            return ["tune", "--resume", self.session, *how]
+        begin = ["tune", self.data, "-g", self.geometry, "-o", self.session, *how]
         if self.against is not None:
             return [*begin, "--from", self.against]
         return [*begin, *self.options]
@@ -77,6 +85,9 @@ class Order:
 
 class Session:
     """A session that runs in a process of its own, which ends when this one does.
+
+    It is known what became of it before it has ended: the checks of the cell and the report, which
+    no set waits for, come last.
 
     Parameters
     ----------
@@ -124,25 +135,46 @@ class Session:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
 
-    def ended(self) -> Tuned | None:
-        """Return what became of the session; None while it runs.
+    def told(self) -> Tuned | None:
+        """Return what became of the session; None while nobody knows.
 
         Raises
         ------
         InputError
-            If its outcome cannot be read.
+            If its outcome cannot be read or written.
         """
         code = self._process.poll()
+        order, path = self.order, Path(self.order.outcome)
+        if path.exists():
+            return read_json(path, Tuned, "the outcome of the session", "remove it, and --resume")
         if code is None:
             return None
         self.close()
-        order, path = self.order, Path(self.order.outcome)
-        if code == 0 and path.exists():
-            return read_json(path, Tuned, "the outcome of the session", "remove it, and --resume")
         why = self._last_words()
         if code == NothingFoundError.exit_code:
-            return Tuned(order.number, "nothing", why)
-        return Tuned(order.number, "failed", f"{why} ({self._log} says more)")
+            tuned = Tuned(order.number, "nothing", why)
+        else:
+            tuned = Tuned(order.number, "failed", f"{why} ({self._log} says more)")
+        write_whole(path, json.dumps(asdict(tuned)))
+        return tuned
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its process has ended."""
+        return self._process.poll() is not None
+
+    @property
+    def remark(self) -> str:
+        """What the last checks found that people should know, once it is over; "" for nothing."""
+        code, name = self._process.poll(), Path(self.order.session).name
+        if code == 0:
+            return ""
+        if code == ContradictedError.exit_code:
+            return f"the frames of {name} contradict the cell: {self._last_words()}"
+        return (
+            f"{name} ended before its last checks and its report were done: "
+            f"sfx-tuner tune --resume {self.order.session} does them"
+        )
 
     def _last_words(self) -> str:
         with open(self._log, "rb") as log:
@@ -151,33 +183,58 @@ class Session:
         return lines[-1].removeprefix("sfx-tuner: ") if lines else "it said nothing"
 
 
+class LastChecks:
+    """Sessions that have told what became of them, and still run; close it in the end."""
+
+    def __init__(self) -> None:
+        self._sessions: list[Session] = []
+
+    def add(self, session: Session, tuned: Tuned) -> None:
+        """Let a session go on by itself."""
+        if tuned.outcome in ("nothing", "failed"):
+            session.close()
+        else:
+            self._sessions.append(session)
+
+    def remarks(self) -> list[str]:
+        """Let go of the sessions that are over; return what there is to say of them."""
+        over = [session for session in self._sessions if session.is_over]
+        self._sessions = [session for session in self._sessions if session not in over]
+        return [session.remark for session in over if session.remark]
+
+    @property
+    def under_way(self) -> bool:
+        """Whether any still runs."""
+        return not all(session.is_over for session in self._sessions)
+
+    def close(self) -> None:
+        """End them."""
+        for session in self._sessions:
+            session.close()
+
+
 def main() -> None:
     """Run a session, hold its set against the one in force, and write what became of it."""
     order = read_json_text(sys.argv[1], Order, "the order", "this is a fault of the program")
     threading.Thread(target=_end_with_the_loop, daemon=True).start()
     os.nice(order.niceness)
     _wait_for_earlier(Path(order.session))
-    code = _tuned(order)
-    if code not in (0, ContradictedError.exit_code):
-        sys.exit(code)
-    write_whole(Path(order.outcome), json.dumps(asdict(_outcome(order))))
 
+    def tell() -> None:
+        if not Path(order.outcome).exists():
+            write_whole(Path(order.outcome), json.dumps(asdict(_outcome(order))))
+        os.nice(max(0, NICENESS - order.niceness))  # nobody waits for the rest
 
-def _tuned(order: Order) -> int:
     from tuner.cli import main as command_line
 
     sys.argv = ["sfx-tuner", *order.arguments()]
-    try:
-        command_line()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0
+    command_line(tell)
 
 
 def _outcome(order: Order) -> Tuned:
     """Say whether the session's set is better than the one in force, on the session's frames."""
     from tuner.apply.applying import rate_intervals
-    from tuner.closed_loop.measuring import NightSet, compared, indexed_frames
+    from tuner.closed_loop.measuring import NightSet, compared, differ_in_place, indexed_frames
     from tuner.recommendation import settings_digest
     from wrappers.detector.geometry import Geometry
     from wrappers.frames.opening import open_source
@@ -190,19 +247,24 @@ def _outcome(order: Order) -> Tuned:
         return Tuned(order.number, "first", intervals=intervals)
     old = NightSet.read(order.used, Path(order.against))
     with open_source(order.data, Geometry.read(Path(order.geometry))) as run:
-        sets = [settings_digest(each.of(run).settings) for each in (old, new)]
-        if sets[0] == sets[1]:
+        sets = [each.of(run).settings for each in (old, new)]
+        if settings_digest(sets[0]) == settings_digest(sets[1]):
             return Tuned(order.number, "no better", "the session recommends the set in force")
         frames, _ = sample_frames(run, COMPARED, seed=order.number)
+        has_moved = order.of_place and differ_in_place(sets[0], sets[1], run)
         before, now = indexed_frames(run, [old, new], frames, jobs=order.jobs)
     pairs = compared(before, now, len(frames))
     words = (
         f"of {pairs.n} frames since the alarm {len(now)} index with the new set, {len(before)} "
         "with the one in force"
     )
-    if chance_of_gain(pairs) > BETTER:
-        return Tuned(order.number, "no better", words, pairs)
-    return Tuned(order.number, "better", words, pairs, intervals)
+    if chance_of_gain(pairs) <= BETTER:
+        return Tuned(order.number, "better", words, pairs, intervals)
+    is_worse = chance_of_gain(Pairs(pairs.n, pairs.old_only, pairs.new_only)) <= BETTER
+    if has_moved and not is_worse:
+        why = f"it has the detector where the lattices put it, and {words}"
+        return Tuned(order.number, "moved", why, pairs, intervals)
+    return Tuned(order.number, "no better", words, pairs)
 
 
 def _wait_for_earlier(session: Path) -> None:

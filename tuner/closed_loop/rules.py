@@ -15,25 +15,19 @@ force is then as good as any, and its rates of today are what the next ones are 
 
 Frames without beam count for nothing: they raise no alarm, and no session has them.
 
-The test that proves: of frames that only one of two sets indexes let k of n be the new one's. Where
-the new set is no better, k is at most binomial with one half, and the evidence against it, that of
-`tuner.apply.drift.log_evidence`, ever reaches 1/a with a chance of at most a, looked at as often as
-one likes. So a set that is no better stays with a chance of at most `CHANCE`.
+What the frames say of all this is in `evidence`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal
 
-from envs.evaluation import wilson_interval
-from tuner.apply.drift import log_evidence, raised
 from tuner.closed_loop.events import (
     Alarmed,
-    Beam,
     Block,
     Event,
     Kept,
@@ -43,38 +37,33 @@ from tuner.closed_loop.events import (
     Tuned,
     Tuning,
 )
+from tuner.closed_loop.evidence import (
+    DARK,
+    HIT_RATE,
+    ODD,
+    Counts,
+    Test,
+    alarm,
+    counted,
+    scatter,
+    settled,
+    verdict,
+)
 
 __all__ = [
-    "CHANCE",
     "CUSTOMARY",
     "KeptBlock",
     "Rules",
     "State",
     "after",
-    "beam_of",
-    "chance_of_gain",
     "due",
     "replayed",
-    "verdict",
 ]
 
 CUSTOMARY = 0
 """Number of the set before any session."""
 
-CHANCE = 0.01
-"""That a set which is no better than the one before stays."""
-
-DARK = 0.15
-"""Of the level of frames with beam: below, there is none."""
-SOME, MOST = 0.2, 0.8
-"""Share of dark frames from which on a block has beam in part, and has none."""
-FEW_HITS = 0.02
-"""Dark frames with more hits than that have beam all the same: an attenuated one."""
-
-HIT_RATE, INDEXING_RATE = "hit rate", "indexing rate"
-
 Phase = Literal["collecting", "tuning", "proving", "watching"]
-Counts = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -89,10 +78,17 @@ class Rules:
         Hits among them, before the first one.
     n_proof : int
         Frames, at most, on which a new set may prove itself.
-    n_settled : int
-        Frames that say what the rates are now.
+    n_settled : tuple of int
+        Frames that say what the rates are now, at first and once more.
     n_settled_indexed : int
         Of them, those that were given to the indexer, where any are.
+    n_settled_blocks : int
+        In how many blocks they came, at least: they say how much the rates scatter.
+    n_scatter_blocks : int
+        How many of the last blocks say that from then on.
+    most_waited : int
+        Frames, at most, that are let go before another session is tried where the first ones fail,
+        in sessions' worth: none after one, then twice as many each time.
     n_tests : tuple of int
         Frames after which a new test of the rates is begun, for each of several tests at a time: a
         short one is not held up by many good frames, a long one sees a small change.
@@ -101,9 +97,12 @@ class Rules:
     n_tuning: int = 400
     n_first_hits: int = 10
     n_proof: int = 1000
-    n_settled: int = 500
+    n_settled: tuple[int, ...] = (500, 2500)
     n_settled_indexed: int = 100
-    n_tests: tuple[int, ...] = (250, 2000)
+    n_settled_blocks: int = 4
+    n_scatter_blocks: int = 40
+    most_waited: int = 32
+    n_tests: tuple[int, ...] = (250, 2000, 10000)
 
 
 @dataclass(frozen=True)
@@ -114,15 +113,6 @@ class KeptBlock:
     n_frames: int
     n_hits: int
     level: float | None
-
-
-@dataclass(frozen=True)
-class Test:
-    """A test of the rates: the `number`-th one, which ends after `length` frames."""
-
-    number: int
-    length: int
-    counts: Counts = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,8 +133,15 @@ class State:
         For the session to come, or of the one under way.
     intervals : mapping
         Of the rates; empty while they are still to be settled.
-    counts : mapping
-        Of frames since, by rate, while the intervals are to be settled.
+    blocks : tuple of mapping
+        Counts by rate of each block since the set came into force, the last ones once the rates
+        have settled: they say how much the rates scatter.
+    n_settled : int
+        How often they have.
+    n_failed : int
+        Sessions that have failed, one after the other, before there was a first set.
+    n_let_go : int
+        Frames that are let go before the next one.
     tests : tuple of Test
         That are under way: one for each of `Rules.n_tests`.
     n_tests : int
@@ -163,7 +160,10 @@ class State:
     next_frame: int = 0
     kept: tuple[KeptBlock, ...] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    counts: Counts = field(default_factory=dict)
+    blocks: tuple[Counts, ...] = ()
+    n_settled: int = 0
+    n_failed: int = 0
+    n_let_go: int = 0
     tests: tuple[Test, ...] = ()
     n_tests: int = 0
     pairs: Pairs = Pairs()  # noqa: RUF009 (frozen)
@@ -184,16 +184,27 @@ def after(state: State, event: Event, rules: Rules) -> State:
         case Tuned(outcome="better"):
             state = replace(_seen(state), used=event.number, before=state.used, pairs=Pairs())
             return replace(state, phase="proving", kept=(), intervals=event.intervals)
+        case Tuned(outcome="moved"):
+            # More frames need not index with it: its lattices go on to say whether it is right.
+            return _watching(_seen(state), event.intervals, rules, event.number)
         case Tuned():
             if state.used == CUSTOMARY:  # there is nothing to go on with but further frames
-                return replace(state, phase="collecting", kept=())
+                let_go = rules.n_tuning * min(2**state.n_failed - 1, rules.most_waited)
+                failed = state.n_failed + 1
+                return replace(state, phase="collecting", kept=(), n_failed=failed, n_let_go=let_go)
             return _watching(_seen(state), {}, rules)
         case Kept():
             return _watching(state, state.intervals, rules)
         case Returned():
             return _watching(state, {}, rules, event.used)
         case Settled():
-            return _watching(state, event.intervals, rules)
+            state = replace(
+                state,
+                intervals={**ODD, **event.intervals},
+                n_settled=state.n_settled + 1,
+            )
+            # Tests go on: while a rate is in its interval they err as seldom, whatever it is.
+            return state if state.tests else _tested(state, rules)
     return state
 
 
@@ -211,27 +222,22 @@ def _after_block(state: State, block: Block, rules: Rules) -> State:
         return replace(state, pairs=state.pairs + block.pairs)
     if state.phase != "watching":
         return state
-    if not state.intervals:
-        return replace(state, counts=_counted(state.counts, block))
+    blocks = (*state.blocks, counted({}, block))
+    if state.n_settled == len(rules.n_settled):
+        blocks = blocks[-rules.n_scatter_blocks :]
+    state = replace(state, blocks=blocks)
     n, tests = state.n_tests, []
     for test in state.tests:
         if test.counts.get(HIT_RATE, (0, 0))[1] >= test.length:
             n += 1
             test = Test(n, test.length)
-        tests.append(replace(test, counts=_counted(test.counts, block)))
+        tests.append(replace(test, counts=counted(test.counts, block)))
     return replace(state, tests=tuple(tests), n_tests=n)
 
 
-def _counted(counts: Counts, block: Block) -> Counts:
-    own = {HIT_RATE: (block.n_hits, block.n_frames)}
-    if block.n_sampled:
-        own[INDEXING_RATE] = block.n_indexed, block.n_sampled
-    known = {rate: counts.get(rate, (0, 0)) for rate in own}
-    added = {rate: (known[rate][0] + k, known[rate][1] + n) for rate, (k, n) in own.items()}
-    return {**counts, **added}
-
-
 def _collected(state: State, block: Block, rules: Rules) -> State:
+    if state.n_let_go > 0:
+        return replace(state, n_let_go=state.n_let_go - block.n_frames)
     kept = (*state.kept, KeptBlock(block.number, block.n_frames, block.n_hits, block.level))
     if state.used == CUSTOMARY:
         # Nobody knows yet how bright a frame is, and frames with hits may be waited for.
@@ -250,47 +256,33 @@ def _seen(state: State) -> State:
     return replace(state, level=median(levels) if levels else state.level)
 
 
-def beam_of(reference: float | None, levels: Sequence[float], n_hits: int, n_frames: int) -> Beam:
-    """Return whether the beam was on.
-
-    Parameters
-    ----------
-    reference : float or None
-        Level of frames with beam; None or 0 where nobody knows.
-    levels : sequence of float
-        Of some of the frames.
-    n_hits, n_frames : int
-        Of all of them.
-    """
-    if not reference or reference < 0 or not levels:
-        return "on"
-    dark = sum(level < DARK * reference for level in levels) / len(levels)
-    if dark < SOME or n_hits > FEW_HITS * n_frames:
-        return "on"
-    return "off" if dark > MOST else "partly"
-
-
 def _watching(
     state: State,
     intervals: Mapping[str, tuple[float, float]],
     rules: Rules,
     used: int | None = None,
 ) -> State:
-    """Begin to test the rates."""
-    lengths = rules.n_tests if intervals else ()
+    """Begin to test the rates, which are still to be settled."""
     used = state.used if used is None else used
-    return replace(
+    state = replace(
         state,
         phase="watching",
         used=used,
         before=used,
         kept=(),
-        intervals=intervals,
-        counts={},
-        tests=tuple(Test(state.n_tests + 1 + i, length) for i, length in enumerate(lengths)),
-        n_tests=state.n_tests + len(lengths),
+        intervals={**ODD, **intervals} if intervals else {},
+        blocks=(),
+        n_settled=0,
+        n_failed=0,
+        tests=(),
         pairs=Pairs(),
     )
+    return _tested(state, rules) if intervals else state
+
+
+def _tested(state: State, rules: Rules) -> State:
+    tests = (Test(state.n_tests + 1 + i, length) for i, length in enumerate(rules.n_tests))
+    return replace(state, tests=tuple(tests), n_tests=state.n_tests + len(rules.n_tests))
 
 
 def due(state: State, rules: Rules) -> Event | None:
@@ -308,48 +300,22 @@ def due(state: State, rules: Rules) -> Event | None:
             if kept is False:
                 return Returned(state.before, state.used, state.pairs)
         case "watching":
-            return _alarm(state) if state.intervals else _settled(state, rules)
+            return _alarmed(state, rules) or _settled(state, rules)
     return None
 
 
-def verdict(pairs: Pairs, most: int) -> bool | None:
-    """Return whether a new set is proved to be better; None while that is open.
-
-    Parameters
-    ----------
-    pairs : Pairs
-    most : int
-        Frames after which a set that is not proved is not kept.
-    """
-    k, n = pairs.new_only, pairs.new_only + pairs.old_only
-    if log_evidence(k, n, (0.0, 0.5)) >= -math.log(CHANCE):
-        return True
-    if log_evidence(k, n, (0.5, 1.0)) >= -math.log(CHANCE) or pairs.n >= most:
-        return False
-    return None
-
-
-def chance_of_gain(pairs: Pairs) -> float:
-    """Return how likely a set that is no better gains as many frames, or more (sign test)."""
-    n = pairs.new_only + pairs.old_only
-    return sum(math.comb(n, k) for k in range(pairs.new_only, n + 1)) / 2**n
-
-
-def _alarm(state: State) -> Alarmed | None:
-    for test in state.tests:
-        for rate, interval in state.intervals.items():
-            k, n = test.counts.get(rate, (0, 0))
-            if raised(k, n, interval, test.number, len(state.intervals)):
-                return Alarmed(rate, k, n, *interval)
-    return None
+def _alarmed(state: State, rules: Rules) -> Alarmed | None:
+    watched = state.intervals
+    if len(state.blocks) < rules.n_settled_blocks:
+        watched = {rate: watched[rate] for rate in watched if rate in ODD}
+    return alarm(state.tests, watched, scatter(state.blocks), len(state.intervals))
 
 
 def _settled(state: State, rules: Rules) -> Settled | None:
-    hits, indexed = (state.counts.get(rate, (0, 0)) for rate in (HIT_RATE, INDEXING_RATE))
-    if hits[1] < rules.n_settled or 0 < indexed[1] < rules.n_settled_indexed:
+    if state.n_settled >= len(rules.n_settled) or len(state.blocks) < rules.n_settled_blocks:
         return None
-    known = {HIT_RATE: hits, INDEXING_RATE: indexed}
-    return Settled({rate: wilson_interval(*counts) for rate, counts in known.items() if counts[1]})
+    n_frames = rules.n_settled[state.n_settled]
+    return settled(state.blocks, state.intervals, n_frames, rules.n_settled_indexed)
 
 
 def replayed(events: Iterable[Event], rules: Rules) -> State:

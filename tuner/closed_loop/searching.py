@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import ExitStack, closing
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Self
 
-from tuner.closed_loop.events import Begun, Block, Pairs
-from tuner.closed_loop.feed import RunInOrder, Tap, block_file
-from tuner.closed_loop.measuring import FIRST, NightSet, compared, indexed_frames
-from tuner.closed_loop.rules import CUSTOMARY, State, beam_of
-from tuner.live.sampling import PeakSample
+from tuner.closed_loop.events import Beam, Begun, Block, Pairs
+from tuner.closed_loop.evidence import beam_of, of_other_light
+from tuner.closed_loop.feed import RunInOrder, Tap, block_file, note_taken
+from tuner.closed_loop.measuring import FIRST, NightSet
+from tuner.closed_loop.rules import CUSTOMARY, State
+from tuner.closed_loop.sampled import BlockSample, Sampled
+from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
+from wrappers.frames.frame import Frame
 from wrappers.frames.memory import MemoryFrames
-from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer
+from wrappers.reduction.placed import Placed, place
 from wrappers.streams.arriving import ArrivingFrames
-from wrappers.streams.reducing import reduce_arriving
+from wrappers.streams.protocols import GROWING
+from wrappers.streams.reducing import FrameSearch, reduce_arriving
 
 __all__ = ["BlockSearch", "session_folder"]
 
@@ -41,8 +44,10 @@ class BlockSearch:
     frames : ArrivingFrames
     begun : Begun
         Says how large a block is, and how many of its frames are indexed.
+    n_frames : int, optional
+        Of the night, which has no further ones.
     jobs : int
-        Threads that search, and processes of the indexer.
+        Threads that search, and as many that index, or processes of the indexer.
     on_note : callable
         Called with what is odd about the frames, a sentence each, again and again.
     stopped : callable
@@ -55,6 +60,7 @@ class BlockSearch:
         frames: ArrivingFrames,
         begun: Begun,
         *,
+        n_frames: int | None = None,
         jobs: int,
         on_note: Callable[[str], None],
         stopped: Callable[[], bool] = lambda: False,
@@ -62,7 +68,10 @@ class BlockSearch:
         self._night, self._frames, self._begun = night, frames, begun
         self._jobs, self._on_note, self._stopped = jobs, on_note, stopped
         self._sets: dict[int, NightSet] = {CUSTOMARY: NightSet(CUSTOMARY)}
-        self._indexers: dict[int, Indexer | None] = {}
+        self._indexers: dict[int, tuple[Cell | None, Indexer | None]] = {}
+        self._last_size = begun.size
+        self._most: float = math.inf if n_frames is None else n_frames
+        self._keeps_names = begun.source.startswith(f"{GROWING}://")
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -106,8 +115,9 @@ class BlockSearch:
         seconds = begun.seconds
         if self.waits:
             patience = seconds = math.inf  # frames of a run are never late
-        used, recorded = self.set_of(state.used), state.phase in ("collecting", "proving")
-        path = block_file(self._night / "frames", state.next_block) if recorded else None
+        used = self.set_of(state.used)
+        path = self._night / "frames" if state.phase == "collecting" else None
+        path = None if path is None else block_file(path, state.next_block)
         with Tap(frames, path) as tap:
             n = FIRST if state.used == CUSTOMARY else 1
             first = tap.first(n, patience, lambda: self.ended or self._stopped())
@@ -117,26 +127,32 @@ class BlockSearch:
                 return None
             nominal = MemoryFrames(frames.geometry, first)
             settings = used.of(nominal)
-            sample = self._sample(state, used)
-            reductions = reduce_arriving(
-                tap,
-                lambda: settings,
-                self._night / "hits",
-                nominal_clen=nominal.nominal_clen,
-                bad_pixels=used.bad_pixels(frames.geometry),
-                batch=begun.size,
-                seconds=seconds,
-                idle=patience,
-                jobs=self._jobs,
-                stopped=lambda: (self.ended or self._stopped()) and not tap.has_first,
-                on_frame=(lambda placed: None) if sample is None else sample.add,
-            )
-            with closing(reductions):
-                reduction = next(reductions)
-            kept = tap.finish()
+            with self._sample(state, nominal) as sample:
+                reductions = reduce_arriving(
+                    tap,
+                    lambda: settings,
+                    self._night / "hits",
+                    nominal_clen=nominal.nominal_clen,
+                    bad_pixels=used.bad_pixels(frames.geometry),
+                    batch=self._size(state),
+                    seconds=seconds,
+                    idle=patience,
+                    jobs=self._jobs,
+                    stopped=lambda: (self.ended or self._stopped()) and not tap.has_first,
+                    on_frame=(lambda placed: None) if sample is None else sample.add,
+                    beside=(lambda frame: None) if sample is None else sample.beside,
+                )
+                with closing(reductions):
+                    reduction = next(reductions)
+                tap.finish()
+                beam = beam_of(state.level, tap.levels, reduction.n_hits, reduction.n_frames)
+                sampled = self._result(state, sample, reduction.n_frames, beam)
+            if self._keeps_names:
+                note_taken(self._night, state.next_block, tap.names)
+            self._last_size = reduction.n_frames
             taken = frames.place if isinstance(frames, RunInOrder) else None
-            beam = beam_of(state.level, tap.levels, reduction.n_hits, reduction.n_frames)
-            block = Block(
+            brighter, darker = of_other_light(state.level, tap.levels)
+            return Block(
                 number=state.next_block,
                 first=state.next_frame,
                 n_frames=reduction.n_frames,
@@ -146,49 +162,87 @@ class BlockSearch:
                 hits=f"hits/{reduction.hits.name}",
                 beam=beam,
                 level=median(tap.levels) if tap.levels else None,
+                n_sampled=sampled.n,
+                n_indexed=sampled.n_indexed,
+                n_light=len(tap.levels) if state.level else 0,
+                n_brighter=brighter,
+                n_darker=darker,
+                n_placed=sampled.n_placed,
+                n_elsewhere=sampled.n_elsewhere,
+                pairs=sampled.pairs,
                 received=frames.counts.received,
                 dropped=frames.counts.dropped,
                 damaged=frames.counts.damaged,
                 other=frames.counts.other,
             )
-            return block if beam != "on" else self._indexed(state, block, sample, kept)
 
-    def _sample(self, state: State, used: NightSet) -> PeakSample | None:
-        """Return what keeps some of a block's frames to be indexed, where that tells something."""
-        if state.phase != "watching" or not self._begun.n_sample:
-            return None
+    def _size(self, state: State) -> int:
+        """Return how many frames the next block may have: a session waits for no further ones."""
+        wanted = self._begun.n_tuning - sum(each.n_frames for each in state.kept)
+        is_last = state.phase == "collecting" and state.n_let_go <= 0 < wanted
+        size = min(self._begun.size, wanted) if is_last else self._begun.size
+        return int(min(size, self._most - state.next_frame))
+
+    @contextmanager
+    def _sample(self, state: State, nominal: FrameSource) -> Iterator[BlockSample | None]:
+        """Yield what indexes some of a block's frames, where that tells something."""
+        n = self._begun.n_sample
+        if state.phase not in ("watching", "proving") or (not n and state.phase == "watching"):
+            yield None
+            return
+        cell, indexer = self._indexer(self.set_of(state.used))
+        if cell is None or indexer is None:
+            yield None
+            return
+        other = None
+        if state.phase == "proving":
+            other, n = self._search_with(self.set_of(state.before), nominal), 2 * n
+        expected = min(self._begun.size, self._last_size)
+        with BlockSample(
+            indexer,
+            self._frames.geometry,
+            cell,
+            share=n / expected if n else 1.0,
+            most=2 * n or expected,
+            jobs=self._jobs,
+            seed=state.next_block,
+            other=other,
+        ) as sample:
+            yield sample
+
+    def _indexer(self, used: NightSet) -> tuple[Cell | None, Indexer | None]:
+        """Return a set's cell and indexer; None where there is none, which is said."""
         if used.number not in self._indexers:
-            self._indexers = {used.number: None}
+            self._indexers = {used.number: (None, None)}
             try:
                 known = used.indexing
                 if known is None:
                     self._on_note("nothing is indexed: the session's cell is gone")
                 else:
-                    made = make_indexer(known[1], self._frames.geometry, known[0], jobs=self._jobs)
-                    self._indexers[used.number] = self._stack.enter_context(closing(made))
-            except ProgramError as error:
+                    cell, choice = known
+                    made = make_indexer(choice, self._frames.geometry, cell, jobs=self._jobs)
+                    self._indexers[used.number] = cell, self._stack.enter_context(closing(made))
+            except (InputError, ProgramError) as error:
                 self._on_note(f"nothing is indexed: {error}")
-        indexer = self._indexers[used.number]
-        return None if indexer is None else PeakSample(indexer, self._begun.n_sample)
+        return self._indexers[used.number]
 
-    def _indexed(
-        self, state: State, block: Block, sample: PeakSample | None, kept: FrameSource | None
-    ) -> Block:
-        """Index some of a block's frames: with the set in force, or also with the one before."""
+    def _search_with(self, used: NightSet, nominal: FrameSource) -> Callable[[Frame], Placed]:
+        """Return what a set makes of a frame."""
+        geometry, settings = self._frames.geometry, used.of(nominal).settings
+        search = FrameSearch(geometry, used.bad_pixels(geometry))
+        clen_change = settings.clen_change(nominal.nominal_clen)
+        return lambda frame: place(*search(frame, settings), settings, clen_change)
+
+    def _result(
+        self, state: State, sample: BlockSample | None, n_frames: int, beam: Beam
+    ) -> Sampled:
+        """Return what became of the frames that were drawn."""
+        if beam != "on":
+            return Sampled()
         try:
             if sample is not None:
-                check = sample.check()
-                return replace(block, n_sampled=check.n_frames, n_indexed=check.n_kept)
-            if kept is None or state.phase != "proving":
-                return block
-            with kept:
-                frames, _ = sample_frames(kept, 2 * self._begun.n_sample or None, block.number)
-                sets = [self.set_of(state.before), self.set_of(state.used)]
-                before, now = indexed_frames(kept, sets, frames, jobs=1)
+                return sample.result()
         except (InputError, ProgramError) as error:
             self._on_note(f"nothing is indexed: {error}")
-            if state.phase == "proving":  # frames without a gain: a proof ends in any case
-                return replace(block, pairs=Pairs(block.n_frames))
-            return block
-        pairs = compared(before, now, len(frames))
-        return replace(block, n_sampled=len(frames), n_indexed=len(now), pairs=pairs)
+        # Frames without a gain: a proof ends in any case.
+        return Sampled(pairs=Pairs(n_frames)) if state.phase == "proving" else Sampled()

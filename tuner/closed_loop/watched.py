@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tuner.closed_loop.events import Tuned
-from tuner.closed_loop.retuning import NICENESS, Order, Session
+from tuner.closed_loop.retuning import NICENESS, LastChecks, Order, Session
 from tuner.closed_loop.searching import session_folder
 from tuner.closed_loop.words import in_words
+from tuner.session.config import SessionConfig
 from wrappers.errors import InputError
 from wrappers.schema import read_json
 
@@ -29,7 +30,7 @@ class WatchedRetuning:
     """Re-tunes beside a watch, one session at a time; close it in the end.
 
     A session that finds nothing better is the last one for its set: the rates are what they are.
-    One that has failed, or was stopped, leaves its number behind.
+    One that was stopped with an earlier watch is gone on with.
 
     Parameters
     ----------
@@ -70,6 +71,7 @@ class WatchedRetuning:
             )
         self._geometry, self._out, self._jobs, self._say = geometry, out, jobs, say
         self._session: Session | None = None
+        self._last_checks = LastChecks()
         self._is_final = False
         self.used, self._number = recommended, 1
         for path in out.glob("tuning-*"):
@@ -80,10 +82,44 @@ class WatchedRetuning:
                 tuned = read_json(path, Tuned, "the outcome of the session", "remove it")
                 if tuned.outcome == "better":
                     self.used = session_folder(out, tuned.number)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Go on with the last session, if it was begun and nobody knows what became of it."""
+        session = session_folder(self._out, self._number)
+        if not (session / "session.json").exists() or session.with_suffix(".json").exists():
+            return
+        try:
+            begun = SessionConfig.read(session / "session.json")
+        except InputError as error:
+            self._say(f"{session}, which was stopped, cannot be gone on with: {error}")
+            return
+        self._say(f"going on with the re-tune that was stopped: {session}")
+        self._begin(begun.data, begun.geometry)
+
+    def _begin(self, data: str, geometry: str) -> None:
+        session = session_folder(self._out, self._number)
+        self._session = Session(
+            Order(
+                number=self._number,
+                data=data,
+                geometry=geometry,
+                session=str(session),
+                outcome=f"{session}.json",
+                options=(),
+                used=self._number - 1,
+                against=str(self.used),
+                jobs=self._jobs,
+                niceness=NICENESS,
+            )
+        )
 
     def step(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Take up what has come, of the watch's runs and of the session."""
-        if self._session is not None and (tuned := self._session.ended()) is not None:
+        for remark in self._last_checks.remarks():
+            self._say(remark)
+        if self._session is not None and (tuned := self._session.told()) is not None:
+            self._last_checks.add(self._session, tuned)
             self._session = None
             self._say(in_words(tuned).replace(", to be proved", ""))
             if tuned.outcome == "better":
@@ -92,22 +128,8 @@ class WatchedRetuning:
         alarmed = [line["file"] for line in lines if line["alarms"]]
         if alarmed and self._session is None and not self._is_final:
             self._number += 1
-            session = session_folder(self._out, self._number)
-            self._say(f"re-tuning on {alarmed[-1]}: {session}")
-            self._session = Session(
-                Order(
-                    number=self._number,
-                    data=str(alarmed[-1]),
-                    geometry=str(self._geometry),
-                    session=str(session),
-                    outcome=f"{session}.json",
-                    options=(),
-                    used=self._number - 1,
-                    against=str(self.used),
-                    jobs=self._jobs,
-                    niceness=NICENESS,
-                )
-            )
+            self._say(f"re-tuning on {alarmed[-1]}: {session_folder(self._out, self._number)}")
+            self._begin(str(alarmed[-1]), str(self._geometry))
 
     @property
     def under_way(self) -> bool:
@@ -118,3 +140,4 @@ class WatchedRetuning:
         """End the session, if there is one."""
         if self._session is not None:
             self._session.close()
+        self._last_checks.close()

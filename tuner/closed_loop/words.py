@@ -17,9 +17,17 @@ from tuner.closed_loop.events import (
     Tuned,
     Tuning,
 )
+from tuner.closed_loop.evidence import BRIGHTER, CLEN_OFF, DARKER, OTHER_LIGHT, PIXELS_OFF, PLACE
 from tuner.closed_loop.rules import CUSTOMARY
 
 __all__ = ["in_words", "lost_words", "set_words"]
+
+ODD_WORDS = {
+    BRIGHTER: f"frames are over {OTHER_LIGHT:g} times brighter than those last tuned on",
+    DARKER: f"frames are over {OTHER_LIGHT:g} times darker than those last tuned on",
+    PLACE: f"indexed frames put the detector over {CLEN_OFF:.1%} nearer or farther than the set, "
+    f"or over {PIXELS_OFF:g} px beside",
+}
 
 
 def set_words(number: int) -> str:
@@ -36,6 +44,8 @@ def in_words(event: Event) -> str:
             return "the night goes on"
         case Block():
             return _block(event)
+        case Alarmed(rate=rate) if rate in ODD_WORDS:
+            return f"{event.k} of {event.n} {ODD_WORDS[rate]}: frames are kept for a re-tune"
         case Alarmed():
             return (
                 f"the {event.rate} is {event.k / event.n:.1%} ({event.k} of {event.n} frames), "
@@ -47,6 +57,8 @@ def in_words(event: Event) -> str:
             return f"{set_words(event.number)} comes into force"
         case Tuned(outcome="better"):
             return f"{set_words(event.number)} comes into force, to be proved: {event.why}"
+        case Tuned(outcome="moved"):
+            return f"{set_words(event.number)} comes into force: {event.why}"
         case Tuned(outcome="no better"):
             return f"tuning-{event.number} has nothing better: {event.why}"
         case Tuned(outcome="failed"):
@@ -64,7 +76,9 @@ def in_words(event: Event) -> str:
             )
         case Settled():
             rates = (
-                f"{rate} [{low:.1%}, {high:.1%}]" for rate, (low, high) in event.intervals.items()
+                f"{rate} [{low:.1%}, {high:.1%}]"
+                for rate, (low, high) in event.intervals.items()
+                if rate not in ODD_WORDS
             )
             return f"further frames are held against the rates of these: {', '.join(rates)}"
         case Noted():

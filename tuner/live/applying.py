@@ -53,6 +53,7 @@ def apply_arriving(
     batch: int,
     seconds: float,
     idle: float,
+    n_frames: int | None = None,
     jobs: int = 1,
     stopped: Callable[[], bool] = lambda: False,
     on_frame: Callable[[Placed], None] = lambda placed: None,
@@ -70,7 +71,7 @@ def apply_arriving(
     folder : Path
         It is made where it is not there; files that it has are kept.
     bad_pixels : BadPixelMap, optional
-    batch, seconds, idle, jobs, stopped, on_frame
+    batch, seconds, idle, n_frames, jobs, stopped, on_frame
         As for `reduce_arriving`.
 
     Raises
@@ -86,7 +87,8 @@ def apply_arriving(
     with ExitStack() as stack:
         if bad_pixels is None and needs_map(settings(before).settings):
             path = stack.enter_context(temporary_folder(folder)) / "frames.cxi"
-            found = record(_Before(before, frames), path, FOR_MAP, idle=idle, enough=stopped)
+            n = FOR_MAP if n_frames is None else min(FOR_MAP, n_frames)
+            found = record(_Before(before, frames), path, n, idle=idle, enough=stopped)
             before = stack.enter_context(RecordedRun.of(found))
             bad_pixels = find_bad_pixels(before, jobs=jobs)
         for reduction in reduce_arriving(
@@ -98,6 +100,7 @@ def apply_arriving(
             batch=batch,
             seconds=seconds,
             idle=idle,
+            n_frames=n_frames,
             jobs=jobs,
             stopped=stopped,
             on_frame=on_frame,

@@ -24,11 +24,14 @@ class Placed:
         What was found in it.
     is_hit : bool
         Whether that is as much as the settings ask for.
+    beside : Placed or None
+        What another set makes of the frame, where it was searched with that, too.
     """
 
     frame: Frame
     pattern: Pattern
     is_hit: bool
+    beside: Placed | None = None
 
 
 def place(frame: Frame, peaks: PeakList, settings: Settings, clen_change: float) -> Placed:

@@ -179,9 +179,9 @@ class FrameMaker:
     def _camera_length(self, shot: Shot, series: SeriesStart | None) -> float:
         if self.geometry.clen_header is None:
             return self.geometry.camera_length()
-        header = self.geometry.clen_header
-        if header.path.lstrip("/") in shot.values:
-            return self.geometry.camera_length(shot.values[header.path.lstrip("/")])
+        stored = _stored(self.geometry.clen_header, shot)
+        if stored is not None:
+            return self.geometry.camera_length(stored)
         found = series and series.distance
         if not found:
             raise OtherFrames(
@@ -210,7 +210,15 @@ def _valued(data: np.ndarray, mask: Mask, series: SeriesStart | None) -> Mask:
 
 def _named(header: object, shot: Shot) -> float | None:
     """Return the value of a header that came with an image."""
-    if isinstance(header, Header):
-        stored = shot.values.get(header.path.lstrip("/"))
-        return None if stored is None else header.convert(stored)
-    return None
+    stored = _stored(header, shot) if isinstance(header, Header) else None
+    return None if stored is None or not isinstance(header, Header) else header.convert(stored)
+
+
+def _stored(header: Header, shot: Shot) -> float | None:
+    """Return the number of a header's name that came with an image.
+
+    In a file it may stand in a group, in a message it does not: the last part of the path is taken,
+    too.
+    """
+    path = header.path.lstrip("/")
+    return shot.values.get(path, shot.values.get(path.rpartition("/")[2]))

@@ -7,7 +7,7 @@ that is how HDF5 shows what was added to them and to those that they link to.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -94,6 +94,8 @@ class GrowingFiles(ArrivingFrames):
     name : str
         The address, such as ``growing+file:///data/run.h5``.
     geometry : Geometry
+    taken : collection of (str, str)
+        File and event of frames that were taken before, and are not given again.
 
     Raises
     ------
@@ -101,8 +103,11 @@ class GrowingFiles(ArrivingFrames):
         If the address or a mask file of the geometry cannot be used.
     """
 
-    def __init__(self, name: str, geometry: Geometry) -> None:
+    def __init__(
+        self, name: str, geometry: Geometry, taken: Collection[tuple[str, str]] = ()
+    ) -> None:
         super().__init__(name, geometry)
+        self._taken_before = frozenset(taken)
         self._address = parse_growing(name)
         self._own_mask = StoredFrames(geometry).mask_of_own_files()
         self._files: dict[Path, _File] = {}
@@ -195,7 +200,8 @@ class GrowingFiles(ArrivingFrames):
         n_tries = AHEAD
         for index in range(len(run)):
             name = run.name(index)
-            if name in file.done:
+            if name in file.done or name in self._taken_before:
+                file.done.add(name)
                 self._give_up(file, missing)
                 missing = []
                 continue

@@ -1,7 +1,8 @@
 """The Karabo bridge of the European XFEL, protocol 2.2: a message is a train.
 
 It is pairs of parts, a header in MessagePack and a payload: a source's plain values, or one of its
-arrays. Each pulse is an image; modules are stacked in the order in which they come, which must be
+arrays. Values that are numbers have the names that a geometry may have for them, ``source/key``.
+Each pulse is an image; modules are stacked in the order in which they come, which must be
 that of the geometry.
 """
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from wrappers.errors import InputError
 from wrappers.streams.messages import Shot
-from wrappers.streams.packed import as_array, read_msgpack
+from wrappers.streams.packed import as_array, plain_numbers, read_msgpack
 
 __all__ = ["KEYS", "OPTIONS", "decoder"]
 
@@ -62,7 +63,9 @@ def _decode(source: str, key: str, axes: str, parts: Sequence[bytes]) -> list[Sh
         raise InputError(
             f"a train comes in {len(parts)} parts, not in pairs: protocol 2.2 of the bridge is read"
         )
-    arrays, train = [], 0
+    arrays: list[_Array] = []
+    values: dict[str, float] = {}
+    train = 0
     for header, payload in zip(parts[::2], parts[1::2], strict=True):
         about = read_msgpack(header)
         if not isinstance(about, dict):
@@ -70,6 +73,11 @@ def _decode(source: str, key: str, axes: str, parts: Sequence[bytes]) -> list[Sh
         metadata = about.get("metadata")
         if isinstance(metadata, dict) and type(metadata.get("timestamp.tid")) is int:
             train = max(train, metadata["timestamp.tid"])
+        if about.get("content") == "msgpack":
+            named = read_msgpack(payload)
+            if isinstance(named, dict):
+                source_name = str(about.get("source"))
+                values |= {f"{source_name}/{k}": v for k, v in plain_numbers(named).items()}
         if about.get("content") != "array":
             continue
         shape = about.get("shape")
@@ -90,7 +98,7 @@ def _decode(source: str, key: str, axes: str, parts: Sequence[bytes]) -> list[Sh
     if not 0 < len(stack) <= MOST_PULSES:
         raise InputError(f"a train has {len(stack)} pulses: is axes={order} the right order?")
     return [
-        Shot("", train * 10_000 + pulse, partial(np.asarray, stack[pulse]))
+        Shot("", train * 10_000 + pulse, partial(np.asarray, stack[pulse]), values)
         for pulse in range(len(stack))
     ]
 

@@ -14,6 +14,7 @@ import numpy as np
 from wrappers.detector.panels import Header
 from wrappers.errors import InputError
 from wrappers.frames.filters import COMPRESSION
+from wrappers.frames.frame import Frame
 from wrappers.frames.source import FrameSource
 from wrappers.streams.dectris import encode_end, encode_image, encode_start
 from wrappers.streams.karabo import KEYS
@@ -23,7 +24,7 @@ from wrappers.streams.protocols import StreamAddress
 if TYPE_CHECKING:
     import zmq
 
-__all__ = ["Player", "messages_of"]
+__all__ = ["Player", "Remembered", "messages_of"]
 
 
 def messages_of(
@@ -66,16 +67,22 @@ def _of_karabo(run: FrameSource, algorithm: str, series: str) -> Iterator[list[b
 
     source = "SIMULATED/DET/APPEND_CORRECTED"
     for index in range(len(run)):
-        image = np.ascontiguousarray(run[index].data)[None]
+        frame = run[index]
+        image = np.ascontiguousarray(frame.data)[None]
+        named: list[bytes] = []
+        for header, value in _numbers(run, frame):
+            place, _, key = header.path.lstrip("/").rpartition("/")
+            of = {"source": place, "content": "msgpack", "metadata": {"timestamp.tid": index}}
+            named += packb(of), packb({key: value})
         about = {"source": source, "content": "msgpack", "metadata": {"timestamp.tid": index}}
-        header = {
+        header_of_image = {
             "source": source,
             "content": "array",
             "path": KEYS[0],
             "dtype": str(image.dtype),
             "shape": image.shape,
         }
-        yield [packb(about), packb({}), packb(header), image.tobytes()]
+        yield [packb(about), packb({}), *named, packb(header_of_image), image.tobytes()]
 
 
 def _of_crystfel(run: FrameSource, algorithm: str, series: str) -> Iterator[list[bytes]]:
@@ -85,27 +92,65 @@ def _of_crystfel(run: FrameSource, algorithm: str, series: str) -> Iterator[list
         frame = run[index]
         image = np.ascontiguousarray(frame.data)
         packed = {"type": image.dtype.str, "shape": image.shape, "data": image.tobytes()}
+        named = {h.path.lstrip("/"): value for h, value in _numbers(run, frame)}
         energy = {"photon_energy_eV": frame.photon_energy}
-        yield [packb([{"detector_data": packed, **energy}])]
+        yield [packb([{"detector_data": packed, **energy, **named}])]
+
+
+def _numbers(run: FrameSource, frame: Frame) -> list[tuple[Header, float]]:
+    """Return what the run's geometry takes from the data of a frame, as it is stored there."""
+    geometry = run.geometry
+    coffset = float(np.mean([panel.coffset for panel in geometry.panels]))
+    numbers = (
+        (geometry.photon_energy, frame.photon_energy),
+        (geometry.clen_header, frame.camera_length - coffset),
+    )
+    return [(h, float(h.stored(value))) for h, value in numbers if isinstance(h, Header)]
 
 
 def _of_hdf5(run: FrameSource, algorithm: str, series: str) -> Iterator[list[bytes]]:
-    geometry = run.geometry
-    coffset = float(np.mean([panel.coffset for panel in geometry.panels]))
     for index in range(len(run)):
         frame = run[index]
         image = np.asarray(frame.data)[None]
-        numbers = (
-            (geometry.photon_energy, frame.photon_energy),
-            (geometry.clen_header, frame.camera_length - coffset),
-        )
         content = io.BytesIO()
         with h5py.File(content, "w") as file:
             file.create_dataset(_IMAGES, data=image, chunks=image.shape, **COMPRESSION)
-            for header, value in numbers:
-                if isinstance(header, Header):
-                    file[header.path] = [header.stored(value)]
+            for header, value in _numbers(run, frame):
+                file[header.path] = [value]
         yield [content.getvalue()]
+
+
+class Remembered:
+    """Messages that were made once, if they are not too large.
+
+    Parameters
+    ----------
+    most : int
+        Bytes.
+
+    Attributes
+    ----------
+    messages : list
+    is_whole : bool
+        Whether they are all.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self.messages: list[list[bytes]] = []
+        self.is_whole = False
+
+    def of(self, messages: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
+        """Yield messages, and keep them."""
+        self.messages = []
+        for message in messages:
+            self._left -= sum(map(len, message))
+            if self._left >= 0:
+                self.messages.append(message)
+            yield message
+        self.is_whole = self._left >= 0
+        if not self.is_whole:
+            self.messages = []
 
 
 AGAIN = 5.0

@@ -35,9 +35,10 @@ from wrappers.reduction.hits_file import HitsWriter
 from wrappers.reduction.joining import SETS, SUMMARY, frames_geometry_text
 from wrappers.reduction.parts import FRAMES, HITS, SettingsSet
 from wrappers.reduction.placed import Placed
+from wrappers.settings import Settings
 from wrappers.streams.arriving import ArrivingFrames, Late
 
-__all__ = ["POLL", "reduce_arriving"]
+__all__ = ["POLL", "FrameSearch", "reduce_arriving"]
 
 POLL = 0.1
 """Seconds between two looks whether to end."""
@@ -55,9 +56,11 @@ def reduce_arriving(
     batch: int,
     seconds: float,
     idle: float,
+    n_frames: int | None = None,
     jobs: int = 1,
     stopped: Callable[[], bool] = lambda: False,
     on_frame: Callable[[Placed], None] = lambda placed: None,
+    beside: Callable[[Frame], Placed | None] = lambda frame: None,
 ) -> Generator[Reduction]:
     """Yield files of hits as they are written, ``hits-00001.cxi`` and so on.
 
@@ -81,32 +84,62 @@ def reduce_arriving(
         Or as many as come in so many seconds.
     idle : float
         Seconds without a frame that end it.
+    n_frames : int, optional
+        Frames that end it.
     jobs : int
         Threads that search; with one, this thread does.
     stopped : callable
     on_frame : callable
         Called with each frame, once it is decided.
+    beside : callable
+        Called with each frame as it came, in the thread that searches it: what another set makes
+        of it, or None. `on_frame` gets that with the frame.
 
     Raises
     ------
     InputError
         If what comes first is not of the geometry, or a file cannot be written.
     """
-    with _Searching(frames, bad_pixels, jobs, idle, stopped) as searching:
-        number = 0
-        while not searching.ended:
+    with _Searching(frames, bad_pixels, jobs, idle, stopped, beside) as searching:
+        number, left = 0, math.inf if n_frames is None else n_frames
+        while not searching.ended and left > 0:
             used, out = settings(), _unused_name(folder, number + 1)
             with HitsWriter(out, used, nominal_clen) as writer:
-                for found in searching.frames(used, batch, seconds):
-                    on_frame(writer.add(*found, writer.n_frames))
+                for frame, peaks, other in searching.frames(used, min(batch, left), seconds):
+                    placed = writer.add(frame, peaks, writer.n_frames)
+                    on_frame(placed if other is None else replace(placed, beside=other))
                 if not writer.n_frames:
                     continue
                 done = _finish(writer, out, used, frames.geometry)
             number += 1
+            left -= done.n_frames
             yield done
 
 
-_Searched = tuple[Frame, PeakList]
+class FrameSearch:
+    """Searches frames of one geometry, in any thread.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    bad_pixels : BadPixelMap, optional
+        For settings that need one.
+    """
+
+    def __init__(self, geometry: Geometry, bad_pixels: BadPixelMap | None = None) -> None:
+        self._mask = SettingsMask(geometry, bad_pixels)
+        self._finder = NamedFinder(geometry)
+        self._lock = threading.Lock()
+
+    def __call__(self, frame: Frame, settings: Settings) -> tuple[Frame, PeakList]:
+        """Return a frame with the mask that the settings put on it, and its peaks."""
+        with self._lock:
+            mask = self._mask.on(frame.mask, settings)
+        frame = replace(frame, mask=mask)
+        return frame, self._finder.find(frame, settings)
+
+
+_Searched = tuple[Frame, PeakList, Placed | None]
 
 
 class _Searching:
@@ -119,11 +152,10 @@ class _Searching:
         jobs: int,
         idle: float,
         stopped: Callable[[], bool],
+        beside: Callable[[Frame], Placed | None],
     ) -> None:
         self._frames, self._idle, self._stopped = frames, idle, stopped
-        self._mask = SettingsMask(frames.geometry, bad_pixels)
-        self._finder = NamedFinder(frames.geometry)
-        self._lock = threading.Lock()
+        self._of, self._beside = FrameSearch(frames.geometry, bad_pixels), beside
         self._pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
         self._most = 1 if self._pool is None else UNDER_WAY * jobs
         self._last = time.monotonic()
@@ -136,7 +168,7 @@ class _Searching:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def frames(self, used: SettingsSet, n: int, seconds: float) -> Iterator[_Searched]:
+    def frames(self, used: SettingsSet, n: float, seconds: float) -> Iterator[_Searched]:
         """Yield up to `n` frames, or those of so many seconds from the first on."""
         waiting: deque[Callable[[], _Searched | None]] = deque()
         first, done = math.inf, 0
@@ -167,10 +199,7 @@ class _Searching:
         frame = late()
         if frame is None:
             return None
-        with self._lock:
-            mask = self._mask.on(frame.mask, used.settings)
-        frame = replace(frame, mask=mask)
-        return frame, self._finder.find(frame, used.settings)
+        return *self._of(frame, used.settings), self._beside(frame)
 
 
 def _finish(writer: HitsWriter, out: Path, used: SettingsSet, geometry: Geometry) -> Reduction:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from wrappers.detector.geometry import Geometry
 from wrappers.streams.arriving import ArrivingFrames, StreamFrames
 from wrappers.streams.growing import GrowingFiles
@@ -18,6 +20,7 @@ def open_arriving(
     *,
     every_series: bool = False,
     goes_on: bool = False,
+    taken: Collection[tuple[str, str]] = (),
 ) -> ArrivingFrames:
     """Listen to what an address names.
 
@@ -32,6 +35,8 @@ def open_arriving(
         Whether a series with another energy or distance is taken, too; else it is left out.
     goes_on : bool
         Whether frames were taken before; see `StreamFrames`.
+    taken : collection of (str, str)
+        Which were, of files that grow; see `GrowingFiles`.
 
     Raises
     ------
@@ -41,7 +46,7 @@ def open_arriving(
         If the socket cannot be made.
     """
     if name.startswith(GROWING):
-        return GrowingFiles(name, geometry)
+        return GrowingFiles(name, geometry, taken)
     return StreamFrames(
         parse_address(name), geometry, size, every_series=every_series, goes_on=goes_on
     )

@@ -28,10 +28,11 @@ from tuner.closed_loop.events import (
     append_event,
     read_events,
 )
-from tuner.closed_loop.feed import RunInOrder, Tap, block_file, forget_blocks
+from tuner.closed_loop.feed import TAKEN, RunInOrder, Tap, block_file, forget_blocks
 from tuner.closed_loop.loop import LOG, Loop
+from tuner.closed_loop.measuring import NightSet
 from tuner.closed_loop.page import night_content
-from tuner.closed_loop.retuning import Order, Session
+from tuner.closed_loop.retuning import LastChecks, Order, Session
 from tuner.closed_loop.rules import CUSTOMARY, State
 from tuner.closed_loop.searching import BlockSearch
 from tuner.closed_loop.words import in_words
@@ -67,12 +68,17 @@ def found_in(night: Path) -> dict[str, int]:
     """Return the number of peaks of each hit, by its event."""
     found: dict[str, int] = {}
     for path in sorted((night / "hits").glob("*.cxi")):
-        with h5py.File(path) as file:
-            peaks = file["/entry_1/result_1"]
-            events = peaks["sourceEvent"].asstr()[()]
-            assert not found.keys() & set(events), "no hit is there twice"
-            found.update(zip(events, peaks["nPeaks"][()].tolist(), strict=True))
+        hits = hits_of(path)
+        assert not found.keys() & hits.keys(), "no hit is there twice"
+        found.update(hits)
     return found
+
+
+def hits_of(path: Path) -> dict[str, int]:
+    with h5py.File(path) as file:
+        peaks = file["/entry_1/result_1"]
+        events = peaks["sourceEvent"].asstr()[()]
+        return dict(zip(events, peaks["nPeaks"][()].tolist(), strict=True))
 
 
 def test_every_frame_is_searched_once_also_after_a_kill(simulated, tmp_path):
@@ -143,7 +149,8 @@ def test_kept_frames_are_those_that_came(simulated, tmp_path):
         again = [late() for _ in range(4) if (late := tap.next(0)) is not None]
         assert [frame.event for frame in again] == ["//3", "//4", "//5", "//6"]
         assert again[0] is first[0]
-        with tap.finish() as kept:
+        tap.finish()
+        with Run.open(path, Geometry.read(f"{path}.geom")) as kept:
             for place, frame in enumerate(again):
                 np.testing.assert_array_equal(kept[place].data, frame.data)
                 np.testing.assert_array_equal(kept[place].mask, frame.mask)
@@ -199,10 +206,34 @@ def test_ctrl_c_writes_the_block_under_way(cli, simulated, monkeypatch):
     assert events[-1].why == "it was stopped"
 
 
-def test_files_that_grow_are_not_gone_on_with(simulated, tmp_path):
-    append_event(tmp_path / LOG, begun(simulated, "growing+file:///data/run.h5"))
-    with pytest.raises(InputError, match="every frame of them a second time"):
-        Loop(tmp_path, None)
+def test_files_that_grow_are_gone_on_with(simulated, tmp_path):
+    night = tmp_path / "night"
+    of_folder = begun(simulated, f"growing+file://{simulated.data}")
+    with Loop(night, of_folder, idle=0.5) as loop:
+        loop._take(loop._search.next(loop.state, 1.0))
+        loop._search.next(loop.state, 1.0)  # written, but not told
+    with Loop(night, None, idle=0.5) as loop:
+        loop.run()
+    blocks = [event for event in loop.events if isinstance(event, Block)]
+    assert [(b.number, b.first, b.n_frames) for b in blocks] == [
+        (1, 0, 12),
+        (2, 12, 12),
+        (3, 24, 6),
+    ]
+    with Loop(tmp_path / "whole", begun(simulated)) as loop:
+        loop.run()
+    assert found_in(night) == found_in(tmp_path / "whole")
+    (night / TAKEN).unlink()
+    with pytest.raises(InputError, match="taken a second time"), Loop(night, None):
+        pass
+
+
+def test_a_night_has_the_frames_that_its_address_asks_for(simulated, tmp_path):
+    asked = begun(simulated, f"growing+file://{simulated.data}?frames=17")
+    with Loop(tmp_path / "night", asked, idle=5.0) as loop:
+        loop.run()
+    assert [b.n_frames for b in loop.events if isinstance(b, Block)] == [12, 5]
+    assert loop.events[-1].why == "the 17 asked-for frames of the run are done"
 
 
 def test_the_set_in_force_is_published_again(simulated, tmp_path, monkeypatch):
@@ -224,20 +255,66 @@ def test_a_session_that_fails_does_not_end_the_night(tmp_path):
     session._log.write_text("sfx-tuner: the indexer is gone\n")
     session._process = subprocess.Popen(["false"], stdin=subprocess.PIPE)
     session._process.wait()
-    tuned = session.ended()
+    tuned = session.told()
+    assert json.loads(Path(outcome).read_text())["outcome"] == "failed"
     assert tuned.outcome == "failed" and "tuning-1 has failed: the indexer is" in in_words(tuned)
-    later = replace(session.order, used=1, against="tuning-1")
+    later = replace(session.order, used=1, against="tuning-1", memory=4_000_000_000)
+    assert later.arguments()[-2:] == ["--from", "tuning-1"] and "4000000KB" in later.arguments()
     for order in (session.order, later):
         assert order.arguments()[order.arguments().index("-g") + 1] == "g.geom"
+
+
+def test_a_night_without_any_set_ends_in_an_error(cli, simulated, monkeypatch):
+    def failing(session: Session) -> Tuned:
+        return Tuned(session.order.number, outcome, "the indexer is gone")
+
+    monkeypatch.setattr("tuner.closed_loop.loop.Session.told", failing)
+    words = ("-g", simulated.geometry, "-p", simulated.cell, "--frames", 25, "--block", 10)
+    Path("twice.lst").write_text(f"{simulated.data}\n" * 2)
+    for outcome, expected in (("failed", 2), ("nothing", 4)):
+        code, _, err = cli("run", "twice.lst", *words, "-o", outcome, "-j", 1)
+        assert code == expected and "no session of the night has found a set" in err
+        assert "the indexer is gone" in err
+        sessions = [e for e in read_events(Path(outcome) / LOG) if isinstance(e, Tuning)]
+        assert len(sessions) == 1
+
+
+def test_a_session_that_is_known_goes_on_with_its_report(tmp_path):
+    session = object.__new__(Session)
+    folder, outcome = tmp_path / "tuning-1", tmp_path / "tuning-1.json"
+    session.order = Order(1, "d.lst", "g.geom", str(folder), str(outcome), (), 0, None, 1, 0)
+    session._log = tmp_path / "tuning-1.log"
+    session._log.write_text("sfx-tuner: no frame shows the cell\n")
+    session._process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(5)"], stdin=subprocess.PIPE
+    )
+    assert session.told() is None
+    outcome.write_text(json.dumps({"number": 1, "outcome": "first", "kind": "tuned", "time": 1.0}))
+    tuned = session.told()
+    assert tuned.outcome == "first" and not session.is_over
+    checks = LastChecks()
+    checks.add(session, tuned)
+    assert checks.under_way and checks.remarks() == []
+    checks.close()
+    assert not checks.under_way
+    assert checks.remarks() == [
+        "the frames of tuning-1 contradict the cell: no frame shows the cell"
+    ]
+    assert checks.remarks() == []
 
 
 def test_a_proof_ends_though_nothing_can_be_indexed(simulated, tmp_path):
     notes = []
     state = State(phase="proving", used=2, before=1)
-    with open_source(simulated.data, Geometry.read(simulated.geometry)) as run:
-        search = BlockSearch(tmp_path, None, begun(simulated), jobs=1, on_note=notes.append)
-        done = search._indexed(state, Block(1, 0, 30, 0, 20, 2), None, run)
-    assert done.pairs == Pairs(30, 0, 0) and "nothing is indexed" in notes[0]
+    with (
+        Loop(tmp_path / "night", begun(simulated)) as loop,
+        BlockSearch(
+            *(tmp_path / "night", loop._search._frames, loop.begun), jobs=1, on_note=notes.append
+        ) as search,
+    ):
+        search._sets = {1: NightSet(1), 2: NightSet(2)}  # whose cell is gone
+        done = search.next(state, 1.0)
+    assert done.pairs == Pairs(12, 0, 0) and "nothing is indexed" in notes[0]
 
 
 def test_what_is_left_out_of_a_stream_is_said():

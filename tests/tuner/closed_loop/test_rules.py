@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -24,21 +25,27 @@ from tuner.closed_loop.events import (
     append_event,
     read_events,
 )
-from tuner.closed_loop.rules import (
+from tuner.closed_loop.evidence import (
+    BRIGHTER,
     CHANCE,
-    CUSTOMARY,
-    Rules,
-    State,
-    after,
+    DARKER,
+    PLACE,
     beam_of,
     chance_of_gain,
-    due,
-    replayed,
+    of_other_light,
     verdict,
 )
+from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
+from tuner.closed_loop.words import in_words
 from wrappers.errors import InputError
 
-RULES = Rules(n_tuning=100, n_first_hits=10, n_proof=200, n_settled=100, n_settled_indexed=20)
+RULES = Rules(
+    n_tuning=100,
+    n_first_hits=10,
+    n_proof=200,
+    n_settled=(200, 1000),
+    n_settled_indexed=20,
+)
 EVIDENCE = {"hit rate": (0.4, 0.6), "indexing rate": (0.3, 0.5)}
 
 
@@ -88,7 +95,7 @@ def test_a_night_without_a_change():
     rng = random.Random(1)
     for _ in range(400):
         state = told(state, block(state, sum(rng.random() < 0.5 for _ in range(50))), log)
-    assert kinds(log) == ["tuning", "tuned"] and state.used == 1
+    assert kinds(log) == ["tuning", "tuned", "settled", "settled"] and state.used == 1
     assert state.n_tests > 5, "a new test is begun now and then"
 
 
@@ -96,7 +103,7 @@ def test_a_change_is_mended():
     state, log = watching()
     while state.phase == "watching":
         state = told(state, block(state, 5, 2), log)
-    assert isinstance(log[-1], Alarmed) and len(log) < 8
+    assert isinstance(log[-1], Alarmed) and len(log) < 10
     while state.phase == "collecting":
         state = told(state, block(state, 5), log)
     assert isinstance(log[-1], Tuning) and log[-1].number == 2
@@ -141,9 +148,89 @@ def test_a_set_that_does_not_prove_itself_goes_and_the_rates_of_today_are_normal
     n = len(kinds(log))
     for _ in range(100):
         state = told(state, block(state, 5, 2), log)
-    assert kinds(log)[n:] == ["settled"], "no storm of alarms"
+    assert kinds(log)[n:] == ["settled", "settled"], "no storm of alarms"
     low, high = state.intervals["hit rate"]
     assert low < 0.1 < high
+
+
+def test_what_settles_narrows_the_intervals():
+    state, log = watching()
+    rng = random.Random(3)
+
+    def come(rate: float, n: int) -> None:
+        nonlocal state
+        for _ in range(n):
+            if state.phase == "watching":
+                hits = sum(rng.random() < rate for _ in range(50))
+                state = told(state, block(state, hits), log)
+
+    come(0.5, 40)
+    assert kinds(log)[2:] == ["settled", "settled"]
+    low, high = state.intervals["hit rate"]
+    assert 0.44 < low < 0.5 < high < 0.56, "the session's was from 0.4 to 0.6"
+    come(0.41, 60)
+    assert kinds(log)[4:5] == ["alarm"], "a rate that the session's interval would have borne"
+
+
+def test_a_rate_that_scatters_raises_no_alarm():
+    nights = 0
+    for seed in range(20):
+        rng = random.Random(seed)
+        state, log = watching()
+        for _ in range(200):
+            rate = rng.uniform(0.35, 0.65)
+            hits = sum(rng.random() < rate for _ in range(50))
+            state = told(state, block(state, hits), log)
+        nights += "alarm" in kinds(log)
+    assert nights <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "rate", "words"),
+    [
+        ({"n_light": 50, "n_brighter": 45}, BRIGHTER, "frames are over 1.5 times brighter"),
+        ({"n_light": 50, "n_darker": 40}, DARKER, "frames are over 1.5 times darker"),
+        ({"n_placed": 12, "n_elsewhere": 12}, PLACE, "indexed frames put the detector over 0.5%"),
+    ],
+)
+def test_light_and_geometry_are_noticed_soon(changes, rate, words):
+    state, log = watching()
+    for _ in range(30):
+        usual = {"n_light": 50, "n_brighter": 15, "n_darker": 15}
+        usual |= {"n_placed": 8, "n_elsewhere": 1}
+        state = told(state, block(state, 25, **usual), log)
+    assert kinds(log) == ["tuning", "tuned", "settled", "settled"]
+    n = len(log)
+    while state.phase == "watching":
+        state = told(state, block(state, 25, **changes), log)
+    assert len(log) - n <= 8, "400 frames at most"
+    assert isinstance(log[-1], Alarmed) and log[-1].rate == rate and words in in_words(log[-1])
+    # Where no set mends it, the night goes on with it.
+    while state.phase == "collecting":
+        state = told(state, block(state, 25, **changes), log)
+    state = told(state, Tuned(2, "no better"), log)
+    n = len(kinds(log))
+    for _ in range(100):
+        state = told(state, block(state, 25, **(changes if rate == PLACE else {})), log)
+    assert kinds(log)[n:] == ["settled", "settled"]
+
+
+def test_other_light():
+    assert of_other_light(10.0, [10.0, 14.0, 7.0, 16.0, 6.0, 0.0]) == (1, 2)
+    assert of_other_light(None, [1.0]) == of_other_light(-1.0, [1.0]) == (0, 0)
+
+
+def test_sessions_that_fail_are_tried_again_more_and_more_seldom():
+    log: list[Event] = []
+    state, begun = State(), []
+    for _ in range(400):
+        state = told(state, block(state, 25), log)
+        if state.phase == "tuning":
+            begun.append(state.next_frame)
+            state = told(state, Tuned(state.n_sessions, "failed", "no indexer"), log)
+    waits = [after - before for before, after in pairwise(begun)]
+    assert waits[0] == 100 and waits == sorted(waits) and waits[-1] >= 3000
+    assert state == replayed(log, RULES)
 
 
 def test_no_beam_is_no_alarm_and_no_frame_of_a_session():
@@ -204,7 +291,7 @@ def test_a_set_that_is_no_better_stays_as_seldom_as_is_stated():
     assert chance_of_gain(Pairs(50, 5, 0)) == 1 / 32 and chance_of_gain(Pairs(50, 0, 0)) == 1
 
 
-answers = st.sampled_from(["better", "no better", "nothing", "failed"])
+answers = st.sampled_from(["better", "moved", "no better", "nothing", "failed"])
 steps = st.lists(
     st.tuples(
         st.integers(0, 50),
@@ -226,7 +313,7 @@ def test_whatever_happens(several):
     for n_hits, n_indexed, beam, new, old, answer in several:
         before = state
         if state.phase == "tuning" and answer is not None:
-            first = state.used == CUSTOMARY and answer in ("better", "no better")
+            first = state.used == CUSTOMARY and answer in ("better", "moved", "no better")
             outcome = "first" if first else answer
             state = told(state, Tuned(state.n_sessions, outcome, intervals=EVIDENCE), log)
             assert state.used in (before.used, before.n_sessions)
@@ -252,7 +339,7 @@ def test_whatever_happens(several):
             case Tuned():
                 assert event.number == waiting
                 waiting = None
-                if event.outcome in ("first", "better"):
+                if event.outcome in ("first", "better", "moved"):
                     known.add(event.number)
             case Returned():
                 assert event.used in known and event.used < event.instead_of

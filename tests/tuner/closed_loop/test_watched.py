@@ -13,6 +13,7 @@ from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.closed_loop.events import Tuned
 from tuner.closed_loop.watched import WatchedRetuning
 from tuner.recommendation import read_recommendation, write_recommendation
+from tuner.session.config import SessionConfig
 from wrappers.errors import InputError
 
 
@@ -49,7 +50,12 @@ def test_a_session_that_was_stopped_or_failed_is_followed_by_the_next(
         def __init__(self, order):
             orders.append(order)
 
-        def ended(self):
+        def close(self):
+            pass
+
+        is_over, remark = True, ""
+
+        def told(self):
             return Tuned(orders[-1].number, outcome)
 
     monkeypatch.setattr("tuner.closed_loop.watched.Session", Done)
@@ -57,6 +63,26 @@ def test_a_session_that_was_stopped_or_failed_is_followed_by_the_next(
     found.step([{"file": "a.h5", "alarms": ["an alarm"]}])
     found.step([{"file": "b.h5", "alarms": ["an alarm"]}])
     assert [order.number for order in orders] == ([3, 4] if goes_on else [3])
+
+
+def test_a_session_that_was_stopped_is_gone_on_with(tmp_path, monkeypatch):
+    for name in ("session", "tuning-2"):
+        (tmp_path / name).mkdir()
+        config = SessionConfig(data="/data/run7.h5", geometry="/data/run.geom").as_dict()
+        (tmp_path / name / "session.json").write_text(json.dumps(config))
+    orders, said = [], []
+    monkeypatch.setattr("tuner.closed_loop.watched.Session", orders.append)
+    found = WatchedRetuning(tmp_path / "session", Path("g"), tmp_path, jobs=1, say=said.append)
+    (order,) = orders
+    assert found.under_way or order.number == 2
+    assert (order.number, order.data, order.geometry) == (2, "/data/run7.h5", "/data/run.geom")
+    assert order.against == str(tmp_path / "session") and "--resume" in order.arguments()
+    assert "tuning-2" in said[0]
+    (tmp_path / "tuning-2.json").write_text(
+        json.dumps({"number": 2, "outcome": "no better", "kind": "tuned", "time": 1.0})
+    )
+    WatchedRetuning(tmp_path / "session", Path("g"), tmp_path, jobs=1, say=said.append)
+    assert len(orders) == 1, "nothing is done again"
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from envs.look import LOOK_FILE
 from envs.response_map.stored import MAP_FILE, read_map
 from envs.simulation.simulator import demo_experiment, simulate_run
+from tuner.recommendation import read_recommendation
 from tuner.session.loop import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
@@ -29,8 +30,16 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
         indexer=IndexerChoice("fast"),
         n_frames=24,
     )
-    assert tune(request, folder / "session", budget=Budget(8), cell_check=False) is not None
-    return folder / "session"
+    session, seen = folder / "session", []
+
+    def recommended() -> None:
+        seen.append((read_recommendation(session).unconfirmed, (session / "report.html").exists()))
+
+    budget = Budget(8)
+    found = tune(request, session, budget=budget, cell_check=False, on_recommended=recommended)
+    assert found is not None
+    assert seen == [(False, False)], "a loop takes up the confirmed set before there is a report"
+    return session
 
 
 def test_its_map_is_of_the_sample_and_knows_every_outcome(session) -> None:

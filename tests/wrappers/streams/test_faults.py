@@ -20,7 +20,7 @@ from wrappers.frames.run import Run
 from wrappers.streams import receiver
 from wrappers.streams.arriving import StreamFrames
 from wrappers.streams.faults import Faults, damaged, parse_faults, segments
-from wrappers.streams.player import Player, messages_of
+from wrappers.streams.player import Player, Remembered, messages_of
 from wrappers.streams.protocols import PROTOCOLS, parse_address
 from wrappers.streams.recording import record
 
@@ -124,3 +124,11 @@ def test_a_run_that_is_played_again_goes_on_counting(run):
     ]
     first, second = [(40, False), (10, True), (10, False)], [(30, False), (20, True), (10, False)]
     assert pieces == [*first, *second, (20, False)]
+
+
+def test_messages_are_remembered_if_they_are_not_too_large():
+    made = [[b"start"], [b"12345", b"678"], [b"end"]]
+    kept = Remembered(16)
+    assert [*kept.of(iter(made))] == made == kept.messages and kept.is_whole
+    small = Remembered(15)
+    assert [*small.of(iter(made))] == made and small.messages == [] and not small.is_whole

@@ -15,6 +15,7 @@ from tests.array_source import ArraySource
 from tests.geometries import geometry_text, panel_text
 from tests.ports import free_port
 from wrappers.detector.geometry import Geometry
+from wrappers.detector.panels import Header
 from wrappers.errors import InputError, UnreadableError
 from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
@@ -116,6 +117,22 @@ def test_every_protocol_can_be_played(tmp_path, scheme):
     with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
         for frame in recorded:
             assert any(np.array_equal(frame.data, each) for each in sent)
+
+
+@pytest.mark.parametrize("scheme", ["karabo", "crystfel"])
+@pytest.mark.parametrize("form", ["hdf5", "cxi"])
+def test_energy_and_distance_come_with_the_images(tmp_path, scheme, form):
+    """What the geometry of the simulation takes from its file is in the stream, too."""
+    made = simulate_run(demo_experiment(seed=1), tmp_path / "run", 3, form)
+    address = parse_address(f"{scheme}+tcp://127.0.0.1:{free_port()}")
+    with Run.open(made.data, Geometry.read(made.geometry)) as run:
+        assert isinstance(run.geometry.photon_energy, Header)
+        found = played(address, run, tmp_path / "frames.cxi")
+        with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
+            pairs = [(a, b) for a, b in zip(run, recorded, strict=True)]
+            for sent, came in pairs:
+                assert came.photon_energy == pytest.approx(sent.photon_energy, rel=1e-9)
+                assert came.camera_length == pytest.approx(sent.camera_length, rel=1e-9)
 
 
 def test_a_preview_is_subscribed_to(tmp_path):
