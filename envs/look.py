@@ -6,6 +6,7 @@ So a session looks once, at more frames than it will index, before it chooses wh
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import itertools
@@ -164,6 +165,7 @@ class Looks(Protocol):
         ...
 
 
+@functools.lru_cache(maxsize=128)
 def look_design(space: ParameterSpace) -> tuple[Settings, ...]:
     """Return the parameter sets of a look: a grid over the box of what decides the peaks most.
 

@@ -1,6 +1,7 @@
 """Records the frozen benchmark on frames: rendered experiments, every frame with every set.
 
     python -m experiments.record_frames [--until HH:MM] [--shared ../shared/data]
+    python -m experiments.record_frames --family train --folder DEVELOPMENT
 
 Experiments of the test and the shifted family in turn, other ones than those that anything was
 fitted to or judged by before. 300 frames each are rendered, searched with the sets of the free look
@@ -13,7 +14,8 @@ Frames without a crystal, which the simulation knows, have no lattice to be foun
 the indexer longest: of them only every sixth is indexed, which tells what the others would have
 cost and how often a lattice is found that is not there (the command says how often; `asked` in the
 file says which frames were). The shared runs that are there, real ones and one of CrystFEL's
-simulation, are recorded in the same way, all of their frames.
+simulation, are recorded in the same way, all of their frames. With ``--family train`` it is
+experiments of that family, to develop searchers with; they are for no comparison.
 
 Experiments with crystals in fewer than a fifth of the frames are left out: sessions on such draw
 their sample from a wider look, for which frames would have to be recorded that nobody indexes.
@@ -56,12 +58,21 @@ from wrappers.peakfinding.finders import NamedFinder
 from wrappers.peakfinding.peak_batch import PeakBatch
 from wrappers.settings import Settings
 
-__all__ = ["SEED", "benchmark_draws", "record_experiment", "recorded_sets"]
+__all__ = [
+    "SEED",
+    "Source",
+    "benchmark_draws",
+    "drawn_source",
+    "impute_costs",
+    "record_experiment",
+    "recorded_sets",
+]
 
 SEED = 5_000_011
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 N_FRAMES = 300
 N_EXPERIMENTS = {"test": 24, "shifted": 16}
+N_DEVELOPMENT = 12
 OF_BLANK = 6
 """Of so many frames without a crystal one is indexed."""
 
@@ -71,7 +82,7 @@ TIMED = 12
 
 def benchmark_draws(family: str) -> dict[int, Draw]:
     """Return the family's experiments by their number among those drawn."""
-    n = N_EXPERIMENTS[family]
+    n = N_EXPERIMENTS.get(family, N_DEVELOPMENT)
     draws = draw_experiments(family, 4 * n, SEED, most_pixels=MOST_PIXELS)
     enough = [
         number for number, draw in enumerate(draws) if draw.experiment.crystals.hit_fraction >= POOR
@@ -140,7 +151,7 @@ def record_experiment(
                 spread[row] = told.residual_px, told.scale_deviation
         before = time.thread_time()
     if crystals is not None:
-        _impute(seconds, counts >= least, asked_frames, crystals)
+        impute_costs(seconds, counts >= least, asked_frames, crystals)
     return FrameRecord(
         about=about,
         settings=tuple(settings),
@@ -157,7 +168,7 @@ def record_experiment(
     )
 
 
-def _impute(
+def impute_costs(
     seconds: NDArray[np.float64],
     hits: NDArray[np.bool_],
     asked: NDArray[np.bool_],
@@ -250,7 +261,7 @@ def _search_seconds(run: FrameSource, settings: Settings) -> float:
     return (time.thread_time() - started) / len(frames)
 
 
-def _record(source: _Source, path: Path, n_frames: int) -> str:
+def _record(source: Source, path: Path, n_frames: int) -> str:
     started = time.process_time()
     with tempfile.TemporaryDirectory() as work:
         data, geometry_file, cell_file, crystals = source.files(Path(work), n_frames)
@@ -289,7 +300,7 @@ def _record(source: _Source, path: Path, n_frames: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """An experiment of the benchmark, and how its files come about."""
 
     family: str
@@ -300,28 +311,30 @@ class _Source:
     """Data, geometry, cell, and which frames have a crystal, where that is known."""
 
 
-def _drawn(family: str, number: int, draw: Draw) -> _Source:
+def drawn_source(family: str, number: int, draw: Draw) -> Source:
+    """Return an experiment of a family, as files to be rendered."""
+
     def files(work: Path, n_frames: int) -> tuple[Path, Path, Path, NDArray[np.bool_] | None]:
         paths = simulate_run(draw.experiment, work / "run", n_frames)
         crystals = np.array([len(truth.reciprocal) > 0 for truth in read_truth(paths.truth)])
         return paths.data, paths.geometry, paths.cell, crystals
 
-    return _Source(family, SEED, number, draw.kind, files)
+    return Source(family, SEED, number, draw.kind, files)
 
 
-def _shared(number: int, name: str, files: Sequence[Path]) -> _Source:
+def _shared(number: int, name: str, files: Sequence[Path]) -> Source:
     data, geometry, cell = files
-    return _Source("runs", 0, number, name, lambda work, n_frames: (data, geometry, cell, None))
+    return Source("runs", 0, number, name, lambda work, n_frames: (data, geometry, cell, None))
 
 
-def _sources(shared: Path) -> Iterator[_Source]:
-    """Yield the runs that are there, then the experiments, the families in turn."""
+def _sources(shared: Path, family: str | None) -> Iterator[Source]:
+    """Yield the runs that are there, then the experiments, the families in turn; or one family."""
     for number, (name, files) in enumerate(SHARED_RUNS.items()):
-        if (shared / files[0]).exists():
+        if family is None and (shared / files[0]).exists():
             yield _shared(number, name, [shared / file for file in files])
     rows = (
-        [_drawn(family, number, draw) for number, draw in benchmark_draws(family).items()]
-        for family in N_EXPERIMENTS
+        [drawn_source(name, number, draw) for number, draw in benchmark_draws(name).items()]
+        for name in ([family] if family else N_EXPERIMENTS)
     )
     for several in zip_longest(*rows):
         yield from (each for each in several if each is not None)
@@ -332,11 +345,16 @@ def _sources(shared: Path) -> Iterator[_Source]:
 @click.option("--folder", type=click.Path(path_type=Path), default=RECORDS, show_default=True)
 @click.option("--shared", type=click.Path(path_type=Path), default=SHARED, show_default=True)
 @click.option("--frames", default=N_FRAMES, show_default=True)
-def main(until: str | None, folder: Path, shared: Path, frames: int) -> None:
+@click.option("--family", type=click.Choice(["train"]), help="To develop with instead.")
+def main(until: str | None, folder: Path, shared: Path, frames: int, family: str | None) -> None:
     """Record what is missing."""
+    if family and folder == RECORDS:
+        raise click.UsageError(
+            "the benchmark's folder is for no other experiments: name a --folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     last = datetime.time.fromisoformat(until) if until else datetime.time.max
-    for source in _sources(shared):
+    for source in _sources(shared, family):
         path = folder / f"{source.family}_{source.number:03d}.npz"
         if path.exists():
             continue

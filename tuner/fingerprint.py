@@ -48,7 +48,13 @@ def policy_fingerprint(policy: Path | None) -> str | None:
     """Return what a session notes of a policy that is not the shipped one."""
     if policy is None:
         return None
-    return fingerprint(policy / "policy.json", policy / "policy.safetensors")
+    names = (
+        "policy.json",
+        "policy.safetensors",
+        "map_agent.safetensors",
+        "response_map.safetensors",
+    )
+    return fingerprint(*(policy / name for name in names if (policy / name).exists()))
 
 
 def _of_one(path: Path) -> str:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import partial
 
 from envs.parameter_space import ParameterSpace
+from tuner.agent.policy import Policy
+from tuner.map_agent.policy import MapPolicy
 from tuner.search.contract import Searcher, SearcherKind, SearchTask
 from wrappers.extras import missing
 from wrappers.registry import Registry
@@ -80,6 +82,12 @@ def _map_gp(task: SearchTask) -> Searcher:
     from tuner.search.map_gp import make_map_gp
 
     return make_map_gp(task)
+
+
+def _map_agent(task: SearchTask) -> Searcher:
+    from tuner.map_agent.searcher import MapAgentSearcher
+
+    return MapAgentSearcher(task, task.policy if isinstance(task.policy, MapPolicy) else None)
 
 
 def _agent(task: SearchTask) -> Searcher:
@@ -156,13 +164,15 @@ for _name, _kind, _aliases in (
     (
         "ppo",
         _learnt(
-            _agent, "the trained agent; a fallback search once its gain stalls", takes_policy=True
+            _agent,
+            "the trained agent; a fallback search once its gain stalls",
+            load_policy=Policy.load,
         ),
         ("agent",),
     ),
     (
         "ppo-only",
-        _learnt(_agent_only, "the trained agent to the end", takes_policy=True),
+        _learnt(_agent_only, "the trained agent to the end", load_policy=Policy.load),
         ("agent_only",),
     ),
     (
@@ -173,6 +183,16 @@ for _name, _kind, _aliases in (
     (
         "map-gp",
         _whole(_map_gp, "a Gaussian process that begins with the response map", looks=True),
+        (),
+    ),
+    (
+        "map-agent",
+        _whole(
+            _map_agent,
+            "the agent that goes by the response map, and chooses frames",
+            looks=True,
+            load_policy=MapPolicy.load,
+        ),
         (),
     ),
     ("gp", SearcherKind(_gp, "Optuna's Gaussian process", extra="gp"), ()),

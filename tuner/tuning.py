@@ -11,7 +11,6 @@ from envs.evaluators.live import LiveEvaluator
 from envs.response_map.stored import MAP_FILE
 from envs.strata import Sample
 from tuner import report
-from tuner.agent.policy import Policy
 from tuner.cells.forms import check_session_cell
 from tuner.cells.search import cell_of_session
 from tuner.crystfel_check import check_own_search, crystfel_found
@@ -188,7 +187,7 @@ def _tune(
     refuse_unfit_searcher(request)
     if not resume:
         require_folder_for_session(directory)
-    policy = None if request.policy is None else Policy.load(request.policy)
+    policy = request.read_policy()
     geometry = Geometry.read(request.geometry)
     if request.cell is not None:
         cell, cell_file, origin = Cell.read(request.cell), request.cell, ""

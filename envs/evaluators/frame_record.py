@@ -29,6 +29,9 @@ RECORDS = Path(__file__).parents[1] / "data" / "frames"
 """Where the records are that come with the program."""
 
 VERSION = 1
+WITH_EMBEDDED = 2
+"""The version of records that hold the embedded indexer's answers beside another one's."""
+
 REMEDY = "it is no record of frames, take the one that comes with the program"
 
 SHORTEST, STEP = 1e-4, 1.05
@@ -47,6 +50,12 @@ SHAPES: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "spread": ("float32", ("f", 2)),
 }
 """Type and axes of each array of a file; ``f`` frames, ``s`` parameter sets."""
+
+BESIDE: dict[str, tuple[str, tuple[str | int, ...]]] = {
+    "embedded": ("uint8", ("f", "bytes")),
+    "embedded_cost": ("uint8", ("f", "s")),
+}
+"""The same of what only files of another indexer than the embedded one have."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class AboutRecord:
     search_seconds : float
         Processor time in which one parameter set is searched in a frame that is ready.
     indexer : str
+        Whose answers are recorded: name and version.
     """
 
     family: str
@@ -114,6 +124,11 @@ class FrameRecord:
         Inverse of its covariance, 1/m².
     spread : float32 array (F, 2)
         Residual in pixels, and deviation of the lattice's scale.
+    embedded : bool array (F, S), optional
+        Where another indexer's answers are recorded: what the embedded one made of the same lists.
+        Lattices, and what follows from them, are the embedded one's.
+    embedded_cost : uint8 array (F, S), optional
+        In which processor time.
     """
 
     about: AboutRecord
@@ -128,6 +143,8 @@ class FrameRecord:
     fit: NDArray[np.float64]
     information: NDArray[np.float64]
     spread: NDArray[np.float32]
+    embedded: NDArray[np.bool_] | None = None
+    embedded_cost: NDArray[np.uint8] | None = None
 
     @property
     def space(self) -> ParameterSpace:
@@ -135,15 +152,28 @@ class FrameRecord:
         known = asdict(self.about.known)
         return make_space(DEFAULT_TUNED, **known).moved(**self.about.geometry)
 
+    @property
+    def volume(self) -> float:
+        """Of the primitive cell, in Å³."""
+        return self.about.volume
+
+    @property
+    def search_seconds(self) -> float:
+        """Processor time in which one parameter set is searched in a frame that is ready."""
+        return self.about.search_seconds
+
     def write(self, path: Path) -> None:
         """Write it; the file appears whole or not at all."""
         about = {
-            "version": VERSION,
+            "version": VERSION if self.embedded is None else WITH_EMBEDDED,
             **asdict(self.about),
             "settings": [each.as_dict() for each in self.settings],
         }
         arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in SHAPES}
         arrays["indexed"] = np.packbits(self.indexed, axis=1)
+        if self.embedded is not None and self.embedded_cost is not None:
+            arrays["embedded"] = np.packbits(self.embedded, axis=1)
+            arrays["embedded_cost"] = self.embedded_cost
         content = io.BytesIO()
         np.savez_compressed(
             content,
@@ -165,27 +195,34 @@ class FrameRecord:
         arrays = read_arrays(path, "the record of frames", REMEDY)
         about = arrays.pop("about", np.zeros(0, np.uint8))
         told = read_json_text(about.tobytes(), dict[str, Any], str(path), REMEDY)
-        if told.pop("version", None) != VERSION:
+        version = told.pop("version", None)
+        if version not in (VERSION, WITH_EMBEDDED):
             raise InputError(f"{path} is of another version: {REMEDY}")
         named = read_json_text(
             json.dumps(told.pop("settings", None)), list[Settings], str(path), REMEDY
         )
         described = read_json_text(json.dumps(told), AboutRecord, str(path), REMEDY)
-        _require_shapes(arrays, len(named), path)
-        n = len(named)
-        arrays["indexed"] = np.unpackbits(arrays["indexed"], axis=1, count=n).astype(bool)
+        beside = BESIDE if version == WITH_EMBEDDED else {}
+        _require_shapes(arrays, SHAPES | beside, len(named), path)
+        for name in {"indexed", "embedded"} & arrays.keys():
+            arrays[name] = np.unpackbits(arrays[name], axis=1, count=len(named)).astype(bool)
         return cls(described, tuple(named), **arrays)
 
 
-def _require_shapes(arrays: Mapping[str, NDArray[Any]], n_sets: int, path: Path) -> None:
+def _require_shapes(
+    arrays: Mapping[str, NDArray[Any]],
+    shapes: Mapping[str, tuple[str, tuple[str | int, ...]]],
+    n_sets: int,
+    path: Path,
+) -> None:
     """Raise InputError where the arrays are not those of a record."""
     lengths = {"f": len(arrays.get("counts", ())), "s": n_sets, "bytes": -(-n_sets // 8)}
-    for name, (kind, axes) in SHAPES.items():
+    for name, (kind, axes) in shapes.items():
         shape = tuple(axis if isinstance(axis, int) else lengths[axis] for axis in axes)
         found = arrays.get(name)
         if found is None or found.shape != shape or found.dtype != np.dtype(kind):
             raise InputError(f"{path} is damaged ({name} is another array): {REMEDY}")
-    if arrays.keys() != SHAPES.keys() or not lengths["f"]:
+    if arrays.keys() != shapes.keys() or not lengths["f"]:
         raise InputError(f"{path} is damaged (it has other arrays): {REMEDY}")
 
 

@@ -7,24 +7,103 @@ nearest recorded set: the same for every method.
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, FrameOutcome
-from envs.evaluators.frame_record import FrameRecord, decoded_seconds
+from envs.evaluators.frame_record import decoded_seconds
 from envs.look import AXES, FrameLook, LatticeCounts
 from envs.objective import USUAL_MERIT, Merit, merit
 from envs.parameter_space import Parameter, ParameterSpace
 from wrappers.lattices.geometry_pooling import pool
 from wrappers.settings import Settings
 
-__all__ = ["RecordedEvaluator", "RecordedParameter"]
+__all__ = ["Recorded", "RecordedEvaluator", "RecordedParameter"]
 
 Key = tuple[int, float | None, float, float]
+
+
+class Recorded(Protocol):
+    """Frames with every parameter set of a design, whichever way they were recorded.
+
+    See `envs.evaluators.frame_record.FrameRecord` for the arrays.
+    """
+
+    @property
+    def settings(self) -> tuple[Settings, ...]:
+        """The S parameter sets."""
+        ...
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The box of a session."""
+        ...
+
+    @property
+    def volume(self) -> float:
+        """Of the primitive cell, in Å³."""
+        ...
+
+    @property
+    def counts(self) -> NDArray[np.uint16]:
+        """Peaks (F, S)."""
+        ...
+
+    @property
+    def own(self) -> NDArray[np.uint16]:
+        """Peaks (F, S) on the frame's lattice."""
+        ...
+
+    @property
+    def indexed(self) -> NDArray[np.bool_]:
+        """Whether the list was indexed (F, S)."""
+        ...
+
+    @property
+    def cost(self) -> NDArray[np.uint8]:
+        """Processor time of indexing (F, S), coded."""
+        ...
+
+    @property
+    def embedded(self) -> NDArray[np.bool_] | None:
+        """The embedded indexer's answers (F, S), where `indexed` are another one's."""
+        ...
+
+    @property
+    def embedded_cost(self) -> NDArray[np.uint8] | None:
+        """Their processor time (F, S), coded."""
+        ...
+
+    @property
+    def search_seconds(self) -> float:
+        """Processor time of a search with one set in one frame."""
+        ...
+
+    @property
+    def look_seconds(self) -> NDArray[np.float32]:
+        """Processor time of a search with all sets (F,)."""
+        ...
+
+    @property
+    def fit(self) -> NDArray[np.float64]:
+        """Change of the geometry that the frame's lattice asks for (F, 3)."""
+        ...
+
+    @property
+    def information(self) -> NDArray[np.float64]:
+        """Inverse of its covariance (F, 3, 3)."""
+        ...
+
+    @property
+    def spread(self) -> NDArray[np.float32]:
+        """Residual and deviation of the scale (F, 2)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,31 +133,43 @@ class RecordedEvaluator:
     The camera length does not enter what was found: the embedded indexer finds the same within
     5 % of it, and a session begins where the frames put the detector. The lattices' refined
     geometry is pooled from the frames that the parameter set indexes, each with what its best list
-    says. There are no decoys: the embedded indexer accepts one list in a hundred by chance.
+    says; where another indexer's answers are recorded, the lattices are those that the embedded one
+    finds in the same lists. There are no decoys: the embedded indexer accepts one list in a hundred
+    by chance.
 
     Costs are the processor time of indexing when it was recorded; a list that was indexed before is
     not charged again. The look is free, as every session takes it, whatever its searcher.
 
     Parameters
     ----------
-    record : FrameRecord
+    record : Recorded
     frames : sequence of int
         The sample: rows of the record, in the order in which they are measured.
     """
 
-    def __init__(self, record: FrameRecord, frames: Sequence[int]) -> None:
-        self._record, self._rows = record, np.asarray(frames, int)
-        self._seconds = decoded_seconds(record.cost[self._rows])
+    def __init__(self, record: Recorded, frames: Sequence[int]) -> None:
+        self._record = record
         self._least = np.array([each.min_peaks for each in record.settings])
         self._place = {_search_key(each): n for n, each in enumerate(record.settings)}
         base = record.settings[0]
         self._likely = np.flatnonzero(self._least == base.min_peaks)
         self._box = record.space
         self._grid = np.array([self._units(record.settings[n]) for n in self._likely])
+        self._begin(frames)
+
+    def _begin(self, frames: Sequence[int]) -> None:
+        self._rows = np.asarray(frames, int)
+        self._seconds = decoded_seconds(self._record.cost[self._rows])
         self._paid: dict[Key, int] = {}
         self._owed = 0.0
 
-    @property
+    def on(self, frames: Sequence[int]) -> RecordedEvaluator:
+        """Return another one, which has paid for nothing, on other frames of the record."""
+        other = copy.copy(self)
+        other._begin(frames)
+        return other
+
+    @functools.cached_property
     def space(self) -> ParameterSpace:
         """The box of a session, with the recorded values alone."""
         box = self._box
@@ -98,12 +189,12 @@ class RecordedEvaluator:
     @property
     def embedded(self) -> bool:
         """Whether it was indexed with the embedded indexer."""
-        return True
+        return self._record.embedded is None
 
     @property
     def primitive_volume(self) -> float:
         """Of the cell, in Å³."""
-        return self._record.about.volume
+        return self._record.volume
 
     def nearest(self, settings: Settings) -> int:
         """Return which recorded set answers for a parameter set."""
@@ -130,7 +221,7 @@ class RecordedEvaluator:
         self._paid[key] = max(n, paid)
         spent = float(
             self._seconds[new, place].sum()
-            + self._record.about.search_seconds * max(n - paid, 0)
+            + self._record.search_seconds * max(n - paid, 0)
             + self._owed
         )
         self._owed = 0.0
@@ -190,7 +281,10 @@ class RecordedEvaluator:
         place = self.nearest(measured)
         record = self._record
         hits = record.counts[rows, place] >= self._least[place]
-        known = rows[record.indexed[rows, place] & hits]
+        answers = record.indexed if record.embedded is None else record.embedded
+        known = rows[answers[rows, place] & hits]
+        if record.embedded_cost is not None:
+            self._owed += float(decoded_seconds(record.embedded_cost[rows, place])[hits].sum())
         places = np.array([self.nearest(each) for each in settings], int)
         own = record.own[np.ix_(known, places)]
         counts = record.counts[np.ix_(known, places)]

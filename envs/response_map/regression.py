@@ -150,6 +150,7 @@ def fit_prior(
     runs: Sequence[Outcomes],
     *,
     start: Prior | None = None,
+    weight: float = 0.0,
     rounds: int = 20,
 ) -> Prior:
     """Return the distribution over runs that fits them.
@@ -159,21 +160,25 @@ def fit_prior(
     runs : sequence of Outcomes
     start : Prior, optional
         Where to begin. What the runs say nothing of stays as it is there.
+    weight : float
+        How many runs the start counts as.
     rounds : int
         Of expectation and maximisation.
     """
     n_features = runs[0].x.shape[1]
     nothing = Prior(np.zeros(n_features), np.eye(n_features) * _WIDE**2, frame_sd=1.0)
-    prior = nothing if start is None else start
+    prior = before = nothing if start is None else start
+    share = len(runs) / (len(runs) + weight)
     for _ in range(rounds):
         found = [update(prior, run) for run in runs]
-        mean = np.mean([each.mean for each in found], axis=0)
+        mean = share * np.mean([each.mean for each in found], axis=0) + (1 - share) * before.mean
         spread = [each.covariance + np.outer(each.mean - mean, each.mean - mean) for each in found]
-        levels = np.concatenate([_second_moment(each) for each in found])
+        earlier = before.covariance + np.outer(before.mean - mean, before.mean - mean)
+        levels = np.concatenate([_second_moment(each) for each in found]).mean()
         prior = Prior(
             mean,
-            np.mean(spread, axis=0) + np.eye(n_features) * 1e-4,
-            float(np.sqrt(levels.mean())),
+            share * np.mean(spread, axis=0) + (1 - share) * earlier + np.eye(n_features) * 1e-4,
+            float(np.sqrt(share * levels + (1 - share) * before.frame_sd**2)),
         )
     return prior
 

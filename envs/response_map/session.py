@@ -18,7 +18,8 @@ from envs.evaluation import Evaluation
 from envs.geometry_rule import FEWEST_INDEXED, GEOMETRY, MISLEADING, GeometryLock, near_geometry
 from envs.look import Looks, look_design
 from envs.parameter_space import ParameterSpace
-from envs.response_map.session_map import Forecast, ResponseMap
+from envs.response_map.model import MapModel
+from envs.response_map.session_map import DRAWS, Forecast, ResponseMap
 from envs.response_map.stored import write_map
 from wrappers.settings import Settings
 
@@ -47,10 +48,31 @@ class MapSession:
         Of the draws, and of where neighbours are looked at.
     penalty : float
         For a hit that is not indexed, in indexed frames.
+    sets : sequence of Settings, optional
+        What the map is about, of what is looked at; all by default.
+    n_draws : int
+        Of every forecast.
+    n_neighbours : int
+        Looked at around the map's best set, after every evaluation.
+    model : MapModel, optional
+        The shipped one by default.
     """
 
-    def __init__(self, looks: Looks, space: ParameterSpace, *, seed: int, penalty: float) -> None:
+    def __init__(
+        self,
+        looks: Looks,
+        space: ParameterSpace,
+        *,
+        seed: int,
+        penalty: float,
+        sets: Sequence[Settings] | None = None,
+        n_draws: int = DRAWS,
+        n_neighbours: int = NEIGHBOURS,
+        model: MapModel | None = None,
+    ) -> None:
         self.space, self.seed, self.penalty = space, seed, penalty
+        self._sets, self._n_draws, self._n_neighbours = sets, n_draws, n_neighbours
+        self._model = model
         self.indexer = "fast" if looks.embedded else "crystfel"
         self._looks = looks
         self._map: ResponseMap | None = None
@@ -63,7 +85,9 @@ class MapSession:
         """The map as it stands; the frames are looked at when it is first asked for."""
         if self._map is None:
             look = self._looks.look(look_design(self.space))
-            self._map = ResponseMap.begun(look, self._looks)
+            self._map = ResponseMap.begun(look, self._looks, self._model)
+            if self._sets is not None:
+                self._map.keep(self._sets)
         return self._map
 
     def ingest(self, evaluation: Evaluation, merit: float) -> None:
@@ -126,8 +150,8 @@ class MapSession:
             What was expected of the first of them.
         """
         if before is None:
-            return self.map.forecast(self.seed)
-        more = self.map.forecast(self.seed, first=len(before.hits))
+            return self.map.forecast(self.seed, self._n_draws)
+        more = self.map.forecast(self.seed, self._n_draws, first=len(before.hits))
         return before.joined(more)
 
     def learn_lattices(self, source: Settings) -> bool:
@@ -172,6 +196,15 @@ class MapSession:
             alike |= (hits == its[:, None]).all(axis=0) & (away <= ALIKE * its.sum())
         return alike
 
+    def possible(self, columns: Iterable[int]) -> NDArray[np.bool_]:
+        """Return which sets (S,) are worth measuring: unlike some, and none that has failed."""
+        found = ~self.like_any(columns)
+        for evaluation, _ in self.evaluations:
+            column = self.map.column(evaluation.settings)
+            if evaluation.failure and column is not None:
+                found[column] = False
+        return found
+
     def points(self) -> Floats:
         """Return the map's sets (S, D) in the unit cube of what is tuned beside the geometry."""
         free = [n for n, name in enumerate(self.space.names) if name not in GEOMETRY]
@@ -181,12 +214,12 @@ class MapSession:
         """Look at more sets around one, in all that is tuned; say whether there are any."""
         space = self.space
         free = [n for n, name in enumerate(space.names) if name not in GEOMETRY]
-        if not free:
+        if not free or not self._n_neighbours:
             return False
         centre = space.encode(liked)
         new: dict[Settings, None] = {}
         sobol = qmc.Sobol(len(free), rng=self.seed + len(self.evaluations))
-        for unit in sobol.random(NEIGHBOURS):
+        for unit in sobol.random(self._n_neighbours):
             point = centre.copy()
             point[free] = np.clip(centre[free] + NEAR * (2 * unit - 1), 0, 1)
             settings = _executable(space.decode(point))

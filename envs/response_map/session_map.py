@@ -8,7 +8,7 @@ what was predicted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from envs.response_map.model import MapModel
 from envs.response_map.regression import Outcomes, Posterior, Prior, update
 from wrappers.settings import Settings
 
-__all__ = ["FAILED", "INDEXED", "UNKNOWN", "Forecast", "Learnt", "ResponseMap"]
+__all__ = ["DRAWS", "FAILED", "INDEXED", "UNKNOWN", "Forecast", "Learnt", "ResponseMap"]
 
 Floats = NDArray[np.float64]
 
@@ -165,10 +165,13 @@ class ResponseMap:
         self.strangeness = self.model.strangeness(described)
 
     @classmethod
-    def begun(cls, look: FrameLook, evaluator: Looks) -> ResponseMap:
-        """Return the map of what an evaluator looked at, with the shipped model of its indexer."""
+    def begun(cls, look: FrameLook, evaluator: Looks, model: MapModel | None = None) -> ResponseMap:
+        """Return the map of what an evaluator looked at, with its indexer's part of a model.
+
+        The shipped model is the default.
+        """
         indexer = "fast" if evaluator.embedded else "crystfel"
-        return cls(look, evaluator.primitive_volume, MapModel.shipped(), indexer)
+        return cls(look, evaluator.primitive_volume, model or MapModel.shipped(), indexer)
 
     @property
     def learnt(self) -> Learnt:
@@ -204,10 +207,18 @@ class ResponseMap:
 
     def forget(self, first: int) -> None:
         """Drop the parameter sets from `first` on."""
-        self._place = {key: number for key, number in self._place.items() if number < first}
-        self.settings = self.settings[:first]
-        self._counts, self._outcome = self._counts[:, :first], self._outcome[:, :first]
-        self._own, self._other = self._own[:, :first], self._other[:, :first]
+        self._take([*range(first)])
+
+    def keep(self, settings: Sequence[Settings]) -> None:
+        """Drop all but some parameter sets; what a frame is like was read off all of them."""
+        self._take([place for each in settings if (place := self.column(each)) is not None])
+
+    def _take(self, columns: list[int]) -> None:
+        self.settings = [self.settings[column] for column in columns]
+        self._place = {}
+        self._note_places(0)
+        self._counts, self._outcome = self._counts[:, columns], self._outcome[:, columns]
+        self._own, self._other = self._own[:, columns], self._other[:, columns]
 
     def learn_lattices(
         self, frames: ArrayLike, own: ArrayLike, other: ArrayLike, first: int = 0
@@ -284,16 +295,30 @@ class ResponseMap:
         n_draws: int,
     ) -> Floats:
         """Return the probability (n_draws, F, K) that each list is indexed, hit or not."""
-        seen = (self._outcome != UNKNOWN) & rows[:, None]
-        tried = np.flatnonzero(seen.any(axis=0))
-        frame, place = np.nonzero(seen[:, tried] & self._hits(tried))
-        indexed = self._outcome[frame, tried[place]] == INDEXED
-        outcomes = Outcomes(features(tried)[frame, place], indexed, frame, len(rows))
+        outcomes = self._seen(features, rows)
         posterior: Posterior = update(prior, outcomes)
         weights, levels = posterior.draws(n_draws, rng)
         x = features(columns)
         odds = (x.reshape(-1, x.shape[-1]) @ weights.T).reshape(*x.shape[:2], n_draws)
         return np.asarray(expit(np.moveaxis(odds, -1, 0) + levels[:, :, None]))
+
+    def _seen(
+        self, features: Callable[[NDArray[np.intp]], Floats], rows: NDArray[np.bool_]
+    ) -> Outcomes:
+        """Return what became of the hits of some frames."""
+        seen = (self._outcome != UNKNOWN) & rows[:, None]
+        tried = np.flatnonzero(seen.any(axis=0))
+        frame, place = np.nonzero(seen[:, tried] & self._hits(tried))
+        indexed = self._outcome[frame, tried[place]] == INDEXED
+        return Outcomes(features(tried)[frame, place], indexed, frame, len(rows))
+
+    def outcomes(self) -> tuple[Outcomes, Outcomes]:
+        """Return what became of the hits, by the counts of all frames and by known lattices."""
+        everybody = np.ones(len(self._counts), bool)
+        return (
+            self._seen(self._count_features, everybody),
+            self._seen(self._lattice_features, self._lattice),
+        )
 
     def _hits(self, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
         least = np.array([max(self.settings[n].min_peaks, FEWEST_PEAKS) for n in columns])

@@ -25,11 +25,12 @@ from experiments import fit_responses, map_against_gp, record_looks, record_tabl
 from experiments.record_frames import (
     N_EXPERIMENTS,
     SEED,
-    _impute,
     benchmark_draws,
+    impute_costs,
     record_experiment,
     recorded_sets,
 )
+from experiments.record_frames_crystfel import N_VALUES, smaller_grid
 from experiments.record_looks import MOST_PIXELS, run_space
 from tuner.agent.policy import Policy
 from tuner.comparison import frames_benchmark
@@ -112,7 +113,7 @@ def test_of_frames_without_a_crystal_some_are_indexed_and_the_others_charged_ali
     seconds = np.where(hits, 0.01 * (1 + np.arange(N_FRAMES))[:, None], 0.0)
     asked = crystals | (np.arange(N_FRAMES) == 4)
     before = seconds[asked].copy()
-    _impute(seconds, hits, asked, crystals)
+    impute_costs(seconds, hits, asked, crystals)
     assert (seconds[asked] == before).all()
     assert seconds[[1, 7]][hits[[1, 7]]] == pytest.approx(0.05)
     assert (seconds[~hits] == 0).all()
@@ -209,6 +210,58 @@ def test_the_benchmark_finds_what_a_grid_finds_and_goes_on_where_it_was(
     assert frames_figures(results, 1)["frames_test"]["map"]["regret_3"] == family["map"]["regret_3"]
 
 
+# Another indexer's answers
+
+
+def of_another(record):
+    """A record as of an indexer that finds less, and takes a second for each hit."""
+    less = record.indexed & (np.arange(N_FRAMES) % 2 == 0)[:, None]
+    return dataclasses.replace(
+        record,
+        about=dataclasses.replace(record.about, indexer="CrystFEL"),
+        indexed=less,
+        cost=coded_seconds(np.where(record.counts >= 10, 1.0, 0.0)),
+        embedded=record.indexed,
+        embedded_cost=record.cost,
+    )
+
+
+def test_a_record_of_another_indexer_has_the_lattices_of_the_embedded_one(recorded, tmp_path):
+    _, space, record = recorded
+    path = tmp_path / "crystfel_test_000.npz"
+    of_another(record).write(path)
+    found = FrameRecord.read(path)
+    for name in ("indexed", "embedded", "embedded_cost", "cost"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(of_another(record), name))
+    own, other = (RecordedEvaluator(each, range(N_FRAMES)) for each in (record, found))
+    assert own.embedded and not other.embedded
+    measured = recorded_sets(space)[75]
+    design = recorded_sets(space)[:80]
+    ours, theirs = (each.lattice_counts(measured, design) for each in (own, other))
+    assert ours.frames == theirs.frames and len(ours.frames) >= 4
+    evaluations = [each.evaluate(measured) for each in (own, other)]
+    assert evaluations[1].n_indexed < evaluations[0].n_indexed
+    # Its own lists, and the embedded indexer's for their lattices.
+    hits = evaluations[1].n_hits
+    assert hits < evaluations[1].core_seconds < 1.1 * hits + 0.5
+    assert [task.family for task in frames_tasks(tmp_path)] == ["frames_crystfel"]
+    arrays = dict(np.load(path))
+    del arrays["embedded"]
+    np.savez(path, **arrays)
+    with pytest.raises(InputError, match="is damaged"):
+        FrameRecord.read(path)
+
+
+def test_crystfel_is_asked_for_a_smaller_grid_around_the_same_start(recorded):
+    _, space, record = recorded
+    sets = [record.settings[n] for n in smaller_grid(record)]
+    assert 24 <= len(sets) <= 40
+    assert space.base in sets and baseline(space) in sets
+    for name, most in N_VALUES.items():
+        values = {getattr(each, name) for each in sets if each != baseline(space)}
+        assert most <= len(values) <= most + 2, name
+
+
 # The split
 
 
@@ -236,7 +289,10 @@ def test_every_file_of_the_benchmark_is_of_the_experiment_that_it_says():
     for task in frames_tasks():
         record = FrameRecord.read(task.path)
         about = record.about
-        assert task.path.stem == f"{about.family}_{about.number:03d}"
+        assert task.path.stem.removeprefix("crystfel_") == f"{about.family}_{about.number:03d}"
+        if record.embedded is not None:
+            assert task.family == "frames_crystfel" and "CrystFEL" in about.indexer
+            continue
         assert len(record.settings) >= 200
         if about.family == "runs":
             assert about.kind == list(SHARED_RUNS)[about.number]

@@ -112,6 +112,6 @@ def test_the_grid_visits_every_point_once(space):
 
 def test_an_unknown_searcher_is_refused_with_the_choice(space):
     with pytest.raises(
-        InputError, match="no searcher 'magic'; choose one of ppo, ppo-only, map, map-gp, gp"
+        InputError, match="no searcher 'magic'; choose one of ppo, ppo-only, map, map-gp, map-agent"
     ):
         make_searcher("magic", SearchTask(space))

@@ -99,7 +99,7 @@ class AgentSearcher:
     """
 
     def __init__(self, task: SearchTask, fallback: Fallback | None = None) -> None:
-        space, self._policy = task.space, task.policy or Policy.load()
+        space, self._policy = task.space, _policy_of(task)
         if task.merit != self._policy.merit:
             raise InputError(
                 f"the policy was trained for the merit {self._policy.merit.as_dict()}, and this "
@@ -215,6 +215,10 @@ CLUES = (
     ),
     _Clue(("merit", "rate"), "the rates so far are low", "the rates so far are high"),
 )
+
+
+def _policy_of(task: SearchTask) -> Policy:
+    return task.policy if isinstance(task.policy, Policy) else Policy.load()
 
 
 def explain(policy: Policy, tasks: TaskBatch) -> str:

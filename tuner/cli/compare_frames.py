@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_on_frames_benchmark", "frames_question", "print_recorded"]
 
-OF_LATER = {"agent": "the second agent is not trained yet"}
-"""Methods of the benchmark that there are not yet."""
-
 
 def print_recorded(as_json: bool) -> None:
     """Print the result that the repository holds."""
@@ -88,10 +85,8 @@ def compare_on_frames_benchmark(
     methods: Sequence[str] = asked["methods"]
     n_seeds: int = asked["seeds"]
     lacking = [method for method in METHODS if method not in known_methods()]
-    for method in (*OF_LATER, *lacking):
-        why = OF_LATER.get(method, "there is no such searcher yet")
-        stderr.print(f"{method} is left out: {why}", highlight=False)
-    stderr.print("frames_crystfel is left out: it is not recorded yet", highlight=False)
+    for method in lacking:
+        stderr.print(f"{method} is left out: there is no such searcher", highlight=False)
     stderr.print(
         f"{len(tasks)} experiments, {n_seeds} seeds, both halves, {len(methods)} methods: about "
         f"{minutes(len(tasks), n_seeds, methods, 2):.0f} minutes on two cores (-j 2)",

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tuner.cli.options import jobs_option, json_option, print_json, stderr
 from tuner.display.terminal import echo
+from wrappers.errors import InputError
 from wrappers.extras import require
+
+LOOKS = Path("experiments/data/looks")
+"""Where a checkout has the recorded looks."""
+
+OF_PPO = ("seeds", "experiments", "selector_steps")
+OF_MAP_AGENT = ("looks", "sessions")
+OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
 
 
 @click.command("train")
@@ -21,74 +31,196 @@ from wrappers.extras import require
     help="Directory for the policy, its curves and checkpoints.",
 )
 @click.option(
-    "--seeds",
-    type=click.IntRange(1, 100),
-    default=5,
+    "--searcher",
+    type=click.Choice(["map-agent", "ppo"]),
+    default="map-agent",
     show_default=True,
-    help="Actors to train, seeded 0, 1, 2 …; they take turns.",
+    help="Whose policy.",
+)
+@click.option(
+    "--looks",
+    type=click.Path(path_type=Path),
+    default=LOOKS,
+    show_default=True,
+    help="Of map-agent: recorded looks at experiments to train on, FOLDER/train_000.npz …; a "
+    "checkout has 110. python -m experiments.record_looks FOLDER records more.",
+)
+@click.option(
+    "--sessions",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="Of map-agent, instead of a training: a directory of a finished session, or several of "
+    "them (--sessions A --sessions B), of at least three runs. The response map's model is refined "
+    "on what they measured.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(1),
     default=None,
-    help="Simulated evaluations that each sees; a third as many before, of imitation.  "
-    "[default: 1.5 million]",
+    help="Evaluations in training.  [default: 40 thousand; of ppo 1.5 million each actor, and a "
+    "third as many before, of imitation]",
 )
 @click.option(
     "--checkpoints",
     type=click.IntRange(1),
     default=None,
-    help="Checkpoints of each actor.  [default: 15]",
+    help="Checkpoints, of which the best is taken.  [default: 8; of ppo 15 of each actor]",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    help="Of ppo: actors to train, seeded 0, 1, 2 …; they take turns.",
 )
 @click.option(
     "--experiments",
     type=click.IntRange(1),
     default=None,
-    help="Simulated experiments to train on.  [default: 4096]",
+    help="Of ppo: simulated experiments to train on.  [default: 4096]",
 )
 @click.option(
     "--selector-steps",
     type=click.IntRange(8),
     default=None,
-    help="Gradient steps of the selector.  [default: 4000]",
+    help="Of ppo: gradient steps of the selector.  [default: 4000]",
 )
 @click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
 @jobs_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     output: Path,
-    seeds: int,
+    searcher: str,
+    looks: Path,
+    sessions: tuple[Path, ...],
     steps: int | None,
     checkpoints: int | None,
+    seeds: int,
     experiments: int | None,
     selector_steps: int | None,
     resume: bool,
     jobs: int,
     as_json: bool,
 ) -> None:
-    """Train the agent's policy on simulated experiments.
+    """Train an agent's policy; with the default options it is the one that sfx-tuner comes with.
 
-    Several actors are trained, which take turns; then a selector, which says which of the parameter
-    sets that they tried is the best. The checkpoints are chosen on simulated experiments of another
-    family. With its default options this makes the policy that sfx-tuner comes with.
+    map-agent, which goes by the response map, learns on recorded looks at rendered experiments:
+    first to do what the map's own rule does, then by PPO. Four of five experiments are trained on;
+    the checkpoint is chosen by sessions on the others. It takes one core about half an hour.
+
+    ppo, the first agent, learns on the response model's simulated experiments: several actors,
+    which take turns, and a selector, which says which of the parameter sets that they tried is the
+    best. It takes two cores an hour and a half.
 
     \b
     Example:
       sfx-tuner train -o training
-      sfx-tuner compare --policy training
+      sfx-tuner tune run.h5 -g run.geom -p protein.cell -o session \\
+          --searcher map-agent --policy training
     """
+    _refuse(ctx, searcher)
+    if sessions:
+        _refine(output, sessions, as_json)
+        return
     require("train", "sfx-tuner train")
+    asked = {"steps": steps, "checkpoints": checkpoints}
+    if searcher == "map-agent":
+        _train_map_agent(output, looks, asked, resume, as_json)
+        return
+    _train_ppo(
+        output,
+        asked | {"n_experiments": experiments, "selector_steps": selector_steps},
+        seeds,
+        resume,
+        jobs,
+        as_json,
+    )
+
+
+def _refuse(ctx: click.Context, searcher: str) -> None:
+    """Raise InputError where an option is of the other agent."""
+
+    def given(name: str) -> bool:
+        return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+    for name in OF_PPO if searcher == "map-agent" else OF_MAP_AGENT:
+        if given(name):
+            raise InputError(
+                f"--{name.replace('_', '-')} is not of {searcher}: leave it out, or choose the "
+                "other --searcher"
+            )
+    for name in OF_A_TRAINING if given("sessions") else ():
+        if given(name):
+            raise InputError(f"--{name} is of a training, which --sessions is not: leave it out")
+
+
+def _refine(output: Path, sessions: Sequence[Path], as_json: bool) -> None:
+    from tuner.map_agent.own_past import refine_on_sessions
+
+    found = refine_on_sessions(sessions, output)
+    if as_json:
+        told = {name: value for name, value in vars(found).items() if name != "model"}
+        print_json({"directory": output, "written": found.model is not None, **told})
+        return
+    echo(
+        f"{found.n_outcomes} lists of {found.n_experiments} runs; the mean log-likelihood of those "
+        f"of a run that was left out is {found.after:.3f} by a model refined on the others, "
+        f"{found.before:.3f} by the shipped one"
+    )
+    if found.model is None:
+        echo("nothing is written: the shipped model foretells your runs better")
+    else:
+        echo(f"written: {output}; sfx-tuner tune --searcher map-agent --policy {output}")
+
+
+def _train_map_agent(
+    output: Path, looks: Path, asked: dict[str, int | None], resume: bool, as_json: bool
+) -> None:
+    from tuner.map_agent.training import MapTraining, train_map_agent
+
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    stderr.print(
+        "             steps  seconds   score   merit after 0.5, 1, 2 evaluations, at end",
+        style="bold",
+    )
+
+    def show(what: str, row: dict[str, float]) -> None:
+        merits = (row[f"merit_{name}"] for name in ("0.5", "1", "2", "end"))
+        stderr.print(
+            f"{what:10} {row['steps']:7.0f} {row['seconds']:8.0f}  {row['score']:.4f}   "
+            + ", ".join(f"{merit:.4f}" for merit in merits),
+            highlight=False,
+        )
+
+    policy = train_map_agent(MapTraining(**given), looks, output, resume=resume, on_checkpoint=show)
+    if as_json:
+        print_json({"directory": output, **policy.provenance})
+        return
+    rule, found = policy.provenance["rule"], policy.provenance["chosen"]
+    echo(
+        f"on held-out experiments the map's own rule comes to {rule['score']:.4f}, the agent to "
+        f"{found['score']:.4f} (mean merit over the budget, less the price)"
+    )
+    echo(f"written: {output / 'map_agent.safetensors'}, curve.csv")
+
+
+def _train_ppo(
+    output: Path,
+    asked: dict[str, int | None],
+    seeds: int,
+    resume: bool,
+    jobs: int,
+    as_json: bool,
+) -> None:
     from tuner.agent.training import Training, train
 
-    usual = Training(seeds=tuple(range(seeds)))
-    training = dataclasses.replace(
-        usual,
-        steps=steps or usual.steps,
-        imitation_steps=steps // 3 if steps else usual.imitation_steps,
-        checkpoints=checkpoints or usual.checkpoints,
-        n_experiments=experiments or usual.n_experiments,
-        selector_steps=selector_steps or usual.selector_steps,
-    )
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if "steps" in given:
+        given["imitation_steps"] = given["steps"] // 3
+    training = dataclasses.replace(Training(seeds=tuple(range(seeds))), **given)
     stderr.print(
         "         checkpoint     steps  reward  regret on validation after 5, 10, 20", style="bold"
     )

@@ -83,8 +83,8 @@ class _Command(click.Command):
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
-    help="Directory of another policy (sfx-tuner train) for the ppo searcher.  [default: the "
-    "shipped one]",
+    help="Directory of another policy (sfx-tuner train) for the searchers map-agent and ppo.  "
+    "[default: the shipped one]",
 )
 @indexer_options
 @click.option(

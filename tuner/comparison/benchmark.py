@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
-from tuner.agent.policy import SHIPPED, Policy
+from tuner.agent.policy import SHIPPED
 from tuner.agent.rollout import regret
 from tuner.comparison.results import Results, no_results, undone
 from tuner.comparison.searching import run_method
+from tuner.search.contract import AnyPolicy
 from tuner.threads import share_cores
 from wrappers.errors import ProgramError
 from wrappers.processes import serve_parent
@@ -108,7 +109,7 @@ def fingerprint(pool: SimulatedPool) -> str:
 
 def compare_simulated(
     benchmark: Benchmark,
-    policy: Policy,
+    policy: AnyPolicy,
     methods: Sequence[str],
     *,
     jobs: int = 1,
@@ -120,7 +121,7 @@ def compare_simulated(
     Parameters
     ----------
     benchmark : Benchmark
-    policy : Policy
+    policy : AnyPolicy
     methods : sequence of str
     jobs : int
         Processes.
@@ -168,7 +169,7 @@ class _Job:
     """What a worker process needs beside the unit's name."""
 
     benchmark: Benchmark
-    policy: Policy
+    policy: AnyPolicy
     methods: tuple[str, ...]
     processes: int
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, Evaluator, wilson_interval
 from envs.parameter_space import ParameterSpace
-from tuner.agent.policy import Policy
 from tuner.agent.rollout import regret
 from tuner.comparison.searching import run_method
 from tuner.comparison.statistics import (
@@ -28,6 +27,7 @@ from tuner.comparison.statistics import (
     summary,
     told_after,
 )
+from tuner.search.contract import AnyPolicy
 from wrappers.settings import Settings
 
 __all__ = ["Progress", "Scored", "compare_on_frames", "run_figures"]
@@ -70,7 +70,7 @@ def compare_on_frames(
     tuning: Evaluator,
     scoring: Evaluator,
     space: ParameterSpace,
-    policy: Policy,
+    policy: AnyPolicy,
     methods: Sequence[str],
     *,
     budget: int = 20,
@@ -85,7 +85,7 @@ def compare_on_frames(
     tuning, scoring : Evaluator
         On frames that they do not share.
     space : ParameterSpace
-    policy : Policy
+    policy : AnyPolicy
     methods : sequence of str
     budget, seed : int
     grid : sequence of Settings

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from envs.evaluators.frame_record import RECORDS, FrameRecord
 from envs.evaluators.recorded import RecordedEvaluator
-from tuner.agent.policy import Policy
 from tuner.comparison.results import Results, no_results, undone
 from tuner.comparison.searching import run_method
 from tuner.comparison.statistics import bootstrap
+from tuner.search.contract import AnyPolicy
 from tuner.searchers import SEARCHERS
 from tuner.session.loop import Budget
 from tuner.session.trial import frames_spent
@@ -56,6 +56,7 @@ Found = dict[str, dict[str, Array]]
 """By method and what it is."""
 
 METHODS = {
+    "agent": "map-agent",
     "map": "map",
     "map_gp": "map-gp",
     "warm_gp_locked": "warm-gp",
@@ -67,10 +68,15 @@ METHODS = {
     "defaults": "defaults",
 }
 """The searcher of `tuner.searchers.SEARCHERS` behind each method of the benchmark, by its name
-there. All take the camera length from the lattices. The second agent will be ``agent``."""
+there. All take the camera length from the lattices."""
 
-FAMILIES = {"test": "frames_test", "shifted": "frames_shifted", "runs": "runs"}
-"""What a family is called in the figures, by what its files are."""
+FAMILIES = {
+    "test": "frames_test",
+    "shifted": "frames_shifted",
+    "crystfel_*": "frames_crystfel",
+    "runs": "runs",
+}
+"""What a family is called in the figures, by how the names of its files begin."""
 
 RIVAL = "warm_gp_locked"
 
@@ -86,7 +92,7 @@ TOLD = (1, 2, 3, 5, 10)
 NEAR = 0.01
 """Of merit: so near to the exhaustive grid's choice a session has arrived."""
 
-SECONDS = {"map": 1.5, "map_gp": 3.0, "gp": 2.0}
+SECONDS = {"agent": 1.5, "map": 1.5, "map_gp": 3.0, "gp": 2.0}
 """Processor time of a session, by method; of the others `OTHERS`."""
 
 OTHERS = 0.3
@@ -131,7 +137,7 @@ def fingerprint(tasks: Sequence[FramesTask]) -> str:
 
 def compare_frames(
     tasks: Sequence[FramesTask],
-    policy: Policy,
+    policy: AnyPolicy,
     methods: Sequence[str],
     *,
     n_seeds: int,
@@ -144,7 +150,7 @@ def compare_frames(
     Parameters
     ----------
     tasks : sequence of FramesTask
-    policy : Policy
+    policy : AnyPolicy
         Of the first agent.
     methods : sequence of str
         Keys of `METHODS`.
@@ -213,7 +219,7 @@ class _Job:
     """What a worker process needs beside the unit's name."""
 
     families: Mapping[str, tuple[FramesTask, ...]]
-    policy: Policy
+    policy: AnyPolicy
     methods: tuple[str, ...]
     processes: int
 
@@ -244,7 +250,7 @@ def _run_unit(unit: Unit) -> Found:
 
 
 def search_half(
-    record: FrameRecord, searcher: str, policy: Policy, seed: int, half: int
+    record: FrameRecord, searcher: str, policy: AnyPolicy, seed: int, half: int
 ) -> dict[str, Array]:
     """Search on one half of a record's frames, and score on the other; see `compare_frames`."""
     order = np.random.default_rng(seed).permutation(len(record.counts))

@@ -16,10 +16,10 @@ from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import ParameterSpace
 from envs.simulation.families import draw_experiments
 from envs.simulation.simulator import simulate_run
-from tuner.agent.policy import Policy
 from tuner.comparison.frames import Progress, Scored, compare_on_frames, run_figures
 from tuner.comparison.results import Results
 from tuner.comparison.store import ComparisonStore
+from tuner.search.contract import AnyPolicy
 from tuner.session.request import Request, search_space
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -69,7 +69,7 @@ def compare_run(
     geometry: Path,
     cell: Path,
     indexer: IndexerChoice,
-    policy: Policy,
+    policy: AnyPolicy,
     methods: Sequence[str],
     *,
     n_frames: int = 200,
@@ -164,7 +164,7 @@ def compare_run(
 def compare_everything(
     shared: Path,
     indexer: IndexerChoice,
-    policy: Policy,
+    policy: AnyPolicy,
     methods: Sequence[str],
     *,
     jobs: int = 1,

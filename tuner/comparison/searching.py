@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from envs.evaluation import Evaluator
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
-from tuner.agent.policy import Policy
-from tuner.search.contract import SearcherKind
+from tuner.search.contract import AnyPolicy, SearcherKind
 from tuner.session.choice import recommended_settings
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import MemoryLog
@@ -50,7 +49,7 @@ def run_method(
     *,
     budget: int | Budget,
     seed: int,
-    policy: Policy | None = None,
+    policy: AnyPolicy | None = None,
     merit: Merit = USUAL_MERIT,
 ) -> Searched:
     """Run a session with a searcher; one that ends early keeps its recommendation.
@@ -78,6 +77,10 @@ def run_method(
         on_proposal=on_proposal,
     )
     trials = tuning_trials(log.trials)
+    if isinstance(budget, int):
+        trials = trials[
+            :budget
+        ]  # a searcher's best of a part of the frames is then measured on all
     recommended = [
         recommended_settings(trials[:k], space, merit) for k in range(1, len(trials) + 1)
     ]

@@ -9,15 +9,15 @@ import numpy as np
 
 from envs.evaluators.table import TABLES, TableEvaluator
 from envs.parameter_space import DEFAULT_TUNED, make_space
-from tuner.agent.policy import Policy
 from tuner.comparison.frames import compare_on_frames
 from tuner.comparison.results import Results, no_results, undone
+from tuner.search.contract import AnyPolicy
 
 __all__ = ["compare_tables"]
 
 
 def compare_tables(
-    policy: Policy,
+    policy: AnyPolicy,
     methods: Sequence[str],
     *,
     budget: int = 20,
@@ -32,7 +32,7 @@ def compare_tables(
 
     Parameters
     ----------
-    policy : Policy
+    policy : AnyPolicy
     methods : sequence of str
     budget, n_seeds : int
     results : Results, optional

@@ -19,8 +19,10 @@ from envs.look import Looks
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
+from tuner.map_agent.policy import MapPolicy
 
 __all__ = [
+    "AnyPolicy",
     "ChoosesFrames",
     "Ends",
     "Explains",
@@ -31,6 +33,8 @@ __all__ = [
     "SearcherKind",
     "Values",
 ]
+
+AnyPolicy = Policy | MapPolicy
 
 Values = Mapping[str, float]
 """A parameter set's tuned values, by name."""
@@ -123,8 +127,9 @@ class SearchTask:
         knows.
     merit : Merit
         What the merits that it will be given are.
-    policy : Policy or None
-        For a searcher that takes one; None is the shipped one.
+    policy : AnyPolicy or None
+        For a searcher that takes one of this kind; to others, and where it is None, the shipped
+        one.
     looks : Looks or None
         The evaluator, for a searcher that looks at the frames.
     """
@@ -133,7 +138,7 @@ class SearchTask:
     seed: int = 0
     budget: int | None = None
     merit: Merit = USUAL_MERIT
-    policy: Policy | None = None
+    policy: AnyPolicy | None = None
     looks: Looks | None = None
 
 
@@ -152,7 +157,8 @@ class SearcherKind:
         once the lattices fix it. Others are made anew for the space without it.
     starts_itself : bool
         It needs no initial design: after the baseline it is asked at once.
-    takes_policy : bool
+    load_policy : callable, optional
+        Reads the policy of a directory, for a searcher that takes one.
     looks : bool
         It looks at the frames (`SearchTask.looks`), so every evaluation tells it something,
         whatever its settings; it is asked before the initial design, which follows where nothing
@@ -167,7 +173,7 @@ class SearcherKind:
     summary: str = ""
     handles_geometry: bool = False
     starts_itself: bool = False
-    takes_policy: bool = False
+    load_policy: Callable[[Path], AnyPolicy] | None = None
     looks: bool = False
     peak_finders: tuple[str, ...] = ()
     extra: str = ""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
 from envs.response_map.gains import ENOUGH, gains_of
+from envs.response_map.model import MapModel
 from envs.response_map.session import MapSession
 from envs.response_map.session_map import Forecast
 from tuner.search.contract import SearchTask, Values
@@ -83,13 +84,22 @@ class MapSearcher:
         With `looks`.
     session : type of MapSession
         What is expected of the sets.
+    model : MapModel, optional
+        Of the map; the shipped one by default.
     """
 
-    def __init__(self, task: SearchTask, session: type[MapSession] = MapSession) -> None:
+    def __init__(
+        self,
+        task: SearchTask,
+        session: type[MapSession] = MapSession,
+        model: MapModel | None = None,
+    ) -> None:
         if task.looks is None:
             raise ValueError("the map needs an evaluator that looks at frames")
         penalty = task.merit.unindexed_hit_penalty
-        self._session = session(task.looks, task.space, seed=task.seed, penalty=penalty)
+        self._session = session(
+            task.looks, task.space, seed=task.seed, penalty=penalty, model=model
+        )
         self._space, self._seed = task.space, task.seed
         self._pending: Settings | None = None
         self.reason = self.ended = ""
@@ -137,11 +147,7 @@ class MapSearcher:
         session = self._session
         forecast, portion = session.survey()
         tried = np.flatnonzero(portion)
-        possible = ~session.like_any(tried)
-        for evaluation, _ in session.evaluations:
-            column = session.map.column(evaluation.settings)
-            if evaluation.failure and column is not None:
-                possible[column] = False
+        possible = session.possible(tried)
         gains = gains_of(forecast, tried, possible, session.penalty, session.indexer)
         place, enough = int(np.argmax(gains)), ENOUGH[session.indexer]
         surely = forecast.cautious_merits(session.penalty)

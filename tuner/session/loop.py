@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from envs.evaluation import Evaluation, Evaluator
@@ -17,8 +18,7 @@ from envs.geometry_rule import near_geometry
 from envs.look import Looks
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
-from tuner.agent.policy import Policy
-from tuner.search.contract import SearcherKind, SearchTask
+from tuner.search.contract import AnyPolicy, SearcherKind, SearchTask
 from tuner.searchers import SEARCHERS
 from tuner.session.initial_design import convincing, next_initial, opening
 from tuner.session.outcome import Outcome
@@ -96,7 +96,7 @@ def run_session(
     race: Race = Race(),  # noqa: B008 (frozen)
     fresh: Evaluator | None = None,
     stop_early: bool = False,
-    policy: Policy | None = None,
+    policy: AnyPolicy | None = None,
     map_file: Path | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_proposal: Callable[[float], None] = lambda seconds: None,
@@ -134,7 +134,7 @@ def run_session(
         On frames that the tuning sample does not have.
     stop_early : bool
         End before the budget is spent, once there is nothing to gain; see `stopping.why_stop`.
-    policy : Policy, optional
+    policy : AnyPolicy, optional
         For a searcher that takes one; the shipped one by default.
     map_file : Path, optional
         Where the response map is kept, of a searcher that goes by one.
@@ -206,13 +206,14 @@ class _Session:
         started = time.perf_counter()
         while budget.left(tuning, earlier + time.perf_counter() - started):
             best = self.proposals.best(tuning)
-            if stop_early and best is not None and len(tuning) >= len(self.first):
+            ready = len(tuning) >= len(self.first) and self._partly_measured(best) is None
+            if stop_early and best is not None and ready:
                 enough = why_stop(best, tuning, raced=not self.proposals.chooses_frames)
                 if enough:
                     return "", f"{enough} (--whole-budget goes on)"
             move = self._next(tuning, best)
             if move is None:
-                return "", self.proposals.ended
+                return self._complete(tuning), self.proposals.ended
             stage, settings = move
             # What the result is held against is measured on every frame.
             rival = None if best is None or stage == "baseline" else best.evaluation
@@ -225,15 +226,34 @@ class _Session:
             n_failures = _failures_at_the_end(tuning)
             if n_failures and n_failures % FAILURES_TO_END == 0:
                 return evaluation.failure, ""
-        return "", ""
+        return self._complete(tuning), ""
+
+    def _complete(self, tuning: Sequence[Trial]) -> str:
+        """Measure the best on all frames, as long as it was on a part of them; say what broke."""
+        while (best := self._partly_measured(self.proposals.best(tuning))) is not None:
+            settings = best.evaluation.settings
+            evaluation = _attempt(partial(self.evaluator.evaluate, settings), settings)
+            self._add("search", evaluation, reason="the best of a part of the frames, on all")
+            if evaluation.failure:
+                return evaluation.failure
+            tuning = tuning_trials(self.log.trials)
+        return ""
+
+    def _partly_measured(self, best: Trial | None) -> Trial | None:
+        """Return the best if it was measured on a part of the frames, and its searcher knows."""
+        if best is None or best.evaluation.n_frames >= self.evaluator.n_frames:
+            return None
+        return best if self.proposals.recommends_parts else None
 
     def _next(self, tuning: Sequence[Trial], best: Trial | None) -> tuple[str, Settings] | None:
         """Return the next stage and parameter set, or None when nothing is left to try."""
         if len(tuning) < len(self.first):
             return self.first[len(tuning)]
-        unconvinced = best is None or not convincing(best.evaluation)
-        searched = any(trial.stage == "search" for trial in tuning)
-        if not self.starts_itself and (not self.looks or (searched and unconvinced)):
+        seen = tuning if self._partly_measured(best) else [best] if best else []
+        unconvinced = not any(convincing(each.evaluation) for each in seen)
+        searched = sum(t.evaluation.n_frames for t in tuning if t.stage == "search")
+        enough = self.evaluator.n_frames if self.proposals.recommends_parts else 1
+        if not self.starts_itself and (not self.looks or (searched >= enough and unconvinced)):
             initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))
             if initial is not None:
                 return initial
@@ -250,11 +270,11 @@ class _Session:
             return _attempt(lambda: self.evaluator.evaluate(settings, n_frames), settings)
         return _attempt(lambda: self.race.run(self.evaluator, settings, rival), settings)
 
-    def _add(self, stage: str, evaluation: Evaluation) -> None:
+    def _add(self, stage: str, evaluation: Evaluation, reason: str = "") -> None:
         """Put one more trial into the log, with the best so far."""
         number = len(self.log.trials)
-        trial = Trial(number, stage, evaluation)
-        if stage == "search":
+        trial = Trial(number, stage, evaluation, reason)
+        if stage == "search" and not reason:
             reason = self.proposals.explained([*tuning_trials(self.log.trials), trial])
             trial = replace(trial, reason=reason)
         if stage == "confirm":

@@ -91,6 +91,11 @@ class Proposals:
         """Whether the searcher says on how many frames a proposal is measured."""
         return isinstance(self._searcher, ChoosesFrames)
 
+    @property
+    def recommends_parts(self) -> bool:
+        """Whether the searcher may recommend what was measured on a part of the frames."""
+        return self.chooses_frames and isinstance(self._searcher, Recommends)
+
     def explained(self, trials: Sequence[Trial]) -> str:
         """Return why the last of the trials was proposed, where the searcher can say it.
 
@@ -115,13 +120,16 @@ class Proposals:
         """Return the best of the trials, None if none indexed: what would be recommended now.
 
         It is `best_trial`, or what a searcher that recommends takes, unless what it was not told
-        of, CrystFEL's defaults, is best.
+        of, CrystFEL's defaults, is best. A searcher that chooses frames may take what was measured
+        on a part of them.
         """
         highest = self.highest(trials)
-        if highest is None or not isinstance(self._searcher, Recommends):
+        if not isinstance(self._searcher, Recommends):
             return highest
+        if highest is None and not self.recommends_parts:
+            return None
         self._observe(trials)
-        if highest.number not in self._ingested:
+        if not self._ingested or (highest and highest.number not in self._ingested):
             return highest
         number = self._ingested[self._searcher.recommend()]
         taken = next(trial for trial in trials if trial.number == number)

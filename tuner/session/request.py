@@ -9,6 +9,7 @@ from typing import get_args
 
 from envs.geometry_rule import SHIFTS
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
+from tuner.search.contract import AnyPolicy
 from tuner.searchers import SEARCHERS
 from tuner.session.config import Sampling, SessionConfig
 from tuner.session.loop import Budget
@@ -99,6 +100,17 @@ class Request:
                 f"sampling is {self.sampling!r}, but must be one of {', '.join(get_args(Sampling))}"
             )
 
+    def read_policy(self) -> AnyPolicy | None:
+        """Return the policy that was named, which the searcher takes; None: the shipped one.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or is of another kind.
+        """
+        load = self.searcher and SEARCHERS.get(self.searcher).load_policy
+        return load(self.policy) if load and self.policy is not None else None
+
 
 def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
     """Return what a session was begun with, so that it can be resumed without saying it again."""
@@ -164,9 +176,9 @@ def searcher_of(request: Request, n_frames: int, resumed: Path | None) -> str:
 def refuse_unfit_searcher(request: Request) -> None:
     """Raise InputError where the searcher that was named cannot do what is asked of it."""
     if request.policy is not None and not (
-        request.searcher and SEARCHERS.get(request.searcher).takes_policy
+        request.searcher and SEARCHERS.get(request.searcher).load_policy
     ):
-        able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).takes_policy)
+        able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).load_policy)
         who = f"the {request.searcher} searcher takes" if request.searcher else "others take"
         raise InputError(f"{who} no policy: choose --searcher {able}, or leave --policy out")
     if request.searcher is None:

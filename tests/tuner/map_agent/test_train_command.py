@@ -1,0 +1,31 @@
+"""``sfx-tuner train``: what goes together, and what is said where it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tuner.cli.main import cli
+from wrappers.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (("--seeds", "2"), "--seeds is not of map-agent: leave it out"),
+        (("--searcher", "ppo", "--looks", "x"), "--looks is not of ppo"),
+        (("--searcher", "ppo", "--sessions", "x"), "--sessions is not of ppo"),
+        (("--sessions", "x", "--steps", "9"), "--steps is of a training, which --sessions is not"),
+        (("--looks", "nowhere"), "nowhere holds no recorded looks"),
+        (("--sessions", "nowhere"), "nowhere"),
+    ],
+)
+def test_what_does_not_go_together_is_one_sentence(
+    tmp_path: Path, given: tuple[str, ...], sentence: str
+) -> None:
+    answer = CliRunner().invoke(cli, ["train", "-o", str(tmp_path / "new"), *given])
+    assert isinstance(answer.exception, InputError)
+    assert sentence in str(answer.exception)
+    assert not (tmp_path / "new" / "map_agent.safetensors").exists()

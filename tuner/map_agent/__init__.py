@@ -1,0 +1,10 @@
+"""The second agent: it goes by the response map, and chooses sets and frames.
+
+============= ==========================================================================
+`searcher`    the agent in a session
+`policy`      its network without PyTorch, and its file
+`network`     the network as PyTorch trains it
+`training`    imitation of the map's own rule, then PPO, with checkpoints in between
+`validation`  sessions on held-out experiments: what a policy is chosen by
+============= ==========================================================================
+"""

@@ -1,0 +1,183 @@
+"""The response map's model, refined on a facility's own finished sessions.
+
+What a session measured is the truth there: for every set that it tried, which frames were indexed.
+With that the distribution over runs, fitted to simulated experiments, is fitted on. How much the
+sessions count against the simulation is chosen by what sessions say that were left out, an
+experiment at a time; where none of it foretells those better than the shipped model does, nothing
+is written.
+
+The policy is not trained on: a session tells of the sets that it tried only, and the network goes
+by merits and errors, which the model gives.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from envs.response_map.model import MapModel, Priors
+from envs.response_map.regression import Outcomes, Prior, fit_prior
+from envs.response_map.session_map import ResponseMap
+from envs.response_map.stored import MAP_FILE, read_map
+from tuner.map_agent.policy import POLICY_FILE, MapPolicy
+from tuner.session.config import SessionConfig
+from wrappers.errors import InputError, Note
+from wrappers.outputs import require_new_folder
+
+__all__ = ["Refinement", "refine", "refine_on_sessions"]
+
+FEWEST = 3
+"""Experiments, so that each can be foretold by others."""
+
+WEIGHTS = (2.0, 5.0, 15.0, 50.0)
+"""Runs that the simulated experiments count as."""
+
+ROUNDS = 8
+DRAWS = 256
+"""Of coefficients and levels, to foretell outcomes with."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What came of it.
+
+    Attributes
+    ----------
+    model : MapModel or None
+        None where no refined model is better than the one before.
+    before, after : float
+        Mean log-likelihood of an outcome of an experiment that was left out, by the model before
+        and by the best refined one.
+    weight : float
+        Runs that the simulated experiments count as in the best.
+    n_experiments, n_outcomes : int
+    """
+
+    model: MapModel | None
+    before: float
+    after: float
+    weight: float
+    n_experiments: int
+    n_outcomes: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    experiment: str
+    indexer: str
+    outcomes: tuple[Outcomes, Outcomes]
+
+
+def refine_on_sessions(sessions: Sequence[Path], output: Path) -> Refinement:
+    """Refine the shipped model on finished sessions, and write it with the policy.
+
+    Parameters
+    ----------
+    sessions : sequence of Path
+        Directories of finished sessions.
+    output : Path
+        New or empty: a directory for ``tune --searcher map-agent --policy``. Nothing is written
+        where the refined model is worse.
+
+    Raises
+    ------
+    InputError
+        If a directory holds no finished session with a map, or too few experiments are told of.
+    """
+    require_new_folder(output, POLICY_FILE)
+    shipped = MapPolicy.shipped()
+    found = refine([_read(each) for each in sessions], MapModel.shipped())
+    if found.model is not None:
+        provenance = {**shipped.provenance, "refined": dict(found.model.provenance)["refined"]}
+        MapPolicy(shipped.parts, provenance, found.model).save(output / POLICY_FILE)
+    return found
+
+
+def _read(session: Path) -> _Run:
+    config = SessionConfig.read(session / "session.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Note)  # of another version of the model
+        return run_of(read_map(session / MAP_FILE), config.data_sha256 or config.data)
+
+
+def run_of(known: ResponseMap, experiment: str) -> _Run:
+    """Return what a map has learnt, and of which experiment."""
+    return _Run(experiment, known.indexer, known.outcomes())
+
+
+def refine(runs: Sequence[_Run], model: MapModel) -> Refinement:
+    """Return the refined model; see the module.
+
+    Parameters
+    ----------
+    runs : sequence of _Run
+    model : MapModel
+        Before.
+    """
+    experiments = sorted({run.experiment for run in runs})
+    if len(experiments) < FEWEST:
+        raise InputError(
+            f"the sessions are of {len(experiments)} runs, but it takes {FEWEST} so that each can "
+            "be foretold by others: name sessions of more runs"
+        )
+    kept_out = [
+        ([run for run in runs if run.experiment != name],
+         [run for run in runs if run.experiment == name])
+        for name in experiments
+    ]  # fmt: skip
+    before = float(np.mean([_foretold(model, held) for _, held in kept_out]))
+    scores = {
+        weight: float(
+            np.mean([_foretold(_fitted(model, rest, weight), held) for rest, held in kept_out])
+        )
+        for weight in WEIGHTS
+    }
+    weight = max(scores, key=lambda each: scores[each])
+    n_outcomes = sum(len(run.outcomes[0].x) for run in runs)
+    refined: dict[str, Any] = {
+        "experiments": len(experiments),
+        "outcomes": n_outcomes,
+        "weight": weight,
+        "log_likelihood_before": before,
+        "log_likelihood": scores[weight],
+    }
+    better = None
+    if scores[weight] > before:
+        fitted = _fitted(model, runs, weight)
+        better = replace(fitted, provenance={**model.provenance, "refined": refined})
+    return Refinement(better, before, scores[weight], weight, len(experiments), n_outcomes)
+
+
+def _fitted(model: MapModel, runs: Sequence[_Run], weight: float) -> MapModel:
+    priors = dict(model.priors)
+    for indexer in {run.indexer for run in runs}:
+        told = [run.outcomes for run in runs if run.indexer == indexer]
+        fitted: list[Prior] = []
+        for kind, start in enumerate(priors[indexer]):
+            seen = [outcomes[kind] for outcomes in told if len(outcomes[kind].x)]
+            fitted.append(
+                fit_prior(seen, start=start, weight=weight, rounds=ROUNDS) if seen else start
+            )
+        priors[indexer] = Priors(*fitted)
+    return replace(model, priors=priors)
+
+
+def _foretold(model: MapModel, runs: Sequence[_Run]) -> float:
+    """Return the mean log-likelihood of outcomes, as foretold before any was measured."""
+    rng = np.random.default_rng(0)
+    found = []
+    for run in runs:
+        for prior, seen in zip(model.priors[run.indexer], run.outcomes, strict=True):
+            if not len(seen.x):
+                continue
+            drawn = rng.multivariate_normal(prior.mean, prior.covariance, DRAWS)
+            levels = prior.frame_sd * rng.standard_normal((DRAWS, 1))
+            chance = expit(drawn @ seen.x.T + levels).mean(axis=0).clip(1e-6, 1 - 1e-6)
+            found.append(np.where(seen.indexed, np.log(chance), np.log(1 - chance)).mean())
+    return float(np.mean(found)) if found else 0.0

@@ -1,0 +1,89 @@
+"""The second agent as a searcher: the map's, but for what it measures, where, and when it ends."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from envs.response_map.situation import CANDIDATES, STOP, Situation, chosen, situation
+from tuner.map_agent.policy import MapPolicy
+from tuner.search.contract import SearchTask
+from tuner.search.map_searcher import MapSearcher
+from wrappers.settings import Settings
+
+__all__ = ["MapAgentSearcher"]
+
+USUAL_BUDGET = 8.0
+"""Evaluations on all frames that the agent reckons with, where nobody says or more are left."""
+
+
+class MapAgentSearcher(MapSearcher):
+    """Proposes what the trained policy chooses of the sets that the map puts up.
+
+    It recommends the measured set that the map expects most of, less its error; what was measured
+    on a part of the frames only counts as well.
+
+    Parameters
+    ----------
+    task : SearchTask
+        With `looks`. Its budget counts evaluations.
+    policy : MapPolicy, optional
+        The shipped one by default.
+    """
+
+    def __init__(self, task: SearchTask, policy: MapPolicy | None = None) -> None:
+        self._policy = MapPolicy.shipped() if policy is None else policy
+        super().__init__(task, model=self._policy.model)
+        self._budget = task.budget
+        self._seen: tuple[int, Situation] | None = None
+
+    def recommend(self) -> int:
+        """Return which of the evaluations that it ingested is of the set that it would take."""
+        leader = self._situation().leader
+        map_, evaluations = self._session.map, self._session.evaluations
+        of_leader = [
+            (evaluation.n_frames, number)
+            for number, (evaluation, _) in enumerate(evaluations)
+            if not evaluation.failure and map_.column(evaluation.settings) == leader
+        ]
+        # Without one nothing was measured near the geometry that the lattices fix.
+        return max(of_leader)[1] if of_leader else len(evaluations) - 1
+
+    def _situation(self) -> Situation:
+        """Return what is up for choice; worked out once after every evaluation."""
+        n = len(self._session.evaluations)
+        if self._seen is None or self._seen[0] != n:
+            self._seen = n, situation(self._session, self._left())
+        return self._seen[1]
+
+    def _left(self) -> float:
+        """Return the budget that is left, in evaluations on all frames."""
+        evaluations = self._session.evaluations
+        if self._budget is not None:
+            return float(np.clip(self._budget - self._n_proposed, 0.0, USUAL_BUDGET))
+        n = max(len(self._session.map.look.frames), 1)
+        spent = sum(evaluation.n_frames for evaluation, _ in evaluations[1:]) / n
+        return max(USUAL_BUDGET - spent, 1.0)
+
+    def _choose(self) -> Settings | None:
+        found, session = self._situation(), self._session
+        action = self._policy.act(found)
+        if action == STOP:
+            self.ended = (
+                "the agent expects no further evaluation to be worth its frames; the best that the "
+                f"map knows of is expected to gain {100 * max(found.gain, 0):.1f} points"
+            )
+            return None
+        place, portion = chosen(action)
+        column = int(found.columns[place])
+        n = len(session.map.look.frames)
+        self.n_frames = max(round(portion * n), 1)
+        expected = (
+            f"{100 * found.forecast.mean[column]:.0f} ± {100 * found.forecast.sd[column]:.0f} %"
+        )
+        self.reason = (
+            f"the agent's choice of {int((found.columns >= 0).sum())} sets (at most {CANDIDATES}), "
+            f"on {self.n_frames} of {n} frames: the map expects {expected}"
+        )
+        if session.map.far:
+            self.reason += " (the run is unlike those that the map was fitted to)"
+        return session.map.settings[column]
