@@ -6,6 +6,7 @@
 `Cell`
 `Settings`                a parameter set
 `find_peaks`, `index`     the peaks of frames; the lattices of a run
+`tell_kinds`              the kinds of frames: blank, crystals, rings, streaks, faults
 `apply`                   the recommended set fed to the reduction core
 `TuningEnv`, `ENV_ID`     the Gymnasium environment, and its name for `gymnasium.make`
 `SEARCHERS`,              where a searcher of one's own is registered, and what it keeps to
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from wrappers.cell import Cell
     from wrappers.detector.geometry import Geometry
     from wrappers.errors import InputError, ProgramError
+    from wrappers.frame_kinds import tell_kinds
     from wrappers.settings import Settings
 
 _HOMES = {
@@ -49,6 +51,7 @@ _HOMES = {
     "InputError": "wrappers.errors",
     "ProgramError": "wrappers.errors",
     "Settings": "wrappers.settings",
+    "tell_kinds": "wrappers.frame_kinds",
 }
 
 __all__ = [
@@ -67,6 +70,7 @@ __all__ = [
     "find_peaks",
     "index",
     "open_run",
+    "tell_kinds",
     "tune",
 ]
 

@@ -100,8 +100,8 @@ def tune(
     frames : int or None
         Size of the tuning sample; None takes every frame.
     tuned : sequence of str, optional
-        Tuned settings; by default min_snr, threshold, min_pix_count and clen, without those that
-        are fixed.
+        Tuned settings; by default min_snr, threshold, min_pix_count and clen (with the learned
+        peak finder min_probability and clen), without those that are fixed.
     fixed : mapping of str to float, optional
         Settings that keep a value.
     bounds : mapping of str to (float, float), optional
@@ -142,7 +142,7 @@ def tune(
         cell=Path(cell),
         searcher=searcher,
         n_frames=frames,
-        tuned=usually_tuned(fixed, bounds) if tuned is None else tuple(tuned),
+        tuned=usually_tuned(fixed, bounds, peak_finder) if tuned is None else tuple(tuned),
         peak_finder=peak_finder,
         clen_range=clen_range,
         fixed=fixed,
@@ -297,6 +297,7 @@ def apply(
     virtual: bool = False,
     resume: bool = False,
     replace: bool = False,
+    veto_kinds: bool = False,
     jobs: int = 1,
 ) -> Reduction:
     """Find peaks with the recommended set, drop the non-hits, write the hits.
@@ -317,6 +318,9 @@ def apply(
         Go on with an interrupted reduction.
     replace : bool
         Replace an output that exists; what is read stays in any case.
+    veto_kinds : bool
+        Leave out frames without light or of a faulty detector, by the session's kinds of frames
+        or those of the run itself; see `tell_kinds`.
     jobs : int
         Worker processes.
 
@@ -326,6 +330,7 @@ def apply(
         If a file cannot be used, or the output would replace an input.
     """
     from tuner.apply.applying import check_outputs_of, named_set
+    from tuner.apply.by_kind import ByKind
     from tuner.recommendation import read_recommendation, session_geometry
     from wrappers.peakfinding.finders import NamedFinder
     from wrappers.reduction import reduce_run
@@ -337,6 +342,7 @@ def apply(
         out = Path(output)
         check_outputs_of(out, recommendation, run, named, Path(data), panels)
         used = named_set(recommendation, run)
+        by_kind = ByKind.of(run, None, named, True, jobs=jobs) if veto_kinds else None
         return reduce_run(
             with_needed_map(run, used.settings, jobs=jobs),
             NamedFinder(run.geometry),
@@ -346,4 +352,5 @@ def apply(
             virtual=virtual,
             resume=resume,
             replace=replace,
+            **({} if by_kind is None else by_kind.options),
         )

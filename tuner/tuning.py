@@ -25,6 +25,7 @@ from tuner.recommendation import Recommendation, recommend, write_recommendation
 from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
 from tuner.session.found_geometry import at_found_geometry, find_session_geometry
+from tuner.session.kinds import frames_without_anything, session_kinds
 from tuner.session.look_map import keep_look_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
@@ -240,7 +241,7 @@ def _tune(
         space = with_start(space, start, tuple(request.fixed))
     if needs_map(space.base) or (to_beat is not None and needs_map(to_beat)):
         run = run.with_bad_pixels(_bad_pixels(run, sample, directory / BAD_PIXELS, resume, jobs))
-    store = _open_store(directory, config, resume)
+    store = SessionStore.begun(directory, config, resume=resume)
     if run.bad_pixels is not None:
         run.bad_pixels.save(directory / BAD_PIXELS)
 
@@ -250,6 +251,7 @@ def _tune(
         memory = room // jobs if cluster else room
         pool = open_pool(run, indexer, sample, jobs, memory, cluster, request.peak_finder)
         stack.enter_context(closing(pool))
+        kinds = session_kinds(run, (*sample, *others), directory, jobs)
         drawn = choose_frames(
             store.config.sampling or "random",
             (sample, others),
@@ -259,6 +261,7 @@ def _tune(
             directory,
             lambda: pool,
             on_look,
+            lambda frames: frames_without_anything(run, kinds, frames, jobs),
         )
         if drawn.words:
             on_sample(drawn.words)
@@ -388,11 +391,3 @@ def _bad_pixels(
     if resume and path.exists():
         return BadPixelMap.load(path, run.geometry)
     return find_bad_pixels(run, sample, jobs=jobs)
-
-
-def _open_store(directory: Path, config: SessionConfig, resume: bool) -> SessionStore:
-    if not resume:
-        return SessionStore.create(directory, config)
-    store = SessionStore.open(directory, mend=True)
-    store.config.refuse_other(config, directory)
-    return store

@@ -16,6 +16,7 @@ from wrappers.errors import InputError
 __all__ = [
     "JUNGFRAU_1M",
     "LYSOZYME",
+    "ODD_KINDS",
     "SMALL_DETECTOR",
     "BackgroundModel",
     "BadPixels",
@@ -24,6 +25,7 @@ __all__ = [
     "Detector",
     "Experiment",
     "Module",
+    "OddFrames",
     "demo_experiment",
     "tiled",
 ]
@@ -292,13 +294,40 @@ class BadPixels:
         _require(self.hot + self.noisy + self.dead <= 1, "more bad pixels than pixels")
 
 
+ODD_KINDS = ("powder or ice ring", "salt", "jet streak", "beam off", "detector fault")
+"""Frames that are no ordinary ones, see `envs.simulation.odd_frames`."""
+
+
+@dataclass(frozen=True)
+class OddFrames:
+    """Frames that are no ordinary ones.
+
+    Parameters
+    ----------
+    shares : tuple of (str, float)
+        Kinds, of `ODD_KINDS`, and which share of the frames is of each.
+    first : int
+        The first frame of a run that may be one.
+    """
+
+    shares: tuple[tuple[str, float], ...] = ()
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        for kind, share in self.shares:
+            _require(kind in ODD_KINDS, f"{kind!r} is none of {', '.join(ODD_KINDS)}")
+            _require(0 <= share <= 1, f"the share of {kind} must lie between 0 and 1")
+        _require(sum(share for _, share in self.shares) <= 1, "the shares sum to more than 1")
+        _require(self.first >= 0, "first must not be negative")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One beamtime, complete: what happens, and what the beamline believes.
 
     Parameters
     ----------
-    detector, beam, crystals, background, bad_pixels
+    detector, beam, crystals, background, bad_pixels, odd
         The parts.
     clen : float
         True distance of the detector from the crystals, in metres.
@@ -316,6 +345,7 @@ class Experiment:
     crystals: Crystals = field(default_factory=Crystals)
     background: BackgroundModel = field(default_factory=BackgroundModel)
     bad_pixels: BadPixels = field(default_factory=BadPixels)
+    odd: OddFrames = field(default_factory=OddFrames)
     clen: float = 0.08
     clen_error: float = 0.0
     shift_x: float = 0.0

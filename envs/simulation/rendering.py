@@ -8,24 +8,35 @@ each photon of a spot gets a position of its own.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from envs.simulation.diffraction import excited_reflections
-from envs.simulation.experiment import Detector, Experiment
+from envs.simulation.experiment import Crystals, Detector, Experiment
+from envs.simulation.exposure import expose, record_spots
+from envs.simulation.odd_frames import add_light, fail, odd_kind, salt_reflections
 
-__all__ = ["HC", "FrameTruth", "background_profiles", "render_frame", "static_mask"]
+__all__ = [
+    "HC",
+    "FrameTruth",
+    "background_profiles",
+    "pixel_positions",
+    "render_frame",
+    "static_mask",
+    "structure_seed",
+]
 
 Floats = NDArray[np.float64]
 
 HC = 12398.4198  # eV Å
-FAINTEST = 1.0  # photons of a spot that the truth lists
+WITHOUT_CRYSTALS = ("beam off", "salt")
+"""Odd frames that have no crystals of the sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +47,8 @@ class FrameTruth:
     ----------
     kind : str
         "blank", or "multi" for several crystals, or by the number of spots brighter than 10
-        photons "weak" (below 25), "medium" (below 100) or "strong".
+        photons "weak" (below 25), "medium" (below 100) or "strong"; or one of
+        `envs.simulation.experiment.ODD_KINDS`, with or without crystals.
     photon_energy : float
         In eV.
     background : float
@@ -45,7 +57,7 @@ class FrameTruth:
         Rows are a*, b*, c* in 1/Å in CrystFEL's laboratory frame.
     spots : float64 array (n, 3)
         fs and ss (CrystFEL's, pixel i spans i to i + 1) and the expected photons of every spot
-        on the detector with at least one.
+        on the detector with at least one; not those of salt.
     photons : float64 array (n_crystals,)
         Photons of an average reflection of each crystal, see `Crystals.photons`.
     """
@@ -102,16 +114,26 @@ def render_frame(experiment: Experiment, index: int) -> tuple[NDArray[np.generic
     air = level * math.exp(0.25 * rng.standard_normal())
 
     photons = np.zeros(scene.ring.size, np.int32)
-    lattices, spots, scales = _diffract(experiment, scene, energy, photons, rng)
+    odd = odd_kind(experiment, index)
+    crystals = experiment.crystals
+    if odd in WITHOUT_CRYSTALS:
+        crystals = dataclasses.replace(crystals, hit_fraction=0.0)
+    if odd == "beam off":
+        level = air = 0.0
+    lattices, spots, scales = _diffract(experiment, crystals, scene, energy, photons, rng)
+    if odd:
+        _add_odd(experiment, odd, scene, level, energy, photons, index)
 
     data = np.empty(scene.ring.size, np.int32)
-    _expose(
+    expose(
         scene.ring, scene.air, level, air, photons, detector.gain, detector.read_noise, rng, data
     )
     _spoil(scene, detector, rng, data)
+    if odd == "detector fault":
+        fail(experiment, data, np.random.default_rng([experiment.seed, 5, index]))
     clipped = np.clip(data, np.iinfo(detector.dtype).min, int(detector.saturation))
     frame = clipped.astype(detector.dtype).reshape(detector.shape)
-    kind = _kind(len(lattices), spots)
+    kind = odd or _kind(len(lattices), spots)
     return frame, FrameTruth(kind, energy, level, lattices, spots, scales)
 
 
@@ -125,9 +147,19 @@ def background_profiles(experiment: Experiment, q: Floats) -> tuple[Floats, Floa
     return ring, model.air * np.exp(-q / model.air_width)
 
 
+def pixel_positions(experiment: Experiment) -> tuple[Floats, Floats]:
+    """Return the true laboratory x and y of all pixel centres, in metres, flat."""
+    return _pixel_positions(experiment.detector, _module_table(experiment))
+
+
 def static_mask(experiment: Experiment) -> NDArray[np.bool_]:
     """Return the mask that the beamline gives its users: bool (ss, fs), True where usable."""
     return _scene(experiment).mask
+
+
+def structure_seed(experiment: Experiment) -> int:
+    """Return what decides the structure factors of an experiment's crystals."""
+    return _scene(experiment).structure_seed
 
 
 def _kind(n_crystals: int, spots: Floats) -> str:
@@ -135,6 +167,45 @@ def _kind(n_crystals: int, spots: Floats) -> str:
         return "multi" if n_crystals else "blank"
     bright = int(np.count_nonzero(spots[:, 2] > 10))
     return "weak" if bright < 25 else "medium" if bright < 100 else "strong"
+
+
+def _add_odd(
+    experiment: Experiment,
+    kind: str,
+    scene: _Scene,
+    level: float,
+    energy: float,
+    photons: NDArray[np.int32],
+    index: int,
+) -> None:
+    """Add the photons that a frame has for being an odd one."""
+    rng = np.random.default_rng([experiment.seed, 5, index])
+    detector = experiment.detector
+    if kind == "salt":
+        reflections = salt_reflections(experiment, energy / HC, rng)
+        record_spots(
+            reflections,
+            scene.module_table,
+            *detector.module_shape,
+            experiment.clen,
+            detector.pixel_size,
+            detector.point_spread,
+            rng,
+            photons,
+        )
+        return
+    x, y, q = _places(experiment)
+    light = add_light(experiment, kind, x, y, q, level, rng)
+    if light is not None:
+        photons += rng.poisson(light).astype(np.int32)
+
+
+@lru_cache(maxsize=1)
+def _places(experiment: Experiment) -> tuple[Floats, Floats, Floats]:
+    """Return x and y of all pixels, in metres, and q in 1/Å."""
+    x, y = _pixel_positions(experiment.detector, _module_table(experiment))
+    cos_two_theta = experiment.clen / np.sqrt(x**2 + y**2 + experiment.clen**2)
+    return x, y, np.sqrt(2 * (1 - cos_two_theta)) * experiment.beam.photon_energy / HC
 
 
 @lru_cache(maxsize=2)
@@ -213,13 +284,14 @@ def _edge_mask(detector: Detector) -> NDArray[np.bool_]:
 
 def _diffract(
     experiment: Experiment,
+    crystals: Crystals,
     scene: _Scene,
     energy: float,
     photons: NDArray[np.int32],
     rng: np.random.Generator,
 ) -> tuple[Floats, Floats, Floats]:
     """Add the Bragg photons of the frame's crystals; return their lattices, spots and scales."""
-    crystals, detector = experiment.crystals, experiment.detector
+    detector = experiment.detector
     hit = rng.random() < crystals.hit_fraction
     n_crystals = int(rng.geometric(1 - crystals.multi_fraction)) if hit else 0
     lattices = np.empty((n_crystals, 3, 3))
@@ -236,7 +308,7 @@ def _diffract(
             crystals, lattice, wavenumber, experiment.beam.bandwidth, scale, scene.structure_seed
         )
         spots.append(
-            _record_spots(
+            record_spots(
                 reflections,
                 scene.module_table,
                 *detector.module_shape,
@@ -248,86 +320,6 @@ def _diffract(
             )
         )
     return lattices, np.concatenate(spots), scales
-
-
-@njit(cache=True, nogil=True)
-def _record_spots(
-    reflections: Floats,
-    modules: Floats,
-    height: int,
-    width: int,
-    clen: float,
-    pixel_size: float,
-    point_spread: float,
-    rng: np.random.Generator,
-    photons: NDArray[np.int32],
-) -> Floats:
-    """Let the photons of each reflection fall on the detector; return fs, ss, expected photons."""
-    spots = np.empty((len(reflections), 3))
-    n_spots = 0
-    for slope_x, slope_y, expected, tangential, radial, cos_two_theta in reflections:
-        x, y = slope_x * clen, slope_y * clen
-        for m in range(len(modules)):
-            corner_x, corner_y, cos, sin = modules[m]
-            fs = ((x - corner_x) * cos + (y - corner_y) * sin) / pixel_size
-            ss = ((y - corner_y) * cos - (x - corner_x) * sin) / pixel_size
-            if not (0 <= fs < width and 0 <= ss < height):
-                continue
-            # From angles to pixels: the plane is struck at a slant along the radius.
-            distance = clen / cos_two_theta / pixel_size
-            sigma_t = math.sqrt(point_spread**2 + (tangential * distance) ** 2)
-            sigma_r = math.sqrt(point_spread**2 + (radial * distance / cos_two_theta) ** 2)
-            length = math.hypot(x, y)
-            unit_x, unit_y = (x / length, y / length) if length > 0 else (1.0, 0.0)
-            radial_fs = unit_x * cos + unit_y * sin
-            radial_ss = unit_y * cos - unit_x * sin
-            for _ in range(rng.poisson(expected)):
-                r, t = sigma_r * rng.standard_normal(), sigma_t * rng.standard_normal()
-                i = math.floor(fs + r * radial_fs - t * radial_ss)
-                j = math.floor(ss + r * radial_ss + t * radial_fs)
-                if 0 <= i < width and 0 <= j < height:
-                    photons[(m * height + j) * width + i] += 1
-            if expected >= FAINTEST:
-                spots[n_spots] = fs, ss + m * height, expected
-                n_spots += 1
-            break
-    return spots[:n_spots].copy()
-
-
-@njit(cache=True, nogil=True)
-def _poisson(mean: float, rng: np.random.Generator) -> int:
-    """Draw from the Poisson distribution, by inversion where the mean is small."""
-    if mean > 12:
-        return rng.poisson(mean)
-    left = rng.random()
-    term = math.exp(-mean)
-    n = 0
-    while left > term and n < 100:  # rounding may leave a remainder that no term takes up
-        left -= term
-        n += 1
-        term *= mean / n
-    return n
-
-
-@njit(cache=True, nogil=True)
-def _expose(
-    ring: Floats,
-    air: Floats,
-    level: float,
-    air_level: float,
-    photons: NDArray[np.int32],
-    gain: float,
-    read_noise: float,
-    rng: np.random.Generator,
-    data: NDArray[np.int32],
-) -> None:
-    """Add the background's photons to the spots' and read the pixels out, rounded, in ADU."""
-    for i in range(len(data)):
-        counts = photons[i] + _poisson(level * ring[i] + air_level * air[i], rng)
-        value = counts * gain
-        if read_noise > 0:
-            value += read_noise * rng.standard_normal()
-        data[i] = round(value)
 
 
 def _spoil(

@@ -31,6 +31,7 @@ __all__ = [
     "FrameTruth",
     "RunPaths",
     "demo_experiment",
+    "geometry_text",
     "read_truth",
     "render_frame",
     "simulate_run",
@@ -127,7 +128,7 @@ def simulate_run(
         partial = unfinished_folder(final)
         _write_frames(experiment, partial, layout, n_frames, progress)
         _write_mask(experiment, partial, layout)
-        (partial / "run.geom").write_text(_geometry_text(experiment, layout), encoding="utf-8")
+        (partial / "run.geom").write_text(geometry_text(experiment, format), encoding="utf-8")
         experiment.crystals.cell.write(partial / "run.cell")
         partial.replace(final)
     except OSError as error:
@@ -205,7 +206,7 @@ class _TruthWriter:
         for name in ("clen", "written_clen", "shift_x", "shift_y", "seed"):
             file.attrs[name] = getattr(experiment, name)
         file.attrs["experiment"] = repr(experiment)
-        file.create_dataset("class", (n_frames,), "S8")
+        file.create_dataset("class", (n_frames,), "S24")
         file.create_dataset("photon_energy", (n_frames,), "f8")
         file.create_dataset("background", (n_frames,), "f8")
         for name, shape, dtype in (
@@ -257,8 +258,9 @@ def _ragged(file: h5py.File, name: str, row: tuple[int, ...], n: int) -> list[ND
     return np.split(values, start[1:-1]) if n else []
 
 
-def _geometry_text(experiment: Experiment, layout: _Layout) -> str:
+def geometry_text(experiment: Experiment, format: str = "hdf5") -> str:
     """Return the geometry file: the detector without the shift, at the written distance."""
+    layout = _LAYOUTS[format]
     detector = experiment.detector
     if layout.encoder:
         clen = f"clen = {layout.encoder} mm\ncoffset = {_COFFSET:g}"

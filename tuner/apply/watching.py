@@ -13,6 +13,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from tuner.apply.applying import CurrentSet, VetoCheck, check_veto, rate_intervals
+from tuner.apply.by_kind import KINDS_FILE, ByKind
 from tuner.apply.drift import RateWatch
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -69,6 +70,10 @@ class WatchRequest:
         The map of bad pixels for sets that mask some; without one each run's own frames make it.
     replace : bool
         Whether files that another than this watch has written may be replaced.
+    kinds : Path or None
+        Where the kinds of frames are carried on; by default in the folder of the hits.
+    veto : bool
+        Whether frames are left out by their kind. Without it, and without `kinds`, none are told.
     """
 
     recommended: Path
@@ -81,6 +86,15 @@ class WatchRequest:
     virtual: bool = False
     mask: Path | None = None
     replace: bool = False
+    kinds: Path | None = None
+    veto: bool = False
+
+    @property
+    def kinds_file(self) -> Path | None:
+        """Where the kinds of frames are carried on, if they are told."""
+        if self.kinds is not None or not self.veto:
+            return self.kinds
+        return self.out / KINDS_FILE
 
 
 class Watch:
@@ -259,7 +273,14 @@ class Watch:
                 alarms.append(str(alarm))
                 self._say(f"{path.name}: {alarm}")
 
+        by_kind, kinds = None, request.kinds_file
+        if kinds is not None:
+            n_runs = len(self._done)
+            by_kind = ByKind.of(run, kinds, kinds.parent, request.veto, n_runs, jobs=request.jobs)
+
         def on_part(part: Part) -> None:
+            if by_kind is not None:
+                by_kind.on_part(part)
             begin_test(part.used.name)
             count("hit rate", part.n_hits, part.n_frames)
 
@@ -274,6 +295,8 @@ class Watch:
                 resume=resume,
                 replace=request.replace or str(out) in {line["hits"] for line in self._done},
                 progress=lambda done, hits: self._progress(path, len(run), done, hits),
+                kinds=None if by_kind is None else by_kind.kinds,
+                veto=request.veto,
                 on_part=on_part,
             )
 
@@ -290,6 +313,10 @@ class Watch:
                 run, last.settings, self._cell, self._indexer, frames, jobs=request.jobs
             )
             count("indexing rate", check.n_kept, check.n_frames)
+        if by_kind is not None:
+            for sentence in by_kind.finish(kinds):
+                alarms.append(sentence)
+                self._say(f"{path.name}: {sentence}")
         return {
             "file": str(path.absolute()),
             "size": size,

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from tuner.cli.apply_report import report_reduction
 from tuner.cli.live import (
     apply_live,
     buffer_option,
     parts_options,
     refuse_what_is_not_for,
-    sample_line,
     serve_option,
     serving,
     wait_until_served,
@@ -30,7 +28,6 @@ from tuner.cli.options import (
     mask_option,
     memory_option,
     open_run,
-    print_json,
     progress_bar,
     say_notes,
     stderr,
@@ -53,7 +50,7 @@ from wrappers.indexing import Indexer
 from wrappers.streams.protocols import is_stream
 
 if TYPE_CHECKING:
-    from tuner.apply.applying import VetoCheck
+    from tuner.apply.by_kind import ByKind
     from tuner.apply.watching import WatchRequest
     from wrappers.reduction import Reduction, SettingsSet
 
@@ -91,6 +88,20 @@ POLL = 1.0
 )
 @click.option(
     "-p", "--cell", type=click.Path(path_type=Path), help="Unit cell.  [default: the session's]"
+)
+@click.option(
+    "--veto",
+    type=click.Choice(["kinds"]),
+    help="Leave out frames by their kind, unsearched: those without the beam, and those of a "
+    "detector at fault that show next to no spots.",
+)
+@click.option(
+    "--kinds",
+    "kinds_file",
+    type=click.Path(path_type=Path),
+    help="Tell the frames' kinds, and when one has become more frequent or is new. The kinds are "
+    "read from this file, and it is written with this run's frames learnt; where there is none, "
+    "this run's frames make it.  [default: none; with --veto the session's, or this run's own]",
 )
 @click.option(
     "--watch",
@@ -136,6 +147,8 @@ def command(
     mask: Path | None,
     sample: int,
     cell: Path | None,
+    veto: str | None,
+    kinds_file: Path | None,
     watch: Path | None,
     pattern: str,
     settle: float,
@@ -154,7 +167,8 @@ def command(
 
     RECOMMENDED is a recommended.toml or the directory of a session. The hits go to a CXI file
     with their peak lists, and a geometry file for it beside it. With --watch, runs are reduced as
-    they appear until Ctrl-C; --json then prints a line a run.
+    they appear until Ctrl-C; --json then prints a line a run. With --veto kinds, frames without the
+    beam or of a detector at fault are left out.
 
     \b
     Example:
@@ -169,6 +183,7 @@ def command(
         named_set,
         rate_alarms,
     )
+    from tuner.apply.by_kind import ByKind
     from tuner.apply.watching import WatchRequest
     from tuner.live.sampling import PeakSample
     from wrappers.frames.sampling import sample_frames
@@ -190,6 +205,8 @@ def command(
         if indexer is not None:
             stack.enter_context(closing(indexer))
         if is_stream(data):
+            if veto or kinds_file:
+                raise InputError("--veto and --kinds are for runs in files: leave them out here")
             apply_live(
                 *(recommendation, str(data), geometry_file, output),
                 mask=mask,
@@ -206,7 +223,9 @@ def command(
             return
         if watch is not None:
             request = WatchRequest(
-                *(recommended, watch, pattern, output, settle, sample, jobs, virtual, mask, force)
+                *(recommended, watch, pattern, output, settle, sample, jobs, virtual, mask, force),
+                kinds=kinds_file,
+                veto=veto is not None,
             )
             _watch(request, read, unit, indexer, idle, as_json, retune)
             return
@@ -221,9 +240,13 @@ def command(
         )
         used = named_set(recommendation, run)
         run = with_bad_pixels(run, used.settings, mask, jobs)
+        by_kind = None
+        if veto or kinds_file:
+            with stderr.status("telling kinds of frames"):
+                by_kind = ByKind.of(run, kinds_file, recommended, veto is not None, jobs=jobs)
         started = time.perf_counter()
         reduction = _reduce(
-            run, used, output, jobs=jobs, virtual=virtual, resume=resume, force=force
+            run, used, output, by_kind, jobs=jobs, virtual=virtual, resume=resume, force=force
         )
         seconds = time.perf_counter() - started
         if server is not None:
@@ -234,7 +257,10 @@ def command(
             with stderr.status("indexing a sample of all frames"):
                 check = check_veto(run, used.settings, unit, indexer, frames, jobs=jobs)
         alarms = rate_alarms(recommendation, reduction.n_hits, reduction.n_frames, check)
-        _report(reduction, check, [str(alarm) for alarm in alarms], seconds, as_json)
+        said = [str(alarm) for alarm in alarms]
+        if by_kind is not None:
+            said += by_kind.finish(kinds_file)
+        report_reduction(reduction, check, by_kind, said, seconds, as_json)
         if server is not None:
             wait_until_served(server, idle)
 
@@ -261,6 +287,7 @@ def _reduce(
     run: FrameSource,
     used: SettingsSet,
     output: Path,
+    by_kind: ByKind | None,
     *,
     jobs: int,
     virtual: bool,
@@ -282,6 +309,7 @@ def _reduce(
                 resume=resume,
                 replace=force,
                 progress=lambda done, hits: show(done),
+                **({} if by_kind is None else by_kind.options),
             )
     except (KeyboardInterrupt, SystemExit):
         stderr.print("stopped; the same command with --resume goes on")
@@ -289,53 +317,6 @@ def _reduce(
     for sentence in reduction.unreadable:
         stderr.print(f"left out: {sentence}", markup=False, highlight=False)
     return reduction
-
-
-def _report(
-    reduction: Reduction,
-    check: VetoCheck | None,
-    alarms: Sequence[str],
-    seconds: float,
-    as_json: bool,
-) -> None:
-    import hdf5plugin
-
-    n_done = reduction.n_frames - reduction.n_resumed
-    factor = reduction.n_frames / reduction.n_hits if reduction.n_hits else None
-    if as_json:
-        print_json(
-            {
-                "settings": reduction.sets[0].settings.as_dict(),
-                "n_frames": reduction.n_frames,
-                "n_resumed": reduction.n_resumed,
-                "n_unreadable": len(reduction.unreadable),
-                "n_hits": reduction.n_hits,
-                "reduction_factor": factor,
-                "sample": None if check is None else asdict(check),
-                "alarms": list(alarms),
-                "seconds": seconds,
-                "frames_per_second": n_done / seconds,
-                "output": str(reduction.hits),
-                "geometry": str(reduction.geometry),
-            }
-        )
-        return
-    echo(
-        f"{reduction.n_hits} hits in {reduction.n_frames} frames"
-        + (f", 1 in {factor:.1f}" if factor else "")
-        + (f"; {n_done / seconds:.0f} frames/s" if n_done else "")
-        + (f"; {reduction.n_resumed} frames were done before" if reduction.n_resumed else "")
-    )
-    if check is not None:
-        echo(sample_line(check))
-    for alarm in alarms:
-        echo(f"warning: {alarm}")
-    echo(
-        f"written: {reduction.hits} and {reduction.geometry}\n"
-        "CrystFEL reads them with\n"
-        f"  HDF5_PLUGIN_PATH={hdf5plugin.PLUGIN_PATH} \\\n"
-        f"  indexamajig --peaks=cxi --no-revalidate -g {reduction.geometry} …"
-    )
 
 
 def _watch(

@@ -31,6 +31,7 @@ COMMANDS = {
     "peaks": "Find the peaks in every frame; write a CXI peak list.",
     "index": "Find peaks and index a run with given settings.",
     "cell": "Find the unit cell from the frames, without knowing it.",
+    "kinds": "Tell the frames of a run by kind, without indexing.",
     "mask": "Make a bad-pixel mask from the frames themselves.",
     "apply": "Write the hits of a run, found with the recommended set.",
     "run": "Tune, write the hits, watch the rates and re-tune: the closed loop.",

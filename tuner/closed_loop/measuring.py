@@ -15,6 +15,7 @@ from tuner.cells.search import usual_settings
 from tuner.closed_loop.events import Pairs
 from tuner.closed_loop.evidence import CLEN_OFF, PIXELS_OFF
 from tuner.recommendation import Recommendation, read_recommendation
+from tuner.session.store import SessionStore
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
@@ -31,6 +32,7 @@ __all__ = [
     "compared",
     "differ_in_place",
     "indexed_frames",
+    "measured_frames",
 ]
 
 FIRST = 10
@@ -127,6 +129,25 @@ def indexed_frames(
                 outcomes = evaluator.evaluate(settings).outcomes
             found.append(frozenset(each.frame for each in outcomes if each.indexed))
     return found
+
+
+def measured_frames(
+    session: Path, sets: Sequence[Settings]
+) -> tuple[frozenset[int], list[frozenset[int]]]:
+    """Return the frames that a session has measured all of some sets on, and which index with each.
+
+    Raises
+    ------
+    InputError
+        If the session cannot be read.
+    """
+    evaluations = [trial.evaluation for trial in SessionStore.open(session).trials]
+    found = [
+        {each.frame: each.indexed for e in evaluations if e.settings == one for each in e.outcomes}
+        for one in sets
+    ]
+    frames = frozenset.intersection(*map(frozenset, found))
+    return frames, [frozenset(frame for frame in frames if each[frame]) for each in found]
 
 
 def differ_in_place(one: Settings, other: Settings, run: FrameSource) -> bool:

@@ -27,7 +27,8 @@ NICENESS = 10
 BETTER = 0.05
 """Chance, at most, with which a set that is no better passes for better on the session's frames."""
 COMPARED = 200
-"""Frames of the session, at most, that are indexed with both sets."""
+"""Frames, at most, that are indexed with both sets where the session has not measured both on half
+as many."""
 LAST_WORDS = 4000
 """Bytes at the end of what a session has said."""
 PATIENCE = 60.0
@@ -234,7 +235,13 @@ def main() -> None:
 def _outcome(order: Order) -> Tuned:
     """Say whether the session's set is better than the one in force, on the session's frames."""
     from tuner.apply.applying import rate_intervals
-    from tuner.closed_loop.measuring import NightSet, compared, differ_in_place, indexed_frames
+    from tuner.closed_loop.measuring import (
+        NightSet,
+        compared,
+        differ_in_place,
+        indexed_frames,
+        measured_frames,
+    )
     from tuner.recommendation import settings_digest
     from wrappers.detector.geometry import Geometry
     from wrappers.frames.opening import open_source
@@ -250,9 +257,13 @@ def _outcome(order: Order) -> Tuned:
         sets = [each.of(run).settings for each in (old, new)]
         if settings_digest(sets[0]) == settings_digest(sets[1]):
             return Tuned(order.number, "no better", "the session recommends the set in force")
-        frames, _ = sample_frames(run, COMPARED, seed=order.number)
         has_moved = order.of_place and differ_in_place(sets[0], sets[1], run)
-        before, now = indexed_frames(run, [old, new], frames, jobs=order.jobs)
+        # The set in force is the session's start, and both were measured: it is known already.
+        frames, (before, now) = measured_frames(Path(order.session), sets)
+        if 2 * len(frames) < min(COMPARED, len(run)):
+            chosen, _ = sample_frames(run, COMPARED, seed=order.number)
+            frames = frozenset(chosen)
+            before, now = indexed_frames(run, [old, new], chosen, jobs=order.jobs)
     pairs = compared(before, now, len(frames))
     words = (
         f"of {pairs.n} frames since the alarm {len(now)} index with the new set, {len(before)} "

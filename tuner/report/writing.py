@@ -13,6 +13,7 @@ from tuner.report.findings import Findings, find
 from tuner.report.frame_list import FrameList, list_frames
 from tuner.report.frames import TITLES, Gallery, compare_frames
 from tuner.report.geometry import geometry
+from tuner.report.kinds import kinds_section
 from tuner.report.landscape import landscape
 from tuner.report.map_picture import chart
 from tuner.report.page import POLICY, render
@@ -81,6 +82,7 @@ def render_body(
         responses=responses(found),
         landscape=landscape(found),
         gallery=_gallery(found, listed) if frames else None,
+        kinds_told=kinds_section(found, pictures=frames),
         detector=None if not frames or found.best is None else detector_page(store, found.best),
         geometry=geometry(found),
         panels=panels(found),

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from envs.look import LOOK_FILE, CountsPeaks, FrameLook, look_design, take_look, wide_frames
+from envs.look import (
+    LOOK_FILE,
+    CountsPeaks,
+    FrameLook,
+    look_design,
+    strict_sets,
+    take_look,
+    wide_frames,
+)
 from envs.parameter_space import ParameterSpace
 from envs.strata import (
+    CUTS,
     POOR,
     Sample,
     draw,
@@ -61,6 +70,7 @@ def choose_frames(
     directory: Path,
     counter: Callable[[], CountsPeaks],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    without_anything: Callable[[Sequence[int]], Set[int]] = lambda frames: set(),
 ) -> Drawn:
     """Return the frames of a session, which are kept in its directory.
 
@@ -83,6 +93,9 @@ def choose_frames(
         Returns what counts peaks. It is called where there is something to look at.
     progress : callable
         Called with the frames that were looked at, and with all that are to be.
+    without_anything : callable
+        Says which of some frames hold nothing to be indexed, whatever their counts promise: the
+        beam was off, or the detector at fault. They are drawn as seldom as blank ones.
 
     Raises
     ------
@@ -107,7 +120,7 @@ def choose_frames(
     if sampling == "strata" or _is_poor(look(random[0])):
         wide = look(wide_frames(n_run, random[0]))
         if wide.readable.any():
-            chosen = _by_strata(wide, len(random[0]), seed)
+            chosen = _by_strata(wide, len(random[0]), seed, without_anything)
         else:
             warnings.warn(Note("no frame could be looked at: the sample is random"), stacklevel=2)
     write_whole(kept, json.dumps(asdict(chosen)) + "\n")
@@ -115,21 +128,30 @@ def choose_frames(
 
 
 def _is_poor(look: FrameLook) -> bool:
-    snr = np.array([each.min_snr for each in look.settings])
+    strict, _ = strict_sets(look.settings)
     counts = look.counts[look.readable]
-    return bool(len(counts)) and share_standing_out(counts, snr >= np.median(snr)) < POOR
+    return bool(len(counts)) and share_standing_out(counts, strict) < POOR
 
 
-def _by_strata(look: FrameLook, n: int, seed: int) -> Drawn:
+def _by_strata(
+    look: FrameLook,
+    n: int,
+    seed: int,
+    without_anything: Callable[[Sequence[int]], Set[int]],
+) -> Drawn:
     score = _score(look)
+    promising = [frame for frame, each in zip(look.frames, score, strict=True) if each >= CUTS[0]]
+    empty = without_anything(promising)
+    score[[frame in empty for frame in look.frames]] = 0.0
     strata = strata_by_promise(look.frames, score)
     tuning, fresh = draw(strata, n, seed)
     counts = np.bincount(tuning.strata, minlength=len(strata.sizes))
     each = ", ".join(f"{k} of {size}" for k, size in zip(counts, strata.sizes, strict=True))
+    left = f", and {len(empty)} show no light or a faulty detector instead" if empty else ""
     words = (
         f"frames are drawn by promise: {promising_share(score):.1%} of {len(look.frames)} that "
-        f"were looked at are promising; from the least promising on {each} are indexed. Rates are "
-        "weighted, and of the whole run"
+        f"were looked at are promising{left}; from the least promising on {each} are indexed. "
+        "Rates are weighted, and of the whole run"
     )
     return Drawn(tuning, fresh, words)
 

@@ -41,7 +41,7 @@ __all__ = [
 FILES = (
     *("evaluations.jsonl", "trials.csv", "recommended.toml", "report.html"),
     *("bad_pixels.h5", "indexed", "nothing_to_recommend.txt", "look.npz", "sample.json", "map.npz"),
-    *("residuals.json", "second.cell"),
+    *("residuals.json", "second.cell", "kinds.json", "kinds.npz"),
 )
 """What a session writes into its directory, beside ``session.json``."""
 
@@ -143,6 +143,21 @@ class SessionStore:
         require_folder_for_session(directory)
         store = cls(directory, config, [])
         store._write_config()
+        return store
+
+    @classmethod
+    def begun(cls, directory: Path, config: SessionConfig, *, resume: bool) -> SessionStore:
+        """Begin a session, or go on with the one in a directory, which must have asked the same.
+
+        Raises
+        ------
+        InputError
+            As `create` and `open` do, and if what is to be resumed was begun with something else.
+        """
+        if not resume:
+            return cls.create(directory, config)
+        store = cls.open(directory, mend=True)
+        store.config.refuse_other(config, directory)
         return store
 
     @classmethod

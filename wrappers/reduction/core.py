@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wrappers.errors import InputError, UnreadableError
+from wrappers.frame_kinds import FrameKinds, KindTeller
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored_images import ImageForm, StoredImages
@@ -68,6 +69,8 @@ class Reduction:
         What the frames were searched with, in the order of their first use.
     n_resumed : int
         Frames of `n_frames` that an interrupted reduction had done before.
+    n_vetoed : int
+        Those of `n_frames` that were left out for their kind, unsearched.
     """
 
     hits: Path
@@ -77,6 +80,7 @@ class Reduction:
     unreadable: tuple[str, ...]
     sets: tuple[SettingsSet, ...]
     n_resumed: int = 0
+    n_vetoed: int = 0
 
 
 def reduce_run(
@@ -89,6 +93,8 @@ def reduce_run(
     virtual: bool = False,
     resume: bool = False,
     replace: bool = True,
+    kinds: FrameKinds | None = None,
+    veto: bool = False,
     progress: Callable[[int, int], None] = lambda done, hits: None,
     on_part: Callable[[Part], None] = lambda part: None,
 ) -> Reduction:
@@ -98,10 +104,10 @@ def reduce_run(
     where they are), their masks, peak lists, photon energy and camera length (moved by the
     settings' ``clen``), and where each came from. ``/sfx_tuner/frames`` has for every frame of
     the run the number of peaks (-1: unreadable) and the set of settings that it was searched
-    with, ``/sfx_tuner/hits`` that for every hit, and ``/sfx_tuner/sets`` the sets themselves.
-    Beside it, with ``.geom`` behind its name, stands the geometry to read it with, with
-    its own peak search or with ``--peaks=cxi``. Each process holds a frame at a time, however
-    many there are.
+    with (and its kind, where kinds are told), ``/sfx_tuner/hits`` that for every hit, and
+    ``/sfx_tuner/sets`` the sets themselves. Beside it, with ``.geom`` behind its name, stands the
+    geometry to read it with, with its own peak search or with ``--peaks=cxi``. Each process holds
+    a frame at a time, however many there are.
 
     Parameters
     ----------
@@ -124,6 +130,11 @@ def reduce_run(
         behind is dropped.
     replace : bool, optional
         Whether earlier files of those names may be replaced; the run's own never are.
+    kinds : FrameKinds, optional
+        By which each frame's kind is told.
+    veto : bool, optional
+        Leave out frames whose kind holds nothing to be indexed (`naming.drops`): they are not
+        searched.
     progress : callable, optional
         Called with the number of frames done and the number of hits after each batch.
     on_part : callable, optional
@@ -149,7 +160,8 @@ def reduce_run(
         require_virtual(run)
     fixed = SettingsSet(settings) if isinstance(settings, Settings) else settings
     current = fixed if callable(fixed) else lambda: fixed
-    key = reduction_key(run, None if callable(fixed) else fixed, virtual)
+    by_kind = None if kinds is None else (kinds, veto)
+    key = reduction_key(run, None if callable(fixed) else fixed, virtual, by_kind)
     folder = companion(out, PARTS)
     if resume and not folder.exists() and (done := _finished(out, key)) is not None:
         return done
@@ -161,7 +173,8 @@ def reduce_run(
     with owned(folder, out):
         batches = plan_batches(folder, key, len(run), math.prod(run.geometry.slab_shape), resume)
         known = {b: p for b in batches if (p := read_part(b.path(folder))) is not None}
-        work = _Work(run, finder, folder, virtual, jobs)
+        teller = None if kinds is None else KindTeller(kinds, run.geometry)
+        work = _Work(run, finder, folder, virtual, jobs, teller, veto)
         parts: list[Part] = []
         n_hits = 0
         missing = [batch for batch in batches if batch not in known]
@@ -179,8 +192,9 @@ def reduce_run(
                     on_part(part)
             unreadable = tuple(failure for part in parts for failure in part.failures)
             n_frames = len(run) - len(unreadable)
+            n_vetoed = sum(each.dropped for part in parts for each in part.told) if veto else 0
             if n_frames:
-                joining.finish(asdict(Summary(key, n_frames, unreadable)))
+                joining.finish(asdict(Summary(key, n_frames, unreadable, n_vetoed)))
     # Only now, because an open lock cannot be removed from a network's file system.
     remove_parts(folder)
     if not n_frames:
@@ -193,6 +207,7 @@ def reduce_run(
         unreadable=unreadable,
         sets=tuple(dict.fromkeys(part.used for part in parts)),
         n_resumed=sum(part.n_frames for part in known.values()),
+        n_vetoed=n_vetoed,
     )
 
 
@@ -220,6 +235,7 @@ def _finished(out: Path, key: str) -> Reduction | None:
         unreadable=summary.unreadable,
         sets=tuple(sets),
         n_resumed=summary.n_frames,
+        n_vetoed=summary.n_vetoed,
     )
 
 
@@ -230,6 +246,7 @@ class Summary:
     key: str
     n_frames: Count
     unreadable: tuple[str, ...]
+    n_vetoed: Count = 0
 
 
 def _form(run: FrameSource) -> ImageForm | None:
@@ -245,14 +262,23 @@ class _Work:
     """Reduces batches in processes, or in this one."""
 
     def __init__(
-        self, run: FrameSource, finder: FindsPeaks, folder: Path, virtual: bool, jobs: int
+        self,
+        run: FrameSource,
+        finder: FindsPeaks,
+        folder: Path,
+        virtual: bool,
+        jobs: int,
+        teller: KindTeller | None = None,
+        veto: bool = False,
     ) -> None:
         self._run, self._folder, self._jobs = run, folder, jobs
         self._compiled: set[str] = set()
         _ = run.nominal_clen  # which may take reading every frame's, once
         known = run.with_bad_pixels(None)
         form = None if virtual else _form(run)
-        self._make = functools.partial(Reducer, known, finder, folder, not virtual, form)
+        self._make = functools.partial(
+            Reducer, known, finder, folder, not virtual, form, teller, veto
+        )
 
     def reduce(
         self, batches: Sequence[Batch], current: Callable[[], SettingsSet]

@@ -88,6 +88,7 @@ class Joining:
         self._stored = StoredImages(run)
         self._sets: dict[SettingsSet, int] = {}
         self._of_frames: dict[str, list[NDArray[Any]]] = {"n_peaks": [], "set": []}
+        self._kinds: list[str] = []
         self._of_hits: dict[str, list[float]] = {name: [] for name in _HIT_COLUMNS}
         self._writer = CxiWriter(out, sources=True)
 
@@ -105,6 +106,9 @@ class Joining:
             for hit in hits_of_part(file, part):
                 self._append(hit, number)
         self._of_frames["n_peaks"].append(n_peaks)
+        self._kinds += [""] * len(n_peaks)
+        for told in part.told:
+            self._kinds[told.frame] = told.name
         self._of_frames["set"].append(np.full(len(n_peaks), number))
 
     def _append(self, hit: Hit, number: int) -> None:
@@ -128,6 +132,8 @@ class Joining:
         writer = self._writer
         for name, arrays in self._of_frames.items():
             writer.add(f"{FRAMES}/{name}", np.concatenate(arrays), "i4")
+        if any(self._kinds):
+            writer.add(f"{FRAMES}/kind", self._kinds)
         for name, values in self._of_hits.items():
             writer.add(f"{HITS}/{name}", values, _HIT_COLUMNS[name])
         writer.add(SETS, [json.dumps(used.as_dict()) for used in self._sets])

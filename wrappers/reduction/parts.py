@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.errors import InputError
+from wrappers.frame_kinds import KindTeller, Told
 from wrappers.frames.cxi import create_images
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored_images import ImageForm, OwnImages, StoredImage, StoredImages
@@ -112,12 +113,15 @@ class Part:
         Why others could not be read.
     used : SettingsSet
         What all its frames were searched with.
+    told : tuple of Told
+        The kinds of the frames that were read, where they were to be told.
     """
 
     n_frames: Count
     n_hits: Count
     failures: tuple[str, ...]
     used: SettingsSet
+    told: tuple[Told, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +163,10 @@ class Reducer:
     form : ImageForm or None
         Images that the run stores in this form are copied later; others are stored in it here, or
         compressed where there is none.
+    teller : KindTeller, optional
+        Tells the frames' kinds.
+    veto : bool
+        Whether frames are left out by their kinds.
     """
 
     def __init__(
@@ -168,8 +176,11 @@ class Reducer:
         folder: Path,
         images: bool,
         form: ImageForm | None,
+        teller: KindTeller | None = None,
+        veto: bool = False,
     ) -> None:
         self._run, self._finder, self._folder = run, finder, folder
+        self._teller, self._veto = teller, veto
         self._images, self._form = images, form
         self._stored = StoredImages(run)
         self._fits: dict[tuple[str, str], bool] = {}
@@ -192,7 +203,7 @@ class Reducer:
         """
         settings, mask = used.settings, self._mask(bad_pixels)
         clen_change = settings.clen_change(self._run.nominal_clen)
-        n_peaks, failures = [], []
+        n_peaks, failures, told = [], [], []
         with _PartWriter(batch.path(self._folder), self._form) as writer:
             for index in range(batch.first, batch.stop):
                 try:
@@ -201,12 +212,18 @@ class Reducer:
                     n_peaks.append(UNREADABLE)
                     failures.append(str(error))
                     continue
+                if self._teller is not None:
+                    told.append(self._teller.tell(index, frame))
+                    if self._veto and told[-1].dropped:
+                        n_peaks.append(0)
+                        continue
                 frame = replace(frame, mask=mask.on(frame.mask, settings))
                 placed = place(frame, self._finder.find(frame, settings), settings, clen_change)
                 n_peaks.append(len(placed.pattern.peaks))
                 if placed.is_hit:
                     writer.append(index, placed, with_image=self._wants_image(index))
-            part = Part(len(n_peaks) - len(failures), len(writer), tuple(failures), used)
+            n_read = len(n_peaks) - len(failures)
+            part = Part(n_read, len(writer), tuple(failures), used, tuple(told))
             writer.finish(part, n_peaks)
         return part
 
@@ -312,6 +329,7 @@ class _PartWriter:
             "n_hits": part.n_hits,
             "failures": part.failures,
             "used": part.used.as_dict(),
+            "told": [asdict(each) for each in part.told],
         }
         file.create_dataset(DOCUMENT, data=json.dumps(document))
         self._whole.finish()

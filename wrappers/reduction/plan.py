@@ -21,6 +21,7 @@ from annotated_types import Interval
 
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.frame_kinds import FrameKinds
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.source import FrameSource
 from wrappers.reduction.parts import Batch, SettingsSet
@@ -54,8 +55,16 @@ class _Plan:
     size: Annotated[int, Interval(ge=1, le=FRAMES_PER_BATCH)]
 
 
-def reduction_key(run: FrameSource, fixed: SettingsSet | None, virtual: bool) -> str:
-    """Return what tells whether two reductions would write the same."""
+def reduction_key(
+    run: FrameSource,
+    fixed: SettingsSet | None,
+    virtual: bool,
+    kinds: tuple[FrameKinds, bool] | None = None,
+) -> str:
+    """Return what tells whether two reductions would write the same.
+
+    `kinds` are those that frames are told by, and whether some are left out for theirs.
+    """
     digest = hashlib.sha256()
     for index in range(len(run)):
         digest.update(os.fsencode("\0".join(run.name(index))) + b"\n")
@@ -68,6 +77,8 @@ def reduction_key(run: FrameSource, fixed: SettingsSet | None, virtual: bool) ->
     if run.bad_pixels is not None:
         for kind in (run.bad_pixels.hot, run.bad_pixels.noisy, run.bad_pixels.dead):
             digest.update(kind.tobytes())
+    if kinds is not None:
+        digest.update(json.dumps([kinds[0].as_dict(), kinds[1]]).encode())
     return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from envs.simulation.experiment import (
+    ODD_KINDS,
     SMALL_DETECTOR,
     BackgroundModel,
     BadPixels,
@@ -17,8 +18,12 @@ from envs.simulation.experiment import (
     Detector,
     Experiment,
     Module,
+    OddFrames,
+    demo_experiment,
 )
+from envs.simulation.odd_frames import odd_kind
 from envs.simulation.rendering import render_frame, static_mask
+from wrappers.errors import InputError
 
 NO_BACKGROUND = BackgroundModel(level=0.0)
 NO_BAD_PIXELS = BadPixels(hot=0.0, noisy=0.0, dead=0.0)
@@ -222,3 +227,44 @@ def test_photon_energy_jitters():
     energies = np.array([render_frame(experiment, i)[1].photon_energy for i in range(200)])
     assert energies.mean() == pytest.approx(12000, abs=10)
     assert energies.std() == pytest.approx(24, rel=0.2)
+
+
+@pytest.mark.parametrize("kind", ODD_KINDS)
+def test_odd_frames_are_what_they_are_called(kind):
+    odd = OddFrames(((kind, 1.0),), first=1)
+    experiment = dataclasses.replace(demo_experiment(seed=3), odd=odd)
+    ordinary, _ = render_frame(demo_experiment(seed=3), 0)
+    same, truth = render_frame(experiment, 0)
+    np.testing.assert_array_equal(same, ordinary)
+    assert truth.kind not in ODD_KINDS
+    data, truth = render_frame(experiment, 1)
+    again, _ = render_frame(experiment, 1)
+    np.testing.assert_array_equal(data, again)
+    assert truth.kind == kind
+    without, _ = render_frame(demo_experiment(seed=3), 1)
+    if kind == "beam off":
+        assert data.mean() < 0.1 * without.mean() and not len(truth.spots)
+    elif kind == "detector fault":
+        assert (data != without).mean() > 0.05
+    elif kind == "salt":
+        assert not len(truth.reciprocal)
+    else:  # light is added, and nothing else is changed
+        assert data.mean() > without.mean() * 1.005
+        assert len(truth.reciprocal) == len(render_frame(demo_experiment(seed=3), 1)[1].reciprocal)
+
+
+def test_odd_frames_are_as_frequent_as_is_asked():
+    odd = OddFrames((("salt", 0.3), ("beam off", 0.2)), first=100)
+    experiment = dataclasses.replace(demo_experiment(seed=3), odd=odd)
+    kinds = [odd_kind(experiment, index) for index in range(1100)]
+    assert set(kinds[:100]) == {""}
+    assert kinds.count("salt") == pytest.approx(300, abs=50)
+    assert kinds.count("beam off") == pytest.approx(200, abs=45)
+
+
+@pytest.mark.parametrize(
+    "shares", [(("rust", 0.1),), (("salt", -0.1),), (("salt", 0.6), ("beam off", 0.6))]
+)
+def test_impossible_odd_frames_are_refused(shares):
+    with pytest.raises(InputError):
+        OddFrames(shares)

@@ -7,11 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.live import LiveEvaluator
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.closed_loop.events import Pairs
-from tuner.closed_loop.measuring import differ_in_place
+from tuner.closed_loop.measuring import differ_in_place, measured_frames
 from tuner.closed_loop.sampled import BlockSample
+from tuner.session.config import SessionConfig
+from tuner.session.store import SessionStore
+from tuner.session.trial import Trial
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
@@ -125,3 +129,21 @@ def test_crystfel_indexes_in_a_thread_block_after_block(run, cell):
                     sample.add(place(*search(frame, NOW), NOW, 0.0))
                 found.append(sample.result())
     assert found[0].n_indexed > 5 and found[0] == found[1]
+
+
+def test_what_a_session_has_measured_is_not_measured_again(tmp_path):
+    store = SessionStore.create(tmp_path / "session", SessionConfig())
+
+    def measured(settings, stage, indexed, frames=range(4)):
+        outcomes = tuple(FrameOutcome(i, 20, True, int(i in indexed)) for i in frames)
+        store.add(Trial(len(store.trials), stage, Evaluation(settings, outcomes)))
+
+    measured(BEFORE, "start", {0, 1})
+    measured(NOW, "search", {0}, range(2))
+    measured(NOW, "search", {0, 2, 3})
+    measured(NOW.replace(min_peaks=3), "search", {0, 1, 2, 3})
+    measured(BEFORE, "fresh", {5}, range(4, 8))
+    measured(NOW, "fresh", {5, 6}, range(4, 7))
+    frames, (before, now) = measured_frames(tmp_path / "session", [BEFORE, NOW])
+    assert (frames, before, now) == ({*range(7)}, {0, 1, 5}, {0, 2, 3, 5, 6})
+    assert measured_frames(tmp_path / "session", [BEFORE, Settings()])[0] == set()

@@ -75,6 +75,26 @@ def test_a_rich_run_keeps_its_random_sample(random, tmp_path, space):
     assert not drawn.words
 
 
+def test_frames_that_hold_nothing_are_drawn_as_seldom_as_blank_ones(random, tmp_path, space):
+    asked = []
+
+    def without_anything(frames):
+        asked.extend(frames)
+        return {frame for frame in frames if frame % 200 == 0}
+
+    drawn = choose_frames(
+        "strata", random, RUN, space, 0, tmp_path, lambda: Counter(50),
+        without_anything=without_anything,
+    )  # fmt: skip
+    # Only what looks promising is asked about; half of the twenty hits are none.
+    assert {frame for frame in asked if frame % 50 == 0} == set(range(0, RUN, 50))
+    assert len(asked) < RUN / 4
+    hits = [frame for frame in drawn.tuning.frames if frame % 50 == 0 and frame % 200]
+    empty = [frame for frame in drawn.tuning.frames if frame % 200 == 0]
+    assert len(hits) >= 7 and len(empty) <= 2
+    assert "5 show no light or a faulty detector" in drawn.words
+
+
 def test_random_frames_need_no_look(random, tmp_path, space):
     drawn = chosen("random", random, tmp_path, None, space)
     assert drawn.fresh == Sample(tuple(random[1]))

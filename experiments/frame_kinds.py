@@ -1,0 +1,263 @@
+"""How well frames are told by kind, without indexing, against what is really in them.
+
+Runs of the test and shifted families with frames of every kind (`experiments.kind_runs`), which
+nothing was chosen on. Each run is clustered by itself, by several methods:
+
+kinds           what `sfx-tuner kinds` says: the shipped parts, adapted to the run
+mixture         a Gaussian mixture of the run's own features alone; number of parts by held-out
+                likelihood
+frame by frame  each frame named by limits on its own features
+counts          k-means on the peak counts of a look, told how many kinds there are
+raw pixels      spectral clustering on frames binned to 64 x 64, told how many kinds there are
+
+Homogeneity, completeness and the adjusted Rand index are means over the runs. Then which frames
+`apply --veto kinds` would drop, and which of those the embedded indexer, told the true geometry,
+would have indexed.
+
+    python -m experiments.frame_kinds [--runs 8] [--frames 150] [--json]
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.evaluation import wilson_interval
+from experiments.kind_runs import KindRun, kind_runs
+from tuner.cli.options import print_json, progress_bar
+from wrappers.detector.geometry import Geometry
+from wrappers.frame_kinds.features import Reference, features
+from wrappers.frame_kinds.kinds import FrameKinds
+from wrappers.frame_kinds.measures import Measurer
+from wrappers.frame_kinds.mixture import Mixture
+from wrappers.frame_kinds.naming import KINDS, VETOED, drops, name_of
+from wrappers.frames.frame import Frame
+from wrappers.indexing import Pattern
+from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.peakfinding.peakfinder8 import PeakFinder
+from wrappers.settings import Settings
+
+__all__ = ["agreement", "study_run"]
+
+Floats = NDArray[np.float64]
+
+FAMILIES = ("test", "shifted")
+BINS = 64
+SNRS, PHOTONS = (4.0, 6.0, 10.0), (1.0, 4.0, 10.0)
+"""Of the look whose counts are clustered: min_snr, and threshold in photons."""
+
+
+HIT = Settings(min_snr=5, min_pix_count=1, max_pix_count=200, min_peaks=10)
+"""With thresholds of `PHOTONS`: what a dropped frame would have been indexed with."""
+
+
+@click.command()
+@click.option("--runs", default=8, show_default=True, help="Of each family.")
+@click.option("--frames", default=150, show_default=True, help="Of each run.")
+@click.option("--json", "as_json", is_flag=True)
+def main(runs: int, frames: int, as_json: bool) -> None:
+    """Print the agreement with the truth."""
+    drawn = [run for family in FAMILIES for run in kind_runs(family, runs)]
+    found = {}
+    with progress_bar("frames", len(drawn) * frames) as show:
+        for place, run in enumerate(drawn):
+            found[run.name] = study_run(run, frames)
+            show((place + 1) * frames)
+    document = {"n_frames": frames, "methods": _means(found), "runs": found, **_veto(found)}
+    if as_json:
+        print_json(document)
+        return
+    _print(document)
+
+
+def study_run(run: KindRun, n: int) -> dict[str, Any]:
+    """Return what each method says of the first `n` frames of one run."""
+    with tempfile.TemporaryDirectory() as folder:
+        geometry = run.geometry(Path(folder))
+    measurer, finder = Measurer(geometry), PeakFinder(geometry)
+    gain = run.experiment.detector.gain
+    design = [
+        HIT.replace(min_snr=snr, threshold=photons * gain) for snr in SNRS for photons in PHOTONS
+    ]
+    measured, counts, binned, truth, seconds = [], [], [], [], []
+    for frame, kind, _ in run.frames(n):
+        started = time.perf_counter()
+        measured.append(measurer.measure(frame))
+        seconds.append(time.perf_counter() - started)
+        counts.append(finder.prepare(frame).count_all(design))
+        binned.append(_binned(frame))
+        truth.append(kind)
+    reference = Reference.of(measured)
+    started = time.perf_counter()
+    points = np.array([features(each, reference) for each in measured])
+    per_frame = float(np.median(seconds)) + (time.perf_counter() - started) / n
+    kinds = FrameKinds.of_run(points, reference, geometry.slab_shape)
+    names, n_kinds = kinds.assign(points), len(set(truth))
+    labels: dict[str, Sequence[Any]] = {
+        "kinds": names,
+        "mixture": Mixture.fit(points).parts(points).tolist(),
+        "frame by frame": [name_of(each) for each in points],
+        "counts": _k_means(np.log1p(np.array(counts, float)), n_kinds),
+        "raw pixels": _spectral(np.array(binned), n_kinds),
+    }
+    pairs = Counter(zip(truth, names, strict=True))
+    dropped = [i for i, each in enumerate(points) if drops(names[i], each)]
+    return {
+        "detector": run.draw.kind,
+        "n_true_kinds": n_kinds,
+        "methods": {name: agreement(truth, each) for name, each in labels.items()},
+        "names": [[true, name, k] for (true, name), k in pairs.items()],
+        "n_dropped": len(dropped),
+        "n_dropped_of_kinds": sum(truth[i] in VETOED for i in dropped),
+        "n_of_kinds": sum(each in VETOED for each in truth),
+        "n_dropped_that_index": _indexing(run, geometry, finder, design, dropped),
+        "ms_1mpx": per_frame * 1e3 / (run.draw.n_pixels / 2**20),
+    }
+
+
+def agreement(truth: Sequence[str], labels: Sequence[Any]) -> dict[str, float]:
+    """Return homogeneity, completeness and adjusted Rand index of labels, and their number."""
+    from sklearn.metrics import adjusted_rand_score, homogeneity_completeness_v_measure
+
+    homogeneity, completeness, _ = homogeneity_completeness_v_measure(truth, labels)
+    return {
+        "homogeneity": float(homogeneity),
+        "completeness": float(completeness),
+        "adjusted_rand": float(adjusted_rand_score(truth, labels)),
+        "n_kinds": len(set(labels)),
+    }
+
+
+def _binned(frame: Frame) -> Floats:
+    """Return a frame of BINS x BINS blocks, flat: the usable pixels' means."""
+    values = np.where(frame.mask, frame.data, 0).astype(np.float64)
+    rows, columns = (np.arange(BINS) * size // BINS for size in values.shape)
+
+    def blocks(array: Floats) -> Floats:
+        return np.asarray(np.add.reduceat(np.add.reduceat(array, rows, 0), columns, 1))
+
+    usable = blocks(frame.mask.astype(np.float64))
+    return (blocks(values) / np.maximum(usable, 1)).ravel()
+
+
+def _k_means(points: Floats, n: int) -> list[int]:
+    from sklearn.cluster import KMeans
+
+    return KMeans(n, n_init=10, random_state=0).fit_predict(points).tolist()
+
+
+def _spectral(points: Floats, n: int) -> list[int]:
+    """Return clusters by a Gaussian of the distances, as wide as their median."""
+    from sklearn.cluster import SpectralClustering
+    from sklearn.metrics import pairwise_distances
+
+    distances = pairwise_distances(points)
+    width = max(float(np.median(distances)), 1e-12)
+    affinity = np.exp(-((distances / width) ** 2) / 2)
+    model = SpectralClustering(n, affinity="precomputed", random_state=0)
+    return model.fit_predict(affinity).tolist()
+
+
+def _indexing(
+    run: KindRun,
+    geometry: Geometry,
+    finder: PeakFinder,
+    design: Sequence[Settings],
+    frames: Sequence[int],
+) -> int:
+    """Return how many frames the embedded indexer would index, with any set of a design."""
+    experiment = run.experiment
+    indexer = FastIndexer(geometry, experiment.crystals.cell)
+    shift = experiment.shift_x, experiment.shift_y
+    n = 0
+    for index in frames:
+        frame = run.frame(index)
+        patterns = [
+            Pattern(peaks, frame.photon_energy, experiment.clen, *shift)
+            for peaks in finder.prepare(frame).find_all(design)
+            if len(peaks) >= HIT.min_peaks
+        ]
+        n += any(answer.indexed for answer in indexer.index(patterns))
+    return n
+
+
+def _means(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return by family and method the means over the runs, with the index's standard error."""
+    means: dict[str, dict[str, dict[str, float]]] = {}
+    for family in FAMILIES:
+        rows = [each["methods"] for name, each in found.items() if name.startswith(family)]
+        means[family] = {
+            method: {
+                **{
+                    what: float(np.mean([row[method][what] for row in rows]))
+                    for what in ("homogeneity", "completeness", "adjusted_rand", "n_kinds")
+                },
+                "adjusted_rand_se": float(
+                    np.std([row[method]["adjusted_rand"] for row in rows], ddof=1)
+                    / np.sqrt(len(rows))
+                )
+                if len(rows) > 1
+                else 0.0,
+            }
+            for method in rows[0]
+        }
+    return means
+
+
+def _veto(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what the veto drops, and the confusion of kinds, over all runs."""
+    runs = found.values()
+    table: Counter[tuple[str, str]] = Counter()
+    for run in runs:
+        for true, name, k in run["names"]:
+            table[true, name] += k
+    dropped, lost = (sum(run[n] for run in runs) for n in ("n_dropped", "n_dropped_that_index"))
+    return {
+        "names": {
+            true: {name: table[true, name] for name in KINDS if table[true, name]}
+            for true in KINDS
+            if any(table[true, name] for name in KINDS)
+        },
+        "veto": {
+            "n_of_kinds": sum(run["n_of_kinds"] for run in runs),
+            "n_dropped": dropped,
+            "n_dropped_of_kinds": sum(run["n_dropped_of_kinds"] for run in runs),
+            "n_dropped_that_index": lost,
+            "ci95": list(wilson_interval(lost, max(dropped, 1))),
+        },
+        "ms_1mpx": float(np.median([run["ms_1mpx"] for run in runs])),
+    }
+
+
+def _print(document: dict[str, Any]) -> None:
+    print("| family | method | homogeneity | completeness | adjusted Rand | kinds |")
+    print("|---|---|---|---|---|---|")
+    for family, methods in document["methods"].items():
+        for method, row in methods.items():
+            print(
+                f"| {family} | {method} | {row['homogeneity']:.2f} | {row['completeness']:.2f} "
+                f"| {row['adjusted_rand']:.2f} ± {row['adjusted_rand_se']:.2f} "
+                f"| {row['n_kinds']:.1f} |"
+            )
+    print()
+    print(f"| what is there | {' | '.join(KINDS)} |\n|---{'|---' * len(KINDS)}|")
+    for true, row in document["names"].items():
+        print(f"| {true} | {' | '.join(str(row.get(name, 0)) for name in KINDS)} |")
+    veto = document["veto"]
+    print(
+        f"\nveto: {veto['n_dropped']} frames dropped, {veto['n_dropped_of_kinds']} of the "
+        f"{veto['n_of_kinds']} of these kinds; {veto['n_dropped_that_index']} of the dropped "
+        f"would index\n{document['ms_1mpx']:.1f} ms a frame of 1 Mpx"
+    )
+
+
+if __name__ == "__main__":
+    main()

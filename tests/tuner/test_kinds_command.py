@@ -1,0 +1,128 @@
+"""``sfx-tuner kinds`` and ``apply --veto kinds``, as a user meets them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from envs.simulation.experiment import BackgroundModel, BadPixels, Crystals, OddFrames
+from envs.simulation.simulator import RunPaths, demo_experiment, read_truth, simulate_run
+from tuner.fingerprint import fingerprint
+from tuner.recommendation import Recommendation, write_recommendation
+from wrappers.detector.geometry import Geometry
+from wrappers.frame_kinds import VETOED
+from wrappers.settings import Settings
+
+FRAMES = 48
+SETTINGS = Settings(min_snr=5, threshold=100, min_pix_count=2, max_pix_count=50, min_peaks=10)
+ODD = OddFrames((("beam off", 0.2), ("detector fault", 0.15), ("powder or ice ring", 0.2)))
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory) -> RunPaths:
+    """A small run with the beam off, a detector at fault and ice rings now and then."""
+    experiment = dataclasses.replace(
+        demo_experiment(seed=21),
+        crystals=Crystals(hit_fraction=0.5, photons=3000, photons_spread=0.4, multi_fraction=0),
+        background=BackgroundModel(level=2.0, jitter=0.2),
+        bad_pixels=BadPixels(masked=1.0),
+        odd=ODD,
+    )
+    return simulate_run(experiment, tmp_path_factory.mktemp("sim") / "run", FRAMES)
+
+
+@pytest.fixture
+def recommended(simulated, tmp_path) -> Path:
+    provenance = {
+        "geometry_clen": Geometry.read(simulated.geometry).camera_length(),
+        "indexer": "fast 0.1.0",
+        **{
+            key: value
+            for name in ("data", "geometry", "cell")
+            for key, value in (
+                (name, str(getattr(simulated, name))),
+                (f"{name}_sha256", fingerprint(getattr(simulated, name))),
+            )
+        },
+    }
+    path = tmp_path / "recommended.toml"
+    write_recommendation(Recommendation(SETTINGS, {}, provenance), path)
+    return path
+
+
+def test_kinds(cli, simulated):
+    truth = [each.kind for each in read_truth(simulated.truth)]
+    asked = ("kinds", simulated.data, "-g", simulated.geometry, "-j", 1)
+    code, out, err = cli(*asked, "-o", "kinds.json", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert (document["n_frames"], document["n_unreadable"], document["new"]) == (FRAMES, 0, [])
+    told = {row["kind"]: row for row in document["kinds"]}
+    assert told["beam off"]["n_frames"] == truth.count("beam off") > 0
+    assert sum(row["share"] for row in told.values()) == pytest.approx(1)
+    for row in told.values():
+        assert row["ci95"][0] <= row["share"] <= row["ci95"][1]
+        assert row["meaning"] and set(row["examples"]) <= set(range(FRAMES))
+    assert [each["frame"] for each in document["frames"]] == list(range(FRAMES))
+    assert set(json.loads(Path("kinds.json").read_text())["kinds"]) == set(told)
+    code, out, _ = cli(*asked, "--kinds", "kinds.json", "-o", "kinds.json")
+    assert code == 0
+    assert "beam off" in out and "no light" in out and "new:" not in out
+    code, _, err = cli(*asked, "-o", "kinds.json")
+    assert code == 2 and "exists already" in err
+    Path("kinds.json").write_text("{}")
+    code, _, err = cli(*asked, "--kinds", "kinds.json")
+    assert code == 2 and "kinds.json" in err and "make it anew" in err
+
+
+def test_apply_drops_by_kind_and_says_so(cli, simulated, recommended):
+    truth = [each.kind for each in read_truth(simulated.truth)]
+    common = ("apply", recommended, simulated.data, "--sample", 0, "-j", 1, "--json")
+    code, out, err = cli(*common, "-o", "all.cxi")
+    assert code == 0, err
+    plain = json.loads(out)
+    assert plain["kinds"] is None and plain["n_vetoed"] == 0
+    code, out, err = cli(*common, "-o", "hits.cxi", "--veto", "kinds", "--kinds", "kinds.json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert sum(result["kinds"].values()) == FRAMES
+    assert 0 < result["n_vetoed"] <= sum(kind in VETOED for kind in truth)
+    with h5py.File("hits.cxi") as hits, h5py.File("all.cxi") as everything:
+        kinds = [each.decode() for each in hits["/sfx_tuner/frames/kind"][()]]
+        dropped = {i for i, kind in enumerate(kinds) if kind in VETOED}
+        assert {truth[i] for i in dropped} <= set(VETOED)
+        kept, before = (set(f["/sfx_tuner/hits/frame"][()].tolist()) for f in (hits, everything))
+        assert kept <= before and before - kept <= dropped
+        # What is left out is not searched; the others are as they were.
+        n, m = (f["/sfx_tuner/frames/n_peaks"][()] for f in (hits, everything))
+        same = [i for i in range(FRAMES) if i not in dropped]
+        np.testing.assert_array_equal(n[same], m[same])
+    assert Path("kinds.json").exists()
+    # The next run is told by what this one has taught.
+    again = ("apply", recommended, simulated.data, "--sample", 0, "-j", 1)
+    code, out, _ = cli(*again, "-o", "more.cxi", "--kinds", "kinds.json")
+    assert code == 0
+    assert "kinds of frames: " in out and "beam off" in out and "left out" not in out
+
+
+def test_a_resumed_reduction_keeps_to_its_kinds(cli, simulated, recommended):
+    common = ("apply", recommended, simulated.data, "-o", "hits.cxi", "--sample", 0, "-j", 1)
+    assert cli("kinds", simulated.data, "-g", simulated.geometry, "-o", "k.json", "-j", 1)[0] == 0
+    text = Path("k.json").read_text()
+    code, _, err = cli(*common, "--veto", "kinds", "--kinds", "k.json")
+    assert code == 0, err
+    Path("k.json").write_text(text)
+    code, out, _ = cli(*common, "--veto", "kinds", "--kinds", "k.json", "--resume")
+    assert f"{FRAMES} frames were done before" in out
+
+
+def test_kinds_are_not_for_streams(cli, recommended):
+    code, _, err = cli(
+        "apply", recommended, "dectris+tcp://127.0.0.1:1", "-o", "hits", "--veto", "kinds"
+    )
+    assert code == 2 and "--veto" in err

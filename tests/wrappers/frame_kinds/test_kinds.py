@@ -1,0 +1,151 @@
+"""Kinds of frames: measured, named, clustered, written, carried on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.array_source import ArraySource
+from wrappers.errors import InputError, UnreadableError
+from wrappers.frame_kinds import KINDS, VETOED, FrameKinds, KindTeller, tell_kinds
+from wrappers.frame_kinds.features import FEATURES, Reference, features
+from wrappers.frame_kinds.measures import Measurer
+from wrappers.frame_kinds.mixture import Mixture
+from wrappers.frame_kinds.naming import drops, name_of
+
+points = st.lists(
+    st.floats(-5, 12, allow_nan=False), min_size=len(FEATURES), max_size=len(FEATURES)
+)
+
+
+@pytest.fixture(scope="module")
+def told(mixed):
+    return tell_kinds(mixed[0], range(len(mixed[0])))
+
+
+def test_kinds_are_called_what_they_are(mixed, told):
+    right = [name == true for name, true in zip(told.names, mixed[1], strict=True)]
+    assert np.mean(right) > 0.85
+    for kind in ("beam off", "detector fault", "jet streak", "powder or ice ring", "salt"):
+        called = [name for name, true in zip(told.names, mixed[1], strict=True) if true == kind]
+        assert np.mean([name == kind for name in called]) > 0.6, kind
+
+
+def test_the_veto_drops_frames_without_light_and_of_a_faulty_detector_alone(mixed, told):
+    dropped = [
+        true
+        for name, point, true in zip(told.names, told.points, mixed[1], strict=True)
+        if drops(name, point.tolist())
+    ]
+    assert {*dropped} <= {*VETOED}
+    assert dropped.count("beam off") == mixed[1].count("beam off") > 0
+    assert dropped.count("detector fault") > 0
+
+
+@given(points)
+def test_every_frame_has_a_kind_and_only_some_can_be_dropped(values):
+    name = name_of(values)
+    assert name in KINDS
+    for kind in KINDS:
+        assert not drops(kind, values) or kind in VETOED
+
+
+def test_a_pedestal_is_no_light(mixed):
+    run, kinds = mixed
+    off = kinds.index("beam off")
+    lifted = [dataclasses.replace(frame, data=frame.data + 40) for frame in run]
+    found = tell_kinds(ArraySource(run.geometry, lifted), range(len(lifted)))
+    assert found.names[off] == "beam off"
+
+
+def test_one_frame_is_told_as_among_the_others(mixed, told):
+    teller = KindTeller(told.kinds, mixed[0].geometry)
+    for index in (0, 7, 30):
+        assert teller.tell(index, mixed[0][index]).name == told.names[index]
+
+
+def test_what_is_written_is_read(told, tmp_path):
+    told.kinds.write(tmp_path / "kinds.json")
+    again = FrameKinds.read(tmp_path / "kinds.json")
+    assert again == told.kinds
+    assert again.assign(told.points) == list(told.names)
+    shares = json.loads((tmp_path / "kinds.json").read_text())["kinds"]
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("damage", ["covariance", "name", "feature", "json"])
+def test_a_damaged_file_is_refused(told, tmp_path, damage):
+    path = tmp_path / "kinds.json"
+    told.kinds.write(path)
+    document = json.loads(path.read_text())
+    if damage == "covariance":
+        document["parts"][0]["covariance"][0][0] = -1.0
+    elif damage == "name":
+        document["parts"][0]["name"] = "seventh"
+    elif damage == "feature":
+        document["features"][0] = "weight"
+    path.write_text(json.dumps(document) if damage != "json" else "{")
+    with pytest.raises(InputError, match=r"kinds\.json.*make it anew"):
+        FrameKinds.read(path)
+
+
+def test_a_new_kind_is_announced_and_then_known(plain, mixed):
+    first = tell_kinds(plain[0], range(len(plain[0])))
+    assert first.new == () and "jet streak" not in first.kinds.names
+    streaks = [i for i, kind in enumerate(mixed[1]) if kind == "jet streak"]
+    others = [i for i, kind in enumerate(mixed[1]) if kind in ("blank", "single crystal")]
+    # As many as it takes, some of them again.
+    frames = [mixed[0][i] for i in [*others, *streaks, *streaks, *streaks]]
+    second = tell_kinds(ArraySource(mixed[0].geometry, frames), range(len(frames)), first.kinds)
+    assert second.new == ("jet streak",)
+    third = tell_kinds(ArraySource(mixed[0].geometry, frames), range(len(frames)), second.kinds)
+    assert third.new == ()
+    assert third.kinds.n_frames == len(plain[0]) + 2 * len(frames)
+
+
+def test_kinds_of_another_detector_are_refused(told, mixed):
+    other = dataclasses.replace(told.kinds, shape=(10, 10))
+    with pytest.raises(InputError, match="pixels"):
+        tell_kinds(mixed[0], [0], other)
+
+
+class Torn(ArraySource):
+    """A run of which some frames cannot be read."""
+
+    def __getitem__(self, index: int):
+        if index % 3 == 1 or not self._frames:
+            raise InputError(f"frame {index} is torn")
+        return super().__getitem__(index)
+
+
+def test_unreadable_frames_are_left_out_and_counted(mixed):
+    run = Torn(mixed[0].geometry, [mixed[0][i] for i in range(12)])
+    found = tell_kinds(run, range(12))
+    assert sorted(found.failures) == [1, 4, 7, 10]
+    assert len(found.names) == 8
+    with pytest.raises(UnreadableError, match="frame 1 is torn"):
+        tell_kinds(run, [1, 4])
+
+
+def test_measuring_does_not_change_with_the_data_type(mixed):
+    frame = next(f for f, kind in zip(mixed[0], mixed[1], strict=True) if kind == "single crystal")
+    measurer = Measurer(mixed[0].geometry)
+    one = measurer.measure(frame)
+    reference = Reference.of([one])
+    for dtype in ("int32", "float32", "float64", ">i4"):
+        other = measurer.measure(dataclasses.replace(frame, data=frame.data.astype(dtype)))
+        np.testing.assert_allclose(features(other, reference), features(one, reference), atol=0.05)
+
+
+def test_as_many_parts_as_there_are():
+    generator = np.random.default_rng(0)
+    centres = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
+    truth = generator.integers(3, size=240)
+    mixture = Mixture.fit(centres[truth] + 0.4 * generator.standard_normal((240, 2)))
+    assert len(mixture.weights) == 3
+    assert len(Mixture.fit(generator.standard_normal((240, 2))).weights) == 1

@@ -1,0 +1,273 @@
+"""The kinds of a run's frames: parts of a mixture with names, carried on from run to run.
+
+They begin from the shipped parts, which are those of the train family's frames. Features are
+relative to what is usual in a run, so that the parts hold for other detectors and samples; each
+run's frames move their weights and means, and what is of none of them makes further parts.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wrappers.errors import InputError
+from wrappers.files import write_whole
+from wrappers.frame_kinds.features import FEATURES, GRID, Reference
+from wrappers.frame_kinds.measures import RINGS
+from wrappers.frame_kinds.mixture import Mixture
+from wrappers.frame_kinds.naming import KINDS, name_of
+from wrappers.schema import Count, Number, Share, read_json
+
+__all__ = ["FrameKinds", "Part", "parts_of", "shipped_parts"]
+
+Floats = NDArray[np.float64]
+
+SHIPPED = "kinds.json"
+"""Beside this file: the parts that the train family's frames make (`experiments.fit_kinds`)."""
+
+PRIOR = 20.0
+"""Frames that the shipped parts' weights are worth ..."""
+FIRM = 50.0
+"""... and frames of a part that its shipped mean is worth, against those of a run."""
+MEMORY = 2000.0
+"""Frames of a part that weigh at most, against further ones: it may drift over a night."""
+ENOUGH_STRANGE = 12
+"""Strange frames from which on parts of their own are sought."""
+MOST_STRANGE = 500
+FEWEST_NEW, LEAST_NEW = 3, 0.005
+"""Frames of a kind, and their share of a run, that make it worth to be announced."""
+
+REMEDY = "make it anew with sfx-tuner kinds, or name another file"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the mixture.
+
+    Attributes
+    ----------
+    name : str
+        Of `naming.KINDS`.
+    prior : float
+        Share of the frames that it is thought to have before any is seen.
+    n_frames : float
+        Frames that it was learnt of, since.
+    mean : tuple of float
+        By feature, in the order of `features.FEATURES`.
+    covariance : tuple of tuple of float
+    """
+
+    name: str
+    prior: Share
+    n_frames: Number
+    mean: tuple[Number, ...]
+    covariance: tuple[tuple[Number, ...], ...]
+
+
+@dataclass(frozen=True)
+class FrameKinds:
+    """The kinds of the frames of one detector.
+
+    Attributes
+    ----------
+    reference : Reference
+        What is usual in the run that they were first learnt of.
+    parts : tuple of Part
+        Several may have one name: they are one kind.
+    shape : (int, int)
+        Of the frames (ss, fs).
+    n_frames : int
+        That were learnt of.
+    strange : tuple of tuple of float
+        Features of frames that are of no part, kept until there are enough of them.
+    """
+
+    reference: Reference
+    parts: tuple[Part, ...]
+    shape: tuple[Count, Count]
+    n_frames: Count
+    strange: tuple[tuple[Number, ...], ...] = ()
+
+    @classmethod
+    def of_run(cls, points: Floats, reference: Reference, shape: tuple[int, int]) -> FrameKinds:
+        """Return the kinds of a run's first frames: the shipped parts, adapted to them."""
+        learnt, _ = cls(reference, shipped_parts(), shape, 0).learn(points)
+        return learnt
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """Frames of each kind that was seen, in the order of `naming.KINDS`."""
+        total = dict.fromkeys(KINDS, 0.0)
+        for part in self.parts:
+            total[part.name] += part.n_frames
+        for point in self.strange:
+            total[name_of(point)] += 1
+        return {name: n for name, n in total.items() if n >= 0.5}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The kinds that were seen, in the order of `naming.KINDS`."""
+        return tuple(self.counts)
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of each kind among the frames that were learnt of."""
+        total = sum(self.counts.values())
+        return {name: n / total for name, n in self.counts.items()}
+
+    def assign(self, points: Floats) -> list[str]:
+        """Return the kind of each frame, by its features (n, n_features).
+
+        A frame that is of no part is called by what is seen in it alone.
+        """
+        if not len(points):
+            return []
+        mixture = self._mixture()
+        kinds = [*dict.fromkeys(part.name for part in self.parts)]
+        member = np.array([[part.name == name for name in kinds] for part in self.parts], float)
+        chosen = (mixture.responsibilities(points) @ member).argmax(axis=1)
+        return [
+            name_of(point.tolist()) if odd else kinds[place]
+            for point, place, odd in zip(points, chosen, mixture.strange(points), strict=True)
+        ]
+
+    def learn(self, points: Floats, seed: int = 0) -> tuple[FrameKinds, tuple[str, ...]]:
+        """Return the kinds with further frames learnt, and those that had not been seen before.
+
+        Weights and means follow the frames; frames that are of no part are kept, and make parts of
+        their own once there are enough, as many as make held-out ones likeliest.
+        """
+        if not len(points):
+            return self, ()
+        mixture = self._mixture()
+        known = np.minimum([part.n_frames for part in self.parts], MEMORY)
+        prior = PRIOR * np.array([part.prior for part in self.parts])
+        adapted, n = mixture.adapted(points, known + prior, known + FIRM)
+        parts = tuple(
+            replace(part, n_frames=part.n_frames + float(more), mean=tuple(mean.tolist()))
+            for part, more, mean in zip(self.parts, n, adapted.means, strict=True)
+        )
+        strange = [*self.strange, *map(tuple, points[adapted.strange(points)].tolist())]
+        strange = strange[-MOST_STRANGE:]
+        if len(strange) >= ENOUGH_STRANGE:
+            parts, strange = (*parts, *parts_of(np.array(strange), seed=seed)), []
+        learnt = replace(
+            self, parts=parts, strange=tuple(strange), n_frames=self.n_frames + len(points)
+        )
+        if not self.n_frames:
+            return learnt, ()
+        enough = max(FEWEST_NEW, LEAST_NEW * len(points))
+        new = (name for name, n in learnt.counts.items() if name not in self.counts and n >= enough)
+        return learnt, tuple(new)
+
+    def _mixture(self) -> Mixture:
+        weights = [min(part.n_frames, MEMORY) + PRIOR * part.prior for part in self.parts]
+        return Mixture(
+            np.array(weights) / sum(weights),
+            np.array([part.mean for part in self.parts]),
+            np.array([part.covariance for part in self.parts]),
+        )
+
+    def require_shape(self, shape: tuple[int, int], where: object = "the kinds") -> None:
+        """Raise InputError where frames of another shape are to be told apart."""
+        if tuple(shape) != tuple(self.shape):
+            raise InputError(
+                f"{where} were learnt of frames of {tuple(self.shape)} pixels, and these have "
+                f"{tuple(shape)}: {REMEDY}"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+    def write(self, path: Path) -> None:
+        """Write them as JSON, whole or not at all."""
+        shares = {name: round(share, 6) for name, share in self.shares().items()}
+        text = json.dumps({"kinds": shares, "features": FEATURES, **self.as_dict()})
+        write_whole(path, text + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> FrameKinds:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or holds something else.
+        """
+        found = read_json(path, _File, "the kinds", REMEDY)
+        if found.features != FEATURES:
+            raise InputError(f"{path} has the features of another version: {REMEDY}")
+        sizes = {len(found.reference.boxes), len(found.reference.fano)}
+        whole = bool(found.parts) and sizes == {GRID**2} and len(found.reference.rings) == RINGS
+        for part in found.parts:
+            covariance = np.array(part.covariance) if whole else np.empty(0)
+            whole = (
+                whole
+                and part.name in KINDS
+                and part.n_frames + part.prior > 0
+                and len(part.mean) == len(FEATURES)
+                and covariance.shape == (len(FEATURES),) * 2
+                and bool(np.allclose(covariance, covariance.T))
+                and float(np.linalg.eigvalsh(covariance)[0]) > 0
+            )
+        if not whole or any(len(each) != len(FEATURES) for each in found.strange):
+            raise InputError(f"{path} is damaged: its parts are no mixture; {REMEDY}")
+        return cls(found.reference, found.parts, found.shape, found.n_frames, found.strange)
+
+
+@dataclass(frozen=True)
+class _File:
+    """What the file holds."""
+
+    kinds: dict[str, Share]
+    features: tuple[str, ...]
+    reference: Reference
+    parts: tuple[Part, ...]
+    shape: tuple[Count, Count]
+    n_frames: Count
+    strange: tuple[tuple[Number, ...], ...]
+
+
+def parts_of(
+    points: Floats, name: str | None = None, share: float = 0.0, *, seed: int = 0, most: int = 12
+) -> tuple[Part, ...]:
+    """Return the parts that points make, as many as make held-out ones likeliest.
+
+    Parameters
+    ----------
+    points : float64 array (n, n_features)
+    name : str, optional
+        Their kind; by default each part is called by what is seen in its frames.
+    share : float
+        What they are of all frames, before any is seen; 0 where the points themselves count.
+    seed, most : int
+        Of the fit, and parts at most.
+    """
+    mixture = Mixture.fit(points, seed, most)
+    chosen = mixture.parts(points)
+    return tuple(
+        Part(
+            name or name_of(np.median(points[chosen == place], axis=0).tolist()),
+            share * float(weight),
+            0.0 if share else float(np.count_nonzero(chosen == place)),
+            tuple(mean.round(4).tolist()),
+            tuple(map(tuple, covariance.round(5).tolist())),
+        )
+        for place, (weight, mean, covariance) in enumerate(
+            zip(mixture.weights, mixture.means, mixture.covariances, strict=True)
+        )
+        if (chosen == place).any()
+    )
+
+
+@cache
+def shipped_parts() -> tuple[Part, ...]:
+    """Return the parts that frames of the train family make."""
+    path = Path(__file__).with_name(SHIPPED)
+    return tuple(read_json(path, list[Part], "the shipped kinds", "install sfx-tuner again"))

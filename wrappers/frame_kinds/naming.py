@@ -1,0 +1,71 @@
+"""The names of kinds: what the features of a frame, or of a part of a mixture, are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wrappers.frame_kinds.features import FEATURES
+
+__all__ = ["KINDS", "UNNAMED", "VETOED", "drops", "name_of"]
+
+UNNAMED = "unnamed"
+
+KINDS = {
+    "blank": "no spots beyond chance, and nothing else either",
+    "single crystal": "spots no nearer to each other than one lattice has them",
+    "several crystals": "spots nearer to each other than one lattice has them",
+    "powder or ice ring": "a ring that is sharper than the solvent's, all around the beam",
+    "salt": "few spots, very bright and far out",
+    "jet streak": "a line of light from the beam outwards",
+    "beam off": "no light: the level does not vary over the rings",
+    "detector fault": "a part of the detector is dead, stuck, or restless",
+    UNNAMED: "nothing that has a name",
+}
+"""The kinds of frames, and what each is named by."""
+
+VETOED = ("beam off", "detector fault")
+"""Kinds of frames that hold nothing to be indexed."""
+
+DARK = -2.0
+FAULTY = -3.3
+STREAKY = -1.2
+SHARP = -2.0
+SOME_SPOTS, CRYSTAL_SPOTS = 1.0, 2.2
+FAR_OUT, BRILLIANT = 2.2, 7.0
+CROWDED = 1.2
+UNUSUAL = 2.0
+NO_CRYSTAL = 1.4
+"""Limits of the features of `features.FEATURES`, chosen on the train family
+(`experiments.frame_kinds`)."""
+
+
+def name_of(values: Sequence[float]) -> str:
+    """Return the kind that features, in the order of `FEATURES`, are called by."""
+    seen = dict(zip(FEATURES, values, strict=True))
+    if seen["light"] < DARK and seen["spots"] < CRYSTAL_SPOTS:
+        return "beam off"
+    if seen["fault"] > FAULTY:
+        return "detector fault"
+    if seen["streak"] > STREAKY:
+        return "jet streak"
+    if seen["ring"] > SHARP:
+        return "powder or ice ring"
+    if seen["spots"] > SOME_SPOTS and seen["innermost"] > FAR_OUT and seen["brightest"] > BRILLIANT:
+        return "salt"
+    if seen["spots"] > CRYSTAL_SPOTS:
+        return "several crystals" if seen["crowding"] > CROWDED else "single crystal"
+    return "blank" if abs(seen["level"]) < UNUSUAL else UNNAMED
+
+
+def drops(name: str, values: Sequence[float]) -> bool:
+    """Whether a frame of a kind and with such features is left out by the veto.
+
+    Its own features must say so, too; and one with more than three spots, the faulty parts aside,
+    is kept whatever else is wrong.
+    """
+    seen = dict(zip(FEATURES, values, strict=True))
+    if seen["spots"] >= NO_CRYSTAL:
+        return False
+    return (name == "beam off" and seen["light"] < DARK) or (
+        name == "detector fault" and seen["fault"] > FAULTY
+    )
