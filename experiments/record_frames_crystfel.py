@@ -37,8 +37,8 @@ from wrappers.workers.processor_time import processor_seconds
 N_VALUES = {"min_snr": 5, "threshold": 3, "min_pix_count": 2}
 """Values of the grid; the base's threshold is one of them."""
 
-LONGEST = 3.0
-"""Wall seconds for a list."""
+LONGEST = 20.0
+"""Wall seconds for a list: plenty, or a busy machine would have a say."""
 
 
 def smaller_grid(record: FrameRecord) -> list[int]:
