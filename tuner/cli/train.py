@@ -60,14 +60,14 @@ OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
     "--steps",
     type=click.IntRange(1),
     default=None,
-    help="Evaluations in training.  [default: 40 thousand; of ppo 1.5 million each actor, and a "
+    help="Evaluations in training.  [default: 30 thousand; of ppo 1.5 million each actor, and a "
     "third as many before, of imitation]",
 )
 @click.option(
     "--checkpoints",
     type=click.IntRange(1),
     default=None,
-    help="Checkpoints, of which the best is taken.  [default: 8; of ppo 15 of each actor]",
+    help="Checkpoints, of which the best is taken.  [default: 6; of ppo 15 of each actor]",
 )
 @click.option(
     "--seeds",
