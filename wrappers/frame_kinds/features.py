@@ -45,7 +45,8 @@ fault : that of the share of the detector that does not do as in other frames
 spots : that of the number of spots, but for those in the brightest direction and at fault
 brightest : that of the photons of the second brightest spot (of one, of that)
 innermost : a fifth of the spots are further in, in 0.1/Å
-crowding : share of the spots that have a neighbour nearer than a lattice lets them, times 4
+crowding : logarithm of 1 + 50 times the share of the spots that have a neighbour nearer than a
+    lattice lets them
 """
 
 COARSE = 2
@@ -152,7 +153,9 @@ class Reference:
             dark=float(dark),
             boxes=tuple(np.nan_to_num(boxes).ravel().round(5).tolist()),
             fano=tuple(np.nan_to_num(fano).ravel().round(5).tolist()),
-            gap=float(np.median([np.quantile(each, 0.1) for each in gaps])) if gaps else 0.0,
+            gap=float(np.quantile([np.quantile(each, 0.1) for each in gaps], 0.25))
+            if gaps
+            else 0.0,
             innermost=float(np.median([_innermost(each) for each in spotted])) if spotted else 1.0,
             rings=tuple(
                 np.quantile([_sharpness(each) for each in lit_frames], FEWER, axis=0)
@@ -342,4 +345,4 @@ def _gaps(measured: Measures) -> Floats:
 def _crowding(measured: Measures, reference: Reference) -> float:
     if len(measured.spot_q) < SPOTS_FOR_GAPS or reference.gap <= 0:
         return 0.0
-    return 4 * float(np.mean(_gaps(measured) < CROWDED * reference.gap))
+    return math.log1p(50 * float(np.mean(_gaps(measured) < CROWDED * reference.gap)))

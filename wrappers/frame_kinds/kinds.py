@@ -43,6 +43,9 @@ MOST_STRANGE = 500
 FEWEST_NEW, LEAST_NEW = 3, 0.005
 """Frames of a kind, and their share of a run, that make it worth to be announced."""
 
+LEAST_VARIANCE = 1e-6
+"""Of a part along any direction; see `mixture.FLOOR`."""
+
 REMEDY = "make it anew with sfx-tuner kinds, or name another file"
 
 
@@ -203,20 +206,11 @@ class FrameKinds:
         found = read_json(path, _File, "the kinds", REMEDY)
         if found.features != FEATURES:
             raise InputError(f"{path} has the features of another version: {REMEDY}")
-        sizes = {len(found.reference.boxes), len(found.reference.fano)}
-        whole = bool(found.parts) and sizes == {GRID**2} and len(found.reference.rings) == RINGS
-        for part in found.parts:
-            covariance = np.array(part.covariance) if whole else np.empty(0)
-            whole = (
-                whole
-                and part.name in KINDS
-                and part.n_frames + part.prior > 0
-                and len(part.mean) == len(FEATURES)
-                and covariance.shape == (len(FEATURES),) * 2
-                and bool(np.allclose(covariance, covariance.T))
-                and float(np.linalg.eigvalsh(covariance)[0]) > 0
-            )
-        if not whole or any(len(each) != len(FEATURES) for each in found.strange):
+        reference, n = found.reference, len(FEATURES)
+        whole = {len(reference.boxes), len(reference.fano)} == {GRID**2}
+        whole &= len(reference.rings) == RINGS and bool(found.parts)
+        whole &= all(len(each) == n for each in found.strange)
+        if not whole or not all(_is_part(part) for part in found.parts):
             raise InputError(f"{path} is damaged: its parts are no mixture; {REMEDY}")
         return cls(found.reference, found.parts, found.shape, found.n_frames, found.strange)
 
@@ -232,6 +226,18 @@ class _File:
     shape: tuple[Count, Count]
     n_frames: Count
     strange: tuple[tuple[Number, ...], ...]
+
+
+def _is_part(part: Part) -> bool:
+    """Whether a part that was read can be one."""
+    n = len(FEATURES)
+    if part.name not in KINDS or part.n_frames < 0 or part.n_frames + part.prior <= 0:
+        return False
+    if len(part.mean) != n or [len(row) for row in part.covariance] != [n] * n:
+        return False
+    covariance = np.array(part.covariance)
+    symmetric = bool(np.allclose(covariance, covariance.T))
+    return symmetric and float(np.linalg.eigvalsh(covariance)[0]) > LEAST_VARIANCE
 
 
 def parts_of(
