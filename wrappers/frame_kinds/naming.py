@@ -66,6 +66,5 @@ def drops(name: str, values: Sequence[float]) -> bool:
     seen = dict(zip(FEATURES, values, strict=True))
     if seen["spots"] >= NO_CRYSTAL:
         return False
-    return (name == "beam off" and seen["light"] < DARK) or (
-        name == "detector fault" and seen["fault"] > FAULTY
-    )
+    dark = min(seen["light"], seen["level"]) < DARK
+    return (name == "beam off" and dark) or (name == "detector fault" and seen["fault"] > FAULTY)
