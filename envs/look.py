@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from envs.parameter_space import Parameter, ParameterSpace
 from wrappers.errors import InputError, Note
 from wrappers.files import write_whole
+from wrappers.peak_finders import usually_tuned_peaks
 from wrappers.peakfinding.peak_batch import FrameCounts
 from wrappers.peaks import MAX_N_PEAKS
 from wrappers.schema_arrays import read_arrays
@@ -34,6 +35,7 @@ __all__ = [
     "LatticeCounts",
     "Looks",
     "look_design",
+    "strict_sets",
     "take_look",
     "wide_frames",
 ]
@@ -47,7 +49,7 @@ WIDTH = 20
 FRAMES_AT_ONCE = 64
 """What an interruption costs at most."""
 
-AXES = ("min_snr", "threshold", "min_pix_count")
+AXES = ("min_snr", "threshold", "min_probability", "min_pix_count")
 """What a design varies, of what is tuned."""
 
 STANDS_OUT = 6.0
@@ -128,13 +130,12 @@ class FrameLook:
             return f"none of the {len(self.frames)} frames can be read: {why}"
         typical = np.median(counts, axis=0)
         stands_out = (counts - typical > STANDS_OUT * np.sqrt(typical + 1)).any()
-        snr = np.array([each.min_snr for each in self.settings])
-        strict = snr >= np.median(snr)
+        strict, words = strict_sets(self.settings)
         most = int(counts[:, strict].max(initial=0))
         if stands_out or most >= max(min(each.min_peaks for each in self.settings), 1):
             return ""
         return (
-            f"none of {n} frames has more than {most} peaks from min_snr {snr[strict].min():g} on, "
+            f"none of {n} frames has more than {most} peaks from {words} on, "
             "and none has more than the others below: the run looks blank. Look at some frames, "
             "and whether beam and sample were there"
         )
@@ -170,8 +171,9 @@ def look_design(space: ParameterSpace) -> tuple[Settings, ...]:
     """Return the parameter sets of a look: a grid over the box of what decides the peaks most.
 
     Ten values of ``min_snr``, six of ``threshold`` and up to four of ``min_pix_count`` (eight, six
-    and five where it has more), evenly spread on the scales of the box; where one is not tuned it
-    keeps the base's value, as everything else does. Sets with equal limits follow one another.
+    and five where it has more), or twelve of ``min_probability``, evenly spread on the scales of
+    the box; where one is not tuned it keeps the base's value, as everything else does. Sets with
+    equal limits follow one another.
     """
     pixels = [
         value
@@ -181,6 +183,7 @@ def look_design(space: ParameterSpace) -> tuple[Settings, ...]:
     levels = (
         _values(space, "min_snr", 10 if len(pixels) <= 4 else 8),
         _values(space, "threshold", 6),
+        _values(space, "min_probability", 12),
         pixels or [space.base.min_pix_count],
     )
     return tuple(
@@ -190,6 +193,14 @@ def look_design(space: ParameterSpace) -> tuple[Settings, ...]:
         )
         for values in itertools.product(*levels)
     )
+
+
+def strict_sets(settings: Sequence[Settings]) -> tuple[NDArray[np.bool_], str]:
+    """Return which of a design's sets are of its stricter half, and from which value on."""
+    name = usually_tuned_peaks(settings[0].peak_finder)[0]
+    values = np.array([getattr(each, name) for each in settings])
+    strict = values >= np.median(values)
+    return strict, f"{name} {values[strict].min():g}"
 
 
 def _values(space: ParameterSpace, name: str, most: int) -> list[float]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wrappers.about import Range
 from wrappers.errors import InputError
-from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.peak_finders import PEAK_FINDERS, usually_tuned_peaks
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings, check_clen, check_shifts
 
 __all__ = [
@@ -201,9 +201,13 @@ class ParameterSpace:
         )
 
 
-def usually_tuned(fixed: Iterable[str] = (), bounded: Iterable[str] = ()) -> tuple[str, ...]:
+def usually_tuned(
+    fixed: Iterable[str] = (),
+    bounded: Iterable[str] = (),
+    peak_finder: str = Settings.peak_finder,
+) -> tuple[str, ...]:
     """Return what is tuned where nobody says it: the usual settings, less fixed, plus bounded."""
-    usual = [name for name in DEFAULT_TUNED if name not in set(fixed)]
+    usual = [n for n in (*usually_tuned_peaks(peak_finder), "clen") if n not in set(fixed)]
     return (*usual, *(name for name in bounded if name not in usual))
 
 
@@ -259,7 +263,8 @@ def make_space(
         empty.
     """
     fixed, bounds = fixed or {}, bounds or {}
-    box = PEAK_FINDERS.get(peak_finder).box(background, photon)
+    finder = PEAK_FINDERS.get(peak_finder)
+    box = finder.box(background, photon)
     edge = math.ceil(largest_radius)
     shift = Range(-5 * pixel_size, 5 * pixel_size)
     ranges = {
@@ -285,8 +290,14 @@ def make_space(
             unit=about.unit,
         )
         for name, about in ABOUT.items()
-        if name in ranges
+        if name in ranges and name not in finder.unused
     }
+    for name in (*tuned, *fixed):
+        if name in finder.unused:
+            raise InputError(
+                f"{name} means nothing to the {peak_finder} peak finder: leave it out; its own are "
+                f"{', '.join(finder.tuned)}"
+            )
     for name in tuned:
         if name not in known:
             raise InputError(f"{name!r} cannot be tuned; choose from {', '.join(known)}")
@@ -315,9 +326,11 @@ def make_space(
         if about.start is not None and (name in tuned or not about.zero)
     }
     base = Settings(peak_finder=peak_finder, clen=camera_length).replace(
-        **start, **box.start, **({"max_res": edge} if "max_res" in tuned else {})
+        **{**start, **box.start}, **({"max_res": edge} if "max_res" in tuned else {})
     )
-    base = base.replace(threshold=known["threshold"].clip(base.threshold)).replace(**fixed)
+    if "threshold" in known:
+        base = base.replace(threshold=known["threshold"].clip(base.threshold))
+    base = base.replace(**fixed)
     if bounds:
         base = base.replace(**{name: known[name].clip(getattr(base, name)) for name in bounds})
         for end in ("low", "high"):

@@ -16,6 +16,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ from pathlib import Path
 from typing import IO
 
 import click
+import h5py
+import numpy as np
 
 from tuner.cli.options import print_json, progress_bar
 
@@ -132,11 +135,19 @@ def _sessions(root: Path, folder: Path, work: Path) -> dict[str, float | None]:
         _run(root, [*words, "-o", session], work, kernels=work / "kernels-tune")
         for session in ("cold", "warm")
     )
+    other = _with_floats(folder, work / "floats")
+    another = _run(
+        root,
+        [words[0], *_inputs(other), *words[4:], "-o", "another"],
+        work,
+        kernels=work / "kernels-tune",
+    )
     with (work / "warm" / "trials.csv").open() as stream:
         evaluations = sum(float(row["core_seconds"]) for row in csv.DictReader(stream))
     return {
         f"tune, {EVALUATIONS} evaluations, cold: CPU s": cold.cpu,
         "tune, kernels: CPU s": cold.cpu - warm.cpu,
+        "tune, kernels for another data type: CPU s": another.cpu - warm.cpu,
         "tune, cold: says something after, s": cold.first,
         "tune, cold: first evaluation after, s": cold.trial,
         f"tune, {EVALUATIONS} evaluations, warm: CPU s": warm.cpu,
@@ -166,6 +177,18 @@ def _reduction(root: Path, folder: Path, work: Path) -> dict[str, float | None]:
         rows[f"reduction, {way}, CPU ms a frame"] = cpu[way]
         rows[f"reduction, {way}: share of the read's rate"] = cpu["read"] / cpu[way]
     return rows
+
+
+def _with_floats(folder: Path, copy: Path) -> Path:
+    """Copy the run with its frames as floats, for which other kernels are compiled."""
+    copy.mkdir(exist_ok=True)
+    shutil.copy(folder / "jf1m.geom", copy)
+    shutil.copy(folder / "jf1m_lyso_60.h5", copy)
+    with h5py.File(copy / "jf1m_lyso_60.h5", "r+") as file:
+        frames = file["entry/data/data"][:].astype(np.float32)
+        del file["entry/data/data"]
+        file["entry/data/data"] = frames
+    return copy
 
 
 def _inputs(folder: Path) -> list[str]:

@@ -23,7 +23,6 @@ import click
 import numpy as np
 
 from envs.evaluators.frame_record import RECORDS, FrameRecord, coded_seconds
-from envs.look import AXES
 from experiments.record_frames import Source, benchmark_draws, drawn_source, impute_costs
 from experiments.record_looks import FEWEST_PEAKS
 from wrappers.cell import Cell
@@ -37,17 +36,17 @@ from wrappers.workers.processor_time import processor_seconds
 N_VALUES = {"min_snr": 5, "threshold": 3, "min_pix_count": 2}
 """Values of the grid; the base's threshold is one of them."""
 
-LONGEST = 3.0
-"""Wall seconds for a list."""
+LONGEST = 20.0
+"""Wall seconds for a list: plenty, or a busy machine would have a say."""
 
 
 def smaller_grid(record: FrameRecord) -> list[int]:
     """Return which of a record's sets CrystFEL is asked for, the base and the defaults included."""
     least = record.settings[0].min_peaks
     likely = [n for n, each in enumerate(record.settings) if each.min_peaks == least]
-    values = np.array([[getattr(record.settings[n], name) for name in AXES] for n in likely])
+    values = np.array([[getattr(record.settings[n], name) for name in N_VALUES] for n in likely])
     kept = np.ones(len(likely), bool)
-    for column, name in zip(values.T, AXES, strict=True):
+    for column, name in zip(values.T, N_VALUES, strict=True):
         levels = np.unique(column)
         chosen = levels[np.linspace(0, len(levels) - 1, N_VALUES[name]).round().astype(int)]
         base = getattr(record.space.base, name)

@@ -100,8 +100,8 @@ def tune(
     frames : int or None
         Size of the tuning sample; None takes every frame.
     tuned : sequence of str, optional
-        Tuned settings; by default min_snr, threshold, min_pix_count and clen, without those that
-        are fixed.
+        Tuned settings; by default min_snr, threshold, min_pix_count and clen (with the learned
+        peak finder min_probability and clen), without those that are fixed.
     fixed : mapping of str to float, optional
         Settings that keep a value.
     bounds : mapping of str to (float, float), optional
@@ -142,7 +142,7 @@ def tune(
         cell=Path(cell),
         searcher=searcher,
         n_frames=frames,
-        tuned=usually_tuned(fixed, bounds) if tuned is None else tuple(tuned),
+        tuned=usually_tuned(fixed, bounds, peak_finder) if tuned is None else tuple(tuned),
         peak_finder=peak_finder,
         clen_range=clen_range,
         fixed=fixed,

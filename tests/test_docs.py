@@ -20,6 +20,7 @@ import pytest
 from envs.parameter_space import make_space
 from tuner.cli.main import COMMANDS, cli
 from wrappers.customary import DETECTORS
+from wrappers.peak_finders import unused_settings
 from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -201,7 +202,8 @@ def test_the_reference_of_settings_says_what_the_code_does() -> None:
         for line in (ROOT / "docs" / "settings.md").read_text().splitlines()
         if len(cells := line.split("|")) == 8
     }
-    names = [name for name in ABOUT if name != "peak_finder"]
+    unused = unused_settings(Settings.peak_finder)
+    names = [name for name in ABOUT if name != "peak_finder" and name not in unused]
     assert set(rows) >= set(ABOUT)
     assert rows["peak_finder"][-1] == CRYSTFEL_DEFAULTS.peak_finder == Settings().peak_finder
     space = make_space(
@@ -236,6 +238,19 @@ def test_the_reference_says_where_the_robust_finder_is_sought() -> None:
         low, high = map(float, searched.split(" – "))
         assert (low, high) == (parameter.low, parameter.high)
         assert float(start) == getattr(space.base, parameter.name)
+
+
+def test_the_reference_says_where_the_learned_finder_is_sought() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    row = re.search(r"\| `min_probability` \|.*\| ([\d.]+) – ([\d.]+)⁶ \| ([\d.]+) \|", text)
+    assert row is not None
+    space = make_space(
+        ["min_probability"], background=(0.0, 100.0), camera_length=0.1, pixel_size=1e-4,
+        largest_radius=1000.0, peak_finder="learned",
+    )  # fmt: skip
+    (parameter,) = space.parameters
+    assert (float(row[1]), float(row[2])) == (parameter.low, parameter.high)
+    assert float(row[3]) == space.base.min_probability
 
 
 def customary_rows() -> list[str]:

@@ -160,6 +160,9 @@ _whole = partial(SearcherKind, handles_geometry=True)
 _learnt = partial(_whole, starts_itself=True, peak_finders=("peakfinder8",))
 """Made on the simulated experiments, for that peak finder."""
 
+_mapped = partial(_whole, looks=True, peak_finders=("peakfinder8", "robust"))
+"""Of the response map, whose features are the settings of these."""
+
 for _name, _kind, _aliases in (
     (
         "ppo",
@@ -177,20 +180,19 @@ for _name, _kind, _aliases in (
     ),
     (
         "map",
-        _whole(_map, "the response map of the session's own frames", looks=True),
+        _mapped(_map, "the response map of the session's own frames"),
         ("response_map",),
     ),
     (
         "map-gp",
-        _whole(_map_gp, "a Gaussian process that begins with the response map", looks=True),
+        _mapped(_map_gp, "a Gaussian process that begins with the response map"),
         (),
     ),
     (
         "map-agent",
-        _whole(
+        _mapped(
             _map_agent,
             "the agent that goes by the response map, and chooses frames",
-            looks=True,
             load_policy=MapPolicy.load,
         ),
         (),

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wrappers.about import Range
@@ -24,10 +25,13 @@ __all__ = [
     "Background",
     "PeakFinderKind",
     "SearchBox",
+    "kind_of",
     "photon_adu",
+    "unused_settings",
+    "usually_tuned_peaks",
 ]
 
-CUSTOMARY = {"min_snr": 5.0, "threshold": 800.0}
+CUSTOMARY: Mapping[str, float] = {"min_snr": 5.0, "threshold": 800.0}
 """The settings whose meaning depends on the peak finder, with their values for peakfinder8, which
 are CrystFEL's defaults."""
 
@@ -92,19 +96,37 @@ class PeakFinderKind:
         Given a photon in ADU, returns the usual value of each setting in `CUSTOMARY`.
     box : callable
         Given the background and a photon in ADU, returns the `SearchBox`.
+    unused : frozenset of str
+        Settings that mean nothing to it: parameter sets of this finder have their defaults.
+    tuned : tuple of str
+        What a session tunes of its settings unless told otherwise.
+    takes_model : bool
+        Whether a trained model may be named with it, as ``NAME:DIRECTORY``.
+    model : Path or None
+        The one that was named.
     """
 
-    maker: Callable[[Geometry], Any] | str
+    maker: Callable[..., Any] | str
     words: str = ""
     in_crystfel: bool = False
     needs_photon: bool = False
     usual: Callable[[float], Mapping[str, float]] = _peakfinder8_usual
     box: Callable[[Background, float], SearchBox] = _peakfinder8_box
+    unused: frozenset[str] = frozenset({"min_probability"})
+    tuned: tuple[str, ...] = ("min_snr", "threshold", "min_pix_count")
+    takes_model: bool = False
+    model: Path | None = None
 
     def make(self, geometry: Geometry) -> Any:
-        """Return a `wrappers.peakfinding.peak_batch.Finder` for frames of a geometry."""
+        """Return a `wrappers.peakfinding.peak_batch.Finder` for frames of a geometry.
+
+        Raises
+        ------
+        InputError
+            If its model cannot be read.
+        """
         maker = pkgutil.resolve_name(self.maker) if isinstance(self.maker, str) else self.maker
-        return maker(geometry)
+        return maker(geometry, *(() if self.model is None else (self.model,)))
 
     def photon(self, geometry: Geometry, photon_energy: float) -> float:
         """Return a photon in ADU where the finder needs it, else NaN.
@@ -149,7 +171,69 @@ def _robust_box(background: Background, photon: float) -> SearchBox:
     return SearchBox(ranges, _robust_usual(photon))
 
 
-PEAK_FINDERS: Registry[PeakFinderKind] = Registry("peak finder")
+def _learned_usual(photon: float) -> dict[str, float]:
+    del photon
+    return {"min_probability": 0.5, "min_pix_count": 1, "max_pix_count": 300}
+
+
+def _learned_box(background: Background, photon: float) -> SearchBox:
+    """Return the learned finder's box: one setting, the least probability."""
+    del background
+    return SearchBox({"min_probability": Range(0.02, 0.98)}, _learned_usual(photon))
+
+
+class _PeakFinders(Registry[PeakFinderKind]):
+    """The registry of peak finders; a name may have a model's directory behind a colon."""
+
+    def name_of(self, name: object) -> str:
+        """Return the finder's own name, with its model's absolute path where one is named."""
+        base, model = _parts(name)
+        own = super().name_of(base)
+        if model is None:
+            return own
+        if not super().get(own).takes_model or not model:
+            able = " or ".join(each for each, kind in self.items() if kind.takes_model)
+            raise InputError(
+                f"the peak finder {name!r} names no model that can be used: a directory may stand "
+                f"behind {able}, as in {able}:refined"
+            )
+        return f"{own}:{Path(model).absolute()}"
+
+    def get(self, name: object) -> PeakFinderKind:
+        """Return the kind that a name stands for, with its model."""
+        return kind_of(dict(self.items()), self.name_of(name))
+
+
+def _parts(name: object) -> tuple[object, str | None]:
+    """Return a finder's name without its model, and the model's directory."""
+    if not isinstance(name, str) or ":" not in name:
+        return name, None
+    base, _, model = name.partition(":")
+    return base, model
+
+
+def kind_of(kinds: Mapping[str, PeakFinderKind], name: str) -> PeakFinderKind:
+    """Return the kind, of some by their names, that a name in a parameter set stands for."""
+    base, model = _parts(name)
+    kind = kinds[str(base)]
+    return kind if model is None else replace(kind, model=Path(model))
+
+
+def unused_settings(name: str) -> frozenset[str]:
+    """Return the settings that mean nothing to the peak finder of a parameter set.
+
+    A finder that is registered in another process only is taken to be like peakfinder8.
+    """
+    base, _ = _parts(name)
+    return PEAK_FINDERS.get(base).unused if base in PEAK_FINDERS else PeakFinderKind.unused
+
+
+def usually_tuned_peaks(name: str) -> tuple[str, ...]:
+    """Return what a session tunes of a peak finder's settings unless told otherwise."""
+    return PEAK_FINDERS.get(name).tuned
+
+
+PEAK_FINDERS: Registry[PeakFinderKind] = _PeakFinders("peak finder")
 PEAK_FINDERS.register(
     "peakfinder8",
     PeakFinderKind("wrappers.peakfinding.peakfinder8:PeakFinder", "CrystFEL's", in_crystfel=True),
@@ -163,5 +247,18 @@ PEAK_FINDERS.register(
         needs_photon=True,
         usual=_robust_usual,
         box=_robust_box,
+    ),
+)
+PEAK_FINDERS.register(
+    "learned",
+    PeakFinderKind(
+        "wrappers.spots.learned_peaks:LearnedPeakFinder",
+        "candidates judged by what they look like, none of CrystFEL's own; the least probability "
+        "is min_probability, and learned:DIRECTORY takes what train --spots wrote",
+        usual=_learned_usual,
+        box=_learned_box,
+        unused=frozenset({"min_snr", "threshold", "local_bg_radius"}),
+        tuned=("min_probability",),
+        takes_model=True,
     ),
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 from wrappers.about import About, Group, Range
 from wrappers.errors import InputError, Note
-from wrappers.peak_finders import CUSTOMARY, PEAK_FINDERS
+from wrappers.peak_finders import CUSTOMARY, PEAK_FINDERS, unused_settings
 from wrappers.schema import made_by
 
 __all__ = [
@@ -57,7 +57,9 @@ class Settings:
     ----------
     peak_finder : str
         A name in `wrappers.peak_finders.PEAK_FINDERS`. What follows is its meaning for
-        peakfinder8; `wrappers.peakfinding.robust_peaks` has that for the robust one.
+        peakfinder8; `wrappers.peakfinding.robust_peaks` and `wrappers.spots.learned_peaks` have
+        that for the others. What means nothing to a finder (its kind's `unused`) has its default
+        in the finder's parameter sets, whatever is given.
     min_snr : float
         Smallest signal-to-noise ratio of a peak's summed intensity; also the width, in
         standard deviations, at which the radial background is clipped.
@@ -70,6 +72,8 @@ class Settings:
     min_res, max_res : int
         Peaks are sought between these distances from the beam, in pixels; a ``max_res`` of 0
         means no limit. Whole numbers, because CrystFEL drops what follows the point.
+    min_probability : float
+        Least probability of a Bragg spot, for the learned peak finder.
     min_peaks : int
         A frame with fewer peaks is no hit and is not indexed.
     clen : float or None
@@ -147,6 +151,12 @@ class Settings:
             option="max-res",
         ),
     )
+    min_probability: float = field(
+        default=0.5,
+        metadata=_about(
+            "Least probability of a Bragg spot", "peaks", remark="of the learned finder"
+        ),
+    )
     min_peaks: int = field(
         default=10,
         metadata=_about("Fewest peaks of a hit", "hit", option="min-peaks", range=Range(3, 30)),
@@ -194,6 +204,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "peak_finder", PEAK_FINDERS.name_of(self.peak_finder))
+        unused = unused_settings(self.peak_finder)
         for each in dataclasses.fields(self):
             value: Any = getattr(self, each.name)
             if each.name == "peak_finder" or (each.name == "clen" and value is None):
@@ -205,7 +216,8 @@ class Settings:
                 raise InputError(f"{each.name} is {value}, but must be finite")
             if each.name in WHOLE_FIELDS and not number.is_integer():
                 raise InputError(f"{each.name} is {value}, but must be a whole number")
-            plain = int(number) if each.name in WHOLE_FIELDS else number
+            plain: Any = int(number) if each.name in WHOLE_FIELDS else number
+            plain = each.default if each.name in unused else plain
             object.__setattr__(self, each.name, plain)
         _require(
             max(getattr(self, name) for name, about in ABOUT.items() if about.unit == "px")
@@ -228,6 +240,8 @@ class Settings:
             f"max_res ({self.max_res} px) is not beyond min_res ({self.min_res} px), "
             "so no pixel is left to search (0 means no limit)",
         )
+        words = f"min_probability is {self.min_probability:g}, but must lie between 0 and 1"
+        _require(0 <= self.min_probability <= 1, words)
         _require(self.min_peaks >= 0, "min_peaks must not be negative")
         _require(
             self.clen is None or CLEN_RANGE[0] <= self.clen <= CLEN_RANGE[1],
@@ -261,8 +275,9 @@ class Settings:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, str | float | int | None]:
-        """Return the fields as a plain dictionary, in their order."""
-        return dataclasses.asdict(self)
+        """Return the fields that mean something to the peak finder, in their order."""
+        unused = unused_settings(self.peak_finder)
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in unused}
 
     def clen_change(self, nominal_clen: float) -> float:
         """Return by how much these settings move the detector along the beam, in metres.
@@ -280,7 +295,8 @@ class Settings:
     @property
     def peak_key(self) -> tuple[str | float, ...]:
         """What decides the peaks of a masked frame: equal keys give equal peak lists."""
-        return tuple(getattr(self, name) for name in PEAK_FIELDS)
+        unused = unused_settings(self.peak_finder)
+        return tuple(getattr(self, name) for name in PEAK_FIELDS if name not in unused)
 
     @property
     def mask_key(self) -> tuple[float, ...]:

@@ -84,6 +84,8 @@ its rate, hits, error, portion measured; sets tried; how unlike the fitted runs 
 CrystFEL indexes; most that any set is expected to gain, the greatest expected improvement, what
 knowing every set would gain, and the greatest gain for its cost by the map's own rule."""
 
+SURE_SHARE = 0.7
+
 Place = CANDIDATE_FEATURES.index
 MOST = 2.0
 """No feature is larger."""
@@ -117,6 +119,11 @@ class Situation:
     enough: float
 
     @property
+    def leader_is_whole(self) -> bool:
+        """Whether the leader was measured on all frames."""
+        return bool(self.session[SESSION_FEATURES.index("leader_portion")] >= 1)
+
+    @property
     def allowed(self) -> NDArray[np.bool_]:
         """Which actions (N_ACTIONS,) there are; the last is to stop."""
         portion = self.candidates[:, Place("portion")]
@@ -144,13 +151,15 @@ def chosen(action: int) -> tuple[int, float]:
 def leader_of(forecast: Forecast, portion: Floats, penalty: float) -> int | None:
     """Return which of the measured sets is to be recommended, or None if none was measured.
 
-    It is the one whose expected merit, less its error, is highest: of a set measured on few frames
-    only the map speaks for the others.
+    It is the one whose merit is highest with `SURE_SHARE` of what the map holds possible: of a set
+    measured on few frames only the map speaks for the others. Mean and standard deviation would
+    hang on a draw or two in which next to nothing is indexed.
     """
     tried = np.flatnonzero(portion > 0)
     if not len(tried):
         return None
-    return int(tried[np.argmax(forecast.cautious_merits(penalty)[tried])])
+    sure = np.quantile(forecast.merits(penalty)[:, tried], 1 - SURE_SHARE, axis=0)
+    return int(tried[np.argmax(sure)])
 
 
 def situation(session: MapSession, budget: float, indexer: str = "") -> Situation:
@@ -166,8 +175,9 @@ def situation(session: MapSession, budget: float, indexer: str = "") -> Situatio
     """
     indexer = indexer or session.indexer
     penalty = session.penalty
-    forecast, portion = session.survey()
-    possible = session.possible(np.flatnonzero(portion >= 1))
+    forecast, measured = session.survey()
+    portion = _portions(measured, len(session.map.look.frames))
+    possible = session.possible(np.flatnonzero(measured >= 1)) & (portion < 1)
     points = session.points()
     merits = forecast.merits(penalty)
     mean, sd = merits.mean(axis=0), merits.std(axis=0)
@@ -176,12 +186,14 @@ def situation(session: MapSession, budget: float, indexer: str = "") -> Situatio
     lead = merits - (0.0 if leader is None else merits[:, [leader]])
     improvement = np.maximum(lead, 0).mean(axis=0)
     level = 0.0 if leader is None else mean[leader]
-    new = possible & ~tried
-    gains = gains_of(forecast, np.flatnonzero(tried), new, penalty, indexer)
-    columns = _put_up(gains, mean, sd, possible, leader)
     rate = forecast.mean
     cost = forecast.hits + UNINDEXED_COST[indexer] * np.maximum(forecast.hits - rate, 0)
     reference = max(rate.max() if leader is None else rate[leader], 0.05)
+    gains = gains_of(forecast, np.flatnonzero(tried), possible & ~tried, penalty, indexer)
+    # What was measured on a part of the frames and may be better yet is worth some more of them.
+    again = possible & tried
+    gains[again] = (improvement / np.maximum(cost / reference, 0.5))[again]
+    columns = _put_up(gains, mean, sd, possible, leader)
     there = columns >= 0
     shown = np.maximum(columns, 0)
     features = np.stack(
@@ -226,6 +238,13 @@ def situation(session: MapSession, budget: float, indexer: str = "") -> Situatio
     return Situation(
         columns, _clipped(candidates), _clipped(of_session), leader, forecast, gain, ENOUGH[indexer]
     )
+
+
+def _portions(measured: Floats, n_frames: int) -> Floats:
+    """Return the least of `PORTIONS` that is no fewer frames than were measured; 0 for none."""
+    frames = np.maximum(np.rint(np.array(PORTIONS) * n_frames), 1)
+    place = np.searchsorted(frames, np.rint(measured * n_frames))
+    return np.where(measured > 0, np.array(PORTIONS)[np.minimum(place, len(PORTIONS) - 1)], 0.0)
 
 
 def _put_up(

@@ -26,6 +26,7 @@ __all__ = [
     "HC",
     "FrameTruth",
     "background_profiles",
+    "pixel_positions",
     "render_frame",
     "static_mask",
     "structure_seed",
@@ -144,6 +145,11 @@ def background_profiles(experiment: Experiment, q: Floats) -> tuple[Floats, Floa
     model = experiment.background
     ring = np.exp(-(((q - 1 / model.ring_spacing) / model.ring_width) ** 2) / 2) + model.floor
     return ring, model.air * np.exp(-q / model.air_width)
+
+
+def pixel_positions(experiment: Experiment) -> tuple[Floats, Floats]:
+    """Return the true laboratory x and y of all pixel centres, in metres, flat."""
+    return _pixel_positions(experiment.detector, _module_table(experiment))
 
 
 def static_mask(experiment: Experiment) -> NDArray[np.bool_]:

@@ -127,10 +127,14 @@ def test_the_frames_that_an_address_asks_for(cli, simulated):
         "[settings]\nmin_snr = 4.5\nthreshold = 25.0\nmin_pix_count = 2\nmax_pix_count = 50\n"
     )
     with sender(simulated) as url:
-        options = ("-g", simulated.geometry, "-o", "hits", "--sample", 0, "-j", 2)
+        options = ("-g", simulated.geometry, "-o", "hits", "--sample", 0, "-j", 2, "--block", 5)
         code, out, err = cli("apply", "recommended.toml", f"{url}?frames=13", *options)
         assert code == 0, err
         assert "in 13 frames" in out.splitlines()[-1]
+        n_of_files = [line.partition(" in ")[2].split()[0] for line in out.splitlines()]
+        assert n_of_files == ["5", "5", "3", "13"]
+    code, _, err = cli("apply", "recommended.toml", simulated.data, *options)
+    assert code == 2 and "leave out --block with one run: that is of a stream" in err
     code, _, err = cli("tune", f"{url}?frames=13", "-g", simulated.geometry, "-o", "s")
     assert code == 2 and "leave frames= out" in err and not Path("s").exists()
 

@@ -92,7 +92,7 @@ def command(
         # As if the usual values had been given: what is given replaces them.
         if options["peak_finder"] in (None, usual["peak_finder"]):
             for name in ABOUT:
-                options[name] = usual[name] if options[name] is None else options[name]
+                options[name] = usual.get(name) if options[name] is None else options[name]
     settings = settings_from(options, run)
     run = with_bad_pixels(run, settings, mask)
     sample, _ = sample_frames(run, frames, seed)

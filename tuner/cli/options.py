@@ -22,7 +22,7 @@ from wrappers.frames.first_look import first_look
 from wrappers.frames.opening import Address, is_address, open_source
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
-from wrappers.peak_finders import PEAK_FINDERS
+from wrappers.peak_finders import PEAK_FINDERS, unused_settings
 from wrappers.registry import Registry
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings, check_clen, check_shifts
 from wrappers.text import to_json
@@ -202,10 +202,9 @@ def peak_finder_help() -> str:
 
 def settings_options(function: F) -> F:
     """Add an option for every setting, and ``--settings`` for a whole set."""
-    defaults = Settings().as_dict()
     for name, about in reversed(ABOUT.items()):
         words = about.help
-        value = defaults[name]
+        value = getattr(Settings(), name)
         kind: Any = int if name in WHOLE_FIELDS else float
         if about.unit == "m":
             kind, words = _Length(name), f"{words} A unit may follow, as in 80mm."
@@ -238,7 +237,13 @@ def settings_from(options: dict[str, Any], run: FrameSource) -> Settings:
         # Another finder's min_snr and threshold would mean something else.
         finder = PEAK_FINDERS.get(given["peak_finder"])
         photon = finder.photon(run.geometry, run.photon_energy(0))
-        base = base.replace(**finder.usual(photon))
+        base = base.replace(**finder.usual(photon), peak_finder=given["peak_finder"])
+    name = given.get("peak_finder", base.peak_finder)
+    for setting in given.keys() & unused_settings(name):
+        raise InputError(
+            f"{setting} means nothing to the {name} peak finder: leave it out, or name another "
+            "with --peaks"
+        )
     check_clen(given.get("clen"), run.nominal_clen)
     if shifts := {name: given[name] for name in ("shift_x", "shift_y") if given.get(name)}:
         check_shifts(shifts, run.geometry.reach)

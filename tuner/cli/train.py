@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from tuner.cli.options import jobs_option, json_option, print_json, stderr
+from tuner.cli.train_spots import train_spots_command
+from tuner.cli.tune_request import others_given
 from tuner.display.terminal import echo
 from wrappers.errors import InputError
 from wrappers.extras import require
@@ -58,14 +60,14 @@ OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
     "--steps",
     type=click.IntRange(1),
     default=None,
-    help="Evaluations in training.  [default: 40 thousand; of ppo 1.5 million each actor, and a "
+    help="Evaluations in training.  [default: 30 thousand; of ppo 1.5 million each actor, and a "
     "third as many before, of imitation]",
 )
 @click.option(
     "--checkpoints",
     type=click.IntRange(1),
     default=None,
-    help="Checkpoints, of which the best is taken.  [default: 8; of ppo 15 of each actor]",
+    help="Checkpoints, of which the best is taken.  [default: 6; of ppo 15 of each actor]",
 )
 @click.option(
     "--seeds",
@@ -78,13 +80,21 @@ OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
     "--experiments",
     type=click.IntRange(1),
     default=None,
-    help="Of ppo: simulated experiments to train on.  [default: 4096]",
+    help="Of ppo and --spots: simulated experiments to train on.  [default: 4096, of --spots 160]",
 )
 @click.option(
     "--selector-steps",
     type=click.IntRange(8),
     default=None,
     help="Of ppo: gradient steps of the selector.  [default: 4000]",
+)
+@click.option(
+    "--spots",
+    is_flag=False,
+    flag_value="",
+    metavar="[SESSION]",
+    help="Train the model of --peaks learned instead: on rendered frames, or from the one that "
+    "sfx-tuner comes with on those of a session.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
 @jobs_option
@@ -101,6 +111,7 @@ def command(
     seeds: int,
     experiments: int | None,
     selector_steps: int | None,
+    spots: str | None,
     resume: bool,
     jobs: int,
     as_json: bool,
@@ -120,7 +131,17 @@ def command(
       sfx-tuner train -o training
       sfx-tuner tune run.h5 -g run.geom -p protein.cell -o session \\
           --searcher map-agent --policy training
+      sfx-tuner train --spots session -o refined
     """
+    if spots is not None:
+        if others := others_given({"spots", "output", "experiments", "jobs", "as_json"}):
+            raise InputError(f"train --spots has no {others}: leave that out")
+        if spots and experiments:
+            raise InputError(
+                "train --spots SESSION renders no experiments: leave --experiments out"
+            )
+        train_spots_command(spots, output, experiments, jobs, as_json)
+        return
     _refuse(ctx, searcher)
     if sessions:
         _refine(output, sessions, as_json)

@@ -87,7 +87,9 @@ def asked_like(earlier: Path, options: Mapping[str, Any]) -> tuple[Request, Budg
     }
     fixed, bounds = fields["fixed"], fields["bounds"]
     if "tuned" not in changes:
-        kept = [name for name in request.tuned if name not in fixed]
+        other = changes.get("peak_finder", request.peak_finder) != request.peak_finder
+        tuned = usually_tuned(peak_finder=changes["peak_finder"]) if other else request.tuned
+        kept = [name for name in tuned if name not in fixed]
         changes["tuned"] = (*kept, *(name for name in bounds if name not in kept))
     tuned = changes["tuned"]
     changes["fixed"] = {
@@ -117,7 +119,7 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     fixed, bounds = parse_values(options["fixed"]), parse_ranges(options["bounds"])
     tuned = tuple(name.strip() for name in options["tuned"].split(","))
     if not given("tuned"):
-        tuned = usually_tuned(fixed, bounds)
+        tuned = usually_tuned(fixed, bounds, options["peak_finder"])
     same = ("data", "geometry", "cell", "searcher", "peak_finder", "clen_range", "seed")
     return {
         **{name: options[name] for name in (*same, "stop_early", "policy", "sampling")},

@@ -89,7 +89,7 @@ def remark(trial: Trial) -> str:
 
 
 def _value(trial: Trial, name: str) -> str:
-    value = trial.evaluation.settings.as_dict()[name]
+    value = trial.evaluation.settings.as_dict().get(name)
     return "" if value is None else shown(value)
 
 

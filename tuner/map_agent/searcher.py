@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from envs.environments.map_tasks import DRAWS
+from envs.response_map.session import MapSession
 from envs.response_map.situation import CANDIDATES, STOP, Situation, chosen, situation
 from tuner.map_agent.policy import MapPolicy
 from tuner.search.contract import SearchTask
@@ -32,7 +36,7 @@ class MapAgentSearcher(MapSearcher):
 
     def __init__(self, task: SearchTask, policy: MapPolicy | None = None) -> None:
         self._policy = MapPolicy.shipped() if policy is None else policy
-        super().__init__(task, model=self._policy.model)
+        super().__init__(task, partial(MapSession, model=self._policy.model, n_draws=DRAWS))
         self._budget = task.budget
         self._seen: tuple[int, Situation] | None = None
 
@@ -67,6 +71,11 @@ class MapAgentSearcher(MapSearcher):
     def _choose(self) -> Settings | None:
         found, session = self._situation(), self._session
         action = self._policy.act(found)
+        n = len(session.map.look.frames)
+        if action == STOP and found.leader is not None and not found.leader_is_whole:
+            self.n_frames = n
+            self.reason = "the best by what was measured on a part of the frames, and the map"
+            return session.map.settings[found.leader]
         if action == STOP:
             self.ended = (
                 "the agent expects no further evaluation to be worth its frames; the best that the "
@@ -75,7 +84,6 @@ class MapAgentSearcher(MapSearcher):
             return None
         place, portion = chosen(action)
         column = int(found.columns[place])
-        n = len(session.map.look.frames)
         self.n_frames = max(round(portion * n), 1)
         expected = (
             f"{100 * found.forecast.mean[column]:.0f} ± {100 * found.forecast.sd[column]:.0f} %"

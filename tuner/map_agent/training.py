@@ -75,10 +75,10 @@ class MapTraining:
     seed : int
     """
 
-    steps: int = 40_000
+    steps: int = 30_000
     imitation_steps: int = 4_000
     imitation_updates: int = 1_500
-    checkpoints: int = 8
+    checkpoints: int = 6
     n_envs: int = 8
     n_steps: int = 128
     batch_size: int = 256

@@ -216,9 +216,9 @@ def _own(
         return recommendation, ""
     now, before = recommendation.settings.as_dict(), own[-1].as_dict()
     changes = ", ".join(
-        f"{name} is {_plain(now[name])}, was {_plain(value)}"
+        f"{name} is {_plain(now.get(name))}, was {_plain(value)}"
         for name, value in before.items()
-        if value != now[name]
+        if value != now.get(name)
     )
     return replace(recommendation, settings=own[-1]), (
         f"recommended.toml was edited by hand since ({changes}), and nobody has measured what it "

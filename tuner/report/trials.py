@@ -26,6 +26,7 @@ from tuner.report.drawing import (
 )
 from tuner.report.findings import Findings
 from tuner.session.trial import Trial
+from wrappers.peak_finders import usually_tuned_peaks
 from wrappers.settings import ABOUT
 
 __all__ = ["Progress", "Responses", "Table", "progress", "responses", "table_of_trials"]
@@ -297,8 +298,11 @@ def _words(trial: Trial) -> str:
     settings = evaluation.settings
     return (
         f"{trial.number} ({trial.stage}): {evaluation.n_indexed} of {evaluation.n_frames} frames "
-        f"indexed, {low:.0%} to {high:.0%}; min_snr {settings.min_snr:g}, threshold "
-        f"{settings.threshold:g}, min_pix_count {settings.min_pix_count}"
+        f"indexed, {low:.0%} to {high:.0%}; "
+        + ", ".join(
+            f"{name} {getattr(settings, name):g}"
+            for name in usually_tuned_peaks(settings.peak_finder)
+        )
     )
 
 

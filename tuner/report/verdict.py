@@ -224,11 +224,10 @@ def _settings(
     found: Findings,
 ) -> tuple[tuple[tuple[str, str, str, str, str], ...], tuple[str, ...]]:
     assert found.recommendation is not None
-    defaults = CRYSTFEL_DEFAULTS.as_dict()
     nominal = found.recommendation.provenance.get("geometry_clen")
     rows, unused = [], []
     for name, value in found.recommendation.as_dict()["settings"].items():
-        default = nominal if name == "clen" else defaults[name]
+        default = nominal if name == "clen" else getattr(CRYSTFEL_DEFAULTS, name)
         if name not in found.tuned and value == default:
             unused.append(name)
             continue

@@ -10,7 +10,7 @@ the best is measured on all, and there is nothing left to propose.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation
 from envs.response_map.gains import ENOUGH, gains_of
-from envs.response_map.model import MapModel
 from envs.response_map.session import MapSession
 from envs.response_map.session_map import Forecast
 from tuner.search.contract import SearchTask, Values
@@ -82,24 +81,15 @@ class MapSearcher:
     ----------
     task : SearchTask
         With `looks`.
-    session : type of MapSession
-        What is expected of the sets.
-    model : MapModel, optional
-        Of the map; the shipped one by default.
+    session : callable
+        Makes the `MapSession`: what is expected of the sets.
     """
 
-    def __init__(
-        self,
-        task: SearchTask,
-        session: type[MapSession] = MapSession,
-        model: MapModel | None = None,
-    ) -> None:
+    def __init__(self, task: SearchTask, session: Callable[..., MapSession] = MapSession) -> None:
         if task.looks is None:
             raise ValueError("the map needs an evaluator that looks at frames")
         penalty = task.merit.unindexed_hit_penalty
-        self._session = session(
-            task.looks, task.space, seed=task.seed, penalty=penalty, model=model
-        )
+        self._session = session(task.looks, task.space, seed=task.seed, penalty=penalty)
         self._space, self._seed = task.space, task.seed
         self._pending: Settings | None = None
         self.reason = self.ended = ""

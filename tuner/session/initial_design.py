@@ -22,9 +22,10 @@ __all__ = ["baseline", "convincing", "next_initial", "opening"]
 COARSE_STEP = 0.03
 """Of the camera length, where nothing indexes: an indexer accepts about ± 2 %."""
 
-INITIAL_DESIGN = ((0.85, 0.3, 2), (0.8, 0.3, 3), (1.2, 0.3, 2))
+INITIAL_DESIGN = ((0.85, 0.3, 2, 0.5), (0.8, 0.3, 3, 1.6), (1.2, 0.3, 2, 0.2))
 """Parameter sets that are often good, beside the base: min_snr and threshold relative to the
-base's, min_pix_count. They are the ridge of CrystFEL's rates on a simulated run."""
+base's, min_pix_count, and for the learned peak finder min_probability relative to the base's. What
+is not tuned stays. The first three are the ridge of CrystFEL's rates on a simulated run."""
 
 
 def baseline(space: ParameterSpace) -> Settings:
@@ -101,9 +102,10 @@ def _design(space: ParameterSpace) -> list[Settings]:
                 min_snr=snr * base.min_snr,
                 threshold=threshold * base.threshold,
                 min_pix_count=min_pix_count,
+                min_probability=min(probability * base.min_probability, 1.0),
             ),
         )
-        for snr, threshold, min_pix_count in INITIAL_DESIGN
+        for snr, threshold, min_pix_count, probability in INITIAL_DESIGN
     ]
     return list(dict.fromkeys(point for point in points if point != base))
 
@@ -120,9 +122,14 @@ def _coarse(measured: Mapping[Settings, Evaluation], space: ParameterSpace) -> l
     base = space.base
     peaks = [
         _within(
-            space, base.replace(min_snr=snr * base.min_snr, threshold=threshold * base.threshold)
+            space,
+            base.replace(
+                min_snr=snr * base.min_snr,
+                threshold=threshold * base.threshold,
+                min_probability=min(probability * base.min_probability, 1.0),
+            ),
         )
-        for snr, threshold in ((0.8, 1 / 3), (1.4, 3.0))
+        for snr, threshold, probability in ((0.8, 1 / 3, 0.4), (1.4, 3.0, 1.7))
     ]
     if measured[base].n_hits >= FEWEST_INDEXED:
         return [*_camera_lengths(base, space), *peaks]

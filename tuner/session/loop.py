@@ -257,9 +257,8 @@ class _Session:
             initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))
             if initial is not None:
                 return initial
-        started = time.perf_counter()
         settings = self.proposals.propose(tuning)
-        self.on_proposal(time.perf_counter() - started)
+        self.on_proposal(self.proposals.seconds())
         return None if settings is None else ("search", settings)
 
     def _measure(

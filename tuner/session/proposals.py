@@ -7,7 +7,9 @@ random numbers included, to where the interrupted session was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +47,7 @@ class Proposals:
 
     def __init__(self, kind: SearcherKind, task: SearchTask) -> None:
         self._kind, self._task = kind, task
+        self._seconds = 0.0
         self._restart()
 
     def _restart(self) -> None:
@@ -73,8 +76,23 @@ class Proposals:
         self._observe(trials)
         return self._lock.recommended(winner)
 
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds += time.perf_counter() - started
+
+    def seconds(self) -> float:
+        """Return how long the searcher has thought since this was last asked."""
+        spent, self._seconds = self._seconds, 0.0
+        return spent
+
     def propose(self, trials: Sequence[Trial]) -> Settings | None:
         """Return what to measure next, or None when there is nothing more to propose."""
+        with self._timed():
+            return self._proposed(trials)
+
+    def _proposed(self, trials: Sequence[Trial]) -> Settings | None:
         fixed, space = self.fixed(trials), self._task.space
         if not space.fixed(**fixed).parameters:
             return None
@@ -128,10 +146,11 @@ class Proposals:
             return highest
         if highest is None and not self.recommends_parts:
             return None
-        self._observe(trials)
-        if not self._ingested or (highest and highest.number not in self._ingested):
-            return highest
-        number = self._ingested[self._searcher.recommend()]
+        with self._timed():
+            self._observe(trials)
+            if not self._ingested or (highest and highest.number not in self._ingested):
+                return highest
+            number = self._ingested[self._searcher.recommend()]
         taken = next(trial for trial in trials if trial.number == number)
         return taken if taken.evaluation.n_indexed else highest
 

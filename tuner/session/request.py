@@ -19,6 +19,7 @@ from wrappers.extras import missing, require
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice
+from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import Settings
 
 __all__ = [
@@ -93,6 +94,7 @@ class Request:
     sampling: Sampling = "auto"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "peak_finder", PEAK_FINDERS.name_of(self.peak_finder))
         if not is_address(self.data):
             object.__setattr__(self, "data", Path(self.data))
         if self.sampling not in get_args(Sampling):

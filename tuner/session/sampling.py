@@ -10,7 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.look import LOOK_FILE, CountsPeaks, FrameLook, look_design, take_look, wide_frames
+from envs.look import (
+    LOOK_FILE,
+    CountsPeaks,
+    FrameLook,
+    look_design,
+    strict_sets,
+    take_look,
+    wide_frames,
+)
 from envs.parameter_space import ParameterSpace
 from envs.strata import (
     CUTS,
@@ -120,9 +128,9 @@ def choose_frames(
 
 
 def _is_poor(look: FrameLook) -> bool:
-    snr = np.array([each.min_snr for each in look.settings])
+    strict, _ = strict_sets(look.settings)
     counts = look.counts[look.readable]
-    return bool(len(counts)) and share_standing_out(counts, snr >= np.median(snr)) < POOR
+    return bool(len(counts)) and share_standing_out(counts, strict) < POOR
 
 
 def _by_strata(

@@ -29,6 +29,7 @@ from wrappers.errors import InputError, ProgramError
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.peak_finders import unused_settings, usually_tuned_peaks
 from wrappers.settings import ABOUT, Settings
 from wrappers.workers.opening import open_pool
 from wrappers.workers.pool import Pool
@@ -40,10 +41,10 @@ MOST_MOVED = 64
 one."""
 
 MOVED = (
-    *("min_snr", "threshold", "min_pix_count", "max_pix_count", "local_bg_radius"),
-    *("min_res", "max_res", "min_peaks"),
+    *("min_snr", "threshold", "min_probability", "min_pix_count", "max_pix_count"),
+    *("local_bg_radius", "min_res", "max_res", "min_peaks"),
 )
-"""The settings that can be moved."""
+"""The settings that can be moved, as far as they mean something to the peak finder."""
 
 LARGEST = 2048
 """Width and height of a picture in pixels, at most."""
@@ -111,7 +112,8 @@ class Sight:
         frames = self.frames
         self.recommended = marked is not None
         finder = Settings.peak_finder if marked is None else marked.peak_finder
-        self._space: ParameterSpace = run_space(run, frames, MOVED, peak_finder=finder)
+        self._moved = [name for name in MOVED if name not in unused_settings(finder)]
+        self._space: ParameterSpace = run_space(run, frames, self._moved, peak_finder=finder)
         self.marked = self._space.base if marked is None else marked
         self._lock = threading.Lock()
         self._evaluator: LiveEvaluator | None = None
@@ -158,7 +160,8 @@ class Sight:
 
     def _prepare(self, evaluator: LiveEvaluator, ended: Callable[[], bool]) -> None:
         with self._lock:
-            design = look_design(run_space(self._run, self.frames, MOVED[:3]))
+            usual = usually_tuned_peaks(Settings.peak_finder)
+            design = look_design(run_space(self._run, self.frames, usual))
             looked = evaluator.look(design)
             self._map = ResponseMap.begun(looked, evaluator)
             self._designed = len(self._map.settings)
@@ -186,7 +189,7 @@ class Sight:
     def describe(self) -> dict[str, Any]:
         """Return what the page needs to begin with."""
         sliders = []
-        for name in MOVED:
+        for name in self._moved:
             about, parameter = ABOUT[name], self._space[name]
             value = getattr(self.marked, name)
             low, high = min(parameter.low, value), max(parameter.high, value)
@@ -213,8 +216,8 @@ class Sight:
         InputError
             If they are not settings.
         """
-        if not isinstance(values, dict) or not {*values} <= {*MOVED}:
-            raise InputError(f"settings that can be moved are {', '.join(MOVED)}")
+        if not isinstance(values, dict) or not {*values} <= {*self._moved}:
+            raise InputError(f"settings that can be moved are {', '.join(self._moved)}")
         try:
             return Settings.from_dict({**self.marked.as_dict(), **values})
         except (TypeError, ValueError, OverflowError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.frame import Frame
-from wrappers.peak_finders import PEAK_FINDERS, PeakFinderKind
+from wrappers.peak_finders import PEAK_FINDERS, PeakFinderKind, kind_of
 from wrappers.peakfinding.peak_batch import Finder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
@@ -47,7 +47,7 @@ class NamedFinder:
         name = settings.peak_finder
         if name not in finder._made:
             # Two threads at once may make it twice, which does no harm.
-            finder._made[name] = self._kinds[name].make(finder._geometry)
+            finder._made[name] = kind_of(self._kinds, name).make(finder._geometry)
         return finder._made[name]
 
     def _at(self, *shift: float) -> NamedFinder:

@@ -41,6 +41,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
 from wrappers.masks.bad_pixel_map import BadPixelMap
+from wrappers.peak_finders import unused_settings
 from wrappers.settings import PEAK_FIELDS, Settings
 
 EPIX = geometry_text(
@@ -79,7 +80,8 @@ TUNED = Settings(
     mask_edge=2,
 )
 WITH_COMMENTS = [name for name in TARGETS if name != "json"]
-HELD = [*PEAK_FIELDS, "min_peaks"]
+SEARCHED = [name for name in PEAK_FIELDS if name not in unused_settings("peakfinder8")]
+HELD = [*SEARCHED, "min_peaks"]
 OPTIONS = {"peak_finder": "peaks"}
 
 
@@ -138,7 +140,7 @@ def read_project(text: str) -> dict[str, str]:
 
 def project_settings(text: str) -> dict[str, float | str]:
     values = read_project(text)
-    names = {name: f"peak_search_params.{name}" for name in PEAK_FIELDS}
+    names = {name: f"peak_search_params.{name}" for name in SEARCHED}
     names |= {"peak_finder": "peak_search_params.method", "min_peaks": "indexing.min_peaks"}
     return {k: plain(values[v]) for k, v in names.items()}
 
@@ -260,7 +262,7 @@ def test_what_is_read_back_is_what_was_recommended(name, folder, settings):
 
 def test_every_programs_table_has_every_setting_of_a_peak_search():
     for program, names in NAMES.items():
-        assert set(names) == {*PEAK_FIELDS, "min_peaks"}, program
+        assert set(names) == {*HELD}, program
         written = [name for name in names.values() if name]
         assert len(set(written)) == len(written), program
 
@@ -277,27 +279,35 @@ def test_every_value_is_held_or_said_not_to_be(name, folder, tmp_path):
         held = {key for key in READERS[name](text) if getattr(TUNED, key) is not None}
         said = "\n".join(notes)
     for field in fields(Settings):
+        if field.name in unused_settings(TUNED.peak_finder):
+            continue
         names = {field.name, OPTIONS.get(field.name, field.name)}
         assert field.name in held or any(each in said for each in names), field.name
 
 
-ROBUST = TUNED.replace(peak_finder="robust", min_snr=2.37)
+OTHERS = [
+    TUNED.replace(peak_finder="robust", min_snr=2.37),
+    TUNED.replace(peak_finder="learned", min_probability=0.37),
+]
 
 
+@pytest.mark.parametrize("other", OTHERS, ids=lambda other: other.peak_finder)
 @pytest.mark.parametrize("name", TARGETS.names())
-def test_only_what_searches_for_no_peaks_takes_the_robust_finder(name, folder, tmp_path):
+def test_only_what_searches_for_no_peaks_takes_another_finder(name, other, folder, tmp_path):
     path = tmp_path / TARGETS.get(name).file
     if name in ("geom", "json"):
-        _, notes = write_export(recommendation_of(folder, ROBUST), TARGETS.get(name), path)
+        _, notes = write_export(recommendation_of(folder, other), TARGETS.get(name), path)
         text = path.read_text()
         if name == "geom":
-            assert "robust peak finder" in notes[0] and "sfx-tuner apply" in notes[0]
+            assert f"{other.peak_finder} peak finder" in notes[0] and "sfx-tuner apply" in notes[0]
             assert "--min-snr" not in text
         else:
-            assert json.loads(text)["settings"]["peak_finder"] == "robust"
+            assert json.loads(text)["settings"] == {
+                name: value for name, value in other.as_dict().items() if value is not None
+            }
         return
     with pytest.raises(InputError, match=r"does not have: write the hits with their peaks"):
-        write_export(recommendation_of(folder, ROBUST), TARGETS.get(name), path)
+        write_export(recommendation_of(folder, other), TARGETS.get(name), path)
     assert not list(tmp_path.iterdir())
 
 

@@ -83,11 +83,15 @@ def test_a_session_measures_parts_and_recommends_what_was_measured_on_all(
 def test_what_turns_out_worse_on_all_frames_is_not_recommended(
     evaluator: RecordedEvaluator,
 ) -> None:
-    log = session(evaluator, Eager({}))
-    whole = [t for t in log.trials if t.evaluation.n_frames == N_FRAMES]
-    assert [t.stage for t in whole[:1]] == ["baseline"] and len(whole) >= 2
-    assert "the best of a part of the frames, on all" in [t.reason for t in whole]
-    assert log.trials[-1].best in {t.number for t in whole}
+    for budget, reason in (
+        (12, "the best by what was measured on a part of the frames, and the map"),
+        (3, "the best of a part of the frames, on all"),
+    ):
+        log = session(evaluator, Eager({}), budget=Budget(budget))
+        whole = [t for t in log.trials if t.evaluation.n_frames == N_FRAMES]
+        assert [t.stage for t in whole[:1]] == ["baseline"] and len(whole) >= 2
+        assert reason in [t.reason for t in whole]
+        assert log.trials[-1].best in {t.number for t in whole}
 
 
 def test_a_session_that_was_interrupted_goes_on_where_it_was(evaluator: RecordedEvaluator) -> None:

@@ -1,0 +1,427 @@
+"""How the peak finders compare: the learned one, peakfinder8, the robust one, and probixi's.
+
+    python -m experiments.spot_finders [--json] [--crystfel] [--frames N] [--only NAME]
+
+On runs that nothing was learnt from: experiments of the test family, detectors that the train
+family does not have (from the shifted family), CrystFEL's simulation `jf1m_lyso_60`, and the real
+runs of the shared data. Each finder has a grid of its settings. Every second frame chooses the best
+of them, by F1 and by the indexing rate, the other frames score it, and then the other way round; so
+no frame scores what it has chosen. probixi has no settings, and is asked where it is installed
+(``SFX_TUNER_PROBIXI_PYTHON``).
+
+- ``f1``, ``precision``, ``recall``: against the true spots of four photons or more, within two
+  pixels; null where nobody knows the truth. ``recall_by_photons`` has it by brightness.
+- ``rate``: frames of the run that the embedded indexer indexes, of all; with ``--crystfel`` also
+  ``rate_crystfel``, for the sets that were chosen by the embedded one's rate.
+- ``ms_1mpx``: processor time of a first look at a frame, for a megapixel, of the set that was
+  chosen by F1, or else by the rate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.environments.tasks import run_space
+from experiments.other_indexers import PYTHON
+from experiments.peakfinder_accuracy import matches
+from experiments.spot_runs import StudyRun, study_runs
+from tuner.cli.options import print_json, stderr
+from tuner.threads import single_threaded_algebra
+from wrappers.crystfel.indexamajig import find_indexamajig
+from wrappers.crystfel.indexer import CrystfelIndexer
+from wrappers.errors import InputError
+from wrappers.indexing import Pattern
+from wrappers.lattices.fast_indexer import FastIndexer
+from wrappers.peakfinding.finders import NamedFinder
+from wrappers.peakfinding.peak_batch import PeakBatch
+from wrappers.peaks import PeakList
+from wrappers.settings import Settings
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+WORKER = Path(__file__).with_name("probixi_peaks_worker.py")
+
+FAINTEST = 4.0
+"""Expected photons of a spot that is to be found."""
+
+BRIGHTNESS = (4.0, 10.0, 30.0, 100.0, np.inf)
+MIN_PEAKS = 10
+SNR, THRESHOLDS, PIXELS = (3.5, 4.25, 5.0, 6.5), (0.2, 0.45), (1, 2, 3)
+ROBUST_SNR, ROBUST_THRESHOLDS = (2.0, 2.5, 3.0), (0.0, 0.33)
+PROBABILITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Grids: min_snr, thresholds as places in their range, min_pix_count; least probabilities."""
+
+TIMED = 6
+"""Frames of which a first look is timed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What one finder found in all frames of a run, with each of its sets.
+
+    Attributes
+    ----------
+    sets : sequence of Settings or None
+        None for a finder without settings.
+    lists : list of list of PeakList
+        By set, then by frame.
+    ms : mapping or float
+        Milliseconds of a first look, for one set or any.
+    """
+
+    sets: Sequence[Settings | None]
+    lists: list[list[PeakList]]
+    ms: float | None = None
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--crystfel", is_flag=True, help="Index the chosen sets with CrystFEL, too.")
+@click.option("--frames", default=30, show_default=True, help="Of each rendered run.")
+@click.option("--only", help="Runs whose name begins so.")
+@click.option("--model", type=click.Path(path_type=Path), help="Another spot model.")
+@click.option("--shared", type=click.Path(path_type=Path), default=SHARED, show_default=True)
+def main(
+    as_json: bool, crystfel: bool, frames: int, only: str | None, model: Path | None, shared: Path
+) -> None:
+    """Print the comparison."""
+    single_threaded_algebra()
+    learned = "learned" if model is None else f"learned:{model}"
+    python, lacking = _probixi_python()
+    if crystfel and find_indexamajig() is None:
+        raise InputError("--crystfel needs indexamajig on the PATH or in SFX_TUNER_INDEXAMAJIG")
+    results: dict[str, Any] = {}
+    with study_runs(shared, frames) as runs:
+        for each in runs:
+            if only is None or each.name.startswith(only):
+                stderr.print(f"{each.name} ...", highlight=False)
+                results[each.name] = compare(each, learned, python, crystfel)
+    if as_json:
+        print_json({"runs": results, "lacking": lacking})
+        return
+    for line in lacking:
+        print(line)
+    print_table(results)
+
+
+def compare(
+    study: StudyRun, learned: str, python: str | None, crystfel: bool
+) -> dict[str, dict[str, Any]]:
+    """Return the figures of each finder on a run, by its name."""
+    made: dict[str, Found] = {}
+    for name, sets in grids(study, learned).items():
+        made[name] = find(study, sets)
+    if python is not None and (peaks := _ask_probixi(python, study)) is not None:
+        made["probixi"] = peaks
+    indexed = _Indexed(study)
+    return {name: figures(study, found, indexed, crystfel) for name, found in made.items()}
+
+
+def grids(study: StudyRun, learned: str) -> dict[str, list[Settings]]:
+    """Return the sets of each finder that can be used on a run."""
+    run, n = study.run, range(min(len(study.run), 20))
+    place = {"min_peaks": MIN_PEAKS, **study.place}
+    space = run_space(run, n, ("min_snr", "threshold", "min_pix_count"))
+    base = space.base.replace(**place)
+    found = {
+        "learned": [
+            run_space(run, n, ("min_probability",), peak_finder=learned).base.replace(
+                min_probability=probability, **place
+            )
+            for probability in PROBABILITIES
+        ],
+        "peakfinder8": [
+            base.replace(
+                min_snr=snr, threshold=space["threshold"].from_unit(unit), min_pix_count=pixels
+            )
+            for snr, unit, pixels in itertools.product(SNR, THRESHOLDS, PIXELS)
+        ],
+    }
+    try:
+        robust = run_space(run, n, ("min_snr", "threshold"), peak_finder="robust")
+    except InputError:
+        return found  # the geometry does not say what a photon is
+    found["robust"] = [
+        robust.base.replace(**place).replace(
+            min_snr=snr, threshold=robust["threshold"].from_unit(unit), min_pix_count=pixels
+        )
+        for snr, unit, pixels in itertools.product(ROBUST_SNR, ROBUST_THRESHOLDS, PIXELS)
+    ]
+    return found
+
+
+def find(study: StudyRun, sets: Sequence[Settings]) -> Found:
+    """Return what a finder finds in every frame with each of its sets."""
+    finder = NamedFinder(study.run.geometry)
+    frames = list(PeakBatch(finder, study.run).search(range(len(study.run)), sets))
+    lists = [[frame.patterns[i].peaks for frame in frames] for i in range(len(sets))]
+    return Found(sets, lists)
+
+
+def first_look(study: StudyRun, settings: Settings) -> float:
+    """Return the milliseconds of processor time that a frame takes, for a megapixel."""
+    finder = NamedFinder(study.run.geometry)
+    frames = [study.run[i] for i in range(min(TIMED, len(study.run)))]
+    for frame in frames[:2]:
+        finder.find(frame, settings)
+    seconds = []
+    for frame in frames:
+        started = time.thread_time()
+        finder.find(frame, settings)
+        seconds.append(time.thread_time() - started)
+    return 1e3 * float(np.median(seconds)) / (frames[0].data.size / 1e6)
+
+
+class _Indexed:
+    """Which frames of a run are indexed with some peaks; equal lists are asked for once."""
+
+    def __init__(self, study: StudyRun) -> None:
+        self._study, self._known = study, dict[bytes, bool]()
+        self._indexer = FastIndexer(study.run.geometry, study.cell)
+        nominal = study.run.nominal_clen
+        self._clen = study.place.get("clen", nominal) - nominal
+
+    def pattern(self, frame: int, peaks: PeakList) -> Pattern:
+        """Return a frame's peaks with the detector where it truly is."""
+        run, place = self._study.run, self._study.place
+        shift_x, shift_y = run.shift(frame)
+        return Pattern(
+            peaks,
+            run.photon_energy(frame),
+            run.camera_length(frame) + self._clen,
+            shift_x + place.get("shift_x", 0.0),
+            shift_y + place.get("shift_y", 0.0),
+        )
+
+    def of(self, lists: Sequence[PeakList]) -> NDArray[np.bool_]:
+        """Return which frames, in their order, the embedded indexer indexes."""
+        answers = np.zeros(len(lists), bool)
+        for frame, peaks in enumerate(lists):
+            if len(peaks) < MIN_PEAKS:
+                continue
+            pattern = self.pattern(frame, peaks)
+            key = pattern.digest()
+            if key not in self._known:
+                self._known[key] = self._indexer.index([pattern])[0].indexed
+            answers[frame] = self._known[key]
+        return answers
+
+    def by_crystfel(self, lists: Mapping[int, PeakList]) -> int:
+        """Return how many of some frames' lists CrystFEL indexes."""
+        hits = [self.pattern(i, peaks) for i, peaks in lists.items() if len(peaks) >= MIN_PEAKS]
+        indexer = CrystfelIndexer(self._study.run.geometry, self._study.cell)
+        return sum(answer.indexed for answer in indexer.index(hits))
+
+
+@dataclass
+class _Score:
+    right: int = 0
+    found: int = 0
+    there: int = 0
+
+    @property
+    def f1(self) -> float:
+        return 2 * self.right / max(self.found + self.there, 1)
+
+
+def figures(study: StudyRun, found: Found, indexed: _Indexed, crystfel: bool) -> dict[str, Any]:
+    """Return a finder's figures, each half of the frames scored with the other's best sets."""
+    n = len(study.run)
+    halves = np.arange(n) % 2
+    by_set = np.array([indexed.of(lists) for lists in found.lists])
+    rate, rate_crystfel = 0, 0
+    chosen_by_rate, chosen_by_f1 = [], []
+    total, bright = _Score(), [[0, 0] for _ in BRIGHTNESS[1:]]
+    scores = None
+    if study.spots is not None:
+        truth = [spots[spots[:, 2] >= FAINTEST] for spots in study.spots]
+        scores = [_counts(lists, truth) for lists in found.lists]
+    for half in (0, 1):
+        tuning, scoring = np.flatnonzero(halves == half), np.flatnonzero(halves != half)
+        best = _best(by_set[:, tuning].sum(axis=1))
+        chosen_by_rate.append(best)
+        rate += int(by_set[best, scoring].sum())
+        if crystfel:
+            rate_crystfel += indexed.by_crystfel({int(i): found.lists[best][i] for i in scoring})
+        if scores is None:
+            continue
+        f1 = [_sum(each, tuning).f1 for each in scores]
+        best = int(np.argmax(f1))
+        chosen_by_f1.append(best)
+        part = _sum(scores[best], scoring)
+        total = _Score(total.right + part.right, total.found + part.found, total.there + part.there)
+        for i in scoring:
+            _add_by_brightness(bright, found.lists[best][i], truth[i])
+    known = scores is not None
+    fastest = (chosen_by_f1 or chosen_by_rate)[0]
+    settings = found.sets[fastest]
+    return {
+        "f1": total.f1 if known else None,
+        "precision": total.right / max(total.found, 1) if known else None,
+        "recall": total.right / max(total.there, 1) if known else None,
+        "rate": rate / n,
+        "ms_1mpx": found.ms if settings is None else first_look(study, settings),
+        **({"rate_crystfel": rate_crystfel / n} if crystfel else {}),
+        "n_frames": n,
+        "recall_by_photons": {
+            f"{low:g}-{high:g}": right / there if there else None
+            for (low, high), (right, there) in zip(
+                itertools.pairwise(BRIGHTNESS), bright, strict=True
+            )
+        }
+        if known
+        else None,
+        "chosen_by_f1": [_words(found.sets[i]) for i in chosen_by_f1],
+        "chosen_by_rate": [_words(found.sets[i]) for i in chosen_by_rate],
+    }
+
+
+def _best(counts: NDArray[np.integer[Any]]) -> int:
+    """Return the best set; of several equally good ones the middle, as a plateau's is safest."""
+    best = np.flatnonzero(counts == counts.max())
+    return int(best[len(best) // 2])
+
+
+def _counts(lists: Sequence[PeakList], truth: Sequence[NDArray[np.float64]]) -> list[_Score]:
+    scores = []
+    for peaks, spots in zip(lists, truth, strict=True):
+        right, _ = matches(peaks, spots[:, :2])
+        scores.append(_Score(int(right.sum()), len(peaks), len(spots)))
+    return scores
+
+
+def _sum(scores: Sequence[_Score], frames: NDArray[np.intp]) -> _Score:
+    chosen = [scores[i] for i in frames]
+    return _Score(
+        sum(each.right for each in chosen),
+        sum(each.found for each in chosen),
+        sum(each.there for each in chosen),
+    )
+
+
+def _add_by_brightness(
+    bright: list[list[int]], peaks: PeakList, spots: NDArray[np.float64]
+) -> None:
+    _, seen = matches(peaks, spots[:, :2])
+    for place, (low, high) in enumerate(itertools.pairwise(BRIGHTNESS)):
+        there = (spots[:, 2] >= low) & (spots[:, 2] < high)
+        bright[place][0] += int(seen[there].sum())
+        bright[place][1] += int(there.sum())
+
+
+def _words(settings: Settings | None) -> dict[str, Any]:
+    if settings is None:
+        return {}
+    names = ("min_snr", "threshold", "min_pix_count", "min_probability")
+    values = settings.as_dict()
+    return {name: values[name] for name in names if name in values}
+
+
+def _probixi_python() -> tuple[str | None, list[str]]:
+    python = os.environ.get(PYTHON, sys.executable)
+    try:
+        subprocess.run([python, "-c", "import probixi"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None, [f"probixi is not installed for {python}: pip install it, or set {PYTHON}"]
+    return python, []
+
+
+def plain_geometry(study: StudyRun) -> str:
+    """Return the geometry with plain numbers and the older names of masks, as probixi reads it."""
+    text = study.geometry.read_text()
+    energy = float(np.median([study.run.photon_energy(i) for i in range(len(study.run))]))
+    offset = float(np.mean([panel.coffset for panel in study.run.geometry.panels]))
+    masks = {"mask0_data": "mask", "mask0_goodbits": "mask_good", "mask0_badbits": "mask_bad"}
+    lines = []
+    for line in text.splitlines():
+        name, _, value = (part.strip() for part in line.partition("="))
+        if name == "photon_energy":
+            line = f"photon_energy = {energy:.6g}"
+        elif name == "clen":
+            line = f"clen = {study.run.nominal_clen - offset:.9g}"
+        elif name == "mask0_file":
+            line = f"mask_file = {(study.geometry.parent / value).absolute()}"
+        elif name in masks:
+            line = f"{masks[name]} = {value}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _ask_probixi(python: str, study: StudyRun) -> Found | None:
+    """Return what probixi finds; None where it cannot read the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        answered, geometry = Path(folder) / "answered.npz", Path(folder) / "plain.geom"
+        geometry.write_text(plain_geometry(study))
+        files = (str(study.data), str(geometry), str(answered))
+        done = subprocess.run(
+            [python, str(WORKER), *files],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            stderr.print(f"probixi failed on {study.name}: {' '.join(words)}", highlight=False)
+            return None
+        with np.load(answered) as file:
+            rows, seconds, n_frames = file["peaks"], float(file["seconds"]), int(file["n_frames"])
+    if n_frames != len(study.run):
+        stderr.print(f"probixi read {n_frames} frames of {study.name}", highlight=False)
+        return None
+    panels = study.run.geometry.panels
+    owner = np.full(study.run.geometry.slab_shape, -1, np.int32)
+    for number, panel in enumerate(panels):
+        owner[panel.rectangle] = number
+    lists = []
+    for index in range(n_frames):
+        _, row, column, intensity = rows[rows[:, 0] == index].T
+        panel = owner[np.rint(row).astype(int), np.rint(column).astype(int)]
+        zeros = np.zeros(len(row))
+        every = PeakList(
+            column + 0.5, row + 0.5, intensity, zeros, panel, zeros.astype(np.int32), zeros
+        )
+        on = np.flatnonzero(panel >= 0)
+        kept = {f.name: getattr(every, f.name)[on] for f in dataclasses.fields(every)}
+        lists.append(PeakList(**kept))
+    megapixels = np.prod(study.run.geometry.slab_shape) / 1e6
+    return Found([None], [lists], 1e3 * seconds / float(megapixels))
+
+
+def print_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Print the figures for people, as a table of Markdown."""
+
+    def text(value: float | None, form: str = ".3f") -> str:
+        return "–" if value is None else f"{value:{form}}"
+
+    bins = [f"{low:g}-{high:g}" for low, high in itertools.pairwise(BRIGHTNESS)]
+    print(
+        "| run | finder | F1 | precision | recall | "
+        + " | ".join(f"recall {each}" for each in bins)
+        + " | rate | CrystFEL | ms / Mpx |"
+    )
+    print("|---" * (8 + len(bins)) + "|")
+    for name, finders in results.items():
+        for finder, row in finders.items():
+            by = row["recall_by_photons"] or {}
+            cells = [text(row[key]) for key in ("f1", "precision", "recall")]
+            cells += [text(by.get(each), ".2f") for each in bins]
+            cells += [text(row[key]) for key in ("rate",)]
+            cells += [text(row.get("rate_crystfel")), text(row["ms_1mpx"], ".1f")]
+            print(f"| {name} | {finder} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The candidates of a frame: what may be a Bragg spot, and what each looks like."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wrappers.detector.geometry import Geometry
+from wrappers.frames.frame import Frame
+from wrappers.peakfinding.kernel_arguments import peak_lists, settings_table
+from wrappers.peakfinding.peak_searches import search_frame
+from wrappers.peakfinding.peakfinder8 import PeakFinder
+from wrappers.peaks import PeakList
+from wrappers.settings import Settings
+from wrappers.spots.image import RING, Image, ring_background
+from wrappers.spots.patches import FEATURES, MEASURED, describe
+from wrappers.spots.ranking import best_of_neighbours, rank
+
+__all__ = ["CANDIDATES", "MOST_JUDGED", "CandidateFinder", "Candidates"]
+
+CANDIDATES = tuple(
+    Settings(min_snr=snr, threshold=-1e9, min_pix_count=1, max_pix_count=1000, local_bg_radius=3)
+    for snr in (3.0, 2.5)
+)
+"""What peakfinder8 is asked for: whatever stands out at all, single pixels included; and with the
+second one where the first gives too few. It finds more the lower its min_snr is, but nothing that
+would be among the best: 2 instead of 2.5 takes twice the time for 60,000 candidates a megapixel."""
+
+MOST_FOUND = 1 << 16
+"""Candidates of a frame that are ranked."""
+
+MOST_JUDGED = 1000
+"""Of these the best so many are judged, of each megapixel if there are more."""
+
+ENOUGH = 2
+"""So many times as many are to choose from."""
+
+LEAST_SCORE = 2.0
+"""Standard deviations below which a matched filter's answer is not worth judging."""
+
+STRONG = 8.0
+"""From so many on a candidate counts as strong, for what is said of frame and ring."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The candidates of a frame, in the order of panels and raster.
+
+    Attributes
+    ----------
+    peaks : PeakList
+    features : float32 array (n, len(FEATURES))
+    radius : float32 array (n,)
+        Distance from the beam in pixels, as peakfinder8 counts it.
+    """
+
+    peaks: PeakList
+    features: NDArray[np.float32]
+    radius: NDArray[np.float32]
+
+
+class CandidateFinder:
+    """Finds the candidates of frames of one geometry.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Notes
+    -----
+    Several threads may use one finder.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._finder = PeakFinder(geometry)
+        self._radius = self._finder.layout.radius.reshape(-1)
+        on_panels = self._radius[np.isfinite(self._radius)]
+        self._largest = float(on_panels.max(initial=1.0))
+        self._max_adu = np.array([panel.max_adu for panel in geometry.panels], np.float64)
+        n_rings = math.ceil((self._largest + 1) / RING)
+        rings = (on_panels / RING).astype(np.int64)
+        self._ring_size = np.bincount(rings, minlength=n_rings).astype(np.float64)
+
+    def find(self, frame: Frame) -> Candidates:
+        """Return the candidates of a frame."""
+        data, usable = self._finder.pixels.flatten(frame)
+        layout = self._finder.layout
+        n_pixels = self._radius.size
+        image = Image(
+            np.ascontiguousarray(data[:n_pixels], np.float32),
+            usable,
+            layout.radius.shape[1],
+            layout.panels,
+            self._max_adu,
+            self._radius,
+            self._largest,
+            np.empty_like(self._ring_size),
+            np.empty_like(self._ring_size),
+        )
+        ring_background(image)
+        most = max(MOST_JUDGED, MOST_JUDGED * n_pixels // 1_000_000)
+        for asked in CANDIDATES:
+            peaks = self._search(asked, data, usable)
+            if peaks.shape[1] >= ENOUGH * most:
+                break
+        score, pixel = np.empty(peaks.shape[1], np.float32), np.empty(peaks.shape[1], np.int32)
+        rank(image, peaks, score, pixel)
+        chosen = _best(score, most)
+        chosen = chosen[np.lexsort((-score[chosen], pixel[chosen]))]
+        chosen = chosen[best_of_neighbours(pixel[chosen], score[chosen], image.width)]
+        chosen = chosen[np.lexsort((pixel[chosen], peaks[4, chosen]))]
+        pixel, score = pixel[chosen], score[chosen]
+        (found,) = peak_lists(peaks[:, chosen], [len(chosen)])
+        features = np.zeros((len(chosen), len(FEATURES)), np.float32)
+        measured = np.empty((len(chosen), len(MEASURED)))
+        describe(image, pixel, found.panel, found.snr, found.n_pixels, score, features, measured)
+        radius = self._radius[pixel]
+        features[:, -3:] = self._densities(radius, score)
+        fs, ss, intensity = measured.T
+        return Candidates(replace(found, fs=fs, ss=ss, intensity=intensity), features, radius)
+
+    def _search(
+        self, asked: Settings, data: NDArray[np.generic], usable: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Return what peakfinder8 finds: rows (7, n), until the next search."""
+        pixels = self._finder.pixels
+        memory, room = pixels.memory(MOST_FOUND)
+        (row,) = settings_table([asked])
+        n = search_frame(data, usable, pixels.layout.arrays, row, MOST_FOUND, memory, room)
+        return room[:, :n]
+
+    def _densities(
+        self, radius: NDArray[np.float32], score: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Return how crowded the frame is, how crowded each candidate's ring, and how that differs.
+
+        Logarithms of strong candidates a megapixel (n, 3); the last is the ring's over that of the
+        rings around.
+        """
+        strong = score > STRONG
+        rings = np.minimum((radius / RING).astype(np.int64), len(self._ring_size) - 1)
+        counts = np.bincount(rings[strong], minlength=len(self._ring_size)).astype(np.float64)
+        ones = np.ones(9)
+        around = np.convolve(counts, ones, "same"), np.convolve(self._ring_size, ones, "same")
+        frame = math.log1p(1e6 * strong.sum() / max(self._ring_size.sum(), 1.0))
+        prior = 1e-4
+        ring = (counts + 0.5) / (self._ring_size + 0.5 / prior)
+        wide = (around[0] - counts + 0.5) / (around[1] - self._ring_size + 0.5 / prior)
+        return np.column_stack(
+            [
+                np.full(len(radius), frame),
+                np.log(ring / prior)[rings],
+                np.log(ring / wide)[rings],
+            ]
+        )
+
+
+def _best(score: NDArray[np.float32], most: int) -> NDArray[np.intp]:
+    """Return where the highest scores are, no more than so many and none that says nothing."""
+    worth = np.flatnonzero(score > LEAST_SCORE)
+    if len(worth) <= most:
+        return worth
+    return worth[np.argpartition(-score[worth], most)[:most]]

@@ -1,0 +1,11 @@
+"""How the kernels of the learned peak finder are compiled; `wrappers.compiling` has more."""
+
+from pathlib import Path
+
+from wrappers.compiling import Compiler
+
+__all__ = ["inner_kernel", "kernel"]
+
+_compiler = Compiler(Path(__file__).parent)
+kernel = _compiler.kernel
+inner_kernel = _compiler.inner_kernel
