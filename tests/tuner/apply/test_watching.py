@@ -93,6 +93,17 @@ def test_each_run_is_reduced_once(place, make_watch):
     assert [json.loads(text) for text in lines] == [line, second]
 
 
+def test_kinds_are_carried_on_from_run_to_run(place, make_watch):
+    write_run(place / "raw" / "r1.h5")
+    (first,) = make_watch(veto=True).step()
+    kinds = json.loads((place / "hits" / "kinds.json").read_text())
+    assert kinds["n_frames"] == first["n_frames"] == 40
+    assert first["n_hits"] == 20, "no frame with spots is left out"
+    write_run(place / "raw" / "r2.h5", 20)
+    make_watch(veto=True).step()
+    assert json.loads((place / "hits" / "kinds.json").read_text())["n_frames"] == 60
+
+
 def test_bad_pixels_come_from_the_file_that_is_named(place, make_watch):
     recommend(place / "session", SETTINGS.replace(mask_hot_sigma=5))
     write_run(place / "raw" / "r1.h5", 8)
