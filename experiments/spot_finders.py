@@ -59,9 +59,9 @@ FAINTEST = 4.0
 
 BRIGHTNESS = (4.0, 10.0, 30.0, 100.0, np.inf)
 MIN_PEAKS = 10
-SNR, THRESHOLDS, PIXELS = (3.5, 4.25, 5.0, 6.5), (0.2, 0.45), (1, 2, 3)
-ROBUST_SNR, ROBUST_THRESHOLDS, ROBUST_PIXELS = (2.0, 2.5), (0.0, 0.33), (2, 3)
-PROBABILITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+SNR, THRESHOLDS, PIXELS = (3.5, 4.5, 6.0), (0.2, 0.45), (2, 3)
+ROBUST_SNR, ROBUST_THRESHOLDS, ROBUST_PIXELS = (2.0, 2.5), (0.0,), (2, 3)
+PROBABILITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 """Grids: min_snr, thresholds as places in their range, min_pix_count; least probabilities."""
 
 TIMED, TRIES = 6, 5
@@ -90,12 +90,19 @@ class Found:
 @click.command()
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--crystfel", is_flag=True, help="Index the chosen sets with CrystFEL, too.")
-@click.option("--frames", default=24, show_default=True, help="Of each rendered run.")
+@click.option("--frames", default=20, show_default=True, help="Of each rendered run.")
+@click.option("--no-index", is_flag=True, help="Only the peaks: rates are null.")
 @click.option("--only", help="Runs whose name begins so.")
 @click.option("--model", type=click.Path(path_type=Path), help="Another spot model.")
 @click.option("--shared", type=click.Path(path_type=Path), default=SHARED, show_default=True)
 def main(
-    as_json: bool, crystfel: bool, frames: int, only: str | None, model: Path | None, shared: Path
+    as_json: bool,
+    crystfel: bool,
+    frames: int,
+    no_index: bool,
+    only: str | None,
+    model: Path | None,
+    shared: Path,
 ) -> None:
     """Print the comparison."""
     single_threaded_algebra()
@@ -104,11 +111,10 @@ def main(
     if crystfel and find_indexamajig() is None:
         raise InputError("--crystfel needs indexamajig on the PATH or in SFX_TUNER_INDEXAMAJIG")
     results: dict[str, Any] = {}
-    with study_runs(shared, frames) as runs:
+    with study_runs(shared, frames, only or "") as runs:
         for each in runs:
-            if only is None or each.name.startswith(only):
-                stderr.print(f"{each.name} ...", highlight=False)
-                results[each.name] = compare(each, learned, python, crystfel)
+            stderr.print(f"{each.name} ...", highlight=False)
+            results[each.name] = compare(each, learned, python, crystfel, not no_index)
     if as_json:
         print_json({"runs": results, "lacking": lacking})
         return
@@ -118,7 +124,11 @@ def main(
 
 
 def compare(
-    study: StudyRun, learned: str, python: str | None, crystfel: bool
+    study: StudyRun,
+    learned: str,
+    python: str | None,
+    crystfel: bool,
+    index: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Return the figures of each finder on a run, by its name."""
     made: dict[str, Found] = {}
@@ -126,7 +136,7 @@ def compare(
         made[name] = find(study, sets)
     if python is not None and (peaks := _ask_probixi(python, study)) is not None:
         made["probixi"] = peaks
-    indexed = _Indexed(study)
+    indexed = _Indexed(study) if index else None
     return {name: figures(study, found, indexed, crystfel) for name, found in made.items()}
 
 
@@ -240,11 +250,15 @@ class _Score:
         return 2 * self.right / max(self.found + self.there, 1)
 
 
-def figures(study: StudyRun, found: Found, indexed: _Indexed, crystfel: bool) -> dict[str, Any]:
+def figures(
+    study: StudyRun, found: Found, indexed: _Indexed | None, crystfel: bool
+) -> dict[str, Any]:
     """Return a finder's figures, each half of the frames scored with the other's best sets."""
     n = len(study.run)
     halves = np.arange(n) % 2
-    by_set = np.array([indexed.of(lists) for lists in found.lists])
+    by_set = np.zeros((len(found.lists), n), bool)
+    if indexed is not None:
+        by_set[:] = [indexed.of(lists) for lists in found.lists]
     rate, rate_crystfel = 0, 0
     chosen_by_rate, chosen_by_f1 = [], []
     total, bright = _Score(), [[0, 0] for _ in BRIGHTNESS[1:]]
@@ -257,7 +271,7 @@ def figures(study: StudyRun, found: Found, indexed: _Indexed, crystfel: bool) ->
         best = _best(by_set[:, tuning].sum(axis=1))
         chosen_by_rate.append(best)
         rate += int(by_set[best, scoring].sum())
-        if crystfel:
+        if crystfel and indexed is not None:
             rate_crystfel += indexed.by_crystfel({int(i): found.lists[best][i] for i in scoring})
         if scores is None:
             continue
@@ -275,7 +289,7 @@ def figures(study: StudyRun, found: Found, indexed: _Indexed, crystfel: bool) ->
         "f1": total.f1 if known else None,
         "precision": total.right / max(total.found, 1) if known else None,
         "recall": total.right / max(total.there, 1) if known else None,
-        "rate": rate / n,
+        "rate": None if indexed is None else rate / n,
         "ms_1mpx": found.ms if settings is None else first_look(study, settings),
         **({"rate_crystfel": rate_crystfel / n} if crystfel else {}),
         "n_frames": n,
@@ -288,7 +302,9 @@ def figures(study: StudyRun, found: Found, indexed: _Indexed, crystfel: bool) ->
         if known
         else None,
         "chosen_by_f1": [_words(found.sets[i]) for i in chosen_by_f1],
-        "chosen_by_rate": [_words(found.sets[i]) for i in chosen_by_rate],
+        "chosen_by_rate": []
+        if indexed is None
+        else [_words(found.sets[i]) for i in chosen_by_rate],
     }
 
 

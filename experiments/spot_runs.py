@@ -61,17 +61,19 @@ class StudyRun:
 
 
 @contextmanager
-def study_runs(shared: Path, n_frames: int) -> Iterator[list[StudyRun]]:
-    """Render what is to be rendered, and yield all runs that are there."""
+def study_runs(shared: Path, n_frames: int, begins: str = "") -> Iterator[list[StudyRun]]:
+    """Render what is to be rendered, and yield the runs that are there and whose name begins so."""
     with TemporaryDirectory() as folder:
         runs = [
-            _rendered(f"{family}_{number}_{draw.kind}", draw, Path(folder), n_frames)
+            _rendered(name, draw, Path(folder), n_frames)
             for family, number, draw in _chosen()
+            if (name := f"{family}_{number}_{draw.kind}").startswith(begins)
         ]
         for name, files in SHARED_RUNS.items():
             data, geometry, cell = (shared / file for file in files)
-            if data.exists():
-                runs.append(_shared(NAMES.get(name, name), data, geometry, cell))
+            name = NAMES.get(name, name)
+            if data.exists() and name.startswith(begins):
+                runs.append(_shared(name, data, geometry, cell))
         yield runs
         for each in runs:
             each.run.close()
