@@ -251,7 +251,7 @@ def _tune(
         memory = room // jobs if cluster else room
         pool = open_pool(run, indexer, sample, jobs, memory, cluster, request.peak_finder)
         stack.enter_context(closing(pool))
-        kinds = session_kinds(run, (*sample, *others), directory, jobs)
+        kinds = session_kinds(run, (*sample, *others), directory, jobs, on_look)
         drawn = choose_frames(
             store.config.sampling or "random",
             (sample, others),

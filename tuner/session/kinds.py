@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tuner.apply.by_kind import KINDS_FILE
-from wrappers.errors import InputError, Note
+from wrappers.errors import InputError, Note, UnreadableError
 from wrappers.files import write_whole
 from wrappers.frame_kinds import KINDS, FrameKinds, KindsOfFrames, tell_kinds
 from wrappers.frame_kinds.naming import drops
@@ -47,11 +47,16 @@ class ToldFrames:
 
 
 def session_kinds(
-    run: FrameSource, sample: Sequence[int], directory: Path, jobs: int
+    run: FrameSource,
+    sample: Sequence[int],
+    directory: Path,
+    jobs: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FrameKinds | None:
     """Return the kinds of a run's frames, which are kept in the session's directory.
 
-    None where there are too few frames to tell, or the kinds that were kept cannot be read.
+    None where there are too few frames to tell, none can be read, or the kinds that were kept
+    cannot.
     """
     file = directory / KINDS_FILE
     if file.exists():
@@ -63,9 +68,15 @@ def session_kinds(
     if len(run) < FEWEST:
         return None
     spread = spread_frames(len(run), SPREAD)
-    found = tell_kinds(run, [*dict.fromkeys([*spread, *sample])], jobs=jobs)
-    found.kinds.write(file)
+    frames = [*dict.fromkeys([*spread, *sample])]
+    try:
+        found = tell_kinds(
+            run, frames, jobs=jobs, progress=lambda done: progress(done, len(frames))
+        )
+    except UnreadableError:
+        return None  # whoever wants the frames is told
     _write(directory / TOLD_FILE, found, spread)
+    found.kinds.write(file)
     return found.kinds
 
 
