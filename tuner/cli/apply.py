@@ -93,7 +93,7 @@ POLL = 1.0
     "--veto",
     type=click.Choice(["kinds"]),
     help="Leave out frames by their kind, unsearched: those without the beam, and those of a "
-    "detector at fault that show next to no spots.",
+    "detector at fault, where no spots are seen.",
 )
 @click.option(
     "--kinds",

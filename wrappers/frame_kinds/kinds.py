@@ -41,7 +41,8 @@ ENOUGH_STRANGE = 12
 """Strange frames from which on parts of their own are sought."""
 MOST_STRANGE = 500
 FEWEST_NEW, LEAST_NEW = 3, 0.005
-"""Frames of a kind, and their share of a run, that make it worth to be announced."""
+"""Frames of a kind, and their share of a run, that make it worth to be announced; with fewer it
+does not count as seen before, either."""
 
 LEAST_VARIANCE = 1e-6
 """Of a part along any direction; see `mixture.FLOOR`."""
@@ -168,7 +169,12 @@ class FrameKinds:
         if not self.n_frames:
             return learnt, ()
         enough = max(FEWEST_NEW, LEAST_NEW * len(points))
-        new = (name for name, n in learnt.counts.items() if name not in self.counts and n >= enough)
+        before = self.counts
+        new = (
+            name
+            for name, n in learnt.counts.items()
+            if before.get(name, 0.0) < FEWEST_NEW and n >= before.get(name, 0.0) + enough
+        )
         return learnt, tuple(new)
 
     def _possible(self, points: Floats) -> NDArray[np.bool_]:
