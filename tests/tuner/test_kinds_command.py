@@ -156,6 +156,17 @@ def test_the_session_s_kinds_are_used_whatever_of_it_is_named(cli, simulated, re
         assert code == 2 and "kinds.json" in err and "(3, 4)" in err
 
 
+def test_odd_frames_are_simulated_as_asked(cli):
+    asked = ("simulate", "--small", "--frames", 8, "--odd", "beam off=1", "--odd-since", 3)
+    code, _, err = cli(*asked, "-o", "run")
+    assert code == 0, err
+    kinds = [each.kind for each in read_truth(Path("run/truth.h5"))]
+    assert kinds[3:] == ["beam off"] * 5 and "beam off" not in kinds[:3]
+    for wrong, why in (("rust=0.1", "is none of"), ("salt", "no kind and share"), ("salt=2", "0")):
+        code, _, err = cli("simulate", "--small", "--odd", wrong, "-o", "other")
+        assert code == 2 and why in err
+
+
 def test_kinds_are_not_for_streams(cli, recommended):
     code, _, err = cli(
         "apply", recommended, "dectris+tcp://127.0.0.1:1", "-o", "hits", "--veto", "kinds"
