@@ -31,7 +31,7 @@ from wrappers.frame_kinds.features import COARSE, FEATURES, GRID, Reference, fea
 from wrappers.frame_kinds.kinds import FIRM, PRIOR, Part
 from wrappers.frame_kinds.measures import BOXES, Measurer, Measures
 from wrappers.frame_kinds.mixture import Mixture
-from wrappers.frame_kinds.naming import UNNAMED, name_of
+from wrappers.frame_kinds.naming import UNNAMED, can_be, name_of
 
 __all__ = ["binned_frame", "encode"]
 
@@ -134,14 +134,23 @@ def _told(points: Floats, parts: Sequence[Part]) -> list[str]:
         np.array([part.mean for part in parts]),
         np.array([part.covariance for part in parts]),
     )
-    adapted, _ = mixture.adapted(points, PRIOR * prior, np.full(len(parts), FIRM))
+    own = points[:, : len(FEATURES)]
+    possible = np.array(
+        [[_can_be(part.name, point) for part in parts] for point in own.tolist()], bool
+    )
+    adapted, _ = mixture.adapted(points, possible, PRIOR * prior, np.full(len(parts), FIRM))
     kinds = [*dict.fromkeys(part.name for part in parts)]
     member = np.array([[part.name == name for name in kinds] for part in parts], float)
-    chosen = (adapted.responsibilities(points) @ member).argmax(axis=1)
+    chosen = (adapted.responsibilities(points, possible) @ member).argmax(axis=1)
     return [
         _name_of_odd(point) if odd else kinds[place]
         for point, place, odd in zip(points, chosen, adapted.strange(points), strict=True)
     ]
+
+
+def _can_be(name: str, point: Sequence[float]) -> bool:
+    """Whether a frame shows the signs of a kind; without features it may show any."""
+    return len(point) < len(FEATURES) or can_be(name, point)
 
 
 def _name_of_odd(point: Floats) -> str:

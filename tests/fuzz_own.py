@@ -59,7 +59,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frame_kinds import KINDS as NAMES
 from wrappers.frame_kinds import FrameKinds
-from wrappers.frame_kinds.features import FEATURES, GRID, Reference
+from wrappers.frame_kinds.features import FEATURES, GRID, N_DIRECTIONS, Reference
 from wrappers.frame_kinds.measures import RINGS
 from wrappers.frames.opening import open_source
 from wrappers.indexing import Indexing, Lattice, Pattern
@@ -440,7 +440,8 @@ def fuzz_map(folder: Path, rng: Rng) -> None:
 def fuzz_kinds(folder: Path, rng: Rng) -> None:
     path, points = folder / KINDS_FILE, rng.normal(0, 2, (20, len(FEATURES)))
     usual = (1.0,) * GRID**2
-    reference = Reference(1.0, 1.0, 0.1, usual, usual, 0.01, 1.0, (0.0,) * RINGS, (3, 5))
+    always = (0.0,) * RINGS, (0.0,) * N_DIRECTIONS
+    reference = Reference(1.0, 1.0, 0.1, usual, usual, 0.01, 1.0, *always, (3, 5))
     FrameKinds.of_run(points, reference, (4, 4)).write(path)
     changed_json(path, rng)
     kinds = FrameKinds.read(path)

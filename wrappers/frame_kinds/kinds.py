@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.frame_kinds.features import FEATURES, GRID, Reference
+from wrappers.frame_kinds.features import FEATURES, GRID, N_DIRECTIONS, Reference
 from wrappers.frame_kinds.measures import RINGS
 from wrappers.frame_kinds.mixture import Mixture
-from wrappers.frame_kinds.naming import KINDS, name_of
+from wrappers.frame_kinds.naming import KINDS, can_be, name_of
 from wrappers.schema import Count, Number, Share, read_json
 
 __all__ = ["FrameKinds", "Part", "parts_of", "shipped_parts"]
@@ -126,14 +126,16 @@ class FrameKinds:
     def assign(self, points: Floats) -> list[str]:
         """Return the kind of each frame, by its features (n, n_features).
 
-        A frame that is of no part is called by what is seen in it alone.
+        It is the likeliest of those that the frame shows the signs of. A frame that is of no part
+        is called by what is seen in it alone.
         """
         if not len(points):
             return []
         mixture = self._mixture()
         kinds = [*dict.fromkeys(part.name for part in self.parts)]
         member = np.array([[part.name == name for name in kinds] for part in self.parts], float)
-        chosen = (mixture.responsibilities(points) @ member).argmax(axis=1)
+        shares = mixture.responsibilities(points, self._possible(points))
+        chosen = (shares @ member).argmax(axis=1)
         return [
             name_of(point.tolist()) if odd else kinds[place]
             for point, place, odd in zip(points, chosen, mixture.strange(points), strict=True)
@@ -150,7 +152,8 @@ class FrameKinds:
         mixture = self._mixture()
         known = np.minimum([part.n_frames for part in self.parts], MEMORY)
         prior = PRIOR * np.array([part.prior for part in self.parts])
-        adapted, n = mixture.adapted(points, known + prior, known + FIRM)
+        possible = self._possible(points)
+        adapted, n = mixture.adapted(points, possible, known + prior, known + FIRM)
         parts = tuple(
             replace(part, n_frames=part.n_frames + float(more), mean=tuple(mean.tolist()))
             for part, more, mean in zip(self.parts, n, adapted.means, strict=True)
@@ -167,6 +170,12 @@ class FrameKinds:
         enough = max(FEWEST_NEW, LEAST_NEW * len(points))
         new = (name for name, n in learnt.counts.items() if name not in self.counts and n >= enough)
         return learnt, tuple(new)
+
+    def _possible(self, points: Floats) -> NDArray[np.bool_]:
+        """Return of which parts each point shows the signs (n, n_parts)."""
+        names = [*dict.fromkeys(part.name for part in self.parts)]
+        shown = np.array([[can_be(name, point) for name in names] for point in points.tolist()])
+        return shown[:, [names.index(part.name) for part in self.parts]]
 
     def _mixture(self) -> Mixture:
         weights = [min(part.n_frames, MEMORY) + PRIOR * part.prior for part in self.parts]
@@ -209,6 +218,7 @@ class FrameKinds:
         reference, n = found.reference, len(FEATURES)
         whole = {len(reference.boxes), len(reference.fano)} == {GRID**2}
         whole &= len(reference.rings) == RINGS and bool(found.parts)
+        whole &= len(reference.directions) == N_DIRECTIONS
         whole &= all(len(each) == n for each in found.strange)
         if not whole or not all(_is_part(part) for part in found.parts):
             raise InputError(f"{path} is damaged: its parts are no mixture; {REMEDY}")
