@@ -83,8 +83,8 @@ class CandidateFinder:
         self._finder = PeakFinder(geometry)
         self._radius = self._finder.layout.radius.reshape(-1)
         on_panels = self._radius[np.isfinite(self._radius)]
-        # Regions that do not touch are at most one in each 2 × 2 pixels of a panel. The search stops
-        # in raster order where it has no room left, and what is beyond would never be seen.
+        # Regions that do not touch are at most one in each 2 × 2 pixels of a panel. The search
+        # stops in raster order where there is no room, and what is beyond would never be seen.
         sizes = self._finder.layout.panels[:, 1::2] - self._finder.layout.panels[:, ::2] + 1
         self._most_found = int(((sizes + 1) // 2).prod(axis=1).sum())
         self._largest = float(on_panels.max(initial=1.0))
