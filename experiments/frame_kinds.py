@@ -14,11 +14,12 @@ Homogeneity, completeness and the adjusted Rand index are means over the runs. T
 `apply --veto kinds` would drop, and which of those the embedded indexer, told the true geometry,
 would have indexed.
 
-    python -m experiments.frame_kinds [--runs 8] [--frames 150] [--json]
+    python -m experiments.frame_kinds [--runs 6] [--frames 80] [-o FOLDER] [--json]
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections import Counter
@@ -34,6 +35,7 @@ from envs.evaluation import wilson_interval
 from experiments.kind_runs import KindRun, kind_runs
 from tuner.cli.options import print_json, progress_bar
 from wrappers.detector.geometry import Geometry
+from wrappers.files import write_whole
 from wrappers.frame_kinds.features import Reference, features
 from wrappers.frame_kinds.kinds import FrameKinds
 from wrappers.frame_kinds.measures import Measurer
@@ -60,22 +62,40 @@ HIT = Settings(min_snr=5, min_pix_count=1, max_pix_count=200, min_peaks=10)
 
 
 @click.command()
-@click.option("--runs", default=8, show_default=True, help="Of each family.")
-@click.option("--frames", default=150, show_default=True, help="Of each run.")
+@click.option("--runs", default=6, show_default=True, help="Of each family.")
+@click.option("--frames", default=80, show_default=True, help="Of each run.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder for each run's figures; what it has is not worked out again.",
+)
 @click.option("--json", "as_json", is_flag=True)
-def main(runs: int, frames: int, as_json: bool) -> None:
+def main(runs: int, frames: int, output: Path | None, as_json: bool) -> None:
     """Print the agreement with the truth."""
     drawn = [run for family in FAMILIES for run in kind_runs(family, runs)]
     found = {}
     with progress_bar("frames", len(drawn) * frames) as show:
         for place, run in enumerate(drawn):
-            found[run.name] = study_run(run, frames)
+            found[run.name] = _studied(run, frames, output)
             show((place + 1) * frames)
     document = {"n_frames": frames, "methods": _means(found), "runs": found, **_veto(found)}
     if as_json:
         print_json(document)
         return
     _print(document)
+
+
+def _studied(run: KindRun, n: int, folder: Path | None) -> dict[str, Any]:
+    """Return what `study_run` does, from a folder where it is there."""
+    if folder is None:
+        return study_run(run, n)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{run.name}_{n}.json"
+    if not path.exists():
+        write_whole(path, json.dumps(study_run(run, n)))
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def study_run(run: KindRun, n: int) -> dict[str, Any]:

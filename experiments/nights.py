@@ -133,7 +133,7 @@ class _Loop(Loop):
     def _is_early(self) -> bool:
         begun = next(e for e in reversed(self.events) if isinstance(e, Tuning))
         of_last = max(begun.blocks) + 1 + self._n_session // SIZE
-        early = self.state.next_block < of_last and not self._search.ended
+        early = self.state.next_block < of_last and not self._frames.ended
         return self.state.used != CUSTOMARY and early
 
     def _wait_for_session(self) -> None:

@@ -23,7 +23,6 @@ import click
 import numpy as np
 
 from envs.evaluators.frame_record import RECORDS, FrameRecord, coded_seconds
-from envs.look import AXES
 from experiments.record_frames import Source, benchmark_draws, drawn_source, impute_costs
 from experiments.record_looks import FEWEST_PEAKS
 from wrappers.cell import Cell
@@ -45,9 +44,9 @@ def smaller_grid(record: FrameRecord) -> list[int]:
     """Return which of a record's sets CrystFEL is asked for, the base and the defaults included."""
     least = record.settings[0].min_peaks
     likely = [n for n, each in enumerate(record.settings) if each.min_peaks == least]
-    values = np.array([[getattr(record.settings[n], name) for name in AXES] for n in likely])
+    values = np.array([[getattr(record.settings[n], name) for name in N_VALUES] for n in likely])
     kept = np.ones(len(likely), bool)
-    for column, name in zip(values.T, AXES, strict=True):
+    for column, name in zip(values.T, N_VALUES, strict=True):
         levels = np.unique(column)
         chosen = levels[np.linspace(0, len(levels) - 1, N_VALUES[name]).round().astype(int)]
         base = getattr(record.space.base, name)

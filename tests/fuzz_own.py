@@ -25,6 +25,12 @@ from envs.look import LOOK_FILE, FrameLook, take_look
 from envs.observation import OBSERVATION_SIZE
 from envs.response_map.model import MapModel
 from envs.response_map.session_map import ResponseMap
+from envs.response_map.situation import (
+    CANDIDATE_FEATURES,
+    CANDIDATES,
+    N_ACTIONS,
+    SESSION_FEATURES,
+)
 from envs.response_map.stored import MAP_FILE, read_map, write_map
 from envs.simulation.simulator import read_truth
 from tests.fuzz_mutations import flip, mutated_json, strange_arrays
@@ -32,11 +38,13 @@ from tuner.agent.policy import SHIPPED, Policy
 from tuner.agent.training_curves import read_curve, write_curve
 from tuner.agent.warm_start import WarmStart
 from tuner.apply.applying import rate_intervals, session_cell, session_indexer
+from tuner.apply.by_kind import KINDS_FILE
 from tuner.apply.watching import Watch, WatchRequest
 from tuner.comparison.results import write_results
 from tuner.comparison.store import ComparisonStore
 from tuner.export.exporters import TARGETS, write_export
 from tuner.fingerprint import fingerprint
+from tuner.map_agent.policy import POLICY_FILE, MapPolicy
 from tuner.recommendation import (
     at_edge,
     clen_change,
@@ -48,6 +56,7 @@ from tuner.recommendation import (
 )
 from tuner.report import write_report
 from tuner.session.config import SessionConfig
+from tuner.session.kinds import TOLD_FILE, read_told
 from tuner.session.ownership import OWNER, owned
 from tuner.session.request import begun_with
 from tuner.session.store import SessionStore
@@ -55,6 +64,10 @@ from tuner.session.trial import Trial
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
+from wrappers.frame_kinds import KINDS as NAMES
+from wrappers.frame_kinds import FrameKinds
+from wrappers.frame_kinds.features import FEATURES, GRID, N_DIRECTIONS, Reference
+from wrappers.frame_kinds.measures import RINGS
 from wrappers.frames.opening import open_source
 from wrappers.indexing import Indexing, Lattice, Pattern
 from wrappers.indexing_cache import FILE, CachedIndexer
@@ -431,7 +444,40 @@ def fuzz_map(folder: Path, rng: Rng) -> None:
         assert np.isfinite(read_map(path).forecast().mean).all()
 
 
+def fuzz_map_agent(folder: Path, rng: Rng) -> None:
+    path = folder / POLICY_FILE
+    shutil.copy(SHIPPED / POLICY_FILE, path)
+    changed_bytes(path, rng)
+    with suppress(InputError):
+        policy = MapPolicy.load(path)
+        shown = np.zeros((CANDIDATES, len(CANDIDATE_FEATURES))), np.zeros(len(SESSION_FEATURES))
+        assert policy.scores(*shown).shape == (N_ACTIONS,)
+
+
+def fuzz_kinds(folder: Path, rng: Rng) -> None:
+    path, points = folder / KINDS_FILE, rng.normal(0, 2, (20, len(FEATURES)))
+    usual = (1.0,) * GRID**2
+    always = (0.0,) * RINGS, (0.0,) * N_DIRECTIONS
+    reference = Reference(1.0, 1.0, 0.1, usual, usual, 0.01, 1.0, *always, (3, 5))
+    FrameKinds.of_run(points, reference, (4, 4)).write(path)
+    changed_json(path, rng)
+    kinds = FrameKinds.read(path)
+    with np.errstate(all="ignore"):
+        learnt, _ = kinds.learn(points)
+        assert {*learnt.assign(points)} <= {*NAMES}
+        assert sum(learnt.shares().values()) == 0 or abs(sum(learnt.shares().values()) - 1) < 1e-6
+
+
+def fuzz_told(folder: Path, rng: Rng) -> None:
+    path = folder / TOLD_FILE
+    np.savez(path, frames=np.arange(5), kinds=np.array([0, 1, 2, 3, 3]), spread=np.arange(3))
+    changed_npz(path, rng)
+    told = read_told(folder)
+    assert told is not None and {*told.names.values()} <= {*NAMES}
+
+
 KINDS: dict[str, Callable[[Path, Rng], None]] = {
+    "map agent": fuzz_map_agent,
     "session": fuzz_session,
     "recommendation": fuzz_recommendation,
     "policy": fuzz_policy,
@@ -445,4 +491,6 @@ KINDS: dict[str, Callable[[Path, Rng], None]] = {
     "indexed": fuzz_indexed,
     "look": fuzz_look,
     "map": fuzz_map,
+    "kinds": fuzz_kinds,
+    "told": fuzz_told,
 }

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.look import AXES
 from envs.parameter_space import Parameter, ParameterSpace
 from wrappers.errors import InputError
 from wrappers.schema_arrays import read_arrays
 from wrappers.settings import Settings
 
 __all__ = ["LookRecord", "read_look_records"]
+
+AXES = ("min_snr", "threshold", "min_pix_count")
+"""What the design of a recorded look varies."""
 
 REMEDY = "remove it and record it anew with `python -m experiments.record_looks`"
 SHAPES: dict[str, tuple[str, tuple[str | int, ...]]] = {

@@ -154,6 +154,7 @@ class RecordedEvaluator:
         base = record.settings[0]
         self._likely = np.flatnonzero(self._least == base.min_peaks)
         self._box = record.space
+        self._axes = [name for name in AXES if name in self._box.names]
         self._grid = np.array([self._units(record.settings[n]) for n in self._likely])
         self._begin(frames)
 
@@ -206,7 +207,7 @@ class RecordedEvaluator:
 
     def _units(self, settings: Settings) -> NDArray[np.float64]:
         """Return where in the unit cube of the box a parameter set is."""
-        return np.array([self._box[name].to_unit(getattr(settings, name)) for name in AXES])
+        return np.array([self._box[name].to_unit(getattr(settings, name)) for name in self._axes])
 
     def evaluate(self, settings: Settings, n_frames: int | None = None) -> Evaluation:
         """Return what was recorded nearest to the settings, on the first frames of the sample."""

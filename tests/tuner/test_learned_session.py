@@ -9,10 +9,15 @@ import h5py
 import pytest
 
 import sfx_tuner
+from envs.parameter_space import usually_tuned
 from envs.simulation.simulator import RunPaths, simulate_run
 from tests.wrappers.spots.test_model import small_model
+from tuner.session.loop import Budget
+from tuner.session.request import Request
 from tuner.session.store import SessionStore
+from tuner.tuning import tune
 from wrappers.extras import missing
+from wrappers.indexers import IndexerChoice
 from wrappers.spots.model import SHIPPED, SpotModel
 
 FRAMES = 24
@@ -36,12 +41,14 @@ def tune_arguments(paths: RunPaths, *more: object) -> list[object]:
 def session(simulated, tmp_path_factory) -> tuple[dict, Path]:
     """A session, begun from Python."""
     folder = tmp_path_factory.mktemp("learned") / "session"
-    found = sfx_tuner.tune(
-        simulated.data, simulated.geometry, simulated.cell, folder,
-        evaluations=6, peak_finder="learned", indexer="fast", frames=FRAMES, seed=1,
+    request = Request(
+        simulated.data, simulated.geometry, simulated.cell, searcher="tpe", n_frames=FRAMES,
+        tuned=usually_tuned(peak_finder="learned"), peak_finder="learned",
+        indexer=IndexerChoice("fast"), seed=1,
     )  # fmt: skip
-    assert found.recommendation is not None
-    return found.recommendation.as_dict(), folder
+    found = tune(request, folder, budget=Budget(6), cell_check=False, find_geometry=False)
+    assert found is not None
+    return found.as_dict(), folder
 
 
 def test_a_session_tunes_the_least_probability(session):

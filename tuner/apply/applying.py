@@ -100,7 +100,11 @@ def check_veto(
 
 
 def check_outputs_of(
-    output: Path, recommendation: Recommendation, run: FrameSource, *inputs: Address | None
+    output: Path,
+    recommendation: Recommendation,
+    run: FrameSource,
+    *inputs: Address | None,
+    kinds: Path | None = None,
 ) -> None:
     """Refuse to write the hits of a run over anything that the session or the reduction reads.
 
@@ -112,9 +116,11 @@ def check_outputs_of(
     run : FrameSource
     inputs : path, address or None
         Further files that are read.
+    kinds : Path, optional
+        The file of the kinds of frames, which is carried on.
     """
     check_outputs(
-        *(output, companion(output, ".geom")),
+        *(output, companion(output, ".geom"), kinds),
         inputs=[*inputs, *files_of_run(run), *files_of_session(recommendation)],
         force=True,  # the reduction itself says what of its own may be replaced
     )

@@ -75,8 +75,10 @@ class KindAlarm:
     before: float
 
     def __str__(self) -> str:
+        share = in_words(self.k / self.n)
+        comma = "," if share[0].isdigit() else ""
         return (
-            f"since frame {self.since:,} {in_words(self.k / self.n)} of the frames "
+            f"since frame {self.since:,}{comma} {share} of the frames "
             f"{WORDS[self.kind]} ({self.k:,} of {self.n:,}; before, {self.before:.1%})"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from tuner.display.terminal import echo
 from wrappers.errors import InputError
 from wrappers.streams.faults import parse_faults
 from wrappers.streams.protocols import parse_address
+
+if TYPE_CHECKING:
+    from envs.simulation.experiment import OddFrames
 
 __all__ = ["command"]
 
@@ -27,6 +31,20 @@ __all__ = ["command"]
 )
 @click.option("--clen-error", type=float, help="Relative error of the geometry's camera length.")
 @click.option("--hit-fraction", type=click.FloatRange(0, 1), help="Share of frames with a crystal.")
+@click.option(
+    "--odd",
+    multiple=True,
+    metavar="KIND=SHARE",
+    help="Frames that are no ordinary ones, such as 'jet streak=0.1'; any number. Kinds: powder or "
+    "ice ring, salt, jet streak, beam off, detector fault.",
+)
+@click.option(
+    "--odd-since",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The first frame that may be an odd one.",
+)
 @click.option(
     "--stream",
     metavar="URL",
@@ -77,6 +95,8 @@ def command(
     small: bool,
     clen_error: float | None,
     hit_fraction: float | None,
+    odd: tuple[str, ...],
+    odd_since: int,
     stream: str | None,
     rate: float,
     loops: int,
@@ -123,6 +143,8 @@ def command(
     if hit_fraction is not None:
         crystals = dataclasses.replace(experiment.crystals, hit_fraction=hit_fraction)
         experiment = dataclasses.replace(experiment, crystals=crystals)
+    if odd:
+        experiment = dataclasses.replace(experiment, odd=_odd_frames(odd, odd_since))
     with progress_bar("simulating", frames) as show:
         paths = simulate_run(
             experiment, output, frames, format, progress=lambda done, total: show(done)
@@ -135,3 +157,18 @@ def command(
     for name, path in dataclasses.asdict(paths).items():
         echo(f"{name:9} {path}")
     echo(f"tune it:  sfx-tuner tune {paths.data} -g {paths.geometry} -p {paths.cell} -o session")
+
+
+def _odd_frames(asked: tuple[str, ...], first: int) -> OddFrames:
+    from envs.simulation.experiment import OddFrames
+
+    shares = []
+    for each in asked:
+        kind, _, share = each.rpartition("=")
+        try:
+            shares.append((kind.strip(), float(share)))
+        except ValueError:
+            raise InputError(
+                f"--odd {each} is no kind and share: write one such as 'jet streak=0.1'"
+            ) from None
+    return OddFrames(tuple(shares), first)

@@ -64,8 +64,8 @@ def session_kinds(
         return None
     spread = spread_frames(len(run), SPREAD)
     found = tell_kinds(run, [*dict.fromkeys([*spread, *sample])], jobs=jobs)
-    found.kinds.write(file)
     _write(directory / TOLD_FILE, found, spread)
+    found.kinds.write(file)  # last: where it is, both are
     return found.kinds
 
 

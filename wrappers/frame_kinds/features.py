@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from wrappers.frame_kinds.measures import BOXES, RINGS, SECTORS, Measures
 from wrappers.schema import Count, Number
 
-__all__ = ["FEATURES", "Reference", "features"]
+__all__ = ["FEATURES", "N_DIRECTIONS", "Reference", "features"]
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +45,8 @@ fault : that of the share of the detector that does not do as in other frames
 spots : that of the number of spots, but for those in the brightest direction and at fault
 brightest : that of the photons of the second brightest spot (of one, of that)
 innermost : a fifth of the spots are further in, in 0.1/Å
-crowding : share of the spots that have a neighbour nearer than a lattice lets them, times 4
+crowding : logarithm of 1 + 50 times the share of the strongest spots with one of them nearer than
+    a lattice lets it
 """
 
 COARSE = 2
@@ -63,8 +64,9 @@ FEWEST_PHOTONS = 15.0
 DEAD, STILL, RESTLESS, HOT = 0.3, 0.05, 12.0, 3.0
 SURE = 6.0
 """Standard errors that a box's expected level is above none, where it can be missed."""
-ALWAYS, SLOPE = 0.4, 0.08
-"""A ring that rises by more in every frame is one nevertheless; by less, in none."""
+ALWAYS, SLOPE, EVEN = 0.4, 0.08, 0.05
+"""A ring or a direction that rises by more than the first in every frame is one nevertheless; what
+a ring, and what a direction, always may."""
 FEWER = 0.4
 """Quantile over the frames of what a ring does without ice."""
 WINDOW = 13
@@ -74,8 +76,9 @@ STEPS = ((3, 12), (12, 24), (24, 40), (40, 64))
 FAINT = 5.0
 """Photons of the brightest spot where there is none."""
 RECURS, FEWEST_RECURRENCES, MOST_HOT = 0.08, 3, 20_000
+N_DIRECTIONS = len(STEPS) * SECTORS
 SPOTS_FOR_GAPS = 15
-CROWDED = 0.75
+STRONGEST, CROWDED = 100, 0.9
 LEAST_LIGHT, MOST_LIGHT, MOST = 0.01, 8.0, 3.0
 """Beyond these it does not matter any more."""
 
@@ -102,6 +105,8 @@ class Reference:
         Of frames without spots, for the feature of that name.
     rings : tuple of float
         How far each ring rises above its surroundings in a good part of the frames.
+    directions : tuple of float
+        How far each direction does over some rings.
     hot : tuple of int
         Pixels (flat) that seem to be a spot again and again.
     """
@@ -114,6 +119,7 @@ class Reference:
     gap: Number
     innermost: Number
     rings: tuple[Number, ...]
+    directions: tuple[Number, ...]
     hot: tuple[Count, ...] = ()
 
     @property
@@ -146,16 +152,25 @@ class Reference:
         ]
         spotted = [each for each in lit_frames if len(each.spot_q) >= 3]
         gaps = [_gaps(each) for each in lit_frames if len(each.spot_q) >= SPOTS_FOR_GAPS]
+        level = _nan_to(float(np.median(usual)), 0.0)
         return cls(
             swing=float(np.median(swings[lit])),
-            level=_nan_to(float(np.median(usual)), 0.0),
+            level=level,
             dark=float(dark),
             boxes=tuple(np.nan_to_num(boxes).ravel().round(5).tolist()),
             fano=tuple(np.nan_to_num(fano).ravel().round(5).tolist()),
-            gap=float(np.median([np.quantile(each, 0.1) for each in gaps])) if gaps else 0.0,
+            gap=float(np.quantile([np.quantile(each, 0.1) for each in gaps], 0.25))
+            if gaps
+            else 0.0,
             innermost=float(np.median([_innermost(each) for each in spotted])) if spotted else 1.0,
             rings=tuple(
                 np.quantile([_sharpness(each) for each in lit_frames], FEWER, axis=0)
+                .round(5)
+                .tolist()
+            ),
+            directions=tuple(
+                np.quantile([_rises(each, level) for each in lit_frames], FEWER, axis=0)
+                .ravel()
                 .round(5)
                 .tolist()
             ),
@@ -300,17 +315,20 @@ def _sharpest_ring(measured: Measures, reference: Reference) -> float:
     return float(np.max(_sharpness(measured) - usual - SLOPE, initial=0.0))
 
 
-def _streak(measured: Measures, reference: Reference) -> tuple[float, int]:
-    """Return how far the brightest direction rises above its neighbours, and which it is."""
+def _rises(measured: Measures, level: float) -> Floats:
+    """Return how far each direction rises above its neighbours, over some rings (n, SECTORS).
+
+    Relative to the rings, or to a tenth of a run's usual level: in the dark nothing is bright. 0
+    where nothing is known, or where it does not rise by more than chance.
+    """
     middle = _middle(measured)[:, None]
-    # In the dark nothing is bright that is not so beside what is usual.
-    scale = np.maximum(middle, 0) + 0.1 * max(reference.level, 1e-3)
+    scale = np.maximum(middle, 0) + 0.1 * max(level, 1e-3)
     with np.errstate(invalid="ignore"):
         relative = (measured.cells - middle) / scale
         error = measured.noise / np.sqrt(np.maximum(measured.ring_pixels / SECTORS, 1))
         error = error / scale[:, 0]
-    best, direction = 0.0, 0
-    for first, stop in STEPS:
+    rises = np.zeros((len(STEPS), SECTORS))
+    for place, (first, stop) in enumerate(STEPS):
         part = relative[first:stop]
         n = np.isfinite(part).sum(axis=0)
         along = _nan(np.nanmedian, part, axis=0)
@@ -318,10 +336,20 @@ def _streak(measured: Measures, reference: Reference) -> tuple[float, int]:
         neighbours = np.stack([np.roll(along, k) for k in (-6, -5, -4, -3, 3, 4, 5, 6)])
         rise = along - _nan(np.nanmedian, neighbours, axis=0)
         tolerance = 5 * 1.25 * _nan_to(_nan(np.nanmedian, error[first:stop]), 0.0)
-        rise = np.nan_to_num(rise, nan=0.0) - tolerance / math.sqrt(stop - first) - 0.05
-        if rise.max() > best:
-            best, direction = float(rise.max()), int(rise.argmax())
-    return best, direction
+        rise = np.nan_to_num(rise, nan=0.0) - tolerance / math.sqrt(stop - first)
+        rises[place] = np.maximum(rise, 0.0)
+    return rises
+
+
+def _streak(measured: Measures, reference: Reference) -> tuple[float, int]:
+    """Return how far the brightest direction rises beyond what it does in most frames.
+
+    And which direction that is.
+    """
+    usual = np.minimum(np.reshape(reference.directions, (len(STEPS), SECTORS)), ALWAYS)
+    rises = _rises(measured, reference.level) - usual - EVEN
+    _, direction = np.unravel_index(int(rises.argmax()), rises.shape)
+    return float(max(rises.max(), 0.0)), int(direction)
 
 
 def _brightest(measured: Measures) -> float:
@@ -334,12 +362,13 @@ def _innermost(measured: Measures) -> float:
 
 
 def _gaps(measured: Measures) -> Floats:
-    """Return each spot's distance to its nearest neighbour, in 1/Å."""
-    distance, _ = cKDTree(measured.spot_q).query(measured.spot_q, k=2)
+    """Return the distance of each of the strongest spots to the nearest of them, in 1/Å."""
+    strongest = measured.spot_q[np.argsort(-measured.spot_photons, kind="stable")[:STRONGEST]]
+    distance, _ = cKDTree(strongest).query(strongest, k=2)
     return np.asarray(distance[:, 1])
 
 
 def _crowding(measured: Measures, reference: Reference) -> float:
     if len(measured.spot_q) < SPOTS_FOR_GAPS or reference.gap <= 0:
         return 0.0
-    return 4 * float(np.mean(_gaps(measured) < CROWDED * reference.gap))
+    return math.log1p(50 * float(np.mean(_gaps(measured) < CROWDED * reference.gap)))

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.frame_kinds.features import FEATURES, GRID, Reference
+from wrappers.frame_kinds.features import FEATURES, GRID, N_DIRECTIONS, Reference
 from wrappers.frame_kinds.measures import RINGS
 from wrappers.frame_kinds.mixture import Mixture
-from wrappers.frame_kinds.naming import KINDS, name_of
+from wrappers.frame_kinds.naming import KINDS, can_be, name_of
 from wrappers.schema import Count, Number, Share, read_json
 
 __all__ = ["FrameKinds", "Part", "parts_of", "shipped_parts"]
@@ -42,6 +42,9 @@ ENOUGH_STRANGE = 12
 MOST_STRANGE = 500
 FEWEST_NEW, LEAST_NEW = 3, 0.005
 """Frames of a kind, and their share of a run, that make it worth to be announced."""
+
+LEAST_VARIANCE = 1e-6
+"""Of a part along any direction; see `mixture.FLOOR`."""
 
 REMEDY = "make it anew with sfx-tuner kinds, or name another file"
 
@@ -123,14 +126,16 @@ class FrameKinds:
     def assign(self, points: Floats) -> list[str]:
         """Return the kind of each frame, by its features (n, n_features).
 
-        A frame that is of no part is called by what is seen in it alone.
+        It is the likeliest of those that the frame shows the signs of. A frame that is of no part
+        is called by what is seen in it alone.
         """
         if not len(points):
             return []
         mixture = self._mixture()
         kinds = [*dict.fromkeys(part.name for part in self.parts)]
         member = np.array([[part.name == name for name in kinds] for part in self.parts], float)
-        chosen = (mixture.responsibilities(points) @ member).argmax(axis=1)
+        shares = mixture.responsibilities(points, self._possible(points))
+        chosen = (shares @ member).argmax(axis=1)
         return [
             name_of(point.tolist()) if odd else kinds[place]
             for point, place, odd in zip(points, chosen, mixture.strange(points), strict=True)
@@ -147,7 +152,8 @@ class FrameKinds:
         mixture = self._mixture()
         known = np.minimum([part.n_frames for part in self.parts], MEMORY)
         prior = PRIOR * np.array([part.prior for part in self.parts])
-        adapted, n = mixture.adapted(points, known + prior, known + FIRM)
+        possible = self._possible(points)
+        adapted, n = mixture.adapted(points, possible, known + prior, known + FIRM)
         parts = tuple(
             replace(part, n_frames=part.n_frames + float(more), mean=tuple(mean.tolist()))
             for part, more, mean in zip(self.parts, n, adapted.means, strict=True)
@@ -164,6 +170,12 @@ class FrameKinds:
         enough = max(FEWEST_NEW, LEAST_NEW * len(points))
         new = (name for name, n in learnt.counts.items() if name not in self.counts and n >= enough)
         return learnt, tuple(new)
+
+    def _possible(self, points: Floats) -> NDArray[np.bool_]:
+        """Return of which parts each point shows the signs (n, n_parts)."""
+        names = [*dict.fromkeys(part.name for part in self.parts)]
+        shown = np.array([[can_be(name, point) for name in names] for point in points.tolist()])
+        return shown[:, [names.index(part.name) for part in self.parts]]
 
     def _mixture(self) -> Mixture:
         weights = [min(part.n_frames, MEMORY) + PRIOR * part.prior for part in self.parts]
@@ -203,20 +215,12 @@ class FrameKinds:
         found = read_json(path, _File, "the kinds", REMEDY)
         if found.features != FEATURES:
             raise InputError(f"{path} has the features of another version: {REMEDY}")
-        sizes = {len(found.reference.boxes), len(found.reference.fano)}
-        whole = bool(found.parts) and sizes == {GRID**2} and len(found.reference.rings) == RINGS
-        for part in found.parts:
-            covariance = np.array(part.covariance) if whole else np.empty(0)
-            whole = (
-                whole
-                and part.name in KINDS
-                and part.n_frames + part.prior > 0
-                and len(part.mean) == len(FEATURES)
-                and covariance.shape == (len(FEATURES),) * 2
-                and bool(np.allclose(covariance, covariance.T))
-                and float(np.linalg.eigvalsh(covariance)[0]) > 0
-            )
-        if not whole or any(len(each) != len(FEATURES) for each in found.strange):
+        reference, n = found.reference, len(FEATURES)
+        whole = {len(reference.boxes), len(reference.fano)} == {GRID**2}
+        whole &= len(reference.rings) == RINGS and bool(found.parts)
+        whole &= len(reference.directions) == N_DIRECTIONS
+        whole &= all(len(each) == n for each in found.strange)
+        if not whole or not all(_is_part(part) for part in found.parts):
             raise InputError(f"{path} is damaged: its parts are no mixture; {REMEDY}")
         return cls(found.reference, found.parts, found.shape, found.n_frames, found.strange)
 
@@ -232,6 +236,18 @@ class _File:
     shape: tuple[Count, Count]
     n_frames: Count
     strange: tuple[tuple[Number, ...], ...]
+
+
+def _is_part(part: Part) -> bool:
+    """Whether a part that was read can be one."""
+    n = len(FEATURES)
+    if part.name not in KINDS or part.n_frames < 0 or part.n_frames + part.prior <= 0:
+        return False
+    if len(part.mean) != n or [len(row) for row in part.covariance] != [n] * n:
+        return False
+    covariance = np.array(part.covariance)
+    symmetric = bool(np.allclose(covariance, covariance.T))
+    return symmetric and float(np.linalg.eigvalsh(covariance)[0]) > LEAST_VARIANCE
 
 
 def parts_of(

@@ -62,7 +62,9 @@ class Mixture:
         found = _scikit(points, n_parts, seed)
         return cls(found.weights_, found.means_, found.covariances_)
 
-    def adapted(self, points: Floats, counts: Floats, strengths: Floats) -> tuple[Mixture, Floats]:
+    def adapted(
+        self, points: Floats, possible: NDArray[np.bool_], counts: Floats, strengths: Floats
+    ) -> tuple[Mixture, Floats]:
         """Return the mixture with weights and means that follow points, and the points in each.
 
         Expectation and maximisation with a prior (maximum a posteriori); covariances stay.
@@ -71,6 +73,8 @@ class Mixture:
         ----------
         points : float64 array (n, n_features)
             Those that are of no part count for none.
+        possible : bool array (n, n_parts)
+            Of which parts each point can be.
         counts, strengths : float64 array (n_parts,)
             Points that the present weights, and the present means, are worth.
 
@@ -82,7 +86,7 @@ class Mixture:
         """
         mixture, n = self, np.zeros(len(counts))
         for _ in range(N_STEPS):
-            shares = mixture.responsibilities(points)
+            shares = mixture.responsibilities(points, possible)
             shares[mixture.strange(points)] = 0.0
             n = shares.sum(axis=0)
             weights = (counts + n) / (counts.sum() + n.sum())
@@ -90,11 +94,13 @@ class Mixture:
             mixture = Mixture(weights, means, self.covariances)
         return mixture, n
 
-    def responsibilities(self, points: Floats) -> Floats:
-        """Return the share of each point that is of each part (n, n_parts)."""
-        log = self.log_densities(points)
-        shares = np.exp(log - log.max(axis=1, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    def responsibilities(self, points: Floats, possible: NDArray[np.bool_]) -> Floats:
+        """Return the share of each point that is of each part that it can be of (n, n_parts)."""
+        log = np.where(possible, self.log_densities(points), -np.inf)
+        with np.errstate(invalid="ignore"):
+            shares = np.exp(log - log.max(axis=1, keepdims=True))
+            shares = np.where(possible, shares / shares.sum(axis=1, keepdims=True), 0.0)
+        return np.asarray(shares)
 
     def strange(self, points: Floats) -> NDArray[np.bool_]:
         """Return which points are of no part: every part would have one as far off too rarely."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wrappers.frame_kinds.features import FEATURES
 
-__all__ = ["KINDS", "UNNAMED", "VETOED", "drops", "name_of"]
+__all__ = ["KINDS", "UNNAMED", "VETOED", "can_be", "drops", "name_of"]
 
 UNNAMED = "unnamed"
 
@@ -34,15 +34,35 @@ SOME_SPOTS, CRYSTAL_SPOTS = 1.0, 2.2
 FAR_OUT, BRILLIANT = 2.2, 7.0
 CROWDED = 1.2
 UNUSUAL = 2.0
+FEW_SPOTS, A_RING, A_STREAK, DIM, A_FAULT, CLEAR = 1.6, -3.2, -2.0, -1.0, -4.4, -0.5
 NO_CRYSTAL = 1.4
 """Limits of the features of `features.FEATURES`, chosen on the train family
 (`experiments.frame_kinds`)."""
 
 
+def can_be(name: str, values: Sequence[float]) -> bool:
+    """Whether a frame with such features shows what a kind is named by, if only faintly.
+
+    And, of the ordinary kinds, no ring or streak that is clear.
+    """
+    seen = dict(zip(FEATURES, values, strict=True))
+    spots, plain = seen["spots"] > FEW_SPOTS, max(seen["streak"], seen["ring"]) < CLEAR
+    return {
+        "blank": plain,
+        "single crystal": spots and plain,
+        "several crystals": spots and plain and seen["crowding"] > 0,
+        "powder or ice ring": seen["ring"] > A_RING,
+        "salt": seen["spots"] > 0 and plain,
+        "jet streak": seen["streak"] > A_STREAK,
+        "beam off": min(seen["light"], seen["level"]) < DIM,
+        "detector fault": seen["fault"] > A_FAULT,
+    }.get(name, True)
+
+
 def name_of(values: Sequence[float]) -> str:
     """Return the kind that features, in the order of `FEATURES`, are called by."""
     seen = dict(zip(FEATURES, values, strict=True))
-    if seen["light"] < DARK and seen["spots"] < CRYSTAL_SPOTS:
+    if min(seen["light"], seen["level"]) < DARK and seen["spots"] < CRYSTAL_SPOTS:
         return "beam off"
     if seen["fault"] > FAULTY:
         return "detector fault"
@@ -66,6 +86,5 @@ def drops(name: str, values: Sequence[float]) -> bool:
     seen = dict(zip(FEATURES, values, strict=True))
     if seen["spots"] >= NO_CRYSTAL:
         return False
-    return (name == "beam off" and seen["light"] < DARK) or (
-        name == "detector fault" and seen["fault"] > FAULTY
-    )
+    dark = min(seen["light"], seen["level"]) < DARK
+    return (name == "beam off" and dark) or (name == "detector fault" and seen["fault"] > FAULTY)

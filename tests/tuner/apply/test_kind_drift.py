@@ -21,7 +21,7 @@ def kinds(**n_frames: float) -> FrameKinds:
     parts = tuple(
         Part(name.replace("_", " "), 0.0, n, point, identity) for name, n in n_frames.items()
     )
-    reference = Reference(1.0, 1.0, 0.1, (), (), 0.0, 1.0, ())
+    reference = Reference(1.0, 1.0, 0.1, (), (), 0.0, 1.0, (), ())
     return FrameKinds(reference, parts, (2, 2), int(sum(n_frames.values())))
 
 

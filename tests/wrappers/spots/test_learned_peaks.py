@@ -163,7 +163,7 @@ def test_no_more_than_crystfels_limit(geometry):
 
 
 def test_candidates_are_loose():
-    assert CANDIDATES.min_pix_count == 1 and CANDIDATES.min_snr <= 3
+    assert all(each.min_pix_count == 1 and each.min_snr <= 3 for each in CANDIDATES)
 
 
 def test_a_finder_can_be_pickled(finder):
