@@ -25,6 +25,12 @@ from envs.look import LOOK_FILE, FrameLook, take_look
 from envs.observation import OBSERVATION_SIZE
 from envs.response_map.model import MapModel
 from envs.response_map.session_map import ResponseMap
+from envs.response_map.situation import (
+    CANDIDATE_FEATURES,
+    CANDIDATES,
+    N_ACTIONS,
+    SESSION_FEATURES,
+)
 from envs.response_map.stored import MAP_FILE, read_map, write_map
 from envs.simulation.simulator import read_truth
 from tests.fuzz_mutations import flip, mutated_json, strange_arrays
@@ -38,6 +44,7 @@ from tuner.comparison.results import write_results
 from tuner.comparison.store import ComparisonStore
 from tuner.export.exporters import TARGETS, write_export
 from tuner.fingerprint import fingerprint
+from tuner.map_agent.policy import POLICY_FILE, MapPolicy
 from tuner.recommendation import (
     at_edge,
     clen_change,
@@ -439,6 +446,16 @@ def fuzz_map(folder: Path, rng: Rng) -> None:
         assert np.isfinite(read_map(path).forecast().mean).all()
 
 
+def fuzz_map_agent(folder: Path, rng: Rng) -> None:
+    path = folder / POLICY_FILE
+    shutil.copy(SHIPPED / POLICY_FILE, path)
+    changed_bytes(path, rng)
+    with suppress(InputError):
+        policy = MapPolicy.load(path)
+        shown = np.zeros((CANDIDATES, len(CANDIDATE_FEATURES))), np.zeros(len(SESSION_FEATURES))
+        assert policy.scores(*shown).shape == (N_ACTIONS,)
+
+
 def fuzz_kinds(folder: Path, rng: Rng) -> None:
     path, points = folder / KINDS_FILE, rng.normal(0, 2, (20, len(FEATURES)))
     usual = (1.0,) * GRID**2
@@ -464,6 +481,7 @@ def fuzz_told(folder: Path, rng: Rng) -> None:
 
 
 KINDS: dict[str, Callable[[Path, Rng], None]] = {
+    "map agent": fuzz_map_agent,
     "session": fuzz_session,
     "recommendation": fuzz_recommendation,
     "policy": fuzz_policy,
