@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Self
 
 from tuner.closed_loop.events import (
-    Alarmed,
     Begun,
     Block,
     Ended,
@@ -22,7 +21,6 @@ from tuner.closed_loop.events import (
     append_event,
     read_events,
 )
-from tuner.closed_loop.evidence import PLACE
 from tuner.closed_loop.feed import (
     block_file,
     forget_blocks,
@@ -338,10 +336,6 @@ class Loop:
         kept = {number for event in sessions for number in event.blocks}
         return kept | {each.number for each in self.state.kept}
 
-    @property
-    def _last_alarm(self) -> str:
-        return next((e.rate for e in reversed(self.events) if isinstance(e, Alarmed)), "")
-
     def _start(self, tuning: Tuning) -> None:
         """Begin a session, or go on with it."""
         used = self.state.used
@@ -362,7 +356,7 @@ class Loop:
                 jobs=self._jobs,
                 niceness=NICENESS if beside else 0,
                 memory=self._memory,
-                of_place=self._last_alarm == PLACE,
+                of_place=self.state.of_place,
             )
         )
 
