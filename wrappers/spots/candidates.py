@@ -20,7 +20,7 @@ from wrappers.spots.image import RING, Image, ring_background
 from wrappers.spots.patches import FEATURES, MEASURED, describe
 from wrappers.spots.ranking import best_of_neighbours, rank
 
-__all__ = ["CANDIDATES", "MOST_JUDGED", "CandidateFinder", "Candidates"]
+__all__ = ["CANDIDATES", "MOST_JUDGED", "STRONG", "CandidateFinder", "Candidates"]
 
 CANDIDATES = tuple(
     Settings(min_snr=snr, threshold=-1e9, min_pix_count=1, max_pix_count=1000, local_bg_radius=3)
@@ -58,12 +58,15 @@ class Candidates:
     ----------
     peaks : PeakList
     features : float32 array (n, len(FEATURES))
+    score : float32 array (n,)
+        What a filter for a small spot has there, in standard deviations.
     radius : float32 array (n,)
         Distance from the beam in pixels, as peakfinder8 counts it.
     """
 
     peaks: PeakList
     features: NDArray[np.float32]
+    score: NDArray[np.float32]
     radius: NDArray[np.float32]
 
 
@@ -132,7 +135,8 @@ class CandidateFinder:
         radius = self._radius[pixel]
         features[:, -3:] = self._densities(radius, score)
         fs, ss, intensity = measured.T
-        return Candidates(replace(found, fs=fs, ss=ss, intensity=intensity), features, radius)
+        peaks_measured = replace(found, fs=fs, ss=ss, intensity=intensity)
+        return Candidates(peaks_measured, features, score, radius)
 
     def _search(
         self, asked: Settings, data: NDArray[np.generic], usable: NDArray[np.bool_]
