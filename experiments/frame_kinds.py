@@ -119,7 +119,7 @@ def study_run(run: KindRun, n: int) -> dict[str, Any]:
     started = time.perf_counter()
     points = np.array([features(each, reference) for each in measured])
     per_frame = float(np.median(seconds)) + (time.perf_counter() - started) / n
-    kinds = FrameKinds.of_run(points, reference, geometry.slab_shape)
+    kinds = FrameKinds.of_run(points, reference, geometry)
     names, n_kinds = kinds.assign(points), len(set(truth))
     labels: dict[str, Sequence[Any]] = {
         "kinds": names,

@@ -67,6 +67,8 @@ from wrappers.errors import InputError
 from wrappers.frame_kinds import KINDS as NAMES
 from wrappers.frame_kinds import FrameKinds
 from wrappers.frame_kinds.features import FEATURES, GRID, N_DIRECTIONS, Reference
+from wrappers.frame_kinds.kinds import shipped_parts
+from wrappers.frame_kinds.layout import ALONG
 from wrappers.frame_kinds.measures import RINGS
 from wrappers.frames.opening import open_source
 from wrappers.indexing import Indexing, Lattice, Pattern
@@ -459,7 +461,9 @@ def fuzz_kinds(folder: Path, rng: Rng) -> None:
     usual = (1.0,) * GRID**2
     always = (0.0,) * RINGS, (0.0,) * N_DIRECTIONS
     reference = Reference(1.0, 1.0, 0.1, usual, usual, 0.01, 1.0, *always, (3, 5))
-    FrameKinds.of_run(points, reference, (4, 4)).write(path)
+    places = ((0.01, 0.02),) * ALONG**2
+    learnt, _ = FrameKinds(reference, shipped_parts(), (4, 4), 0, places).learn(points)
+    learnt.write(path)
     changed_json(path, rng)
     kinds = FrameKinds.read(path)
     with np.errstate(all="ignore"):

@@ -14,13 +14,13 @@ from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixels import spread_frames
 from wrappers.reduction.parts import Part
 
-__all__ = ["KINDS_FILE", "ByKind", "known_kinds"]
+__all__ = ["FIRST_FRAMES", "KINDS_FILE", "ByKind", "known_kinds"]
 
 KINDS_FILE = "kinds.json"
 """Its name in a session's directory, and in the folder of a watch."""
 
 FIRST_FRAMES = 400
-"""Of a run, spread over it, that make the kinds where none are known."""
+"""Of a run, evenly spread over it, that make the kinds where none are known."""
 
 
 class ByKind:
@@ -111,6 +111,6 @@ def known_kinds(file: Path | None, session: Path, geometry: Geometry) -> FrameKi
     for place in (file, directory / KINDS_FILE):
         if place is not None and place.exists():
             known = FrameKinds.read(place)
-            known.require_shape(geometry.slab_shape, place)
+            known.require_detector(geometry, place)
             return known
     return None

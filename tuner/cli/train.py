@@ -120,7 +120,7 @@ def command(
 
     map-agent, which goes by the response map, learns on recorded looks at rendered experiments:
     first to do what the map's own rule does, then by PPO. Four of five experiments are trained on;
-    the checkpoint is chosen by sessions on the others. It takes six minutes of one core.
+    the checkpoint is chosen by sessions on the others. It takes four minutes of one core.
 
     ppo, the first agent, learns on the response model's simulated experiments: several actors,
     which take turns, and a selector, which says which of the parameter sets that they tried is the

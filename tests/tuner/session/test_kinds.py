@@ -27,7 +27,7 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def few_are_enough(monkeypatch):
     monkeypatch.setattr(session_kinds_module, "FEWEST", 60)
-    monkeypatch.setattr(session_kinds_module, "SPREAD", 30)
+    monkeypatch.setattr(session_kinds_module, "FIRST_FRAMES", 30)
 
 
 def test_the_kinds_of_a_session_are_kept(run, tmp_path):
