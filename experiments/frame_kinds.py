@@ -122,7 +122,7 @@ def study_run(run: KindRun, n: int) -> dict[str, Any]:
     started = time.process_time()
     points = np.array([features(each, reference) for each in measured])
     per_frame = float(np.median(seconds)) + (time.process_time() - started) / n
-    kinds = FrameKinds.of_run(points, reference, geometry.slab_shape)
+    kinds = FrameKinds.of_run(points, reference, geometry)
     names, n_kinds = kinds.assign(points), len(set(truth))
     labels: dict[str, Sequence[Any]] = {
         "kinds": names,

@@ -31,7 +31,13 @@ def study(tmp_path_factory) -> StudyRun:
 
 
 def test_a_run_gives_every_finder_all_figures(study, monkeypatch):
-    for name, few in (("SNR", (4.0,)), ("ROBUST_SNR", (2.5,)), ("PIXELS", (2,)), ("TIMED", 2)):
+    for name, few in (
+        ("SNR", (4.0,)),
+        ("ROBUST_SNR", (2.5,)),
+        ("ROBUST_PIXELS", (2,)),
+        ("PIXELS", (2,)),
+        ("TIMED", 2),
+    ):
         monkeypatch.setattr(study_module, name, few)
     monkeypatch.setattr(study_module, "PROBABILITIES", (0.2, 0.5, 0.8))
     found = compare(study, "learned", None, crystfel=False)

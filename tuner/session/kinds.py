@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tuner.apply.by_kind import KINDS_FILE
+from tuner.apply.by_kind import FIRST_FRAMES, KINDS_FILE
 from wrappers.errors import InputError, Note, UnreadableError
 from wrappers.files import write_whole
 from wrappers.frame_kinds import KINDS, FrameKinds, KindsOfFrames, tell_kinds
-from wrappers.frame_kinds.naming import drops
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixels import spread_frames
 from wrappers.schema_arrays import read_arrays
@@ -26,8 +25,6 @@ TOLD_FILE = "kinds.npz"
 
 FEWEST = 100
 """Frames of a run from which on they are told by kind: fewer make no kinds."""
-SPREAD = 400
-"""Frames beside the sample, evenly spread over the run, that say how frequent the kinds are."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def session_kinds(
             return None
     if len(run) < FEWEST:
         return None
-    spread = spread_frames(len(run), SPREAD)
+    spread = spread_frames(len(run), FIRST_FRAMES)
     frames = [*dict.fromkeys([*spread, *sample])]
     try:
         found = tell_kinds(
@@ -76,7 +73,7 @@ def session_kinds(
     except UnreadableError:
         return None  # whoever wants the frames is told
     _write(directory / TOLD_FILE, found, spread)
-    found.kinds.write(file)
+    found.kinds.write(file)  # last: where it is, both are
     return found.kinds
 
 
@@ -87,14 +84,9 @@ def frames_without_anything(
     if kinds is None or not frames:
         return set()
     try:
-        found = tell_kinds(run, frames, kinds, jobs=jobs)
+        return {*tell_kinds(run, frames, kinds, jobs=jobs).dropped}
     except InputError:
         return set()  # none can be read: whoever wants them is told
-    return {
-        frame
-        for frame, name, point in zip(found.frames, found.names, found.points, strict=True)
-        if drops(name, point.tolist())
-    }
 
 
 def _write(path: Path, found: KindsOfFrames, spread: Sequence[int]) -> None:

@@ -120,6 +120,9 @@ class Sight:
         self._map: ResponseMap | None = None
         self._known = self._designed = 0
         self._stage = "no cell was given, so no indexing rate is predicted"
+        if "min_snr" in unused_settings(finder):
+            # The map knows sets by it.
+            cell, self._stage = None, f"no rate is predicted for the {finder} peak finder"
         self._pool: Pool | LiveEvaluator
         self._peaks: _Peaks
         if cell is None:

@@ -72,14 +72,14 @@ FEW = 16
 _N_PIXELS, _N_BLOCKS = PATCH * PATCH, BLOCKS * BLOCKS
 
 
-@inner_kernel
+@inner_kernel(error_model="numpy")
 def _compressed(u):
     """Return a number that is u where u is small and its fourth root where it is large."""
     size = math.sqrt(np.float32(1) + abs(u))
     return u / (size * math.sqrt(size))
 
 
-@inner_kernel(fastmath={"contract", "reassoc", "nsz", "nnan"})
+@inner_kernel(fastmath={"contract", "reassoc", "nsz", "nnan"}, error_model="numpy")
 def _background(values, n, low, high):
     """Return mean, standard deviation and skewness of values, winsorised; at first at limits."""
     over = 0
@@ -106,7 +106,7 @@ def _background(values, n, low, high):
     return mean, sigma, skewness
 
 
-@kernel
+@kernel(error_model="numpy")
 def describe(image, pixel, panel, snr, n_pixels, score, features, measured):
     """Write what candidates look like, and where exactly they are.
 
@@ -247,7 +247,7 @@ def _radial(image, p):
     return step_ss, step_fs
 
 
-@inner_kernel
+@inner_kernel(error_model="numpy")
 def _shape(near, good, mean, sigma, centre_ss, centre_fs, radial):
     """Return the standard deviations of a spot along its axes, and how far the longer is radial.
 
