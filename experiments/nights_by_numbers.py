@@ -3,7 +3,8 @@
 No frame is made. Blocks of 500 frames have binomial numbers of hits and indexed frames, and the
 rules of `tuner.closed_loop.rules` decide. A session of 200 frames has the Wilson intervals of what
 it has seen. Its set is as good as the one in force, or, behind a change that it mends, indexes what
-it says; two sets of the same rate each index 3 % of the frames alone. Told for each case: nights
+it says; two sets of the same rate each index 3 % of the frames alone. It is the best of eight such
+sets by the frames on which it is then held against the one in force. Told for each case: nights
 with an alarm, with another set in force for a while, and with another one in the end; medians of
 the frames until the alarm and until the set is proved.
 

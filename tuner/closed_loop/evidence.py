@@ -85,6 +85,11 @@ OTHER_LIGHT = 1.5
 CLEN_OFF, PIXELS_OFF = 0.005, 1.5
 """Of the camera length, and pixels of the beam's place: farther off, the detector is elsewhere."""
 
+BATCHES = (1, 2, 4)
+"""Blocks whose mean is taken, to see how much a rate scatters; longer ones would hide a change."""
+FEW_CHANGES = 3
+"""From block to block, of which none is left out."""
+
 HIT_RATE, INDEXING_RATE = "hit rate", "indexing rate"
 BRIGHTER, DARKER = "share of brighter frames", "share of darker frames"
 PLACE = "share of frames with another geometry"
@@ -261,8 +266,10 @@ def settled(
 def scatter(blocks: Sequence[Counts]) -> dict[str, float]:
     """Return how much more rates change from block to block than chance lets them, where they do.
 
-    It is the mean of the squared changes over their variance, without the largest: one change of a
-    rate for good is no scatter.
+    It is the mean of the squared changes over their variance, and the largest such of single blocks
+    and of means of several: a rate that wanders hardly changes from one block to the next. Of four
+    changes and more the largest is left out: one change of a rate for good is no scatter. A rate
+    that wanders for longer than the blocks that are known is not seen through.
 
     Parameters
     ----------
@@ -271,14 +278,35 @@ def scatter(blocks: Sequence[Counts]) -> dict[str, float]:
     found = {}
     for rate in (HIT_RATE, INDEXING_RATE):
         counts = [block[rate] for block in blocks if rate in block]
-        k, n = sum(k for k, _ in counts), sum(n for _, n in counts)
-        if len(counts) > 2 and 0 < k < n:
-            variance = k / n * (1 - k / n)
-            changes = sorted(
-                (k1 / n1 - k0 / n0) ** 2 / (variance * (1 / n0 + 1 / n1))
-                for (k0, n0), (k1, n1) in pairwise(counts)
-            )
-            worth = sum(changes[:-1]) / (len(changes) - 1)
-            if worth > 1:
-                found[rate] = round(worth, 4)
+        k, n = (sum(each) for each in zip(*counts, strict=True)) if counts else (0, 0)
+        if not 0 < k < n:
+            continue
+        worth = max(
+            _dispersion(batches, k / n)
+            for size in BATCHES
+            # Means of several blocks would make the most of a change that is not left out.
+            if len(batches := _batches(counts, size)) > FEW_CHANGES + 1 or size == 1
+        )
+        if worth > 1:
+            found[rate] = round(worth, 4)
     return found
+
+
+def _batches(counts: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Return the counts of `size` blocks at a time, the last ones whole."""
+    ends = range(len(counts), size - 1, -size)
+    parts = [counts[end - size : end] for end in reversed(ends)]
+    return [(sum(k for k, _ in part), sum(n for _, n in part)) for part in parts]
+
+
+def _dispersion(counts: Sequence[tuple[int, int]], rate: float) -> float:
+    """Return the mean of the squared changes over their variance; 1 where nobody knows."""
+    if len(counts) <= FEW_CHANGES:
+        return 1.0
+    variance = rate * (1 - rate)
+    changes = sorted(
+        (k1 / n1 - k0 / n0) ** 2 / (variance * (1 / n0 + 1 / n1))
+        for (k0, n0), (k1, n1) in pairwise(counts)
+    )
+    kept = changes[:-1] if len(changes) > FEW_CHANGES else changes
+    return sum(kept) / len(changes)

@@ -34,7 +34,7 @@ from tuner.closed_loop.folder import (
     hits_of_no_block,
     require_folder_for_night,
 )
-from tuner.closed_loop.retuning import NICENESS, LastChecks, Order, Session
+from tuner.closed_loop.retuning import NICENESS, LastChecks, Order, Session, lacks_report
 from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
 from tuner.closed_loop.searching import BlockSearch, session_folder
 from tuner.closed_loop.words import in_words
@@ -207,6 +207,7 @@ class Loop:
             self._publish()  # a kill may have come between the event and the file
         if self.state.phase == "tuning":
             self._start(next(e for e in reversed(self.events) if isinstance(e, Tuning)))
+        self._go_on_with_checks()
         self._decide()
         ended = ""
         while not ended:
@@ -338,27 +339,37 @@ class Loop:
 
     def _start(self, tuning: Tuning) -> None:
         """Begin a session, or go on with it."""
-        used = self.state.used
-        folder, names = session_folder(self._night, tuning.number), self._night / "frames"
-        data = folder.with_name(f"{folder.name}.lst")
-        list_of_blocks(names, tuning.blocks, data)
-        beside = not self._frames.waits and used != CUSTOMARY
-        self._session = Session(
-            Order(
-                number=tuning.number,
-                data=str(data),
-                geometry=str(block_file(names, tuning.blocks[0])) + ".geom",
-                session=str(folder),
-                outcome=str(folder.with_name(f"{folder.name}.json")),
-                options=self.begun.tune,
-                used=used,
-                against=None if used == CUSTOMARY else str(session_folder(self._night, used)),
-                jobs=self._jobs,
-                niceness=NICENESS if beside else 0,
-                memory=self._memory,
-                of_place=self.state.of_place,
-            )
+        data = session_folder(self._night, tuning.number).with_suffix(".lst")
+        list_of_blocks(self._night / "frames", tuning.blocks, data)
+        beside = not self._frames.waits and self.state.used != CUSTOMARY
+        self._session = Session(self._order(tuning, NICENESS if beside else 0))
+
+    def _order(self, tuning: Tuning, niceness: int) -> Order:
+        used, folder = self.state.used, session_folder(self._night, tuning.number)
+        return Order(
+            number=tuning.number,
+            data=f"{folder}.lst",
+            geometry=f"{block_file(self._night / 'frames', tuning.blocks[0])}.geom",
+            session=str(folder),
+            outcome=f"{folder}.json",
+            options=self.begun.tune,
+            used=used,
+            against=None if used == CUSTOMARY else str(session_folder(self._night, used)),
+            jobs=self._jobs,
+            niceness=niceness,
+            memory=self._memory,
+            of_place=self.state.of_place,
         )
+
+    def _go_on_with_checks(self) -> None:
+        """Have the last checks of sessions that a kill has ended before their report."""
+        begun = {event.number: event for event in self.events if isinstance(event, Tuning)}
+        for event in self.events:
+            if not isinstance(event, Tuned) or event.number not in begun:
+                continue
+            if lacks_report(session_folder(self._night, event.number), event):
+                session = Session(self._order(begun[event.number], NICENESS))
+                self._last_checks.add(session, event)
 
 
 def begun_of(events: Sequence[Event], log: Path) -> Begun:

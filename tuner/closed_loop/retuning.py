@@ -19,7 +19,7 @@ from wrappers.errors import ContradictedError, NothingFoundError
 from wrappers.files import write_whole
 from wrappers.schema import read_json, read_json_text
 
-__all__ = ["LastChecks", "Order", "Session", "main"]
+__all__ = ["LastChecks", "Order", "Session", "lacks_report", "main"]
 
 NICENESS = 10
 """Of a session beside a running reduction."""
@@ -30,6 +30,10 @@ so that few of them come into force; the error rate is that of the proof on fres
 COMPARED = 200
 """Frames, at most, that are indexed with both sets where the session has not measured both on half
 as many."""
+VAIN = ("nothing", "failed")
+"""Outcomes of sessions that have no set, and no last checks."""
+REPORT = "report.html"
+"""What a session writes last."""
 LAST_WORDS = 4000
 """Bytes at the end of what a session has said."""
 PATIENCE = 60.0
@@ -179,6 +183,12 @@ class Session:
         return lines[-1].removeprefix("sfx-tuner: ") if lines else "it said nothing"
 
 
+def lacks_report(session: Path, tuned: Tuned) -> bool:
+    """Return whether a session that has a set was ended before its last checks were done."""
+    known = (session / "session.json").exists() and tuned.outcome not in VAIN
+    return known and not (session / REPORT).exists()
+
+
 class LastChecks:
     """Sessions that have told what became of them, and still run; close it in the end."""
 
@@ -187,7 +197,7 @@ class LastChecks:
 
     def add(self, session: Session, tuned: Tuned) -> None:
         """Let a session go on by itself."""
-        if tuned.outcome in ("nothing", "failed"):
+        if tuned.outcome in VAIN:
             session.close()
         else:
             self._sessions.append(session)

@@ -139,6 +139,11 @@ def refine_spots(
         is_judged = np.isin(examples.group, frames[first::HELD_OUT])
         learnt, judged = examples.of(~is_judged), examples.of(is_judged)
         judged = judged.of(~np.isnan(judged.label))
+        if not len(judged.label):
+            raise InputError(
+                f"the lattices of the session {session} say of no candidate of the held-out frames "
+                "what it is: tune on more frames (--frames)"
+            )
         # What nobody can say of is to be judged as before.
         known = np.where(np.isnan(learnt.label), model.judge(learnt.features)[0], learnt.label)
         refined = fit(model, replace(learnt, label=known.astype(np.float32)), SCHEDULE, seed)
@@ -206,8 +211,7 @@ def _session_examples(
         labels = label_by_lattices(candidates, patterns[frame], answer.lattices, run.geometry, cell)
         n = len(labels)
         weight, group = np.ones(n, np.float32), np.full(n, frame, np.int32)
-        if (labels == 1).any() and (labels == 0).any():
-            parts.append(Examples(candidates.features, labels, weight, group))
+        parts.append(Examples(candidates.features, labels, weight, group))
     return Examples.joined(parts), others
 
 

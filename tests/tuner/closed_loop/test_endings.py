@@ -163,3 +163,24 @@ def test_why_no_frame_comes_is_in_the_log(simulated, tmp_path):
         loop.run()
     assert "/nowhere: No such file" in loop.events[-1].why
     assert any(isinstance(event, Noted) for event in loop.events)
+
+
+@pytest.mark.slow
+def test_last_checks_that_a_kill_has_ended_are_done(cli, simulated, tmp_path):
+    words = ("-g", simulated.geometry, "-p", simulated.cell, "--indexer", "fast", "-j", 1)
+    night = tmp_path / "night"
+    with Loop(night, begun(simulated)) as loop:
+        code, _, err = cli(
+            *("tune", simulated.data, *words, "-o", night / "tuning-1"),
+            *("--frames", 10, "--evaluations", 2, "--no-cell-check"),
+        )
+        assert code == 0, err
+        (night / "tuning-1" / "report.html").unlink()
+        loop._take(loop._search.next(loop.state, 1.0))
+        for event in (Tuning(1, (1,)), Tuned(1, "first")):
+            loop._take(event)
+    append_event(night / "tuning-1.json", loop.events[-1])
+    with Loop(night, None) as loop:
+        loop.run()
+    assert (night / "tuning-1" / "report.html").exists()
+    assert not any(isinstance(event, Noted) for event in loop.events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from itertools import pairwise
@@ -33,6 +34,7 @@ from tuner.closed_loop.evidence import (
     beam_of,
     chance_of_gain,
     of_other_light,
+    scatter,
     verdict,
 )
 from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
@@ -183,6 +185,17 @@ def test_a_rate_that_scatters_raises_no_alarm():
             state = told(state, block(state, hits), log)
         nights += "alarm" in kinds(log)
     assert nights <= 1
+
+
+def test_a_rate_that_wanders_scatters():
+    """Neighbouring blocks are alike, and means of several are not."""
+    wave = [250 + round(60 * math.sin(2 * math.pi * place / 16)) for place in range(40)]
+    scattered = scatter([{"hit rate": (k, 500)} for k in wave])["hit rate"]
+    near = scatter([{"hit rate": (k, 500)} for k in wave[:4]])["hit rate"]
+    assert near < 4 < 15 < scattered
+    assert scatter([{"hit rate": (250, 500)}] * 40) == scatter([]) == {}
+    step = [{"hit rate": (k, 500)} for k in (250,) * 8 + (150,) * 12]
+    assert scatter(step) == {}, "one change for good is none"
 
 
 @pytest.mark.parametrize(
