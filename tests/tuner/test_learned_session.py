@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,10 @@ import sfx_tuner
 from envs.parameter_space import usually_tuned
 from envs.simulation.simulator import RunPaths, simulate_run
 from tests.wrappers.spots.test_model import small_model
+from tuner.apply.applying import changed_model
+from tuner.fingerprint import fingerprint
+from tuner.recommendation import read_recommendation
+from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
@@ -129,6 +134,32 @@ def test_a_model_of_ones_own(cli, simulated):
     assert code == 2 and "its SHA-256 differs" in err and "Traceback" not in err
     code, _, err = cli(*tune_arguments(simulated, "--peaks", "learned:mine"))
     assert code == 2 and "its SHA-256 differs" in err
+
+
+def test_a_session_knows_the_model_that_it_used(cli, simulated, session, tmp_path):
+    result, folder = session
+    known = result["provenance"]["spots_sha256"]
+    assert known == fingerprint(SHIPPED / "spots.safetensors")
+    mine = shutil.copytree(folder, tmp_path / "session")
+    assert not changed_model(read_recommendation(mine))
+    for name in ("recommended.toml", "session.json"):
+        (mine / name).write_text((mine / name).read_text().replace(known, "sha256:0123"))
+    # It says so before anything else, such as that the folder of the hits is not there.
+    code, _, err = cli("apply", mine, simulated.data, "-j", 1, "-o", "nowhere/hits.cxi")
+    assert code == 2 and "its directory does not exist" in err
+    assert "the model of --peaks learned is no longer the one that the session was" in err
+    code, _, err = cli("tune", "--resume", mine)
+    assert code == 2 and "was begun with spots_sha256 = sha256:0123" in err
+
+
+def test_a_session_that_does_not_say_its_model_can_be_resumed(session):
+    _, folder = session
+    begun = SessionConfig.read(folder / "session.json")
+    assert begun.spots_sha256
+    earlier = dataclasses.replace(begun, spots_sha256=None)
+    earlier.refuse_other(begun, folder)
+    with pytest.raises(InputError, match="was begun with spots_sha256"):
+        begun.refuse_other(dataclasses.replace(begun, spots_sha256="sha256:0"), folder)
 
 
 @needs_torch

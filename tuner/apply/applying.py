@@ -11,7 +11,7 @@ from pathlib import Path
 from envs.evaluation import wilson_interval
 from envs.evaluators.live import LiveEvaluator
 from tuner.apply.drift import Alarm, RateWatch
-from tuner.fingerprint import fingerprint
+from tuner.fingerprint import fingerprint, spots_fingerprint
 from tuner.recommendation import (
     EDITED,
     Recommendation,
@@ -35,6 +35,7 @@ __all__ = [
     "FEWEST_PEAKS",
     "CurrentSet",
     "VetoCheck",
+    "changed_model",
     "check_outputs_of",
     "check_veto",
     "named_set",
@@ -123,6 +124,24 @@ def check_outputs_of(
         *(output, companion(output, ".geom"), kinds),
         inputs=[*inputs, *files_of_run(run), *files_of_session(recommendation)],
         force=True,  # the reduction itself says what of its own may be replaced
+    )
+
+
+def changed_model(recommendation: Recommendation) -> str:
+    """Return a sentence where a set's peaks would be found with another spot model, or "".
+
+    Raises
+    ------
+    InputError
+        If the model cannot be read.
+    """
+    known = recommendation.provenance.get("spots_sha256")
+    name = recommendation.settings.peak_finder
+    if known is None or spots_fingerprint(name) == known:
+        return ""
+    return (
+        f"the model of --peaks {name} is no longer the one that the session was measured with: "
+        "other peaks are found, and the rates may differ; put the old one back, or tune again"
     )
 
 

@@ -179,6 +179,7 @@ def command(
       sfx-tuner apply session run.h5 -o hits.cxi --serve tcp://127.0.0.1:5555
     """
     from tuner.apply.applying import (
+        changed_model,
         check_outputs_of,
         check_veto,
         named_set,
@@ -195,8 +196,7 @@ def command(
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
     refuse_what_is_not_for(data, watch, serve)
     recommendation = read_recommendation(recommended)
-    if recommendation.caution:
-        say_notes([recommendation.caution])
+    say_notes([*filter(None, (recommendation.caution, changed_model(recommendation)))])
     geometry_file = session_geometry(recommendation, geometry)
     read = Geometry.read(geometry_file)
     if watch is not None and serve is not None:

@@ -62,8 +62,9 @@ def _train(output: Path, experiments: int | None, as_json: bool) -> None:
     known = model.provenance
     if "held_out_f1" in known:
         echo(
-            f"{known['n_candidates']} candidates; of those of held-out experiments loss "
-            f"{known['held_out_loss']:.4f}, F1 {known['held_out_f1']:.3f} at min_probability "
+            f"{known['n_candidates']} candidates; on those of held-out experiments loss "
+            f"{known['held_out_loss']:.4f}, F1 {known['held_out_f1']:.3f} (true spots that are no "
+            f"candidate are not counted) at min_probability "
             f"{known['held_out_min_probability']:.2f}"
         )
     echo(f"written: {' and '.join(str(output / name) for name in WRITTEN)}")

@@ -54,7 +54,7 @@ MOST_OTHERS = 1 / 3
 """Share of a frame's strong candidates that may lie beside its lattices: with more there is
 another crystal, or something that nobody knows."""
 
-PROBABILITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
+PROBABILITIES = (0.3, 0.5, 0.7)
 CUSTOMARY = PROBABILITIES.index(0.5)
 """Values of ``min_probability`` with which held-out frames are indexed, and the place of the one
 that is used where nothing is tuned."""
@@ -139,6 +139,11 @@ def refine_spots(
         is_judged = np.isin(examples.group, frames[first::HELD_OUT])
         learnt, judged = examples.of(~is_judged), examples.of(is_judged)
         judged = judged.of(~np.isnan(judged.label))
+        if not len(judged.label):
+            raise InputError(
+                f"the lattices of the session {session} say of no candidate of the held-out frames "
+                "what it is: tune on more frames (--frames)"
+            )
         # What nobody can say of is to be judged as before.
         known = np.where(np.isnan(learnt.label), model.judge(learnt.features)[0], learnt.label)
         refined = fit(model, replace(learnt, label=known.astype(np.float32)), SCHEDULE, seed)
@@ -206,8 +211,7 @@ def _session_examples(
         labels = label_by_lattices(candidates, patterns[frame], answer.lattices, run.geometry, cell)
         n = len(labels)
         weight, group = np.ones(n, np.float32), np.full(n, frame, np.int32)
-        if (labels == 1).any() and (labels == 0).any():
-            parts.append(Examples(candidates.features, labels, weight, group))
+        parts.append(Examples(candidates.features, labels, weight, group))
     return Examples.joined(parts), others
 
 

@@ -26,12 +26,15 @@ CANDIDATES = tuple(
     Settings(min_snr=snr, threshold=-1e9, min_pix_count=1, max_pix_count=1000, local_bg_radius=3)
     for snr in (3.0, 2.5)
 )
-"""What peakfinder8 is asked for: whatever stands out at all, single pixels included; and with the
-second one where the first gives too few. It finds more the lower its min_snr is, but nothing that
-would be among the best: 2 instead of 2.5 takes twice the time for 60,000 candidates a megapixel."""
+"""What peakfinder8 is asked for: whatever stands out at all, single pixels included; the second
+only where the first gives too few, and then in its place. A lower min_snr finds more, but nothing
+that would be among the best (docs/spots.md)."""
 
 MOST_JUDGED = 1000
 """Of all that are found the best so many are judged, of each megapixel if there are more."""
+
+DENSITIES = [FEATURES.index(each) for each in ("frame_density", "ring_density", "ring_contrast")]
+"""Where the features are that depend on the other candidates."""
 
 SAMPLED = 10_000
 """Pixels by which a frame of single photons is known."""
@@ -133,7 +136,7 @@ class CandidateFinder:
         measured = np.empty((len(chosen), len(MEASURED)))
         describe(image, pixel, found.panel, found.snr, found.n_pixels, score, features, measured)
         radius = self._radius[pixel]
-        features[:, -3:] = self._densities(radius, score)
+        features[:, DENSITIES] = self._densities(radius, score)
         fs, ss, intensity = measured.T
         peaks_measured = replace(found, fs=fs, ss=ss, intensity=intensity)
         return Candidates(peaks_measured, features, score, radius)
