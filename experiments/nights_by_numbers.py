@@ -10,7 +10,7 @@ the frames until the alarm and until the set is proved.
 
     python -m experiments.nights_by_numbers [--nights 1000] [--json]
 
-It takes about ten seconds of processor time.
+It takes about forty seconds of processor time.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ MOST_OTHERS = 1 / 3
 """Share of a frame's strong candidates that may lie beside its lattices: with more there is
 another crystal, or something that nobody knows."""
 
-PROBABILITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
+PROBABILITIES = (0.3, 0.5, 0.7)
 CUSTOMARY = PROBABILITIES.index(0.5)
 """Values of ``min_probability`` with which held-out frames are indexed, and the place of the one
 that is used where nothing is tuned."""
