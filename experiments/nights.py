@@ -55,7 +55,13 @@ SESSIONS = 5
 N_FIRST = 150
 """Frames of a night until its first session is over."""
 SIZE, SAMPLE, FRAMES = 50, 25, 60
-RULES = Rules(n_proof=500, n_settled=(200, 1000), n_settled_indexed=100, n_tests=(25, 200, 1000))
+RULES = Rules(
+    n_proof=500,
+    n_proof_no_worse=2000,
+    n_settled=(200, 1000),
+    n_settled_indexed=100,
+    n_tests=(25, 200, 1000),
+)
 """Those of a night whose blocks are ten times larger, scaled."""
 TUNE = ("--indexer", "fast", "--searcher", "map", "--frames", str(FRAMES), "--evaluations", "8")
 
@@ -133,7 +139,7 @@ class _Loop(Loop):
     def _is_early(self) -> bool:
         begun = next(e for e in reversed(self.events) if isinstance(e, Tuning))
         of_last = max(begun.blocks) + 1 + self._n_session // SIZE
-        early = self.state.next_block < of_last and not self._search.ended
+        early = self.state.next_block < of_last and not self._frames.ended
         return self.state.used != CUSTOMARY and early
 
     def _wait_for_session(self) -> None:

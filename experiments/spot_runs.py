@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,7 +99,7 @@ def _some(family: str, most: int, kinds: tuple[str, ...]) -> list[tuple[str, int
 
 
 def _rendered(name: str, draw: Draw, folder: Path, n_frames: int) -> StudyRun:
-    experiment = dataclasses.replace(draw.experiment)
+    experiment = draw.experiment
     paths = simulate_run(experiment, folder / name, n_frames)
     geometry = Geometry.read(paths.geometry)
     spots = tuple(truth.spots for truth in read_truth(paths.truth))

@@ -25,6 +25,12 @@ from envs.look import LOOK_FILE, FrameLook, take_look
 from envs.observation import OBSERVATION_SIZE
 from envs.response_map.model import MapModel
 from envs.response_map.session_map import ResponseMap
+from envs.response_map.situation import (
+    CANDIDATE_FEATURES,
+    CANDIDATES,
+    N_ACTIONS,
+    SESSION_FEATURES,
+)
 from envs.response_map.stored import MAP_FILE, read_map, write_map
 from envs.simulation.simulator import read_truth
 from tests.fuzz_mutations import flip, mutated_json, strange_arrays
@@ -38,6 +44,7 @@ from tuner.comparison.results import write_results
 from tuner.comparison.store import ComparisonStore
 from tuner.export.exporters import TARGETS, write_export
 from tuner.fingerprint import fingerprint
+from tuner.map_agent.policy import POLICY_FILE, MapPolicy
 from tuner.recommendation import (
     at_edge,
     clen_change,
@@ -60,6 +67,8 @@ from wrappers.errors import InputError
 from wrappers.frame_kinds import KINDS as NAMES
 from wrappers.frame_kinds import FrameKinds
 from wrappers.frame_kinds.features import FEATURES, GRID, N_DIRECTIONS, Reference
+from wrappers.frame_kinds.kinds import shipped_parts
+from wrappers.frame_kinds.layout import ALONG
 from wrappers.frame_kinds.measures import RINGS
 from wrappers.frames.opening import open_source
 from wrappers.indexing import Indexing, Lattice, Pattern
@@ -437,12 +446,24 @@ def fuzz_map(folder: Path, rng: Rng) -> None:
         assert np.isfinite(read_map(path).forecast().mean).all()
 
 
+def fuzz_map_agent(folder: Path, rng: Rng) -> None:
+    path = folder / POLICY_FILE
+    shutil.copy(SHIPPED / POLICY_FILE, path)
+    changed_bytes(path, rng)
+    with suppress(InputError):
+        policy = MapPolicy.load(path)
+        shown = np.zeros((CANDIDATES, len(CANDIDATE_FEATURES))), np.zeros(len(SESSION_FEATURES))
+        assert policy.scores(*shown).shape == (N_ACTIONS,)
+
+
 def fuzz_kinds(folder: Path, rng: Rng) -> None:
     path, points = folder / KINDS_FILE, rng.normal(0, 2, (20, len(FEATURES)))
     usual = (1.0,) * GRID**2
     always = (0.0,) * RINGS, (0.0,) * N_DIRECTIONS
     reference = Reference(1.0, 1.0, 0.1, usual, usual, 0.01, 1.0, *always, (3, 5))
-    FrameKinds.of_run(points, reference, (4, 4)).write(path)
+    places = ((0.01, 0.02),) * ALONG**2
+    learnt, _ = FrameKinds(reference, shipped_parts(), (4, 4), 0, places).learn(points)
+    learnt.write(path)
     changed_json(path, rng)
     kinds = FrameKinds.read(path)
     with np.errstate(all="ignore"):
@@ -460,6 +481,7 @@ def fuzz_told(folder: Path, rng: Rng) -> None:
 
 
 KINDS: dict[str, Callable[[Path, Rng], None]] = {
+    "map agent": fuzz_map_agent,
     "session": fuzz_session,
     "recommendation": fuzz_recommendation,
     "policy": fuzz_policy,

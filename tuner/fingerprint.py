@@ -9,8 +9,15 @@ from pathlib import Path
 from wrappers.frames.linked import files_of_run
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
+from wrappers.peak_finders import PEAK_FINDERS
 
-__all__ = ["data_fingerprint", "fingerprint", "linked_fingerprint", "policy_fingerprint"]
+__all__ = [
+    "data_fingerprint",
+    "fingerprint",
+    "linked_fingerprint",
+    "policy_fingerprint",
+    "spots_fingerprint",
+]
 
 WHOLE_FILE_LIMIT = 64 << 20
 
@@ -55,6 +62,24 @@ def policy_fingerprint(policy: Path | None) -> str | None:
         "response_map.safetensors",
     )
     return fingerprint(*(policy / name for name in names if (policy / name).exists()))
+
+
+def spots_fingerprint(peak_finder: str) -> str | None:
+    """Return that of the spot model's weights, the shipped ones included; None without a model.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be read.
+    """
+    kind = PEAK_FINDERS.get(peak_finder)
+    if not kind.takes_model:
+        return None
+    from wrappers.spots.model import SHIPPED, SpotModel  # which waits for Numba
+
+    folder = kind.model or SHIPPED
+    SpotModel.load(folder)
+    return fingerprint(folder / "spots.safetensors")
 
 
 def _of_one(path: Path) -> str:

@@ -51,8 +51,8 @@ def provenance_of(
         **({"cell_origin": store.config.cell_origin} if store.config.cell_origin else {}),
         **{
             key: value
-            for name in ("data", "geometry", "cell", "policy")
+            for name in ("data", "geometry", "cell", "policy", "spots")
             for key in (name, f"{name}_sha256")
-            if (value := getattr(store.config, key)) is not None
+            if (value := getattr(store.config, key, None)) is not None
         },
     }

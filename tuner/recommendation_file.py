@@ -79,6 +79,7 @@ class _Provenance(TypedDict, total=False):
     data_sha256: str
     geometry_sha256: str
     cell_sha256: str
+    spots_sha256: str
     settings_sha256: str
     tuned: list[str]
     geometry_clen: Number

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
-from tuner.map_agent.policy import MapPolicy
-from tuner.search.contract import Searcher, SearcherKind, SearchTask
+from tuner.search.contract import AnyPolicy, Searcher, SearcherKind, SearchTask
 from wrappers.extras import missing
 from wrappers.registry import Registry
 
@@ -85,9 +85,16 @@ def _map_gp(task: SearchTask) -> Searcher:
 
 
 def _map_agent(task: SearchTask) -> Searcher:
+    from tuner.map_agent.policy import MapPolicy
     from tuner.map_agent.searcher import MapAgentSearcher
 
     return MapAgentSearcher(task, task.policy if isinstance(task.policy, MapPolicy) else None)
+
+
+def _map_policy(path: Path) -> AnyPolicy:
+    from tuner.map_agent.policy import MapPolicy  # with scipy, which --help should not wait for
+
+    return MapPolicy.load(path)
 
 
 def _agent(task: SearchTask) -> Searcher:
@@ -193,7 +200,7 @@ for _name, _kind, _aliases in (
         _mapped(
             _map_agent,
             "the agent that goes by the response map, and chooses frames",
-            load_policy=MapPolicy.load,
+            load_policy=_map_policy,
         ),
         (),
     ),

@@ -19,6 +19,7 @@ from tuner.fingerprint import (
     fingerprint,
     linked_fingerprint,
     policy_fingerprint,
+    spots_fingerprint,
 )
 from tuner.provenance import provenance_of
 from tuner.recommendation import Recommendation, recommend, write_recommendation
@@ -232,6 +233,7 @@ def _tune(
         cell_sha256=fingerprint(cell_file),
         linked_sha256=linked_fingerprint(run),
         policy_sha256=policy_fingerprint(request.policy),
+        spots_sha256=spots_fingerprint(request.peak_finder),
     )
     # Everything that may be refused comes before the session is begun.
     space = search_space(request, run, sample)
@@ -251,7 +253,7 @@ def _tune(
         memory = room // jobs if cluster else room
         pool = open_pool(run, indexer, sample, jobs, memory, cluster, request.peak_finder)
         stack.enter_context(closing(pool))
-        kinds = session_kinds(run, (*sample, *others), directory, jobs)
+        kinds = session_kinds(run, (*sample, *others), directory, jobs, on_look)
         drawn = choose_frames(
             store.config.sampling or "random",
             (sample, others),

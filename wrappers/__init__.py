@@ -4,6 +4,7 @@
 `detector`        geometry files, panels, pixel positions, masks
 `frames`          sources of frames: the contract, the door, HDF5 runs, events, CXI
 `masks`           what geometry and settings mask, maps of bad pixels
+`frame_kinds`     frames told by kind: blank, crystals, rings, streaks, faults
 `workers`         processes and clusters that work on frames
 `peakfinding`     peakfinder8, prepared frames, the robust variant
 `lattices`        the embedded indexer, decoys, geometry from lattices

@@ -93,7 +93,8 @@ class PeakFinderKind:
     needs_photon : bool
         Whether it can only be used where the geometry says how many ADU a photon is.
     usual : callable
-        Given a photon in ADU, returns the usual value of each setting in `CUSTOMARY`.
+        Given a photon in ADU, returns the usual values of those settings that have other ones
+        than peakfinder8's.
     box : callable
         Given the background and a photon in ADU, returns the `SearchBox`.
     unused : frozenset of str
@@ -254,7 +255,10 @@ PEAK_FINDERS.register(
     PeakFinderKind(
         "wrappers.spots.learned_peaks:LearnedPeakFinder",
         "candidates judged by what they look like, none of CrystFEL's own; the least probability "
-        "is min_probability, and learned:DIRECTORY takes what train --spots wrote",
+        "is min_probability, and learned:DIRECTORY takes what train --spots wrote; "
+        "min_pix_count is {min_pix_count} and max_pix_count {max_pix_count} unless said".format(
+            **_learned_usual(1.0)
+        ),
         usual=_learned_usual,
         box=_learned_box,
         unused=frozenset({"min_snr", "threshold", "local_bg_radius"}),

@@ -182,7 +182,10 @@ def test_the_recorded_comparison_on_frames_is_printed(cli):
     families = json.loads(out)["families"]
     assert {"frames_test", "frames_shifted"} <= families.keys()
     for family in families.values():
-        assert {"map", "warm_gp_locked", "first_agent", "gp", "defaults"} <= family.keys()
+        assert {"agent", "map", "warm_gp_locked", "first_agent", "gp"} <= family.keys()
+        low, high = family["agent_3_against_warm_gp_locked_10_ci95"]
+        lead = family["warm_gp_locked"]["regret_10"] - family["agent"]["regret_3"]
+        assert low <= lead <= high
         assert family["n_seeds"] >= 3
     code, out, _ = cli("compare", "--frames-benchmark", "--recorded")
     assert code == 0 and "After the frames of three full evaluations" in out

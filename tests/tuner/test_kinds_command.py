@@ -113,12 +113,47 @@ def test_apply_drops_by_kind_and_says_so(cli, simulated, recommended):
 def test_a_resumed_reduction_keeps_to_its_kinds(cli, simulated, recommended):
     common = ("apply", recommended, simulated.data, "-o", "hits.cxi", "--sample", 0, "-j", 1)
     assert cli("kinds", simulated.data, "-g", simulated.geometry, "-o", "k.json", "-j", 1)[0] == 0
-    text = Path("k.json").read_text()
-    code, _, err = cli(*common, "--veto", "kinds", "--kinds", "k.json")
+    code, first, err = cli(*common, "--veto", "kinds", "--kinds", "k.json")
     assert code == 0, err
-    Path("k.json").write_text(text)
-    code, out, _ = cli(*common, "--veto", "kinds", "--kinds", "k.json", "--resume")
+    learnt = Path("k.json").read_text()
+    code, out, err = cli(*common, "--veto", "kinds", "--kinds", "k.json", "--resume")
+    assert code == 0, err
     assert f"{FRAMES} frames were done before" in out
+    said = [
+        [line for line in each.splitlines() if "kinds of frames" in line] for each in (first, out)
+    ]
+    assert said[0] == said[1] != [], "the kinds are those that it was done with"
+    assert Path("k.json").read_text() == learnt, "no frame is learnt twice"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "why"),
+    [
+        ("hits.cxi", "written twice"),
+        ("hits.cxi.geom", "written twice"),
+        ("gone/k.json", "does not exist"),
+        ("run.h5", "is read by"),
+    ],
+)
+def test_the_file_of_the_kinds_replaces_nothing(cli, simulated, recommended, kinds, why):
+    file = simulated.data if kinds == "run.h5" else Path(kinds)
+    before = simulated.data.read_bytes()
+    common = ("apply", recommended, simulated.data, "-o", "hits.cxi", "--sample", 0, "-j", 1)
+    code, _, err = cli(*common, "--kinds", file)
+    assert code == 2 and why in err
+    assert not Path("hits.cxi").exists(), "before anything is reduced"
+    assert simulated.data.read_bytes() == before
+
+
+def test_the_session_s_kinds_are_used_whatever_of_it_is_named(cli, simulated, recommended):
+    kept = recommended.parent / "kinds.json"
+    assert cli("kinds", simulated.data, "-g", simulated.geometry, "-o", kept, "-j", 1)[0] == 0
+    document = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**document, "shape": [3, 4]}))
+    common = (simulated.data, "-o", "hits.cxi", "--sample", 0, "-j", 1, "--veto", "kinds")
+    for named in (recommended, recommended.parent):
+        code, _, err = cli("apply", named, *common)
+        assert code == 2 and "kinds.json" in err and "(3, 4)" in err
 
 
 def test_odd_frames_are_simulated_as_asked(cli):

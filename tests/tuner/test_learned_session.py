@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -12,10 +14,16 @@ import sfx_tuner
 from envs.parameter_space import usually_tuned
 from envs.simulation.simulator import RunPaths, simulate_run
 from tests.wrappers.spots.test_model import small_model
+from tuner.apply.applying import changed_model
+from tuner.fingerprint import fingerprint
+from tuner.recommendation import read_recommendation
+from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
+from tuner.spots.refining import refine_spots
 from tuner.tuning import tune
+from wrappers.errors import InputError
 from wrappers.extras import missing
 from wrappers.indexers import IndexerChoice
 from wrappers.spots.model import SHIPPED, SpotModel
@@ -28,6 +36,9 @@ def simulated(tmp_path_factory) -> RunPaths:
     from envs.simulation.experiment import demo_experiment
 
     return simulate_run(demo_experiment(seed=1), tmp_path_factory.mktemp("learned") / "run", FRAMES)
+
+
+needs_torch = pytest.mark.skipif(bool(missing("train", "torch")), reason="needs PyTorch")
 
 
 def tune_arguments(paths: RunPaths, *more: object) -> list[object]:
@@ -125,7 +136,33 @@ def test_a_model_of_ones_own(cli, simulated):
     assert code == 2 and "its SHA-256 differs" in err
 
 
-@pytest.mark.skipif(bool(missing("train", "torch")), reason="needs PyTorch")
+def test_a_session_knows_the_model_that_it_used(cli, simulated, session, tmp_path):
+    result, folder = session
+    known = result["provenance"]["spots_sha256"]
+    assert known == fingerprint(SHIPPED / "spots.safetensors")
+    mine = shutil.copytree(folder, tmp_path / "session")
+    assert not changed_model(read_recommendation(mine))
+    for name in ("recommended.toml", "session.json"):
+        (mine / name).write_text((mine / name).read_text().replace(known, "sha256:0123"))
+    # It says so before anything else, such as that the folder of the hits is not there.
+    code, _, err = cli("apply", mine, simulated.data, "-j", 1, "-o", "nowhere/hits.cxi")
+    assert code == 2 and "its directory does not exist" in err
+    assert "the model of --peaks learned is no longer the one that the session was" in err
+    code, _, err = cli("tune", "--resume", mine)
+    assert code == 2 and "was begun with spots_sha256 = sha256:0123" in err
+
+
+def test_a_session_that_does_not_say_its_model_can_be_resumed(session):
+    _, folder = session
+    begun = SessionConfig.read(folder / "session.json")
+    assert begun.spots_sha256
+    earlier = dataclasses.replace(begun, spots_sha256=None)
+    earlier.refuse_other(begun, folder)
+    with pytest.raises(InputError, match="was begun with spots_sha256"):
+        begun.refuse_other(dataclasses.replace(begun, spots_sha256="sha256:0"), folder)
+
+
+@needs_torch
 def test_a_session_refines_the_shipped_model(cli, session):
     _, folder = session
     code, out, err = cli("train", "--spots", folder, "-o", "refined", "-j", 1, "--json")
@@ -134,9 +171,45 @@ def test_a_session_refines_the_shipped_model(cli, session):
     refined, shipped = SpotModel.load(Path("refined")), SpotModel.load()
     same = (refined.weights[0] == shipped.weights[0]).all()
     assert same == (not found["kept"])
-    assert found["kept"] == (found["gain"] > found["gain_se"])
-    assert refined.provenance["refined"]["begun_with"] == shipped.provenance
     assert sum(found["frames"]) >= 10 and SHIPPED.exists()
+    before, after = found["held_out_indexed"]
+    if found["kept"]:
+        assert found["gain"] > found["gain_se"] and max(after) >= max(before)
+        assert refined.provenance["refined"]["begun_with"] == shipped.provenance
+    else:
+        assert refined.provenance == shipped.provenance
+    assert 0 < max(before) <= FRAMES / 3 + 1
+    # It is there now, and not replaced.
+    code, _, err = cli("train", "--spots", folder, "-o", "refined", "-j", 1)
+    assert code == 2 and "holds a file spots.json already" in err
+
+
+@needs_torch
+def test_a_model_in_use_is_what_is_refined(session, tmp_path, monkeypatch):
+    _, folder = session
+    small_model().save(tmp_path / "mine")
+    mine = shutil.copytree(folder, tmp_path / "session")
+    file = mine / "recommended.toml"
+    named = f'peak_finder = "learned:{tmp_path / "mine"}"'
+    file.write_text(file.read_text().replace('peak_finder = "learned"', named))
+    begun = []
+
+    def load(directory=SHIPPED):
+        begun.append(directory)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(SpotModel, "load", load)
+    with pytest.raises(InputError, match="far enough"):
+        refine_spots(mine, tmp_path / "out")
+    assert begun == [tmp_path / "mine"]
+
+
+@needs_torch
+def test_a_file_in_place_of_the_model_is_kept(cli):
+    Path("out").write_text("mine")
+    code, _, err = cli("train", "--spots", "-o", "out")
+    assert code == 2 and "the directory out cannot be made" in err
+    assert Path("out").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -145,6 +218,8 @@ def test_a_session_refines_the_shipped_model(cli, session):
         (["--spots", "nowhere", "-o", "out"], "nowhere"),
         (["--spots", "-o", "out", "--steps", "5"], "train --spots has no --steps"),
         (["--spots", "x", "-o", "out", "--experiments", "5"], "renders no experiments"),
+        (["--spots", "", "-o", "out"], "--spots '' names no session"),
+        (["--spots", "-o", "out", "-j", "2"], "train --spots has no -j"),
     ],
 )
 def test_what_train_spots_refuses(cli, arguments, words):

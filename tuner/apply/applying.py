@@ -11,7 +11,7 @@ from pathlib import Path
 from envs.evaluation import wilson_interval
 from envs.evaluators.live import LiveEvaluator
 from tuner.apply.drift import Alarm, RateWatch
-from tuner.fingerprint import fingerprint
+from tuner.fingerprint import fingerprint, spots_fingerprint
 from tuner.recommendation import (
     EDITED,
     Recommendation,
@@ -35,6 +35,7 @@ __all__ = [
     "FEWEST_PEAKS",
     "CurrentSet",
     "VetoCheck",
+    "changed_model",
     "check_outputs_of",
     "check_veto",
     "named_set",
@@ -100,7 +101,11 @@ def check_veto(
 
 
 def check_outputs_of(
-    output: Path, recommendation: Recommendation, run: FrameSource, *inputs: Address | None
+    output: Path,
+    recommendation: Recommendation,
+    run: FrameSource,
+    *inputs: Address | None,
+    kinds: Path | None = None,
 ) -> None:
     """Refuse to write the hits of a run over anything that the session or the reduction reads.
 
@@ -112,11 +117,31 @@ def check_outputs_of(
     run : FrameSource
     inputs : path, address or None
         Further files that are read.
+    kinds : Path, optional
+        The file of the kinds of frames, which is carried on.
     """
     check_outputs(
-        *(output, companion(output, ".geom")),
+        *(output, companion(output, ".geom"), kinds),
         inputs=[*inputs, *files_of_run(run), *files_of_session(recommendation)],
         force=True,  # the reduction itself says what of its own may be replaced
+    )
+
+
+def changed_model(recommendation: Recommendation) -> str:
+    """Return a sentence where a set's peaks would be found with another spot model, or "".
+
+    Raises
+    ------
+    InputError
+        If the model cannot be read.
+    """
+    known = recommendation.provenance.get("spots_sha256")
+    name = recommendation.settings.peak_finder
+    if known is None or spots_fingerprint(name) == known:
+        return ""
+    return (
+        f"the model of --peaks {name} is no longer the one that the session was measured with: "
+        "other peaks are found, and the rates may differ; put the old one back, or tune again"
     )
 
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tuner.apply.kind_drift import KindAlarm, KindWatch, changes
-from wrappers.frame_kinds import KINDS, FrameKinds, Told, tell_kinds
+from wrappers.detector.geometry import Geometry
+from wrappers.frame_kinds import FrameKinds, Told, tell_kinds
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixels import spread_frames
 from wrappers.reduction.parts import Part
 
-__all__ = ["KINDS_FILE", "ByKind", "known_kinds"]
+__all__ = ["FIRST_FRAMES", "KINDS_FILE", "ByKind", "known_kinds"]
 
 KINDS_FILE = "kinds.json"
 """Its name in a session's directory, and in the folder of a watch."""
 
 FIRST_FRAMES = 400
-"""Of a run, spread over it, that make the kinds where none are known."""
+"""Of a run, evenly spread over it, that make the kinds where none are known."""
 
 
 class ByKind:
@@ -57,9 +57,8 @@ class ByKind:
         jobs: int,
     ) -> ByKind:
         """Return what tells a run's frames by the kinds of a file, a session, or the run itself."""
-        known = known_kinds(file, session)
+        known = known_kinds(file, session, run.geometry)
         if known is not None:
-            known.require_shape(run.geometry.slab_shape, file or session / KINDS_FILE)
             return cls(known, veto, n_tests)
         frames = spread_frames(len(run), FIRST_FRAMES)
         return cls(tell_kinds(run, frames, jobs=jobs).kinds, veto, own=True)
@@ -75,19 +74,13 @@ class ByKind:
         if self._watch is not None:
             self.alarms += self._watch.count(part.told)
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Frames of each kind so far."""
-        found = Counter(each.name for each in self._told)
-        return {name: found[name] for name in KINDS if found[name]}
-
     def finish(self, file: Path | None) -> list[str]:
         """Learn the run's frames, write the kinds into a file, if any; return what is to be said.
 
         That are the alarms, and which kinds are new.
         """
         learnt, new = self.kinds, tuple[str, ...]()
-        if not self._own and self._told:
+        if not self._own and self._told:  # none, where the run had been reduced before
             learnt, new = self.kinds.learn(np.array([each.point for each in self._told]))
         if file is not None:
             learnt.write(file)
@@ -98,9 +91,26 @@ class ByKind:
         return [*map(str, self.alarms), *(f"frames of a new kind: {name}" for name in new)]
 
 
-def known_kinds(file: Path | None, session: Path) -> FrameKinds | None:
-    """Return the kinds of a file, or of a session's directory; None where there are none yet."""
-    if file is not None:
-        return FrameKinds.read(file) if file.exists() else None
-    kept = session / KINDS_FILE
-    return FrameKinds.read(kept) if session.is_dir() and kept.exists() else None
+def known_kinds(file: Path | None, session: Path, geometry: Geometry) -> FrameKinds | None:
+    """Return the kinds that there are of a detector, or None where there are none yet.
+
+    Parameters
+    ----------
+    file : Path or None
+        Where they are carried on; it need not be there yet.
+    session : Path
+        A session's directory or its ``recommended.toml``, whose kinds they are otherwise.
+    geometry : Geometry
+
+    Raises
+    ------
+    InputError
+        If they cannot be read, or are of another detector.
+    """
+    directory = session if session.is_dir() else session.parent
+    for place in (file, directory / KINDS_FILE):
+        if place is not None and place.exists():
+            known = FrameKinds.read(place)
+            known.require_detector(geometry, place)
+            return known
+    return None

@@ -13,7 +13,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from tuner.apply.applying import CurrentSet, VetoCheck, check_veto, rate_intervals
-from tuner.apply.by_kind import KINDS_FILE, ByKind
+from tuner.apply.by_kind import KINDS_FILE, ByKind, known_kinds
 from tuner.apply.drift import RateWatch
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -24,6 +24,7 @@ from wrappers.frames.sampling import sample_frames
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Indexer
 from wrappers.masks.bad_pixel_map import BadPixelMap
+from wrappers.outputs import check_outputs, companion
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.reduction import OtherInputs, Reduction, reduce_run
 from wrappers.reduction.parts import Part
@@ -71,7 +72,8 @@ class WatchRequest:
     replace : bool
         Whether files that another than this watch has written may be replaced.
     kinds : Path or None
-        Where the kinds of frames are carried on; by default in the folder of the hits.
+        Where the kinds of frames are carried on; by default in the folder of the hits. They begin
+        with the session's, if it has some, or else with the first run's.
     veto : bool
         Whether frames are left out by their kind. Without it, and without `kinds`, none are told.
     """
@@ -118,8 +120,8 @@ class Watch:
     Raises
     ------
     InputError
-        If the folder of the hits cannot be made, the pattern leads elsewhere, or the map of bad
-        pixels cannot be read.
+        If the folder of the hits cannot be made, the pattern leads elsewhere, the map of bad
+        pixels or the kinds cannot be read, or these would replace something.
     """
 
     def __init__(
@@ -156,6 +158,12 @@ class Watch:
                 f"the folder {request.out} cannot be made: {error.strerror}"
             ) from error
         self._journal = request.out / JOURNAL
+        if request.kinds_file is not None:
+            read = request.recommended
+            session = [each for each in read.iterdir() if each.is_file()] if read.is_dir() else []
+            inputs = [read if read.is_file() else None, *session, request.mask, geometry.path]
+            check_outputs(request.kinds_file, self._journal, inputs=inputs, force=True)
+            known_kinds(request.kinds_file, request.recommended, geometry)
         self._done = self._read_journal()
         self._refused: dict[Path, tuple[_Signature, float, str]] = {}
         self._seen: dict[Path, tuple[_Signature, float]] = {}
@@ -276,7 +284,9 @@ class Watch:
         by_kind, kinds = None, request.kinds_file
         if kinds is not None:
             n_runs = len(self._done)
-            by_kind = ByKind.of(run, kinds, kinds.parent, request.veto, n_runs, jobs=request.jobs)
+            check_outputs(out, companion(out, ".geom"), kinds, force=True)
+            session = request.recommended
+            by_kind = ByKind.of(run, kinds, session, request.veto, n_runs, jobs=request.jobs)
 
         def on_part(part: Part) -> None:
             if by_kind is not None:
@@ -304,6 +314,8 @@ class Watch:
             reduction = reduce(resume=True)
         except OtherInputs:  # the file has changed since a watch was stopped in the middle of it
             reduction = reduce(resume=False)
+        # Before a sample is indexed, which may take long: a watch that is killed then has learnt.
+        of_kinds = [] if by_kind is None else by_kind.finish(kinds)
         check = None
         if self._cell is not None and self._indexer is not None and request.n_sample:
             last = reduction.sets[-1]
@@ -313,10 +325,9 @@ class Watch:
                 run, last.settings, self._cell, self._indexer, frames, jobs=request.jobs
             )
             count("indexing rate", check.n_kept, check.n_frames)
-        if by_kind is not None:
-            for sentence in by_kind.finish(kinds):
-                alarms.append(sentence)
-                self._say(f"{path.name}: {sentence}")
+        for sentence in of_kinds:
+            alarms.append(sentence)
+            self._say(f"{path.name}: {sentence}")
         return {
             "file": str(path.absolute()),
             "size": size,

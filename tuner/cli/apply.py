@@ -93,7 +93,7 @@ POLL = 1.0
     "--veto",
     type=click.Choice(["kinds"]),
     help="Leave out frames by their kind, unsearched: those without the beam, and those of a "
-    "detector at fault that show next to no spots.",
+    "detector at fault, where no spots are seen.",
 )
 @click.option(
     "--kinds",
@@ -101,7 +101,8 @@ POLL = 1.0
     type=click.Path(path_type=Path),
     help="Tell the frames' kinds, and when one has become more frequent or is new. The kinds are "
     "read from this file, and it is written with this run's frames learnt; where there is none, "
-    "this run's frames make it.  [default: none; with --veto the session's, or this run's own]",
+    "it begins with the session's, or else with this run's own.  [default: none; with --veto the "
+    "session's, or this run's own, and with --watch kinds.json in the folder of the hits]",
 )
 @click.option(
     "--watch",
@@ -178,6 +179,7 @@ def command(
       sfx-tuner apply session run.h5 -o hits.cxi --serve tcp://127.0.0.1:5555
     """
     from tuner.apply.applying import (
+        changed_model,
         check_outputs_of,
         check_veto,
         named_set,
@@ -194,8 +196,7 @@ def command(
         raise InputError("give either DATA, one run, or --watch with the folder where runs appear")
     refuse_what_is_not_for(data, watch, serve)
     recommendation = read_recommendation(recommended)
-    if recommendation.caution:
-        say_notes([recommendation.caution])
+    say_notes([*filter(None, (recommendation.caution, changed_model(recommendation)))])
     geometry_file = session_geometry(recommendation, geometry)
     read = Geometry.read(geometry_file)
     if watch is not None and serve is not None:
@@ -233,7 +234,9 @@ def command(
         run = open_run(data, geometry_file)
         jobs = within_memory(run, jobs, memory)
         check_outputs_of(
-            *(output, recommendation, run), *(recommended, data, geometry_file, cell, mask)
+            *(output, recommendation, run),
+            *(recommended, data, geometry_file, cell, mask),
+            kinds=kinds_file,
         )
         server = stack.enter_context(
             serving(serve, output, read, [data, geometry_file, cell, mask], force)
@@ -249,6 +252,7 @@ def command(
             run, used, output, by_kind, jobs=jobs, virtual=virtual, resume=resume, force=force
         )
         seconds = time.perf_counter() - started
+        changed = [] if by_kind is None else by_kind.finish(kinds_file)
         if server is not None:
             server.offer_file(reduction)
         check = None
@@ -257,9 +261,7 @@ def command(
             with stderr.status("indexing a sample of all frames"):
                 check = check_veto(run, used.settings, unit, indexer, frames, jobs=jobs)
         alarms = rate_alarms(recommendation, reduction.n_hits, reduction.n_frames, check)
-        said = [str(alarm) for alarm in alarms]
-        if by_kind is not None:
-            said += by_kind.finish(kinds_file)
+        said = [*map(str, alarms), *changed]
         report_reduction(reduction, check, by_kind, said, seconds, as_json)
         if server is not None:
             wait_until_served(server, idle)

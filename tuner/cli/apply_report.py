@@ -29,8 +29,11 @@ def report_reduction(
     """Print it, for people or as JSON."""
     import hdf5plugin
 
+    from wrappers.frame_kinds import KINDS
+
     n_done = reduction.n_frames - reduction.n_resumed
     factor = reduction.n_frames / reduction.n_hits if reduction.n_hits else None
+    kinds = {name: n for name in KINDS if (n := reduction.kinds.count(name))}
     if as_json:
         print_json(
             {
@@ -41,7 +44,7 @@ def report_reduction(
                 "n_hits": reduction.n_hits,
                 "reduction_factor": factor,
                 "sample": None if check is None else asdict(check),
-                "kinds": None if by_kind is None else by_kind.counts,
+                "kinds": None if by_kind is None else kinds,
                 "n_vetoed": reduction.n_vetoed,
                 "alarms": list(alarms),
                 "seconds": seconds,
@@ -60,9 +63,9 @@ def report_reduction(
     if check is not None:
         echo(sample_line(check))
     if by_kind is not None:
-        kinds = ", ".join(f"{n} {name}" for name, n in by_kind.counts.items())
+        each = ", ".join(f"{n} {name}" for name, n in kinds.items())
         left_out = f"; {reduction.n_vetoed} of them were left out" if by_kind.veto else ""
-        echo(f"kinds of frames: {kinds}{left_out}")
+        echo(f"kinds of frames: {each}{left_out}")
     for alarm in alarms:
         echo(f"warning: {alarm}")
     echo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import time
@@ -279,7 +280,8 @@ def apply_live(
             for alarm in alarms:
                 echo(f"warning: {alarm}")
         took = time.perf_counter() - started
-        if frames.unread:
+        # Frames that nobody has asked for were not read, and that is no fault.
+        if frames.unread and n_frames < (asked_frames(name) or math.inf):
             say_notes([frames.unread])
         if server is not None and server.asked:
             wait_until_served(server)

@@ -16,8 +16,9 @@ from tuner.cli.options import SourceName, jobs_option, memory_option, stderr
 from tuner.cli.tune import command as tune_command
 from tuner.cli.tune_request import asked, given, others_given
 from tuner.display.terminal import echo
-from wrappers.errors import InputError, NothingFoundError, ProgramError
+from wrappers.errors import InputError
 from wrappers.frames.opening import Address, is_address
+from wrappers.streams.protocols import absolute
 
 if TYPE_CHECKING:
     from tuner.closed_loop.events import Begun, Event
@@ -172,7 +173,7 @@ def _begun(
         Cell.read(options["cell"])
     asked({**options, "data": source, "geometry": geometry})
     return Begun(
-        source=str(source) if is_address(source) else str(Path(source).absolute()),
+        source=absolute(str(source)) if is_address(source) else str(Path(source).absolute()),
         geometry=str(geometry.absolute()),
         tune=tuple(_words_of_tune(options)),
         n_tuning=2 * options["frames"],
@@ -264,6 +265,5 @@ def _run(
             words = f"stopped; sfx-tuner run --resume {night} goes on"
             stderr.print(words, markup=False, highlight=False, soft_wrap=True)
             raise
-        if (last := loop.failure) is not None:
-            kind = NothingFoundError if last.outcome == "nothing" else ProgramError
-            raise kind(f"no session of the night has found a set: {in_words(last)}")
+        if (failure := loop.failure) is not None:
+            raise failure

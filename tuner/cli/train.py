@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tuner.cli.options import jobs_option, json_option, print_json, stderr
-from tuner.cli.train_spots import train_spots_command
+from tuner.cli.train_spots import RENDERED, train_spots_command
 from tuner.cli.tune_request import others_given
 from tuner.display.terminal import echo
 from wrappers.errors import InputError
@@ -91,10 +91,10 @@ OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
 @click.option(
     "--spots",
     is_flag=False,
-    flag_value="",
+    flag_value=RENDERED,
     metavar="[SESSION]",
-    help="Train the model of --peaks learned instead: on rendered frames, or from the one that "
-    "sfx-tuner comes with on those of a session.",
+    help="Train the model of --peaks learned instead: on rendered frames, or on a session's, from "
+    "the one that the session used or else the shipped one.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
 @jobs_option
@@ -120,7 +120,7 @@ def command(
 
     map-agent, which goes by the response map, learns on recorded looks at rendered experiments:
     first to do what the map's own rule does, then by PPO. Four of five experiments are trained on;
-    the checkpoint is chosen by sessions on the others. It takes one core about half an hour.
+    the checkpoint is chosen by sessions on the others. It takes four minutes of one core.
 
     ppo, the first agent, learns on the response model's simulated experiments: several actors,
     which take turns, and a selector, which says which of the parameter sets that they tried is the
@@ -134,12 +134,9 @@ def command(
       sfx-tuner train --spots session -o refined
     """
     if spots is not None:
-        if others := others_given({"spots", "output", "experiments", "jobs", "as_json"}):
+        free = {"spots", "output", "experiments", "as_json"}
+        if others := others_given(free if spots == RENDERED else {*free, "jobs"}):
             raise InputError(f"train --spots has no {others}: leave that out")
-        if spots and experiments:
-            raise InputError(
-                "train --spots SESSION renders no experiments: leave --experiments out"
-            )
         train_spots_command(spots, output, experiments, jobs, as_json)
         return
     _refuse(ctx, searcher)

@@ -27,6 +27,7 @@ __all__ = [
     "Kept",
     "Noted",
     "Pairs",
+    "Proof",
     "Resumed",
     "Returned",
     "Settled",
@@ -42,6 +43,7 @@ REMEDY = "mend or remove that line, or begin another night"
 Interval = tuple[Share, Share]
 Beam = Literal["on", "partly", "off"]
 Outcome = Literal["first", "better", "moved", "no better", "nothing", "failed"]
+Proof = Literal["better", "no worse"]
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,21 @@ class Pairs:
     n : int
     new_only, old_only : int
         Frames that only one of them indexes.
+    both : int
+        Frames that both index; 0 in the log of an older version, too.
     """
 
     n: Count = 0
     new_only: Count = 0
     old_only: Count = 0
+    both: Count = 0
 
     def __add__(self, other: Pairs) -> Pairs:
         return Pairs(
-            self.n + other.n, self.new_only + other.new_only, self.old_only + other.old_only
+            self.n + other.n,
+            self.new_only + other.new_only,
+            self.old_only + other.old_only,
+            self.both + other.both,
         )
 
 
@@ -203,7 +211,8 @@ class Tuned(_Line):
     outcome : str
         Whether its set comes into force: that of the first session, one that is better than the
         set in force on the session's own frames, and where the lattices put the detector elsewhere
-        one that is no worse, and has it there ("moved").
+        one that is no worse there, and has it there ("moved"). The set was chosen on those frames:
+        it is proved on fresh ones.
     why : str
         A sentence.
     pairs : Pairs
@@ -222,17 +231,20 @@ class Tuned(_Line):
 
 @dataclass(frozen=True)
 class Kept(_Line):
-    """The new set is proved to be better.
+    """The new set is proved.
 
     Attributes
     ----------
     used : int
     pairs : Pairs
         Fresh frames with this set and with the one before.
+    proof : str
+        What it is proved to be.
     """
 
     used: Count
     pairs: Pairs
+    proof: Proof = "better"
     kind: Literal["kept"] = "kept"
 
 
@@ -246,11 +258,14 @@ class Returned(_Line):
         The set that is in force again.
     instead_of : int
     pairs : Pairs
+    proof : str
+        What that one is not proved to be.
     """
 
     used: Count
     instead_of: Count
     pairs: Pairs
+    proof: Proof = "better"
     kind: Literal["returned"] = "returned"
 
 

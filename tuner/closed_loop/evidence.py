@@ -18,6 +18,13 @@ The test that proves: of frames that only one of two sets indexes let k of n be 
 the new set is no better, k is at most binomial with one half, and the evidence against it, that of
 `tuner.apply.drift.log_evidence`, ever reaches 1/a with a chance of at most a, looked at as often as
 one likes. So a set that is no better stays with a chance of at most `CHANCE`.
+
+A set that has the detector where the lattices put it need not index more, and is proved to be no
+worse: to lose less than `MARGIN` of the frames that either set indexes. Of each of these let D be 1
+where only the new set indexes it, -1 where only the old one does, else 0. Where the new set loses
+more than the margin, betting a share of all that one has on each next D being above it,
+1 + stake (D + margin), never gains on average, so it multiplies by 1/a with a chance of at most a
+(Waudby-Smith and Ramdas, J. R. Stat. Soc. B 86 (2024) 1). Several stakes share what there is.
 """
 
 from __future__ import annotations
@@ -29,7 +36,7 @@ from itertools import pairwise
 
 from envs.evaluation import wilson_interval
 from tuner.apply.drift import log_evidence, raised
-from tuner.closed_loop.events import Alarmed, Beam, Block, Pairs, Settled
+from tuner.closed_loop.events import Alarmed, Beam, Block, Pairs, Proof, Settled
 
 __all__ = [
     "BRIGHTER",
@@ -39,6 +46,7 @@ __all__ = [
     "DARKER",
     "HIT_RATE",
     "INDEXING_RATE",
+    "MARGIN",
     "ODD",
     "OTHER_LIGHT",
     "PIXELS_OFF",
@@ -49,6 +57,7 @@ __all__ = [
     "beam_of",
     "chance_of_gain",
     "counted",
+    "is_elsewhere",
     "of_other_light",
     "scatter",
     "settled",
@@ -57,6 +66,11 @@ __all__ = [
 
 CHANCE = 0.01
 """That a set which is no better than the one before stays."""
+
+MARGIN = 0.1
+"""Of the frames that either set indexes: a set that loses fewer than so many is no worse."""
+STAKES = (0.1, 0.2, 0.4, 0.8)
+"""Of what there is, each with an equal part of it; all below 1 / (1 - `MARGIN`)."""
 
 DARK = 0.15
 """Of the level of frames with beam: below, there is none."""
@@ -70,6 +84,11 @@ OTHER_LIGHT = 1.5
 
 CLEN_OFF, PIXELS_OFF = 0.005, 1.5
 """Of the camera length, and pixels of the beam's place: farther off, the detector is elsewhere."""
+
+BATCHES = (1, 2, 4)
+"""Blocks whose mean is taken, to see how much a rate scatters; longer ones would hide a change."""
+FEW_CHANGES = 3
+"""From block to block, of which none is left out."""
 
 HIT_RATE, INDEXING_RATE = "hit rate", "indexing rate"
 BRIGHTER, DARKER = "share of brighter frames", "share of darker frames"
@@ -139,25 +158,46 @@ def of_other_light(reference: float | None, levels: Sequence[float]) -> tuple[in
     return brighter, sum(level * OTHER_LIGHT < reference for level in levels)
 
 
-def verdict(pairs: Pairs, most: int) -> bool | None:
-    """Return whether a new set is proved to be better; None while that is open.
+def is_elsewhere(tests: Iterable[Test], high: float) -> bool:
+    """Return whether by any test under way more than a share of the frames put the detector so."""
+    counts = (test.counts.get(PLACE, (0, 0)) for test in tests)
+    return any(k > high * n for k, n in counts)
+
+
+def verdict(pairs: Pairs, most: int, proof: Proof = "better") -> bool | None:
+    """Return whether a new set is proved to be better, or no worse; None while that is open.
 
     Parameters
     ----------
     pairs : Pairs
     most : int
         Frames after which a set that is not proved is not kept.
+    proof : str
     """
     k, n = pairs.new_only, pairs.new_only + pairs.old_only
-    if log_evidence(k, n, (0.0, 0.5)) >= -math.log(CHANCE):
+    evidence = (
+        log_evidence(k, n, (0.0, 0.5)) if proof == "better" else _log_evidence_of_no_worse(pairs)
+    )
+    if evidence >= -math.log(CHANCE):
         return True
     if log_evidence(k, n, (0.5, 1.0)) >= -math.log(CHANCE) or pairs.n >= most:
         return False
     return None
 
 
+def _log_evidence_of_no_worse(pairs: Pairs) -> float:
+    """Return the log of the evidence that a set loses less than the margin."""
+    counts = (pairs.new_only, 1), (pairs.old_only, -1), (pairs.both, 0)
+    logs = [sum(n * math.log1p(stake * (d + MARGIN)) for n, d in counts) for stake in STAKES]
+    top = max(logs)
+    return top + math.log(sum(math.exp(each - top) for each in logs) / len(logs))
+
+
 def chance_of_gain(pairs: Pairs) -> float:
-    """Return how likely a set that is no better gains as many frames, or more (sign test)."""
+    """Return how likely a set that is no better gains as many frames, or more (sign test).
+
+    That is so on frames that the set was not chosen on.
+    """
     n = pairs.new_only + pairs.old_only
     return sum(math.comb(n, k) for k in range(pairs.new_only, n + 1)) / 2**n
 
@@ -226,8 +266,10 @@ def settled(
 def scatter(blocks: Sequence[Counts]) -> dict[str, float]:
     """Return how much more rates change from block to block than chance lets them, where they do.
 
-    It is the mean of the squared changes over their variance, without the largest: one change of a
-    rate for good is no scatter.
+    It is the mean of the squared changes over their variance, and the largest such of single blocks
+    and of means of several: a rate that wanders hardly changes from one block to the next. Of four
+    changes and more the largest is left out: one change of a rate for good is no scatter. A rate
+    that wanders for longer than the blocks that are known is not seen through.
 
     Parameters
     ----------
@@ -236,14 +278,35 @@ def scatter(blocks: Sequence[Counts]) -> dict[str, float]:
     found = {}
     for rate in (HIT_RATE, INDEXING_RATE):
         counts = [block[rate] for block in blocks if rate in block]
-        k, n = sum(k for k, _ in counts), sum(n for _, n in counts)
-        if len(counts) > 2 and 0 < k < n:
-            variance = k / n * (1 - k / n)
-            changes = sorted(
-                (k1 / n1 - k0 / n0) ** 2 / (variance * (1 / n0 + 1 / n1))
-                for (k0, n0), (k1, n1) in pairwise(counts)
-            )
-            worth = sum(changes[:-1]) / (len(changes) - 1)
-            if worth > 1:
-                found[rate] = round(worth, 4)
+        k, n = (sum(each) for each in zip(*counts, strict=True)) if counts else (0, 0)
+        if not 0 < k < n:
+            continue
+        worth = max(
+            _dispersion(batches, k / n)
+            for size in BATCHES
+            # Means of several blocks would make the most of a change that is not left out.
+            if len(batches := _batches(counts, size)) > FEW_CHANGES + 1 or size == 1
+        )
+        if worth > 1:
+            found[rate] = round(worth, 4)
     return found
+
+
+def _batches(counts: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Return the counts of `size` blocks at a time, the last ones whole."""
+    ends = range(len(counts), size - 1, -size)
+    parts = [counts[end - size : end] for end in reversed(ends)]
+    return [(sum(k for k, _ in part), sum(n for _, n in part)) for part in parts]
+
+
+def _dispersion(counts: Sequence[tuple[int, int]], rate: float) -> float:
+    """Return the mean of the squared changes over their variance; 1 where nobody knows."""
+    if len(counts) <= FEW_CHANGES:
+        return 1.0
+    variance = rate * (1 - rate)
+    changes = sorted(
+        (k1 / n1 - k0 / n0) ** 2 / (variance * (1 / n0 + 1 / n1))
+        for (k0, n0), (k1, n1) in pairwise(counts)
+    )
+    kept = changes[:-1] if len(changes) > FEW_CHANGES else changes
+    return sum(kept) / len(changes)

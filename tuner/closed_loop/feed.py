@@ -10,7 +10,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,7 @@ from wrappers.streams.recording import Recorder
 from wrappers.streams.sources import open_arriving
 
 __all__ = [
+    "Ahead",
     "RunInOrder",
     "Taken",
     "Tap",
@@ -101,6 +103,79 @@ class RunInOrder(ArrivingFrames):
             return self._run[index]
 
 
+class Ahead(ArrivingFrames):
+    """A night's frames, the next of which may be looked at before they are taken.
+
+    Parameters
+    ----------
+    frames : ArrivingFrames
+        The source, which is closed with it.
+
+    Attributes
+    ----------
+    waits : bool
+        Whether frames wait until they are asked for.
+    """
+
+    def __init__(self, frames: ArrivingFrames) -> None:
+        super().__init__(frames.name, frames.geometry)
+        self._frames, self.counts = frames, frames.counts
+        self._run = frames if isinstance(frames, RunInOrder) else None
+        self.waits = self._run is not None
+        self._early: deque[tuple[int | None, Frame]] = deque()
+
+    @property
+    def own_mask(self) -> Mask:
+        """What the geometry and its mask files mask by themselves; True is usable."""
+        return self._frames.own_mask
+
+    @property
+    def notes(self) -> list[str]:
+        """What is odd about the frames, a sentence each."""
+        return self._frames.notes
+
+    @property
+    def place(self) -> int | None:
+        """Of a run, the place of the next frame."""
+        if self._early:
+            return self._early[0][0]
+        return None if self._run is None else self._run.place
+
+    @property
+    def has_looked_ahead(self) -> bool:
+        """Whether frames were looked at that nobody has taken yet."""
+        return bool(self._early)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more frames can come."""
+        return not self._early and self._run is not None and self._run.ended
+
+    def look(self, n: int, patience: float, stopped: Callable[[], bool]) -> list[Frame]:
+        """Wait for up to `n` frames, which `next` still gives; none where none comes in time."""
+        last = time.monotonic()
+        while len(self._early) < n and time.monotonic() - last < patience:
+            if stopped() or (self._run is not None and self._run.ended):
+                break
+            place = None if self._run is None else self._run.place
+            late = self._frames.next(LOOK)
+            frame = None if late is None else late()
+            if frame is not None:
+                self._early.append((place, frame))
+                last = time.monotonic()
+        return [frame for _, frame in self._early][:n]
+
+    def next(self, timeout: float) -> Late | None:
+        """Return what reads the next frame; None where none arrives within `timeout` seconds."""
+        if self._early:
+            return partial(_itself, self._early.popleft()[1])
+        return self._frames.next(timeout)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._frames.close()
+
+
 @dataclass(frozen=True)
 class Taken:
     """Frames of a block.
@@ -162,7 +237,7 @@ def open_frames(
     *,
     goes_on: bool = False,
     taken: Collection[tuple[str, str]] = (),
-) -> ArrivingFrames:
+) -> Ahead:
     """Open what a name stands for.
 
     Parameters
@@ -185,10 +260,11 @@ def open_frames(
     """
     read = Geometry.read(geometry)
     if is_stream(source):
-        return open_arriving(
+        arriving = open_arriving(
             str(source), read, buffer, every_series=True, goes_on=goes_on, taken=taken
         )
-    return RunInOrder(open_source(source, read), first)
+        return Ahead(arriving)
+    return Ahead(RunInOrder(open_source(source, read), first))
 
 
 class Tap(ArrivingFrames):
@@ -213,7 +289,6 @@ class Tap(ArrivingFrames):
         super().__init__(frames.name, frames.geometry)
         self._frames, self.counts = frames, frames.counts
         self._recorder = None if path is None else Recorder(frames, path)
-        self._early: list[Frame] = []
         self.levels: list[float] = []
         self.names: list[tuple[str, str]] = []
 
@@ -222,28 +297,8 @@ class Tap(ArrivingFrames):
         """What the geometry and its mask files mask by themselves; True is usable."""
         return self._frames.own_mask
 
-    def first(self, n: int, patience: float, ended: Callable[[], bool]) -> Sequence[Frame]:
-        """Wait for up to `n` frames, which `next` gives again; none where none comes in time."""
-        found: list[Frame] = []
-        last = time.monotonic()
-        while len(found) < n and not ended() and time.monotonic() - last < patience:
-            late = self.next(LOOK)
-            frame = None if late is None else late()
-            if frame is not None:
-                found.append(frame)
-                last = time.monotonic()
-        self._early = [*found]
-        return found
-
-    @property
-    def has_first(self) -> bool:
-        """Whether some of the first frames were not given again yet."""
-        return bool(self._early)
-
     def next(self, timeout: float) -> Late | None:
         """Return what reads the next frame; None where none arrives within `timeout` seconds."""
-        if self._early:
-            return partial(_itself, self._early.pop(0))
         late = self._frames.next(timeout)
         return None if late is None else partial(self._seen, late)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Self
 
 from tuner.closed_loop.events import (
-    Alarmed,
     Begun,
     Block,
     Ended,
@@ -23,7 +21,6 @@ from tuner.closed_loop.events import (
     append_event,
     read_events,
 )
-from tuner.closed_loop.evidence import PLACE
 from tuner.closed_loop.feed import (
     block_file,
     forget_blocks,
@@ -31,21 +28,26 @@ from tuner.closed_loop.feed import (
     open_frames,
     taken_before,
 )
-from tuner.closed_loop.retuning import NICENESS, LastChecks, Order, Session
+from tuner.closed_loop.folder import (
+    FOLDERS,
+    forget_night,
+    hits_of_no_block,
+    require_folder_for_night,
+)
+from tuner.closed_loop.retuning import NICENESS, LastChecks, Order, Session, lacks_report
 from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
 from tuner.closed_loop.searching import BlockSearch, session_folder
+from tuner.closed_loop.words import in_words
 from tuner.recommendation import write_recommendation
-from tuner.session.ownership import OWNER, owned
-from wrappers.errors import InputError
+from tuner.session.ownership import owned
+from wrappers.errors import InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address, is_address
-from wrappers.streams.protocols import GROWING, asked_frames, is_stream
+from wrappers.streams.protocols import asked_frames, is_growing, is_stream
 from wrappers.streams.receiver import BUFFER
 
 __all__ = ["LOG", "Loop", "begun_of"]
 
 LOG = "night.jsonl"
-HITS = re.compile(r"hits-\d{5,}\.cxi")
-"""Names of our files of hits."""
 POLL = 0.5
 """Seconds between two looks at a session, where there are no frames to go on with."""
 PATIENCE = 5.0
@@ -128,28 +130,35 @@ class Loop:
             )
         if resume:
             return read_events(self._log)
-        _require_folder_for_night(self._night)
+        require_folder_for_night(self._night)
         return []
 
     def __enter__(self) -> Self:
+        source = self.begun.source
         with ExitStack() as stack:
             stack.enter_context(owned(self._night))
             goes_on = bool(self.events)
             if goes_on:
                 read_events(self._log, mend=True)
-            frames = stack.enter_context(
+            frames = self._frames = stack.enter_context(
                 open_frames(
                     *(self._source, Path(self.begun.geometry), self.state.next_frame, self._buffer),
                     goes_on=self.state.next_frame > 0,
-                    taken=taken_before(self._night, self.state.next_block) if self._grows else (),
+                    taken=taken_before(self._night, self.state.next_block)
+                    if is_growing(source)
+                    else (),
                 )
             )
             # A night begins once its frames are there: what cannot be opened leaves nothing.
             self._take(Resumed() if goes_on else self.begun)
-            for name in ("hits", "frames"):
+            for name in FOLDERS:
                 (self._night / name).mkdir(exist_ok=True)
             if goes_on:
-                self._look_for_orphans()
+                told = [event for event in self.events if isinstance(event, Block)]
+                for note in hits_of_no_block(
+                    self._night, told, goes_on=is_stream(source) and not is_growing(source)
+                ):
+                    self._note(note)
             self._search = stack.enter_context(
                 BlockSearch(
                     self._night,
@@ -171,14 +180,14 @@ class Loop:
         self._stack.close()
 
     @property
-    def failure(self) -> Tuned | None:
-        """What became of the last session, where none of them has found a set."""
+    def failure(self) -> InputError | ProgramError | None:
+        """Why no session has found a set, as the error that it is; None where one has."""
+        if self.state.used != CUSTOMARY:
+            return None
         ends = [event for event in self.events if isinstance(event, Tuned)]
-        return ends[-1] if ends and self.state.used == CUSTOMARY else None
-
-    @property
-    def _grows(self) -> bool:
-        return self.begun.source.startswith(f"{GROWING}://")
+        why = in_words(ends[-1]) if ends else self._no_session
+        kind = ProgramError if ends and ends[-1].outcome == "failed" else NothingFoundError
+        return kind(f"no session of the night has found a set: {why}")
 
     @property
     def _source(self) -> Address:
@@ -198,11 +207,18 @@ class Loop:
             self._publish()  # a kill may have come between the event and the file
         if self.state.phase == "tuning":
             self._start(next(e for e in reversed(self.events) if isinstance(e, Tuning)))
+        self._go_on_with_checks()
         self._decide()
-        while not self._search.ended and not self._has_all:
-            self._wait_for_session()
-            patience = PATIENCE if idle is None else min(PATIENCE, idle)
-            block = self._search.next(self.state, patience)
+        ended = ""
+        while not ended:
+            if self._frames.ended or self._has_all:
+                n = "all" if self._most is None else f"the {self._most} asked-for"
+                ended = f"{n} frames of the run are done"
+                break
+            if self._frames.waits:
+                self._wait_for_session()
+            patience = PATIENCE if idle is None else min(PATIENCE, max(idle, POLL))
+            block = self._next_block(patience)
             if block is not None:
                 if silent:
                     self._take(Noted(f"frames come again, after {time.monotonic() - last:.0f} s"))
@@ -211,22 +227,33 @@ class Loop:
                 last = time.monotonic()
             elif not silent and time.monotonic() - last >= SILENCE:
                 silent = True
-                self._take(Noted(f"no frame has come for {SILENCE:g} s: no beam, or no sender"))
+                self._take(Noted(f"{self._silence(SILENCE)}: no beam, or no sender"))
             self._decide()
             forget_blocks(self._night / "frames", self._kept_blocks())
-            if self._stopped():
+            # What was looked at of a stream is gone there: it is searched, too.
+            if self._stopped() and not self._frames.has_looked_ahead:
                 break
-            if block is None and idle is not None and time.monotonic() - last >= idle:
-                self._end(f"no frame has come for {idle:g} s")
-                return
+            is_late = idle is not None and time.monotonic() - last >= idle
+            if block is None and is_late and self._session is None:
+                ended = self._silence(idle or 0.0)
             if self._session is not None:
                 self._on_wait(f"tuning: {self._session.n_evaluations} evaluations")
+        # Frames were kept for it, and nobody else goes on with it.
         self._wait_for_session()
-        if self._stopped():
-            self._end("it was stopped")
-        else:
-            n = "all" if self._most is None else f"the {self._most} asked-for"
-            self._end(f"{n} frames of the run are done")
+        self._end("it was stopped" if self._stopped() else ended)
+
+    def _next_block(self, patience: float) -> Block | None:
+        """Search the next block; a night that is refused before its first one leaves nothing."""
+        try:
+            return self._search.next(self.state, patience)
+        except InputError:
+            if self.state.next_block == 1:
+                forget_night(self._night, self._log)
+            raise
+
+    def _silence(self, seconds: float) -> str:
+        reason = self._frames.counts.reason
+        return f"no frame has come for {seconds:g} s" + (f" ({reason})" if reason else "")
 
     @property
     def _has_all(self) -> bool:
@@ -234,14 +261,7 @@ class Loop:
 
     def _end(self, why: str) -> None:
         if not self.state.n_sessions:
-            blocks = [event for event in self.events if isinstance(event, Block)]
-            self._take(
-                Noted(
-                    f"no session was run: {sum(b.n_hits for b in blocks)} hits in "
-                    f"{sum(b.n_frames for b in blocks)} frames, a session waits for "
-                    f"{self._rules.n_first_hits} hits in {self._rules.n_tuning}"
-                )
-            )
+            self._take(Noted(self._no_session))
         while self._last_checks.under_way and not self._stopped():
             self._on_wait("the last checks of a session, and its report")
             time.sleep(POLL)
@@ -249,13 +269,22 @@ class Loop:
         self._remark()
         self._take(Ended(why))
 
+    @property
+    def _no_session(self) -> str:
+        blocks = [event for event in self.events if isinstance(event, Block)]
+        return (
+            f"no session was run: {sum(b.n_hits for b in blocks)} hits in "
+            f"{sum(b.n_frames for b in blocks)} frames, a session waits for "
+            f"{self._rules.n_first_hits} hits in {self._rules.n_tuning}"
+        )
+
     def _remark(self) -> None:
         for remark in self._last_checks.remarks():
             self._take(Noted(remark))
 
     def _wait_for_session(self) -> None:
-        """Wait where frames wait, too."""
-        while self._session is not None and self._search.waits and not self._stopped():
+        while self._session is not None and not self._stopped():
+            self._on_wait(f"tuning: {self._session.n_evaluations} evaluations")
             self._session.wait(POLL)
             self._decide()
 
@@ -265,7 +294,8 @@ class Loop:
             return None
         self._last_checks.add(self._session, tuned)
         self._session = None
-        return tuned
+        # It says when it was written, which may be long before a program that was killed goes on.
+        return replace(tuned, time=round(time.time(), 3))
 
     def _take(self, event: Event) -> None:
         append_event(self._log, event)
@@ -307,64 +337,39 @@ class Loop:
         kept = {number for event in sessions for number in event.blocks}
         return kept | {each.number for each in self.state.kept}
 
-    @property
-    def _last_alarm(self) -> str:
-        return next((e.rate for e in reversed(self.events) if isinstance(e, Alarmed)), "")
-
     def _start(self, tuning: Tuning) -> None:
         """Begin a session, or go on with it."""
-        used = self.state.used
-        folder, names = session_folder(self._night, tuning.number), self._night / "frames"
-        data = folder.with_name(f"{folder.name}.lst")
-        list_of_blocks(names, tuning.blocks, data)
-        beside = not self._search.waits and used != CUSTOMARY
-        self._session = Session(
-            Order(
-                number=tuning.number,
-                data=str(data),
-                geometry=str(block_file(names, tuning.blocks[0])) + ".geom",
-                session=str(folder),
-                outcome=str(folder.with_name(f"{folder.name}.json")),
-                options=self.begun.tune,
-                used=used,
-                against=None if used == CUSTOMARY else str(session_folder(self._night, used)),
-                jobs=self._jobs,
-                niceness=NICENESS if beside else 0,
-                memory=self._memory,
-                of_place=self._last_alarm == PLACE,
-            )
+        data = session_folder(self._night, tuning.number).with_suffix(".lst")
+        list_of_blocks(self._night / "frames", tuning.blocks, data)
+        beside = not self._frames.waits and self.state.used != CUSTOMARY
+        self._session = Session(self._order(tuning, NICENESS if beside else 0))
+
+    def _order(self, tuning: Tuning, niceness: int) -> Order:
+        used, folder = self.state.used, session_folder(self._night, tuning.number)
+        return Order(
+            number=tuning.number,
+            data=f"{folder}.lst",
+            geometry=f"{block_file(self._night / 'frames', tuning.blocks[0])}.geom",
+            session=str(folder),
+            outcome=f"{folder}.json",
+            options=self.begun.tune,
+            used=used,
+            against=None if used == CUSTOMARY else str(session_folder(self._night, used)),
+            jobs=self._jobs,
+            niceness=niceness,
+            memory=self._memory,
+            of_place=self.state.of_place,
         )
 
-    def _look_for_orphans(self) -> None:
-        """Remove hits that were written, but not told, before a kill: their frames come again.
-
-        Those of a stream do not, and stay.
-        """
-        told = {Path(event.hits).name for event in self.events if isinstance(event, Block)}
-        for path in (self._night / "hits").glob("*.cxi"):
-            if path.name in told or not HITS.fullmatch(path.name):
+    def _go_on_with_checks(self) -> None:
+        """Have the last checks of sessions that a kill has ended before their report."""
+        begun = {event.number: event for event in self.events if isinstance(event, Tuning)}
+        for event in self.events:
+            if not isinstance(event, Tuned) or event.number not in begun:
                 continue
-            if is_stream(self._source) and not self._grows:
-                self._note(f"{path} was written before the program was killed: it is of no block")
-            else:
-                path.unlink()
-
-
-def _require_folder_for_night(night: Path) -> None:
-    """Refuse a folder that holds anything else: a night removes files of its own."""
-    try:
-        names = sorted(path.name for path in night.iterdir())
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise InputError(
-            f"{night} cannot be the night's folder ({error.strerror}): name a new one"
-        ) from error
-    other = next((name for name in names if name != OWNER and not name.startswith(".")), None)
-    if other is not None:
-        raise InputError(
-            f"{night} holds other files already, such as {other}: name a new folder for the night"
-        )
+            if lacks_report(session_folder(self._night, event.number), event):
+                session = Session(self._order(begun[event.number], NICENESS))
+                self._last_checks.add(session, event)
 
 
 def begun_of(events: Sequence[Event], log: Path) -> Begun:

@@ -160,4 +160,4 @@ def differ_in_place(one: Settings, other: Settings, run: FrameSource) -> bool:
 
 def compared(old: frozenset[int], new: frozenset[int], n: int) -> Pairs:
     """Return what two sets come to on the same `n` frames."""
-    return Pairs(n, len(new - old), len(old - new))
+    return Pairs(n, len(new - old), len(old - new), len(old & new))

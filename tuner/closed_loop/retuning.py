@@ -12,7 +12,6 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 from tuner.closed_loop.events import Pairs, Tuned
 from tuner.closed_loop.evidence import chance_of_gain
@@ -20,15 +19,21 @@ from wrappers.errors import ContradictedError, NothingFoundError
 from wrappers.files import write_whole
 from wrappers.schema import read_json, read_json_text
 
-__all__ = ["LastChecks", "Order", "Session", "main"]
+__all__ = ["LastChecks", "Order", "Session", "lacks_report", "main"]
 
 NICENESS = 10
 """Of a session beside a running reduction."""
 BETTER = 0.05
-"""Chance, at most, with which a set that is no better passes for better on the session's frames."""
+"""Of the sign test on the session's frames. A set that is no better passes oftener than that, as it
+was chosen on them: the best of 8 equal sets in one session of 6, of 20 in two of 5. It is a hurdle,
+so that few of them come into force; the error rate is that of the proof on fresh frames."""
 COMPARED = 200
 """Frames, at most, that are indexed with both sets where the session has not measured both on half
 as many."""
+VAIN = ("nothing", "failed")
+"""Outcomes of sessions that have no set, and no last checks."""
+REPORT = "report.html"
+"""What a session writes last."""
 LAST_WORDS = 4000
 """Bytes at the end of what a session has said."""
 PATIENCE = 60.0
@@ -55,7 +60,7 @@ class Order:
     memory : int or None
         Bytes; None leaves them to ``tune``.
     of_place : bool
-        Whether it is due because the lattices put the detector elsewhere than the set in force.
+        Whether the lattices put the detector elsewhere than the set in force when it fell due.
     """
 
     number: int
@@ -107,12 +112,6 @@ class Session:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the loop to answer
             )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the process, which can be gone on with."""
@@ -184,6 +183,12 @@ class Session:
         return lines[-1].removeprefix("sfx-tuner: ") if lines else "it said nothing"
 
 
+def lacks_report(session: Path, tuned: Tuned) -> bool:
+    """Return whether a session that has a set was ended before its last checks were done."""
+    known = (session / "session.json").exists() and tuned.outcome not in VAIN
+    return known and not (session / REPORT).exists()
+
+
 class LastChecks:
     """Sessions that have told what became of them, and still run; close it in the end."""
 
@@ -192,7 +197,7 @@ class LastChecks:
 
     def add(self, session: Session, tuned: Tuned) -> None:
         """Let a session go on by itself."""
-        if tuned.outcome in ("nothing", "failed"):
+        if tuned.outcome in VAIN:
             session.close()
         else:
             self._sessions.append(session)

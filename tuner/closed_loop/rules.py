@@ -7,7 +7,8 @@ The phases of a night:
 - *collecting*: frames are kept for a session, those that came since the alarm.
 - *tuning*: the session runs beside the reduction.
 - *proving*: its set is in force, and frames that come now are indexed with it and with the set
-  before. It stays once it is proved to be better, else the set before is taken back.
+  before. It stays once it is proved to be better, or no worse where it has the detector where the
+  lattices put it; else the set before is taken back.
 - *watching*: the rates are held against intervals, as `tuner.apply.drift` does.
 
 A session that finds nothing better, or whose set is taken back, ends in *watching*, too. The set in
@@ -32,6 +33,7 @@ from tuner.closed_loop.events import (
     Event,
     Kept,
     Pairs,
+    Proof,
     Returned,
     Settled,
     Tuned,
@@ -41,10 +43,12 @@ from tuner.closed_loop.evidence import (
     DARK,
     HIT_RATE,
     ODD,
+    PLACE,
     Counts,
     Test,
     alarm,
     counted,
+    is_elsewhere,
     scatter,
     settled,
     verdict,
@@ -77,7 +81,9 @@ class Rules:
     n_first_hits : int
         Hits among them, before the first one.
     n_proof : int
-        Frames, at most, on which a new set may prove itself.
+        Frames, at most, on which a new set may prove to be better.
+    n_proof_no_worse : int
+        And to be no worse: only those that index tell.
     n_settled : tuple of int
         Frames that say what the rates are now, at first and once more.
     n_settled_indexed : int
@@ -97,6 +103,7 @@ class Rules:
     n_tuning: int = 400
     n_first_hits: int = 10
     n_proof: int = 1000
+    n_proof_no_worse: int = 4000
     n_settled: tuple[int, ...] = (500, 2500)
     n_settled_indexed: int = 100
     n_settled_blocks: int = 4
@@ -148,6 +155,10 @@ class State:
         That have begun.
     pairs : Pairs
         Fresh frames with both sets.
+    proof : str
+        What the set in force is to be proved by them.
+    of_place : bool
+        Whether the last alarm came while the lattices put the detector elsewhere.
     level : float or None
         Of frames with beam: mean of the usable pixels.
     """
@@ -167,6 +178,8 @@ class State:
     tests: tuple[Test, ...] = ()
     n_tests: int = 0
     pairs: Pairs = Pairs()  # noqa: RUF009 (frozen)
+    proof: Proof = "better"
+    of_place: bool = False
     level: float | None = None
 
 
@@ -176,17 +189,17 @@ def after(state: State, event: Event, rules: Rules) -> State:
         case Block():
             return _after_block(state, event, rules)
         case Alarmed():
-            return replace(state, phase="collecting", kept=(), tests=())
+            high = state.intervals.get(PLACE, ODD[PLACE])[1]
+            of_place = event.rate == PLACE or is_elsewhere(state.tests, high)
+            return replace(state, phase="collecting", kept=(), tests=(), of_place=of_place)
         case Tuning():
             return replace(state, phase="tuning", n_sessions=event.number)
         case Tuned(outcome="first"):
             return _watching(_seen(state), event.intervals, rules, event.number)
-        case Tuned(outcome="better"):
+        case Tuned(outcome="better" | "moved"):
             state = replace(_seen(state), used=event.number, before=state.used, pairs=Pairs())
-            return replace(state, phase="proving", kept=(), intervals=event.intervals)
-        case Tuned(outcome="moved"):
-            # More frames need not index with it: its lattices go on to say whether it is right.
-            return _watching(_seen(state), event.intervals, rules, event.number)
+            proof: Proof = "better" if event.outcome == "better" else "no worse"
+            return replace(state, phase="proving", kept=(), intervals=event.intervals, proof=proof)
         case Tuned():
             if state.used == CUSTOMARY:  # there is nothing to go on with but further frames
                 let_go = rules.n_tuning * min(2**state.n_failed - 1, rules.most_waited)
@@ -294,11 +307,12 @@ def due(state: State, rules: Rules) -> Event | None:
             if enough and (state.used != CUSTOMARY or n_hits >= rules.n_first_hits):
                 return Tuning(state.n_sessions + 1, tuple(each.number for each in state.kept))
         case "proving":
-            kept = verdict(state.pairs, rules.n_proof)
+            most = rules.n_proof if state.proof == "better" else rules.n_proof_no_worse
+            kept = verdict(state.pairs, most, state.proof)
             if kept is True:
-                return Kept(state.used, state.pairs)
+                return Kept(state.used, state.pairs, state.proof)
             if kept is False:
-                return Returned(state.before, state.used, state.pairs)
+                return Returned(state.before, state.used, state.pairs, state.proof)
         case "watching":
             return _alarmed(state, rules) or _settled(state, rules)
     return None
@@ -315,7 +329,9 @@ def _settled(state: State, rules: Rules) -> Settled | None:
     if state.n_settled >= len(rules.n_settled) or len(state.blocks) < rules.n_settled_blocks:
         return None
     n_frames = rules.n_settled[state.n_settled]
-    return settled(state.blocks, state.intervals, n_frames, rules.n_settled_indexed)
+    # Only a session that has looked for another place, in vain, says that there is none.
+    known = state.intervals or ({} if state.of_place else {PLACE: ODD[PLACE]})
+    return settled(state.blocks, known, n_frames, rules.n_settled_indexed)
 
 
 def replayed(events: Iterable[Event], rules: Rules) -> State:

@@ -149,7 +149,12 @@ class BlockSample:
             placed, elsewhere = False, False
             if self._other is not None:
                 with_other = other is not None and answers[id(other)].indexed
-                pairs = Pairs(1, is_indexed and not with_other, with_other and not is_indexed)
+                pairs = Pairs(
+                    1,
+                    is_indexed and not with_other,
+                    with_other and not is_indexed,
+                    is_indexed and with_other,
+                )
             else:
                 pairs = Pairs()
                 if now is not None and answer is not None and answer.indexed:

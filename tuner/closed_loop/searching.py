@@ -11,7 +11,7 @@ from typing import Self
 
 from tuner.closed_loop.events import Beam, Begun, Block, Pairs
 from tuner.closed_loop.evidence import beam_of, of_other_light
-from tuner.closed_loop.feed import RunInOrder, Tap, block_file, note_taken
+from tuner.closed_loop.feed import Ahead, Tap, block_file, note_taken
 from tuner.closed_loop.measuring import FIRST, NightSet
 from tuner.closed_loop.rules import CUSTOMARY, State
 from tuner.closed_loop.sampled import BlockSample, Sampled
@@ -23,8 +23,7 @@ from wrappers.frames.source import FrameSource
 from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer
 from wrappers.reduction.placed import Placed, place
-from wrappers.streams.arriving import ArrivingFrames
-from wrappers.streams.protocols import GROWING
+from wrappers.streams.protocols import is_growing
 from wrappers.streams.reducing import FrameSearch, reduce_arriving
 
 __all__ = ["BlockSearch", "session_folder"]
@@ -41,7 +40,7 @@ class BlockSearch:
     Parameters
     ----------
     night : Path
-    frames : ArrivingFrames
+    frames : Ahead
     begun : Begun
         Says how large a block is, and how many of its frames are indexed.
     n_frames : int, optional
@@ -57,7 +56,7 @@ class BlockSearch:
     def __init__(
         self,
         night: Path,
-        frames: ArrivingFrames,
+        frames: Ahead,
         begun: Begun,
         *,
         n_frames: int | None = None,
@@ -71,7 +70,7 @@ class BlockSearch:
         self._indexers: dict[int, tuple[Cell | None, Indexer | None]] = {}
         self._last_size = begun.size
         self._most: float = math.inf if n_frames is None else n_frames
-        self._keeps_names = begun.source.startswith(f"{GROWING}://")
+        self._keeps_names = is_growing(begun.source)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -79,16 +78,6 @@ class BlockSearch:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
-
-    @property
-    def waits(self) -> bool:
-        """Whether frames wait until they are asked for."""
-        return isinstance(self._frames, RunInOrder)
-
-    @property
-    def ended(self) -> bool:
-        """Whether no more frames can come."""
-        return isinstance(self._frames, RunInOrder) and self._frames.ended
 
     def set_of(self, number: int) -> NightSet:
         """Return the set of a session."""
@@ -113,18 +102,18 @@ class BlockSearch:
         """
         begun, frames = self._begun, self._frames
         seconds = begun.seconds
-        if self.waits:
+        if frames.waits:
             patience = seconds = math.inf  # frames of a run are never late
         used = self.set_of(state.used)
         path = self._night / "frames" if state.phase == "collecting" else None
         path = None if path is None else block_file(path, state.next_block)
+        n = FIRST if state.used == CUSTOMARY else 1
+        first = frames.look(int(min(n, self._most - state.next_frame)), patience, self._stopped)
+        for note in frames.notes:
+            self._on_note(note)
+        if not first:
+            return None
         with Tap(frames, path) as tap:
-            n = FIRST if state.used == CUSTOMARY else 1
-            first = tap.first(n, patience, lambda: self.ended or self._stopped())
-            for note in frames.notes:
-                self._on_note(note)
-            if not first:
-                return None
             nominal = MemoryFrames(frames.geometry, first)
             settings = used.of(nominal)
             with self._sample(state, nominal) as sample:
@@ -138,7 +127,9 @@ class BlockSearch:
                     seconds=seconds,
                     idle=patience,
                     jobs=self._jobs,
-                    stopped=lambda: (self.ended or self._stopped()) and not tap.has_first,
+                    stopped=lambda: (
+                        frames.ended or (self._stopped() and not frames.has_looked_ahead)
+                    ),
                     on_frame=(lambda placed: None) if sample is None else sample.add,
                     beside=(lambda frame: None) if sample is None else sample.beside,
                 )
@@ -150,7 +141,7 @@ class BlockSearch:
             if self._keeps_names:
                 note_taken(self._night, state.next_block, tap.names)
             self._last_size = reduction.n_frames
-            taken = frames.place if isinstance(frames, RunInOrder) else None
+            taken = frames.place
             brighter, darker = of_other_light(state.level, tap.levels)
             return Block(
                 number=state.next_block,

@@ -121,7 +121,7 @@ class WatchedRetuning:
         if self._session is not None and (tuned := self._session.told()) is not None:
             self._last_checks.add(self._session, tuned)
             self._session = None
-            self._say(in_words(tuned).replace(", to be proved", ""))
+            self._say(in_words(tuned, is_proved=False))
             if tuned.outcome == "better":
                 self.used = session_folder(self._out, tuned.number)
             self._is_final = tuned.outcome == "no better"

@@ -35,8 +35,15 @@ def set_words(number: int) -> str:
     return "the customary set" if number == CUSTOMARY else f"the set of tuning-{number}"
 
 
-def in_words(event: Event) -> str:
-    """Return an event as a sentence, without a full stop."""
+def in_words(event: Event, *, is_proved: bool = True) -> str:
+    """Return an event as a sentence, without a full stop.
+
+    Parameters
+    ----------
+    event : Event
+    is_proved : bool
+        Whether sets are proved on fresh frames, as in a night.
+    """
     match event:
         case Begun():
             return f"the night begins with frames of {event.source}"
@@ -55,10 +62,9 @@ def in_words(event: Event) -> str:
             return f"tuning-{event.number} begins"
         case Tuned(outcome="first"):
             return f"{set_words(event.number)} comes into force"
-        case Tuned(outcome="better"):
-            return f"{set_words(event.number)} comes into force, to be proved: {event.why}"
-        case Tuned(outcome="moved"):
-            return f"{set_words(event.number)} comes into force: {event.why}"
+        case Tuned(outcome="better" | "moved"):
+            proved = ", to be proved" if is_proved else ""
+            return f"{set_words(event.number)} comes into force{proved}: {event.why}"
         case Tuned(outcome="no better"):
             return f"tuning-{event.number} has nothing better: {event.why}"
         case Tuned(outcome="failed"):
@@ -67,11 +73,12 @@ def in_words(event: Event) -> str:
             return f"tuning-{event.number} recommends nothing: {event.why}"
         case Kept():
             return (
-                f"{set_words(event.used)} is proved to be better and stays: {_pairs(event.pairs)}"
+                f"{set_words(event.used)} is proved to be {event.proof} and stays: "
+                f"{_pairs(event.pairs)}"
             )
         case Returned():
             return (
-                f"{set_words(event.instead_of)} is not proved to be better: "
+                f"{set_words(event.instead_of)} is not proved to be {event.proof}: "
                 f"{set_words(event.used)} is taken back; {_pairs(event.pairs)}"
             )
         case Settled():

@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from envs.evaluation import Evaluation
 from envs.look import Looks
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
-from tuner.map_agent.policy import MapPolicy
+
+if TYPE_CHECKING:
+    from tuner.map_agent.policy import MapPolicy
 
 __all__ = [
     "AnyPolicy",
@@ -34,7 +36,7 @@ __all__ = [
     "Values",
 ]
 
-AnyPolicy = Policy | MapPolicy
+AnyPolicy: TypeAlias = "Policy | MapPolicy"
 
 Values = Mapping[str, float]
 """A parameter set's tuned values, by name."""

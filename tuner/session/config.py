@@ -76,6 +76,9 @@ class SessionConfig:
         Directory of a policy that is not the shipped one.
     data_sha256, geometry_sha256, cell_sha256, policy_sha256 : str or None
         Fingerprints of the files.
+    spots_sha256 : str or None
+        That of the weights of the peak finder's model; None in sessions that do not say, or whose
+        peak finder has none.
     linked_sha256 : str or None
         That of the geometry's mask files, and of the data behind the links of the data files.
     merit : Merit
@@ -109,6 +112,7 @@ class SessionConfig:
     geometry_sha256: str | None = None
     cell_sha256: str | None = None
     policy_sha256: str | None = None
+    spots_sha256: str | None = None
     linked_sha256: str | None = None
     merit: Merit = USUAL_MERIT
     sampling: Sampling | None = None
@@ -171,6 +175,8 @@ class SessionConfig:
                 continue
             if each.name == "sampling" and begun is None:
                 continue  # sessions that do not say drew at random, and go on so
+            if each.name == "spots_sha256" and begun is None:
+                continue  # sessions of earlier versions do not say
             if each.name == "linked_sha256":
                 # Sessions of the first version do not say.
                 if begun is not None and begun != asked:

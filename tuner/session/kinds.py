@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tuner.apply.by_kind import KINDS_FILE
-from wrappers.errors import InputError, Note
+from tuner.apply.by_kind import FIRST_FRAMES, KINDS_FILE
+from wrappers.errors import InputError, Note, UnreadableError
 from wrappers.files import write_whole
 from wrappers.frame_kinds import KINDS, FrameKinds, KindsOfFrames, tell_kinds
-from wrappers.frame_kinds.naming import drops
 from wrappers.frames.source import FrameSource
 from wrappers.masks.bad_pixels import spread_frames
 from wrappers.schema_arrays import read_arrays
@@ -26,8 +25,6 @@ TOLD_FILE = "kinds.npz"
 
 FEWEST = 100
 """Frames of a run from which on they are told by kind: fewer make no kinds."""
-SPREAD = 400
-"""Frames beside the sample, evenly spread over the run, that say how frequent the kinds are."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,16 @@ class ToldFrames:
 
 
 def session_kinds(
-    run: FrameSource, sample: Sequence[int], directory: Path, jobs: int
+    run: FrameSource,
+    sample: Sequence[int],
+    directory: Path,
+    jobs: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FrameKinds | None:
     """Return the kinds of a run's frames, which are kept in the session's directory.
 
-    None where there are too few frames to tell, or the kinds that were kept cannot be read.
+    None where there are too few frames to tell, none can be read, or the kinds that were kept
+    cannot.
     """
     file = directory / KINDS_FILE
     if file.exists():
@@ -62,10 +64,16 @@ def session_kinds(
             return None
     if len(run) < FEWEST:
         return None
-    spread = spread_frames(len(run), SPREAD)
-    found = tell_kinds(run, [*dict.fromkeys([*spread, *sample])], jobs=jobs)
-    found.kinds.write(file)
+    spread = spread_frames(len(run), FIRST_FRAMES)
+    frames = [*dict.fromkeys([*spread, *sample])]
+    try:
+        found = tell_kinds(
+            run, frames, jobs=jobs, progress=lambda done: progress(done, len(frames))
+        )
+    except UnreadableError:
+        return None  # whoever wants the frames is told
     _write(directory / TOLD_FILE, found, spread)
+    found.kinds.write(file)  # last: where it is, both are
     return found.kinds
 
 
@@ -76,14 +84,9 @@ def frames_without_anything(
     if kinds is None or not frames:
         return set()
     try:
-        found = tell_kinds(run, frames, kinds, jobs=jobs)
+        return {*tell_kinds(run, frames, kinds, jobs=jobs).dropped}
     except InputError:
         return set()  # none can be read: whoever wants them is told
-    return {
-        frame
-        for frame, name, point in zip(found.frames, found.names, found.points, strict=True)
-        if drops(name, point.tolist())
-    }
 
 
 def _write(path: Path, found: KindsOfFrames, spread: Sequence[int]) -> None:

@@ -18,7 +18,6 @@ from envs.simulation.families import draw_experiments, family_of
 from envs.simulation.simulator import read_truth, simulate_run
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.run import Run
-from wrappers.peaks import PeakList
 from wrappers.spots.candidates import CandidateFinder
 from wrappers.spots.patches import FEATURES
 
@@ -81,34 +80,31 @@ class Examples:
 
 
 def label(
-    peaks: PeakList, spots: NDArray[np.float64], doubtful: NDArray[np.float64]
+    places: NDArray[np.float64], spots: NDArray[np.float64], doubtful: NDArray[np.float64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which candidates are true spots, and of which nobody can say it.
+    """Return which candidates are spots, and of which nobody can say it.
 
     Each spot has one candidate at most, the nearest.
 
     Parameters
     ----------
-    peaks : PeakList
-    spots : float64 array (n, 3)
-        fs, ss and expected photons of the true spots.
-    doubtful : float64 array (m, 2)
-        Further places that are neither right nor wrong.
+    places : float64 array (n, 2)
+        Of the candidates, in pixels.
+    spots : float64 array (m, 2)
+    doubtful : float64 array (k, 2)
+        Further places, where a candidate is neither right nor wrong.
     """
-    right, unclear = np.zeros(len(peaks), bool), np.zeros(len(peaks), bool)
-    places = np.column_stack([peaks.fs, peaks.ss])
-    clear = spots[spots[:, 2] >= FAINT, :2]
-    if len(clear) and len(places):
-        distance, nearest = cKDTree(clear).query(places)
-        found = np.zeros(len(clear), bool)
+    right, unclear = np.zeros(len(places), bool), np.zeros(len(places), bool)
+    if len(spots) and len(places):
+        distance, nearest = cKDTree(spots).query(places)
+        found = np.zeros(len(spots), bool)
         for i in np.argsort(distance):
             if distance[i] > NEAR:
                 break
             if not found[nearest[i]]:
                 right[i] = found[nearest[i]] = True
-    vague = np.concatenate([spots[spots[:, 2] < FAINT, :2], doubtful])
-    if len(vague) and len(places):
-        unclear = (cKDTree(vague).query(places)[0] <= NEAR) & ~right
+    if len(doubtful) and len(places):
+        unclear = (cKDTree(doubtful).query(places)[0] <= NEAR) & ~right
     return right, unclear
 
 
@@ -159,7 +155,10 @@ def _of_experiment(
                 data, doubtful = artefacts.add(frame.data, truth.spots, rng)
                 spoilt = dataclasses.replace(frame, data=data)
                 candidates = finder.find(spoilt)
-                right, unclear = label(candidates.peaks, truth.spots, doubtful)
+                is_clear = truth.spots[:, 2] >= FAINT
+                clear, faint = truth.spots[is_clear, :2], truth.spots[~is_clear, :2]
+                places = np.column_stack([candidates.peaks.fs, candidates.peaks.ss])
+                right, unclear = label(places, clear, np.concatenate([faint, doubtful]))
                 parts.append(_thinned(candidates.features, right, unclear, number, rng))
     return parts
 

@@ -4,6 +4,7 @@
 `measures`  what is measured of a frame: levels by place, spots; kernels in `kernels`
 `features`  a frame's features, in units of what is usual in its run
 `mixture`   a Gaussian mixture whose number of parts follows from held-out likelihood
+`layout`    whether two geometries are of one detector
 `naming`    the kinds, and what features each is called by
 `kinds`     parts of a mixture with names; written, read, carried on over a night
 `run`       the kinds of a run's frames, measured by processes

@@ -305,7 +305,10 @@ def _sharpness(measured: Measures) -> Floats:
     around = median_filter(level, WINDOW, mode="reflect")
     rise = level - around - 5 * np.nan_to_num(error)
     least = 0.05 * np.median(np.maximum(level, 0)) + 1e-4
-    sharp[known] = np.maximum(rise / (np.maximum(around, 0) + least), 0.0)
+    found = np.maximum(rise / (np.maximum(around, 0) + least), 0.0)
+    # The first and last rings have no surroundings on one side, and near the beam all is steep.
+    found[: WINDOW // 2] = found[-(WINDOW // 2) :] = 0.0
+    sharp[known] = found
     return sharp
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from wrappers.frame_kinds.compiling import kernel
 
-__all__ = ["FEWEST", "add_up", "find_spots", "ring_levels"]
+__all__ = ["add_up", "find_spots", "ring_levels"]
 
 FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 FEWEST = 16
@@ -78,7 +78,7 @@ def ring_levels(data, mask, pixel, start, photon, least):
 
 
 @kernel
-def add_up(data, mask, polar, box, n_sectors, mean, sigma, photon, largest, cells, boxes, bright):
+def add_up(data, mask, polar, box, n_sectors, mean, sigma, photon, cells, boxes, bright):
     """Add up a frame over the polar cells and the boxes of a square grid; list bright pixels.
 
     Values are cut at `INLIERS` standard deviations (or `PHOTONS` photons) of their ring.
@@ -87,8 +87,6 @@ def add_up(data, mask, polar, box, n_sectors, mean, sigma, photon, largest, cell
     ----------
     polar, box : int16 array (n_pixels,)
         Cell and box of each pixel, -1 outside the panels; ``polar // n_sectors`` is its ring.
-    largest : float
-        From which value on a pixel is saturated.
     cells : float64 array (n_cells, 2)
         Added to: number and sum of the values.
     boxes : float64 array (n_boxes, 4)
@@ -99,10 +97,10 @@ def add_up(data, mask, polar, box, n_sectors, mean, sigma, photon, largest, cell
 
     Returns
     -------
-    n_bright, n_saturated : int
-        The former at most the room in `bright`.
+    n_bright : int
+        At most the room in `bright`.
     """
-    n_bright, n_saturated = 0, 0
+    n_bright = 0
     for p in range(len(data)):
         cell = polar[p]
         value = data[p]
@@ -112,7 +110,6 @@ def add_up(data, mask, polar, box, n_sectors, mean, sigma, photon, largest, cell
         spread = sigma[ring]
         if spread == np.inf:
             continue
-        n_saturated += value >= largest
         off = value - mean[ring]
         reach = max(INLIERS * spread, PHOTONS * photon)
         if off > reach:
@@ -129,7 +126,7 @@ def add_up(data, mask, polar, box, n_sectors, mean, sigma, photon, largest, cell
         boxes[place, 1] += mean[ring] + off
         boxes[place, 2] += off * off
         boxes[place, 3] += off / spread
-    return n_bright, n_saturated
+    return n_bright
 
 
 @kernel

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.frame_kinds.features import FEATURES, GRID, N_DIRECTIONS, Reference
+from wrappers.frame_kinds.layout import ALONG, is_same, places_of
 from wrappers.frame_kinds.measures import RINGS
-from wrappers.frame_kinds.mixture import Mixture
+from wrappers.frame_kinds.mixture import MOST_PARTS, Mixture
 from wrappers.frame_kinds.naming import KINDS, can_be, name_of
 from wrappers.schema import Count, Number, Share, read_json
 
@@ -41,7 +43,8 @@ ENOUGH_STRANGE = 12
 """Strange frames from which on parts of their own are sought."""
 MOST_STRANGE = 500
 FEWEST_NEW, LEAST_NEW = 3, 0.005
-"""Frames of a kind, and their share of a run, that make it worth to be announced."""
+"""Frames of a kind, and their share of a run, that make it worth to be announced; with fewer it
+does not count as seen before, either."""
 
 LEAST_VARIANCE = 1e-6
 """Of a part along any direction; see `mixture.FLOOR`."""
@@ -87,6 +90,8 @@ class FrameKinds:
         Of the frames (ss, fs).
     n_frames : int
         That were learnt of.
+    places : tuple of (float, float)
+        Where some of the detector's pixels are; see `layout`.
     strange : tuple of tuple of float
         Features of frames that are of no part, kept until there are enough of them.
     """
@@ -95,12 +100,14 @@ class FrameKinds:
     parts: tuple[Part, ...]
     shape: tuple[Count, Count]
     n_frames: Count
+    places: tuple[tuple[Number, Number], ...]
     strange: tuple[tuple[Number, ...], ...] = ()
 
     @classmethod
-    def of_run(cls, points: Floats, reference: Reference, shape: tuple[int, int]) -> FrameKinds:
+    def of_run(cls, points: Floats, reference: Reference, geometry: Geometry) -> FrameKinds:
         """Return the kinds of a run's first frames: the shipped parts, adapted to them."""
-        learnt, _ = cls(reference, shipped_parts(), shape, 0).learn(points)
+        begun = cls(reference, shipped_parts(), geometry.slab_shape, 0, places_of(geometry))
+        learnt, _ = begun.learn(points)
         return learnt
 
     @property
@@ -131,7 +138,7 @@ class FrameKinds:
         """
         if not len(points):
             return []
-        mixture = self._mixture()
+        mixture = self._mixture
         kinds = [*dict.fromkeys(part.name for part in self.parts)]
         member = np.array([[part.name == name for name in kinds] for part in self.parts], float)
         shares = mixture.responsibilities(points, self._possible(points))
@@ -149,7 +156,7 @@ class FrameKinds:
         """
         if not len(points):
             return self, ()
-        mixture = self._mixture()
+        mixture = self._mixture
         known = np.minimum([part.n_frames for part in self.parts], MEMORY)
         prior = PRIOR * np.array([part.prior for part in self.parts])
         possible = self._possible(points)
@@ -168,7 +175,12 @@ class FrameKinds:
         if not self.n_frames:
             return learnt, ()
         enough = max(FEWEST_NEW, LEAST_NEW * len(points))
-        new = (name for name, n in learnt.counts.items() if name not in self.counts and n >= enough)
+        before = self.counts
+        new = (
+            name
+            for name, n in learnt.counts.items()
+            if before.get(name, 0.0) < FEWEST_NEW and n >= before.get(name, 0.0) + enough
+        )
         return learnt, tuple(new)
 
     def _possible(self, points: Floats) -> NDArray[np.bool_]:
@@ -177,6 +189,7 @@ class FrameKinds:
         shown = np.array([[can_be(name, point) for name in names] for point in points.tolist()])
         return shown[:, [names.index(part.name) for part in self.parts]]
 
+    @cached_property
     def _mixture(self) -> Mixture:
         weights = [min(part.n_frames, MEMORY) + PRIOR * part.prior for part in self.parts]
         return Mixture(
@@ -185,12 +198,18 @@ class FrameKinds:
             np.array([part.covariance for part in self.parts]),
         )
 
-    def require_shape(self, shape: tuple[int, int], where: object = "the kinds") -> None:
-        """Raise InputError where frames of another shape are to be told apart."""
-        if tuple(shape) != tuple(self.shape):
+    def require_detector(self, geometry: Geometry, where: object = "the kinds") -> None:
+        """Raise InputError where frames of another detector are to be told apart."""
+        shape = geometry.slab_shape
+        if shape != self.shape:
             raise InputError(
-                f"{where} were learnt of frames of {tuple(self.shape)} pixels, and these have "
-                f"{tuple(shape)}: {REMEDY}"
+                f"{where} were learnt of frames of {self.shape} pixels, and these have {shape}: "
+                f"{REMEDY}"
+            )
+        if not is_same(self.places, places_of(geometry)):
+            raise InputError(
+                f"{where} were learnt with another geometry, which has the pixels elsewhere than "
+                f"{geometry.path}: {REMEDY}"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -218,11 +237,14 @@ class FrameKinds:
         reference, n = found.reference, len(FEATURES)
         whole = {len(reference.boxes), len(reference.fano)} == {GRID**2}
         whole &= len(reference.rings) == RINGS and bool(found.parts)
+        whole &= len(found.places) == ALONG**2
+        whole &= min(reference.swing, reference.dark, reference.gap) >= 0
         whole &= len(reference.directions) == N_DIRECTIONS
         whole &= all(len(each) == n for each in found.strange)
         if not whole or not all(_is_part(part) for part in found.parts):
             raise InputError(f"{path} is damaged: its parts are no mixture; {REMEDY}")
-        return cls(found.reference, found.parts, found.shape, found.n_frames, found.strange)
+        known = found.shape, found.n_frames, found.places, found.strange
+        return cls(found.reference, found.parts, *known)
 
 
 @dataclass(frozen=True)
@@ -235,6 +257,7 @@ class _File:
     parts: tuple[Part, ...]
     shape: tuple[Count, Count]
     n_frames: Count
+    places: tuple[tuple[Number, Number], ...]
     strange: tuple[tuple[Number, ...], ...]
 
 
@@ -251,7 +274,12 @@ def _is_part(part: Part) -> bool:
 
 
 def parts_of(
-    points: Floats, name: str | None = None, share: float = 0.0, *, seed: int = 0, most: int = 12
+    points: Floats,
+    name: str | None = None,
+    share: float = 0.0,
+    *,
+    seed: int = 0,
+    most: int = MOST_PARTS,
 ) -> tuple[Part, ...]:
     """Return the parts that points make, as many as make held-out ones likeliest.
 

@@ -29,6 +29,8 @@ SAMPLE = 400
 """So many pixels of a ring place its level."""
 MOST_BRIGHT = 50_000
 MOST_SPOTS = 3000
+N_PLACES = 5
+"""Shifts of the detector that are remembered: none, and what is around a beam that moves."""
 APART = 4.0
 """Pixels: of spots that are nearer to each other than this the strongest counts."""
 
@@ -39,8 +41,8 @@ class Measures:
 
     Attributes
     ----------
-    ring, noise : float64 array (RINGS,)
-        Mean and standard deviation of the pixels without outliers; NaN where there are too few.
+    noise : float64 array (RINGS,)
+        Standard deviation of the pixels without outliers; NaN where there are too few.
     cells : float64 array (RINGS, SECTORS)
         Mean of the pixels, outliers cut; NaN where there are too few.
     box_level, box_noise : float64 array (BOXES, BOXES)
@@ -49,31 +51,27 @@ class Measures:
         How far the boxes' means are off their rings', in standard errors; 0 where not known.
     box_pixels : float64 array (BOXES, BOXES)
         Usable pixels.
-    ring_q, ring_pixels : float64 array (RINGS,)
-        In 1/Å; usable pixels.
+    ring_pixels : float64 array (RINGS,)
+        Usable pixels.
     spot_q : float64 array (n, 2)
         Scattering vectors of spots across the beam, in 1/Å.
     spot_pixel, spot_cell, spot_box : int64 array (n,)
         Flat index of the pixel, of the cell and of the box that each is in.
     spot_photons : float64 array (n,)
-    n_saturated : int
     """
 
-    ring: Floats
     noise: Floats
     cells: Floats
     box_level: Floats
     box_noise: Floats
     box_off: Floats
     box_pixels: Floats
-    ring_q: Floats
     ring_pixels: Floats
     spot_q: Floats
     spot_pixel: NDArray[np.int64]
     spot_cell: NDArray[np.int64]
     spot_box: NDArray[np.int64]
     spot_photons: Floats
-    n_saturated: int
 
     def without_spots_at(self, pixels: NDArray[np.int64]) -> Measures:
         """Return the same without the spots at some pixels (sorted)."""
@@ -94,7 +92,9 @@ class Measurer:
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
-        self._places = functools.lru_cache(maxsize=2)(lambda x, y: _Places.of(geometry.moved(x, y)))
+        self._places = functools.lru_cache(maxsize=N_PLACES)(
+            lambda x, y: _Places.of(geometry.moved(x, y))
+        )
 
     def __reduce__(self) -> tuple[type[Measurer], tuple[Geometry]]:
         return Measurer, (self._geometry,)
@@ -107,7 +107,7 @@ class Measurer:
         InputError
             If it has other pixels than the geometry.
         """
-        places = self._places(frame.shift_x, frame.shift_y)
+        places, beside = self._places_near(frame.shift_x, frame.shift_y)
         if frame.data.shape != self._geometry.slab_shape:
             raise InputError(
                 f"{frame.file} {frame.event}: {frame.data.shape} pixels, but the geometry has "
@@ -121,8 +121,8 @@ class Measurer:
         mean, sigma = ring_levels(data, mask, places.sampled, places.start, photon, least)
         cells, boxes = np.zeros((RINGS * SECTORS, 2)), np.zeros((BOXES**2, 4))
         bright = np.empty(MOST_BRIGHT, np.int32)
-        arguments = (mean, sigma, photon, places.largest, cells, boxes, bright)
-        n_bright, n_saturated = add_up(data, mask, places.polar, places.box, SECTORS, *arguments)
+        arguments = (mean, sigma, photon, cells, boxes, bright)
+        n_bright = add_up(data, mask, places.polar, places.box, SECTORS, *arguments)
         width = frame.data.shape[1]
         pixel, excess = find_spots(
             data, mask, places.polar, SECTORS, width, mean, sigma, bright[:n_bright]
@@ -140,25 +140,33 @@ class Measurer:
             level = np.where(enough, total / n, np.nan)
             spread = np.where(enough, np.sqrt(squares / n), np.nan)
             standard = np.where(n > 0, off / np.sqrt(np.maximum(n, 1)), 0.0)
-        x, y = places.x[pixel], places.y[pixel]
+        x, y = places.x[pixel] + beside[0], places.y[pixel] + beside[1]
         wavenumber = frame.photon_energy / HC
         return Measures(
-            ring=np.where(known, mean, np.nan) / photon,
             noise=np.where(known, sigma, np.nan) / photon,
             cells=cell_level.reshape(RINGS, SECTORS) / photon,
             box_level=level.reshape(BOXES, BOXES) / photon,
             box_noise=spread.reshape(BOXES, BOXES) / photon,
             box_off=standard.reshape(BOXES, BOXES),
             box_pixels=n.reshape(BOXES, BOXES),
-            ring_q=_length_of_q(places.ring_radius, frame.camera_length, wavenumber),
             ring_pixels=cells[:, 0].reshape(RINGS, SECTORS).sum(axis=1),
             spot_q=_across(x, y, frame.camera_length, wavenumber),
             spot_pixel=pixel.astype(np.int64),
             spot_cell=places.polar[pixel].astype(np.int64),
             spot_box=places.box[pixel].astype(np.int64),
             spot_photons=excess / photon,
-            n_saturated=int(n_saturated),
         )
+
+    def _places_near(self, x: float, y: float) -> tuple[_Places, tuple[float, float]]:
+        """Return the places for a shift of the detector, and how far they are off (m).
+
+        To work them out takes longer than all else, so that shifts within half a ring share them.
+        """
+        if x == y == 0:
+            return self._places(0.0, 0.0), (0.0, 0.0)
+        step = self._places(0.0, 0.0).ring_width / 2
+        near_x, near_y = step * round(x / step), step * round(y / step)
+        return self._places(near_x, near_y), (x - near_x, y - near_y)
 
 
 FEWEST_PIXELS = 12
@@ -201,10 +209,8 @@ class _Places:
         Some pixels of each ring, ring by ring.
     start : int64 array (RINGS + 1,)
         Where each ring's begin.
-    ring_radius : float64 array (RINGS,)
+    ring_width : float
         In metres.
-    largest : float
-        Smallest of the panels' ``max_adu``.
     """
 
     x: NDArray[np.float32]
@@ -213,8 +219,7 @@ class _Places:
     box: NDArray[np.int16]
     sampled: NDArray[np.int32]
     start: NDArray[np.int64]
-    ring_radius: Floats
-    largest: float
+    ring_width: float
 
     @classmethod
     def of(cls, geometry: Geometry) -> _Places:
@@ -225,10 +230,10 @@ class _Places:
                 half = (panel.fs_vector[axis] + panel.ss_vector[axis]) / 2
                 place[panel.rectangle] = (corner + half) / panel.res
         flat_x, flat_y = x.reshape(-1), y.reshape(-1)
-        return cls._of_flat(flat_x, flat_y, min(panel.max_adu for panel in geometry.panels))
+        return cls._of_flat(flat_x, flat_y)
 
     @classmethod
-    def _of_flat(cls, x: NDArray[np.float32], y: NDArray[np.float32], largest: float) -> _Places:
+    def _of_flat(cls, x: NDArray[np.float32], y: NDArray[np.float32]) -> _Places:
         there = np.isfinite(x)
         radius = np.hypot(x, y)
         reach = float(radius[there].max()) * (1 + 1e-6)
@@ -247,11 +252,8 @@ class _Places:
         np.clip(row, 0, BOXES - 1, out=row)
         box = np.where(there, row * BOXES + column, -1).astype(np.int16)
         sampled, start = _sample(ring, there)
-        return cls(
-            *(np.nan_to_num(x), np.nan_to_num(y), polar, box, sampled, start),
-            ring_radius=(np.arange(RINGS) + 0.5) * reach / RINGS,
-            largest=largest,
-        )
+        known = polar, box, sampled, start
+        return cls(np.nan_to_num(x), np.nan_to_num(y), *known, ring_width=reach / RINGS)
 
 
 def _sample(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 from threadpoolctl import threadpool_limits
 
-__all__ = ["Mixture"]
+__all__ = ["MOST_PARTS", "Mixture"]
 
 Floats = NDArray[np.float64]
 
@@ -109,23 +110,22 @@ class Mixture:
 
     def log_densities(self, points: Floats) -> Floats:
         """Return log(weight times density) of each point under each part (n, n_parts)."""
-        columns = []
-        for weight, mean, covariance in zip(
-            self.weights, self.means, self.covariances, strict=True
-        ):
-            root = np.linalg.cholesky(covariance)
-            off = np.linalg.solve(root, (points - mean).T)
-            constant = -0.5 * len(mean) * math.log(2 * math.pi) - np.log(np.diag(root)).sum()
-            columns.append(math.log(weight) + constant - 0.5 * (off**2).sum(axis=0))
-        return np.stack(columns, axis=1)
+        size = 0.5 * points.shape[1] * math.log(2 * math.pi)
+        halves = np.log(np.diagonal(self._roots, axis1=1, axis2=2)).sum(axis=1)
+        return np.asarray(np.log(self.weights) - size - halves - 0.5 * self.distances(points))
 
     def distances(self, points: Floats) -> Floats:
         """Return each point's squared Mahalanobis distance from each part (n, n_parts)."""
-        columns = []
-        for mean, covariance in zip(self.means, self.covariances, strict=True):
-            off = np.linalg.solve(np.linalg.cholesky(covariance), (points - mean).T)
-            columns.append((off**2).sum(axis=0))
-        return np.stack(columns, axis=1)
+        off = points[None] - self.means[:, None]
+        return np.asarray(((self._whitening @ off.swapaxes(1, 2)) ** 2).sum(axis=1).T)
+
+    @cached_property
+    def _roots(self) -> Floats:
+        return np.asarray(np.linalg.cholesky(self.covariances), float)
+
+    @cached_property
+    def _whitening(self) -> Floats:
+        return np.asarray(np.linalg.inv(self._roots), float)
 
     def parts(self, points: Floats) -> NDArray[np.intp]:
         """Return the likeliest part of each point (n,)."""

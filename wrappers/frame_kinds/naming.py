@@ -35,7 +35,7 @@ FAR_OUT, BRILLIANT = 2.2, 7.0
 CROWDED = 1.2
 UNUSUAL = 2.0
 FEW_SPOTS, A_RING, A_STREAK, DIM, A_FAULT, CLEAR = 1.6, -3.2, -2.0, -1.0, -4.4, -0.5
-NO_CRYSTAL = 1.4
+NO_CRYSTAL, NO_SPOT = 1.4, 2.5
 """Limits of the features of `features.FEATURES`, chosen on the train family
 (`experiments.frame_kinds`)."""
 
@@ -80,11 +80,11 @@ def name_of(values: Sequence[float]) -> str:
 def drops(name: str, values: Sequence[float]) -> bool:
     """Whether a frame of a kind and with such features is left out by the veto.
 
-    Its own features must say so, too; and one with more than three spots, the faulty parts aside,
-    is kept whatever else is wrong.
+    Its own features must say so, too; and one in which spots are seen is kept whatever else is
+    wrong, also where they are on a faulty part: the rest of the crystal may be on sound ones.
     """
     seen = dict(zip(FEATURES, values, strict=True))
-    if seen["spots"] >= NO_CRYSTAL:
+    if seen["spots"] >= NO_CRYSTAL or seen["brightest"] >= NO_SPOT:
         return False
     dark = min(seen["light"], seen["level"]) < DARK
     return (name == "beam off" and dark) or (name == "detector fault" and seen["fault"] > FAULTY)

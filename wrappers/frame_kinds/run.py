@@ -68,7 +68,7 @@ class KindTeller:
     """
 
     def __init__(self, kinds: FrameKinds, geometry: Geometry) -> None:
-        kinds.require_shape(geometry.slab_shape)
+        kinds.require_detector(geometry)
         self.kinds = kinds
         self._measurer = Measurer(geometry)
 
@@ -111,6 +111,12 @@ class KindsOfFrames:
         found = Counter(self.names)
         return {name: found[name] for name in KINDS if found[name]}
 
+    @property
+    def dropped(self) -> tuple[int, ...]:
+        """The frames that the veto leaves out."""
+        told = zip(self.frames, self.names, self.points.tolist(), strict=True)
+        return tuple(frame for frame, name, point in told if drops(name, point))
+
     def of(self, name: str) -> list[int]:
         """Return the frames of a kind, the most typical first."""
         rows = np.flatnonzero([each == name for each in self.names])
@@ -151,7 +157,7 @@ def tell_kinds(
         If no frame can be read.
     """
     if known is not None:
-        known.require_shape(run.geometry.slab_shape)
+        known.require_detector(run.geometry)
     reference = None if known is None else known.reference
     points: dict[int, Floats] = {}
     failures: dict[int, str] = {}
@@ -184,7 +190,7 @@ def tell_kinds(
     table = np.array([points[index] for index in read])
     new: tuple[str, ...] = ()
     if known is None:
-        kinds = FrameKinds.of_run(table, reference, run.geometry.slab_shape)
+        kinds = FrameKinds.of_run(table, reference, run.geometry)
     else:
         kinds, new = known.learn(table)
     return KindsOfFrames(kinds, read, tuple(kinds.assign(table)), table, failures, new)

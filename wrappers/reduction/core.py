@@ -26,7 +26,7 @@ from wrappers.outputs import check_outputs, companion
 from wrappers.peakfinding.peak_batch import FindsPeaks
 from wrappers.processes import require_main_guard
 from wrappers.reduction.joining import SETS, SUMMARY, Joining, require_virtual
-from wrappers.reduction.parts import HITS, Batch, Part, Reducer, SettingsSet, read_part
+from wrappers.reduction.parts import FRAMES, HITS, Batch, Part, Reducer, SettingsSet, read_part
 from wrappers.reduction.plan import (
     BAD_PIXELS,
     PLAN,
@@ -71,6 +71,8 @@ class Reduction:
         Frames of `n_frames` that an interrupted reduction had done before.
     n_vetoed : int
         Those of `n_frames` that were left out for their kind, unsearched.
+    kinds : tuple of str
+        Kind of each frame of the run, "" of an unreadable one; empty where none were told.
     """
 
     hits: Path
@@ -81,6 +83,7 @@ class Reduction:
     sets: tuple[SettingsSet, ...]
     n_resumed: int = 0
     n_vetoed: int = 0
+    kinds: tuple[str, ...] = ()
 
 
 def reduce_run(
@@ -138,7 +141,8 @@ def reduce_run(
     progress : callable, optional
         Called with the number of frames done and the number of hits after each batch.
     on_part : callable, optional
-        Called with what became of each batch, in the order of the run.
+        Called with what became of each batch, in the order of the run; also of those that an
+        interrupted reduction had done, but not where all had been written before.
 
     Raises
     ------
@@ -189,7 +193,7 @@ def reduce_run(
                 joining.append(batch.path(folder), part)
                 if batch not in known:
                     progress(batch.stop, n_hits)
-                    on_part(part)
+                on_part(part)
             unreadable = tuple(failure for part in parts for failure in part.failures)
             n_frames = len(run) - len(unreadable)
             n_vetoed = sum(each.dropped for part in parts for each in part.told) if veto else 0
@@ -208,6 +212,7 @@ def reduce_run(
         sets=tuple(dict.fromkeys(part.used for part in parts)),
         n_resumed=sum(part.n_frames for part in known.values()),
         n_vetoed=n_vetoed,
+        kinds=joining.kinds,
     )
 
 
@@ -225,6 +230,8 @@ def _finished(out: Path, key: str) -> Reduction | None:
                 for each in stored_text(file, SETS)
             ]
             n_hits = len(stored_array(file, f"{HITS}/frame", "iu", (None,)))
+            named = f"{FRAMES}/kind" in file
+            kinds = tuple(stored_text(file, f"{FRAMES}/kind")) if named else ()
     except InputError:
         return None
     return Reduction(
@@ -236,6 +243,7 @@ def _finished(out: Path, key: str) -> Reduction | None:
         sets=tuple(sets),
         n_resumed=summary.n_frames,
         n_vetoed=summary.n_vetoed,
+        kinds=kinds,
     )
 
 

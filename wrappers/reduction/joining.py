@@ -98,6 +98,11 @@ class Joining:
     def __exit__(self, *exc: object) -> None:
         self._writer.discard()
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of each frame so far, "" of an unreadable one; none where none were told."""
+        return tuple(self._kinds) if any(self._kinds) else ()
+
     def append(self, path: Path, part: Part) -> None:
         """Append a part file; they must come in the order of the run."""
         number = self._sets.setdefault(part.used, len(self._sets))
@@ -132,8 +137,8 @@ class Joining:
         writer = self._writer
         for name, arrays in self._of_frames.items():
             writer.add(f"{FRAMES}/{name}", np.concatenate(arrays), "i4")
-        if any(self._kinds):
-            writer.add(f"{FRAMES}/kind", self._kinds)
+        if self.kinds:
+            writer.add(f"{FRAMES}/kind", self.kinds)
         for name, values in self._of_hits.items():
             writer.add(f"{HITS}/{name}", values, _HIT_COLUMNS[name])
         writer.add(SETS, [json.dumps(used.as_dict()) for used in self._sets])

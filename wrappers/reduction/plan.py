@@ -63,7 +63,9 @@ def reduction_key(
 ) -> str:
     """Return what tells whether two reductions would write the same.
 
-    `kinds` are those that frames are told by, and whether some are left out for theirs.
+    `kinds` are those that frames are told by, and whether some are left out for theirs. What these
+    have learnt does not count, which the reduction itself may change: a frame's features are the
+    same before and after.
     """
     digest = hashlib.sha256()
     for index in range(len(run)):
@@ -78,7 +80,7 @@ def reduction_key(
         for kind in (run.bad_pixels.hot, run.bad_pixels.noisy, run.bad_pixels.dead):
             digest.update(kind.tobytes())
     if kinds is not None:
-        digest.update(json.dumps([kinds[0].as_dict(), kinds[1]]).encode())
+        digest.update(json.dumps([asdict(kinds[0].reference), kinds[1]]).encode())
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +20,28 @@ from wrappers.spots.image import RING, Image, ring_background
 from wrappers.spots.patches import FEATURES, MEASURED, describe
 from wrappers.spots.ranking import best_of_neighbours, rank
 
-__all__ = ["CANDIDATES", "MOST_JUDGED", "CandidateFinder", "Candidates"]
+__all__ = ["CANDIDATES", "MOST_JUDGED", "STRONG", "CandidateFinder", "Candidates"]
 
 CANDIDATES = tuple(
     Settings(min_snr=snr, threshold=-1e9, min_pix_count=1, max_pix_count=1000, local_bg_radius=3)
     for snr in (3.0, 2.5)
 )
-"""What peakfinder8 is asked for: whatever stands out at all, single pixels included; and with the
-second one where the first gives too few. It finds more the lower its min_snr is, but nothing that
-would be among the best: 2 instead of 2.5 takes twice the time for 60,000 candidates a megapixel."""
-
-MOST_FOUND = 1 << 16
-"""Candidates of a frame that are ranked."""
+"""What peakfinder8 is asked for: whatever stands out at all, single pixels included; the second
+only where the first gives too few, and then in its place. A lower min_snr finds more, but nothing
+that would be among the best (docs/spots.md)."""
 
 MOST_JUDGED = 1000
-"""Of these the best so many are judged, of each megapixel if there are more."""
+"""Of all that are found the best so many are judged, of each megapixel if there are more."""
+
+DENSITIES = [FEATURES.index(each) for each in ("frame_density", "ring_density", "ring_contrast")]
+"""Where the features are that depend on the other candidates."""
+
+SAMPLED = 10_000
+"""Pixels by which a frame of single photons is known."""
+
+FEW_PHOTONS, WIDEST_BACKGROUND = 8, 12
+"""Photons that the square of a candidate's background should have, and its largest
+``local_bg_radius``."""
 
 ENOUGH = 2
 """So many times as many are to choose from."""
@@ -53,12 +61,15 @@ class Candidates:
     ----------
     peaks : PeakList
     features : float32 array (n, len(FEATURES))
+    score : float32 array (n,)
+        What a filter for a small spot has there, in standard deviations.
     radius : float32 array (n,)
         Distance from the beam in pixels, as peakfinder8 counts it.
     """
 
     peaks: PeakList
     features: NDArray[np.float32]
+    score: NDArray[np.float32]
     radius: NDArray[np.float32]
 
 
@@ -78,6 +89,10 @@ class CandidateFinder:
         self._finder = PeakFinder(geometry)
         self._radius = self._finder.layout.radius.reshape(-1)
         on_panels = self._radius[np.isfinite(self._radius)]
+        # Regions that do not touch are at most one in each 2 × 2 pixels of a panel. The search
+        # stops in raster order where there is no room, and what is beyond would never be seen.
+        sizes = self._finder.layout.panels[:, 1::2] - self._finder.layout.panels[:, ::2] + 1
+        self._most_found = int(((sizes + 1) // 2).prod(axis=1).sum())
         self._largest = float(on_panels.max(initial=1.0))
         self._max_adu = np.array([panel.max_adu for panel in geometry.panels], np.float64)
         n_rings = math.ceil((self._largest + 1) / RING)
@@ -102,34 +117,39 @@ class CandidateFinder:
         )
         ring_background(image)
         most = max(MOST_JUDGED, MOST_JUDGED * n_pixels // 1_000_000)
+        photons = _single_photons(data[:n_pixels], usable[:n_pixels])
         for asked in CANDIDATES:
-            peaks = self._search(asked, data, usable)
+            peaks = self._search(asked.replace(**photons), data, usable)
             if peaks.shape[1] >= ENOUGH * most:
                 break
         score, pixel = np.empty(peaks.shape[1], np.float32), np.empty(peaks.shape[1], np.int32)
         rank(image, peaks, score, pixel)
         chosen = _best(score, most)
         chosen = chosen[np.lexsort((-score[chosen], pixel[chosen]))]
-        chosen = chosen[best_of_neighbours(pixel[chosen], score[chosen], image.width)]
-        chosen = chosen[np.lexsort((pixel[chosen], peaks[4, chosen]))]
+        panel = peaks[4].astype(np.int32)
+        best = best_of_neighbours(pixel[chosen], panel[chosen], score[chosen], image.width)
+        chosen = chosen[best]
+        chosen = chosen[np.lexsort((pixel[chosen], panel[chosen]))]
         pixel, score = pixel[chosen], score[chosen]
         (found,) = peak_lists(peaks[:, chosen], [len(chosen)])
         features = np.zeros((len(chosen), len(FEATURES)), np.float32)
         measured = np.empty((len(chosen), len(MEASURED)))
         describe(image, pixel, found.panel, found.snr, found.n_pixels, score, features, measured)
         radius = self._radius[pixel]
-        features[:, -3:] = self._densities(radius, score)
+        features[:, DENSITIES] = self._densities(radius, score)
         fs, ss, intensity = measured.T
-        return Candidates(replace(found, fs=fs, ss=ss, intensity=intensity), features, radius)
+        peaks_measured = replace(found, fs=fs, ss=ss, intensity=intensity)
+        return Candidates(peaks_measured, features, score, radius)
 
     def _search(
         self, asked: Settings, data: NDArray[np.generic], usable: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
         """Return what peakfinder8 finds: rows (7, n), until the next search."""
         pixels = self._finder.pixels
-        memory, room = pixels.memory(MOST_FOUND)
+        memory, room = pixels.memory(self._most_found)
         (row,) = settings_table([asked])
-        n = search_frame(data, usable, pixels.layout.arrays, row, MOST_FOUND, memory, room)
+        arrays = pixels.layout.arrays
+        n = search_frame(data, usable, arrays, row, self._most_found, memory, room)
         return room[:, :n]
 
     def _densities(
@@ -143,8 +163,7 @@ class CandidateFinder:
         strong = score > STRONG
         rings = np.minimum((radius / RING).astype(np.int64), len(self._ring_size) - 1)
         counts = np.bincount(rings[strong], minlength=len(self._ring_size)).astype(np.float64)
-        ones = np.ones(9)
-        around = np.convolve(counts, ones, "same"), np.convolve(self._ring_size, ones, "same")
+        around = _with_neighbours(counts), _with_neighbours(self._ring_size)
         frame = math.log1p(1e6 * strong.sum() / max(self._ring_size.sum(), 1.0))
         prior = 1e-4
         ring = (counts + 0.5) / (self._ring_size + 0.5 / prior)
@@ -156,6 +175,37 @@ class CandidateFinder:
                 np.log(ring / wide)[rings],
             ]
         )
+
+
+def _single_photons(data: NDArray[np.generic], usable: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return what to ask peakfinder8 for where most pixels count not one photon.
+
+    It leaves what stands out, each single photon then, out of a candidate's background, and refuses
+    a candidate whose background has no noise left: the brightest spots among them. So single
+    photons are to be background, and so many pixels that there are some.
+    """
+    step = max(len(data) // SAMPLED, 1)
+    values = data[::step][usable[::step]]
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return {}
+    nothing = np.median(values)
+    above = values[values > nothing]
+    rate = 1 - float(np.mean(values == nothing))
+    if not 0 < rate <= 0.5 or not len(above):
+        return {}
+    radius = math.ceil((math.sqrt(FEW_PHOTONS / rate) - 1) / 4)  # of (4 radius + 1)² pixels
+    usual = CANDIDATES[0].local_bg_radius
+    radius = min(max(radius, usual), WIDEST_BACKGROUND)
+    # Between one photon and two: what is just on the limit is no background either.
+    threshold = float(nothing + 1.5 * (above.min() - nothing))
+    return {"threshold": threshold, "local_bg_radius": radius}
+
+
+def _with_neighbours(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum of each value and of up to four on either side of it."""
+    # Not numpy's "same": of fewer than nine values it makes nine.
+    return np.convolve(values, np.ones(9))[4 : 4 + len(values)]
 
 
 def _best(score: NDArray[np.float32], most: int) -> NDArray[np.intp]:

@@ -64,13 +64,16 @@ def rank(image, peaks, score, pixel):
 
 
 @kernel
-def best_of_neighbours(pixel, score, width):
+def best_of_neighbours(pixel, panel, score, width):
     """Return which candidates have no better one in the eight pixels around theirs.
+
+    Panels that are neighbours in the slab are seldom neighbours on the detector.
 
     Parameters
     ----------
     pixel : int32 array (n,)
         Flat, ascending; of equal ones the first is kept.
+    panel : int32 array (n,)
     score : float32 array (n,)
     width : int
         Of the slab.
@@ -86,6 +89,6 @@ def best_of_neighbours(pixel, score, width):
             other_row, other_column = pixel[j] // width, pixel[j] % width
             if other_row > row + 1 or (other_row == row + 1 and other_column > column + 1):
                 break
-            if abs(other_column - column) <= 1:
+            if panel[j] == panel[i] and abs(other_column - column) <= 1:
                 kept[j if score[j] <= score[i] else i] = False
     return kept

@@ -166,7 +166,11 @@ class FrameMaker:
     def _energy(self, shot: Shot, series: SeriesStart | None) -> float:
         if isinstance(self.geometry.photon_energy, float):
             return self.geometry.photon_energy
-        found = _named(self.geometry.photon_energy, shot)
+        header = self.geometry.photon_energy
+        stored = self._stored(header, shot) if isinstance(header, Header) else None
+        found = (
+            header.convert(stored) if isinstance(header, Header) and stored is not None else None
+        )
         if found is None and series is not None:
             found = series.photon_energy
         if not found:
@@ -179,7 +183,7 @@ class FrameMaker:
     def _camera_length(self, shot: Shot, series: SeriesStart | None) -> float:
         if self.geometry.clen_header is None:
             return self.geometry.camera_length()
-        stored = _stored(self.geometry.clen_header, shot)
+        stored = self._stored(self.geometry.clen_header, shot)
         if stored is not None:
             return self.geometry.camera_length(stored)
         found = series and series.distance
@@ -189,6 +193,24 @@ class FrameMaker:
                 f"{self.geometry.path} takes it from the data: give clen as a number"
             )
         return found
+
+    def _stored(self, header: Header, shot: Shot) -> float | None:
+        """Return the number of a header's name that came with an image.
+
+        In a file it may stand in a group, in a message it does not: the last part of the path is
+        taken, too, unless two headers of the geometry have it in common.
+        """
+        path = header.path.lstrip("/")
+        stored = shot.values.get(path)
+        headers = (self.geometry.photon_energy, self.geometry.clen_header)
+        lasts = [_last_part(each) for each in headers if isinstance(each, Header)]
+        if stored is None and lasts.count(_last_part(header)) == 1:
+            stored = shot.values.get(_last_part(header))
+        return stored
+
+
+def _last_part(header: Header) -> str:
+    return header.path.rpartition("/")[2]
 
 
 def _alike(one: float | None, other: float | None) -> bool:
@@ -206,19 +228,3 @@ def _valued(data: np.ndarray, mask: Mask, series: SeriesStart | None) -> Mask:
         return mask
     empty = data == nothing
     return mask & ~empty if (empty & mask).any() else mask
-
-
-def _named(header: object, shot: Shot) -> float | None:
-    """Return the value of a header that came with an image."""
-    stored = _stored(header, shot) if isinstance(header, Header) else None
-    return None if stored is None or not isinstance(header, Header) else header.convert(stored)
-
-
-def _stored(header: Header, shot: Shot) -> float | None:
-    """Return the number of a header's name that came with an image.
-
-    In a file it may stand in a group, in a message it does not: the last part of the path is taken,
-    too.
-    """
-    path = header.path.lstrip("/")
-    return shot.values.get(path, shot.values.get(path.rpartition("/")[2]))

@@ -76,8 +76,9 @@ def _decode(source: str, key: str, axes: str, parts: Sequence[bytes]) -> list[Sh
         if about.get("content") == "msgpack":
             named = read_msgpack(payload)
             if isinstance(named, dict):
-                source_name = str(about.get("source"))
-                values |= {f"{source_name}/{k}": v for k, v in plain_numbers(named).items()}
+                place = about.get("source")
+                start = f"{place}/" if place else ""
+                values |= {f"{start}{k}": v for k, v in plain_numbers(named).items()}
         if about.get("content") != "array":
             continue
         shape = about.get("shape")

@@ -21,7 +21,9 @@ __all__ = [
     "GrowingAddress",
     "Protocol",
     "StreamAddress",
+    "absolute",
     "asked_frames",
+    "is_growing",
     "is_stream",
     "parse_address",
     "parse_growing",
@@ -145,7 +147,20 @@ class GrowingAddress:
 
 def is_stream(name: object) -> bool:
     """Whether a name is the address of frames that arrive: a socket's, or of files that grow."""
-    return isinstance(name, str) and ("+tcp://" in name or name.startswith(f"{GROWING}://"))
+    return isinstance(name, str) and ("+tcp://" in name or is_growing(name))
+
+
+def is_growing(name: object) -> bool:
+    """Whether a name is the address of a file or a folder that is being written."""
+    return isinstance(name, str) and name.startswith(f"{GROWING}://")
+
+
+def absolute(name: str) -> str:
+    """Return an address that names the same from any folder."""
+    if not is_growing(name):
+        return name
+    path, mark, query = name.removeprefix(f"{GROWING}://").partition("?")
+    return f"{GROWING}://{Path(path).absolute() if path else ''}{mark}{query}"
 
 
 def asked_frames(name: str) -> int | None:
@@ -156,7 +171,7 @@ def asked_frames(name: str) -> int | None:
     InputError
         If it is none.
     """
-    if name.startswith(GROWING):
+    if is_growing(name):
         return parse_growing(name).n_frames
     return parse_address(name).n_frames
 

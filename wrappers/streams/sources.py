@@ -7,7 +7,7 @@ from collections.abc import Collection
 from wrappers.detector.geometry import Geometry
 from wrappers.streams.arriving import ArrivingFrames, StreamFrames
 from wrappers.streams.growing import GrowingFiles
-from wrappers.streams.protocols import GROWING, parse_address
+from wrappers.streams.protocols import is_growing, parse_address
 from wrappers.streams.receiver import BUFFER
 
 __all__ = ["open_arriving"]
@@ -45,7 +45,7 @@ def open_arriving(
     ProgramError
         If the socket cannot be made.
     """
-    if name.startswith(GROWING):
+    if is_growing(name):
         return GrowingFiles(name, geometry, taken)
     return StreamFrames(
         parse_address(name), geometry, size, every_series=every_series, goes_on=goes_on

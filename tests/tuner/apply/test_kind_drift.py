@@ -22,7 +22,7 @@ def kinds(**n_frames: float) -> FrameKinds:
         Part(name.replace("_", " "), 0.0, n, point, identity) for name, n in n_frames.items()
     )
     reference = Reference(1.0, 1.0, 0.1, (), (), 0.0, 1.0, (), ())
-    return FrameKinds(reference, parts, (2, 2), int(sum(n_frames.values())))
+    return FrameKinds(reference, parts, (2, 2), int(sum(n_frames.values())), ())
 
 
 def told(names: list[str], first: int = 0) -> list[Told]:

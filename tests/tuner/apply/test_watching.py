@@ -104,6 +104,61 @@ def test_kinds_are_carried_on_from_run_to_run(place, make_watch):
     assert json.loads((place / "hits" / "kinds.json").read_text())["n_frames"] == 60
 
 
+def test_a_watch_that_is_killed_before_its_journal_goes_on(place, make_watch, monkeypatch):
+    write_run(place / "raw" / "r1.h5")
+    make_watch(veto=True).step()
+    write_run(place / "raw" / "r2.h5", 20)
+
+    def killed(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tuner.apply.watching.append_line", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_watch(veto=True).step()
+    monkeypatch.undo()
+    said: list[str] = []
+    (line,) = make_watch(said, veto=True).step()
+    assert (line["n_frames"], said) == (20, [])
+    assert json.loads((place / "hits" / "kinds.json").read_text())["n_frames"] == 60
+
+
+def test_a_watch_that_is_killed_in_a_run_learns_the_whole_of_it(place, make_watch):
+    write_run(place / "raw" / "r1.h5")
+    make_watch(veto=True).step()
+    write_run(place / "raw" / "r2.h5", 20)
+
+    def killed(_, n_frames: int, done: int, hits: int) -> None:
+        if done > n_frames // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_watch(progress=killed, veto=True).step()
+    make_watch(veto=True).step()
+    assert json.loads((place / "hits" / "kinds.json").read_text())["n_frames"] == 60
+
+
+def test_a_watch_begins_with_the_session_s_kinds(place, make_watch):
+    write_run(place / "raw" / "r1.h5")
+    make_watch(veto=True).step()
+    shutil.move(place / "hits" / "kinds.json", place / "session" / "kinds.json")
+    write_run(place / "raw" / "r2.h5", 20)
+    make_watch(veto=True).step()
+    assert json.loads((place / "hits" / "kinds.json").read_text())["n_frames"] == 60
+    assert json.loads((place / "session" / "kinds.json").read_text())["n_frames"] == 40
+
+
+def test_kinds_that_are_damaged_or_in_the_way_end_a_watch_at_its_start(place, make_watch):
+    (place / "hits").mkdir()
+    (place / "hits" / "kinds.json").write_text("{")
+    with pytest.raises(InputError, match=r"kinds\.json.*make it anew"):
+        make_watch(veto=True)
+    for name in ("session/recommended.toml", "run.geom"):
+        with pytest.raises(InputError, match="is read by"):
+            make_watch(kinds=place / name)
+    with pytest.raises(InputError, match="written twice"):
+        make_watch(kinds=place / "hits" / "watched.jsonl")
+
+
 def test_bad_pixels_come_from_the_file_that_is_named(place, make_watch):
     recommend(place / "session", SETTINGS.replace(mask_hot_sigma=5))
     write_run(place / "raw" / "r1.h5", 8)

@@ -17,7 +17,6 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.simulation.simulator import demo_experiment, simulate_run
 from tests.ports import free_port
 from tuner.closed_loop.events import (
     Begun,
@@ -28,7 +27,7 @@ from tuner.closed_loop.events import (
     append_event,
     read_events,
 )
-from tuner.closed_loop.feed import TAKEN, RunInOrder, Tap, block_file, forget_blocks
+from tuner.closed_loop.feed import TAKEN, Ahead, RunInOrder, Tap, block_file, forget_blocks
 from tuner.closed_loop.loop import LOG, Loop
 from tuner.closed_loop.measuring import NightSet
 from tuner.closed_loop.page import night_content
@@ -42,11 +41,6 @@ from wrappers.frames.opening import open_source
 from wrappers.frames.run import Run
 from wrappers.streams.player import Player, messages_of
 from wrappers.streams.protocols import parse_address
-
-
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory):
-    return simulate_run(demo_experiment(seed=1), tmp_path_factory.mktemp("loop") / "run", 30)
 
 
 def begun(simulated, source=None, **changes) -> Begun:
@@ -144,8 +138,8 @@ def test_folders_that_are_none(simulated, tmp_path):
 def test_kept_frames_are_those_that_came(simulated, tmp_path):
     run = open_source(simulated.data, Geometry.read(simulated.geometry))
     path = block_file(tmp_path, 7)
-    with RunInOrder(run, 3) as frames, Tap(frames, path) as tap:
-        first = tap.first(2, 1.0, lambda: frames.ended)
+    with Ahead(RunInOrder(run, 3)) as frames, Tap(frames, path) as tap:
+        first = frames.look(2, 1.0, lambda: False)
         again = [late() for _ in range(4) if (late := tap.next(0)) is not None]
         assert [frame.event for frame in again] == ["//3", "//4", "//5", "//6"]
         assert again[0] is first[0]
@@ -309,7 +303,7 @@ def test_a_proof_ends_though_nothing_can_be_indexed(simulated, tmp_path):
     with (
         Loop(tmp_path / "night", begun(simulated)) as loop,
         BlockSearch(
-            *(tmp_path / "night", loop._search._frames, loop.begun), jobs=1, on_note=notes.append
+            *(tmp_path / "night", loop._frames, loop.begun), jobs=1, on_note=notes.append
         ) as search,
     ):
         search._sets = {1: NightSet(1), 2: NightSet(2)}  # whose cell is gone

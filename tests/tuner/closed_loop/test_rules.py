@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from itertools import pairwise
@@ -33,6 +34,7 @@ from tuner.closed_loop.evidence import (
     beam_of,
     chance_of_gain,
     of_other_light,
+    scatter,
     verdict,
 )
 from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
@@ -185,6 +187,17 @@ def test_a_rate_that_scatters_raises_no_alarm():
     assert nights <= 1
 
 
+def test_a_rate_that_wanders_scatters():
+    """Neighbouring blocks are alike, and means of several are not."""
+    wave = [250 + round(60 * math.sin(2 * math.pi * place / 16)) for place in range(40)]
+    scattered = scatter([{"hit rate": (k, 500)} for k in wave])["hit rate"]
+    near = scatter([{"hit rate": (k, 500)} for k in wave[:4]])["hit rate"]
+    assert near < 4 < 15 < scattered
+    assert scatter([{"hit rate": (250, 500)}] * 40) == scatter([]) == {}
+    step = [{"hit rate": (k, 500)} for k in (250,) * 8 + (150,) * 12]
+    assert scatter(step) == {}, "one change for good is none"
+
+
 @pytest.mark.parametrize(
     ("changes", "rate", "words"),
     [
@@ -213,6 +226,58 @@ def test_light_and_geometry_are_noticed_soon(changes, rate, words):
     for _ in range(100):
         state = told(state, block(state, 25, **(changes if rate == PLACE else {})), log)
     assert kinds(log)[n:] == ["settled", "settled"]
+
+
+ELSEWHERE = {"n_placed": 12, "n_elsewhere": 12}
+BRIGHT = {"n_light": 50, "n_brighter": 50}
+
+
+def retuned(state: State, outcome: str, log: list[Event], **changes) -> State:
+    """Return the state behind the session that an alarm has called due."""
+    while state.phase == "collecting":
+        state = told(state, block(state, 25, **changes), log)
+    return told(state, Tuned(state.n_sessions, outcome, intervals=EVIDENCE), log)
+
+
+@pytest.mark.parametrize("tells", [False, True])
+def test_light_and_place_that_change_together(tells):
+    """The alarm is the light's: a session that does not look for the place settles none."""
+    state, log = watching()
+    bright = BRIGHT | (ELSEWHERE if tells else {})
+    while state.phase == "watching":
+        state = told(state, block(state, 25, **bright), log)
+    assert log[-1].rate == BRIGHTER and state.of_place == tells
+    state = retuned(state, "no better", log, **BRIGHT)
+    if not tells:
+        while state.phase == "watching" and len(log) < 60:
+            state = told(state, block(state, 25, **ELSEWHERE), log)
+        assert isinstance(log[-1], Alarmed) and log[-1].rate == PLACE
+        assert state == replayed(log, RULES) and state.of_place
+        state = retuned(state, "no better", log)
+    n = len(kinds(log))
+    for _ in range(100):
+        state = told(state, block(state, 25, **ELSEWHERE), log)
+    assert kinds(log)[n:] == ["settled", "settled"], "no session has mended it: it is borne"
+
+
+def test_a_set_that_has_moved_is_proved_on_fresh_frames():
+    state, log = watching()
+    while state.phase == "watching":
+        state = told(state, block(state, 25, **ELSEWHERE), log)
+    state = retuned(state, "moved", log)
+    alarmed = state
+    assert (state.phase, state.used, state.before) == ("proving", 2, 1)
+    while state.phase == "proving":
+        state = told(state, block(state, 25, pairs=Pairs(40, 1, 1, 20)), log)
+    assert (
+        isinstance(log[-1], Kept) and state.used == 2 and "to be no worse and" in in_words(log[-1])
+    )
+    for pairs in (Pairs(40, 0, 6, 14), Pairs(40)):
+        state, log = alarmed, []
+        while state.phase == "proving":
+            state = told(state, block(state, 25, pairs=pairs), log)
+        assert isinstance(log[-1], Returned) and state.used == 1
+        assert "the set of tuning-2 is not proved to be no worse: the set of" in in_words(log[-1])
 
 
 def test_other_light():
@@ -289,6 +354,23 @@ def test_a_set_that_is_no_better_stays_as_seldom_as_is_stated():
     assert verdict(Pairs(100, 10, 0), 1000) is True
     assert verdict(Pairs(100, 0, 10), 1000) is False
     assert chance_of_gain(Pairs(50, 5, 0)) == 1 / 32 and chance_of_gain(Pairs(50, 0, 0)) == 1
+
+
+def test_a_set_that_is_worse_by_the_margin_stays_as_seldom_as_is_stated():
+    rng = random.Random(6)
+
+    def stays(new: float, old: float) -> float:
+        kept = 0
+        for _ in range(400):
+            pairs = Pairs()
+            while (proved := verdict(pairs, 4000, "no worse")) is None:
+                drawn = rng.choices(("new", "old", "both", ""), (new, old, 0.35, 0.6), k=40)
+                pairs += Pairs(40, *(drawn.count(each) for each in ("new", "old", "both")))
+            kept += proved
+        return kept / 400
+
+    assert stays(0.02, 0.02 + 0.1 * 0.42) <= 2 * CHANCE
+    assert stays(0.02, 0.02) > 0.95, "one that is as good is kept"
 
 
 answers = st.sampled_from(["better", "moved", "no better", "nothing", "failed"])

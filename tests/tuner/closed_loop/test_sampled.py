@@ -83,7 +83,7 @@ def test_the_frames_that_index_are_those_of_an_evaluation(run, cell, jobs, kind)
     assert now != before
     found = sampled(run, cell, jobs=jobs, kind=kind, other=BEFORE)
     assert (found.n, found.n_indexed) == (24, len(now))
-    assert found.pairs == Pairs(24, len(now - before), len(before - now))
+    assert found.pairs == Pairs(24, len(now - before), len(before - now), len(before & now))
 
 
 def test_a_detector_that_is_elsewhere_is_seen(run, cell):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 from envs.environments.map_env import MapTuningEnv
 from envs.environments.map_tasks import MapTasks
 from envs.evaluators.look_record import read_look_records
+from envs.response_map.model import MapModel
 from envs.response_map.situation import STOP
 from tuner.map_agent.network import CandidatesPolicy, parts_of
 from tuner.map_agent.policy import POLICY_FILE, MapPolicy
+from tuner.map_agent.training import MapTraining
 from wrappers.errors import InputError
 
 LOOKS = Path(__file__).parents[3] / "experiments" / "data" / "looks"
@@ -108,3 +111,11 @@ def test_other_files_are_refused_with_a_sentence(network: CandidatesPolicy, tmp_
     path.write_bytes(safetensors.numpy.save(tensors, described))
     with pytest.raises(InputError, match="is damaged"):
         MapPolicy.load(path)
+
+
+def test_the_shipped_policy_was_trained_on_the_shipped_map_and_is_no_worse_than_its_rule() -> None:
+    provenance = MapPolicy.shipped().provenance
+    assert provenance["map_model"] == MapModel.shipped().version  # else train anew
+    assert provenance["chosen"]["score"] >= provenance["rule"]["score"]
+    assert provenance["training"] == asdict(MapTraining())
+    assert len(provenance["held_out"]) == 22 and provenance["experiments"] == 88

@@ -27,7 +27,7 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def few_are_enough(monkeypatch):
     monkeypatch.setattr(session_kinds_module, "FEWEST", 60)
-    monkeypatch.setattr(session_kinds_module, "SPREAD", 30)
+    monkeypatch.setattr(session_kinds_module, "FIRST_FRAMES", 30)
 
 
 def test_the_kinds_of_a_session_are_kept(run, tmp_path):
@@ -42,6 +42,18 @@ def test_the_kinds_of_a_session_are_kept(run, tmp_path):
     before = (tmp_path / TOLD_FILE).read_bytes()
     assert session_kinds(source, [5], tmp_path, 1) == kinds
     assert (tmp_path / TOLD_FILE).read_bytes() == before
+
+
+def test_a_session_that_is_killed_between_the_files_makes_both(run, tmp_path, monkeypatch):
+    def killed(*_) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("wrappers.frame_kinds.FrameKinds.write", "tuner.session.kinds._write"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(name, killed)
+            session_kinds(run[0], [0], tmp_path, 1)
+    session_kinds(run[0], [0], tmp_path, 1)
+    assert read_told(tmp_path) is not None
 
 
 def test_frames_without_anything_are_those_of_two_kinds(run, tmp_path):

@@ -10,31 +10,23 @@ import pytest
 import tuner.spots.examples as examples_module
 from envs.simulation.families import draw_experiments, family_of
 from tuner.spots.examples import TRAINED_ON, Examples, label, rendered_examples
-from wrappers.peaks import PeakList
 from wrappers.spots.patches import FEATURES
-
-
-def peaks_at(*places) -> PeakList:
-    fs, ss = np.array(places, float).reshape(-1, 2).T
-    zeros = np.zeros(len(fs))
-    return PeakList(fs, ss, zeros, zeros, zeros.astype(np.int32), zeros.astype(np.int32), zeros)
-
 
 NOTHING = np.empty((0, 2))
 
 
 def test_each_spot_has_its_nearest_candidate_and_no_other():
-    spots = np.array([[10.0, 10.0, 50.0], [40.0, 40.0, 5.0], [70.0, 70.0, 1.5]])
-    peaks = peaks_at((10.4, 10), (11, 10.5), (41.9, 40), (42.5, 40), (70, 70.5), (90, 90), (90, 30))
-    right, unclear = label(peaks, spots, np.array([[90.5, 30.0]]))
+    spots = np.array([[10.0, 10.0], [40.0, 40.0]])
+    places = [(10.4, 10), (11, 10.5), (41.9, 40), (42.5, 40), (70, 70.5), (90, 90), (90, 30)]
+    right, unclear = label(np.array(places), spots, np.array([[90.5, 30.0], [70.0, 70.0]]))
     assert right.tolist() == [True, False, True, False, False, False, False]
     assert unclear.tolist() == [False, False, False, False, True, False, True]
 
 
 def test_a_frame_without_spots_or_candidates():
-    right, unclear = label(peaks_at((1, 1)), np.empty((0, 3)), NOTHING)
+    right, unclear = label(np.ones((1, 2)), NOTHING, NOTHING)
     assert not right.any() and not unclear.any()
-    assert [len(each) for each in label(peaks_at(), np.ones((1, 3)), NOTHING)] == [0, 0]
+    assert [len(each) for each in label(NOTHING, np.ones((1, 2)), NOTHING)] == [0, 0]
 
 
 def test_nothing_but_the_train_family_is_rendered(monkeypatch):

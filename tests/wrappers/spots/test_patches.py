@@ -192,6 +192,10 @@ def test_a_centroid_is_where_the_spot_is():
 def test_of_neighbours_the_best_is_kept():
     pixel = np.array([5 * WIDTH + 5, 5 * WIDTH + 6, 5 * WIDTH + 8, 6 * WIDTH + 9], np.int32)
     score = np.array([3, 4, 9, 8], np.float32)
-    assert best_of_neighbours(pixel, score, WIDTH).tolist() == [False, True, True, False]
+    one = np.zeros(4, np.int32)
+    assert best_of_neighbours(pixel, one, score, WIDTH).tolist() == [False, True, True, False]
+    two = np.array([0, 1, 1, 1], np.int32)
+    assert best_of_neighbours(pixel, two, score, WIDTH).tolist() == [True, True, True, False]
     same = np.array([7, 7, 7], np.int32)
-    assert best_of_neighbours(same, np.array([5, 4, 4], np.float32), WIDTH).sum() == 1
+    scores = np.array([5, 4, 4], np.float32)
+    assert best_of_neighbours(same, one[:3], scores, WIDTH).sum() == 1

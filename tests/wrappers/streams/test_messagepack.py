@@ -23,6 +23,7 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.run import Run
 from wrappers.streams.arriving import StreamFrames
+from wrappers.streams.frames import FrameMaker
 from wrappers.streams.protocols import parse_address
 from wrappers.streams.recording import record
 
@@ -52,6 +53,32 @@ def train(number: int, array: np.ndarray, key: str = "image.data", source: str =
         "SPB_XTD9_XGM/DOOCS/MAIN:output": {"data.intensityTD": np.ones(2), "pulseEnergy": 1.5},
     }
     return data, {name: {"timestamp.tid": number} for name in data}
+
+
+def frame_of(geometry: Geometry, scheme: str, message: list[bytes]):
+    address = parse_address(f"{scheme}+tcp://host:1")
+    (shot,) = address.protocol.decoder({})(message)
+    return FrameMaker(address.name, geometry).reading(shot)()
+
+
+def test_numbers_that_come_with_an_image_are_found_by_their_names(tmp_path):
+    """What is played of a geometry is read of it, also where its path has one part."""
+    image = images(1, "u2")[0]
+    for place in ("", "A/B"):
+        named = geometry_of(tmp_path, photon_energy=f"{f'/{place}' * bool(place)}/energy eV")
+        about = {"metadata": {"timestamp.tid": 1}, "path": "image.data", "dtype": "uint16"}
+        of_image = about | {"source": SOURCE, "content": "array", "shape": image.shape}
+        of_number = about | {"source": place, "content": "msgpack"}
+        parts = [msgpack.packb(of_number), msgpack.packb({"energy": 8000.0})]
+        parts += [msgpack.packb(of_image), image.tobytes()]
+        address = parse_address("karabo+tcp://host:1?axes=msf")
+        (shot,) = address.protocol.decoder(address.options)(parts)
+        assert FrameMaker(address.name, named).reading(shot)().photon_energy == 8000
+    flat = of_crystfel(image.reshape(60, 30), value=9000.0)
+    assert frame_of(geometry_of(tmp_path, photon_energy="/A/value eV"), "crystfel", [flat])
+    both = geometry_of(tmp_path, photon_energy="/A/value eV", clen="/B/value mm")
+    with pytest.raises(InputError, match="gives the photon energy as a number"):
+        frame_of(both, "crystfel", [flat])
 
 
 @pytest.mark.parametrize("axes", ["pmsf", "mpsf", "mfsp", "sfmp"])
