@@ -304,11 +304,11 @@ def test_every_file_of_the_benchmark_is_of_the_experiment_that_it_says():
 
 
 def test_nothing_that_learns_reads_the_benchmark():
-    named = re.compile(r"frame_record|evaluators\.recorded|record_frames|data/frames|frames_benchm")
+    named = re.compile(r"frame_record|record_frames|data/frames|frames_benchm")
     allowed = {
-        "envs/evaluators/frame_record.py",
         "envs/evaluators/recorded.py",
         "experiments/record_frames.py",
+        "experiments/record_frames_crystfel.py",
         "tuner/cli/compare.py",
         "tuner/cli/compare_frames.py",
         "tuner/comparison/__init__.py",

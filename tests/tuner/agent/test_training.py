@@ -203,7 +203,18 @@ def test_the_command_trains_and_says_how_well(tmp_path, monkeypatch):
         return train(dataclasses.replace(SMALL, **offered), directory, **options)
 
     monkeypatch.setattr("tuner.agent.training.train", train_small)
-    options = ["-o", str(tmp_path / "t"), "--seeds", "1", "--steps", "160", "--checkpoints", "1"]
+    options = [
+        "-o",
+        str(tmp_path / "t"),
+        "--searcher",
+        "ppo",
+        "--seeds",
+        "1",
+        "--steps",
+        "160",
+        "--checkpoints",
+        "1",
+    ]
     options += ["--experiments", "7", "--selector-steps", "12", "-j", "1"]
     result = CliRunner().invoke(command, options, catch_exceptions=False)
     assert result.exit_code == 0

@@ -115,7 +115,7 @@ def test_sets_that_put_the_detector_to_other_places(run):
 
 
 @pytest.mark.crystfel
-def test_crystfel_indexes_in_a_thread_block_after_block(run, cell):
+def test_crystfel_indexes_in_a_thread_block_after_block(run, cell, indexamajig):
     """Its processes outlive the thread that a block's frames are handed over by."""
     search = FrameSearch(run.geometry)
     choice = IndexerChoice("crystfel").settled()
