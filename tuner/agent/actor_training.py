@@ -22,8 +22,8 @@ from tuner.agent.training_setup import (
     Training,
     draw_pools,
     layers_of,
-    save_tensors,
-    saved_tensors,
+    load_checkpoint,
+    save_checkpoint,
     stream,
     validated,
 )
@@ -43,7 +43,7 @@ def train_seed(training: Training, seed: int, directory: Path, processes: int = 
     rows = read_curve(directory)
     model = _make_model(training, seed, _make_env(training, pool, seed, 0))
     if rows:
-        _load_checkpoint(model, directory / "checkpoint.pt")
+        load_checkpoint(model, directory / "checkpoint.pt")
     elif training.imitation_steps:
         imitate(model, _make_env(training, pool, seed, 0), training.imitation_steps)
     best = min((row["score"] for row in rows), default=np.inf)
@@ -66,7 +66,7 @@ def train_seed(training: Training, seed: int, directory: Path, processes: int = 
         if row["score"] < best:
             best = row["score"]
             replace(policy, typical=rollout.typical).save(directory / "best")
-        _save_checkpoint(model, directory / "checkpoint.pt")
+        save_checkpoint(model, directory / "checkpoint.pt")
         rows.append(row)
         write_curve(directory, rows)
 
@@ -160,21 +160,3 @@ def _make_model(training: Training, seed: int, env: StableBaselinesEnv) -> PPO:
         training.learning_rate * max(1 - model.num_timesteps / training.steps, 0.0)
     )
     return model
-
-
-def _save_checkpoint(model: PPO, path: Path) -> None:
-    state = {
-        "policy": model.policy.state_dict(),
-        "optimizer": model.policy.optimizer.state_dict(),
-        "steps": model.num_timesteps,
-        "updates": model._n_updates,
-    }
-    save_tensors(state, path)
-
-
-def _load_checkpoint(model: PPO, path: Path) -> None:
-    with saved_tensors(path) as state:
-        model.policy.load_state_dict(state["policy"])
-        model.policy.optimizer.load_state_dict(state["optimizer"])
-        model.num_timesteps = int(state["steps"])
-        model._n_updates = int(state["updates"])

@@ -9,12 +9,10 @@ that was stopped and resumed is the one that never stopped. Only the families "t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -24,12 +22,9 @@ from tuner.agent.actor_training import train_seed
 from tuner.agent.policy import Policy
 from tuner.agent.selector_training import train_selector
 from tuner.agent.training_curves import Row, draw_curves, read_curve
-from tuner.agent.training_setup import Training, draw_pools
-from wrappers.errors import InputError
+from tuner.agent.training_setup import Training, begin_training, draw_pools, versions
 from wrappers.files import write_whole
-from wrappers.outputs import require_new_folder
 from wrappers.processes import end_with_parent
-from wrappers.reading import read_text
 
 __all__ = ["Training", "train"]
 
@@ -68,7 +63,8 @@ def train(
     InputError
         If the directory holds another training, or one that is not to be resumed.
     """
-    _begin(training, directory, resume)
+    outputs = ("policy.json", "policy.safetensors", "curves.csv")
+    begin_training(training, directory, resume, *outputs)
     draw_pools(training, directory)  # once, before every seed would
     seen: dict[int, int] = {}
 
@@ -95,25 +91,6 @@ def train(
     return _put_together(training, directory)
 
 
-def _begin(training: Training, directory: Path, resume: bool) -> None:
-    path = directory / "training.json"
-    text = json.dumps(asdict(training), indent=1) + "\n"
-    if path.exists():
-        if not resume:
-            raise InputError(
-                f"{directory} holds a training already: add --resume to go on with it, or name "
-                "another directory"
-            )
-        if read_text(path, "the training") != text:
-            raise InputError(
-                f"{path} was begun with other options: give the same ones, or name another "
-                "directory"
-            )
-    else:
-        require_new_folder(directory, "policy.json", "policy.safetensors", "curves.csv")
-    write_whole(path, text)
-
-
 def _put_together(training: Training, directory: Path) -> Policy:
     """Write the committee with its selector, and how they came about."""
     curves = {f"seed {seed}": read_curve(directory / f"seed_{seed}") for seed in training.seeds}
@@ -126,9 +103,7 @@ def _put_together(training: Training, directory: Path) -> Policy:
         "validation_score_of_actors": {
             name: min(row["score"] for row in rows) for name, rows in curves.items()
         },
-        "versions": {
-            name: version(name) for name in ("sfx-tuner", "stable-baselines3", "torch", "numpy")
-        },
+        "versions": versions(),
     }
     policy = replace(Policy.load(directory / "selector" / "best"), provenance=provenance)
     policy.save(directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,8 +23,14 @@ CURVE = "curve.csv"
 NEEDED = ("steps", "score", "regret_5", "regret_10", "regret_20")
 
 
-def read_curve(directory: Path) -> list[Row]:
+def read_curve(directory: Path, needed: Sequence[str] = NEEDED) -> list[Row]:
     """Return the rows of a curve, none where there is no curve yet.
+
+    Parameters
+    ----------
+    directory : Path
+    needed : sequence of str
+        Columns that every row must have, with finite numbers.
 
     Raises
     ------
@@ -40,7 +46,7 @@ def read_curve(directory: Path) -> list[Row]:
         rows = [{str(k): float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
     except (ValueError, TypeError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}): {remedy}") from error
-    for name in NEEDED:
+    for name in needed:
         if not all(math.isfinite(row.get(name, math.nan)) for row in rows):
             raise InputError(f"{path} is damaged (a row has no {name}): {remedy}")
     return rows

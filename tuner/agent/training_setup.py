@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3 import PPO
 
 from envs.environments.rewards import Reward
 from envs.response.simulated_pool import SimulatedPool
@@ -20,17 +23,22 @@ from tuner.agent.rollout import Rollout
 from tuner.agent.training_curves import Row
 from wrappers.errors import InputError
 from wrappers.files import write_whole
-from wrappers.reading import open_regular
+from wrappers.outputs import require_new_folder
+from wrappers.reading import open_regular, read_text
 from wrappers.schema_arrays import read_arrays
 
 __all__ = [
     "Training",
+    "begin_training",
     "draw_pools",
     "layers_of",
+    "load_checkpoint",
+    "save_checkpoint",
     "save_tensors",
     "saved_tensors",
     "stream",
     "validated",
+    "versions",
 ]
 
 
@@ -125,6 +133,47 @@ def draw_pools(training: Training, directory: Path) -> tuple[SimulatedPool, Simu
     return drawn[0], drawn[1]
 
 
+def begin_training(training: Any, directory: Path, resume: bool, *outputs: str) -> None:
+    """Keep a training's options in its directory, or see that they are those it was begun with.
+
+    Parameters
+    ----------
+    training : dataclass
+        The options.
+    directory : Path
+    resume : bool
+        Whether a training that is there is gone on with.
+    outputs : str
+        Names of files that no other training may have left there.
+
+    Raises
+    ------
+    InputError
+        If the directory holds another training, or one that is not to be resumed.
+    """
+    path = directory / "training.json"
+    text = json.dumps(asdict(training), indent=1) + "\n"
+    if path.exists():
+        if not resume:
+            raise InputError(
+                f"{directory} holds a training already: add --resume to go on with it, or name "
+                "another directory"
+            )
+        if read_text(path, "the training") != text:
+            raise InputError(
+                f"{path} was begun with other options: give the same ones, or name another "
+                "directory"
+            )
+    else:
+        require_new_folder(directory, *outputs)
+    write_whole(path, text)
+
+
+def versions() -> dict[str, str]:
+    """Return of what versions a policy was made with."""
+    return {name: version(name) for name in ("sfx-tuner", "stable-baselines3", "torch", "numpy")}
+
+
 def validated(rollouts: list[Rollout]) -> Row:
     """Return the regrets on validation, and their mean after 5, 10 and 20 as the score."""
     regret = np.mean([rollout.regrets.mean(axis=0) for rollout in rollouts], axis=0)
@@ -167,6 +216,26 @@ def saved_tensors(path: Path) -> Iterator[dict[str, Any]]:
         raise _damaged(path, error) from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from None
+
+
+def save_checkpoint(model: PPO, path: Path) -> None:
+    """Write all that PPO needs to go on."""
+    state = {
+        "policy": model.policy.state_dict(),
+        "optimizer": model.policy.optimizer.state_dict(),
+        "steps": model.num_timesteps,
+        "updates": model._n_updates,
+    }
+    save_tensors(state, path)
+
+
+def load_checkpoint(model: PPO, path: Path) -> None:
+    """Go on from what `save_checkpoint` wrote; raises as `saved_tensors` does."""
+    with saved_tensors(path) as state:
+        model.policy.load_state_dict(state["policy"])
+        model.policy.optimizer.load_state_dict(state["optimizer"])
+        model.num_timesteps = int(state["steps"])
+        model._n_updates = int(state["updates"])
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

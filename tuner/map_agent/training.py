@@ -7,17 +7,14 @@ checkpoints the one is taken whose sessions on held-out experiments come to most
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from gymnasium.wrappers import TransformReward
 from stable_baselines3 import PPO
@@ -27,19 +24,20 @@ from envs.environments.map_env import MapTuningEnv
 from envs.environments.map_tasks import MapTasks
 from envs.evaluators.look_record import LookRecord, read_look_records
 from envs.response_map.model import MapModel
-from tuner.agent.training_setup import save_tensors, saved_tensors, stream
+from tuner.agent.training_curves import Row, read_curve, write_curve
+from tuner.agent.training_setup import (
+    begin_training,
+    load_checkpoint,
+    save_checkpoint,
+    stream,
+    versions,
+)
 from tuner.map_agent.network import CandidatesPolicy, parts_of
 from tuner.map_agent.policy import POLICY_FILE, MapPolicy
 from tuner.map_agent.validation import by_rule, validate
 from tuner.threads import share_cores
-from wrappers.errors import InputError
-from wrappers.files import write_whole
-from wrappers.outputs import require_new_folder
-from wrappers.reading import read_text
 
 __all__ = ["MapTraining", "held_out", "train_map_agent"]
-
-Row = dict[str, float]
 
 HELD_OUT = 5
 """Every so many experiments one is not trained on."""
@@ -134,13 +132,13 @@ def train_map_agent(
         resumed.
     """
     trained_on, chosen_by = held_out(read_look_records(looks, "train"))
-    _begin(training, directory, resume)
+    begin_training(training, directory, resume, POLICY_FILE, "curve.csv")
     share_cores(1)
     tasks = MapTasks(trained_on)
     model = _make_model(training, _make_env(training, tasks, 0))
     policy = model.policy
     assert isinstance(policy, CandidatesPolicy)
-    rows = _read_curve(directory)
+    rows = read_curve(directory, needed=("steps", "score"))
 
     def checkpoint(what: str, seconds: float) -> None:
         found = MapPolicy(parts_of(policy))
@@ -148,9 +146,9 @@ def train_map_agent(
                **validate(found.act, chosen_by)}  # fmt: skip
         if row["score"] > max((each["score"] for each in rows[1:]), default=-np.inf):
             found.save(directory / "best" / POLICY_FILE)
-        _save(model, directory / "checkpoint.pt")
+        save_checkpoint(model, directory / "checkpoint.pt")
         rows.append(row)
-        write_whole(directory / "curve.csv", pd.DataFrame(rows).to_csv(index=False))
+        write_curve(directory, rows)
         on_checkpoint(what, row)
 
     if not rows:
@@ -160,7 +158,7 @@ def train_map_agent(
         imitate(policy, _make_env(training, tasks, 1), training)
         checkpoint("imitation", time.perf_counter() - started)
     else:
-        _load(model, directory / "checkpoint.pt")
+        load_checkpoint(model, directory / "checkpoint.pt")
     for interval in range(len(rows) - 2, training.checkpoints):
         started = time.perf_counter()
         model.set_env(_make_env(training, tasks, interval + 2), force_reset=True)
@@ -188,9 +186,7 @@ def _provenance(
         "imitation": rows[1],
         "chosen": max(rows[1:], key=lambda row: row["score"]),
         "map_model": MapModel.shipped().version,
-        "versions": {
-            name: version(name) for name in ("sfx-tuner", "stable-baselines3", "torch", "numpy")
-        },
+        "versions": versions(),
     }
 
 
@@ -266,59 +262,3 @@ def _make_model(training: MapTraining, env: DummyVecEnv) -> PPO:
         training.learning_rate * max(1 - model.num_timesteps / training.steps, 0.05)
     )
     return model
-
-
-def _begin(training: MapTraining, directory: Path, resume: bool) -> None:
-    path = directory / "training.json"
-    text = json.dumps(asdict(training), indent=1) + "\n"
-    if path.exists():
-        if not resume:
-            raise InputError(
-                f"{directory} holds a training already: add --resume to go on with it, or name "
-                "another directory"
-            )
-        if read_text(path, "the training") != text:
-            raise InputError(
-                f"{path} was begun with other options: give the same ones, or name another "
-                "directory"
-            )
-    else:
-        require_new_folder(directory, POLICY_FILE, "curve.csv")
-    write_whole(path, text)
-
-
-def _read_curve(directory: Path) -> list[Row]:
-    path = directory / "curve.csv"
-    if not path.exists():
-        return []
-    try:
-        rows = [
-            {str(name): float(value) for name, value in row.items()}
-            for row in pd.read_csv(path).to_dict("records")
-        ]
-        _ = [(row["steps"], row["score"]) for row in rows]
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}): remove {directory} to train anew"
-        ) from error
-    return rows
-
-
-def _save(model: PPO, path: Path) -> None:
-    save_tensors(
-        {
-            "policy": model.policy.state_dict(),
-            "optimizer": model.policy.optimizer.state_dict(),
-            "steps": model.num_timesteps,
-            "updates": model._n_updates,
-        },
-        path,
-    )
-
-
-def _load(model: PPO, path: Path) -> None:
-    with saved_tensors(path) as state:
-        model.policy.load_state_dict(state["policy"])
-        model.policy.optimizer.load_state_dict(state["optimizer"])
-        model.num_timesteps = int(state["steps"])
-        model._n_updates = int(state["updates"])
