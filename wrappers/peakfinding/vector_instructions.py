@@ -14,6 +14,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from wrappers.array_views import columns, data_pointer, itemsize, matrix, views, width
+from wrappers.linked_kernels import Linked
 from wrappers.peakfinding.plain_vectors import BITS, LANES
 
 __all__ = [
@@ -23,7 +25,10 @@ __all__ = [
     "bits_false",
     "bits_nonzero",
     "bits_outside",
+    "columns",
+    "itemsize",
     "lanes_of",
+    "matrix",
     "no_pixels",
     "no_sums",
     "no_wide_pixels",
@@ -32,6 +37,8 @@ __all__ = [
     "probe",
     "total_sums",
     "trailing_zeros",
+    "views",
+    "width",
 ]
 
 _intrinsic: Any = intrinsic  # (its own annotations are those of a plain function)
@@ -174,7 +181,7 @@ def _first_lanes(builder, bits, n):
 
 def _lanes(context, builder, kind, array, first, n):
     """Load `n` elements of a contiguous array."""
-    pointer = context.make_array(kind)(context, builder, array).data
+    pointer = data_pointer(context, builder, kind, array)
     pointer = builder.gep(pointer, [first])
     vector = ir.VectorType(pointer.type.pointee, n).as_pointer()
     return builder.load(builder.bitcast(pointer, vector), align=1)
@@ -345,7 +352,7 @@ def bits_at(typing_context, bits, p):
 
     def generate(context, builder, signature, arguments):
         bits, p = arguments
-        pointer = context.make_array(signature.args[0])(context, builder, bits).data
+        pointer = data_pointer(context, builder, signature.args[0], bits)
         pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
         pointer = builder.gep(pointer, [builder.lshr(p, p.type(3))])
         word = builder.load(builder.bitcast(pointer, _COUNT.as_pointer()), align=1)
@@ -370,7 +377,7 @@ def prefetch(typing_context, array, index):
 
     def generate(context, builder, signature, arguments):
         array, index = arguments
-        pointer = context.make_array(signature.args[0])(context, builder, array).data
+        pointer = data_pointer(context, builder, signature.args[0], array)
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         function = _function(
             builder, "llvm.prefetch.p0", ir.VoidType(), byte, number, number, number
@@ -388,11 +395,16 @@ def _function(builder, name, result, *arguments):
 
 def probe() -> None:
     """Compile a little of everything; whatever Numba raises if its inside is not as expected."""
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-    @_njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    def little(data, words):
+    @_njit(pipeline_class=Linked, **options)
+    def least(data, words):
         sums = add_pixels(no_wide_pixels(data), data, 0, bits_at(words, 0))
         prefetch(data, trailing_zeros(bits_nonzero(words, 0)))
         return total_sums(sums)
+
+    @_njit(**options)
+    def little(data, words):
+        return least(*views((data, words)))
 
     little.compile((types.int16[::1], types.uint64[::1]))

@@ -31,7 +31,10 @@ __all__ = [
     "bits_false",
     "bits_nonzero",
     "bits_outside",
+    "columns",
+    "itemsize",
     "lanes_of",
+    "matrix",
     "no_pixels",
     "no_sums",
     "no_wide_pixels",
@@ -39,6 +42,8 @@ __all__ = [
     "prefetch",
     "total_sums",
     "trailing_zeros",
+    "views",
+    "width",
 ]
 
 PLAIN_KERNELS = "SFX_TUNER_PLAIN_KERNELS"
@@ -84,7 +89,10 @@ bits_at = _chosen.bits_at
 bits_false = _chosen.bits_false
 bits_nonzero = _chosen.bits_nonzero
 bits_outside = _chosen.bits_outside
+columns = _chosen.columns
+itemsize = _chosen.itemsize
 lanes_of = _chosen.lanes_of
+matrix = _chosen.matrix
 no_pixels = _chosen.no_pixels
 no_sums = _chosen.no_sums
 no_wide_pixels = _chosen.no_wide_pixels
@@ -92,3 +100,5 @@ nothing_like = _chosen.nothing_like
 prefetch = _chosen.prefetch
 total_sums = _chosen.total_sums
 trailing_zeros = _chosen.trailing_zeros
+views = _chosen.views
+width = _chosen.width

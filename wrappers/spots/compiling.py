@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from wrappers.compiling import Compiler
+from wrappers.peakfinding.vectors import PLAIN
 
 __all__ = ["inner_kernel", "kernel"]
 
-_compiler = Compiler(Path(__file__).parent)
+_compiler = Compiler(Path(__file__).parent, PLAIN)
 kernel = _compiler.kernel
 inner_kernel = _compiler.inner_kernel
