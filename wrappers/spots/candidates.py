@@ -38,7 +38,7 @@ FEW_PHOTONS, WIDEST_BACKGROUND = 8, 12
 """Photons that the square of a candidate's background should have, and its largest
 ``local_bg_radius``."""
 
-PER_JUDGED = 7
+PER_JUDGED = 6
 """min_snr is the highest of `LEVELS` that so many times as many pixels exceed as can be judged:
 more are searched for nothing, and of fewer the best are not all there (docs/spots.md)."""
 

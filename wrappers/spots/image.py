@@ -25,7 +25,7 @@ TURNS, MOST_TURNS, SETTLED = 3, 20, 0.9
 """So often a ring is winsorised, and at most so often while its standard deviation still falls to
 this share."""
 
-LEVELS = (2.5, 2.75, 3.0, 3.25, 3.5, 3.75, 4.0)
+LEVELS = (2.5, 2.6, 2.7, 2.8, 2.9, 3.0, 3.1, 3.2, 3.3, 3.4, 3.5, 3.6, 3.7, 3.8, 3.9, 4.0)
 """Standard deviations above the ring, for which pixels are counted."""
 
 
