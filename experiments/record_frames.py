@@ -279,7 +279,7 @@ def _record(source: Source, path: Path, n_frames: int) -> str:
         assert given.known is not None
         about = AboutRecord(
             source.family, source.seed, source.number, source.kind, given.known,
-            dict(found.values), float(abs(np.linalg.det(cell.primitive_axes))),
+            dict(found.values), cell.primitive_volume,
             _search_seconds(run, space.base), indexer.name,
         )  # fmt: skip
         placed = time.process_time()

@@ -11,7 +11,7 @@ from envs.response_map.session import MapSession
 from envs.response_map.situation import CANDIDATES, STOP, Situation, chosen, situation
 from tuner.map_agent.policy import MapPolicy
 from tuner.search.contract import SearchTask
-from tuner.search.map_searcher import MapSearcher
+from tuner.search.map_searcher import WHOLE, MapSearcher
 from wrappers.settings import Settings
 
 __all__ = ["MapAgentSearcher"]
@@ -24,7 +24,7 @@ class MapAgentSearcher(MapSearcher):
     """Proposes what the trained policy chooses of the sets that the map puts up.
 
     It recommends the measured set that the map expects most of, less its error; what was measured
-    on a part of the frames only counts as well.
+    on a part of the frames only counts as well. Of small samples it measures all frames at once.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class MapAgentSearcher(MapSearcher):
             return None
         place, portion = chosen(action)
         column = int(found.columns[place])
-        self.n_frames = max(round(portion * n), 1)
+        self.n_frames = n if n <= WHOLE else max(round(portion * n), 1)
         expected = (
             f"{100 * found.forecast.mean[column]:.0f} ± {100 * found.forecast.sd[column]:.0f} %"
         )
