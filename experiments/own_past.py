@@ -68,6 +68,10 @@ def main(
     names = ("shipped", "refined")
     regrets = {name: np.array([row[name] for row in rows]) for name in names}
     lead = 100 * (regrets["shipped"] - regrets["refined"])
+    led = {
+        str(full): [float(lead[..., n].mean()), *bootstrap(lead[..., n])]
+        for n, full in enumerate(TOLD)
+    }
     figures = {
         "detector": detector,
         "n_experiments": len(records),
@@ -77,10 +81,7 @@ def main(
             name: dict(zip(map(str, TOLD), (100 * each.mean(axis=(0, 1))).tolist(), strict=True))
             for name, each in regrets.items()
         },
-        "lead": {
-            str(full): [float(lead[..., n].mean()), *bootstrap(lead[..., n])]
-            for n, full in enumerate(TOLD)
-        },
+        "lead": led,
     }
     if as_json:
         print_json(figures)
@@ -95,7 +96,7 @@ def main(
     click.echo("points missed after so many full evaluations' frames; lead of the refined model")
     for n, full in enumerate(TOLD):
         missed = " ".join(f"{name} {100 * regrets[name][..., n].mean():.2f}," for name in names)
-        mean, low, high = figures["lead"][str(full)]
+        mean, low, high = led[str(full)]
         click.echo(f"  {full:>4}: {missed} {mean:+.2f} [{low:+.2f}, {high:+.2f}]")
 
 
@@ -103,7 +104,7 @@ def _recorded(folder: Path, detector: str, n: int, frames: int) -> list[FrameRec
     """Return the first experiments of the detector that have enough crystals."""
     folder.mkdir(parents=True, exist_ok=True)
     draws = draw_experiments("shifted", 40 * n, SEED, most_pixels=MOST_PIXELS)
-    found = []
+    found: list[FrameRecord] = []
     for number, draw in enumerate(draws):
         enough = draw.experiment.crystals.hit_fraction >= POOR
         if draw.kind != detector or not enough or len(found) == n:
