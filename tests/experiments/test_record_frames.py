@@ -62,7 +62,7 @@ def recorded(tmp_path_factory):
     geometry, cell = Geometry.read(paths.geometry), Cell.read(paths.cell)
     run = Run.open(paths.data, geometry)
     space = run_space(run, N_FRAMES)
-    volume = float(abs(np.linalg.det(cell.primitive_axes)))
+    volume = cell.primitive_volume
     about = AboutRecord("test", 1, 0, "small", space.known, {}, volume, 1e-3, "fast")
     record = record_experiment(run, cell, space, about, N_FRAMES)
     with LiveEvaluator(run, cell, FastIndexer(geometry, cell), range(N_FRAMES)) as live:
