@@ -45,6 +45,7 @@ def test_a_run_gives_every_finder_all_figures(study, monkeypatch):
     for row in found.values():
         assert all(0 <= row[key] <= 1 for key in ("f1", "precision", "recall", "rate"))
         assert row["ms_1mpx"] > 0 and len(row["chosen_by_f1"]) == 2
+        assert 0 <= row["f1_ci95"][0] <= row["f1"] <= row["f1_ci95"][1] <= 1
     assert found["learned"]["f1"] > 0.4
     unknown = dataclasses.replace(study, spots=None)
     found = compare(unknown, "learned", None, crystfel=False)
