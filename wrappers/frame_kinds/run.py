@@ -20,7 +20,6 @@ from wrappers.frame_kinds.kinds import FrameKinds
 from wrappers.frame_kinds.measures import Measurer, Measures
 from wrappers.frame_kinds.naming import KINDS, drops
 from wrappers.frames.frame import Frame
-from wrappers.frames.linked import files_of_run
 from wrappers.frames.source import FrameSource
 from wrappers.schema import Count, Number
 from wrappers.workers.worker_processes import Processes
@@ -203,7 +202,7 @@ def tell_kinds(
 
 def run_digest(run: FrameSource) -> str:
     """Return what tells a run from others: its files, their sizes, and how many frames it has."""
-    files = [(str(path.absolute()), _size(path)) for path in files_of_run(run)]
+    files = [(str(path.absolute()), _size(path)) for path in run.files]
     return hashlib.sha256(repr((len(run), files)).encode()).hexdigest()[:16]
 
 
