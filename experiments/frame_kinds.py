@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 from envs.evaluation import wilson_interval
 from experiments.kind_runs import KindRun, kind_runs
 from tuner.cli.options import print_json, progress_bar
-from wrappers.detector.geometry import Geometry
 from wrappers.files import write_whole
 from wrappers.frame_kinds.features import Reference, features
 from wrappers.frame_kinds.kinds import FrameKinds
@@ -42,12 +41,12 @@ from wrappers.frame_kinds.measures import Measurer
 from wrappers.frame_kinds.mixture import Mixture
 from wrappers.frame_kinds.naming import KINDS, VETOED, drops, name_of
 from wrappers.frames.frame import Frame
-from wrappers.indexing import Pattern
+from wrappers.indexing import Indexer, Pattern
 from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.settings import Settings
 
-__all__ = ["agreement", "study_run"]
+__all__ = ["FAMILIES", "agreement", "hit_design", "indexed", "study_run"]
 
 Floats = NDArray[np.float64]
 
@@ -106,10 +105,8 @@ def study_run(run: KindRun, n: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         geometry = run.geometry(Path(folder))
     measurer, finder = Measurer(geometry), PeakFinder(geometry)
-    gain = run.experiment.detector.gain
-    design = [
-        HIT.replace(min_snr=snr, threshold=photons * gain) for snr in SNRS for photons in PHOTONS
-    ]
+    indexer = FastIndexer(geometry, run.experiment.crystals.cell)
+    design = hit_design(run.experiment.detector.gain)
     measured, counts, binned, truth, seconds = [], [], [], [], []
     for frame, kind, _ in run.frames(n):
         started = time.process_time()
@@ -141,7 +138,7 @@ def study_run(run: KindRun, n: int) -> dict[str, Any]:
         "n_dropped": len(dropped),
         "n_dropped_of_kinds": sum(truth[i] in VETOED for i in dropped),
         "n_of_kinds": sum(each in VETOED for each in truth),
-        "n_dropped_that_index": _indexing(run, geometry, finder, design, dropped),
+        "n_dropped_that_index": indexed(run, indexer, finder, design, dropped),
         "ms_1mpx": per_frame * 1e3 / (run.draw.n_pixels / 2**20),
     }
 
@@ -189,16 +186,15 @@ def _spectral(points: Floats, n: int) -> list[int]:
     return model.fit_predict(affinity).tolist()
 
 
-def _indexing(
+def indexed(
     run: KindRun,
-    geometry: Geometry,
+    indexer: Indexer,
     finder: PeakFinder,
     design: Sequence[Settings],
     frames: Sequence[int],
 ) -> int:
-    """Return how many frames the embedded indexer would index, with any set of a design."""
+    """Return how many frames an indexer would index, with any set of a design, true geometry."""
     experiment = run.experiment
-    indexer = FastIndexer(geometry, experiment.crystals.cell)
     shift = experiment.shift_x, experiment.shift_y
     n = 0
     for index in frames:
@@ -210,6 +206,13 @@ def _indexing(
         ]
         n += any(answer.indexed for answer in indexer.index(patterns))
     return n
+
+
+def hit_design(gain: float) -> list[Settings]:
+    """Return the sets of a look, of which frames are indexed with any."""
+    return [
+        HIT.replace(min_snr=snr, threshold=photons * gain) for snr in SNRS for photons in PHOTONS
+    ]
 
 
 def _means(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
