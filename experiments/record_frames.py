@@ -65,6 +65,7 @@ __all__ = [
     "drawn_source",
     "impute_costs",
     "record_experiment",
+    "record_source",
     "recorded_sets",
 ]
 
@@ -261,7 +262,8 @@ def _search_seconds(run: FrameSource, settings: Settings) -> float:
     return (time.thread_time() - started) / len(frames)
 
 
-def _record(source: Source, path: Path, n_frames: int) -> str:
+def record_source(source: Source, path: Path, n_frames: int) -> str:
+    """Render an experiment, record it in a file, and return a line that says how it went."""
     started = time.process_time()
     with tempfile.TemporaryDirectory() as work:
         data, geometry_file, cell_file, crystals = source.files(Path(work), n_frames)
@@ -279,7 +281,7 @@ def _record(source: Source, path: Path, n_frames: int) -> str:
         assert given.known is not None
         about = AboutRecord(
             source.family, source.seed, source.number, source.kind, given.known,
-            dict(found.values), float(abs(np.linalg.det(cell.primitive_axes))),
+            dict(found.values), cell.primitive_volume,
             _search_seconds(run, space.base), indexer.name,
         )  # fmt: skip
         placed = time.process_time()
@@ -361,7 +363,7 @@ def main(until: str | None, folder: Path, shared: Path, frames: int, family: str
         if datetime.datetime.now().time() > last:
             click.echo(f"it is past {until}: the same command goes on with {path.name}")
             return
-        click.echo(_record(source, path, frames))
+        click.echo(record_source(source, path, frames))
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def observe_look(
         "lattice": np.asarray(indexed.any(axis=1), bool),
         "chosen": chosen,
         "indexed": indexed,
-        "volume": np.array(abs(np.linalg.det(cell.primitive_axes))),
+        "volume": np.array(cell.primitive_volume),
         "min_peaks": np.array(space.base.min_peaks),
         "settings": np.array([[s.min_snr, s.threshold, s.min_pix_count] for s in design]),
     }

@@ -88,7 +88,7 @@ def shared_runs() -> dict[str, KnownRun]:
         return {}
     arrays = dict(np.load(path))
     cell = Cell.read(SHARED / "lyso.cell")
-    volume = float(abs(np.linalg.det(cell.primitive_axes)))
+    volume = cell.primitive_volume
     names = ("min_snr", "threshold", "min_pix_count")
     rows = np.column_stack([arrays[name] for name in names])
     settings = made_sets(rows, 10)

@@ -1,6 +1,7 @@
 """How the peak finders compare: the learned one, peakfinder8, the robust one, and probixi's.
 
-    python -m experiments.spot_finders [--json] [--crystfel] [--frames N] [--only NAME]
+    python -m experiments.spot_finders [--json] [--crystfel [NAME]] [--frames N] [--only NAME]
+        [--picture FILE]
 
 On runs that nothing was learnt from: experiments of the test family, detectors that the train
 family does not have (from the shifted family), CrystFEL's simulation `jf1m_lyso_60`, and the real
@@ -10,21 +11,18 @@ no frame scores what it has chosen. probixi has no settings, and is asked where 
 (``SFX_TUNER_PROBIXI_PYTHON``).
 
 - ``f1``, ``precision``, ``recall``: against the true spots of four photons or more, within two
-  pixels; null where nobody knows the truth. ``recall_by_photons`` has it by brightness.
+  pixels; null where nobody knows the truth. ``f1_ci95`` is what F1 comes to in 95 of 100 drawings
+  of as many frames; ``recall_by_photons`` has the recall by brightness.
 - ``rate``: frames of the run that the embedded indexer indexes, of all; with ``--crystfel`` also
   ``rate_crystfel``, for the sets that were chosen by the embedded one's rate.
-- ``ms_1mpx``: processor time of a first look at a frame, for a megapixel, of the set that was
-  chosen by F1, or else by the rate.
+- ``ms_1mpx``: processor time of one thread until a frame that nothing is known of has its peaks,
+  for a megapixel, with the set that was chosen by F1, or else by the rate. (The learned finder
+  judges 1,000 candidates in frames of less than a megapixel, too.)
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,8 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.environments.tasks import run_space
-from experiments.other_indexers import PYTHON
 from experiments.peakfinder_accuracy import matches
+from experiments.probixi_peaks import ask_probixi, probixi_python
+from experiments.spot_report import BRIGHTNESS, draw_recall, print_table
 from experiments.spot_runs import StudyRun, study_runs
 from tuner.cli.options import print_json, stderr
 from tuner.threads import single_threaded_algebra
@@ -52,20 +51,21 @@ from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-WORKER = Path(__file__).with_name("probixi_peaks_worker.py")
 
 FAINTEST = 4.0
 """Expected photons of a spot that is to be found."""
 
-BRIGHTNESS = (4.0, 10.0, 30.0, 100.0, np.inf)
 MIN_PEAKS = 10
-SNR, THRESHOLDS, PIXELS = (3.5, 4.5, 6.0), (0.2, 0.45), (2, 3)
-ROBUST_SNR, ROBUST_THRESHOLDS, ROBUST_PIXELS = (2.0, 2.5), (0.0,), (2, 3)
+SNR, THRESHOLDS, PIXELS = (3.0, 3.5, 4.5, 6.0), (0.1, 0.3), (2, 3)
+ROBUST_SNR, ROBUST_THRESHOLDS, ROBUST_PIXELS = (2.0, 2.5, 3.0), (0.0,), (2, 3)
 PROBABILITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 """Grids: min_snr, thresholds as places in their range, min_pix_count; least probabilities."""
 
 TIMED, TRIES = 6, 5
 """Frames of which a first look is timed, and how often; the quickest counts."""
+
+DRAWN = 1000
+"""Drawings of frames that say how far F1 is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,32 +89,43 @@ class Found:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True)
-@click.option("--crystfel", is_flag=True, help="Index the chosen sets with CrystFEL, too.")
+@click.option(
+    "--crystfel",
+    is_flag=False,
+    flag_value="",
+    metavar="[NAME]",
+    help="Index the chosen sets with CrystFEL, too: of all runs, or of those whose name begins so.",
+)
 @click.option("--frames", default=20, show_default=True, help="Of each rendered run.")
 @click.option("--no-index", is_flag=True, help="Only the peaks: rates are null.")
 @click.option("--only", help="Runs whose name begins so.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw recall by brightness there.")
 @click.option("--model", type=click.Path(path_type=Path), help="Another spot model.")
 @click.option("--shared", type=click.Path(path_type=Path), default=SHARED, show_default=True)
 def main(
     as_json: bool,
-    crystfel: bool,
+    crystfel: str | None,
     frames: int,
     no_index: bool,
     only: str | None,
+    picture: Path | None,
     model: Path | None,
     shared: Path,
 ) -> None:
     """Print the comparison."""
     single_threaded_algebra()
     learned = "learned" if model is None else f"learned:{model}"
-    python, lacking = _probixi_python()
-    if crystfel and find_indexamajig() is None:
+    python, lacking = probixi_python()
+    if crystfel is not None and find_indexamajig() is None:
         raise InputError("--crystfel needs indexamajig on the PATH or in SFX_TUNER_INDEXAMAJIG")
     results: dict[str, Any] = {}
     with study_runs(shared, frames, only or "") as runs:
         for each in runs:
             stderr.print(f"{each.name} ...", highlight=False)
-            results[each.name] = compare(each, learned, python, crystfel, not no_index)
+            by_crystfel = crystfel is not None and each.name.startswith(crystfel)
+            results[each.name] = compare(each, learned, python, by_crystfel, not no_index)
+    if picture is not None:
+        draw_recall(results, picture)
     if as_json:
         print_json({"runs": results, "lacking": lacking})
         return
@@ -134,8 +145,8 @@ def compare(
     made: dict[str, Found] = {}
     for name, sets in grids(study, learned).items():
         made[name] = find(study, sets)
-    if python is not None and (peaks := _ask_probixi(python, study)) is not None:
-        made["probixi"] = peaks
+    if python is not None and (answer := ask_probixi(python, study)) is not None:
+        made["probixi"] = Found([None], [answer[0]], answer[1])
     indexed = _Indexed(study) if index else None
     return {name: figures(study, found, indexed, crystfel) for name, found in made.items()}
 
@@ -182,7 +193,11 @@ def find(study: StudyRun, sets: Sequence[Settings]) -> Found:
 
 
 def first_look(study: StudyRun, settings: Settings) -> float:
-    """Return the milliseconds of processor time that a frame takes, for a megapixel."""
+    """Return the milliseconds that a frame of a megapixel takes until it has its peaks.
+
+    Processor time of this thread for a whole search: of a finder that prepares frames what one set
+    asks for, not what it would keep for others. The median over some frames, each at its quickest.
+    """
     finder = NamedFinder(study.run.geometry)
     frames = [study.run[i] for i in range(min(TIMED, len(study.run)))]
     for frame in frames[:2]:
@@ -261,7 +276,8 @@ def figures(
         by_set[:] = [indexed.of(lists) for lists in found.lists]
     rate, rate_crystfel = 0, 0
     chosen_by_rate, chosen_by_f1 = [], []
-    total, bright = _Score(), [[0, 0] for _ in BRIGHTNESS[1:]]
+    scored: list[_Score] = []
+    bright = [[0, 0] for _ in BRIGHTNESS[1:]]
     scores = None
     if study.spots is not None:
         truth = [spots[spots[:, 2] >= FAINTEST] for spots in study.spots]
@@ -275,18 +291,18 @@ def figures(
             rate_crystfel += indexed.by_crystfel({int(i): found.lists[best][i] for i in scoring})
         if scores is None:
             continue
-        f1 = [_sum(each, tuning).f1 for each in scores]
+        f1 = [_sum([each[i] for i in tuning]).f1 for each in scores]
         best = int(np.argmax(f1))
         chosen_by_f1.append(best)
-        part = _sum(scores[best], scoring)
-        total = _Score(total.right + part.right, total.found + part.found, total.there + part.there)
+        scored += [scores[best][i] for i in scoring]
         for i in scoring:
             _add_by_brightness(bright, found.lists[best][i], truth[i])
-    known = scores is not None
+    known, total = scores is not None, _sum(scored)
     fastest = (chosen_by_f1 or chosen_by_rate)[0]
     settings = found.sets[fastest]
     return {
         "f1": total.f1 if known else None,
+        "f1_ci95": _interval(scored) if known else None,
         "precision": total.right / max(total.found, 1) if known else None,
         "recall": total.right / max(total.there, 1) if known else None,
         "rate": None if indexed is None else rate / n,
@@ -322,13 +338,20 @@ def _counts(lists: Sequence[PeakList], truth: Sequence[NDArray[np.float64]]) -> 
     return scores
 
 
-def _sum(scores: Sequence[_Score], frames: NDArray[np.intp]) -> _Score:
-    chosen = [scores[i] for i in frames]
+def _sum(scores: Sequence[_Score]) -> _Score:
     return _Score(
-        sum(each.right for each in chosen),
-        sum(each.found for each in chosen),
-        sum(each.there for each in chosen),
+        sum(each.right for each in scores),
+        sum(each.found for each in scores),
+        sum(each.there for each in scores),
     )
+
+
+def _interval(scores: Sequence[_Score]) -> list[float]:
+    """Return between which values F1 lies in 95 of 100 drawings of as many frames."""
+    counts = np.array([(each.right, each.found, each.there) for each in scores])
+    drawn = np.random.default_rng(0).integers(len(counts), size=(DRAWN, len(counts)))
+    right, found, there = counts[drawn].sum(axis=1).T
+    return np.quantile(2 * right / np.maximum(found + there, 1), (0.025, 0.975)).tolist()
 
 
 def _add_by_brightness(
@@ -347,99 +370,6 @@ def _words(settings: Settings | None) -> dict[str, Any]:
     names = ("min_snr", "threshold", "min_pix_count", "min_probability")
     values = settings.as_dict()
     return {name: values[name] for name in names if name in values}
-
-
-def _probixi_python() -> tuple[str | None, list[str]]:
-    python = os.environ.get(PYTHON, sys.executable)
-    try:
-        subprocess.run([python, "-c", "import probixi"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None, [f"probixi is not installed for {python}: pip install it, or set {PYTHON}"]
-    return python, []
-
-
-def plain_geometry(study: StudyRun) -> str:
-    """Return the geometry with plain numbers and the older names of masks, as probixi reads it."""
-    text = study.geometry.read_text()
-    energy = float(np.median([study.run.photon_energy(i) for i in range(len(study.run))]))
-    offset = float(np.mean([panel.coffset for panel in study.run.geometry.panels]))
-    masks = {"mask0_data": "mask", "mask0_goodbits": "mask_good", "mask0_badbits": "mask_bad"}
-    lines = []
-    for line in text.splitlines():
-        name, _, value = (part.strip() for part in line.partition("="))
-        if name == "photon_energy":
-            line = f"photon_energy = {energy:.6g}"
-        elif name == "clen":
-            line = f"clen = {study.run.nominal_clen - offset:.9g}"
-        elif name == "mask0_file":
-            line = f"mask_file = {(study.geometry.parent / value).absolute()}"
-        elif name in masks:
-            line = f"{masks[name]} = {value}"
-        lines.append(line)
-    return "\n".join(lines) + "\n"
-
-
-def _ask_probixi(python: str, study: StudyRun) -> Found | None:
-    """Return what probixi finds; None where it cannot read the run."""
-    with tempfile.TemporaryDirectory() as folder:
-        answered, geometry = Path(folder) / "answered.npz", Path(folder) / "plain.geom"
-        geometry.write_text(plain_geometry(study))
-        files = (str(study.data), str(geometry), str(answered))
-        done = subprocess.run(
-            [python, str(WORKER), *files],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            stderr.print(f"probixi failed on {study.name}: {' '.join(words)}", highlight=False)
-            return None
-        with np.load(answered) as file:
-            rows, seconds, n_frames = file["peaks"], float(file["seconds"]), int(file["n_frames"])
-    if n_frames != len(study.run):
-        stderr.print(f"probixi read {n_frames} frames of {study.name}", highlight=False)
-        return None
-    panels = study.run.geometry.panels
-    owner = np.full(study.run.geometry.slab_shape, -1, np.int32)
-    for number, panel in enumerate(panels):
-        owner[panel.rectangle] = number
-    lists = []
-    for index in range(n_frames):
-        _, row, column, intensity = rows[rows[:, 0] == index].T
-        panel = owner[np.rint(row).astype(int), np.rint(column).astype(int)]
-        zeros = np.zeros(len(row))
-        every = PeakList(
-            column + 0.5, row + 0.5, intensity, zeros, panel, zeros.astype(np.int32), zeros
-        )
-        on = np.flatnonzero(panel >= 0)
-        kept = {f.name: getattr(every, f.name)[on] for f in dataclasses.fields(every)}
-        lists.append(PeakList(**kept))
-    megapixels = np.prod(study.run.geometry.slab_shape) / 1e6
-    return Found([None], [lists], 1e3 * seconds / float(megapixels))
-
-
-def print_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Print the figures for people, as a table of Markdown."""
-
-    def text(value: float | None, form: str = ".3f") -> str:
-        return "–" if value is None else f"{value:{form}}"
-
-    bins = [f"{low:g}-{high:g}" for low, high in itertools.pairwise(BRIGHTNESS)]
-    print(
-        "| run | finder | F1 | precision | recall | "
-        + " | ".join(f"recall {each}" for each in bins)
-        + " | rate | CrystFEL | ms / Mpx |"
-    )
-    print("|---" * (8 + len(bins)) + "|")
-    for name, finders in results.items():
-        for finder, row in finders.items():
-            by = row["recall_by_photons"] or {}
-            cells = [text(row[key]) for key in ("f1", "precision", "recall")]
-            cells += [text(by.get(each), ".2f") for each in bins]
-            cells += [text(row[key]) for key in ("rate",)]
-            cells += [text(row.get("rate_crystfel")), text(row["ms_1mpx"], ".1f")]
-            print(f"| {name} | {finder} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

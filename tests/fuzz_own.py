@@ -40,6 +40,13 @@ from tuner.agent.warm_start import WarmStart
 from tuner.apply.applying import rate_intervals, session_cell, session_indexer
 from tuner.apply.by_kind import KINDS_FILE
 from tuner.apply.watching import Watch, WatchRequest
+from tuner.closed_loop import events as night
+from tuner.closed_loop.events import append_event, as_line
+from tuner.closed_loop.feed import TAKEN, note_taken, taken_before
+from tuner.closed_loop.loop import LOG, Loop
+from tuner.closed_loop.page import night_content
+from tuner.closed_loop.rules import due
+from tuner.closed_loop.words import in_words
 from tuner.comparison.results import write_results
 from tuner.comparison.store import ComparisonStore
 from tuner.export.exporters import TARGETS, write_export
@@ -480,7 +487,50 @@ def fuzz_told(folder: Path, rng: Rng) -> None:
     assert told is not None and {*told.names.values()} <= {*NAMES}
 
 
+def fuzz_night(folder: Path, rng: Rng) -> None:
+    """Go on with a night whose log is changed, and show it."""
+    (folder / LOG).unlink(missing_ok=True)
+    pairs, interval = (
+        night.Pairs(40, 9, 1, 20),
+        {"hit rate": (0.1, 0.3), "indexing rate": (0.0, 1.0)},
+    )
+    for event in (
+        night.Begun("run.lst", "run.geom", ("--cell", "x.cell"), 400, 50, 9.0, 20, "0.1.0"),
+        night.Block(1, 0, 50, 0, 10, 0, "a.cxi", n_sampled=20, n_indexed=5, level=1.5),
+        night.Tuning(1, (1,)),
+        night.Tuned(1, "first", intervals=interval),
+        night.Block(2, 50, 48, 2, 30, 1, "b.cxi", n_sampled=20, n_indexed=20, level=1.5, n_light=9),
+        night.Settled(interval),
+        night.Alarmed("hit rate", 30, 48, 0.1, 0.3),
+        night.Tuning(2, (2,)),
+        night.Tuned(2, "better", "of 40 frames more index", pairs, interval),
+        night.Block(3, 100, 50, 0, 10, 2, n_sampled=20, n_indexed=5, beam="off", pairs=pairs),
+        night.Kept(2, pairs),
+        night.Returned(1, 2, pairs),
+        night.Noted("a series has ended"),
+        night.Ended("it was stopped"),
+        night.Resumed(),
+    ):
+        append_event(folder / LOG, event)
+    changed_json(folder / LOG, rng)
+    loop = Loop(folder, None)
+    night_content("night", loop.events, loop.state)
+    for event in loop.events:
+        in_words(event), as_line(event)
+    due(loop.state, loop._rules)
+
+
+def fuzz_taken(folder: Path, rng: Rng) -> None:
+    (folder / TAKEN).unlink(missing_ok=True)
+    for block in (1, 2, 3):
+        note_taken(folder, block, [("a.h5", f"//{block}"), ("b.h5", "")])
+    changed_json(folder / TAKEN, rng)
+    assert all(len(each) == 2 for each in taken_before(folder, 3))
+
+
 KINDS: dict[str, Callable[[Path, Rng], None]] = {
+    "night": fuzz_night,
+    "taken": fuzz_taken,
     "map agent": fuzz_map_agent,
     "session": fuzz_session,
     "recommendation": fuzz_recommendation,

@@ -491,7 +491,7 @@ def test_a_camera_length_beyond_its_range_is_said_where_the_frames_are_not_asked
 
 @pytest.mark.slow
 def test_a_small_molecules_few_spots_are_said_and_indexed_with_fewer_asked_for(make: Make) -> None:
-    _, said, _ = session(make("smallmol"), "--evaluations", 8, "--searcher", "gp")
+    _, said, _ = session(make("smallmol"), "--evaluations", 8)
     assert "add --set min_peaks=3" in said
     code, _, directory = session(make("smallmol"), "--evaluations", 8, "--set", "min_peaks=3")
     assert code == 0

@@ -320,6 +320,11 @@ class Cell:
         """In Å³."""
         return self.a * self.b * self.c * math.sqrt(self._squared_volume_factor)
 
+    @property
+    def primitive_volume(self) -> float:
+        """Of a primitive cell, in Å³: of as much as holds one lattice point."""
+        return self.volume * abs(float(np.linalg.det(self.primitive_axes)))
+
     @cached_property
     def real(self) -> Floats:
         """Rows a, b, c in Å: a along x, b in the plane of x and y."""

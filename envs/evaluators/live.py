@@ -282,7 +282,7 @@ class LiveEvaluator:
     @property
     def primitive_volume(self) -> float:
         """Of the cell whose lattices are sought, in Å³."""
-        return float(abs(np.linalg.det(self._cell.primitive_axes)))
+        return self._cell.primitive_volume
 
     def lattice_counts(
         self, measured: Settings, settings: Sequence[Settings], frames: Sequence[int] | None = None

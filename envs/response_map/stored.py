@@ -89,7 +89,7 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
     arrays = read_arrays(path, "the response map", REMEDY)
     model = MapModel.shipped() if model is None else model
     try:
-        _mend_old(arrays)
+        _mend_old(arrays, model)
         indexer, version = _made_with(arrays)
         settings = _settings(path, arrays)
         n_design = _checked(arrays, len(settings))
@@ -125,13 +125,19 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
     return found
 
 
-def _mend_old(arrays: dict[str, NDArray[Any]]) -> None:
-    """Give a map of before models had versions what it lacks; CrystFEL's had a third number, 2."""
-    if "model" in arrays:
-        return
-    n_design, volume, caution = arrays["numbers"].tolist()
-    arrays["numbers"] = np.array([n_design, volume])
-    arrays["model"] = _packed({"indexer": "crystfel" if caution > 1 else "fast", "version": ""})
+def _mend_old(arrays: dict[str, NDArray[Any]], model: MapModel) -> None:
+    """Give an older map what it lacks.
+
+    Before models had versions, CrystFEL's maps had a third number, 2. Until 29 November 2026
+    the volume was the primitive cell's share of the cell, at most 1: a cell of the usual size
+    takes its place.
+    """
+    if "model" not in arrays:
+        n_design, volume, caution = arrays["numbers"].tolist()
+        arrays["numbers"] = np.array([n_design, volume])
+        arrays["model"] = _packed({"indexer": "crystfel" if caution > 1 else "fast", "version": ""})
+    if 0 < arrays["numbers"][1] <= 1:
+        arrays["numbers"][1] = np.exp(model.typical[0])
 
 
 def _made_with(arrays: dict[str, NDArray[Any]]) -> tuple[str, str]:

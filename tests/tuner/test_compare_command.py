@@ -179,8 +179,17 @@ def test_the_frozen_frames_give_the_json_of_the_contract(cli, tmp_path):
 def test_the_recorded_comparison_on_frames_is_printed(cli):
     code, out, _ = cli("compare", "--frames-benchmark", "--recorded", "--json")
     assert code == 0
-    families = json.loads(out)["families"]
+    found = json.loads(out)
+    families = found["families"]
     assert {"frames_test", "frames_shifted"} <= families.keys()
+    both = found["together"]["rendered"]
+    parts = [families["frames_test"], families["frames_shifted"]]
+    assert both["n_tasks"] == sum(each["n_tasks"] for each in parts)
+    missed = sum(each["n_tasks"] * each["map"]["regret_3"] for each in parts) / both["n_tasks"]
+    assert both["regret"]["map"]["3"] == pytest.approx(missed)
+    lead, low, high = both["lead"]["map"]["3"]
+    assert low <= lead <= high
+    assert lead == pytest.approx(missed - both["regret"]["agent"]["3"])
     for family in families.values():
         assert {"agent", "map", "warm_gp_locked", "first_agent", "gp"} <= family.keys()
         low, high = family["agent_3_against_warm_gp_locked_10_ci95"]
@@ -189,6 +198,7 @@ def test_the_recorded_comparison_on_frames_is_printed(cli):
         assert family["n_seeds"] >= 3
     code, out, _ = cli("compare", "--frames-benchmark", "--recorded")
     assert code == 0 and "After the frames of three full evaluations" in out
+    assert "The agent's lead on map" in " ".join(out.split())
 
 
 def test_options_of_other_comparisons_are_refused_for_the_frozen_frames(cli):

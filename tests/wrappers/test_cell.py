@@ -155,8 +155,10 @@ def test_axes_agree_with_gemmi(parameters):
     ],
 )
 def test_primitive_axes_span_the_lattice_points_and_no_more(centering, points, group):
-    axes = Cell(50, 60, 70, 90, 90, 90, centering=centering).primitive_axes
+    cell = Cell(50, 60, 70, 90, 90, 90, centering=centering)
+    axes = cell.primitive_axes
     assert np.linalg.det(axes) == pytest.approx(1 / points)
+    assert cell.primitive_volume == pytest.approx(cell.volume / points)
     # gemmi's centring translations, and the conventional axes, are whole combinations of them.
     operations = gemmi.SpaceGroup(group).operations()
     points_there = [np.array(c) / gemmi.Op.DEN for c in operations.cen_ops]

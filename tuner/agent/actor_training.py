@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tuner.agent.training_setup import (
     draw_pools,
     layers_of,
     load_checkpoint,
+    make_ppo,
     save_checkpoint,
     stream,
     validated,
@@ -133,30 +133,13 @@ def _make_env(
 
 
 def _make_model(training: Training, seed: int, env: StableBaselinesEnv) -> PPO:
-    with warnings.catch_warnings():
-        # The last mini-batch of a round is a smaller one, which does no harm.
-        warnings.filterwarnings("ignore", "You have specified a mini-batch size")
-        model = PPO(
-            "MlpPolicy",
-            env,
-            learning_rate=training.learning_rate,
-            n_steps=training.n_steps,
-            batch_size=training.batch_size,
-            n_epochs=training.n_epochs,
-            gamma=training.gamma,
-            gae_lambda=training.gae_lambda,
-            clip_range=training.clip_range,
-            ent_coef=training.entropy,
-            policy_kwargs={
-                "net_arch": {"pi": list(training.hidden), "vf": list(training.hidden)},
-                "activation_fn": torch.nn.Tanh,
-                "log_std_init": training.log_std,
-            },
-            seed=seed,
-            device="cpu",
-        )
-    # SB3 would let the rate fall to 0 in each interval; it falls once, over the whole training.
-    model.lr_schedule = lambda _: (
-        training.learning_rate * max(1 - model.num_timesteps / training.steps, 0.0)
+    return make_ppo(
+        "MlpPolicy",
+        env,
+        training,
+        seed,
+        last_rate=0.0,
+        net_arch={"pi": list(training.hidden), "vf": list(training.hidden)},
+        activation_fn=torch.nn.Tanh,
+        log_std_init=training.log_std,
     )
-    return model

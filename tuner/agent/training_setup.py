@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecEnv
 
 from envs.environments.rewards import Reward
 from envs.response.simulated_pool import SimulatedPool
@@ -28,11 +30,13 @@ from wrappers.reading import open_regular, read_text
 from wrappers.schema_arrays import read_arrays
 
 __all__ = [
+    "PpoOptions",
     "Training",
     "begin_training",
     "draw_pools",
     "layers_of",
     "load_checkpoint",
+    "make_ppo",
     "save_checkpoint",
     "save_tensors",
     "saved_tensors",
@@ -43,7 +47,34 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Training:
+class PpoOptions:
+    """What PPO is told of a training.
+
+    Attributes
+    ----------
+    steps : int
+        Of the whole training.
+    n_envs, n_steps, batch_size, n_epochs : int
+    learning_rate : float
+        At the start.
+    gamma, gae_lambda, clip_range, entropy : float
+        As Stable-Baselines3 names them.
+    """
+
+    steps: int
+    n_envs: int
+    n_steps: int
+    batch_size: int
+    n_epochs: int
+    learning_rate: float
+    gamma: float
+    gae_lambda: float
+    clip_range: float
+    entropy: float
+
+
+@dataclass(frozen=True)
+class Training(PpoOptions):
     """What is trained, and how. The defaults made the shipped policy.
 
     Attributes
@@ -216,6 +247,46 @@ def saved_tensors(path: Path) -> Iterator[dict[str, Any]]:
         raise _damaged(path, error) from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from None
+
+
+def make_ppo(
+    policy: Any, env: VecEnv, training: PpoOptions, seed: int, *, last_rate: float, **kwargs: Any
+) -> PPO:
+    """Return PPO on one core, whose learning rate falls linearly over the whole training.
+
+    Parameters
+    ----------
+    policy, env, seed
+        As PPO takes them.
+    training : PpoOptions
+    last_rate : float
+        The learning rate at the end, as a part of the first.
+    **kwargs
+        Of the policy.
+    """
+    with warnings.catch_warnings():
+        # The last mini-batch of a round is a smaller one, which does no harm.
+        warnings.filterwarnings("ignore", "You have specified a mini-batch size")
+        model = PPO(
+            policy,
+            env,
+            learning_rate=training.learning_rate,
+            n_steps=training.n_steps,
+            batch_size=training.batch_size,
+            n_epochs=training.n_epochs,
+            gamma=training.gamma,
+            gae_lambda=training.gae_lambda,
+            clip_range=training.clip_range,
+            ent_coef=training.entropy,
+            policy_kwargs=kwargs,
+            seed=seed,
+            device="cpu",
+        )
+    # SB3 would let the rate fall to 0 in each checkpoint interval.
+    model.lr_schedule = lambda _: (
+        training.learning_rate * max(1 - model.num_timesteps / training.steps, last_rate)
+    )
+    return model
 
 
 def save_checkpoint(model: PPO, path: Path) -> None:

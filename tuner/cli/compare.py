@@ -243,7 +243,7 @@ def _on_frames(
         figures = compare_on_frames_benchmark(asked, agent, store, jobs, output)
         store.finish()
     if as_json:
-        print_json({"families": figures})
+        print_json(figures)
     else:
         print_frames(figures)
 

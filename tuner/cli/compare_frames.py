@@ -29,10 +29,10 @@ def print_recorded(as_json: bool) -> None:
         RECORDED, dict[str, Any], "the recorded comparison", "take the one of the repository"
     )
     if as_json:
-        print_json({"families": found["families"]})
+        print_json({name: values for name, values in found.items() if name != "about"})
         return
     echo(", ".join(f"{name} {value}" for name, value in found["about"].items()))
-    print_frames(found["families"])
+    print_frames(found)
 
 
 def frames_question(
@@ -70,7 +70,7 @@ def frames_question(
 def compare_on_frames_benchmark(
     asked: Mapping[str, Any], policy: Policy, store: ComparisonStore, jobs: int, output: Path | None
 ) -> dict[str, Any]:
-    """Run what was asked, and return the figures."""
+    """Run what was asked; return the figures of the families, and of several together."""
     from tuner.comparison.frames_benchmark import (
         METHODS,
         compare_frames,
@@ -80,6 +80,7 @@ def compare_on_frames_benchmark(
         minutes,
         write_recorded,
     )
+    from tuner.comparison.frames_together import together
 
     tasks = [task for task in frames_tasks() if task.family in asked["families"]]
     methods: Sequence[str] = asked["methods"]
@@ -102,7 +103,7 @@ def compare_on_frames_benchmark(
             tasks, policy, methods, n_seeds=n_seeds, jobs=jobs, results=store.results,
             on_progress=on_progress,
         )  # fmt: skip
-    figures = frames_figures(results, n_seeds)
+    figures = {"families": frames_figures(results, n_seeds), "together": together(results)}
     if output is not None:
         from tuner.comparison.frames_pictures import draw_frames
         from tuner.comparison.frames_words import frames_markdown

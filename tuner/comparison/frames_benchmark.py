@@ -38,12 +38,16 @@ from wrappers.text import to_json
 __all__ = [
     "METHODS",
     "RECORDED",
+    "RIVAL",
+    "TOLD",
     "FramesTask",
+    "by_seed",
     "compare_frames",
     "frames_figures",
     "frames_tasks",
     "known_methods",
     "minutes",
+    "regret_after",
     "write_recorded",
 ]
 
@@ -314,7 +318,7 @@ def _family(by_method: Results, n_seeds: int) -> dict[str, Any]:
     for method, arrays in by_method.items():
         row: dict[str, Any] = {}
         for full in TOLD:
-            regrets = _by_seed(regret_after(arrays, full))
+            regrets = by_seed(regret_after(arrays, full))
             row[f"regret_{full}"] = float(regrets.mean())
             row[f"regret_{full}_ci95"] = list(bootstrap(regrets))
         for count in TOLD[1:]:
@@ -333,7 +337,7 @@ def _family(by_method: Results, n_seeds: int) -> dict[str, Any]:
             row[f"regret_{full}_by_task"] = [round(float(each), 4) for each in by_task]
         if rival is not None and method != RIVAL:
             for ours, theirs in ((3, 3), (3, 10), (10, 10)):
-                lead = _by_seed(regret_after(rival, theirs) - regret_after(arrays, ours))
+                lead = by_seed(regret_after(rival, theirs) - regret_after(arrays, ours))
                 row[f"lead_{ours}_against_{RIVAL}_{theirs}"] = float(lead.mean())
                 row[f"lead_{ours}_against_{RIVAL}_{theirs}_ci95"] = list(bootstrap(lead))
         row["grid_regret"] = float(arrays["grid"].mean())
@@ -352,7 +356,7 @@ def _family(by_method: Results, n_seeds: int) -> dict[str, Any]:
     return found
 
 
-def _by_seed(values: Array) -> Array:
+def by_seed(values: Array) -> Array:
     """Return the means over the two halves: they share their frames, so they are one draw."""
     return values.reshape(len(values), -1, 2).mean(axis=2)
 
@@ -362,6 +366,6 @@ def _evaluations(frames: Array) -> Array:
     return np.asarray((frames < frames[..., -1:]).sum(axis=2) + 1)
 
 
-def write_recorded(path: Path, figures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+def write_recorded(path: Path, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Write the result that the repository holds."""
-    write_whole(path, to_json({"about": about, "families": figures}) + "\n")
+    write_whole(path, to_json({"about": about, **found}) + "\n")

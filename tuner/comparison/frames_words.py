@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -28,10 +28,10 @@ def winner(found: Found, full: int = 3) -> str:
     return min(methods_of(found), key=lambda method: found[method][f"regret_{full}"])
 
 
-def print_frames(families: Mapping[str, Found]) -> None:
-    """Print a table and a sentence for each family; 80 columns are enough."""
+def print_frames(figures: Found) -> None:
+    """Print a table and a sentence for each family, and of several; 80 columns are enough."""
     console = Terminal()
-    for family, found in families.items():
+    for family, found in figures["families"].items():
         console.print(f"{family}: {found['n_tasks']} experiments × {found['n_seeds']} seeds",
                       style="bold")  # fmt: skip
         console.print(
@@ -46,17 +46,20 @@ def print_frames(families: Mapping[str, Found]) -> None:
             table.add_row(*_cells(method, found[method]))
         console.print(table)
         console.print(_sentence(found), end="\n\n")
+    for name, found in figures["together"].items():
+        console.print(_together(name, found), end="\n\n")
 
 
-def frames_markdown(families: Mapping[str, Found]) -> str:
+def frames_markdown(figures: Found) -> str:
     """Return the tables for a document."""
     parts = []
-    for family, found in families.items():
+    for family, found in figures["families"].items():
         rows = [_cells(f"`{method}`", found[method]) for method in methods_of(found)]
         lines = [f"| {' | '.join(row)} |" for row in (HEADINGS, *rows)]
         lines.insert(1, "|---" * len(HEADINGS) + "|")
         about = f"**{family}** ({found['n_tasks']} experiments × {found['n_seeds']} seeds)"
         parts += [about, "\n".join(lines), _sentence(found)]
+    parts += [_together(name, found) for name, found in figures["together"].items()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -88,3 +91,27 @@ def _sentence(found: Found) -> str:
             f"[{low:.1f}, {high:.1f}]."
         )
     return words
+
+
+def _together(name: str, found: Found) -> str:
+    """Return what the agent leads by over several families."""
+    regrets = ", ".join(
+        f"{method} {100 * found['regret'][method]['3']:.2f}"
+        for method in sorted(found["regret"], key=lambda each: float(found["regret"][each]["3"]))
+    )
+    words = [
+        f"{name.capitalize()}, {found['n_tasks']} experiments: points missed after the frames of "
+        f"three full evaluations: {regrets}."
+    ]
+    for other, after in found["lead"].items():
+        leads = ", ".join(f"{_points(lead)} after {full}" for full, lead in after.items())
+        at_ten = _points(found["lead_3_against_10"][other])
+        words.append(
+            f"The agent's lead on {other}: {leads} full evaluations; at 3 on it at 10: {at_ten}."
+        )
+    return " ".join(words)
+
+
+def _points(lead: Sequence[float]) -> str:
+    mean, low, high = (100 * each for each in lead)
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"

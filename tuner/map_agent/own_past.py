@@ -30,7 +30,7 @@ from tuner.session.config import SessionConfig
 from wrappers.errors import InputError, Note
 from wrappers.outputs import require_new_folder
 
-__all__ = ["Refinement", "refine", "refine_on_sessions"]
+__all__ = ["Refinement", "Run", "foretold", "refine", "refine_on_sessions", "run_of"]
 
 FEWEST = 3
 """Experiments, so that each can be foretold by others."""
@@ -68,7 +68,19 @@ class Refinement:
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
+    """What a session has measured.
+
+    Attributes
+    ----------
+    experiment : str
+        What tells its run from others.
+    indexer : str
+        Of `envs.response_map.model.INDEXERS`.
+    outcomes : (Outcomes, Outcomes)
+        By counts, and by lattices.
+    """
+
     experiment: str
     indexer: str
     outcomes: tuple[Outcomes, Outcomes]
@@ -99,24 +111,24 @@ def refine_on_sessions(sessions: Sequence[Path], output: Path) -> Refinement:
     return found
 
 
-def _read(session: Path) -> _Run:
+def _read(session: Path) -> Run:
     config = SessionConfig.read(session / "session.json")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Note)  # of another version of the model
         return run_of(read_map(session / MAP_FILE), config.data_sha256 or config.data)
 
 
-def run_of(known: ResponseMap, experiment: str) -> _Run:
+def run_of(known: ResponseMap, experiment: str) -> Run:
     """Return what a map has learnt, and of which experiment."""
-    return _Run(experiment, known.indexer, known.outcomes())
+    return Run(experiment, known.indexer, known.outcomes())
 
 
-def refine(runs: Sequence[_Run], model: MapModel) -> Refinement:
+def refine(runs: Sequence[Run], model: MapModel) -> Refinement:
     """Return the refined model; see the module.
 
     Parameters
     ----------
-    runs : sequence of _Run
+    runs : sequence of Run
     model : MapModel
         Before.
     """
@@ -131,10 +143,10 @@ def refine(runs: Sequence[_Run], model: MapModel) -> Refinement:
          [run for run in runs if run.experiment == name])
         for name in experiments
     ]  # fmt: skip
-    before = float(np.mean([_foretold(model, held) for _, held in kept_out]))
+    before = float(np.mean([foretold(model, held) for _, held in kept_out]))
     scores = {
         weight: float(
-            np.mean([_foretold(_fitted(model, rest, weight), held) for rest, held in kept_out])
+            np.mean([foretold(_fitted(model, rest, weight), held) for rest, held in kept_out])
         )
         for weight in WEIGHTS
     }
@@ -154,7 +166,7 @@ def refine(runs: Sequence[_Run], model: MapModel) -> Refinement:
     return Refinement(better, before, scores[weight], weight, len(experiments), n_outcomes)
 
 
-def _fitted(model: MapModel, runs: Sequence[_Run], weight: float) -> MapModel:
+def _fitted(model: MapModel, runs: Sequence[Run], weight: float) -> MapModel:
     priors = dict(model.priors)
     for indexer in {run.indexer for run in runs}:
         told = [run.outcomes for run in runs if run.indexer == indexer]
@@ -168,7 +180,7 @@ def _fitted(model: MapModel, runs: Sequence[_Run], weight: float) -> MapModel:
     return replace(model, priors=priors)
 
 
-def _foretold(model: MapModel, runs: Sequence[_Run]) -> float:
+def foretold(model: MapModel, runs: Sequence[Run]) -> float:
     """Return the mean log-likelihood of outcomes, as foretold before any was measured."""
     rng = np.random.default_rng(0)
     found = []

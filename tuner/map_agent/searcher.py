@@ -8,10 +8,10 @@ import numpy as np
 
 from envs.environments.map_tasks import DRAWS
 from envs.response_map.session import MapSession
-from envs.response_map.situation import CANDIDATES, STOP, Situation, chosen, situation
+from envs.response_map.situation import STOP, Situation, chosen, situation
 from tuner.map_agent.policy import MapPolicy
 from tuner.search.contract import SearchTask
-from tuner.search.map_searcher import MapSearcher
+from tuner.search.map_searcher import GLIMPSE, GLIMPSING, WHOLE, MapSearcher
 from wrappers.settings import Settings
 
 __all__ = ["MapAgentSearcher"]
@@ -24,7 +24,8 @@ class MapAgentSearcher(MapSearcher):
     """Proposes what the trained policy chooses of the sets that the map puts up.
 
     It recommends the measured set that the map expects most of, less its error; what was measured
-    on a part of the frames only counts as well.
+    on a part of the frames only counts as well. Of small samples it measures all frames at once,
+    unless CrystFEL indexes them.
 
     Parameters
     ----------
@@ -68,6 +69,16 @@ class MapAgentSearcher(MapSearcher):
         spent = sum(evaluation.n_frames for evaluation, _ in evaluations[1:]) / n
         return max(USUAL_BUDGET - spent, 1.0)
 
+    def _frames(self, portion: float) -> int:
+        """Return how many frames are measured for a portion of the sample.
+
+        In small samples a few frames are not worth a proposal of their own.
+        """
+        n = len(self._session.map.look.frames)
+        if n > WHOLE:
+            return max(round(portion * n), 1)
+        return min(max(GLIMPSE, round(portion * n)), n) if self._session.indexer in GLIMPSING else n
+
     def _choose(self) -> Settings | None:
         found, session = self._situation(), self._session
         action = self._policy.act(found)
@@ -84,14 +95,13 @@ class MapAgentSearcher(MapSearcher):
             return None
         place, portion = chosen(action)
         column = int(found.columns[place])
-        self.n_frames = max(round(portion * n), 1)
-        expected = (
-            f"{100 * found.forecast.mean[column]:.0f} ± {100 * found.forecast.sd[column]:.0f} %"
-        )
+        self.n_frames = self._frames(portion)
+        mean, sd = found.forecast.mean[column], found.forecast.sd[column]
         self.reason = (
-            f"the agent's choice of {int((found.columns >= 0).sum())} sets (at most {CANDIDATES}), "
-            f"on {self.n_frames} of {n} frames: the map expects {expected}"
+            f"the agent's choice, of which the map expects {100 * mean:.0f} ± {100 * sd:.0f} %"
         )
+        if self.n_frames < n:
+            self.reason += f", on {self.n_frames} of {n} frames"
         if session.map.far:
             self.reason += " (the run is unlike those that the map was fitted to)"
         return session.map.settings[column]

@@ -8,7 +8,6 @@ checkpoints the one is taken whose sessions on held-out experiments come to most
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +25,10 @@ from envs.evaluators.look_record import LookRecord, read_look_records
 from envs.response_map.model import MapModel
 from tuner.agent.training_curves import Row, read_curve, write_curve
 from tuner.agent.training_setup import (
+    PpoOptions,
     begin_training,
     load_checkpoint,
+    make_ppo,
     save_checkpoint,
     stream,
     versions,
@@ -42,12 +43,15 @@ __all__ = ["MapTraining", "held_out", "train_map_agent"]
 HELD_OUT = 5
 """Every so many experiments one is not trained on."""
 
+LAST_RATE = 0.05
+"""The learning rate at the end, as a part of the first."""
+
 REWARD_SCALE = 5.0
 """So that returns are of the order of one, as the critic's loss is made for."""
 
 
 @dataclass(frozen=True)
-class MapTraining:
+class MapTraining(PpoOptions):
     """What is trained, and how. The defaults made the shipped policy.
 
     Attributes
@@ -239,26 +243,6 @@ def _make_env(training: MapTraining, tasks: MapTasks, interval: int) -> DummyVec
 
 
 def _make_model(training: MapTraining, env: DummyVecEnv) -> PPO:
-    with warnings.catch_warnings():
-        # The last mini-batch of a round is a smaller one, which does no harm.
-        warnings.filterwarnings("ignore", "You have specified a mini-batch size")
-        model = PPO(
-            CandidatesPolicy,
-            env,
-            learning_rate=training.learning_rate,
-            n_steps=training.n_steps,
-            batch_size=training.batch_size,
-            n_epochs=training.n_epochs,
-            gamma=training.gamma,
-            gae_lambda=training.gae_lambda,
-            clip_range=training.clip_range,
-            ent_coef=training.entropy,
-            policy_kwargs={"width": training.width},
-            seed=training.seed,
-            device="cpu",
-        )
-    # SB3 would let the rate fall to 0 in each interval; it falls once, over the whole training.
-    model.lr_schedule = lambda _: (
-        training.learning_rate * max(1 - model.num_timesteps / training.steps, 0.05)
+    return make_ppo(
+        CandidatesPolicy, env, training, training.seed, last_rate=LAST_RATE, width=training.width
     )
-    return model

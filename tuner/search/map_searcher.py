@@ -23,7 +23,7 @@ from envs.response_map.session_map import Forecast
 from tuner.search.contract import SearchTask, Values
 from wrappers.settings import Settings
 
-__all__ = ["MapSearcher", "best_candidate", "make_map"]
+__all__ = ["GLIMPSE", "GLIMPSING", "WHOLE", "MapSearcher", "best_candidate", "make_map"]
 
 GLIMPSE = 25
 """Frames that a set is measured on first, ..."""

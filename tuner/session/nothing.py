@@ -27,7 +27,11 @@ CHANCE = 0.05
 """Probability that decoys would be indexed so rarely if hits held no more lattices than they do."""
 
 MOST_HITS = 0.1
-"""Of all frames, where the limit of peaks is a suspect."""
+"""Of all frames, where the limit of peaks is a suspect ..."""
+
+JUST_ENOUGH = 1.5
+"""... and where most indexed frames have less than this times as many peaks as the limit asks for:
+they are then the upper end of what the crystals show."""
 
 
 def why_nothing(trials: Sequence[Trial], outcome: Outcome | None, start: str = "") -> str:
@@ -88,16 +92,21 @@ def _may_be_chance(evaluation: Evaluation) -> bool:
 
 
 def few_peaks(evaluation: Evaluation) -> str:
-    """Return what to do where next to all frames with peaks have too few for a hit, or "".
+    """Return what to do where most frames with peaks have too few for a hit, or "".
 
-    Small molecules' crystals do; noise does, too, so it is a hint and no more.
+    That is where next to none is a hit, or where the indexed ones barely are. Small molecules'
+    crystals do; noise does, too, so it is a hint and no more.
     """
-    least = evaluation.settings.min_peaks
+    least, hits = evaluation.settings.min_peaks, evaluation.n_hits
     peaks = [outcome.n_peaks for outcome in evaluation.outcomes]
     some = sum(FEWEST_PEAKS <= n < least for n in peaks)
-    if evaluation.n_hits > MOST_HITS * len(peaks) or some <= 4 * evaluation.n_hits:
+    indexed = sorted(each.n_peaks for each in evaluation.outcomes if each.indexed)
+    upper_end = len(indexed) >= FEWEST_INDEXED and (
+        indexed[len(indexed) // 2] < JUST_ENOUGH * least and some > hits
+    )
+    next_to_none = hits <= MOST_HITS * len(peaks) and some > 4 * hits
+    if not (upper_end or next_to_none):
         return ""
-    hits = evaluation.n_hits
     have = f"only {hits} of {len(peaks)} frames have" if hits else f"no frame has {least} peaks, so"
     tail = f" {least} peaks or more" if hits else " none is a hit"
     return (

@@ -16,19 +16,14 @@ from wrappers.peakfinding.peak_searches import search_frame
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
-from wrappers.spots.image import RING, Image, ring_background
+from wrappers.spots.image import LEVELS, RING, Image, ring_background
 from wrappers.spots.patches import FEATURES, MEASURED, describe
-from wrappers.spots.ranking import best_of_neighbours, rank
+from wrappers.spots.ranking import best_of_neighbours, rank, split
 
-__all__ = ["CANDIDATES", "MOST_JUDGED", "STRONG", "CandidateFinder", "Candidates"]
+__all__ = ["LOOSE", "MOST_JUDGED", "STRONG", "CandidateFinder", "Candidates"]
 
-CANDIDATES = tuple(
-    Settings(min_snr=snr, threshold=-1e9, min_pix_count=1, max_pix_count=1000, local_bg_radius=3)
-    for snr in (3.0, 2.5)
-)
-"""What peakfinder8 is asked for: whatever stands out at all, single pixels included; the second
-only where the first gives too few, and then in its place. A lower min_snr finds more, but nothing
-that would be among the best (docs/spots.md)."""
+LOOSE = Settings(threshold=-1e9, min_pix_count=1, max_pix_count=1000, local_bg_radius=3)
+"""What peakfinder8 is asked for: whatever stands out at all, single pixels included."""
 
 MOST_JUDGED = 1000
 """Of all that are found the best so many are judged, of each megapixel if there are more."""
@@ -43,8 +38,9 @@ FEW_PHOTONS, WIDEST_BACKGROUND = 8, 12
 """Photons that the square of a candidate's background should have, and its largest
 ``local_bg_radius``."""
 
-ENOUGH = 2
-"""So many times as many are to choose from."""
+PER_JUDGED = 6
+"""min_snr is the highest of `LEVELS` that so many times as many pixels exceed as can be judged:
+more are searched for nothing, and of fewer the best are not all there (docs/spots.md)."""
 
 LEAST_SCORE = 2.0
 """Standard deviations below which a matched filter's answer is not worth judging."""
@@ -115,23 +111,20 @@ class CandidateFinder:
             np.empty_like(self._ring_size),
             np.empty_like(self._ring_size),
         )
-        ring_background(image)
-        most = max(MOST_JUDGED, MOST_JUDGED * n_pixels // 1_000_000)
         photons = _single_photons(data[:n_pixels], usable[:n_pixels])
-        for asked in CANDIDATES:
-            peaks = self._search(asked.replace(**photons), data, usable)
-            if peaks.shape[1] >= ENOUGH * most:
-                break
-        score, pixel = np.empty(peaks.shape[1], np.float32), np.empty(peaks.shape[1], np.int32)
-        rank(image, peaks, score, pixel)
+        above = ring_background(image, bool(photons))
+        most = max(MOST_JUDGED, MOST_JUDGED * n_pixels // 1_000_000)
+        level = LEVELS[max(int(np.count_nonzero(above >= PER_JUDGED * most)) - 1, 0)]
+        peaks = self._search(LOOSE.replace(min_snr=level, **photons), data, usable)
+        region, score, pixel = _ranked(image, peaks, most)
         chosen = _best(score, most)
         chosen = chosen[np.lexsort((-score[chosen], pixel[chosen]))]
-        panel = peaks[4].astype(np.int32)
-        best = best_of_neighbours(pixel[chosen], panel[chosen], score[chosen], image.width)
-        chosen = chosen[best]
-        chosen = chosen[np.lexsort((pixel[chosen], panel[chosen]))]
+        panel = peaks[4, region[chosen]].astype(np.int32)
+        kept = best_of_neighbours(pixel[chosen], panel, score[chosen], image.width)
+        chosen = chosen[kept]
+        chosen = chosen[np.lexsort((pixel[chosen], panel[kept]))]
         pixel, score = pixel[chosen], score[chosen]
-        (found,) = peak_lists(peaks[:, chosen], [len(chosen)])
+        (found,) = peak_lists(peaks[:, region[chosen]], [len(chosen)])
         features = np.zeros((len(chosen), len(FEATURES)), np.float32)
         measured = np.empty((len(chosen), len(MEASURED)))
         describe(image, pixel, found.panel, found.snr, found.n_pixels, score, features, measured)
@@ -177,6 +170,19 @@ class CandidateFinder:
         )
 
 
+def _ranked(
+    image: Image, peaks: NDArray[np.float64], most: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
+    """Return spots that may be judged: the column of `peaks` of each, its score and its pixel."""
+    n = peaks.shape[1]
+    region = np.empty(n + most, np.int32)
+    score, pixel = np.empty(n + most, np.float32), np.empty(n + most, np.int32)
+    region[:n] = np.arange(n)
+    rank(image, peaks, score[:n], pixel[:n])
+    n += split(image, peaks, score[:n], pixel[:n], region[n:], score[n:], pixel[n:])
+    return region[:n], score[:n], pixel[:n]
+
+
 def _single_photons(data: NDArray[np.generic], usable: NDArray[np.bool_]) -> dict[str, Any]:
     """Return what to ask peakfinder8 for where most pixels count not one photon.
 
@@ -195,7 +201,7 @@ def _single_photons(data: NDArray[np.generic], usable: NDArray[np.bool_]) -> dic
     if not 0 < rate <= 0.5 or not len(above):
         return {}
     radius = math.ceil((math.sqrt(FEW_PHOTONS / rate) - 1) / 4)  # of (4 radius + 1)² pixels
-    usual = CANDIDATES[0].local_bg_radius
+    usual = LOOSE.local_bg_radius
     radius = min(max(radius, usual), WIDEST_BACKGROUND)
     # Between one photon and two: what is just on the limit is no background either.
     threshold = float(nothing + 1.5 * (above.min() - nothing))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wrappers.spots.compiling import inner_kernel, kernel
 
-__all__ = ["LIMIT", "RING", "Image", "ring_background", "value_at"]
+__all__ = ["LEVELS", "LIMIT", "RING", "Image", "ring_background", "value_at"]
 
 LIMIT = 4.0
 """Standard deviations at which backgrounds are winsorised."""
@@ -20,6 +20,13 @@ RING = 4
 
 SAMPLED = 13
 """Of so many pixels one tells the background of its ring."""
+
+TURNS, MOST_TURNS, SETTLED = 3, 20, 0.9
+"""So often a ring is winsorised, and at most so often while its standard deviation still falls to
+this share."""
+
+LEVELS = (2.5, 2.6, 2.7, 2.8, 2.9, 3.0, 3.1, 3.2, 3.3, 3.4, 3.5, 3.6, 3.7, 3.8, 3.9, 4.0)
+"""Standard deviations above the ring, for which pixels are counted."""
 
 
 class Image(NamedTuple):
@@ -59,33 +66,69 @@ class Image(NamedTuple):
 def value_at(image, p):
     """Return a pixel's value, and whether it can be used: neither masked nor infinite."""
     value = image.data[p]
-    return value, image.usable[p] and value - value == 0
+    return value, image.usable[p] & (value - value == 0)
 
 
 @kernel
-def ring_background(image):
-    """Write mean and standard deviation of each ring's pixels, winsorised, into the image."""
-    mean, sigma = image.ring_mean, image.ring_sigma
-    n_rings = len(mean)
-    count, total, squares = np.empty(n_rings), np.empty(n_rings), np.empty(n_rings)
-    mean[:], sigma[:] = 0.0, np.inf
-    for _ in range(3):
-        count[:], total[:], squares[:] = 0.0, 0.0, 0.0
-        for p in range(0, len(image.data), SAMPLED):
-            value, good = value_at(image, p)
-            radius = image.radius[p]
-            if good and radius < np.inf:
-                ring = int(radius) // RING
-                above = min(max(value - mean[ring], -LIMIT * sigma[ring]), LIMIT * sigma[ring])
-                count[ring] += 1
-                total[ring] += above
-                squares[ring] += above * above
-        for ring in range(n_rings):
-            if count[ring] > 0:
-                shift = total[ring] / count[ring]
-                variance = squares[ring] / count[ring] - shift * shift
-                mean[ring] += shift
-                sigma[ring] = math.sqrt(variance) if variance > 0 else 0.0
+def ring_background(image, single_photons):
+    """Write mean and standard deviation of each ring's pixels, winsorised, into the image.
+
+    Parameters
+    ----------
+    image : Image
+    single_photons : bool
+        Whether most pixels count nothing. Single photons are the background then, and are not to
+        be winsorised away, as a hot pixel is elsewhere.
+
+    Returns
+    -------
+    float64 array (len(LEVELS),)
+        How many pixels of the frame are so far above their rings, estimated from a sample.
+    """
+    n_rings, most = len(image.ring_mean), len(image.data) // SAMPLED + 1
+    values, rings, n = np.empty(most, np.float32), np.empty(most, np.int32), 0
+    stops = np.zeros(n_rings, np.int64)
+    for p in range(0, len(image.data), SAMPLED):
+        value, good = value_at(image, p)
+        radius = image.radius[p]
+        if good and radius < np.inf:
+            values[n], rings[n] = value, int(radius) // RING
+            stops[rings[n]] += 1
+            n += 1
+    for ring in range(1, n_rings):
+        stops[ring] += stops[ring - 1]
+    sorted_values, free = np.empty(n, np.float32), stops.copy()
+    for k in range(n):
+        free[rings[k]] -= 1
+        sorted_values[free[rings[k]]] = values[k]
+    above = np.zeros(len(LEVELS))
     for ring in range(n_rings):
-        if count[ring] == 0:
-            sigma[ring] = 0.0
+        part = sorted_values[free[ring] : stops[ring]]
+        mean, sigma = _mean_and_sigma(part, TURNS if single_photons else MOST_TURNS)
+        image.ring_mean[ring], image.ring_sigma[ring] = mean, sigma
+        for k in range(len(part)):
+            level = 0
+            while level < len(LEVELS) and part[k] - mean > LEVELS[level] * sigma:
+                above[level] += SAMPLED
+                level += 1
+    return above
+
+
+@inner_kernel(fastmath={"contract", "reassoc", "nsz", "nnan"}, error_model="numpy")
+def _mean_and_sigma(values, most_turns):
+    """Return mean and standard deviation, winsorised until they are settled."""
+    n, mean, sigma, last = len(values), 0.0, np.inf, np.inf
+    for turn in range(most_turns):
+        if turn >= TURNS and sigma > SETTLED * last:
+            break
+        last = sigma
+        total = squares = 0.0
+        for k in range(n):
+            above = min(max(values[k] - mean, -LIMIT * sigma), LIMIT * sigma)
+            total += above
+            squares += above * above
+        shift = total / n if n > 0 else 0.0
+        variance = squares / n - shift * shift if n > 0 else 0.0
+        mean += shift
+        sigma = math.sqrt(variance) if variance > 0 else 0.0
+    return mean, sigma

@@ -43,9 +43,9 @@ class LearnedPeakFinder:
     Notes
     -----
     Of the settings ``min_snr``, ``threshold`` and ``local_bg_radius`` mean nothing here;
-    ``min_pix_count`` and ``max_pix_count`` are of a candidate's pixels: those three standard
-    deviations above their ring, or 2.5 in frames with few candidates. Several threads may use one
-    finder.
+    ``min_pix_count`` and ``max_pix_count`` are of the pixels of a candidate's region, which spots
+    that touch share: those above the ``min_snr`` (2.5 to 4) that `candidates` has chosen for the
+    frame. Several threads may use one finder.
     """
 
     def __init__(self, geometry: Geometry, model: SpotModel | Path | None = None) -> None:

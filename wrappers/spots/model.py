@@ -12,6 +12,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from wrappers.algebra import ONE_THREAD
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.reading import read_bytes
@@ -81,16 +83,30 @@ class SpotModel:
 
     def members(self, features: Floats) -> Floats:
         """Return what each member says (n_members, n) of candidates (n, n_features)."""
-        hidden = (features - self.mean) / self.scale
-        n_members, n_in, n_out = self.weights[0].shape
-        # The members' first layers are one matrix: most of the work is here.
-        first = self.weights[0].transpose(1, 0, 2).reshape(n_in, n_members * n_out)
-        hidden = (hidden @ first).reshape(len(features), n_members, n_out).transpose(1, 0, 2)
-        hidden = hidden + self.biases[0][:, None]
-        for weights, biases in zip(self.weights[1:], self.biases[1:], strict=True):
-            hidden = np.maximum(hidden, 0) @ weights + biases[:, None]
+        first, biases = self._first_layers
+        with ONE_THREAD:
+            hidden = features @ first
+            hidden += biases
+            n_out = self.weights[0].shape[2]
+            hidden = hidden.reshape(len(features), self.n_members, n_out).transpose(1, 0, 2)
+            for weights, biases in zip(self.weights[1:], self.biases[1:], strict=True):
+                np.maximum(hidden, 0, out=hidden)
+                hidden = hidden @ weights
+                hidden += biases[:, None]
         with np.errstate(over="ignore"):
             return np.asarray(1 / (1 + np.exp(-hidden[..., 0])), np.float32)
+
+    @cached_property
+    def _first_layers(self) -> tuple[Floats, Floats]:
+        """Return the members' first layers as one matrix, which takes mean and scale along.
+
+        Most of the work is there.
+        """
+        n_members, n_in, n_out = self.weights[0].shape
+        weights = self.weights[0].astype(np.float64) / self.scale[:, None]
+        biases = self.biases[0] - self.mean @ weights
+        together = weights.transpose(1, 0, 2).reshape(n_in, n_members * n_out)
+        return together.astype(np.float32), biases.reshape(-1).astype(np.float32)
 
     def save(self, directory: Path) -> None:
         """Write ``spots.safetensors`` and ``spots.json``."""

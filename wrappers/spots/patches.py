@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from wrappers.peakfinding.vectors import prefetch
 from wrappers.spots.compiling import inner_kernel, kernel
 from wrappers.spots.image import LIMIT, RING, value_at
 
@@ -66,33 +67,38 @@ MEASURED = ("fs", "ss", "intensity")
 """What `describe` measures anew of a candidate."""
 
 HALF, REACH, INNER = PATCH // 2, WIDE // 2, 3
-LARGEST = 30.0
+LARGEST, HUGE = 30.0, np.float32(1e30)
 FEW = 16
 """Pixels that a background must have; else it is that of all usable pixels around."""
-_N_PIXELS, _N_BLOCKS = PATCH * PATCH, BLOCKS * BLOCKS
+_N_PIXELS, _N_BLOCKS, MIDDLE = PATCH * PATCH, BLOCKS * BLOCKS, WIDE * WIDE // 2
 
 
 @inner_kernel(error_model="numpy")
 def _compressed(u):
     """Return a number that is u where u is small and its fourth root where it is large."""
+    u = min(max(u, -HUGE), HUGE)  # infinite where a spoilt pixel lies in a quiet ring
     size = math.sqrt(np.float32(1) + abs(u))
     return u / (size * math.sqrt(size))
 
 
 @inner_kernel(fastmath={"contract", "reassoc", "nsz", "nnan"}, error_model="numpy")
-def _background(values, n, low, high):
-    """Return mean, standard deviation and skewness of values, winsorised; at first at limits."""
-    over = 0
-    for k in range(n):
-        over += values[k] > high or values[k] < low
+def _background(values, used, n, centre, spread):
+    """Return mean, standard deviation and skewness of what is used, winsorised.
+
+    At first so many times `LIMIT` around the centre as its spread says.
+    """
+    low, high = centre - LIMIT * spread, centre + LIMIT * spread
+    over, lowest, highest = np.float32(0), np.float32(low), np.float32(high)
+    for k in range(len(values)):
+        over += used[k] if values[k] > highest or values[k] < lowest else np.float32(0)
     if 4 * over > n:
         low, high = -np.inf, np.inf  # this part of the ring is another one
-    mean = np.float64(values[0])
+    mean = centre
     sigma = skewness = 0.0
     for _ in range(2):
         total = squares = cubes = 0.0
-        for k in range(n):
-            value = min(max(np.float64(values[k]), low), high) - mean
+        for k in range(len(values)):
+            value = used[k] * (min(max(np.float64(values[k]), low), high) - mean)
             total += value
             squares += value * value
             cubes += value * value * value
@@ -104,6 +110,39 @@ def _background(values, n, low, high):
         skewness = third / (sigma * sigma * sigma) if sigma > 0 else 0.0
         low, high = mean - LIMIT * sigma, mean + LIMIT * sigma
     return mean, sigma, skewness
+
+
+@inner_kernel
+def _take(image, panel, row, column, values, used):
+    """Copy the wide patch around a pixel: 0, and not used, where there is nothing to be used."""
+    first_ss, last_ss, first_fs, last_fs = panel
+    values[:], used[:] = 0, 0
+    first, last = max(column - REACH, first_fs), min(column + REACH, last_fs)
+    # Numba looks for signs in other indices, which is slower than all else here.
+    n = np.uintp(last + 1 - first)
+    for i in range(max(row - REACH, first_ss), min(row + REACH, last_ss) + 1):
+        start = np.uintp(i * image.width + first)
+        to = np.uintp((i - row + REACH) * WIDE + first - column + REACH)
+        for k in range(n):
+            value, there = value_at(image, start + k)
+            values[to + k] = value if there else np.float32(0)
+            used[to + k] = np.float32(there)
+
+
+@inner_kernel
+def _add_blocks(values, used, sums, counts):
+    """Write sum and number of the pixels of each block of the wide patch."""
+    column_sum, column_count = np.empty(WIDE), np.empty(WIDE, np.float32)
+    for across in range(BLOCKS):
+        top = np.uintp(across * BLOCK * WIDE)
+        middle, bottom = top + np.uintp(WIDE), top + np.uintp(2 * WIDE)
+        for j in range(np.uintp(WIDE)):
+            column_sum[j] = np.float64(values[top + j]) + values[middle + j] + values[bottom + j]
+            column_count[j] = used[top + j] + used[middle + j] + used[bottom + j]
+        for block in range(BLOCKS):
+            at, j = across * BLOCKS + block, block * BLOCK
+            sums[at] = column_sum[j] + column_sum[j + 1] + column_sum[j + 2]
+            counts[at] = column_count[j] + column_count[j + 1] + column_count[j + 2]
 
 
 @kernel(error_model="numpy")
@@ -123,83 +162,70 @@ def describe(image, pixel, panel, snr, n_pixels, score, features, measured):
         Written: centroid of what exceeds the background (pixel *i* spans *i* to *i* + 1), and its
         sum over 5 × 5 pixels.
     """
-    around = np.empty(WIDE * WIDE + 1, np.float32)
-    whole = np.empty(WIDE * WIDE + 1, np.float32)
-    block_of = np.arange(WIDE) // BLOCK
-    near = np.empty((PATCH, PATCH), np.float64)
-    good = np.empty((PATCH, PATCH), np.bool_)
-    sums, counts = np.empty(_N_BLOCKS), np.empty(_N_BLOCKS, np.int64)
+    values, used = np.empty(WIDE * WIDE, np.float32), np.empty(WIDE * WIDE, np.float32)
+    around, near = np.empty(WIDE * WIDE, np.float32), np.empty((PATCH, PATCH))
+    sums, counts = np.empty(_N_BLOCKS), np.empty(_N_BLOCKS)
     for k in range(len(pixel)):
-        first_ss, last_ss, first_fs, last_fs = image.panels[panel[k]]
-        max_adu = image.max_adu[panel[k]]
+        bounds, max_adu = image.panels[panel[k]], image.max_adu[panel[k]]
+        first_ss, last_ss, first_fs, last_fs = bounds
         row, column = pixel[k] // image.width, pixel[k] % image.width
         out = features[k]
-        # What is around, and the sums of the blocks, block by block.
-        n_around = n_whole = 0
-        good[:], near[:] = False, 0.0
-        sums[:], counts[:] = 0.0, 0
-        for i in range(max(row - REACH, first_ss), min(row + REACH, last_ss) + 1):
-            down, start = i - row + REACH, i * image.width + column - REACH
-            is_outer, first_block = abs(i - row) > INNER, down // BLOCK * BLOCKS
-            first, stop = max(column - REACH, first_fs), min(column + REACH, last_fs) + 1
-            for right in range(first - column + REACH, stop - column + REACH):
-                # Written in any case, and overwritten where it cannot be used: no guesses.
-                value, there = value_at(image, start + right)
-                whole[n_whole] = around[n_around] = value
-                n_whole += there
-                n_around += there and (is_outer or abs(right - REACH) > INNER)
-                block = first_block + block_of[right]
-                sums[block] += value if there else np.float32(0)
-                counts[block] += there
-        for i in range(max(row - HALF, first_ss), min(row + HALF, last_ss) + 1):
-            for j in range(max(column - HALF, first_fs), min(column + HALF, last_fs) + 1):
-                value, there = value_at(image, i * image.width + j)
-                good[i - row + HALF, j - column + HALF] = there
-                near[i - row + HALF, j - column + HALF] = value if there else 0.0
+        if k + 1 < len(pixel):
+            for down in range(-REACH, REACH + 1):
+                p = pixel[k + 1] + down * image.width
+                prefetch(image.data, p - REACH)
+                prefetch(image.data, p + REACH)
+                prefetch(image.usable, p)
+        _take(image, bounds, row, column, values, used)
+        around[:] = used
+        for i in range(REACH - INNER, REACH + INNER + 1):
+            around[i * WIDE + REACH - INNER : i * WIDE + REACH + INNER + 1] = 0
+        n_around, n_whole = _total(around), _total(used)
         ring = int(image.radius[pixel[k]]) // RING
-        low = image.ring_mean[ring] - LIMIT * image.ring_sigma[ring]
-        high = image.ring_mean[ring] + LIMIT * image.ring_sigma[ring]
+        usual = image.ring_mean[ring], image.ring_sigma[ring]
         if n_around >= FEW:
-            mean, sigma, skewness = _background(around, n_around, low, high)
+            mean, sigma, skewness = _background(values, around, n_around, usual[0], usual[1])
         else:
-            mean, sigma, skewness = _background(whole, n_whole, low, high)
-        peak = near[HALF, HALF]
+            mean, sigma, skewness = _background(values, used, n_whole, usual[0], usual[1])
+        peak = np.float64(values[MIDDLE])
         if not sigma > 0:
             # Not one photon around: a hundredth of the peak is as good a measure as any.
             sigma = max(abs(peak - mean) / 100, 1e-6)
+        per_sigma = 1 / sigma
 
-        n_good_3 = n_good_9 = n_saturated = 0
+        n_good_3 = n_good_9 = n_saturated = 0.0
+        for i in range(PATCH):
+            first = np.uintp((i - HALF + REACH) * WIDE + REACH - HALF)
+            for j in range(np.uintp(PATCH)):
+                near[i, j] = used[first + j] * (values[first + j] - mean) * per_sigma
+                n_good_9 += used[first + j]
+        out[:_N_PIXELS] = near.reshape(-1)
         sum_3 = sum_5 = second = 0.0
         weight = at_ss = at_fs = 0.0
-        for i in range(PATCH):
-            for j in range(PATCH):
-                u = (near[i, j] - mean) / sigma if good[i, j] else 0.0
-                out[i * PATCH + j] = u
-                n_good_9 += good[i, j]
-                near_row, near_column = abs(i - HALF), abs(j - HALF)
-                if near_row <= 1 and near_column <= 1:
+        for down in range(-2, 3):
+            for right in range(-2, 3):
+                u = near[HALF + down, HALF + right]
+                sum_5 += u
+                if abs(down) <= 1 and abs(right) <= 1:
+                    at = MIDDLE + down * WIDE + right
                     sum_3 += u
-                    n_good_3 += good[i, j]
-                    n_saturated += good[i, j] and near[i, j] >= max_adu
-                    if near_row + near_column > 0:
+                    n_good_3 += used[at]
+                    n_saturated += used[at] if values[at] >= max_adu else 0.0
+                    if down != 0 or right != 0:
                         second = max(second, u)
-                if near_row <= 2 and near_column <= 2:
-                    sum_5 += u
-                    above = u - 1.0
-                    if above > 0 and near_row + near_column < 4:
-                        weight += above
-                        at_ss += above * (i - HALF)
-                        at_fs += above * (j - HALF)
+                above = u - 1.0
+                if above > 0 and abs(down) + abs(right) < 4:
+                    weight += above
+                    at_ss += above * down
+                    at_fs += above * right
+        _add_blocks(values, used, sums, counts)
         for block in range(_N_BLOCKS):
             n = counts[block]
-            u = (sums[block] - n * mean) / (sigma * math.sqrt(n)) if n > 0 else 0.0
-            out[_N_PIXELS + block] = u
+            out[_N_PIXELS + block] = (sums[block] - n * mean) * per_sigma / math.sqrt(max(n, 1.0))
 
         centre_ss = at_ss / weight if weight > 0 else 0.0
         centre_fs = at_fs / weight if weight > 0 else 0.0
-        long_axis, short_axis, along = _shape(
-            near, good, mean, sigma, centre_ss, centre_fs, _radial(image, pixel[k])
-        )
+        long_axis, short_axis, along = _shape(near, centre_ss, centre_fs, _radial(image, pixel[k]))
         measured[k, 0], measured[k, 1] = column + 0.5 + centre_fs, row + 0.5 + centre_ss
         measured[k, 2] = sum_5 * sigma
 
@@ -248,7 +274,7 @@ def _radial(image, p):
 
 
 @inner_kernel(error_model="numpy")
-def _shape(near, good, mean, sigma, centre_ss, centre_fs, radial):
+def _shape(near, centre_ss, centre_fs, radial):
     """Return the standard deviations of a spot along its axes, and how far the longer is radial.
 
     Of what is two standard deviations above the background in the 7 × 7 pixels around.
@@ -256,8 +282,8 @@ def _shape(near, good, mean, sigma, centre_ss, centre_fs, radial):
     total = ss_ss = fs_fs = ss_fs = 0.0
     for i in range(HALF - INNER, HALF + INNER + 1):
         for j in range(HALF - INNER, HALF + INNER + 1):
-            above = (near[i, j] - mean) / sigma - 2.0
-            if good[i, j] and above > 0:
+            above = near[i, j] - 2.0
+            if above > 0:
                 down, right = i - HALF - centre_ss, j - HALF - centre_fs
                 total += above
                 ss_ss += above * down * down
@@ -277,3 +303,12 @@ def _shape(near, good, mean, sigma, centre_ss, centre_fs, radial):
         )
         along = cosine * spread / max(middle, 1e-9)
     return math.sqrt(middle + spread), math.sqrt(max(middle - spread, 0.0)), along
+
+
+@inner_kernel(fastmath={"reassoc"})
+def _total(values):
+    """Return the sum of numbers that are 0 or 1."""
+    total = np.float32(0)
+    for k in range(len(values)):
+        total += values[k]
+    return total

@@ -101,3 +101,12 @@ def test_a_damaged_or_missing_map_is_one_sentence(learnt, tmp_path) -> None:
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(InputError, match="damaged"):
         read_map(path)
+
+
+def test_a_map_that_had_a_share_for_the_volume_is_read_as_of_a_usual_cell(learnt, tmp_path) -> None:
+    path = tmp_path / "map.npz"
+    write_map(path, learnt)
+    arrays = dict(np.load(path))
+    arrays["numbers"][1] = 0.5
+    np.savez(path, **arrays)
+    assert 1e4 < read_map(path).volume < 1e7

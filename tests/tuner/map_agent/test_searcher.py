@@ -12,11 +12,12 @@ from tuner.comparison.searching import run_method
 from tuner.map_agent.policy import MapPolicy
 from tuner.map_agent.searcher import MapAgentSearcher
 from tuner.search.contract import SearcherKind, SearchTask
+from tuner.search.map_searcher import WHOLE
 from tuner.session.loop import Budget, run_session
 from tuner.session.store import MemoryLog
 from tuner.session.trial import Trial
 
-N_FRAMES = 80
+N_FRAMES = 120
 
 
 class ByRule(MapPolicy):
@@ -118,3 +119,10 @@ def test_it_reckons_with_the_budget(evaluator: RecordedEvaluator) -> None:
         searcher.ingest({}, 0.0, fresh.evaluate(fresh.space.base))
         searcher.suggest()
         assert searcher._situation().session[0] == pytest.approx(left / 8)
+
+
+def test_small_samples_are_measured_whole(evaluator: RecordedEvaluator) -> None:
+    few = evaluator.on(evaluator._rows[:WHOLE].tolist())
+    log = session(few, ByRule({}))
+    assert len(log.trials) > 2
+    assert {trial.evaluation.n_frames for trial in log.trials} == {WHOLE}

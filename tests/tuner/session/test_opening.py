@@ -145,6 +145,21 @@ def test_without_hits_no_camera_length_is_tried_and_the_reason_is_said():
     assert few_peaks(Small().evaluate(box().base.replace(min_peaks=4))) == ""
 
 
+@pytest.mark.parametrize(
+    ("indexed", "others", "is_said"),
+    [
+        ([12, 13, 14, 11, 30], [5] * 30, True),  # what is indexed is the upper end
+        ([40, 90, 60, 50, 12], [5] * 30, False),  # crystals show many, blank frames some noise
+        ([12, 13, 14, 11, 30], [2] * 30, False),
+        ([12, 13, 14, 11, 30], [5] * 5, False),
+    ],
+)
+def test_a_limit_that_cuts_off_most_crystals_is_told_from_noise(space, indexed, others, is_said):
+    peaks = [(n, True) for n in indexed] + [(n, False) for n in others]
+    outcomes = tuple(FrameOutcome(i, n, n >= 10, int(yes)) for i, (n, yes) in enumerate(peaks))
+    assert bool(few_peaks(Evaluation(space.base, outcomes))) is is_said
+
+
 def made(settings, n_indexed, n=40):
     return Evaluation(
         settings, tuple(FrameOutcome(i, 20, True, int(i < n_indexed)) for i in range(n))

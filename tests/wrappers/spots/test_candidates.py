@@ -61,3 +61,36 @@ def test_a_tiny_detector_has_candidates_too(tmp_path, shape):
     found = finder_of(tmp_path, *shape).find(frame(data))
     assert found.features.shape == (len(found.peaks), len(FEATURES))
     assert np.isfinite(found.features).all()
+
+
+@pytest.mark.parametrize("photons", [150, 600])
+@pytest.mark.parametrize("apart", [4, 5, 6])
+def test_spots_that_touch_are_candidates_of_their_own(tmp_path, photons, apart):
+    rng = np.random.default_rng(apart)
+    data = rng.poisson(3, (500, 500)).astype(np.int32)
+    middles = [(ss, fs) for ss in range(30, 490, 50) for fs in range(30, 490, 50)]
+    turned = rng.uniform(0, np.pi, len(middles))
+    steps = apart / 2 * np.column_stack([np.sin(turned), np.cos(turned)])
+    places = [m + sign * step for m, step in zip(middles, steps, strict=True) for sign in (-1, 1)]
+    for ss, fs in places:
+        spread = rng.normal((ss, fs), 0.9, (photons, 2)).astype(int)
+        np.add.at(data, tuple(spread.T), 1)
+    found = finder_of(tmp_path, *data.shape).find(frame(data))
+    at = np.column_stack([found.peaks.ss, found.peaks.fs])
+    distance = np.hypot(*(at[None] - np.array(places)[:, None]).T)
+    assert (distance.min(axis=0) < 1.5).mean() > 0.95
+    # One spot has one candidate: bright ones that are nowhere near are few.
+    bright = found.score > 20
+    assert (distance[bright].min(axis=1) > 2).sum() < 0.04 * len(places)
+
+
+def test_hot_pixels_hide_no_spot_of_their_ring(tmp_path):
+    rng = np.random.default_rng(3)
+    data = rng.poisson(3, (300, 300)).astype(np.int32)
+    places = [(ss, fs) for ss in range(20, 300, 40) for fs in range(20, 300, 40)]
+    with_spots(data, places, 40, rng)
+    hot = rng.integers(0, 300, (2, 400))
+    far = (np.abs(np.array(places)[:, None] - hot.T).max(axis=2) > 5).all(axis=0)
+    data[tuple(hot[:, far])] = 60_000
+    found = finder_of(tmp_path, *data.shape).find(frame(data))
+    assert seen(found, places) >= 0.97 * len(places)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wrappers.spots.image import RING, Image, ring_background
+from wrappers.spots.image import LEVELS, RING, Image, ring_background
 from wrappers.spots.patches import BLOCKS, FEATURES, MEASURED, PATCH, describe
 from wrappers.spots.ranking import best_of_neighbours, rank
 
@@ -26,7 +26,7 @@ def image_of(data, usable=None) -> Image:
         *(flat, usable.ravel(), WIDTH, PANELS, max_adu, radius.ravel(), float(radius.max())),
         *(np.empty(n_rings), np.empty(n_rings)),
     )
-    ring_background(image)
+    ring_background(image, False)
     return image
 
 
@@ -199,3 +199,33 @@ def test_of_neighbours_the_best_is_kept():
     same = np.array([7, 7, 7], np.int32)
     scores = np.array([5, 4, 4], np.float32)
     assert best_of_neighbours(same, one[:3], scores, WIDTH).sum() == 1
+
+
+def test_a_ring_is_known_by_a_sample_of_its_pixels():
+    rng = np.random.default_rng(5)
+    geometry_like = np.hypot(*(np.mgrid[:400, :500] - np.array([199.5, 249.5])[:, None, None]))
+    radius = geometry_like.astype(np.float32).ravel()
+    data = rng.normal(50 + radius / 10, 3).astype(np.float32)
+    data[rng.integers(data.size, size=200)] = 1e6
+    n_rings = int(radius.max()) // RING + 1
+    image = Image(
+        *(data, np.ones(data.size, bool), 500, np.array([[0, 399, 0, 499]]), np.array([np.inf])),
+        *(radius, float(radius.max()), np.empty(n_rings), np.empty(n_rings)),
+    )
+    above = ring_background(image, False)
+    rings = radius.astype(int) // RING
+    well_known = np.bincount(rings) > 2000
+    expected = 50 + (np.arange(n_rings) + 0.5) * RING / 10
+    np.testing.assert_allclose(image.ring_mean[well_known], expected[well_known], atol=1.0)
+    np.testing.assert_allclose(image.ring_sigma[well_known], 3, rtol=0.25)
+    excess = (data - image.ring_mean[rings]) / image.ring_sigma[rings]
+    true = [np.count_nonzero(excess > level) for level in LEVELS]
+    np.testing.assert_allclose(above, true, rtol=0.35)
+    assert (np.diff(above) <= 0).all()
+
+
+def test_single_photons_are_background_and_not_winsorised_away():
+    data = np.random.default_rng(6).poisson(0.02, (HEIGHT, WIDTH)).astype(float)
+    image = image_of(data)
+    ring_background(image, True)
+    assert image.ring_sigma.max() > 0.05
