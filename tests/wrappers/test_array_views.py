@@ -7,10 +7,11 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
+from wrappers import array_views
 from wrappers.linked_kernels import Linked
-from wrappers.peakfinding import plain_vectors, vector_instructions
+from wrappers.peakfinding import plain_vectors
 
-PATHS = pytest.mark.parametrize("path", [vector_instructions, plain_vectors])
+PATHS = pytest.mark.parametrize("path", [array_views, plain_vectors])
 
 
 @PATHS
@@ -45,7 +46,7 @@ def test_elements_rows_pieces_and_columns_are_those_of_the_arrays(path):
 def test_a_matrix_is_its_functions_own(path):
     matrix = path.matrix
 
-    @njit(**({"pipeline_class": Linked} if path is vector_instructions else {}))
+    @njit(**({"pipeline_class": Linked} if path is array_views else {}))
     def inner(value):
         own = matrix(2, 3)
         for i in range(2):
@@ -66,7 +67,7 @@ def test_a_matrix_is_its_functions_own(path):
 
 
 def test_an_array_with_gaps_has_no_view():
-    views = vector_instructions.views
+    views = array_views.views
 
     @njit
     def size(array):

@@ -148,7 +148,7 @@ class Tail(NamedTuple):
     start : int64 array (n_rings + 1,)
         Where each ring's values begin.
     sums : float64 array (n_blocks, 2)
-        Sum and sum of squares of a ring's values before each `ring_tails.BLOCK` of them.
+        Sum and sum of squares of a ring's values before each `kept_tails.BLOCK` of them.
     first_sum : int64 array (n_rings,)
         Each ring's first row of `sums`.
     """

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wrappers.frames.frame import Frame
 from wrappers.peakfinding.detector_pixels import DetectorPixels
+from wrappers.peakfinding.kept_tails import keep_tails
 from wrappers.peakfinding.kernel_arguments import (
     MAX_N_PEAKS,
     peak_lists,
@@ -20,7 +21,6 @@ from wrappers.peakfinding.kernel_arguments import (
 from wrappers.peakfinding.kernel_types import Tails
 from wrappers.peakfinding.peak_measurement import PEAK_ROWS
 from wrappers.peakfinding.peak_searches import search_tails
-from wrappers.peakfinding.ring_tails import keep_tails
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from wrappers.array_views import columns, data_pointer, itemsize, matrix, views, width
-from wrappers.linked_kernels import Linked
+from wrappers.array_views import data_pointer
 from wrappers.peakfinding.plain_vectors import BITS, LANES
 
 __all__ = [
@@ -25,24 +24,17 @@ __all__ = [
     "bits_false",
     "bits_nonzero",
     "bits_outside",
-    "columns",
-    "itemsize",
     "lanes_of",
-    "matrix",
     "no_pixels",
     "no_sums",
     "no_wide_pixels",
     "nothing_like",
     "prefetch",
-    "probe",
     "total_sums",
     "trailing_zeros",
-    "views",
-    "width",
 ]
 
 _intrinsic: Any = intrinsic  # (its own annotations are those of a plain function)
-_njit: Any = njit  # (its own annotations know not all of its options)
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _FLOATS, _DOUBLES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_DOUBLE, LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
@@ -391,20 +383,3 @@ def prefetch(typing_context, array, index):
 
 def _function(builder, name, result, *arguments):
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
-
-
-def probe() -> None:
-    """Compile a little of everything; whatever Numba raises if its inside is not as expected."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
-    @_njit(pipeline_class=Linked, **options)
-    def least(data, words):
-        sums = add_pixels(no_wide_pixels(data), data, 0, bits_at(words, 0))
-        prefetch(data, trailing_zeros(bits_nonzero(words, 0)))
-        return total_sums(sums)
-
-    @_njit(**options)
-    def little(data, words):
-        return least(*views((data, words)))
-
-    little.compile((types.int16[::1], types.uint64[::1]))
