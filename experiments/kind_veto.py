@@ -22,7 +22,7 @@ import numpy as np
 
 from envs.evaluation import wilson_interval
 from envs.simulation.experiment import OddFrames
-from experiments.frame_kinds import FAMILIES, hit_design, indexed
+from experiments.frame_kinds import FAMILIES, hit_design, lattices
 from experiments.kind_runs import KindRun, kind_runs
 from tuner.cli.options import print_json, progress_bar
 from wrappers.detector.geometry import Geometry
@@ -33,7 +33,6 @@ from wrappers.frame_kinds.measures import Measurer
 from wrappers.frame_kinds.naming import drops
 from wrappers.frames.opening import open_source
 from wrappers.indexers import IndexerChoice, make_indexer
-from wrappers.peakfinding.peakfinder8 import PeakFinder
 
 SEED = 33
 SHARES = OddFrames((("beam off", 0.25), ("detector fault", 0.25)))
@@ -105,7 +104,7 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         geometry = run.geometry(Path(folder))
-    measurer, finder = Measurer(geometry), PeakFinder(geometry)
+    measurer = Measurer(geometry)
     measured, truth = [], []
     for frame, kind, _ in run.frames(n):
         measured.append(measurer.measure(frame))
@@ -127,8 +126,11 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
                 continue  # it is not installed
             with closing(made) as indexer:
                 row[name] = {
-                    which: indexed(
-                        run, indexer, finder, design, [p for p in own if dropped[p] is flag]
+                    which: sum(
+                        each > 0
+                        for each in lattices(
+                            run, design, [p for p in own if dropped[p] is flag], indexer
+                        )
                     )
                     for which, flag in (("dropped", True), ("kept", False))
                     if flag or kind != "other"

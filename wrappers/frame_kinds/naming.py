@@ -12,8 +12,8 @@ UNNAMED = "unnamed"
 
 KINDS = {
     "blank": "no spots beyond chance, and nothing else either",
-    "single crystal": "spots, whose vectors to each other repeat where there are many",
-    "several crystals": "many spots, whose vectors to each other do not repeat as a lattice's do",
+    "single crystal": "spots of one lattice, as far as the vectors between them tell",
+    "several crystals": "many spots, with vectors between them that one lattice would not have",
     "powder or ice ring": "a ring that is sharper than the solvent's, all around the beam",
     "salt": "few spots, very bright and far out",
     "jet streak": "a line of light from the beam outwards",
