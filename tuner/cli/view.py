@@ -73,8 +73,9 @@ def command(
     """Look at frames and their peaks in a browser, as settings are moved.
 
     DATA is a run, beside it perhaps the SESSION whose recommendation is shown, and whose cell is
-    taken where none is given; or it is a session, which knows its run, geometry, cell and sample. The page is at 127.0.0.1, and whoever does not
-    know the whole address that is printed does not get it; Ctrl-C ends it.
+    taken where none is given; or it is a session, which knows its run, geometry, cell and sample.
+    The page is at 127.0.0.1, and whoever does not know the whole address that is printed does not
+    get it; Ctrl-C ends it.
 
     \b
     Example:
