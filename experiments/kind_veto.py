@@ -4,7 +4,8 @@ Runs of the test and shifted families in each of which a quarter of the frames w
 beam off and another quarter with a detector at fault, whatever else would have been in them. The
 frames that the veto leaves out are indexed with the sets of a look, by the embedded indexer and,
 where it is installed, by CrystFEL, told the true cell and geometry; so are those of the two kinds
-that it keeps. And real or recorded runs, of which nothing may be left out that indexes.
+that it keeps, and blank ones, which say how often that happens by chance with so many sets. And
+real or recorded runs, of which nothing may be left out that indexes.
 
     python -m experiments.kind_veto [--runs 12] [--frames 40] [--shared ../shared/data] [--json]
 """
@@ -37,6 +38,7 @@ from wrappers.indexers import IndexerChoice, make_indexer
 SEED = 33
 SHARES = OddFrames((("beam off", 0.25), ("detector fault", 0.25)))
 INDEXERS = ("fast", "crystfel")
+TOLD = (*VETOED, "blank")
 
 REAL = (
     ("frames/thaumatin_p6m_crop1320_19.h5", "frames/thaumatin_p6m_crop1320.geom", 15),
@@ -108,13 +110,13 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
     measured, truth = [], []
     for frame, kind, _ in run.frames(n):
         measured.append(measurer.measure(frame))
-        truth.append(kind if kind in VETOED else "other")
+        truth.append(kind if kind in TOLD else "other")
     reference = Reference.of(measured)
     points = np.array([features(each, reference) for each in measured])
     names = FrameKinds.of_run(points, reference, geometry).assign(points)
     dropped = [drops(name, point) for name, point in zip(names, points, strict=True)]
     design, found = hit_design(run.experiment.detector.gain), {}
-    for kind in (*VETOED, "other"):
+    for kind in (*TOLD, "other"):
         own = [place for place in range(n) if truth[place] == kind]
         row: dict[str, Any] = {"n": len(own), "n_dropped": sum(dropped[place] for place in own)}
         for name in INDEXERS:
@@ -141,7 +143,7 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
 
 def _total(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     total: dict[str, dict[str, Any]] = {}
-    for kind in (*VETOED, "other"):
+    for kind in (*TOLD, "other"):
         rows = [each["kinds"][kind] for each in found]
         n_dropped = sum(row["n_dropped"] for row in rows)
         total[kind] = {"n": sum(row["n"] for row in rows), "n_dropped": n_dropped}
