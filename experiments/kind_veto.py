@@ -4,7 +4,8 @@ Runs of the test and shifted families in each of which a quarter of the frames w
 beam off and another quarter with a detector at fault, whatever else would have been in them. The
 frames that the veto leaves out are indexed with the sets of a look, by the embedded indexer and,
 where it is installed, by CrystFEL, told the true cell and geometry; so are those of the two kinds
-that it keeps. And real or recorded runs, of which nothing may be left out that indexes.
+that it keeps, and blank ones, which say how often that happens by chance with so many sets. And
+real or recorded runs, of which nothing may be left out that indexes.
 
     python -m experiments.kind_veto [--runs 12] [--frames 40] [--shared ../shared/data] [--json]
 """
@@ -22,7 +23,7 @@ import numpy as np
 
 from envs.evaluation import wilson_interval
 from envs.simulation.experiment import OddFrames
-from experiments.frame_kinds import FAMILIES, hit_design, indexed
+from experiments.frame_kinds import FAMILIES, hit_design, lattices
 from experiments.kind_runs import KindRun, kind_runs
 from tuner.cli.options import print_json, progress_bar
 from wrappers.detector.geometry import Geometry
@@ -33,11 +34,11 @@ from wrappers.frame_kinds.measures import Measurer
 from wrappers.frame_kinds.naming import drops
 from wrappers.frames.opening import open_source
 from wrappers.indexers import IndexerChoice, make_indexer
-from wrappers.peakfinding.peakfinder8 import PeakFinder
 
 SEED = 33
 SHARES = OddFrames((("beam off", 0.25), ("detector fault", 0.25)))
 INDEXERS = ("fast", "crystfel")
+TOLD = (*VETOED, "blank")
 
 REAL = (
     ("frames/thaumatin_p6m_crop1320_19.h5", "frames/thaumatin_p6m_crop1320.geom", 15),
@@ -105,17 +106,17 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         geometry = run.geometry(Path(folder))
-    measurer, finder = Measurer(geometry), PeakFinder(geometry)
+    measurer = Measurer(geometry)
     measured, truth = [], []
     for frame, kind, _ in run.frames(n):
         measured.append(measurer.measure(frame))
-        truth.append(kind if kind in VETOED else "other")
+        truth.append(kind if kind in TOLD else "other")
     reference = Reference.of(measured)
     points = np.array([features(each, reference) for each in measured])
     names = FrameKinds.of_run(points, reference, geometry).assign(points)
     dropped = [drops(name, point) for name, point in zip(names, points, strict=True)]
     design, found = hit_design(run.experiment.detector.gain), {}
-    for kind in (*VETOED, "other"):
+    for kind in (*TOLD, "other"):
         own = [place for place in range(n) if truth[place] == kind]
         row: dict[str, Any] = {"n": len(own), "n_dropped": sum(dropped[place] for place in own)}
         for name in INDEXERS:
@@ -127,8 +128,11 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
                 continue  # it is not installed
             with closing(made) as indexer:
                 row[name] = {
-                    which: indexed(
-                        run, indexer, finder, design, [p for p in own if dropped[p] is flag]
+                    which: sum(
+                        each > 0
+                        for each in lattices(
+                            run, design, [p for p in own if dropped[p] is flag], indexer
+                        )
                     )
                     for which, flag in (("dropped", True), ("kept", False))
                     if flag or kind != "other"
@@ -139,7 +143,7 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
 
 def _total(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     total: dict[str, dict[str, Any]] = {}
-    for kind in (*VETOED, "other"):
+    for kind in (*TOLD, "other"):
         rows = [each["kinds"][kind] for each in found]
         n_dropped = sum(row["n_dropped"] for row in rows)
         total[kind] = {"n": sum(row["n"] for row in rows), "n_dropped": n_dropped}

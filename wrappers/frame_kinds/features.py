@@ -74,6 +74,8 @@ WINDOW = 13
 """Rings that make the surroundings of one."""
 STEPS = ((3, 12), (12, 24), (24, 40), (40, 64))
 """Rings that are taken together, to look for a bright direction."""
+NEIGHBOURS = (np.arange(SECTORS) + np.array([-6, -5, -4, -3, 3, 4, 5, 6])[:, None]) % SECTORS
+"""Of each direction, a row each."""
 FAINT = 5.0
 """Photons of the brightest spot where there is none."""
 RECURS, FEWEST_RECURRENCES, MOST_HOT = 0.08, 3, 20_000
@@ -231,10 +233,11 @@ def median(values: Floats, axis: int | tuple[int, ...] | None = None) -> Floats:
     axes = tuple(range(values.ndim)) if axis is None else np.atleast_1d(axis).tolist()
     kept = [each for each in range(values.ndim) if each not in axes]
     shape = [values.shape[each] for each in kept]
-    ordered = np.sort(values.transpose(*kept, *axes).reshape(*shape, -1), axis=-1)  # NaN come last
-    n = np.count_nonzero(~np.isnan(ordered), axis=-1)[..., None]
-    pair = [np.take_along_axis(ordered, k, axis=-1) for k in (np.maximum(n - 1, 0) // 2, n // 2)]
-    return np.asarray((pair[0] + pair[1])[..., 0] / 2)
+    rows = np.sort(values.transpose(*kept, *axes).reshape(math.prod(shape), -1), axis=1)
+    n = np.count_nonzero(~np.isnan(rows), axis=1)  # NaN come last
+    place = np.arange(len(rows))
+    middle = (rows[place, np.maximum(n - 1, 0) // 2] + rows[place, n // 2]) / 2
+    return np.asarray(middle.reshape(shape))
 
 
 def _nan_to(value: float, other: float) -> float:
@@ -337,8 +340,7 @@ def _rises(measured: Measures, level: float) -> Floats:
         part = relative[first:stop]
         n = np.isfinite(part).sum(axis=0)
         along = np.where(n < (stop - first) // 2, np.nan, median(part, axis=0))
-        neighbours = np.stack([np.roll(along, k) for k in (-6, -5, -4, -3, 3, 4, 5, 6)])
-        rise = along - median(neighbours, axis=0)
+        rise = along - median(along[NEIGHBOURS], axis=0)
         scatter = 1.4826 * _nan_to(float(median(np.abs(rise))), 0.0)
         tolerance = 5 * 1.25 * _nan_to(float(median(error[first:stop])), 0.0)
         tolerance = tolerance / math.sqrt(stop - first) + SCATTERED * scatter

@@ -201,7 +201,12 @@ def tell_kinds(
 
 
 def run_digest(run: FrameSource) -> str:
-    """Return what tells a run from others: its files, their sizes, and how many frames it has."""
+    """Return what tells a run from others: its files, their sizes, and how many frames it has.
+
+    "" of frames that come from no file.
+    """
+    if not run.files:
+        return ""
     files = [(str(path.absolute()), _size(path)) for path in run.files]
     return hashlib.sha256(repr((len(run), files)).encode()).hexdigest()[:16]
 
