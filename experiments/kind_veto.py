@@ -120,7 +120,7 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
     reference = Reference.of(measured)
     points = np.array([features(each, reference) for each in measured])
     names = FrameKinds.of_run(points, reference, geometry).assign(points)
-    dropped = [drops(name, point) for name, point in zip(names, points, strict=True)]
+    dropped = [drops(name, point.tolist()) for name, point in zip(names, points, strict=True)]
     design, found = hit_design(run.experiment.detector.gain), {}
     for kind in (*TOLD, "other"):
         own = [place for place in range(n) if truth[place] == kind]
