@@ -108,18 +108,16 @@ class ArrivingFrames(ABC):
                 raise
             self._leave_out(error)
         except InputError as error:
-            with self._lock:
-                self.counts.damaged += 1
-                self.counts.reason = str(error)
+            self.counts.damage(str(error))
         return None
 
     def _leave_out(self, error: OtherFrames) -> None:
+        sentence = f"{error} (such frames are left out)"
+        self.counts.leave_out(sentence)
         with self._lock:
-            self.counts.other += 1
-            self._say(f"{error} (such frames are left out)")
+            self._say(sentence)
 
     def _say(self, sentence: str) -> None:
-        self.counts.reason = sentence
         if sentence not in self._said and len(self._said) < MOST_NOTES:
             self._said.append(sentence)
 
@@ -159,7 +157,7 @@ class StreamFrames(ArrivingFrames):
         super().__init__(address.name, geometry)
         self._taken = goes_on
         self._maker = FrameMaker(address.name, geometry, every_series=every_series)
-        self._receiver = Receiver(address, size)
+        self._receiver = Receiver(address.with_images(geometry.panels[0].data), size)
         self.counts = self._receiver.counts
         self._refused: OtherFrames | None = None
 
