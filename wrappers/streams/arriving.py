@@ -116,19 +116,14 @@ class ArrivingFrames(ABC):
                 raise
             self._leave_out(error)
         except InputError as error:
-            with self._lock:
-                self.counts.damaged += 1
-                self.counts.reason = str(error)
+            self.counts.damage(str(error))
         return None
 
     def _leave_out(self, error: OtherFrames) -> None:
+        sentence = f"{error} (such frames are left out)"
+        self.counts.leave_out(sentence)
         with self._lock:
-            self.counts.other += 1
-            self._say(f"{error} (such frames are left out)")
-
-    def _say(self, sentence: str) -> None:
-        self.counts.reason = sentence
-        self._note(sentence)
+            self._note(sentence)
 
     def _note(self, sentence: str) -> None:
         if sentence not in self._said and len(self._said) < MOST_NOTES:
@@ -174,7 +169,7 @@ class StreamFrames(ArrivingFrames):
         super().__init__(address.name, geometry)
         self._taken, self._n_changes = goes_on, 0
         self._maker = FrameMaker(address.name, geometry, every_series=every_series, before=before)
-        self._receiver = Receiver(address, size)
+        self._receiver = Receiver(address.with_images(geometry.panels[0].data), size)
         self.counts = self._receiver.counts
         self._refused: OtherFrames | None = None
 
