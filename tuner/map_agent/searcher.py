@@ -97,9 +97,7 @@ class MapAgentSearcher(MapSearcher):
         column = int(found.columns[place])
         self.n_frames = self._frames(portion)
         mean, sd = found.forecast.mean[column], found.forecast.sd[column]
-        self.reason = (
-            f"the agent's choice, of which the map expects {100 * mean:.0f} ± {100 * sd:.0f} %"
-        )
+        self.reason = f"the agent's choice: the map expects {100 * mean:.0f} ± {100 * sd:.0f} %"
         if self.n_frames < n:
             self.reason += f", on {self.n_frames} of {n} frames"
         if session.map.far:
