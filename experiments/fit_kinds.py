@@ -34,7 +34,7 @@ RUNS_FRAMES = 21, 60
 MOST_PARTS = 4
 """Of each kind."""
 WITH_CRYSTALS = ("powder or ice ring", "jet streak")
-OF_SPOTS = ("spots", "brightest", "innermost", "crowding")
+OF_SPOTS = ("spots", "brightest", "innermost", "disorder")
 USUAL = {"blank": 0.45, "single crystal": 0.3}
 """Shares of the frames that kinds are thought to have; the others share the rest."""
 

@@ -1,6 +1,7 @@
 """How the peak finders compare: the learned one, peakfinder8, the robust one, and probixi's.
 
     python -m experiments.spot_finders [--json] [--crystfel [NAME]] [--frames N] [--only NAME]
+        [--picture FILE]
 
 On runs that nothing was learnt from: experiments of the test family, detectors that the train
 family does not have (from the shifted family), CrystFEL's simulation `jf1m_lyso_60`, and the real
@@ -35,6 +36,7 @@ from numpy.typing import NDArray
 from envs.environments.tasks import run_space
 from experiments.peakfinder_accuracy import matches
 from experiments.probixi_peaks import ask_probixi, probixi_python
+from experiments.spot_report import BRIGHTNESS, draw_recall, print_table
 from experiments.spot_runs import StudyRun, study_runs
 from tuner.cli.options import print_json, stderr
 from tuner.threads import single_threaded_algebra
@@ -53,9 +55,8 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 FAINTEST = 4.0
 """Expected photons of a spot that is to be found."""
 
-BRIGHTNESS = (4.0, 10.0, 30.0, 100.0, np.inf)
 MIN_PEAKS = 10
-SNR, THRESHOLDS, PIXELS = (3.0, 3.5, 4.0, 4.5, 6.0), (0.1, 0.2, 0.45), (2, 3)
+SNR, THRESHOLDS, PIXELS = (3.0, 3.5, 4.5, 6.0), (0.1, 0.3), (2, 3)
 ROBUST_SNR, ROBUST_THRESHOLDS, ROBUST_PIXELS = (2.0, 2.5, 3.0), (0.0,), (2, 3)
 PROBABILITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 """Grids: min_snr, thresholds as places in their range, min_pix_count; least probabilities."""
@@ -98,6 +99,7 @@ class Found:
 @click.option("--frames", default=20, show_default=True, help="Of each rendered run.")
 @click.option("--no-index", is_flag=True, help="Only the peaks: rates are null.")
 @click.option("--only", help="Runs whose name begins so.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw recall by brightness there.")
 @click.option("--model", type=click.Path(path_type=Path), help="Another spot model.")
 @click.option("--shared", type=click.Path(path_type=Path), default=SHARED, show_default=True)
 def main(
@@ -106,6 +108,7 @@ def main(
     frames: int,
     no_index: bool,
     only: str | None,
+    picture: Path | None,
     model: Path | None,
     shared: Path,
 ) -> None:
@@ -121,6 +124,8 @@ def main(
             stderr.print(f"{each.name} ...", highlight=False)
             by_crystfel = crystfel is not None and each.name.startswith(crystfel)
             results[each.name] = compare(each, learned, python, by_crystfel, not no_index)
+    if picture is not None:
+        draw_recall(results, picture)
     if as_json:
         print_json({"runs": results, "lacking": lacking})
         return
@@ -365,35 +370,6 @@ def _words(settings: Settings | None) -> dict[str, Any]:
     names = ("min_snr", "threshold", "min_pix_count", "min_probability")
     values = settings.as_dict()
     return {name: values[name] for name in names if name in values}
-
-
-def print_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Print the figures for people, as a table of Markdown."""
-
-    def text(value: float | None, form: str = ".3f") -> str:
-        return "–" if value is None else f"{value:{form}}"
-
-    bins = [f"{low:g}-{high:g}" for low, high in itertools.pairwise(BRIGHTNESS)]
-    print(
-        "| run | finder | F1 | precision | recall | "
-        + " | ".join(f"recall {each}" for each in bins)
-        + " | rate | CrystFEL | ms / Mpx |"
-    )
-    print("|---" * (8 + len(bins)) + "|")
-    for name, finders in results.items():
-        for finder, row in finders.items():
-            by = row["recall_by_photons"] or {}
-            cells = [text(row[key]) for key in ("f1", "precision", "recall")]
-            if row["f1_ci95"]:
-                low, high = row["f1_ci95"]
-                cells[0] += f" [{low:.2f}, {high:.2f}]"
-            cells += [text(by.get(each), ".2f") for each in bins]
-            cells += [
-                text(row["rate"]),
-                text(row.get("rate_crystfel")),
-                text(row["ms_1mpx"], ".1f"),
-            ]
-            print(f"| {name} | {finder} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

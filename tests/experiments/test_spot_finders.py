@@ -12,6 +12,7 @@ from envs.simulation.experiment import demo_experiment
 from envs.simulation.families import family_of
 from envs.simulation.simulator import read_truth, simulate_run
 from experiments.spot_finders import Found, compare, figures
+from experiments.spot_report import draw_recall, print_table
 from experiments.spot_runs import UNSEEN, StudyRun, _chosen
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
@@ -30,7 +31,7 @@ def study(tmp_path_factory) -> StudyRun:
     return StudyRun("demo", paths.data, paths.geometry, run, cell, spots, place)
 
 
-def test_a_run_gives_every_finder_all_figures(study, monkeypatch):
+def test_a_run_gives_every_finder_all_figures(study, monkeypatch, tmp_path, capsys):
     for name, few in (
         ("SNR", (4.0,)),
         ("ROBUST_SNR", (2.5,)),
@@ -47,6 +48,12 @@ def test_a_run_gives_every_finder_all_figures(study, monkeypatch):
         assert row["ms_1mpx"] > 0 and len(row["chosen_by_f1"]) == 2
         assert 0 <= row["f1_ci95"][0] <= row["f1"] <= row["f1_ci95"][1] <= 1
     assert found["learned"]["f1"] > 0.4
+    draw_recall({"demo": found}, tmp_path / "recall.png")
+    assert (tmp_path / "recall.png").stat().st_size > 5000
+    print_table({"demo": found})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1
+    assert f"{found['learned']['f1']:.3f} [" in lines[2]
     unknown = dataclasses.replace(study, spots=None)
     found = compare(unknown, "learned", None, crystfel=False)
     assert all(row[key] is None for row in found.values() for key in ("f1", "precision", "recall"))

@@ -167,8 +167,44 @@ def test_odd_frames_are_simulated_as_asked(cli):
         assert code == 2 and why in err
 
 
-def test_kinds_are_not_for_streams(cli, recommended):
-    code, _, err = cli(
-        "apply", recommended, "dectris+tcp://127.0.0.1:1", "-o", "hits", "--veto", "kinds"
-    )
-    assert code == 2 and "--veto" in err
+def test_a_stream_is_told_by_kind(cli, simulated, recommended):
+    truth = [each.kind for each in read_truth(simulated.truth)]
+    stream = f"growing+file://{simulated.data}"
+    common = ("apply", recommended, stream, "-g", simulated.geometry, "--sample", 0, "-j", 2)
+    common += ("--idle", 0.5, "--block", 20, "--json", "--kinds", "k.json")
+    code, out, err = cli(*common, "-o", "hits", "--veto", "kinds")
+    assert code == 0, err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert sum(line["n_frames"] for line in lines) == FRAMES and len(lines) == 3
+    kinds, n_peaks = [], []
+    for line in lines:
+        with h5py.File(line["output"]) as file:
+            kinds += file["/sfx_tuner/frames/kind"].asstr()[()].tolist()
+            n_peaks += file["/sfx_tuner/frames/n_peaks"][()].tolist()
+        assert sum(line["kinds"].values()) == line["n_frames"]
+    dropped = [i for i, kind in enumerate(kinds) if kind in VETOED]
+    assert {truth[i] for i in dropped} <= {*VETOED} and dropped
+    n_vetoed = sum(line["n_vetoed"] for line in lines)
+    assert 0 < n_vetoed <= len(dropped)
+    assert sum(n_peaks[i] == 0 for i in dropped) >= n_vetoed
+    # The first frames made the kinds, and are not learnt a second time; those that follow are.
+    assert json.loads(Path("k.json").read_text())["n_frames"] == FRAMES
+    code, out, err = cli(*common, "-o", "more")
+    assert code == 0, err
+    assert json.loads(Path("k.json").read_text())["n_frames"] == 2 * FRAMES
+    assert all(json.loads(line)["n_vetoed"] == 0 for line in out.splitlines())
+    code, _, err = cli(*common[:-1], recommended, "-o", "hits")
+    assert code == 2 and "recommended.toml" in err, "the kinds replace nothing"
+
+
+def test_a_run_that_is_given_twice_counts_once(cli, simulated, recommended):
+    asked = ("kinds", simulated.data, "-g", simulated.geometry, "-j", 1)
+    assert cli(*asked, "-o", "k.json")[0] == 0
+    learnt = Path("k.json").read_text()
+    code, out, _ = cli(*asked, "--kinds", "k.json", "-o", "k.json")
+    assert code == 0 and "was learnt before" in out
+    assert Path("k.json").read_text() == learnt
+    common = ("apply", recommended, simulated.data, "-o", "hits.cxi", "--sample", 0, "-j", 1)
+    code, _, err = cli(*common, "--kinds", "k.json")
+    assert code == 0, err
+    assert Path("k.json").read_text() == learnt

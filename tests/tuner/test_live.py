@@ -139,6 +139,15 @@ def test_the_frames_that_an_address_asks_for(cli, simulated):
     assert code == 2 and "leave frames= out" in err and not Path("s").exists()
 
 
+def test_frames_that_nobody_asked_for_are_not_called_unread(cli, simulated):
+    Path("recommended.toml").write_text("[settings]\nthreshold = 25.0\n")
+    url = f"growing+file://{simulated.data}?frames="
+    options = ("-g", simulated.geometry, "--sample", 0, "-j", 1, "--idle", 0.5)
+    code, out, err = cli("apply", "recommended.toml", f"{url}7", *options, "-o", "hits")
+    assert code == 0 and "in 7 frames" in out
+    assert "not read" not in err
+
+
 def test_whatever_takes_a_run_takes_some_frames_of_a_stream(simulated):
     geometry = Geometry.read(simulated.geometry)
     with sender(simulated) as url:

@@ -22,7 +22,16 @@ from envs.evaluation import wilson_interval
 from tuner.apply.drift import RateWatch
 from wrappers.frame_kinds import UNNAMED, FrameKinds, Told
 
-__all__ = ["KindAlarm", "KindWatch", "change_point", "changes", "in_words"]
+__all__ = [
+    "CHANCE",
+    "WORDS",
+    "KindAlarm",
+    "KindWatch",
+    "change_point",
+    "changes",
+    "in_words",
+    "rise",
+]
 
 WORDS = {
     "powder or ice ring": "have a powder or ice ring",
@@ -101,30 +110,56 @@ def changes(frames: Sequence[int], names: Sequence[str]) -> list[KindAlarm]:
     names : sequence of str
         Kind of each.
     """
-    found = []
-    for kind in WORDS:
-        flags = np.array([name == kind for name in names])
-        if not flags.any() or flags.all():
-            continue
-        place, gain = change_point(flags)
-        before = float(flags[:place].mean()) if place else 0.0
-        k, n = int(np.count_nonzero(flags[place:])), len(flags) - place
-        chance = CHANCE / (len(WORDS) * len(flags))
-        if place and gain > -math.log(chance) and k / n > before + LEAST_CHANGE:
-            found.append(KindAlarm(kind, frames[place], k, n, before))
-    return found
+    one_each = np.ones(len(names), int)
+    found = (
+        rise(kind, frames, np.array([name == kind for name in names], int), one_each, CHANCE)
+        for kind in WORDS
+    )
+    return [each for each in found if each is not None]
 
 
-def change_point(flags: NDArray[np.bool_]) -> tuple[int, float]:
-    """Return the likeliest place from which on flags (n,) are raised at another rate.
+def rise(
+    kind: str, first: Sequence[int], k: NDArray[np.int64], n: NDArray[np.int64], chance: float
+) -> KindAlarm | None:
+    """Return since when a kind is more frequent in groups of frames that follow each other.
+
+    Parameters
+    ----------
+    kind : str
+        Of `WORDS`.
+    first : sequence of int
+        Number of each group's first frame.
+    k, n : int array (n_groups,)
+        Frames of the kind, and all that were told.
+    chance : float
+        Of telling a change of any of the kinds where there is none.
+    """
+    if not 0 < k.sum() < n.sum():
+        return None
+    place, gain = change_point(k, n)
+    if not place or gain <= -math.log(chance / (len(WORDS) * len(k))):
+        return None
+    before, since = k[:place].sum() / n[:place].sum(), k[place:].sum() / n[place:].sum()
+    if since <= before + LEAST_CHANGE:
+        return None
+    return KindAlarm(
+        kind, int(first[place]), int(k[place:].sum()), int(n[place:].sum()), float(before)
+    )
+
+
+def change_point(k: NDArray[np.int64], n: NDArray[np.int64]) -> tuple[int, float]:
+    """Return the likeliest place from which on the rate is another one, in groups of frames.
 
     And by how much two rates have the larger log-likelihood than one.
+
+    Parameters
+    ----------
+    k, n : int array (n_groups,)
+        Frames that count, and all, of each group.
     """
-    n = len(flags)
-    before = np.concatenate([[0], np.cumsum(flags)])
-    places = np.arange(n)
-    total = before[-1]
-    fit = _log_likelihood(before[:-1], places) + _log_likelihood(total - before[:-1], n - places)
+    k_before, n_before = np.cumsum(k) - k, np.cumsum(n) - n
+    fit = _log_likelihood(k_before, n_before)
+    fit = fit + _log_likelihood(k.sum() - k_before, n.sum() - n_before)
     place = int(np.argmax(fit))
     return place, float(fit[place] - fit[0])
 
@@ -152,31 +187,40 @@ class KindWatch:
         self._shares = {kind: kinds.shares().get(kind, 0.0) for kind in WORDS}
         self._known = {kind: wilson_interval(share * n, n) for kind, share in self._shares.items()}
         self._watch = RateWatch(self._known, n_tests)
-        self.begin_run()
+        self._frames: list[int] = []
+        self._names: list[str] = []
+        self.begin_test()
 
     @property
     def n_tests(self) -> int:
         """Tests that were begun."""
         return self._watch.n_tests
 
-    def begin_run(self) -> None:
+    def begin_test(self) -> None:
         """Begin a new test of each kind."""
-        self._watch.begin_run()
-        self._told: list[Told] = []
+        self._watch.begin_run(self._known)
 
     def count(self, told: Sequence[Told]) -> list[KindAlarm]:
-        """Count further frames of the run; return the alarms that are raised, each once a run."""
-        self._told += told
+        """Count further frames; return the alarms that are raised.
+
+        What a kind's share is then, is what the next tests hold it against.
+        """
+        self._frames += [each.frame for each in told]
+        self._names += [each.name for each in told]
         alarms = []
         for kind, known in self._known.items():
             k = sum(each.name == kind for each in told)
             raised = self._watch.count(kind, k, len(told))
             if raised is None or raised.k / raised.n <= known[1]:
                 continue
-            flags = np.array([each.name == kind for each in self._told])
-            place, _ = change_point(flags)
+            flags = np.array([name == kind for name in self._names], int)
+            place, _ = change_point(flags, np.ones(len(flags), int))
             k, n = int(np.count_nonzero(flags[place:])), len(flags) - place
             if k / n <= known[1]:  # the likeliest change is back to what was known
-                place, k, n = 0, raised.k, raised.n
-            alarms.append(KindAlarm(kind, self._told[place].frame, k, n, self._shares[kind]))
+                place, k, n = len(flags) - raised.n, raised.k, raised.n
+            alarms.append(KindAlarm(kind, self._frames[place], k, n, self._shares[kind]))
+        for alarm in alarms:
+            low, high = self._known[alarm.kind]
+            self._known[alarm.kind] = low, max(high, wilson_interval(alarm.k, alarm.n)[1])
+            self._shares[alarm.kind] = alarm.k / alarm.n
         return alarms

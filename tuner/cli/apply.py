@@ -37,6 +37,7 @@ from tuner.cli.options import (
 from tuner.display.terminal import echo
 from tuner.recommendation import (
     Recommendation,
+    files_of_session,
     read_recommendation,
     session_geometry,
 )
@@ -47,6 +48,7 @@ from wrappers.frames.opening import Address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer
+from wrappers.outputs import check_outputs
 from wrappers.streams.protocols import is_stream
 
 if TYPE_CHECKING:
@@ -185,7 +187,7 @@ def command(
         named_set,
         rate_alarms,
     )
-    from tuner.apply.by_kind import ByKind
+    from tuner.apply.by_kind import ByKind, known_kinds
     from tuner.apply.watching import WatchRequest
     from tuner.live.sampling import PeakSample
     from wrappers.frames.sampling import sample_frames
@@ -205,9 +207,13 @@ def command(
         unit, indexer = _indexer(recommendation, read, cell, jobs) if sample else (None, None)
         if indexer is not None:
             stack.enter_context(closing(indexer))
+        by_kind: ByKind | None = None
         if is_stream(data):
             if veto or kinds_file:
-                raise InputError("--veto and --kinds are for runs in files: leave them out here")
+                session = [*files_of_session(recommendation), recommended]
+                check_outputs(kinds_file, inputs=[*session, geometry_file, cell, mask], force=True)
+                known = known_kinds(kinds_file, recommended, read)
+                by_kind = ByKind(known, veto is not None)
             apply_live(
                 *(recommendation, str(data), geometry_file, output),
                 mask=mask,
@@ -219,6 +225,8 @@ def command(
                 serve=serve,
                 force=force,
                 sampling=None if indexer is None else PeakSample(indexer, sample),
+                by_kind=by_kind,
+                kinds_file=kinds_file,
                 as_json=as_json,
             )
             return
@@ -243,7 +251,6 @@ def command(
         )
         used = named_set(recommendation, run)
         run = with_bad_pixels(run, used.settings, mask, jobs)
-        by_kind = None
         if veto or kinds_file:
             with stderr.status("telling kinds of frames"):
                 by_kind = ByKind.of(run, kinds_file, recommended, veto is not None, jobs=jobs)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tuner.cli.live import sample_line
+from tuner.cli.live import kind_counts, kinds_line, sample_line
 from tuner.cli.options import print_json
 from tuner.display.terminal import echo
 
@@ -29,11 +29,8 @@ def report_reduction(
     """Print it, for people or as JSON."""
     import hdf5plugin
 
-    from wrappers.frame_kinds import KINDS
-
     n_done = reduction.n_frames - reduction.n_resumed
     factor = reduction.n_frames / reduction.n_hits if reduction.n_hits else None
-    kinds = {name: n for name in KINDS if (n := reduction.kinds.count(name))}
     if as_json:
         print_json(
             {
@@ -44,7 +41,7 @@ def report_reduction(
                 "n_hits": reduction.n_hits,
                 "reduction_factor": factor,
                 "sample": None if check is None else asdict(check),
-                "kinds": None if by_kind is None else kinds,
+                "kinds": None if by_kind is None else kind_counts(reduction.kinds),
                 "n_vetoed": reduction.n_vetoed,
                 "alarms": list(alarms),
                 "seconds": seconds,
@@ -63,9 +60,7 @@ def report_reduction(
     if check is not None:
         echo(sample_line(check))
     if by_kind is not None:
-        each = ", ".join(f"{n} {name}" for name, n in kinds.items())
-        left_out = f"; {reduction.n_vetoed} of them were left out" if by_kind.veto else ""
-        echo(f"kinds of frames: {each}{left_out}")
+        echo(kinds_line(reduction.kinds, reduction.n_vetoed if by_kind.veto else None))
     for alarm in alarms:
         echo(f"warning: {alarm}")
     echo(

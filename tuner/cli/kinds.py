@@ -77,7 +77,7 @@ def command(
       sfx-tuner kinds run2.h5 -g run.geom --kinds kinds.json -o kinds2.json
     """
     from tuner.apply.kind_drift import changes
-    from wrappers.frame_kinds import FrameKinds, tell_kinds
+    from wrappers.frame_kinds import FrameKinds, run_digest, tell_kinds
     from wrappers.masks.bad_pixels import spread_frames
 
     earlier = None if known is None else FrameKinds.read(known)
@@ -88,6 +88,7 @@ def command(
             inputs=[data, geometry, *files_of_run(run)],
             force=force or (known is not None and output.resolve() == known.resolve()),
         )
+    is_known = earlier is not None and run_digest(run) in earlier.runs
     jobs = within_memory(run, jobs, memory)
     chosen = spread_frames(len(run), len(run) if frames is None else frames)
     with progress_bar("measuring frames", len(chosen)) as show:
@@ -105,6 +106,7 @@ def command(
                 "n_unreadable": len(found.failures),
                 "kinds": rows,
                 "new": list(found.new),
+                "learnt_before": is_known,
                 "changes": changed,
                 "frames": [
                     {"frame": frame, "kind": name}
@@ -125,24 +127,25 @@ def command(
         echo(sentence)
     for name in found.new:
         echo(f"new: {name}, which the earlier frames did not have")
+    if is_known:
+        echo(f"{data} was learnt before, and is not learnt again")
     if output is not None:
         echo(f"written: {output}")
 
 
 def kind_rows(found: KindsOfFrames) -> list[dict[str, Any]]:
     """Return a row a kind: frames, share with its 95 % interval, what it is named by, examples."""
-    from envs.evaluation import wilson_interval
+    from tuner.apply.kind_shares import kind_shares
     from wrappers.frame_kinds import KINDS
 
-    n = len(found.frames)
     return [
         {
             "kind": name,
-            "n_frames": count,
-            "share": count / n,
-            "ci95": list(wilson_interval(count, n)),
+            "n_frames": counted.k,
+            "share": counted.share,
+            "ci95": list(counted.ci95),
             "meaning": KINDS[name],
             "examples": found.of(name)[:EXAMPLES],
         }
-        for name, count in found.counts.items()
+        for name, counted in kind_shares(found.counts).items()
     ]

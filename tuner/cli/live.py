@@ -7,7 +7,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +28,7 @@ from wrappers.streams.receiver import BUFFER, IDLE
 
 if TYPE_CHECKING:
     from tuner.apply.applying import VetoCheck
+    from tuner.apply.by_kind import ByKind
     from tuner.live.sampling import PeakSample
     from tuner.recommendation import Recommendation
     from tuner.session.request import Request
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = [
     "apply_live",
     "buffer_option",
+    "kind_counts",
+    "kinds_line",
     "parts_options",
     "play",
     "recorded",
@@ -213,6 +216,8 @@ def apply_live(
     serve: str | None,
     force: bool,
     sampling: PeakSample | None,
+    by_kind: ByKind | None,
+    kinds_file: Path | None,
     as_json: bool,
 ) -> None:
     """Reduce a stream until no more frames come, or Ctrl-C; print a line for each file of hits."""
@@ -253,6 +258,7 @@ def apply_live(
             idle=wait,
             n_frames=asked_frames(name),
             jobs=jobs,
+            by_kind=by_kind,
             stopped=stopped,
             on_frame=on_frame,
         ):
@@ -262,12 +268,16 @@ def apply_live(
             say_notes(note for note in frames.notes if note not in said)
             said = frames.notes
             alarms = [str(each) for each in rate_alarms(recommendation, n_hits, n_frames, None)]
+            if by_kind is not None:
+                alarms += by_kind.finish_file(kinds_file)
             if as_json:
                 line = {
                     "output": str(found.hits),
                     "geometry": str(found.geometry),
                     "n_frames": found.n_frames,
                     "n_hits": found.n_hits,
+                    "kinds": None if by_kind is None else kind_counts(found.kinds),
+                    "n_vetoed": found.n_vetoed,
                     "n_received": counts.received,
                     "n_dropped": counts.dropped,
                     "n_damaged": counts.damaged,
@@ -277,6 +287,8 @@ def apply_live(
                 click.echo(json.dumps(line))
                 continue
             echo(f"{found.n_hits} hits in {found.n_frames} frames{counts} → {found.hits}")
+            if by_kind is not None:
+                echo(kinds_line(found.kinds, found.n_vetoed if by_kind.veto else None))
             for alarm in alarms:
                 echo(f"warning: {alarm}")
         took = time.perf_counter() - started
@@ -318,6 +330,20 @@ def sample_line(check: VetoCheck) -> str:
         f"of {check.n_frames} frames taken at random {check.n_kept + check.n_lost} index with "
         f"{check.indexer}: {check.n_kept} kept, {check.n_lost} lost"
     )
+
+
+def kind_counts(names: Sequence[str]) -> dict[str, int]:
+    """Return how many frames there are of each kind, in the order of `KINDS`."""
+    from wrappers.frame_kinds import KINDS
+
+    return {name: n for name in KINDS if (n := names.count(name))}
+
+
+def kinds_line(names: Sequence[str], n_vetoed: int | None) -> str:
+    """Return what the kinds of some frames are, and how many were left out, if any could be."""
+    each = ", ".join(f"{n} {name}" for name, n in kind_counts(names).items())
+    left_out = "" if n_vetoed is None else f"; {n_vetoed} of them were left out"
+    return f"kinds of frames: {each}{left_out}"
 
 
 def _say(words: str) -> None:

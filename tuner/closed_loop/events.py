@@ -30,6 +30,7 @@ __all__ = [
     "Proof",
     "Resumed",
     "Returned",
+    "Rose",
     "Settled",
     "Tuned",
     "Tuning",
@@ -143,6 +144,8 @@ class Block(_Line):
         than the set does; see `sampled`.
     pairs : Pairs
         Frames that were also indexed with the set before.
+    kinds : mapping of str to int
+        Frames by kind, of those whose kind was told.
     received, dropped, damaged, other : int
         Of the stream, since the program was started: images that came, had no room, could not be
         read, and were not of the geometry.
@@ -165,6 +168,7 @@ class Block(_Line):
     n_placed: Count = 0
     n_elsewhere: Count = 0
     pairs: Pairs = Pairs()
+    kinds: dict[str, Count] = field(default_factory=dict)
     received: int = 0
     dropped: int = 0
     damaged: int = 0
@@ -174,14 +178,49 @@ class Block(_Line):
 
 @dataclass(frozen=True)
 class Alarmed(_Line):
-    """A rate has left its interval."""
+    """A rate has left its interval.
+
+    Attributes
+    ----------
+    rate : str
+    k, n : int
+    low, high : float
+    of_kinds : tuple of str
+        Which kinds of frames have become more frequent since the set came into force, a sentence
+        each.
+    """
 
     rate: str
     k: Count
     n: Count
     low: Share
     high: Share
+    of_kinds: tuple[str, ...] = ()
     kind: Literal["alarm"] = "alarm"
+
+
+@dataclass(frozen=True)
+class Rose(_Line):
+    """A kind of frames has become more frequent.
+
+    Attributes
+    ----------
+    of : str
+        The kind.
+    since : int
+        Number of the first frame of the block since which it is.
+    k, n : int
+        Frames of the kind since then, of all whose kind was told.
+    before : float
+        Its share before.
+    """
+
+    of: str
+    since: Count
+    k: Count
+    n: Count
+    before: Share
+    kind: Literal["rose"] = "rose"
 
 
 @dataclass(frozen=True)
@@ -294,7 +333,18 @@ class Ended(_Line):
 
 
 Event = (
-    Begun | Resumed | Block | Alarmed | Tuning | Tuned | Kept | Returned | Settled | Noted | Ended
+    Begun
+    | Resumed
+    | Block
+    | Alarmed
+    | Rose
+    | Tuning
+    | Tuned
+    | Kept
+    | Returned
+    | Settled
+    | Noted
+    | Ended
 )
 
 _Shape = Annotated[Event, Field(discriminator="kind")]

@@ -16,7 +16,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from envs.evaluation import wilson_interval
-from tuner.closed_loop.events import Alarmed, Block, Event, Kept, Returned, Tuned
+from tuner.closed_loop.events import Alarmed, Block, Event, Kept, Returned, Rose, Tuned
+from tuner.closed_loop.kinds import kind_rows
 from tuner.closed_loop.rules import State
 from tuner.closed_loop.words import in_words, set_words
 from tuner.display.dashboard import PageServer, renewed_page
@@ -148,6 +149,7 @@ def night_content(name: str, events: Sequence[Event], state: State) -> Markup:
         headline=f"T{set_words(state.used)[1:]} is in force; {PHASES[state.phase]}.",
         facts=facts,
         figures=[_figure(events, blocks, width) for width in (900, 360)] if blocks else None,
+        kinds=kind_rows(blocks),
         sets=[_set_row(used, blocks) for used in sorted({b.used for b in blocks})],
         happened=[
             (time.strftime("%H:%M:%S", time.localtime(event.time)), in_words(event))
@@ -220,6 +222,10 @@ def _figure(events: Sequence[Event], blocks: Sequence[Block], width: int) -> Mar
                     place = event.first + event.n_frames
                 case Alarmed():
                     axes.axvline(place, color=TOKENS["vermilion"], linestyle="--", linewidth=1)
+                case Rose():
+                    axes.axvline(
+                        event.since, color=TOKENS["vermilion"], linestyle=":", linewidth=1.4
+                    )
                 case Tuned(outcome="first" | "better" | "moved") | Returned():
                     axes.axvline(place, color=TOKENS["ink"], linewidth=1)
                 case Kept():

@@ -35,6 +35,7 @@ from tuner.closed_loop.events import (
     Pairs,
     Proof,
     Returned,
+    Rose,
     Settled,
     Tuned,
     Tuning,
@@ -53,6 +54,7 @@ from tuner.closed_loop.evidence import (
     settled,
     verdict,
 )
+from tuner.closed_loop.kinds import risen, rose_words
 
 __all__ = [
     "CUSTOMARY",
@@ -133,6 +135,8 @@ class State:
         Number of the session whose set is in force.
     before : int
         Of the set that is taken back if that one does not prove itself.
+    first : int
+        Of the session whose set came into force first, and whose kinds of frames are told.
     n_sessions : int
         That have begun.
     next_block, next_frame : int
@@ -161,11 +165,18 @@ class State:
         Whether the last alarm came while the lattices put the detector elsewhere.
     level : float or None
         Of frames with beam: mean of the usable pixels.
+    told : tuple of Block
+        Blocks with beam of which frames were told by kind.
+    risen : mapping of str to int
+        Kinds that have become more frequent, and since which frame.
+    of_kinds : tuple of str
+        Which have since the set came into force, a sentence each.
     """
 
     phase: Phase = "collecting"
     used: int = CUSTOMARY
     before: int = CUSTOMARY
+    first: int = CUSTOMARY
     n_sessions: int = 0
     next_block: int = 1
     next_frame: int = 0
@@ -181,6 +192,9 @@ class State:
     proof: Proof = "better"
     of_place: bool = False
     level: float | None = None
+    told: tuple[Block, ...] = ()
+    risen: Mapping[str, int] = field(default_factory=dict)
+    of_kinds: tuple[str, ...] = ()
 
 
 def after(state: State, event: Event, rules: Rules) -> State:
@@ -194,8 +208,12 @@ def after(state: State, event: Event, rules: Rules) -> State:
             return replace(state, phase="collecting", kept=(), tests=(), of_place=of_place)
         case Tuning():
             return replace(state, phase="tuning", n_sessions=event.number)
+        case Rose():
+            since = {**state.risen, event.of: event.since}
+            return replace(state, risen=since, of_kinds=(*state.of_kinds, rose_words(event)))
         case Tuned(outcome="first"):
-            return _watching(_seen(state), event.intervals, rules, event.number)
+            state = replace(_seen(state), first=event.number)
+            return _watching(state, event.intervals, rules, event.number)
         case Tuned(outcome="better" | "moved"):
             state = replace(_seen(state), used=event.number, before=state.used, pairs=Pairs())
             proof: Proof = "better" if event.outcome == "better" else "no worse"
@@ -229,6 +247,8 @@ def _after_block(state: State, block: Block, rules: Rules) -> State:
     )
     if block.beam != "on":
         return state
+    if block.kinds:
+        state = replace(state, told=(*state.told, block))
     if state.phase == "collecting":
         return _collected(state, block, rules)
     if state.phase == "proving":
@@ -287,6 +307,7 @@ def _watching(
         blocks=(),
         n_settled=0,
         n_failed=0,
+        of_kinds=(),
         tests=(),
         pairs=Pairs(),
     )
@@ -300,6 +321,8 @@ def _tested(state: State, rules: Rules) -> State:
 
 def due(state: State, rules: Rules) -> Event | None:
     """Return what is to be done now, or None to go on with further frames."""
+    if (rose := risen(state.told, state.risen)) is not None:
+        return rose
     match state.phase:
         case "collecting":
             enough = sum(each.n_frames for each in state.kept) >= rules.n_tuning
@@ -322,7 +345,8 @@ def _alarmed(state: State, rules: Rules) -> Alarmed | None:
     watched = state.intervals
     if len(state.blocks) < rules.n_settled_blocks:
         watched = {rate: watched[rate] for rate in watched if rate in ODD}
-    return alarm(state.tests, watched, scatter(state.blocks), len(state.intervals))
+    found = alarm(state.tests, watched, scatter(state.blocks), len(state.intervals))
+    return None if found is None else replace(found, of_kinds=state.of_kinds)
 
 
 def _settled(state: State, rules: Rules) -> Settled | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Self
 from tuner.closed_loop.events import Beam, Begun, Block, Pairs
 from tuner.closed_loop.evidence import beam_of, of_other_light
 from tuner.closed_loop.feed import Ahead, Tap, block_file, note_taken
+from tuner.closed_loop.kinds import some_told, teller_of
 from tuner.closed_loop.measuring import FIRST, NightSet
 from tuner.closed_loop.rules import CUSTOMARY, State
 from tuner.closed_loop.sampled import BlockSample, Sampled
 from wrappers.cell import Cell
 from wrappers.errors import InputError, ProgramError
+from wrappers.frame_kinds import KindTeller, Told
 from wrappers.frames.frame import Frame
 from wrappers.frames.memory import MemoryFrames
 from wrappers.frames.source import FrameSource
@@ -68,6 +71,7 @@ class BlockSearch:
         self._jobs, self._on_note, self._stopped = jobs, on_note, stopped
         self._sets: dict[int, NightSet] = {CUSTOMARY: NightSet(CUSTOMARY)}
         self._indexers: dict[int, tuple[Cell | None, Indexer | None]] = {}
+        self._tellers: dict[int, KindTeller | None] = {CUSTOMARY: None}
         self._last_size = begun.size
         self._most: float = math.inf if n_frames is None else n_frames
         self._keeps_names = is_growing(begun.source)
@@ -116,7 +120,14 @@ class BlockSearch:
         with Tap(frames, path) as tap:
             nominal = MemoryFrames(frames.geometry, first)
             settings = used.of(nominal)
+            kinds: Counter[str] = Counter()
             with self._sample(state, nominal) as sample:
+
+                def decided(placed: Placed) -> None:
+                    kinds.update([] if placed.told is None else [placed.told.name])
+                    if sample is not None:
+                        sample.add(placed)
+
                 reductions = reduce_arriving(
                     tap,
                     lambda: settings,
@@ -130,8 +141,9 @@ class BlockSearch:
                     stopped=lambda: (
                         frames.ended or (self._stopped() and not frames.has_looked_ahead)
                     ),
-                    on_frame=(lambda placed: None) if sample is None else sample.add,
+                    on_frame=decided,
                     beside=(lambda frame: None) if sample is None else sample.beside,
+                    tell=self._tells(state),
                 )
                 with closing(reductions):
                     reduction = next(reductions)
@@ -161,6 +173,7 @@ class BlockSearch:
                 n_placed=sampled.n_placed,
                 n_elsewhere=sampled.n_elsewhere,
                 pairs=sampled.pairs,
+                kinds=dict(kinds),
                 received=frames.counts.received,
                 dropped=frames.counts.dropped,
                 damaged=frames.counts.damaged,
@@ -173,6 +186,24 @@ class BlockSearch:
         is_last = state.phase == "collecting" and state.n_let_go <= 0 < wanted
         size = min(self._begun.size, wanted) if is_last else self._begun.size
         return int(min(size, self._most - state.next_frame))
+
+    def _tells(self, state: State) -> Callable[[Frame], Told | None]:
+        """Return what tells the kinds of some of the next frames; none before the first session."""
+        if state.first not in self._tellers:
+            session, self._tellers[state.first] = session_folder(self._night, state.first), None
+            try:
+                self._tellers[state.first] = teller_of(session, self._frames.geometry)
+            except InputError as error:
+                self._on_note(f"frames are not told by kind: {error}")
+        teller = self._tellers[state.first]
+        if teller is None:
+            return lambda frame: None
+        return some_told(teller, self._expected)
+
+    @property
+    def _expected(self) -> int:
+        """Frames that the next block will have, as the last one had."""
+        return min(self._begun.size, self._last_size)
 
     @contextmanager
     def _sample(self, state: State, nominal: FrameSource) -> Iterator[BlockSample | None]:
@@ -188,7 +219,7 @@ class BlockSearch:
         other = None
         if state.phase == "proving":
             other, n = self._search_with(self.set_of(state.before), nominal), 2 * n
-        expected = min(self._begun.size, self._last_size)
+        expected = self._expected
         with BlockSample(
             indexer,
             self._frames.geometry,

@@ -13,11 +13,13 @@ from tuner.closed_loop.events import (
     Pairs,
     Resumed,
     Returned,
+    Rose,
     Settled,
     Tuned,
     Tuning,
 )
 from tuner.closed_loop.evidence import BRIGHTER, CLEN_OFF, DARKER, OTHER_LIGHT, PIXELS_OFF, PLACE
+from tuner.closed_loop.kinds import rose_words
 from tuner.closed_loop.rules import CUSTOMARY
 
 __all__ = ["in_words", "lost_words", "set_words"]
@@ -52,12 +54,14 @@ def in_words(event: Event, *, is_proved: bool = True) -> str:
         case Block():
             return _block(event)
         case Alarmed(rate=rate) if rate in ODD_WORDS:
-            return f"{event.k} of {event.n} {ODD_WORDS[rate]}: frames are kept for a re-tune"
+            return f"{event.k} of {event.n} {ODD_WORDS[rate]}: {_kept(event)}"
         case Alarmed():
             return (
                 f"the {event.rate} is {event.k / event.n:.1%} ({event.k} of {event.n} frames), "
-                f"outside [{event.low:.1%}, {event.high:.1%}]: frames are kept for a re-tune"
+                f"outside [{event.low:.1%}, {event.high:.1%}]: {_kept(event)}"
             )
+        case Rose():
+            return rose_words(event)
         case Tuning():
             return f"tuning-{event.number} begins"
         case Tuned(outcome="first"):
@@ -111,6 +115,10 @@ def _block(block: Block) -> str:
         f"{block.n_hits} hits in {block.n_frames} frames{bad}{beam}{sampled}, "
         f"{set_words(block.used)}{lost}{hits}"
     )
+
+
+def _kept(alarm: Alarmed) -> str:
+    return "; ".join(("frames are kept for a re-tune", *alarm.of_kinds))
 
 
 def _pairs(pairs: Pairs) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tuner.apply.by_kind import ByKind
 from wrappers.files import temporary_folder
 from wrappers.frames.frame import Frame, Mask
 from wrappers.frames.memory import MemoryFrames
@@ -25,8 +26,8 @@ from wrappers.streams.reducing import POLL, reduce_arriving
 
 __all__ = ["LivePart", "apply_arriving"]
 
-FOR_MAP = 200
-"""Frames that the map of bad pixels is made of."""
+FIRST_FRAMES = 200
+"""Frames that the map of bad pixels, and the kinds, are made of."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,14 @@ def apply_arriving(
     idle: float,
     n_frames: int | None = None,
     jobs: int = 1,
+    by_kind: ByKind | None = None,
     stopped: Callable[[], bool] = lambda: False,
     on_frame: Callable[[Placed], None] = lambda placed: None,
 ) -> Iterator[LivePart]:
     """Yield files of hits as they are written, ``hits-00001.cxi`` and so on.
 
-    Where the settings mask bad pixels and no map of them is given, the first frames are recorded
-    and make it; they are the first file's.
+    Where the settings mask bad pixels and no map of them is given, or there are no kinds yet, the
+    first frames are recorded and make them; they are the first file's.
 
     Parameters
     ----------
@@ -71,6 +73,8 @@ def apply_arriving(
     folder : Path
         It is made where it is not there; files that it has are kept.
     bad_pixels : BadPixelMap, optional
+    by_kind : ByKind, optional
+        Tells the frames' kinds; it counts them.
     batch, seconds, idle, n_frames, jobs, stopped, on_frame
         As for `reduce_arriving`.
 
@@ -85,12 +89,24 @@ def apply_arriving(
     before: FrameSource = MemoryFrames(frames.geometry, [_first(frames, idle, stopped)])
     nominal = before
     with ExitStack() as stack:
-        if bad_pixels is None and needs_map(settings(before).settings):
+        lacks_map = bad_pixels is None and needs_map(settings(before).settings)
+        lacks_kinds = by_kind is not None and by_kind.lacks_kinds
+        if lacks_map or lacks_kinds:
             path = stack.enter_context(temporary_folder(folder)) / "frames.cxi"
-            n = FOR_MAP if n_frames is None else min(FOR_MAP, n_frames)
+            n = FIRST_FRAMES if n_frames is None else min(FIRST_FRAMES, n_frames)
             found = record(_Before(before, frames), path, n, idle=idle, enough=stopped)
             before = stack.enter_context(RecordedRun.of(found))
+        if lacks_map:
             bad_pixels = find_bad_pixels(before, jobs=jobs)
+        if by_kind is not None and lacks_kinds:
+            by_kind.begin(before, range(len(before)), jobs=jobs)
+        tell = _no_kind if by_kind is None else by_kind.teller(frames.geometry)
+
+        def decided(placed: Placed) -> None:
+            if by_kind is not None and placed.told is not None:
+                by_kind.count([placed.told])
+            on_frame(placed)
+
         for reduction in reduce_arriving(
             _Before(before, frames),
             lambda: settings(nominal),
@@ -103,9 +119,15 @@ def apply_arriving(
             n_frames=n_frames,
             jobs=jobs,
             stopped=stopped,
-            on_frame=on_frame,
+            on_frame=decided,
+            tell=tell,
+            veto=by_kind is not None and by_kind.veto,
         ):
             yield LivePart(reduction, frames.counts)
+
+
+def _no_kind(frame: Frame) -> None:
+    return None
 
 
 def _first(frames: ArrivingFrames, idle: float, stopped: Callable[[], bool]) -> Frame:

@@ -18,9 +18,9 @@ from tuner.report.seen_map import SeenMap
 from tuner.session.trial import tuning_trials
 from wrappers.settings import Settings
 
-__all__ = ["KINDS", "FrameKind", "FrameLine", "FrameList", "list_frames"]
+__all__ = ["FATES", "FrameFate", "FrameLine", "FrameList", "list_frames"]
 
-KINDS = {
+FATES = {
     "anyway": ("indexed anyway", "with the {best} and with {bar}"),
     "gained": ("gained", "with the {best}, not with {bar}"),
     "lost": ("lost", "with {bar}, not with the {best}"),
@@ -34,7 +34,7 @@ KINDS = {
     "blank": ("blank", "never indexed, and no peaks beyond a blank frame's where noise has none"),
     "unreadable": ("not read", "the frame cannot be read, or has no answer"),
 }
-"""Every frame is of one kind: its name, and what that means."""
+"""Every frame has one fate: its name, and what that means."""
 
 BLANK = 1.5
 """A frame that stands out by less (`envs.strata.promise`: in units of the blank frames' noise)
@@ -47,7 +47,7 @@ NOISY = 0.5
 """Share of a frame's peaks that a blank frame shows, too, from which on they drown its own."""
 
 MOST_LINES = 400
-"""Frames of a kind that are listed one by one."""
+"""Frames of a fate that are listed one by one."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class FrameLine:
 
 
 @dataclass(frozen=True)
-class FrameKind:
-    """The frames of a kind; `rest` of them are not among the lines."""
+class FrameFate:
+    """The frames with a fate; `rest` of them are not among the lines."""
 
     key: str
     name: str
@@ -104,31 +104,31 @@ class FrameKind:
 
 @dataclass(frozen=True, eq=False)
 class FrameList:
-    """All frames of the sample by kind, in the order of `KINDS`.
+    """All frames of the sample by what became of them, in the order of `FATES`.
 
     Attributes
     ----------
-    kinds : tuple of FrameKind
+    fates : tuple of FrameFate
         Those that there are.
     best, bar : Evaluation
         Of the recommended set and of what it is held against, on these frames.
     """
 
-    kinds: tuple[FrameKind, ...]
+    fates: tuple[FrameFate, ...]
     best: Evaluation
     bar: Evaluation
 
     def typical(self) -> dict[str, int]:
-        """Return a frame of each kind that can be shown: the one in the middle by its peaks.
+        """Return a frame of each fate that can be shown: the one in the middle by its peaks.
 
         And the one with most lattices, where there is one with several.
         """
         chosen = {
-            kind.key: sorted(kind.lines, key=lambda line: (line.n_peaks, line.frame))[
-                len(kind.lines) // 2
+            fate.key: sorted(fate.lines, key=lambda line: (line.n_peaks, line.frame))[
+                len(fate.lines) // 2
             ].frame
-            for kind in self.kinds
-            if kind.key != "unreadable"
+            for fate in self.fates
+            if fate.key != "unreadable"
         }
         most = max(self.best.outcomes, key=lambda outcome: outcome.n_lattices)
         if most.n_lattices > 1 and most.frame not in chosen.values():
@@ -137,7 +137,7 @@ class FrameList:
 
 
 def list_frames(found: Findings, seen: SeenMap) -> FrameList | None:
-    """Return the frames by kind, or None where they cannot be told.
+    """Return the frames by fate, or None where they cannot be told.
 
     They are those of the search's sample. It takes evaluations of the recommended set and of what
     it is held against on all of them.
@@ -154,7 +154,7 @@ def list_frames(found: Findings, seen: SeenMap) -> FrameList | None:
     floor = float(floor_of(peaks[readable][:, None], weights[readable])[0])
     times = [{o.frame: o.indexed for o in each.outcomes} for each in trials]
     weight = dict(zip((o.frame for o in best.outcomes), best.frame_weights.tolist(), strict=True))
-    kinds: dict[str, list[FrameLine]] = {name: [] for name in KINDS}
+    fates: dict[str, list[FrameLine]] = {name: [] for name in FATES}
     never: dict[int, FrameLine] = {}
     for row, frame in enumerate(frames):
         seen_in = [each[frame] for each in times if frame in each]
@@ -167,26 +167,26 @@ def list_frames(found: Findings, seen: SeenMap) -> FrameList | None:
             float(seen.forecast.frames[row, column]),
             seen.settings[column],
         )
-        kind = _kind(ours[frame], theirs[frame], line) if readable[row] else "unreadable"
-        if kind:
-            kinds[kind].append(line)
+        fate = _fate(ours[frame], theirs[frame], line) if readable[row] else "unreadable"
+        if fate:
+            fates[fate].append(line)
         else:
             never[row] = line
     for row, score in _promise(seen, [*never]).items():
         line = never[row]
-        kinds[_why_never(ours[line.frame], floor, score)].append(line)
+        fates[_why_never(ours[line.frame], floor, score)].append(line)
     total = sum(weight.values())
     return FrameList(
         tuple(
-            FrameKind(
+            FrameFate(
                 key,
-                KINDS[key][0],
-                KINDS[key][1].format(best=found.best_set, bar=found.bar_words),
+                FATES[key][0],
+                FATES[key][1].format(best=found.best_set, bar=found.bar_words),
                 sum(weight[line.frame] for line in lines) / total,
                 tuple(lines[:MOST_LINES]),
                 len(lines[MOST_LINES:]),
             )
-            for key, lines in kinds.items()
+            for key, lines in fates.items()
             if lines
         ),
         best,
@@ -194,7 +194,7 @@ def list_frames(found: Findings, seen: SeenMap) -> FrameList | None:
     )
 
 
-def _kind(ours: FrameOutcome, theirs: FrameOutcome, line: FrameLine) -> str:
+def _fate(ours: FrameOutcome, theirs: FrameOutcome, line: FrameLine) -> str:
     """Return what became of a frame; "" where it was never indexed."""
     if ours.indexed or theirs.indexed:
         return "anyway" if ours.indexed and theirs.indexed else "gained" if ours.indexed else "lost"

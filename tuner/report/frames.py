@@ -122,7 +122,7 @@ class Comparison:
     Attributes
     ----------
     kind : str
-        "gained", "lost", "kept" or "blank", or of `frame_list.KINDS`.
+        "gained", "lost", "kept" or "blank", or of `frame_list.FATES`.
     name : str
         The frame's file and event.
     size : (int, int)

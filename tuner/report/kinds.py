@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from envs.evaluation import wilson_interval
 from tuner.apply.kind_drift import changes
+from tuner.apply.kind_shares import Counted, kind_shares
 from tuner.report.findings import Findings
 from tuner.report.frames import open_run
 from tuner.report.images import placed, powder_address
@@ -32,27 +32,18 @@ class KindRow:
     Attributes
     ----------
     name, meaning : str
-    n, share, low, high
-        Frames of those spread over the run, and their share with its 95 % interval.
-    n_sample, n_indexed : int
-        Frames of the sample, and those of them that the best set indexes.
-    rate, rate_low, rate_high
-        Share of the latter with its 95 % interval.
+    told : Counted
+        Its frames among those spread over the run.
+    indexed : Counted
+        Of its frames in the sample, those that the best set indexes.
     pictures : tuple of (str, str)
         Name of a frame and its picture as a ``data:`` address.
     """
 
     name: str
     meaning: str
-    n: int
-    share: float
-    low: float
-    high: float
-    n_sample: int
-    n_indexed: int
-    rate: float
-    rate_low: float
-    rate_high: float
+    told: Counted
+    indexed: Counted
     pictures: tuple[tuple[str, str], ...] = ()
 
 
@@ -99,31 +90,16 @@ def kinds_section(found: Findings, *, pictures: bool) -> KindsSection | None:
                 drawn = {name: _draw(run, frames[:SHOWN]) for name, frames in by_kind.items()}
         except (InputError, OSError) as error:
             note = f"No pictures of the kinds: {error}."
+    shares = kind_shares(
+        {name: sum(told.names[frame] == name for frame in spread) for name in KINDS}
+    )
     rows = []
     for name, frames in by_kind.items():
-        if not frames:
-            continue
-        n = sum(told.names[frame] == name for frame in spread)
-        in_sample = [outcomes[frame] for frame in frames if frame in outcomes]
-        n_indexed = sum(each.indexed for each in in_sample)
-        low, high = wilson_interval(n, max(len(spread), 1))
-        rate_low, rate_high = wilson_interval(n_indexed, max(len(in_sample), 1))
-        rows.append(
-            KindRow(
-                name=name,
-                meaning=KINDS[name],
-                n=n,
-                share=n / max(len(spread), 1),
-                low=low,
-                high=high,
-                n_sample=len(in_sample),
-                n_indexed=n_indexed,
-                rate=n_indexed / max(len(in_sample), 1),
-                rate_low=rate_low,
-                rate_high=rate_high,
-                pictures=drawn.get(name, ()),
-            )
-        )
+        if frames:
+            sample = [outcomes[frame] for frame in frames if frame in outcomes]
+            indexed = Counted(sum(each.indexed for each in sample), len(sample))
+            pictures_of = drawn.get(name, ())
+            rows.append(KindRow(name, KINDS[name], shares[name], indexed, pictures_of))
     ordered = sorted(spread)
     said = changes(ordered, [told.names[frame] for frame in ordered])
     return KindsSection(tuple(rows), len(spread), tuple(map(str, said)), note)

@@ -80,13 +80,18 @@ def session_kinds(
 def frames_without_anything(
     run: FrameSource, kinds: FrameKinds | None, frames: Sequence[int], jobs: int
 ) -> set[int]:
-    """Return those of some frames that hold nothing to be indexed, by their kind."""
+    """Return those of some frames that hold nothing to be indexed, by their kind.
+
+    Promising frames with a ring or a streak index as those of a crystal do; of salt none does
+    (`experiments/README.md`).
+    """
     if kinds is None or not frames:
         return set()
     try:
-        return {*tell_kinds(run, frames, kinds, jobs=jobs).dropped}
+        found = tell_kinds(run, frames, kinds, jobs=jobs)
     except InputError:
         return set()  # none can be read: whoever wants them is told
+    return {*found.dropped, *found.of("salt")}
 
 
 def _write(path: Path, found: KindsOfFrames, spread: Sequence[int]) -> None:

@@ -95,7 +95,7 @@ def choose_frames(
         Called with the frames that were looked at, and with all that are to be.
     without_anything : callable
         Says which of some frames hold nothing to be indexed, whatever their counts promise: the
-        beam was off, or the detector at fault. They are drawn as seldom as blank ones.
+        beam was off, the detector at fault, or it is salt. They are drawn as seldom as blank ones.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def _by_strata(
     tuning, fresh = draw(strata, n, seed)
     counts = np.bincount(tuning.strata, minlength=len(strata.sizes))
     each = ", ".join(f"{k} of {size}" for k, size in zip(counts, strata.sizes, strict=True))
-    left = f", and {len(empty)} show no light or a faulty detector instead" if empty else ""
+    left = f", and {len(empty)} show salt, a faulty detector or no light" if empty else ""
     words = (
         f"frames are drawn by promise: {promising_share(score):.1%} of {len(look.frames)} that "
         f"were looked at are promising{left}; from the least promising on {each} are indexed. "

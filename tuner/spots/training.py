@@ -42,7 +42,7 @@ class SpotTraining:
     n_frames: int = 6
     n_members: int = 5
     hidden: tuple[int, ...] = (48, 24)
-    epochs: int = 6
+    epochs: int = 20
     seed: int = 0
 
 

@@ -13,7 +13,7 @@
 
 from wrappers.frame_kinds.kinds import FrameKinds
 from wrappers.frame_kinds.naming import KINDS, UNNAMED, VETOED
-from wrappers.frame_kinds.run import KindsOfFrames, KindTeller, Told, tell_kinds
+from wrappers.frame_kinds.run import KindsOfFrames, KindTeller, Told, run_digest, tell_kinds
 
 __all__ = [
     "KINDS",
@@ -23,5 +23,6 @@ __all__ = [
     "KindTeller",
     "KindsOfFrames",
     "Told",
+    "run_digest",
     "tell_kinds",
 ]

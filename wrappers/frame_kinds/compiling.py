@@ -4,6 +4,7 @@ from pathlib import Path
 
 from wrappers.compiling import Compiler
 
-__all__ = ["kernel"]
+__all__ = ["inner_kernel", "kernel"]
 
-kernel = Compiler(Path(__file__).parent).kernel
+_compiler = Compiler(Path(__file__).parent)
+kernel, inner_kernel = _compiler.kernel, _compiler.inner_kernel

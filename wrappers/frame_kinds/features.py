@@ -8,7 +8,6 @@ should have the beam on.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from scipy.spatial import cKDTree
 
+from wrappers.frame_kinds.kernels import repeated
 from wrappers.frame_kinds.measures import BOXES, RINGS, SECTORS, Measures
 from wrappers.schema import Count, Number
 
-__all__ = ["FEATURES", "N_DIRECTIONS", "Reference", "features"]
+__all__ = ["FEATURES", "N_DIRECTIONS", "Reference", "features", "median"]
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ FEATURES = (
     "spots",
     "brightest",
     "innermost",
-    "crowding",
+    "disorder",
 )
 """Each is scaled so that a difference of 1 is worth a word.
 
@@ -45,8 +45,8 @@ fault : that of the share of the detector that does not do as in other frames
 spots : that of the number of spots, but for those in the brightest direction and at fault
 brightest : that of the photons of the second brightest spot (of one, of that)
 innermost : a fifth of the spots are further in, in 0.1/Å
-crowding : logarithm of 1 + 50 times the share of the strongest spots with one of them nearer than
-    a lattice lets it
+disorder : logarithm of the share of the vectors between strong spots that no other such vector
+    is equal to, relative to what chance leaves: a lattice repeats them
 """
 
 COARSE = 2
@@ -64,21 +64,29 @@ FEWEST_PHOTONS = 15.0
 DEAD, STILL, RESTLESS, HOT = 0.3, 0.05, 12.0, 3.0
 SURE = 6.0
 """Standard errors that a box's expected level is above none, where it can be missed."""
-ALWAYS, SLOPE, EVEN = 0.4, 0.08, 0.05
+ALWAYS, SLOPE, EVEN, SCATTERED = 0.4, 0.08, 0.05, 2.0
 """A ring or a direction that rises by more than the first in every frame is one nevertheless; what
-a ring, and what a direction, always may."""
+a ring, and what a direction, always may; and what a direction may, of the standard deviation of all
+the frame's: panels differ."""
 FEWER = 0.4
 """Quantile over the frames of what a ring does without ice."""
 WINDOW = 13
 """Rings that make the surroundings of one."""
 STEPS = ((3, 12), (12, 24), (24, 40), (40, 64))
 """Rings that are taken together, to look for a bright direction."""
+NEIGHBOURS = (np.arange(SECTORS) + np.array([-6, -5, -4, -3, 3, 4, 5, 6])[:, None]) % SECTORS
+"""Of each direction, a row each."""
 FAINT = 5.0
 """Photons of the brightest spot where there is none."""
 RECURS, FEWEST_RECURRENCES, MOST_HOT = 0.08, 3, 20_000
 N_DIRECTIONS = len(STEPS) * SECTORS
-SPOTS_FOR_GAPS = 15
-STRONGEST, CROWDED = 100, 0.9
+SPOTS_FOR_GAPS, CRYSTALS = 15, 5
+"""Spots of a frame that tell something of a lattice; and so many such frames tell something of the
+beam."""
+STRONGEST = 100
+REACH, EQUAL, FEWEST_VECTORS = 16.0, 0.15, 10
+"""Vectors between spots that are so much longer than the smallest distance of a lattice's spots are
+left out; those within so much of it are equal; and so many are needed."""
 LEAST_LIGHT, MOST_LIGHT, MOST = 0.01, 8.0, 3.0
 """Beyond these it does not matter any more."""
 
@@ -131,26 +139,27 @@ class Reference:
     def of(cls, measured: Sequence[Measures]) -> Reference:
         """Return the reference that frames of a run make; at least one is needed."""
         swings = np.array([_swing(each) for each in measured])
-        shown = swings > SHOWN * np.array(
-            [_nan_to(_nan(np.nanmedian, m.noise), 0) for m in measured]
-        )
+        shown = swings > SHOWN * np.array([_nan_to(float(median(m.noise)), 0.0) for m in measured])
         usual_swing = float(np.median(swings[shown] if shown.any() else swings))
+        hot = _recurring(measured)
+        cleared = [each.without_spots_at(hot) for each in measured]
+        spotted = np.array([len(each.spot_q) >= SPOTS_FOR_GAPS for each in cleared])
+        if np.count_nonzero(spotted) >= CRYSTALS:
+            # What shows a crystal was taken with the beam, however little light there is.
+            usual_swing = min(usual_swing, float(np.quantile(swings[spotted], 0.25)))
         lit = swings >= LIT * usual_swing
         coarse = [_coarse(each) for each, on in zip(measured, lit, strict=True) if on]
         levels = np.array([level for level, _, _ in coarse])
         squares = np.array([noise for _, noise, _ in coarse])
-        usual = _nan(np.nanmedian, levels, axis=(1, 2))
+        usual = median(levels, axis=(1, 2))
         positive = np.maximum(usual, 1e-9)[:, None, None]
-        boxes = _nan(np.nanmedian, levels / positive, axis=0)
+        boxes = median(levels / positive, axis=0)
         # What the photons' own noise leaves.
-        left = _nan(np.nanmedian, squares, axis=0) - _nan(np.nanmedian, levels, axis=0)
-        dark = max(_nan_to(_nan(np.nanmedian, left), 0.0), 1e-4)
-        fano = _nan(np.nanmedian, squares / (np.maximum(levels, 0) + dark), axis=0)
-        hot = _recurring(measured)
-        lit_frames = [
-            each.without_spots_at(hot) for each, on in zip(measured, lit, strict=True) if on
-        ]
-        spotted = [each for each in lit_frames if len(each.spot_q) >= 3]
+        left = median(squares, axis=0) - median(levels, axis=0)
+        dark = max(_nan_to(float(median(left)), 0.0), 1e-4)
+        fano = median(squares / (np.maximum(levels, 0) + dark), axis=0)
+        lit_frames = [each for each, on in zip(cleared, lit, strict=True) if on]
+        with_spots = [each for each in lit_frames if len(each.spot_q) >= 3]
         gaps = [_gaps(each) for each in lit_frames if len(each.spot_q) >= SPOTS_FOR_GAPS]
         level = _nan_to(float(np.median(usual)), 0.0)
         return cls(
@@ -162,9 +171,11 @@ class Reference:
             gap=float(np.quantile([np.quantile(each, 0.1) for each in gaps], 0.25))
             if gaps
             else 0.0,
-            innermost=float(np.median([_innermost(each) for each in spotted])) if spotted else 1.0,
+            innermost=float(np.median([_innermost(each) for each in with_spots]))
+            if with_spots
+            else 1.0,
             rings=tuple(
-                np.quantile([_sharpness(each) for each in lit_frames], FEWER, axis=0)
+                np.quantile([_sharpness(each, level) for each in lit_frames], FEWER, axis=0)
                 .round(5)
                 .tolist()
             ),
@@ -199,7 +210,7 @@ def features(measured: Measures, reference: Reference) -> Floats:
             math.log1p(n_away),
             _brightest(measured),
             _innermost(measured) if len(measured.spot_q) else reference.innermost,
-            _crowding(measured, reference),
+            _disorder(measured, reference),
         ]
     )
 
@@ -217,11 +228,16 @@ def _recurring(measured: Sequence[Measures]) -> NDArray[np.int64]:
     return np.asarray(pixels[times >= often][:MOST_HOT], np.int64)
 
 
-def _nan(function, values: Floats, *arguments, **options):  # type: ignore[no-untyped-def]
-    """Call one of NumPy's functions that leave NaN out; all NaN gives NaN without a word."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return function(values, *arguments, **options)
+def median(values: Floats, axis: int | tuple[int, ...] | None = None) -> Floats:
+    """Return the median of the values that are no NaN, as `numpy.nanmedian` does in far longer."""
+    axes = tuple(range(values.ndim)) if axis is None else np.atleast_1d(axis).tolist()
+    kept = [each for each in range(values.ndim) if each not in axes]
+    shape = [values.shape[each] for each in kept]
+    rows = np.sort(values.transpose(*kept, *axes).reshape(math.prod(shape), -1), axis=1)
+    n = np.count_nonzero(~np.isnan(rows), axis=1)  # NaN come last
+    place = np.arange(len(rows))
+    middle = (rows[place, np.maximum(n - 1, 0) // 2] + rows[place, n // 2]) / 2
+    return np.asarray(middle.reshape(shape))
 
 
 def _nan_to(value: float, other: float) -> float:
@@ -230,7 +246,7 @@ def _nan_to(value: float, other: float) -> float:
 
 def _swing(measured: Measures) -> float:
     """Return how much the level varies over the rings: a pedestal does not."""
-    ring = _middle(measured)
+    ring = measured.middle
     ring = ring[np.isfinite(ring)]
     return float(np.ptp(np.quantile(ring, (0.1, 0.9)))) if len(ring) else 0.0
 
@@ -277,24 +293,13 @@ def _level_and_faults(measured: Measures, reference: Reference) -> tuple[float, 
     return of_frame, bad
 
 
-def _middle(measured: Measures) -> Floats:
-    """Return each ring's level, whatever a part of its sectors shows (RINGS,); NaN if unknown."""
-    ordered = np.sort(measured.cells, axis=1)  # NaN come last
-    n = np.isfinite(ordered).sum(axis=1)
-    low, high = (n * 0.1).astype(int), np.maximum(np.ceil(n * 0.6).astype(int), 1)
-    place = np.arange(SECTORS)
-    inside = (place >= low[:, None]) & (place < high[:, None]) & np.isfinite(ordered)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        middle = np.where(inside, ordered, 0).sum(axis=1) / inside.sum(axis=1)
-    return np.where(n >= SECTORS // 8, middle, np.nan)
-
-
-def _sharpness(measured: Measures) -> Floats:
+def _sharpness(measured: Measures, usual: float) -> Floats:
     """Return how far each ring rises above its surroundings, relative to them (RINGS,).
 
-    0 where nothing is known, or where it does not rise by more than chance.
+    Or relative to a twentieth of a run's usual level: in the dark nothing is sharp. 0 where nothing
+    is known, or where it does not rise by more than chance.
     """
-    middle = _middle(measured)
+    middle = measured.middle
     known = np.isfinite(middle) & (measured.ring_pixels >= 200)
     known[:2] = False
     sharp = np.zeros(RINGS)
@@ -304,7 +309,7 @@ def _sharpness(measured: Measures) -> Floats:
     error = noise / np.sqrt(measured.ring_pixels[known])
     around = median_filter(level, WINDOW, mode="reflect")
     rise = level - around - 5 * np.nan_to_num(error)
-    least = 0.05 * np.median(np.maximum(level, 0)) + 1e-4
+    least = 0.05 * max(float(np.median(np.maximum(level, 0))), usual) + 1e-4
     found = np.maximum(rise / (np.maximum(around, 0) + least), 0.0)
     # The first and last rings have no surroundings on one side, and near the beam all is steep.
     found[: WINDOW // 2] = found[-(WINDOW // 2) :] = 0.0
@@ -315,7 +320,7 @@ def _sharpness(measured: Measures) -> Floats:
 def _sharpest_ring(measured: Measures, reference: Reference) -> float:
     """Return how far the sharpest ring rises beyond what it does in most frames."""
     usual = np.minimum(reference.rings, ALWAYS)
-    return float(np.max(_sharpness(measured) - usual - SLOPE, initial=0.0))
+    return float(np.max(_sharpness(measured, reference.level) - usual - SLOPE, initial=0.0))
 
 
 def _rises(measured: Measures, level: float) -> Floats:
@@ -324,7 +329,7 @@ def _rises(measured: Measures, level: float) -> Floats:
     Relative to the rings, or to a tenth of a run's usual level: in the dark nothing is bright. 0
     where nothing is known, or where it does not rise by more than chance.
     """
-    middle = _middle(measured)[:, None]
+    middle = measured.middle[:, None]
     scale = np.maximum(middle, 0) + 0.1 * max(level, 1e-3)
     with np.errstate(invalid="ignore"):
         relative = (measured.cells - middle) / scale
@@ -334,13 +339,12 @@ def _rises(measured: Measures, level: float) -> Floats:
     for place, (first, stop) in enumerate(STEPS):
         part = relative[first:stop]
         n = np.isfinite(part).sum(axis=0)
-        along = _nan(np.nanmedian, part, axis=0)
-        along[n < (stop - first) // 2] = np.nan
-        neighbours = np.stack([np.roll(along, k) for k in (-6, -5, -4, -3, 3, 4, 5, 6)])
-        rise = along - _nan(np.nanmedian, neighbours, axis=0)
-        tolerance = 5 * 1.25 * _nan_to(_nan(np.nanmedian, error[first:stop]), 0.0)
-        rise = np.nan_to_num(rise, nan=0.0) - tolerance / math.sqrt(stop - first)
-        rises[place] = np.maximum(rise, 0.0)
+        along = np.where(n < (stop - first) // 2, np.nan, median(part, axis=0))
+        rise = along - median(along[NEIGHBOURS], axis=0)
+        scatter = 1.4826 * _nan_to(float(median(np.abs(rise))), 0.0)
+        tolerance = 5 * 1.25 * _nan_to(float(median(error[first:stop])), 0.0)
+        tolerance = tolerance / math.sqrt(stop - first) + SCATTERED * scatter
+        rises[place] = np.maximum(np.nan_to_num(rise, nan=0.0) - tolerance, 0.0)
     return rises
 
 
@@ -361,17 +365,34 @@ def _brightest(measured: Measures) -> float:
 
 
 def _innermost(measured: Measures) -> float:
-    return float(np.quantile(np.hypot(*measured.spot_q.T), 0.2)) * 10
+    return float(np.quantile(np.linalg.norm(measured.spot_q, axis=1), 0.2)) * 10
+
+
+def _strongest(measured: Measures) -> Floats:
+    """Return the scattering vectors of the strongest spots (n, 3)."""
+    return measured.spot_q[np.argsort(-measured.spot_photons, kind="stable")[:STRONGEST]]
 
 
 def _gaps(measured: Measures) -> Floats:
     """Return the distance of each of the strongest spots to the nearest of them, in 1/Å."""
-    strongest = measured.spot_q[np.argsort(-measured.spot_photons, kind="stable")[:STRONGEST]]
+    strongest = _strongest(measured)
     distance, _ = cKDTree(strongest).query(strongest, k=2)
     return np.asarray(distance[:, 1])
 
 
-def _crowding(measured: Measures, reference: Reference) -> float:
+def _disorder(measured: Measures, reference: Reference) -> float:
     if len(measured.spot_q) < SPOTS_FOR_GAPS or reference.gap <= 0:
         return 0.0
-    return math.log1p(50 * float(np.mean(_gaps(measured) < CROWDED * reference.gap)))
+    strongest, reach = _strongest(measured), REACH * reference.gap
+    first, second = np.triu_indices(len(strongest), k=1)
+    vectors = strongest[first] - strongest[second]
+    vectors = vectors[(vectors**2).sum(axis=1) < reach**2]
+    n = len(vectors)
+    if n < FEWEST_VECTORS:
+        return 0.0
+    both = np.concatenate([vectors, -vectors])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    alone = 1 - repeated(both, n, EQUAL * reference.gap) / n
+    # Spots lie almost in a plane, and so do the vectors between them.
+    by_chance = math.exp(-2 * n * (EQUAL / REACH) ** 2)
+    return math.log((alone + 0.01) / (by_chance + 0.01))

@@ -6,14 +6,17 @@ import math
 
 import numpy as np
 
-from wrappers.frame_kinds.compiling import kernel
+from wrappers.frame_kinds.compiling import inner_kernel, kernel
 
-__all__ = ["add_up", "find_spots", "ring_levels"]
+__all__ = ["INLIERS", "PHOTONS", "add_up", "find_bright", "find_spots", "repeated", "ring_levels"]
 
 FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 FEWEST = 16
 """With fewer sampled pixels a ring has no level."""
+FOR_START = 100
+"""About so many of them place it at first ..."""
 N_PASSES = 4
+"""... and all of them in so many passes."""
 INLIERS = 5.0
 """Standard deviations around a ring's mean ..."""
 PHOTONS = 3.0
@@ -56,8 +59,9 @@ def ring_levels(data, mask, pixel, start, photon, least):
                 n += 1
         if n < FEWEST:
             continue
-        middle = np.median(some[:n])
-        spread = max(1.4826 * np.median(np.abs(some[:n] - middle)), least)
+        few = some[: n : max(n // FOR_START, 1)]
+        middle = np.median(few)
+        spread = max(1.4826 * np.median(np.abs(few - middle)), least)
         centre = float(middle)
         for _ in range(N_PASSES):
             reach = max(INLIERS * spread, PHOTONS * photon)
@@ -78,8 +82,8 @@ def ring_levels(data, mask, pixel, start, photon, least):
 
 
 @kernel
-def add_up(data, mask, polar, box, n_sectors, mean, sigma, photon, cells, boxes, bright):
-    """Add up a frame over the polar cells and the boxes of a square grid; list bright pixels.
+def add_up(data, mask, polar, box, n_sectors, width, step, mean, sigma, photon, cells, boxes):
+    """Add up every `step`-th row of a frame over the polar cells and the boxes of a square grid.
 
     Values are cut at `INLIERS` standard deviations (or `PHOTONS` photons) of their ring.
 
@@ -87,46 +91,70 @@ def add_up(data, mask, polar, box, n_sectors, mean, sigma, photon, cells, boxes,
     ----------
     polar, box : int16 array (n_pixels,)
         Cell and box of each pixel, -1 outside the panels; ``polar // n_sectors`` is its ring.
+    width : int
+        Pixels of a row.
     cells : float64 array (n_cells, 2)
         Added to: number and sum of the values.
     boxes : float64 array (n_boxes, 4)
         Added to: number, sum, sum of the squares of what they are off their rings' means, and
         sum of what they are off in standard deviations.
-    bright : int32 array
-        Written: the pixels that were cut above, as many as there is room for.
-
-    Returns
-    -------
-    n_bright : int
-        At most the room in `bright`.
     """
-    n_bright = 0
+    for first in range(0, len(data), width * step):
+        # What follows each other is of one cell and box for some pixels, and is added up first.
+        cell, place, known = -1, -1, False
+        centre, spread, reach = 0.0, 1.0, 0.0
+        n, total, squares = 0, 0.0, 0.0
+        for p in range(first, min(first + width, len(data))):
+            if polar[p] != cell or box[p] != place:
+                if n:
+                    _add(cells, boxes, cell, place, n, centre, spread, total, squares)
+                n, total, squares = 0, 0.0, 0.0
+                cell, place = polar[p], box[p]
+                known = cell >= 0
+                if known:
+                    ring = cell // n_sectors
+                    centre, spread = mean[ring], sigma[ring]
+                    known = spread != np.inf
+                    reach = max(INLIERS * spread, PHOTONS * photon)
+            value = data[p]
+            if not known or not mask[p] or not abs(value) <= FLOAT_MAX:
+                continue
+            off = min(max(value - centre, -reach), reach)
+            n += 1
+            total += off
+            squares += off * off
+        if n:
+            _add(cells, boxes, cell, place, n, centre, spread, total, squares)
+
+
+@inner_kernel
+def _add(cells, boxes, cell, place, n, centre, spread, total, squares):
+    cells[cell, 0] += n
+    cells[cell, 1] += n * centre + total
+    boxes[place, 0] += n
+    boxes[place, 1] += n * centre + total
+    boxes[place, 2] += squares
+    boxes[place, 3] += total / spread
+
+
+@kernel
+def find_bright(data, mask, ring, limit, bright):
+    """List the pixels above their ring's limit, as many as there is room for; return how many.
+
+    Parameters
+    ----------
+    ring : uint8 array (n_pixels,)
+    limit : float32 array (256,)
+        By ring; infinite outside the panels, and where nothing is known.
+    bright : int32 array
+        Written.
+    """
+    n = 0
     for p in range(len(data)):
-        cell = polar[p]
-        value = data[p]
-        if cell < 0 or not mask[p] or not abs(value) <= FLOAT_MAX:
-            continue
-        ring = cell // n_sectors
-        spread = sigma[ring]
-        if spread == np.inf:
-            continue
-        off = value - mean[ring]
-        reach = max(INLIERS * spread, PHOTONS * photon)
-        if off > reach:
-            if n_bright < len(bright):
-                bright[n_bright] = p
-                n_bright += 1
-            off = reach
-        elif off < -reach:
-            off = -reach
-        cells[cell, 0] += 1
-        cells[cell, 1] += mean[ring] + off
-        place = box[p]
-        boxes[place, 0] += 1
-        boxes[place, 1] += mean[ring] + off
-        boxes[place, 2] += off * off
-        boxes[place, 3] += off / spread
-    return n_bright
+        if data[p] > limit[ring[p]] and mask[p] and data[p] <= FLOAT_MAX and n < len(bright):
+            bright[n] = p
+            n += 1
+    return n
 
 
 @kernel
@@ -159,3 +187,30 @@ def find_spots(data, mask, polar, n_sectors, width, mean, sigma, bright):
             pixel[n], excess[n] = p, total
             n += 1
     return pixel[:n].copy(), excess[:n].copy()
+
+
+@kernel
+def repeated(vectors, n_own, tolerance):
+    """Return how many of the last vectors have another one within a tolerance.
+
+    Parameters
+    ----------
+    vectors : float64 array (n, 3)
+        The first coordinate grows.
+    n_own : int
+        So many are asked for.
+    tolerance : float
+    """
+    n, found = len(vectors), 0
+    for i in range(n - n_own, n):
+        has = False
+        for way in (-1, 1):
+            j = i + way
+            while not has and 0 <= j < n and abs(vectors[j, 0] - vectors[i, 0]) <= tolerance:
+                off = 0.0
+                for axis in range(3):
+                    off += (vectors[j, axis] - vectors[i, axis]) ** 2
+                has = off <= tolerance * tolerance
+                j += way
+        found += has
+    return found

@@ -94,6 +94,8 @@ class FrameKinds:
         Where some of the detector's pixels are; see `layout`.
     strange : tuple of tuple of float
         Features of frames that are of no part, kept until there are enough of them.
+    runs : tuple of str
+        What tells the runs that were learnt from others (`run.run_digest`).
     """
 
     reference: Reference
@@ -102,12 +104,15 @@ class FrameKinds:
     n_frames: Count
     places: tuple[tuple[Number, Number], ...]
     strange: tuple[tuple[Number, ...], ...] = ()
+    runs: tuple[str, ...] = ()
 
     @classmethod
-    def of_run(cls, points: Floats, reference: Reference, geometry: Geometry) -> FrameKinds:
+    def of_run(
+        cls, points: Floats, reference: Reference, geometry: Geometry, run: str = ""
+    ) -> FrameKinds:
         """Return the kinds of a run's first frames: the shipped parts, adapted to them."""
         begun = cls(reference, shipped_parts(), geometry.slab_shape, 0, places_of(geometry))
-        learnt, _ = begun.learn(points)
+        learnt, _ = begun.learn(points, run)
         return learnt
 
     @property
@@ -148,13 +153,16 @@ class FrameKinds:
             for point, place, odd in zip(points, chosen, mixture.strange(points), strict=True)
         ]
 
-    def learn(self, points: Floats, seed: int = 0) -> tuple[FrameKinds, tuple[str, ...]]:
+    def learn(
+        self, points: Floats, run: str = "", seed: int = 0
+    ) -> tuple[FrameKinds, tuple[str, ...]]:
         """Return the kinds with further frames learnt, and those that had not been seen before.
 
         Weights and means follow the frames; frames that are of no part are kept, and make parts of
-        their own once there are enough, as many as make held-out ones likeliest.
+        their own once there are enough, as many as make held-out ones likeliest. Frames of a run
+        that was learnt before count for nothing.
         """
-        if not len(points):
+        if not len(points) or run in self.runs:
             return self, ()
         mixture = self._mixture
         known = np.minimum([part.n_frames for part in self.parts], MEMORY)
@@ -170,7 +178,11 @@ class FrameKinds:
         if len(strange) >= ENOUGH_STRANGE:
             parts, strange = (*parts, *parts_of(np.array(strange), seed=seed)), []
         learnt = replace(
-            self, parts=parts, strange=tuple(strange), n_frames=self.n_frames + len(points)
+            self,
+            parts=parts,
+            strange=tuple(strange),
+            n_frames=self.n_frames + len(points),
+            runs=(*self.runs, *([run] if run else [])),
         )
         if not self.n_frames:
             return learnt, ()
@@ -243,7 +255,7 @@ class FrameKinds:
         whole &= all(len(each) == n for each in found.strange)
         if not whole or not all(_is_part(part) for part in found.parts):
             raise InputError(f"{path} is damaged: its parts are no mixture; {REMEDY}")
-        known = found.shape, found.n_frames, found.places, found.strange
+        known = found.shape, found.n_frames, found.places, found.strange, found.runs
         return cls(found.reference, found.parts, *known)
 
 
@@ -259,6 +271,7 @@ class _File:
     n_frames: Count
     places: tuple[tuple[Number, Number], ...]
     strange: tuple[tuple[Number, ...], ...]
+    runs: tuple[str, ...]
 
 
 def _is_part(part: Part) -> bool:

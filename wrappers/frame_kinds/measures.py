@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,14 @@ from scipy.spatial import cKDTree
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
 from wrappers.errors import InputError
-from wrappers.frame_kinds.kernels import add_up, find_spots, ring_levels
+from wrappers.frame_kinds.kernels import (
+    INLIERS,
+    PHOTONS,
+    add_up,
+    find_bright,
+    find_spots,
+    ring_levels,
+)
 from wrappers.frames.frame import Frame
 from wrappers.peakfinding.kernel_arguments import flat
 
@@ -29,6 +37,9 @@ SAMPLE = 400
 """So many pixels of a ring place its level."""
 MOST_BRIGHT = 50_000
 MOST_SPOTS = 3000
+PIXELS_OF_BOX, MOST_STEP = 80, 15
+"""Of a large detector so many rows are left out that a box still has about as many pixels, and not
+more than one in so many is looked at. The step is odd, lest all be of one half of a read-out."""
 N_PLACES = 5
 """Shifts of the detector that are remembered: none, and what is around a beam that moves."""
 APART = 4.0
@@ -50,11 +61,11 @@ class Measures:
     box_off : float64 array (BOXES, BOXES)
         How far the boxes' means are off their rings', in standard errors; 0 where not known.
     box_pixels : float64 array (BOXES, BOXES)
-        Usable pixels.
+        Usable pixels that were looked at.
     ring_pixels : float64 array (RINGS,)
-        Usable pixels.
-    spot_q : float64 array (n, 2)
-        Scattering vectors of spots across the beam, in 1/Å.
+        Likewise.
+    spot_q : float64 array (n, 3)
+        Scattering vectors of spots, in 1/Å.
     spot_pixel, spot_cell, spot_box : int64 array (n,)
         Flat index of the pixel, of the cell and of the box that each is in.
     spot_photons : float64 array (n,)
@@ -72,6 +83,18 @@ class Measures:
     spot_cell: NDArray[np.int64]
     spot_box: NDArray[np.int64]
     spot_photons: Floats
+
+    @cached_property
+    def middle(self) -> Floats:
+        """Each ring's level, whatever a part of its sectors shows (RINGS,); NaN if unknown."""
+        ordered = np.sort(self.cells, axis=1)  # NaN come last
+        n = np.isfinite(ordered).sum(axis=1)
+        low, high = (n * 0.1).astype(int), np.maximum(np.ceil(n * 0.6).astype(int), 1)
+        place = np.arange(SECTORS)
+        inside = (place >= low[:, None]) & (place < high[:, None]) & np.isfinite(ordered)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            middle = np.where(inside, ordered, 0).sum(axis=1) / inside.sum(axis=1)
+        return np.where(n >= SECTORS // 8, middle, np.nan)
 
     def without_spots_at(self, pixels: NDArray[np.int64]) -> Measures:
         """Return the same without the spots at some pixels (sorted)."""
@@ -120,10 +143,15 @@ class Measurer:
         least = max(rounding, 0.02 * photon)
         mean, sigma = ring_levels(data, mask, places.sampled, places.start, photon, least)
         cells, boxes = np.zeros((RINGS * SECTORS, 2)), np.zeros((BOXES**2, 4))
-        bright = np.empty(MOST_BRIGHT, np.int32)
-        arguments = (mean, sigma, photon, cells, boxes, bright)
-        n_bright = add_up(data, mask, places.polar, places.box, SECTORS, *arguments)
         width = frame.data.shape[1]
+        add_up(
+            *(data, mask, places.polar, places.box, SECTORS, width, places.step),
+            *(mean, sigma, photon, cells, boxes),
+        )
+        limit = np.full(256, np.inf, np.float32)
+        limit[:RINGS] = mean + np.maximum(INLIERS * sigma, PHOTONS * photon)
+        bright = np.empty(MOST_BRIGHT, np.int32)
+        n_bright = find_bright(data, mask, places.ring, limit, bright)
         pixel, excess = find_spots(
             data, mask, places.polar, SECTORS, width, mean, sigma, bright[:n_bright]
         )
@@ -150,7 +178,7 @@ class Measurer:
             box_off=standard.reshape(BOXES, BOXES),
             box_pixels=n.reshape(BOXES, BOXES),
             ring_pixels=cells[:, 0].reshape(RINGS, SECTORS).sum(axis=1),
-            spot_q=_across(x, y, frame.camera_length, wavenumber),
+            spot_q=_scattering(x, y, abs(frame.camera_length), wavenumber),
             spot_pixel=pixel.astype(np.int64),
             spot_cell=places.polar[pixel].astype(np.int64),
             spot_box=places.box[pixel].astype(np.int64),
@@ -183,16 +211,12 @@ def _alone(pixel: NDArray[np.int32], width: int) -> NDArray[np.intp]:
     return np.setdiff1d(np.arange(len(pixel)), pairs.max(axis=1))
 
 
-def _length_of_q(radius: Floats, camera_length: float, wavenumber: float) -> Floats:
-    two_theta = np.arctan2(radius, abs(camera_length))
-    return np.asarray(2 * wavenumber * np.sin(two_theta / 2))
-
-
-def _across(x: Floats, y: Floats, camera_length: float, wavenumber: float) -> Floats:
-    radius = np.hypot(x, y)
-    length = _length_of_q(radius, camera_length, wavenumber)
-    unit = np.stack([x, y], axis=1) / np.maximum(radius, 1e-12)[:, None]
-    return unit * length[:, None]
+def _scattering(x: Floats, y: Floats, camera_length: float, wavenumber: float) -> Floats:
+    """Return scattering vectors (n, 3)."""
+    ray = np.stack([x, y, np.full(len(x), camera_length)], axis=1)
+    ray /= np.linalg.norm(ray, axis=1)[:, None]
+    ray[:, 2] -= 1.0
+    return np.asarray(ray * wavenumber, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,21 +229,27 @@ class _Places:
         In metres from the beam.
     polar, box : int16 array (n_pixels,)
         Cell and box; -1 outside the panels.
+    ring : uint8 array (n_pixels,)
+        ``RINGS`` outside the panels.
     sampled : int32 array (n,)
         Some pixels of each ring, ring by ring.
     start : int64 array (RINGS + 1,)
         Where each ring's begin.
     ring_width : float
         In metres.
+    step : int
+        Every so many-th row is enough for levels.
     """
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
     polar: NDArray[np.int16]
     box: NDArray[np.int16]
+    ring: NDArray[np.uint8]
     sampled: NDArray[np.int32]
     start: NDArray[np.int64]
     ring_width: float
+    step: int
 
     @classmethod
     def of(cls, geometry: Geometry) -> _Places:
@@ -252,8 +282,12 @@ class _Places:
         np.clip(row, 0, BOXES - 1, out=row)
         box = np.where(there, row * BOXES + column, -1).astype(np.int16)
         sampled, start = _sample(ring, there)
-        known = polar, box, sampled, start
-        return cls(np.nan_to_num(x), np.nan_to_num(y), *known, ring_width=reach / RINGS)
+        of_pixel = np.where(there, ring, RINGS).astype(np.uint8)
+        known = polar, box, of_pixel, sampled, start
+        inside = np.count_nonzero(np.bincount(box[there], minlength=1))
+        step = int(np.clip(np.count_nonzero(there) // (inside * PIXELS_OF_BOX), 1, MOST_STEP))
+        step -= step % 2 == 0
+        return cls(np.nan_to_num(x), np.nan_to_num(y), *known, reach / RINGS, step)
 
 
 def _sample(
@@ -266,5 +300,8 @@ def _sample(
     count = np.bincount(ring[there], minlength=RINGS)
     first = np.concatenate([[0], np.cumsum(count)])
     taken = np.minimum(count, SAMPLE)
-    chosen = np.concatenate([order[a : a + n] for a, n in zip(first[:-1], taken, strict=True)])
+    # In the frame's order: memory is read in passing.
+    chosen = np.concatenate(
+        [np.sort(order[a : a + n]) for a, n in zip(first[:-1], taken, strict=True)]
+    )
     return chosen.astype(np.int32), np.concatenate([[0], np.cumsum(taken)]).astype(np.int64)

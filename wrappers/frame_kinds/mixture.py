@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -105,8 +105,7 @@ class Mixture:
 
     def strange(self, points: Floats) -> NDArray[np.bool_]:
         """Return which points are of no part: every part would have one as far off too rarely."""
-        limit = chi2.isf(STRANGE, points.shape[1])
-        return np.asarray(self.distances(points).min(axis=1) > limit)
+        return np.asarray(self.distances(points).min(axis=1) > _most_distant(points.shape[1]))
 
     def log_densities(self, points: Floats) -> Floats:
         """Return log(weight times density) of each point under each part (n, n_parts)."""
@@ -130,6 +129,11 @@ class Mixture:
     def parts(self, points: Floats) -> NDArray[np.intp]:
         """Return the likeliest part of each point (n,)."""
         return self.log_densities(points).argmax(axis=1)
+
+
+@cache
+def _most_distant(n_features: int) -> float:
+    return float(chi2.isf(STRANGE, n_features))
 
 
 def _n_parts(points: Floats, seed: int, most: int) -> int:

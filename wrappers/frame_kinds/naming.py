@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wrappers.frame_kinds.features import FEATURES
 
@@ -12,8 +12,8 @@ UNNAMED = "unnamed"
 
 KINDS = {
     "blank": "no spots beyond chance, and nothing else either",
-    "single crystal": "spots no nearer to each other than one lattice has them",
-    "several crystals": "spots nearer to each other than one lattice has them",
+    "single crystal": "spots of one lattice, as far as the vectors between them tell",
+    "several crystals": "many spots, with vectors between them that one lattice would not have",
     "powder or ice ring": "a ring that is sharper than the solvent's, all around the beam",
     "salt": "few spots, very bright and far out",
     "jet streak": "a line of light from the beam outwards",
@@ -32,9 +32,10 @@ STREAKY = -1.2
 SHARP = -2.0
 SOME_SPOTS, CRYSTAL_SPOTS = 1.0, 2.2
 FAR_OUT, BRILLIANT = 2.2, 7.0
-CROWDED = 1.2
+MANY_SPOTS, DISORDERED = 3.5, 0.02
+MOST_OF_SALT = 5.0
 UNUSUAL = 2.0
-FEW_SPOTS, A_RING, A_STREAK, DIM, A_FAULT, CLEAR = 1.6, -3.2, -2.0, -1.0, -4.4, -0.5
+FEW_SPOTS, A_RING, A_STREAK, DIM, A_FAULT, CLEAR = 1.6, -3.2, -2.0, -1.0, -3.8, -0.5
 NO_CRYSTAL, NO_SPOT = 1.4, 2.5
 """Limits of the features of `features.FEATURES`, chosen on the train family
 (`experiments.frame_kinds`)."""
@@ -47,12 +48,13 @@ def can_be(name: str, values: Sequence[float]) -> bool:
     """
     seen = dict(zip(FEATURES, values, strict=True))
     spots, plain = seen["spots"] > FEW_SPOTS, max(seen["streak"], seen["ring"]) < CLEAR
+    several = _are_several(seen)
     return {
         "blank": plain,
-        "single crystal": spots and plain,
-        "several crystals": spots and plain and seen["crowding"] > 0,
+        "single crystal": spots and plain and not several,
+        "several crystals": spots and plain and several,
         "powder or ice ring": seen["ring"] > A_RING,
-        "salt": seen["spots"] > 0 and plain,
+        "salt": 0 < seen["spots"] < MOST_OF_SALT and plain,
         "jet streak": seen["streak"] > A_STREAK,
         "beam off": min(seen["light"], seen["level"]) < DIM,
         "detector fault": seen["fault"] > A_FAULT,
@@ -70,11 +72,16 @@ def name_of(values: Sequence[float]) -> str:
         return "jet streak"
     if seen["ring"] > SHARP:
         return "powder or ice ring"
-    if seen["spots"] > SOME_SPOTS and seen["innermost"] > FAR_OUT and seen["brightest"] > BRILLIANT:
+    bright_and_far = seen["innermost"] > FAR_OUT and seen["brightest"] > BRILLIANT
+    if SOME_SPOTS < seen["spots"] < MOST_OF_SALT and bright_and_far:
         return "salt"
     if seen["spots"] > CRYSTAL_SPOTS:
-        return "several crystals" if seen["crowding"] > CROWDED else "single crystal"
+        return "several crystals" if _are_several(seen) else "single crystal"
     return "blank" if abs(seen["level"]) < UNUSUAL else UNNAMED
+
+
+def _are_several(seen: Mapping[str, float]) -> bool:
+    return seen["spots"] > MANY_SPOTS and seen["disorder"] > DISORDERED
 
 
 def drops(name: str, values: Sequence[float]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from wrappers.frames.source import FrameSource
 from wrappers.schema import Count, Number
 from wrappers.workers.worker_processes import Processes
 
-__all__ = ["KindTeller", "KindsOfFrames", "Told", "tell_kinds"]
+__all__ = ["KindTeller", "KindsOfFrames", "Told", "run_digest", "tell_kinds"]
 
 Floats = NDArray[np.float64]
 
@@ -53,11 +55,12 @@ class Told:
 
 
 class KindTeller:
-    """Tells the kinds of frames one by one.
+    """Tells the kinds of frames one by one, in any thread.
 
     Parameters
     ----------
     kinds : FrameKinds
+        They may be replaced by ones with the same reference, which have learnt more.
     geometry : Geometry
         Of the frames.
 
@@ -72,7 +75,7 @@ class KindTeller:
         self.kinds = kinds
         self._measurer = Measurer(geometry)
 
-    def tell(self, index: int, frame: Frame) -> Told:
+    def tell(self, frame: Frame, index: int = 0) -> Told:
         """Return the kind of the frame of that index."""
         point = features(self._measurer.measure(frame), self.kinds.reference)
         (name,) = self.kinds.assign(point[None])
@@ -143,7 +146,8 @@ def tell_kinds(
     frames : sequence of int
         Different indices in the run.
     known : FrameKinds, optional
-        Of earlier frames of the detector; by default the kinds are found in these frames.
+        Of earlier frames of the detector; by default the kinds are found in these frames. A run
+        that they have learnt is not learnt again.
     jobs : int
         Processes.
     progress : callable
@@ -190,10 +194,28 @@ def tell_kinds(
     table = np.array([points[index] for index in read])
     new: tuple[str, ...] = ()
     if known is None:
-        kinds = FrameKinds.of_run(table, reference, run.geometry)
+        kinds = FrameKinds.of_run(table, reference, run.geometry, run_digest(run))
     else:
-        kinds, new = known.learn(table)
+        kinds, new = known.learn(table, run_digest(run))
     return KindsOfFrames(kinds, read, tuple(kinds.assign(table)), table, failures, new)
+
+
+def run_digest(run: FrameSource) -> str:
+    """Return what tells a run from others: its files, their sizes, and how many frames it has.
+
+    "" of frames that come from no file.
+    """
+    if not run.files:
+        return ""
+    files = [(str(path.absolute()), _size(path)) for path in run.files]
+    return hashlib.sha256(repr((len(run), files)).encode()).hexdigest()[:16]
+
+
+def _size(path: os.PathLike[str]) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
 
 
 def _spread(n: int, most: int) -> list[int]:

@@ -41,6 +41,7 @@ class HitsWriter:
         self._used = used
         self._clen_change = used.settings.clen_change(nominal_clen)
         self._n_peaks: list[int] = []
+        self._kinds: list[str] = []
         self._hits: list[int] = []
         self._shifts: list[tuple[float, float]] = []
         self._failures: list[str] = []
@@ -61,13 +62,20 @@ class HitsWriter:
     def failed(self, error: InputError) -> None:
         """Note a frame that cannot be read."""
         self._n_peaks.append(UNREADABLE)
+        self._kinds.append("")
         self._failures.append(str(error))
 
-    def add(self, frame: Frame, peaks: PeakList, index: int) -> Placed:
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kind of each frame so far, "" where it was not told; empty where none was."""
+        return tuple(self._kinds) if any(self._kinds) else ()
+
+    def add(self, frame: Frame, peaks: PeakList, index: int, kind: str = "") -> Placed:
         """Note a frame that was searched, number `index` of its run; write it if it is a hit."""
         placed = place(frame, peaks, self._used.settings, self._clen_change)
         pattern = placed.pattern
         self._n_peaks.append(len(peaks))
+        self._kinds.append(kind)
         if placed.is_hit:
             self._writer.append(
                 peaks,
@@ -91,6 +99,8 @@ class HitsWriter:
         """Give the file its name; `further` are data sets that it is to have, too."""
         writer, failures = self._writer, self._failures
         writer.add(f"{FRAMES}/n_peaks", self._n_peaks, "i4")
+        if self.kinds:
+            writer.add(f"{FRAMES}/kind", [*self.kinds])
         writer.add(f"{HITS}/frame", self._hits, "i8")
         for axis, shifts in zip("xy", self.shifts, strict=True):
             writer.add(f"{HITS}/shift_{axis}", shifts, "f8")

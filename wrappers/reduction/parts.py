@@ -213,7 +213,7 @@ class Reducer:
                     failures.append(str(error))
                     continue
                 if self._teller is not None:
-                    told.append(self._teller.tell(index, frame))
+                    told.append(self._teller.tell(frame, index))
                     if self._veto and told[-1].dropped:
                         n_peaks.append(0)
                         continue

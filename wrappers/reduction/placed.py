@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wrappers.frame_kinds import Told
 from wrappers.frames.frame import Frame
 from wrappers.indexing import Pattern
 from wrappers.peaks import PeakList
@@ -26,12 +27,15 @@ class Placed:
         Whether that is as much as the settings ask for.
     beside : Placed or None
         What another set makes of the frame, where it was searched with that, too.
+    told : Told or None
+        Its kind, where that was told.
     """
 
     frame: Frame
     pattern: Pattern
     is_hit: bool
     beside: Placed | None = None
+    told: Told | None = None
 
 
 def place(frame: Frame, peaks: PeakList, settings: Settings, clen_change: float) -> Placed:

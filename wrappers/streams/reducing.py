@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -24,6 +24,7 @@ import numpy as np
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
+from wrappers.frame_kinds import Told
 from wrappers.frames.frame import Frame
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.masks.settings_mask import SettingsMask
@@ -61,6 +62,8 @@ def reduce_arriving(
     stopped: Callable[[], bool] = lambda: False,
     on_frame: Callable[[Placed], None] = lambda placed: None,
     beside: Callable[[Frame], Placed | None] = lambda frame: None,
+    tell: Callable[[Frame], Told | None] = lambda frame: None,
+    veto: bool = False,
 ) -> Generator[Reduction]:
     """Yield files of hits as they are written, ``hits-00001.cxi`` and so on.
 
@@ -94,24 +97,35 @@ def reduce_arriving(
     beside : callable
         Called with each frame as it came, in the thread that searches it: what another set makes
         of it, or None. `on_frame` gets that with the frame.
+    tell : callable
+        Called likewise: the frame's kind, or None. `on_frame` gets it with the frame's number,
+        counted from the first one, and the file has it.
+    veto : bool
+        Leave out frames whose kind holds nothing to be indexed: they are not searched.
 
     Raises
     ------
     InputError
         If what comes first is not of the geometry, or a file cannot be written.
     """
-    with _Searching(frames, bad_pixels, jobs, idle, stopped, beside) as searching:
-        number, left = 0, math.inf if n_frames is None else n_frames
+    work = _Work(FrameSearch(frames.geometry, bad_pixels), beside, tell, veto)
+    with _Searching(frames, work, jobs, idle, stopped) as searching:
+        number, n_done, left = 0, 0, math.inf if n_frames is None else n_frames
         while not searching.ended and left > 0:
             used, out = settings(), _unused_name(folder, number + 1)
             with HitsWriter(out, used, nominal_clen) as writer:
-                for frame, peaks, other in searching.frames(used, min(batch, left), seconds):
-                    placed = writer.add(frame, peaks, writer.n_frames)
-                    on_frame(placed if other is None else replace(placed, beside=other))
+                n_vetoed = 0
+                for each in searching.frames(used, min(batch, left), seconds):
+                    told = each.told and replace(each.told, frame=n_done + writer.n_frames)
+                    kind = "" if told is None else told.name
+                    placed = writer.add(each.frame, each.peaks, writer.n_frames, kind)
+                    n_vetoed += veto and told is not None and told.dropped
+                    on_frame(replace(placed, beside=each.beside, told=told))
                 if not writer.n_frames:
                     continue
-                done = _finish(writer, out, used, frames.geometry)
+                done = _finish(writer, out, used, frames.geometry, n_vetoed)
             number += 1
+            n_done += done.n_frames
             left -= done.n_frames
             yield done
 
@@ -139,7 +153,33 @@ class FrameSearch:
         return frame, self._finder.find(frame, settings)
 
 
-_Searched = tuple[Frame, PeakList, Placed | None]
+@dataclass(frozen=True, eq=False)
+class _Searched:
+    """A frame with its peaks, what another set makes of it, and its kind."""
+
+    frame: Frame
+    peaks: PeakList
+    beside: Placed | None
+    told: Told | None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done with each frame, in any thread."""
+
+    search: FrameSearch
+    beside: Callable[[Frame], Placed | None]
+    tell: Callable[[Frame], Told | None]
+    veto: bool
+
+    def __call__(self, late: Late, used: SettingsSet) -> _Searched | None:
+        frame = late()
+        if frame is None:
+            return None
+        told = self.tell(frame)
+        if self.veto and told is not None and told.dropped:
+            return _Searched(frame, PeakList.empty(), None, told)
+        return _Searched(*self.search(frame, used.settings), self.beside(frame), told)
 
 
 class _Searching:
@@ -148,14 +188,12 @@ class _Searching:
     def __init__(
         self,
         frames: ArrivingFrames,
-        bad_pixels: BadPixelMap | None,
+        work: _Work,
         jobs: int,
         idle: float,
         stopped: Callable[[], bool],
-        beside: Callable[[Frame], Placed | None],
     ) -> None:
-        self._frames, self._idle, self._stopped = frames, idle, stopped
-        self._of, self._beside = FrameSearch(frames.geometry, bad_pixels), beside
+        self._frames, self._work, self._idle, self._stopped = frames, work, idle, stopped
         self._pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
         self._most = 1 if self._pool is None else UNDER_WAY * jobs
         self._last = time.monotonic()
@@ -182,7 +220,7 @@ class _Searching:
                 late = self._frames.next(0 if waiting else POLL)
             if late is not None:
                 self._last, first = now, min(first, now)
-                search = partial(self._search, late, used)
+                search = partial(self._work, late, used)
                 waiting.append(search if self._pool is None else self._pool.submit(search).result)
             elif waiting:
                 found = waiting.popleft()()
@@ -195,21 +233,17 @@ class _Searching:
             elif time.monotonic() - self._last >= self._idle:
                 self.ended = True
 
-    def _search(self, late: Late, used: SettingsSet) -> _Searched | None:
-        frame = late()
-        if frame is None:
-            return None
-        return *self._of(frame, used.settings), self._beside(frame)
 
-
-def _finish(writer: HitsWriter, out: Path, used: SettingsSet, geometry: Geometry) -> Reduction:
+def _finish(
+    writer: HitsWriter, out: Path, used: SettingsSet, geometry: Geometry, n_vetoed: int
+) -> Reduction:
     """Give a file of hits, and the geometry beside it, their names."""
     write_whole(companion(out, ".geom"), frames_geometry_text(geometry, writer.shifts))
     of_run = {
         f"{FRAMES}/set": np.zeros(writer.n_frames, np.int32),
         f"{HITS}/set": np.zeros(len(writer.shifts[0]), np.int32),
         SETS: [json.dumps(used.as_dict())],
-        SUMMARY: json.dumps(asdict(Summary("", writer.n_frames, ()))),
+        SUMMARY: json.dumps(asdict(Summary("", writer.n_frames, (), n_vetoed))),
     }
     part = writer.finish(of_run)
     return Reduction(
@@ -219,6 +253,8 @@ def _finish(writer: HitsWriter, out: Path, used: SettingsSet, geometry: Geometry
         n_hits=part.n_hits,
         unreadable=part.failures,
         sets=(used,),
+        n_vetoed=n_vetoed,
+        kinds=writer.kinds,
     )
 
 

@@ -69,17 +69,23 @@ def test_a_kind_that_becomes_rarer_is_no_alarm():
     assert changes(range(400), [*[ICE] * 200, *["blank"] * 200]) == []
 
 
-def test_the_next_run_is_a_new_test():
+def test_what_was_said_is_not_said_again_but_what_comes_on_top():
     watch = KindWatch(kinds(blank=500))
-    assert len(watch.count(told([ICE] * 300))) == 1
-    assert watch.count(told([ICE] * 300, 300)) == []
-    watch.begin_run()
-    assert watch.count(told([ICE] * 300))[0].since == 0
+    third = [ICE, "blank", "blank"] * 100
+    assert len(watch.count(told(third))) == 1
+    for first in (300, 600):
+        assert watch.count(told(third, first)) == []
+        watch.begin_test()
+    (alarm,) = watch.count(told([ICE] * 200, 900))
+    assert alarm.since == pytest.approx(900, abs=5) and alarm.before == pytest.approx(
+        1 / 3, abs=0.01
+    )
+    assert watch.n_tests == 3
 
 
 def test_the_change_is_where_it_is():
     flags = np.array([False] * 70 + [True] * 30)
-    place, gain = change_point(flags)
+    place, gain = change_point(flags.astype(int), np.ones(100, int))
     assert place == 70 and gain > 40
 
 

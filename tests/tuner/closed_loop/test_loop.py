@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 
 from tests.ports import free_port
+from tuner.apply.by_kind import KINDS_FILE
+from tuner.closed_loop import kinds
 from tuner.closed_loop.events import (
     Begun,
     Block,
@@ -33,10 +36,11 @@ from tuner.closed_loop.measuring import NightSet
 from tuner.closed_loop.page import night_content
 from tuner.closed_loop.retuning import LastChecks, Order, Session
 from tuner.closed_loop.rules import CUSTOMARY, State
-from tuner.closed_loop.searching import BlockSearch
+from tuner.closed_loop.searching import BlockSearch, session_folder
 from tuner.closed_loop.words import in_words
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
+from wrappers.frame_kinds import KINDS, tell_kinds
 from wrappers.frames.opening import open_source
 from wrappers.frames.run import Run
 from wrappers.streams.player import Player, messages_of
@@ -309,6 +313,29 @@ def test_a_proof_ends_though_nothing_can_be_indexed(simulated, tmp_path):
         search._sets = {1: NightSet(1), 2: NightSet(2)}  # whose cell is gone
         done = search.next(state, 1.0)
     assert done.pairs == Pairs(12, 0, 0) and "nothing is indexed" in notes[0]
+
+
+def test_frames_are_told_by_the_first_session_s_kinds(simulated, tmp_path, monkeypatch):
+    notes = []
+    with Loop(tmp_path / "night", begun(simulated)) as loop:
+        session = session_folder(tmp_path / "night", 1)
+        session.mkdir()
+        with open_source(simulated.data, loop._frames.geometry) as run:
+            tell_kinds(run, range(len(run))).kinds.write(session / KINDS_FILE)
+        state = State(phase="watching", used=CUSTOMARY, first=1)
+        asked = (tmp_path / "night", loop._frames, loop.begun)
+        with BlockSearch(*asked, jobs=1, on_note=notes.append) as search:
+            done = search.next(state, 1.0)
+            monkeypatch.setattr(kinds, "N_TOLD", 4)
+            some = search.next(replace(state, next_block=2, next_frame=12), 1.0)
+            (session / KINDS_FILE).write_text("{}")
+            search._tellers.clear()
+            none = search.next(replace(state, next_block=3, next_frame=24), 1.0)
+    assert sum(done.kinds.values()) == 12 and {*done.kinds} <= {*KINDS}
+    assert sum(some.kinds.values()) == 4
+    assert none.kinds == {} and "frames are not told by kind" in notes[-1]
+    with h5py.File(tmp_path / "night" / done.hits) as file:
+        assert Counter(file["/sfx_tuner/frames/kind"].asstr()[()].tolist()) == done.kinds
 
 
 def test_what_is_left_out_of_a_stream_is_said():

@@ -21,9 +21,10 @@ def night() -> tuple[list[Event], State]:
     """Return a night with a change, a set that is proved, a beam stop, and a stranger's word."""
     state, log = watching()
     for _ in range(20):
-        state = told(state, block(state, 25), log)
+        state = told(state, block(state, 25, kinds={"blank": 25, "single crystal": 25}), log)
     while state.phase == "watching":
-        state = told(state, block(state, 5, 2), log)
+        icy = {"blank": 30, "powder or ice ring": 17, "jet streak": 3}
+        state = told(state, block(state, 5, 2, kinds=icy), log)
     while state.phase == "collecting":
         state = told(state, block(state, 5), log)
     why = "of 100 frames since the alarm 40 index with the new set, 12 with the one in force"
@@ -54,6 +55,8 @@ def test_a_night_is_shown_to_this_machine(night):
         assert "The set of tuning-2 is in force; watching the rates." in text
         assert "is proved to be better and stays" in text and "of 50 frames), outside [" in text
         assert "&lt;script&gt;alert(1)" in text and "<script>alert" not in text
+        assert "since frame 1,100 a third of the frames have a powder or ice ring" in text
+        assert "<td>powder or ice ring</td>" in text and "<td>salt</td>" not in text
         assert "12</b><span>of 2,000 frames dropped" in text
         with pytest.raises(urllib.error.HTTPError) as same:
             asked(page.address, **{"If-None-Match": tag})

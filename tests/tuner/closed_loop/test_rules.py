@@ -20,6 +20,7 @@ from tuner.closed_loop.events import (
     Pairs,
     Resumed,
     Returned,
+    Rose,
     Settled,
     Tuned,
     Tuning,
@@ -134,6 +135,46 @@ def test_a_change_is_noticed_however_long_all_was_well():
     for _ in range(100):
         state = told(state, block(state, 17, 8), log)
     assert "alarm" in kinds(log)
+
+
+ICE = "powder or ice ring"
+
+
+def by_kind(rng: random.Random, share: float) -> dict[str, int]:
+    n_ice = sum(rng.random() < share for _ in range(50))
+    return {"blank": 50 - n_ice, **({ICE: n_ice} if n_ice else {})}
+
+
+def test_a_kind_that_becomes_more_frequent_is_said_once_and_with_the_alarm():
+    state, log = watching()
+    rng = random.Random(1)
+    for _ in range(40):
+        state = told(state, block(state, 25, kinds=by_kind(rng, 0.02)), log)
+    change = state.next_frame
+    while state.phase == "watching":
+        state = told(state, block(state, 12, 4, kinds=by_kind(rng, 0.33)), log)
+    (rose,) = (event for event in log if isinstance(event, Rose))
+    assert abs(rose.since - change) <= 50 and rose.before < 0.06
+    assert log.index(rose) - [e.first for e in log if isinstance(e, Block)].index(change) < 12
+    (alarmed,) = (event for event in log if isinstance(event, Alarmed))
+    assert alarmed.of_kinds == (in_words(rose),)
+    assert f"since frame {rose.since:,}" in in_words(rose) and "powder or ice ring" in in_words(
+        rose
+    )
+    assert in_words(alarmed).endswith(in_words(rose))
+    for _ in range(60):
+        state = told(state, block(state, 25, kinds=by_kind(rng, 0.33)), log)
+    assert sum(isinstance(event, Rose) for event in log) == 1
+    assert state == replayed(log, RULES)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3])
+def test_kinds_that_stay_as_frequent_are_not_said(share):
+    state, log = watching()
+    rng = random.Random(2)
+    for _ in range(300):
+        state = told(state, block(state, 25, kinds=by_kind(rng, share)), log)
+    assert not any(isinstance(event, Rose) for event in log)
 
 
 def test_a_set_that_does_not_prove_itself_goes_and_the_rates_of_today_are_normal():

@@ -36,13 +36,13 @@ def test_shares_are_the_runs_and_rates_the_samples(session):
     rows = {row.name: row for row in section.rows}
     assert list(rows) == ["blank", "powder or ice ring", "beam off"]
     ring = rows["powder or ice ring"]
-    assert (ring.n, ring.n_sample) == (14, 27)
-    assert ring.low < ring.share == 0.14 < ring.high
-    assert rows["beam off"].n == 0 and rows["beam off"].n_sample == 1
+    assert (ring.told.k, ring.indexed.n) == (14, 27)
+    assert ring.told.ci95[0] < ring.told.share == 0.14 < ring.told.ci95[1]
+    assert rows["beam off"].told.k == 0 and rows["beam off"].indexed.n == 1
     best = find(*session).best
     indexed = {outcome.frame for outcome in best.outcomes if outcome.indexed}
-    assert ring.n_indexed == len([f for f in range(120, 200, 3) if f in indexed])
-    assert sum(row.n_indexed for row in rows.values()) == best.n_indexed
+    assert ring.indexed.k == len([f for f in range(120, 200, 3) if f in indexed])
+    assert sum(row.indexed.k for row in rows.values()) == best.n_indexed
     (change,) = section.changes
     assert change.startswith("since frame 120 a third of the frames have a powder or ice ring")
 

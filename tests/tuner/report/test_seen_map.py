@@ -14,7 +14,7 @@ from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.recommendation import read_recommendation
 from tuner.report import write_report
 from tuner.report.findings import find
-from tuner.report.frame_list import KINDS, list_frames
+from tuner.report.frame_list import FATES, list_frames
 from tuner.report.map_picture import _outline, _place, chart
 from tuner.report.seen_map import SeenMap, seen_map
 from tuner.session.loop import Budget
@@ -87,25 +87,25 @@ def test_a_session_without_a_map_keeps_its_page_and_a_damaged_one_says_so(mapped
     write_report(store, recommendation, copy / "damaged.html")
     text = (copy / "damaged.html").read_text()
     assert "No map here" in text and "is damaged" in text
-    assert '<section id="frames">' in text and '<table class="kinds">' not in text
+    assert '<section id="frames">' in text and '<table class="fates">' not in text
     (copy / MAP_FILE).unlink()
     write_report(store, recommendation, copy / "without.html")
     assert '<section id="map">' not in (copy / "without.html").read_text()
 
 
-def test_every_frame_is_of_one_kind(mapped) -> None:
+def test_every_frame_has_one_fate(mapped) -> None:
     found, shown = seen(mapped)
     listed = list_frames(found, shown)
     assert listed is not None
-    frames = [line.frame for kind in listed.kinds for line in kind.lines]
+    frames = [line.frame for kind in listed.fates for line in kind.lines]
     assert sorted(frames) == sorted(shown.found.look.frames)
-    assert sum(kind.share for kind in listed.kinds) == pytest.approx(1)
-    by_kind = {kind.key: {line.frame for line in kind.lines} for kind in listed.kinds}
+    assert sum(kind.share for kind in listed.fates) == pytest.approx(1)
+    by_kind = {kind.key: {line.frame for line in kind.lines} for kind in listed.fates}
     ours, theirs = listed.best.indexed_frames, listed.bar.indexed_frames
     assert by_kind.get("gained", set()) == ours - theirs
     assert by_kind.get("lost", set()) == theirs - ours
     assert by_kind.get("anyway", set()) == ours & theirs
-    assert {*listed.typical()} <= {*KINDS}
+    assert {*listed.typical()} <= {*FATES}
 
 
 def test_frames_without_a_crystal_are_called_blank(shared_data, tmp_path) -> None:
@@ -125,7 +125,7 @@ def test_frames_without_a_crystal_are_called_blank(shared_data, tmp_path) -> Non
     tune(request, tmp_path / "jf", budget=Budget(6), cell_check=False)
     found, shown = seen(tmp_path / "jf")
     kinds = {
-        kind.key: {line.frame for line in kind.lines} for kind in list_frames(found, shown).kinds
+        kind.key: {line.frame for line in kind.lines} for kind in list_frames(found, shown).fates
     }
     assert len(kinds["blank"] & blank) >= 0.9 * len(blank)
     assert len(kinds["blank"] - blank) <= 2

@@ -63,4 +63,4 @@ def test_its_map_is_of_the_sample_and_knows_every_outcome(session) -> None:
 def test_the_report_shows_it_and_does_not_say_that_it_chose(session) -> None:
     text = (session / "report.html").read_text()
     assert '<section id="map">' in text and "The search did not go by it" in text
-    assert '<table class="kinds">' in text
+    assert '<table class="fates">' in text

@@ -92,7 +92,7 @@ def test_frames_that_hold_nothing_are_drawn_as_seldom_as_blank_ones(random, tmp_
     hits = [frame for frame in drawn.tuning.frames if frame % 50 == 0 and frame % 200]
     empty = [frame for frame in drawn.tuning.frames if frame % 200 == 0]
     assert len(hits) >= 7 and len(empty) <= 2
-    assert "5 show no light or a faulty detector" in drawn.words
+    assert "5 show salt, a faulty detector or no light" in drawn.words
 
 
 def test_random_frames_need_no_look(random, tmp_path, space):

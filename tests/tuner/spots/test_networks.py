@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,8 @@ def test_a_small_training_writes_a_model_that_can_be_read(tmp_path):
     assert again.provenance["family"] == "train" and "held_out_f1" in again.provenance
     for first, second in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_the_shipped_weights_are_those_that_the_command_makes():
+    made = SpotModel.load().provenance["training"]
+    assert made == {**dataclasses.asdict(SpotTraining()), "hidden": list(SpotTraining().hidden)}
