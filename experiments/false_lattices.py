@@ -35,7 +35,7 @@ from wrappers.indexing import Pattern
 from wrappers.lattices.decoys import make_decoy
 from wrappers.lattices.fast_indexer import LatticeFinder
 from wrappers.lattices.lattice_fit import distances
-from wrappers.lattices.lattice_search import search_orientations
+from wrappers.lattices.lattice_search import Room, search_orientations
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.settings import Settings
 
@@ -158,7 +158,9 @@ def count_peaks(lists: Sequence[RecordedList]) -> Answers:
         searched = strong[:SEARCHED]
         searched = searched[np.argsort(np.linalg.norm(searched, axis=1))]
         bases, shifts = np.empty((30, 3, 3)), np.empty((30, 2))
-        n = search_orientations(searched, basis, 1, True, False, 2.0, 30, 3, (bases, shifts))
+        n = search_orientations(
+            searched, basis, 1, True, False, 2.0, 3, (bases, shifts), Room.for_found(30, 3)
+        )
         tried = [np.linalg.inv(each).T for each in bases[:n]]
         counts = [int((distances(one.q, each) < near).sum()) for each in tried]
         best = int(np.argmax(counts)) if counts else -1

@@ -16,9 +16,17 @@ from experiments.spot_runs import StudyRun
 from tuner.cli.options import stderr
 from wrappers.peaks import PeakList
 
-__all__ = ["ask_probixi", "plain_geometry", "probixi_python"]
+__all__ = ["ProbixiPeaks", "ask_probixi", "plain_geometry", "probixi_python"]
 
 WORKER = Path(__file__).with_name("probixi_peaks_worker.py")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ProbixiPeaks:
+    """The peaks of each frame of a run, and the milliseconds that a megapixel took."""
+
+    lists: list[PeakList]
+    ms: float
 
 
 def probixi_python() -> tuple[str | None, list[str]]:
@@ -52,8 +60,8 @@ def plain_geometry(study: StudyRun) -> str:
     return "\n".join(lines) + "\n"
 
 
-def ask_probixi(python: str, study: StudyRun) -> tuple[list[PeakList], float] | None:
-    """Return the peaks of each frame, and milliseconds a megapixel; None where it cannot read."""
+def ask_probixi(python: str, study: StudyRun) -> ProbixiPeaks | None:
+    """Return what probixi finds in a run; None where it cannot read it."""
     with tempfile.TemporaryDirectory() as folder:
         answered, geometry = Path(folder) / "answered.npz", Path(folder) / "plain.geom"
         geometry.write_text(plain_geometry(study))
@@ -89,4 +97,4 @@ def ask_probixi(python: str, study: StudyRun) -> tuple[list[PeakList], float] | 
         kept = {f.name: getattr(every, f.name)[on] for f in dataclasses.fields(every)}
         lists.append(PeakList(**kept))
     megapixels = np.prod(study.run.geometry.slab_shape) / 1e6
-    return lists, 1e3 * seconds / float(megapixels)
+    return ProbixiPeaks(lists, 1e3 * seconds / float(megapixels))

@@ -25,6 +25,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from numpy.typing import NDArray
 
 from envs.environments.tasks import run_space
 from experiments.peakfinder_accuracy import matches
-from experiments.probixi_peaks import ask_probixi, probixi_python
+from experiments.probixi_peaks import ProbixiPeaks, ask_probixi, probixi_python
 from experiments.spot_report import BRIGHTNESS, draw_recall, print_table
 from experiments.spot_runs import StudyRun, study_runs
 from tuner.cli.options import print_json, stderr
@@ -119,11 +120,13 @@ def main(
     if crystfel is not None and find_indexamajig() is None:
         raise InputError("--crystfel needs indexamajig on the PATH or in SFX_TUNER_INDEXAMAJIG")
     results: dict[str, Any] = {}
-    with study_runs(shared, frames, only or "") as runs:
-        for each in runs:
+    with study_runs(shared, frames, only or "") as runs, ThreadPoolExecutor(1) as beside:
+        # It takes longer than all else together, and has a core of its own.
+        asked = [beside.submit(ask_probixi, python, each) if python else None for each in runs]
+        for each, answer in zip(runs, asked, strict=True):
             stderr.print(f"{each.name} ...", highlight=False)
             by_crystfel = crystfel is not None and each.name.startswith(crystfel)
-            results[each.name] = compare(each, learned, python, by_crystfel, not no_index)
+            results[each.name] = compare(each, learned, answer, by_crystfel, not no_index)
     if picture is not None:
         draw_recall(results, picture)
     if as_json:
@@ -137,18 +140,20 @@ def main(
 def compare(
     study: StudyRun,
     learned: str,
-    python: str | None,
-    crystfel: bool,
+    probixi: Future[ProbixiPeaks | None] | None = None,
+    crystfel: bool = False,
     index: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Return the figures of each finder on a run, by its name."""
     made: dict[str, Found] = {}
     for name, sets in grids(study, learned).items():
         made[name] = find(study, sets)
-    if python is not None and (answer := ask_probixi(python, study)) is not None:
-        made["probixi"] = Found([None], [answer[0]], answer[1])
     indexed = _Indexed(study) if index else None
-    return {name: figures(study, found, indexed, crystfel) for name, found in made.items()}
+    rows = {name: figures(study, found, indexed, crystfel) for name, found in made.items()}
+    if probixi is not None and (answer := probixi.result()) is not None:
+        found = Found([None], [answer.lists], answer.ms)
+        rows["probixi"] = figures(study, found, indexed, crystfel)
+    return rows
 
 
 def grids(study: StudyRun, learned: str) -> dict[str, list[Settings]]:

@@ -57,6 +57,7 @@ from wrappers.masks.settings_mask import needs_map
 from wrappers.processes import require_main_guard
 from wrappers.workers.memory import share_out, usual_memory
 from wrappers.workers.opening import open_pool
+from wrappers.workers.worker_processes import kept_workers
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -145,7 +146,7 @@ def tune(
         If the indexer cannot be run.
     """
     require_main_guard()
-    with owned(directory):
+    with owned(directory), kept_workers():
         return _tune(
             request,
             directory,

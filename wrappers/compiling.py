@@ -22,7 +22,11 @@ from numba import njit
 
 __all__ = ["Compiler"]
 
-_SHARED = (Path(__file__), Path(__file__).with_name("sorting.py"))
+_njit: Any = njit  # (its own annotations know not all of its options)
+_SHARED = [
+    Path(__file__).with_name(name)
+    for name in ("compiling.py", "sorting.py", "array_views.py", "linked_kernels.py")
+]
 
 
 class Compiler:
@@ -32,19 +36,21 @@ class Compiler:
     ----------
     folder : Path
         Of the package.
-    kind : str
-        What else tells its kernels from others.
+    plain : bool
+        Whether Numba's inside is not to be touched (`wrappers.peakfinding.vectors`): its kernels
+        are others.
     """
 
-    def __init__(self, folder: Path, kind: str = "") -> None:
+    def __init__(self, folder: Path, plain: bool = True) -> None:
+        self._plain = plain
         digest = hashlib.sha256()
         for module in (*sorted(folder.glob("*.py")), *_SHARED):
             digest.update(module.name.encode() + module.read_bytes())
-        self._version = f"{digest.hexdigest()[:10]}{kind}"
+        self._version = digest.hexdigest()[:10] + plain * "_plain"
 
     def _compiled(self, function: Callable[..., Any], **options: Any) -> Any:
         function.__qualname__ += f".{self._version}"
-        return njit(cache=True, nogil=True, **options)(function)
+        return _njit(cache=True, nogil=True, no_cfunc_wrapper=True, **options)(function)
 
     def kernel(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Compile a function that Python calls; it needs no interpreter lock while it runs."""
@@ -52,11 +58,20 @@ class Compiler:
             return partial(self.kernel, **options)
         return self._compiled(function, **options)
 
+    def bare_kernel(self, function: Callable[..., Any]) -> Any:
+        """Compile a kernel that makes no array: nothing in it counts references, either."""
+        return self._compiled(function, **({} if self._plain else {"_nrt": False}))
+
     def inner_kernel(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Compile a function into those that call it, perhaps with other options of Numba's."""
         if function is None:
             return partial(self.inner_kernel, **options)
-        return self._compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+        options["no_cpython_wrapper"] = True
+        if self._plain:
+            return self._compiled(function, **options)
+        from wrappers.linked_kernels import Linked
+
+        return _njit(nogil=True, no_cfunc_wrapper=True, pipeline_class=Linked, **options)(function)
 
     def inlined(self, function: Callable[..., Any]) -> Any:
         """Compile a function into each kernel that calls it, whatever its length."""

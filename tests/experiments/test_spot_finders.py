@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import experiments.spot_finders as study_module
+import experiments.spot_speed as speed_module
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.families import family_of
 from envs.simulation.simulator import read_truth, simulate_run
@@ -41,7 +44,7 @@ def test_a_run_gives_every_finder_all_figures(study, monkeypatch, tmp_path, caps
     ):
         monkeypatch.setattr(study_module, name, few)
     monkeypatch.setattr(study_module, "PROBABILITIES", (0.2, 0.5, 0.8))
-    found = compare(study, "learned", None, crystfel=False)
+    found = compare(study, "learned")
     assert set(found) == {"learned", "peakfinder8", "robust"}
     for row in found.values():
         assert all(0 <= row[key] <= 1 for key in ("f1", "precision", "recall", "rate"))
@@ -55,7 +58,7 @@ def test_a_run_gives_every_finder_all_figures(study, monkeypatch, tmp_path, caps
     assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1
     assert f"{found['learned']['f1']:.3f} [" in lines[2]
     unknown = dataclasses.replace(study, spots=None)
-    found = compare(unknown, "learned", None, crystfel=False)
+    found = compare(unknown, "learned")
     assert all(row[key] is None for row in found.values() for key in ("f1", "precision", "recall"))
     assert all(row["rate"] is not None for row in found.values())
 
@@ -91,3 +94,12 @@ def test_the_runs_are_of_families_and_detectors_that_nothing_was_learnt_from():
     chosen = _chosen()
     assert {family_of(draw.experiment) for _, _, draw in chosen} == {"test", "shifted"}
     assert {draw.kind for family, _, draw in chosen if family == "shifted"} == set(UNSEEN)
+
+
+def test_a_first_look_is_timed_beside_peakfinder8s(monkeypatch):
+    monkeypatch.setattr(speed_module, "LEVELS", (3.0,))
+    monkeypatch.setattr(speed_module, "TRIES", 1)
+    done = CliRunner().invoke(speed_module.main, ["--json"], catch_exceptions=False)
+    (row,) = json.loads(done.stdout)["levels"]
+    assert row["candidates"] == pytest.approx(1000, abs=20)
+    assert 0 < row["peakfinder8_ms"] < row["learned_ms"]

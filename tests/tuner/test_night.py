@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from tuner.cli.night import Sample, read_night
 from tuner.cli.tune import command
+from wrappers.workers import worker_processes
 
 FRAMES = 16
 
@@ -28,8 +30,18 @@ def write(path: Path, simulated: RunPaths, rows: str, everywhere: str = "") -> P
     return path
 
 
-def test_a_night_goes_on_behind_a_sample_that_cannot_be_tuned(cli, simulated, tmp_path):
-    """And a second call tunes what is left, and leaves what is done."""
+def test_a_night_goes_on_behind_a_sample_that_cannot_be_tuned(
+    cli, simulated, tmp_path, monkeypatch
+):
+    """With the same processes. And a second call tunes what is left, and leaves what is done."""
+    started = []
+
+    class Counted(ProcessPoolExecutor):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            started.append(self)
+
+    monkeypatch.setattr(worker_processes, "ProcessPoolExecutor", Counted)
     other = tmp_path / "elsewhere" / "late.h5"
     other.parent.mkdir()
     night = write(
@@ -42,8 +54,9 @@ def test_a_night_goes_on_behind_a_sample_that_cannot_be_tuned(cli, simulated, tm
         f'[[sample]]\nrun = "{simulated.data}"\noutput = "fourth"\nfrom = "third"\n'
         "whole-budget = true\nno-cell-check = true\n",
     )
-    code, out, err = cli("tune", night, "-j", 1, "--memory", "500MB", "--json")
+    code, out, err = cli("tune", night, "-j", 2, "--memory", "4GB", "--json")
     assert code == 2
+    assert len(started) == 2
     said = json.loads(out)
     assert [each["exit_code"] for each in said] == [0, 2, 0, 0]
     assert "late.h5" in said[1]["why"]

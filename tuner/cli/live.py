@@ -234,7 +234,7 @@ def apply_live(
     started = time.perf_counter()
     wait = IDLE if idle is None else idle
     with (
-        open_arriving(name, read, buffer) as frames,
+        open_arriving(name, read, buffer, every_series=True) as frames,
         serving(serve, output, read, [geometry, mask], force) as server,
         ended_by_interrupt() as stopped,
     ):
@@ -298,7 +298,10 @@ def apply_live(
         if server is not None and server.asked:
             wait_until_served(server)
     if not as_json:
-        echo(f"{n_hits} hits in {n_frames} frames, {n_frames / took:.0f} frames/s in all")
+        echo(
+            f"{n_hits} hits in {n_frames} frames{frames.counts}, {n_frames / took:.0f} frames/s in "
+            "all"
+        )
     if sampling is not None:
         _report_sample(recommendation, sampling, n_hits, n_frames, as_json)
 

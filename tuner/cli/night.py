@@ -204,40 +204,27 @@ def tune_night(
     as_json : bool
         Print one document in the end, of what became of each.
     """
+    # Only now: whoever asks for help should not wait for its import.
+    from wrappers.workers.worker_processes import kept_workers
+
     results: list[dict[str, Any]] = []
-    for number, sample in enumerate(samples, start=1):
-        stderr.print(
-            f"sample {number} of {len(samples)}: {sample.output}",
-            style="bold",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-        code, why = 0, ""
-        with ExitStack() as stack:
-            if as_json:
-                stack.enter_context(redirect_stdout(sys.stderr))
+    with kept_workers():
+        for number, sample in enumerate(samples, start=1):
+            stderr.print(
+                f"sample {number} of {len(samples)}: {sample.output}",
+                style="bold",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
             try:
-                if (ended := _end(sample)) is not None:
-                    stderr.print("has been tuned before", style="dim")
-                    code, why = ended
-                else:
-                    arguments = _still_to_do(sample)
-                    command.main([*further, *arguments], "sfx-tuner tune", standalone_mode=False)
-            except (InputError, ProgramError) as error:
-                code, why = error.exit_code, str(error)
-            except click.UsageError as error:
-                code, why = 2, error.format_message()
-            except OSError as error:
-                if not is_of_the_disk(error):
-                    raise
-                code, why = 2, f"{error.filename or 'a file'}: {error.strerror}; {mend(error)}"
+                code, why = _tune_sample(sample, command, further, as_json)
             except (KeyboardInterrupt, click.Abort):
                 stderr.print(f"sfx-tuner tune {path} goes on with the night", markup=False)
                 raise
-        if why:
-            stderr.print(f"sfx-tuner: {why}", markup=False, highlight=False, soft_wrap=True)
-        results.append({"session": str(sample.output), "exit_code": code, "why": why})
+            if why:
+                stderr.print(f"sfx-tuner: {why}", markup=False, highlight=False, soft_wrap=True)
+            results.append({"session": str(sample.output), "exit_code": code, "why": why})
     failed = [each for each in results if each["exit_code"]]
     if as_json:
         print_json(results)
@@ -248,6 +235,30 @@ def tune_night(
                 f"{each['session']}: {each['why']}", markup=False, highlight=False, soft_wrap=True
             )
     return max((each["exit_code"] for each in results), default=0)
+
+
+def _tune_sample(
+    sample: Sample, command: click.Command, further: Sequence[str], as_json: bool
+) -> tuple[int, str]:
+    """Run a sample's session, or what is left of it; return the exit code, and why it is not 0."""
+    with ExitStack() as stack:
+        if as_json:
+            stack.enter_context(redirect_stdout(sys.stderr))
+        try:
+            if (ended := _end(sample)) is not None:
+                stderr.print("has been tuned before", style="dim")
+                return ended
+            arguments = [*further, *_still_to_do(sample)]
+            command.main(arguments, "sfx-tuner tune", standalone_mode=False)
+        except (InputError, ProgramError) as error:
+            return error.exit_code, str(error)
+        except click.UsageError as error:
+            return 2, error.format_message()
+        except OSError as error:
+            if not is_of_the_disk(error):
+                raise
+            return 2, f"{error.filename or 'a file'}: {error.strerror}; {mend(error)}"
+    return 0, ""
 
 
 def _end(sample: Sample) -> tuple[int, str] | None:

@@ -32,7 +32,7 @@ STREAKY = -1.2
 SHARP = -2.0
 SOME_SPOTS, CRYSTAL_SPOTS = 1.0, 2.2
 FAR_OUT, BRILLIANT = 2.2, 7.0
-MANY_SPOTS, DISORDERED = 3.5, 0.02
+MANY_SPOTS, DISORDERED = 3.5, 0.06
 MOST_OF_SALT = 5.0
 UNUSUAL = 2.0
 FEW_SPOTS, A_RING, A_STREAK, DIM, A_FAULT, CLEAR = 1.6, -3.2, -2.0, -1.0, -3.8, -0.5
@@ -50,7 +50,7 @@ def can_be(name: str, values: Sequence[float]) -> bool:
     spots, plain = seen["spots"] > FEW_SPOTS, max(seen["streak"], seen["ring"]) < CLEAR
     several = _are_several(seen)
     return {
-        "blank": plain,
+        "blank": plain and seen["spots"] < MANY_SPOTS,
         "single crystal": spots and plain and not several,
         "several crystals": spots and plain and several,
         "powder or ice ring": seen["ring"] > A_RING,

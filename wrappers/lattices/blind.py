@@ -131,7 +131,7 @@ def _refined(peaks: Floats, basis: Floats, rms: float) -> BlindLattice:
         # The peaks lie in a plane or on a line, and leave an axis open.
         return BlindLattice(np.linalg.inv(basis).T.astype(np.float64), -math.inf, shift)
     d = np.maximum(distances(moved, reciprocal), NEAREST)
-    value = significance(d, np.empty(0), rms, 1.0 / determinant, 1, 6)
+    value = significance(d, rms, 1.0 / determinant, 1.0, 6.0)
     real = reduced(np.linalg.inv(reciprocal).T)
     return BlindLattice(np.linalg.inv(real).T.astype(np.float64), float(value), shift)
 

@@ -16,13 +16,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wrappers.lattices.compiling import inner_kernel, kernel
-from wrappers.lattices.lattice_chance import significance
-from wrappers.lattices.lattice_directions import find_directions
-from wrappers.lattices.lattice_fit import distances, inverse, solve
+from wrappers.lattices.compiling import bare_kernel, inner_kernel
+from wrappers.lattices.lattice_chance import significance_of
+from wrappers.lattices.lattice_directions import Sphere, find_directions
+from wrappers.lattices.lattice_fit import invert, solve, write_distances
+from wrappers.peakfinding.vectors import matrix, views
+from wrappers.sorting import DEPTH
 
 __all__ = ["NEAREST", "best_triples", "lattice_vectors", "refine_basis"]
+
+Floats = NDArray[np.float64]
 
 _PHASE_STEP = 0.4
 """Steps of a shell's length and of a direction, in cycles of the peak of highest resolution."""
@@ -33,15 +38,18 @@ _FLAT = 0.15
 NEAREST = 1e-5
 """Distance of a peak from a node, in 1/Å, below which no peak finder places it: as many numbers as
 peaks fit exactly, and mean nothing."""
-_NO_SHARES = np.empty(0)
 
 
 @inner_kernel
 def _polish_vector(q, v, n_iterations):
     """Fit q·v to whole numbers by least squares with Tukey's weights; return the sum of cosines."""
-    a, b = np.zeros((3, 3)), np.zeros(3)
+    numbers = matrix(4, 3)
+    a, b = numbers, numbers[3]
     for _ in range(n_iterations):
-        a[:], b[:] = 0.0, 0.0
+        for j in range(3):
+            b[j] = 0.0
+            for m in range(3):
+                a[j, m] = 0.0
         for i in range(len(q)):
             f = q[i, 0] * v[0] + q[i, 1] * v[1] + q[i, 2] * v[2]
             f -= np.rint(f)
@@ -57,7 +65,7 @@ def _polish_vector(q, v, n_iterations):
         ridge = 1e-3 * (a[0, 0] + a[1, 1] + a[2, 2]) + 1e-12
         for j in range(3):
             a[j, j] += ridge
-        solve(a, b)
+        solve(a, b, np.int64(3))
         for j in range(3):
             v[j] += b[j]
     total = 0.0
@@ -66,8 +74,9 @@ def _polish_vector(q, v, n_iterations):
     return total
 
 
-@kernel
-def lattice_vectors(q, shortest, longest, vectors, scores):
+def lattice_vectors(
+    q: Floats, shortest: float, longest: float, vectors: Floats, scores: Floats
+) -> int:
     """Fill ``vectors`` with likely lattice vectors, best first; return how many there are.
 
     Parameters
@@ -80,16 +89,28 @@ def lattice_vectors(q, shortest, longest, vectors, scores):
     scores : float64 array (m,)
         Filled with the mean of cos(2π q·v).
     """
-    outer = 0.0
-    for i in range(len(q)):
-        outer = max(outer, q[i, 0] ** 2 + q[i, 1] ** 2 + q[i, 2] ** 2)
-    pitch = _PHASE_STEP / math.sqrt(outer)
-    seeds, v = np.empty((_PER_SHELL, 3)), np.empty(3)
+    outer = math.sqrt(float((q**2).sum(axis=1).max()))
+    pitch = _PHASE_STEP / outer
+    sphere = Sphere.for_step(min(0.3, pitch / max(longest + pitch, shortest + pitch)))
+    seeds, lengths = np.empty((_PER_SHELL, 3)), (float(shortest), float(longest))
+    found: int = _lattice_vectors(
+        np.ascontiguousarray(q), *lengths, pitch, vectors, scores, seeds, sphere
+    )
+    return found
+
+
+@bare_kernel
+def _lattice_vectors(q, shortest, longest, pitch, vectors, scores, seeds, sphere):
+    """Do as `lattice_vectors`, with scratch for the directions of a shell."""
+    q, vectors, scores, seeds, sphere = views((q, vectors, scores, seeds, sphere))
+    v = matrix(1, 3)[0]
     n_shells = math.ceil((longest - shortest) / pitch)
+    shifted = bool(0)  # (Numba compiles a function apart for a plain False.)
     n = np.int64(0)
     for shell in range(n_shells):
         length = shortest + (shell + 0.5) * pitch
-        for i in range(find_directions(q, length, min(0.3, pitch / length), False, seeds)):
+        step = min(0.3, pitch / length)
+        for i in range(find_directions(q, length, step, shifted, seeds, sphere)):
             for j in range(3):
                 v[j] = length * seeds[i, j]
             score = _polish_vector(q, v, 4) / len(q)
@@ -126,8 +147,15 @@ def _enter(v, score, near, n, vectors, scores):
     return n if full else n + 1
 
 
-@kernel
-def best_triples(q, vectors, q_rms, bases, evidence):
+@inner_kernel
+def _copy_basis(basis, to):
+    # Number by number: Numba takes seconds to compile what it says of arrays that do not fit.
+    for i in range(3):
+        for j in range(3):
+            to[i, j] = basis[i, j]
+
+
+def best_triples(q: Floats, vectors: Floats, q_rms: float, bases: Floats, evidence: Floats) -> int:
     """Fill ``bases`` with the triples of vectors that make the most significant lattices.
 
     Parameters
@@ -147,9 +175,18 @@ def best_triples(q, vectors, q_rms, bases, evidence):
     int
         How many were found.
     """
-    n, m, most = 0, len(vectors), len(evidence)
-    basis = np.empty((3, 3))
-    size = np.empty(m)
+    room = np.empty(len(q)), np.empty((DEPTH, 2), np.int64), np.empty(len(vectors)), np.empty(0)
+    found: int = _best_triples(q, vectors, float(q_rms), bases, evidence, room)
+    return found
+
+
+@bare_kernel
+def _best_triples(q, vectors, q_rms, bases, evidence, room):
+    """Do as `best_triples`."""
+    q, vectors, bases, evidence, room = views((q, vectors, bases, evidence, room))
+    d, waiting, size, nothing = room
+    n, m, most = np.int64(0), len(vectors), len(evidence)
+    basis, real, recip = matrix(3, 3), matrix(3, 3), matrix(3, 3)
     for i in range(m):
         size[i] = math.sqrt(vectors[i, 0] ** 2 + vectors[i, 1] ** 2 + vectors[i, 2] ** 2)
     for i in range(m):
@@ -166,25 +203,30 @@ def best_triples(q, vectors, q_rms, bases, evidence):
                 for c in range(3):
                     basis[0, c], basis[1, c] = vectors[i, c], vectors[j, c]
                     basis[2, c] = vectors[k, c]
-                recip = inverse(basis).T.copy()
-                d = np.maximum(distances(q, recip), NEAREST)
-                value = significance(d, _NO_SHARES, q_rms, volume, 1, 6)
+                invert(basis, real)
+                for a in range(3):
+                    for c in range(3):
+                        recip[a, c] = real[c, a]
+                write_distances(q, recip, d)
+                for a in range(len(d)):
+                    if d[a] < NEAREST:
+                        d[a] = NEAREST
+                value = significance_of(d, nothing, waiting, q_rms, volume, 1.0, 6.0)
                 place = n if n < most else most - 1
                 if n == most and value <= evidence[place]:
                     continue
                 while place > 0 and value > evidence[place - 1]:
                     evidence[place] = evidence[place - 1]
-                    bases[place] = bases[place - 1]
+                    _copy_basis(bases[place - 1], bases[place])
                     place -= 1
                 evidence[place] = value
-                bases[place] = basis
+                _copy_basis(basis, bases[place])
                 if n < most:
                     n += 1
     return n
 
 
-@kernel
-def refine_basis(q, recip, near, n_iterations):
+def refine_basis(q: Floats, recip: Floats, near: tuple[float, float], n_iterations: int) -> Floats:
     """Refine all nine numbers of a reciprocal basis in place, and return the peaks' common shift.
 
     Gauss-Newton steps with Tukey's weights on the distances between peaks and nodes. A shift of
@@ -206,15 +248,26 @@ def refine_basis(q, recip, near, n_iterations):
         Shift of the peaks along x and y, in 1/Å.
     """
     shift = np.zeros(2)
-    a, b, row = np.zeros((4, 4)), np.zeros(4), np.zeros(4)
-    h = np.empty(3)
+    _refine_basis(q, recip, near, n_iterations, shift)
+    return shift
+
+
+@bare_kernel
+def _refine_basis(q, recip, near, n_iterations, shift):
+    """Do as `refine_basis`."""
+    q, recip, shift = views((q, recip, shift))
+    numbers = matrix(6, 4)
+    a, b, row = numbers, numbers[4], numbers[5]
+    threes = matrix(8, 3)
+    change, h, moved, real = threes, threes[3], threes[4], matrix(3, 3)
     for it in range(n_iterations):
         reach = near[0] + it / max(1, n_iterations - 1) * (near[1] - near[0])
-        real = inverse(recip)
-        change = np.zeros((3, 3))
-        moved = np.zeros(2)
+        invert(recip, real)
         for column in range(3):
-            a[:], b[:] = 0.0, 0.0
+            for u in range(4):
+                b[u] = 0.0
+                for v in range(4):
+                    a[u, v] = 0.0
             size = 4 if column < 2 else 3
             for i in range(len(q)):
                 x, y, z = q[i, 0] - shift[0], q[i, 1] - shift[1], q[i, 2]
@@ -242,13 +295,13 @@ def refine_basis(q, recip, near, n_iterations):
                 a[u, u] += 1e-3
             # a shift of 0.001 1/Å is expected where peaks are off by about as much
             a[3, 3] += 1.0
-            if size == 3:
-                a[3, :3] = 0.0
-            solve(a, b)
+            solve(a, b, np.int64(4))
             for u in range(3):
                 change[u, column] = b[u]
             if column < 2:
                 moved[column] = b[3]
-        recip += change
-        shift += moved
-    return shift
+        for u in range(3):
+            for column in range(3):
+                recip[u, column] += change[u, column]
+        for column in range(2):
+            shift[column] += moved[column]

@@ -7,6 +7,7 @@ here are what they need to know of the cell, and the choice of peaks.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -341,12 +342,19 @@ def _reduced(basis: Floats) -> Floats:
 
 def _rotations(primitive: Floats) -> Floats:
     """Return the rotations (n, 3, 3) that map the lattice onto itself, acting on basis rows."""
-    # of a reduced lattice they have no other entries
-    matrices = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=9))).reshape(-1, 3, 3)
+    matrices = _possible_rotations()
     metric = primitive @ primitive.T
     change = np.abs(matrices @ metric @ matrices.transpose(0, 2, 1) - metric)
     size = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
-    return matrices[(np.linalg.det(matrices) > 0) & (change < 1e-3 * size).all(axis=(1, 2))]
+    return matrices[(change < 1e-3 * size).all(axis=(1, 2))]
+
+
+@functools.cache
+def _possible_rotations() -> Floats:
+    """Return the matrices (n, 3, 3) that may be rotations of a reduced lattice."""
+    # Of a reduced lattice they have no other entries.
+    matrices = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=9))).reshape(-1, 3, 3)
+    return matrices[np.linalg.det(matrices) > 0]
 
 
 def _search_axes(primitive: Floats, rotations: Floats) -> NDArray[np.intp]:

@@ -9,11 +9,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wrappers.lattices.compiling import inner_kernel, kernel
+from wrappers.lattices.compiling import bare_kernel, inner_kernel
+from wrappers.lattices.lattice_chance import sort_values
 from wrappers.lattices.lattice_fit import rotate, solve
+from wrappers.peakfinding.vectors import matrix, views
+from wrappers.sorting import DEPTH
 
 __all__ = ["fit_detector"]
+
+Floats = NDArray[np.float64]
 
 _ROUNDS = 12
 _SMALL_TURN, _SMALL_SHIFT = 1e-7, 2e-9
@@ -22,13 +28,23 @@ _TUKEY = 4.7
 
 
 @inner_kernel
-def _spread(values):
-    """Return the standard deviation about 0 of near-normal values, from the median size."""
-    return max(1.4826 * np.median(np.abs(values)), 1e-9)
+def _spread(values, sizes, waiting):
+    """Return the standard deviation about 0 of near-normal values, from the median size.
+
+    The other arguments are overwritten; see `sorting.make_sort`.
+    """
+    n = len(values)
+    for i in range(n):
+        sizes[i] = abs(values[i])
+        if math.isnan(sizes[i]):  # a fit that has gone astray
+            return math.nan
+    sort_values(sizes, n, waiting)
+    return max(1.4826 * (sizes[(n - 1) // 2] + sizes[n // 2]) / 2.0, 1e-9)
 
 
-@kernel
-def fit_detector(nodes, positions, pixel, k, reciprocal, geometry):
+def fit_detector(
+    nodes: Floats, positions: Floats, pixel: Floats, k: float, reciprocal: Floats, geometry: Floats
+) -> tuple[float, Floats]:
     """Fit orientation, camera length and shift by robust least squares.
 
     Gauss-Newton steps with Tukey's weights. The residuals of a peak are its distances in x and
@@ -56,13 +72,38 @@ def fit_detector(nodes, positions, pixel, k, reciprocal, geometry):
     information : float64 array (3, 3)
         Inverse of the covariance of the geometry, in 1/m²; the orientation is eliminated.
     """
+    m, information = len(nodes), np.empty((3, 3))
+    room = (
+        np.empty((5, m)),
+        np.empty((2, m, 3)),
+        np.empty((2, 2 * m)),
+        np.empty((DEPTH, 2), np.int64),
+    )
+    peaks = np.ascontiguousarray(nodes, float), np.ascontiguousarray(positions), pixel
+    residual: float = _fit_detector(*peaks, float(k), reciprocal, geometry, room, information)
+    return residual, information
+
+
+@bare_kernel
+def _fit_detector(nodes, positions, pixel, k, reciprocal, geometry, room, information):
+    """Do as `fit_detector`."""
+    nodes, positions, pixel, reciprocal, geometry, room, information = views(
+        (nodes, positions, pixel, reciprocal, geometry, room, information)
+    )
     m = len(nodes)
-    x, y, excitation = np.empty(m), np.empty(m), np.empty(m)
-    g, ray = np.empty((m, 3)), np.empty((m, 3))
-    both = np.empty(2 * m)
-    turned = np.zeros((3, 3))
-    jacobian = np.zeros((3, 6))
-    normal, gradient = np.zeros((6, 6)), np.zeros(6)
+    lists, vectors, doubles, waiting = room
+    x, y, excitation = lists[0], lists[1], lists[2]
+    g, ray = vectors[0], vectors[1]
+    both, sizes = doubles[0], doubles[1]
+    sixes, lefts = matrix(10, 6), matrix(7, 6)
+    normal, gradient = sixes, sixes[6]  # from row 7 on: the Jacobian
+    left, step = lefts, lefts[6]
+    turned, three = matrix(3, 3), matrix(4, 3)
+    block, held = three, three[3]
+    for a in range(3):
+        turned[a, a] = 0.0
+        for b in range(6):
+            sixes[7 + a, b] = 0.0
     residual = math.nan
     for _ in range(_ROUNDS):
         for i in range(m):
@@ -79,8 +120,12 @@ def fit_detector(nodes, positions, pixel, k, reciprocal, geometry):
             y[i] = (positions[i, 1] + geometry[2] - ray[i, 1] * z) / pixel[i]
             both[2 * i], both[2 * i + 1] = x[i], y[i]
             excitation[i] = math.sqrt(ray[i, 0] ** 2 + ray[i, 1] ** 2 + ray[i, 2] ** 2) - k
-        on_detector, off_sphere = _spread(both), _spread(excitation)
-        normal[:], gradient[:] = 0.0, 0.0
+        on_detector = _spread(both, sizes, waiting)
+        off_sphere = _spread(excitation, sizes, waiting)
+        for a in range(6):
+            gradient[a] = 0.0
+            for b in range(6):
+                normal[a, b] = 0.0
         total, square = 0.0, 0.0
         for i in range(m):
             distance = x[i] ** 2 + y[i] ** 2
@@ -99,34 +144,47 @@ def fit_detector(nodes, positions, pixel, k, reciprocal, geometry):
             for axis in range(2):
                 slope = ray[i, axis] / ray[i, 2]
                 for a in range(3):
-                    jacobian[axis, a] = (slope * turned[a, 2] - turned[a, axis]) * z
-                jacobian[axis, 3] = -slope / pixel[i]
-                jacobian[axis, 4 + axis] = 1.0 / pixel[i]
+                    sixes[7 + axis, a] = (slope * turned[a, 2] - turned[a, axis]) * z
+                sixes[7 + axis, 3] = -slope / pixel[i]
+                sixes[7 + axis, 4 + axis] = 1.0 / pixel[i]
             length = excitation[i] + k
             for a in range(3):
-                jacobian[2, a] = (
+                sixes[9, a] = (
                     turned[a, 0] * ray[i, 0] + turned[a, 1] * ray[i, 1] + turned[a, 2] * ray[i, 2]
                 ) / length
             for part in range(3):
-                value = (x[i], y[i], excitation[i])[part]
+                value = x[i] if part == 0 else y[i] if part == 1 else excitation[i]
                 unit = off_sphere if part == 2 else on_detector
                 for a in range(6):
-                    pull = weight / unit**2 * jacobian[part, a]
+                    pull = weight / unit**2 * sixes[7 + part, a]
                     gradient[a] -= pull * value
                     for b in range(6):
-                        normal[a, b] += pull * jacobian[part, b]
+                        normal[a, b] += pull * sixes[7 + part, b]
         residual = math.sqrt(square / max(total, 1e-300))
-        step = solve(normal.copy(), gradient.copy())
+        # (Number by number: Numba takes seconds to compile what it says of arrays that do not fit.)
+        for a in range(6):
+            step[a] = gradient[a]
+            for b in range(6):
+                left[a, b] = normal[a, b]
+        solve(left, step, np.int64(6))
         rotate(reciprocal, step[0], step[1], step[2])
-        geometry += step[3:]
-        if max(np.abs(step[:3])) < _SMALL_TURN and max(np.abs(step[3:])) < _SMALL_SHIFT:
+        turn = shift = 0.0
+        for a in range(3):
+            geometry[a] += step[3 + a]
+            turn, shift = max(turn, abs(step[a])), max(shift, abs(step[3 + a]))
+        if turn < _SMALL_TURN and shift < _SMALL_SHIFT:
             break
-    information = np.empty((3, 3))
+    # Six parameters were taken from the residuals that the weights are scaled by.
+    scale = max(1, 2 * m - 6) / (2 * m)
     for a in range(3):
-        held = solve(normal[:3, :3].copy(), normal[:3, 3 + a].copy())
+        for b in range(3):
+            held[b] = normal[b, 3 + a]
+            for c in range(3):
+                block[b, c] = normal[b, c]
+        solve(block, held, np.int64(3))
         for b in range(3):
             information[a, b] = normal[3 + a, 3 + b]
             for c in range(3):
                 information[a, b] -= normal[3 + b, c] * held[c]
-    # six parameters were taken from the residuals that the weights are scaled by
-    return residual, information * max(1, 2 * m - 6) / (2 * m)
+            information[a, b] *= scale
+    return residual

@@ -12,13 +12,25 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from wrappers.lattices.compiling import inner_kernel, kernel
-from wrappers.lattices.lattice_chance import chance_shares, significance
-from wrappers.lattices.lattice_fit import distances, inverse, refine, scattering_vectors
+from wrappers.lattices.compiling import bare_kernel, inner_kernel
+from wrappers.lattices.lattice_chance import Room as ChanceRoom
+from wrappers.lattices.lattice_chance import chance_shares, significance_of
+from wrappers.lattices.lattice_fit import (
+    distances,
+    invert,
+    refine,
+    scattering_vectors,
+    write_distances,
+    write_vectors,
+)
+from wrappers.lattices.lattice_search import Room as OrientationRoom
 from wrappers.lattices.lattice_search import search_orientations
+from wrappers.peakfinding.vectors import matrix, views
 
 __all__ = ["find_lattice"]
 
+_N_DIRECTIONS, _N_TURNS = 24, 3
+"""Directions of a search, and turns about each, that are followed up."""
 _N_FINAL = 6
 """Candidates that are refined to the end."""
 _N_KEPT = 8
@@ -39,7 +51,8 @@ _Candidates = tuple[Floats, Floats, Floats]
 @inner_kernel
 def _same_lattice(recip, other):
     """Return whether two bases span nearly the same lattice."""
-    real = inverse(other)
+    real = matrix(3, 3)
+    invert(other, real)
     for i in range(3):
         for j in range(3):
             whole = recip[i, 0] * real[0, j] + recip[i, 1] * real[1, j] + recip[i, 2] * real[2, j]
@@ -80,14 +93,17 @@ def _keep(value, recip, geometry, n, top, recips, geometries):
     return n if full else n + 1
 
 
-@kernel
-def _improve(t, k, lattice, modes, tolerance, reach, priors, n_iterations, n, start, kept, doubt):
+@bare_kernel
+def _improve(t, k, lattice, modes, fit, n, start, kept, doubt, room):
     """Refine ``n`` candidates and keep the most significant, best first; return how many.
 
     ``start`` and ``kept`` are tuples of values, reciprocal bases and geometries. A cell that is
     free to change must earn its freedom. From the value ``doubt`` on it is asked whether the
-    peaks could be near this lattice's nodes by chance.
+    peaks could be near this lattice's nodes by chance. ``fit`` has the tolerance, reach, priors and
+    number of iterations of `refine`; ``room`` is for as many peaks as there are.
     """
+    tolerance, reach, priors, n_iterations = fit
+    t, modes, start, kept, room = views((t, modes, start, kept, room))
     _, recips, geometries = start
     volume, short, n_rotations = lattice
     near = (tolerance[0] * short, tolerance[1] * short)
@@ -96,26 +112,34 @@ def _improve(t, k, lattice, modes, tolerance, reach, priors, n_iterations, n, st
         total += 2.0 * k * k * (1.0 - 1.0 / math.sqrt(1.0 + t[i, 0] ** 2 + t[i, 1] ** 2))
     rms = math.sqrt(total / len(t))
     n_kept = np.int64(0)
-    nothing = np.empty(0)
     for i in range(n):
         recip, geometry = recips[i], geometries[i]
         for free in range(2 if len(modes) else 1):
             n_modes = free * len(modes)
             refine(t, k, recip, geometry, modes, n_modes, near, reach, priors, n_iterations)
-            q = scattering_vectors(t, k, geometry[0], geometry[1], geometry[2])
-            d = distances(q, recip)
-            value = significance(d, nothing, rms, volume, n_rotations, n_modes)
+            changed = float(n_modes)
+            write_vectors(t, k, geometry, room.q)
+            write_distances(room.q, recip, room.d)
+            value = significance_of(
+                room.d, room.shares[:0], room.waiting, rms, volume, n_rotations, changed
+            )
             if value >= doubt:
-                shares = chance_shares(t, k, recip, geometry, volume)
-                value = significance(d, shares, rms, volume, n_rotations, n_modes)
+                chance_shares(t, k, recip, geometry, volume, room)
+                # (The distances again: these have been sorted, and others have taken their place.)
+                write_vectors(t, k, geometry, room.q)
+                write_distances(room.q, recip, room.d)
+                value = significance_of(
+                    room.d, room.shares, room.waiting, rms, volume, n_rotations, changed
+                )
             if value > -math.inf:
                 n_kept = _keep(value, recip, geometry, n_kept, kept[0], kept[1], kept[2])
     return n_kept
 
 
-@kernel
+@bare_kernel
 def _support(d, near):
     """Return how many peaks a lattice explains, weighted by how well, given their distances."""
+    d = views(d)
     total = 0.0
     for i in range(len(d)):
         if d[i] < near:
@@ -123,11 +147,13 @@ def _support(d, near):
     return total
 
 
-@kernel
+@bare_kernel
 def _begin(bases, shifts, n, first, stretch, k, recips, geometries):
     """Write what `search_orientations` found with the vector `first` as `_improve` takes it."""
+    bases, shifts, recips, geometries = views((bases, shifts, recips, geometries))
+    real = matrix(3, 3)
     for i in range(n):
-        real = inverse(bases[i])
+        invert(bases[i], real)
         geometries[i, 0] = stretch
         geometries[i, 1], geometries[i, 2] = -shifts[i, 0] / k, -shifts[i, 1] / k
         for j in range(3):
@@ -199,6 +225,8 @@ def find_lattice(
     best, most, best_recip, best_geometry = -math.inf, 0.0, np.zeros((3, 3)), np.zeros(3)
     n_refined = 20
     bases, shifts = np.empty((n_refined, 3, 3)), np.empty((n_refined, 2))
+    room = OrientationRoom.for_found(_N_DIRECTIONS, _N_TURNS)
+    all_peaks, searched = ChanceRoom.for_peaks(len(t)), ChanceRoom.for_peaks(searches.shape[1])
     no_modes = np.empty((0, 3, 3))
     start, kept = _candidates(n_refined), _candidates(_N_KEPT)
     gathered, final = _candidates(2 * _N_KEPT), _candidates(_N_FINAL)
@@ -213,20 +241,19 @@ def find_lattice(
         for first, fold, polar in axes.tolist():
             n = search_orientations(
                 q,
-                np.roll(cell, -first, axis=0),
+                np.ascontiguousarray(np.roll(cell, -first, axis=0)),
                 fold,
                 polar != 0,
                 is_shifted,
                 2.0,
-                24,
-                3,
+                _N_TURNS,
                 (bases, shifts),
+                room,
             )
             _begin(bases, shifts, n, first, stretch, k, *start[1:])
             near, n_steps = (0.35, 0.3), _N_ITERATIONS[0]
-            n = _improve(
-                ts, k, lattice, no_modes, near, reach, priors, n_steps, n, start, kept, math.inf
-            )
+            fit = near, reach, priors, n_steps
+            n = _improve(ts, k, lattice, no_modes, fit, n, start, kept, math.inf, searched)
             for i in range(n):
                 if i >= _N_AT_LEAST and kept[0][i] < _HOPELESS:
                     break
@@ -235,27 +262,14 @@ def find_lattice(
                 n_gathered += 1
         reach = outer, 2.0 * k
         near, n_steps = (0.3, 0.25), _N_ITERATIONS[1]
-        n = _improve(
-            ts,
-            k,
-            lattice,
-            modes,
-            near,
-            reach,
-            priors,
-            n_steps,
-            n_gathered,
-            gathered,
-            kept,
-            math.inf,
-        )
+        fit = near, reach, priors, n_steps
+        n = _improve(ts, k, lattice, modes, fit, n_gathered, gathered, kept, math.inf, searched)
         promising = 0
         while promising < min(n, _N_FINAL) and kept[0][promising] > _HOPELESS:
             promising += 1
         near, n_steps = (0.3, 0.2), _N_ITERATIONS[2]
-        n = _improve(
-            t, k, lattice, modes, near, reach, priors, n_steps, promising, kept, final, accept
-        )
+        fit = near, reach, priors, n_steps
+        n = _improve(t, k, lattice, modes, fit, promising, kept, final, accept, all_peaks)
         for value, recip, geometry in zip(*(each[:n] for each in final), strict=True):
             d = distances(scattering_vectors(t, k, *geometry.tolist()), recip)
             support = _support(d, 0.2 * lattice[1])

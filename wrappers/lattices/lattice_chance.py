@@ -7,19 +7,23 @@ in 1/Å, and distances in reciprocal space are in 1/Å.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wrappers.lattices.compiling import inner_kernel, kernel
-from wrappers.lattices.lattice_fit import distances, scattering_vectors
+from wrappers.lattices.compiling import bare_kernel, inner_kernel
+from wrappers.lattices.lattice_fit import write_distances, write_vectors
+from wrappers.peakfinding.vectors import views
 from wrappers.sorting import DEPTH, make_sort
 
-__all__ = ["chance_shares", "significance"]
+__all__ = ["Room", "chance_shares", "significance", "significance_of", "sort_values"]
 
-_sort = inner_kernel(make_sort())
+sort_values = inner_kernel(make_sort())
 
 _SHIFTS = 3e-3
 """Range of the detector shifts that the fit allows, in 1/Å."""
+N_BINS = 512
 _LARGEST_SHARE = 0.3
 """Nodes' surroundings are not looked at beyond this share of reciprocal space."""
 _MOVED_PEAKS = 2000
@@ -37,6 +41,25 @@ _FEW = 20
 """Fewer peaks of the sample say nothing of how many to expect."""
 
 
+class Room(NamedTuple):
+    """Scratch for the peaks of a list: see `Room.for_peaks`."""
+
+    q: NDArray[np.float64]
+    d: NDArray[np.float64]
+    moved: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    waiting: NDArray[np.int64]
+
+    @classmethod
+    def for_peaks(cls, n: int) -> Room:
+        """Return room for so many peaks."""
+        bins = np.empty(N_BINS + 1), np.empty(N_BINS + 1)
+        return cls(
+            np.empty((n, 3)), np.empty(n), np.empty((n, 2)), *bins, np.empty((DEPTH, 2), np.int64)
+        )
+
+
 @inner_kernel
 def _move(t, way, x, y, moved):
     """Displace rays by x and y (way 0), by x or y alone (1, 2), or along their rings by x (3)."""
@@ -52,8 +75,8 @@ def _move(t, way, x, y, moved):
 
 
 @inner_kernel
-def chance_shares(t, k, recip, geometry, volume):
-    """Return how many peaks would be near the nodes if they were where they are by chance.
+def chance_shares(t, k, recip, geometry, volume, room):
+    """Write how many peaks would be near the nodes if they were where they are by chance.
 
     The mean over all orientations is the share of reciprocal space that is near a node. But
     where peaks crowd in a small part of the Ewald sphere (a hot panel, an ice ring, the rows
@@ -76,22 +99,22 @@ def chance_shares(t, k, recip, geometry, volume):
         Stretch and shifts of the slopes.
     volume : float
         Of the primitive cell, in Å³.
-
-    Returns
-    -------
-    float64 array (m,)
-        The share of peaks within the distance from a node at which a share i / m × 0.3 of
-        reciprocal space is as near.
+    room : Room
+        Its `shares` are written: the share of peaks within the distance from a node at which a
+        share i / N_BINS × 0.3 of reciprocal space is as near.
     """
-    n_bins = 512
+    n_bins = N_BINS
+    q, d, moved, count, shares = room.q, room.d, room.moved, room.counts, room.shares
     n = len(t)
     n_moves = 1 + _MOVED_PEAKS // n
     reach = _FARTHEST / k / np.cbrt(volume)
-    shares = np.linspace(0.0, _LARGEST_SHARE, n_bins + 1)
+    for i in range(n_bins):
+        shares[i] = i * (_LARGEST_SHARE / n_bins)
+    shares[n_bins] = _LARGEST_SHARE
     to_bin = 4.0 / 3.0 * math.pi * volume / _LARGEST_SHARE * n_bins
-    moved = np.empty_like(t)
     for way in range(4 if n > _MANY else 1):
-        count = np.zeros(n_bins + 1)
+        for i in range(n_bins + 1):
+            count[i] = 0.0
         for i in range(n_moves):
             # multiples of the plastic number's inverse powers spread evenly over a square
             x = 2.0 * ((i + 1) * 0.7548776662466927 % 1.0) - 1.0
@@ -99,9 +122,10 @@ def chance_shares(t, k, recip, geometry, volume):
             if way > 0:
                 x = math.copysign(_NEAREST + (1.0 - _NEAREST) * abs(x), x)
             _move(t, way, reach * x, reach * (x if way == 2 else y), moved)
-            q = scattering_vectors(moved, k, geometry[0], geometry[1], geometry[2])
-            for d in distances(q, recip):
-                place = d**3 * to_bin
+            write_vectors(moved, k, geometry, q)
+            write_distances(q, recip, d)
+            for j in range(n):
+                place = d[j] ** 3 * to_bin
                 if place < n_bins:
                     count[int(place) + 1] += 1.0
         first, total = n_bins, 0.0
@@ -113,11 +137,26 @@ def chance_shares(t, k, recip, geometry, volume):
         for i in range(1, n_bins + 1):
             share = count[i] if i >= first else count[first] * i / first
             shares[i] = max(shares[i], share)
-    return shares
 
 
-@kernel
-def significance(d, shares, q_rms, volume, n_rotations, n_modes):
+def significance(
+    d: NDArray[np.float64], q_rms: float, volume: float, n_rotations: float, n_modes: float
+) -> float:
+    """Return what `significance_of` does, without `chance_shares`."""
+    room = d.astype(float), np.empty((DEPTH, 2), np.int64), np.empty(0)
+    return float(
+        _significance(*room, float(q_rms), float(volume), float(n_rotations), float(n_modes))
+    )
+
+
+@bare_kernel
+def _significance(d, waiting, shares, q_rms, volume, n_rotations, n_modes):
+    d, waiting, shares = views((d, waiting, shares))
+    return significance_of(d, shares, waiting, q_rms, volume, n_rotations, n_modes)
+
+
+@inner_kernel
+def significance_of(d, shares, waiting, q_rms, volume, n_rotations, n_modes):
     """Return how little the distances of peaks from a lattice look like chance.
 
     Among n peaks at random, the number within a distance d of a node is binomial with the
@@ -132,16 +171,18 @@ def significance(d, shares, q_rms, volume, n_rotations, n_modes):
     Parameters
     ----------
     d : float64 array (n,)
-        In 1/Å.
+        In 1/Å; overwritten.
     shares : float64 array (m,)
         See `chance_shares`; empty to do without.
+    waiting : int64 array (DEPTH, 2)
+        Scratch of `sorting.make_sort`.
     q_rms : float
         Root mean square length of the scattering vectors in 1/Å.
     volume : float
         Of the primitive cell, in Å³.
-    n_rotations : int
+    n_rotations : float
         Order of the lattice's rotation group.
-    n_modes : int
+    n_modes : float
         Number of ways in which the cell's shape was refined.
 
     Returns
@@ -150,11 +191,9 @@ def significance(d, shares, q_rms, volume, n_rotations, n_modes):
         Minus the natural logarithm of the chance, as estimated so; -inf if nothing fits.
     """
     n = len(d)
-    ordered = np.empty(n)
     for i in range(n):
-        ordered[i] = d[i] if d[i] >= 0 else math.inf  # no number, where a fit has gone astray
-    d = ordered
-    _sort(d, n, np.empty((DEPTH, 2), np.int64))
+        d[i] = d[i] if d[i] >= 0 else math.inf  # no number, where a fit has gone astray
+    sort_values(d, n, waiting)
     best = -math.inf
     for i in range(n):
         p = 4.0 / 3.0 * math.pi * d[i] ** 3 * volume

@@ -11,14 +11,41 @@ to each **q**·**v**. It counts where lattice vectors are long: 0.002 1/Å are h
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wrappers.lattices.compiling import inner_kernel
+from wrappers.lattices.compiling import inlined, inner_kernel
+from wrappers.peakfinding.vectors import matrix
 
-__all__ = ["add_fringes", "axes_about", "find_directions", "polish"]
+__all__ = ["Sphere", "add_fringes", "axes_about", "find_directions", "polish"]
 
 _MAX_PEAKS_ON_SPHERE = 8192
+
+
+class Sphere(NamedTuple):
+    """Scratch of `find_directions`: see `Sphere.for_step`."""
+
+    c: NDArray[np.float32]
+    s: NDArray[np.float32]
+    ring: NDArray[np.float32]
+    quadrature: NDArray[np.float32]
+    score: NDArray[np.float64]
+    where: NDArray[np.float64]
+
+    @classmethod
+    def for_step(cls, finest: float) -> Sphere:
+        """Return scratch for angular steps as fine as that, in radians."""
+        c, s, ring, quadrature = np.empty((4, int(2.0 * math.pi / finest) + 3), np.float32)
+        return cls(
+            c,
+            s,
+            ring,
+            quadrature,
+            np.empty(_MAX_PEAKS_ON_SPHERE),
+            np.empty((_MAX_PEAKS_ON_SPHERE, 3)),
+        )
 
 
 @inner_kernel(fastmath=True)
@@ -35,23 +62,26 @@ def add_fringes(x, y, z, c, s, n, out):
 
 
 @inner_kernel
-def find_directions(q, length, step, shifted, best):
+def _mean(values, n):
+    """Return the mean of the first n values (float32)."""
+    total = np.float32(0.0)
+    for j in range(n):
+        total += values[j]
+    return total / n
+
+
+@inlined
+def find_directions(q, length, step, shifted, best, sphere):
     """Write the best directions of a lattice vector of a given length to the rows of ``best``.
 
     A hemisphere is sampled in rings about the beam. A score is the sum of cos(2π q·v) less its
     mean over the ring: what remains does not come from the peaks' resolution rings alone, which
     any lattice explains, but from where they lie on them. A shift of all peaks adds one phase to
     all terms; where it may be large, the modulus of the complex sum is the score, in which it
-    has no part. Returns how many were found.
+    has no part. Returns how many were found. ``sphere`` is a `Sphere`, for no finer a step.
     """
     n_rings = math.ceil(0.5 * math.pi / step)
-    longest = int(2.0 * math.pi / step) + 2
-    c = np.empty(longest, np.float32)
-    s = np.empty(longest, np.float32)
-    ring = np.empty(longest, np.float32)
-    quadrature = np.empty(longest, np.float32)
-    score = np.empty(_MAX_PEAKS_ON_SPHERE)
-    where = np.empty((_MAX_PEAKS_ON_SPHERE, 3))
+    c, s, ring, quadrature, score, where = sphere
     n_peaks = 0
     # in standard deviations of a sum at random, and of the two parts of a complex one
     floor = (3.2 if shifted else 2.5) * math.sqrt(0.5 * len(q))
@@ -74,9 +104,9 @@ def find_directions(q, length, step, shifted, best):
             add_fringes(x, y, z, c, s, n, ring)
             if shifted:
                 add_fringes(x, y, z - np.float32(0.25), c, s, n, quadrature)
-        mean = ring[:n].mean()
+        mean = _mean(ring, n)
         if shifted:
-            other = quadrature[:n].mean()
+            other = _mean(quadrature, n)
             for j in range(n):
                 ring[j] = math.sqrt((ring[j] - mean) ** 2 + (quadrature[j] - other) ** 2)
             mean = np.float32(0.0)
@@ -108,9 +138,9 @@ def find_directions(q, length, step, shifted, best):
 
 
 @inner_kernel
-def axes_about(u):
-    """Return a right-handed set of unit vectors (rows) of which the first is ``u``."""
-    e = np.zeros((3, 3))
+def axes_about(u, e):
+    """Write a right-handed set of unit vectors (rows of ``e``) of which the first is ``u``."""
+    e[1, 0] = e[1, 1] = e[1, 2] = 0.0
     if abs(u[2]) < 0.9:
         norm = math.sqrt(u[0] ** 2 + u[1] ** 2)
         e[1, 0], e[1, 1] = -u[1] / norm, u[0] / norm
@@ -121,7 +151,6 @@ def axes_about(u):
         i1, i2 = (i + 1) % 3, (i + 2) % 3
         e[0, i] = u[i]
         e[2, i] = u[i1] * e[1, i2] - u[i2] * e[1, i1]
-    return e
 
 
 @inner_kernel
@@ -142,10 +171,11 @@ def polish(q, length, u, shifted, n_iterations):
     Returns the phase that all q·v have in common, 0 unless ``shifted``.
     """
     phase = 0.0
+    e = matrix(3, 3)
     for _ in range(n_iterations):
         if shifted:
             phase = _phase(q, length, u)
-        e = axes_about(u)
+        axes_about(u, e)
         a11, a12, a22, b1, b2 = 0.0, 0.0, 0.0, 0.0, 0.0
         for i in range(len(q)):
             f = length * (q[i, 0] * u[0] + q[i, 1] * u[1] + q[i, 2] * u[2]) - phase

@@ -13,47 +13,67 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wrappers.lattices.compiling import inner_kernel, kernel
+from wrappers.lattices.compiling import bare_kernel, inner_kernel
+from wrappers.peakfinding.vectors import matrix, views
 
 __all__ = [
     "apart",
     "distances",
-    "inverse",
+    "invert",
     "refine",
     "rotate",
     "scattering_vectors",
     "slopes",
     "solve",
+    "write_distances",
+    "write_vectors",
 ]
+
+Floats = NDArray[np.float64]
 
 _LOOSE = {"contract", "reassoc", "nsz", "arcp"}
 """Floating-point liberties that leave infinities and NaN alone."""
 
 
+_MOST_MODES = 6
+"""Ways in which a cell can change, at most ..."""
+_MOST_ROWS, _MOST_NUMBERS = 3 * _MOST_MODES, 6 + _MOST_MODES
+"""... with so many rows of what they move, and so many numbers to be refined."""
+
+
 @inner_kernel
-def inverse(m):
-    """Return the inverse of a 3 x 3 matrix."""
-    out = np.empty((3, 3))
+def invert(m, out):
+    """Write the inverse of a 3 x 3 matrix.
+
+    Here and in all other inner kernels of lattices arrays are views (`wrappers.array_views`).
+    """
     for i in range(3):
         i1, i2 = (i + 1) % 3, (i + 2) % 3
         for j in range(3):
             j1, j2 = (j + 1) % 3, (j + 2) % 3
             out[j, i] = m[i1, j1] * m[i2, j2] - m[i1, j2] * m[i2, j1]
     det = m[0, 0] * out[0, 0] + m[0, 1] * out[1, 0] + m[0, 2] * out[2, 0]
-    for i in range(9):
-        out[i // 3, i % 3] /= det
-    return out
+    for i in range(3):
+        for j in range(3):
+            out[i, j] /= det
 
 
-@kernel
-def apart(q, radius):
+def apart(q: Floats, radius: float) -> NDArray[np.int64]:
     """Return the indices of the vectors that are not within ``radius`` of one before them."""
     kept = np.empty(len(q), np.int64)
-    n = 0
+    return kept[: _apart(np.ascontiguousarray(q, float), float(radius), kept)]
+
+
+@bare_kernel
+def _apart(q, radius, kept):
+    q, kept = views((q, kept))
+    n = np.int64(0)
     for i in range(len(q)):
         new = True
-        for j in kept[:n]:
+        for place in range(n):
+            j = kept[place]
             x, y, z = q[i, 0] - q[j, 0], q[i, 1] - q[j, 1], q[i, 2] - q[j, 2]
             if x * x + y * y + z * z < radius * radius:
                 new = False
@@ -61,38 +81,62 @@ def apart(q, radius):
         if new:
             kept[n] = i
             n += 1
-    return kept[:n]
+    return n
 
 
-@kernel(error_model="numpy")
-def slopes(q, k):
+def slopes(q: Floats, k: float) -> Floats:
     """Return the slopes x/z and y/z (n, 2) of the diffracted rays of scattering vectors."""
-    t = np.empty((len(q), 2))
-    for i in range(len(q)):
-        t[i, 0] = q[i, 0] / (k + q[i, 2])
-        t[i, 1] = q[i, 1] / (k + q[i, 2])
-    return t
+    along = k + q[:, 2:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(q[:, :2] / along)
 
 
-@kernel
-def scattering_vectors(t, k, stretch, shift_x, shift_y):
+def scattering_vectors(
+    t: Floats, k: float, stretch: float, shift_x: float, shift_y: float
+) -> Floats:
     """Return q (n, 3) of rays whose slopes are scaled by 1 + stretch, then shifted."""
     q = np.empty((len(t), 3))
+    geometry = np.array([stretch, shift_x, shift_y], float)
+    _scattering_vectors(np.ascontiguousarray(t, float), float(k), geometry, q)
+    return q
+
+
+@bare_kernel
+def _scattering_vectors(t, k, geometry, q):
+    t, geometry, q = views((t, geometry, q))
+    write_vectors(t, k, geometry, q)
+
+
+@inner_kernel
+def write_vectors(t, k, geometry, q):
+    """Write the scattering vectors of rays, given stretch and shifts."""
     for i in range(len(t)):
-        x = t[i, 0] * (1.0 + stretch) + shift_x
-        y = t[i, 1] * (1.0 + stretch) + shift_y
+        x = t[i, 0] * (1.0 + geometry[0]) + geometry[1]
+        y = t[i, 1] * (1.0 + geometry[0]) + geometry[2]
         z = k / math.sqrt(1.0 + x * x + y * y)
         q[i, 0] = x * z
         q[i, 1] = y * z
         q[i, 2] = z - k
-    return q
 
 
-@kernel(fastmath=_LOOSE)
-def distances(q, recip):
+def distances(q: Floats, recip: Floats) -> Floats:
     """Return each scattering vector's distance from the nearest lattice node but 000, in 1/Å."""
-    real = inverse(recip)
     d = np.empty(len(q))
+    _distances(np.ascontiguousarray(q, float), np.ascontiguousarray(recip, float), d)
+    return d
+
+
+@bare_kernel
+def _distances(q, recip, d):
+    q, recip, d = views((q, recip, d))
+    write_distances(q, recip, d)
+
+
+@inner_kernel(fastmath=_LOOSE)
+def write_distances(q, recip, d):
+    """Write what `distances` returns."""
+    real = matrix(3, 3)
+    invert(recip, real)
     for i in range(len(q)):
         zero = True
         x, y, z = q[i, 0], q[i, 1], q[i, 2]
@@ -103,7 +147,6 @@ def distances(q, recip):
             y -= h * recip[a, 1]
             z -= h * recip[a, 2]
         d[i] = math.inf if zero else math.sqrt(x * x + y * y + z * z)
-    return d
 
 
 @inner_kernel(fastmath=_LOOSE)
@@ -135,24 +178,31 @@ def refine(t, k, recip, geometry, modes, n_modes, tolerance, reach, priors, n_it
     n_iterations : int
     """
     size = 6 + n_modes
-    jac = np.zeros((size, 3))
-    change = np.zeros(n_modes)
-    moves = np.empty((n_modes, 3, 3))
+    real, moves = matrix(3, 3), matrix(_MOST_ROWS, 3)
+    jac, a = matrix(_MOST_NUMBERS, 3), matrix(_MOST_NUMBERS, _MOST_NUMBERS)
+    numbers = matrix(2, _MOST_NUMBERS)
+    b, change = numbers[0], numbers[1]
+    for u in range(size):
+        change[u] = 0.0
+        for c in range(3):
+            jac[u, c] = 0.0
     for it in range(n_iterations):
         part = it / max(1, n_iterations - 1)
         near = tolerance[0] + part * (tolerance[1] - tolerance[0])
         far = (reach[0] + part * (reach[1] - reach[0])) ** 2 * (1.0 + 1e-9)
-        real = inverse(recip)
-        a = np.zeros((size, size))
-        b = np.zeros(size)
+        invert(recip, real)
+        for u in range(size):
+            b[u] = 0.0
+            for v in range(size):
+                a[u, v] = 0.0
         for j in range(n_modes):
-            for c in range(9):
-                row, column = c // 3, c % 3
-                moves[j, row, column] = (
-                    modes[j, row, 0] * recip[0, column]
-                    + modes[j, row, 1] * recip[1, column]
-                    + modes[j, row, 2] * recip[2, column]
-                )
+            for row in range(3):
+                for column in range(3):
+                    moves[3 * j + row, column] = (
+                        modes[j, row, 0] * recip[0, column]
+                        + modes[j, row, 1] * recip[1, column]
+                        + modes[j, row, 2] * recip[2, column]
+                    )
         for i in range(len(t)):
             x = t[i, 0] * (1.0 + geometry[0]) + geometry[1]
             y = t[i, 1] * (1.0 + geometry[0]) + geometry[2]
@@ -185,7 +235,7 @@ def refine(t, k, recip, geometry, modes, n_modes, tolerance, reach, priors, n_it
             for j in range(n_modes):
                 for c in range(3):
                     jac[6 + j, c] = -(
-                        h0 * moves[j, 0, c] + h1 * moves[j, 1, c] + h2 * moves[j, 2, c]
+                        h0 * moves[3 * j, c] + h1 * moves[3 * j + 1, c] + h2 * moves[3 * j + 2, c]
                     )
             for u in range(size):
                 j0, j1, j2 = w * jac[u, 0], w * jac[u, 1], w * jac[u, 2]
@@ -201,20 +251,20 @@ def refine(t, k, recip, geometry, modes, n_modes, tolerance, reach, priors, n_it
         for j in range(n_modes):
             a[6 + j, 6 + j] += priors[2]
             b[6 + j] -= priors[2] * change[j]
-        step = solve(a, b)
+        solve(a, b, size)
         for u in range(3):
-            geometry[u] += step[3 + u]
+            geometry[u] += b[3 + u]
         for j in range(n_modes):
-            change[j] += step[6 + j]
-            for c in range(9):
-                recip[c // 3, c % 3] += step[6 + j] * moves[j, c // 3, c % 3]
-        rotate(recip, step[0], step[1], step[2])
+            change[j] += b[6 + j]
+            for row in range(3):
+                for column in range(3):
+                    recip[row, column] += b[6 + j] * moves[3 * j + row, column]
+        rotate(recip, b[0], b[1], b[2])
 
 
 @inner_kernel
-def solve(a, b):
-    """Solve a positive definite system in place (Cholesky)."""
-    n = len(b)
+def solve(a, b, n):
+    """Solve a positive definite system of n (int64) equations in place (Cholesky)."""
     for i in range(n):
         for j in range(i + 1):
             total = a[i, j]
@@ -232,7 +282,6 @@ def solve(a, b):
         for m in range(i + 1, n):
             b[i] -= a[m, i] * b[m]
         b[i] /= a[i, i]
-    return b
 
 
 @inner_kernel

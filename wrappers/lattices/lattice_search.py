@@ -14,13 +14,22 @@ written in loops and scalars, which Numba compiles several times faster than arr
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wrappers.lattices.compiling import inner_kernel, kernel
-from wrappers.lattices.lattice_directions import add_fringes, axes_about, find_directions, polish
+from wrappers.lattices.compiling import bare_kernel, inner_kernel
+from wrappers.lattices.lattice_directions import (
+    Sphere,
+    add_fringes,
+    axes_about,
+    find_directions,
+    polish,
+)
+from wrappers.peakfinding.vectors import matrix, views
 
-__all__ = ["search_orientations"]
+__all__ = ["Room", "search_orientations"]
 
 _LARGEST_SHIFT = 3e-3
 """Of all peaks, in 1/Å."""
@@ -80,7 +89,7 @@ def _common_shift(basis, phases, shift):
 
 
 @inner_kernel
-def _turns(q, shape, u, phase, shifted, circle, n_keep, found, n_found):
+def _turns(q, shape, u, phase, shifted, n, n_keep, room, n_found):
     """Turn the cell about its first basis vector, held along ``u``; keep the best turns.
 
     Parameters
@@ -93,11 +102,12 @@ def _turns(q, shape, u, phase, shifted, circle, n_keep, found, n_found):
         What q·v has along ``u`` beyond whole numbers.
     shifted : bool
         Whether there may be phases; then the moduli of complex sums are what counts.
-    circle : tuple of 2 float32 arrays
-        Cosine and sine of the angles that are tried.
+    n : int
+        Of the angles that are tried.
     n_keep : int
-    found : tuple
-        Scores, real-space bases and shifts, to which those of the best turns are added.
+    room : Room
+        With cosine and sine of the angles, and the scores, real-space bases and shifts to which
+        those of the best turns are added.
     n_found : int
         How many there are already.
 
@@ -106,12 +116,14 @@ def _turns(q, shape, u, phase, shifted, circle, n_keep, found, n_found):
     int
         How many there are then.
     """
-    scores, bases, shifts = found
-    c, s = circle
-    n = len(c)
-    e = axes_about(u)
-    total = np.zeros(n, np.float32)
-    parts = np.zeros((4, n if shifted else 0), np.float32)
+    scores, bases, shifts, c, s, total, parts = room.turns
+    axes = matrix(4, 3)
+    phases, e = axes[3], axes
+    axes_about(u, e)
+    for j in range(n):
+        total[j] = np.float32(0.0)
+        for part in range(4):
+            parts[part, j] = np.float32(0.0)
     for i in range(len(q)):
         along = q[i, 0] * u[0] + q[i, 1] * u[1] + q[i, 2] * u[2]
         f = shape[0, 0] * along - phase
@@ -138,7 +150,8 @@ def _turns(q, shape, u, phase, shifted, circle, n_keep, found, n_found):
         for j in range(n):
             total[j] = math.sqrt(parts[0, j] ** 2 + parts[1, j] ** 2)
             total[j] += math.sqrt(parts[2, j] ** 2 + parts[3, j] ** 2)
-    phases = np.zeros(3)
+    for i in range(3):
+        phases[i] = 0.0
     for _ in range(n_keep):
         best = 0
         for j in range(n):
@@ -153,7 +166,7 @@ def _turns(q, shape, u, phase, shifted, circle, n_keep, found, n_found):
             for j in range(3):
                 bases[n_found, i, j] = shape[i, 0] * u[j] + g1 * e[1, j] + g2 * e[2, j]
         scores[n_found] = total[best]
-        shifts[n_found] = 0.0
+        shifts[n_found, 0] = shifts[n_found, 1] = 0.0
         if shifted:
             phases[0] = phase
             for i in range(2):
@@ -166,8 +179,51 @@ def _turns(q, shape, u, phase, shifted, circle, n_keep, found, n_found):
     return n_found
 
 
-@kernel
-def search_orientations(q, basis, fold, polar, shifted, sharpness, n_directions, n_turns, found):
+class Turns(NamedTuple):
+    """What `search_orientations` works with.
+
+    Scores, bases and shifts of what it finds; the cosine and sine of the angles that are tried, and
+    sums for each of them.
+    """
+
+    scores: NDArray[np.float64]
+    bases: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+    c: NDArray[np.float32]
+    s: NDArray[np.float32]
+    total: NDArray[np.float32]
+    parts: NDArray[np.float32]
+
+
+class Room(NamedTuple):
+    """Scratch of `search_orientations`: see `Room.for_found`."""
+
+    sphere: Sphere
+    turns: Turns
+    seeds: NDArray[np.float64]
+
+    @classmethod
+    def for_found(cls, n_directions: int, n_turns: int) -> Room:
+        """Return room for so many directions, and turns about each."""
+        most, size = math.ceil(2.0 * math.pi / _FINEST), 2 * n_directions * n_turns
+        c, s, total = np.empty((3, most), np.float32)
+        parts = np.empty((4, most), np.float32)
+        scores, bases, shifts = np.empty(size), np.empty((size, 3, 3)), np.empty((size, 2))
+        turns = Turns(scores, bases, shifts, c, s, total, parts)
+        return cls(Sphere.for_step(_FINEST), turns, np.empty((n_directions, 3)))
+
+
+def search_orientations(
+    q: NDArray[np.float64],
+    basis: NDArray[np.float64],
+    fold: int,
+    polar: bool,
+    shifted: bool,
+    sharpness: float,
+    n_turns: int,
+    found: tuple[NDArray[np.float64], NDArray[np.float64]],
+    room: Room,
+) -> int:
     """Search for orientations that explain many peaks; return how many were found.
 
     Parameters
@@ -185,11 +241,24 @@ def search_orientations(q, basis, fold, polar, shifted, sharpness, n_directions,
         Whether all peaks may be shifted by so much that it counts for so long a cell.
     sharpness : float
         Angular steps are 1 / (sharpness × vector length × largest length of q).
-    n_directions, n_turns : int
-        How many directions, and how many turns about each, are kept.
+    n_turns : int
+        How many turns about each direction are kept, of as many directions as `room` is for.
     found : tuple of float64 arrays (m, 3, 3), (m, 2)
         Filled with the best real-space bases, best first, and the peaks' shifts in 1/Å.
+    room : Room
+        Overwritten.
     """
+    numbers = int(fold), bool(polar), bool(shifted), float(sharpness), int(n_turns)
+    n: int = _search_orientations(q, basis, numbers, found, room)
+    return n
+
+
+@bare_kernel
+def _search_orientations(q, basis, numbers, found, room):
+    """Do as `search_orientations`."""
+    fold, polar, shifted, sharpness, n_turns = numbers
+    q, basis, found, room = views((q, basis, found, room))
+    scores, bases, shifts, c, s, _, _ = room.turns
     last = len(q) - 1
     fineness = sharpness * math.sqrt(q[last, 0] ** 2 + q[last, 1] ** 2 + q[last, 2] ** 2)
     length = math.sqrt(basis[0, 0] ** 2 + basis[0, 1] ** 2 + basis[0, 2] ** 2)
@@ -199,36 +268,35 @@ def search_orientations(q, basis, fold, polar, shifted, sharpness, n_directions,
         longest = max(longest, size)
     step = min(0.2, max(_FINEST, 1.0 / (fineness * length)))
     turn = min(0.2, max(_FINEST, 1.0 / (fineness * longest)))
-    seeds = np.empty((n_directions, 3))
-    senses = 2 if polar else 1
-    size = n_directions * n_turns * senses
-    scores, bases, shifts = np.empty(size), np.empty((size, 3, 3)), np.empty((size, 2))
-    every = (scores, bases, shifts)
     n = np.int64(0)
-    own = axes_about(basis[0] / length)
-    shape = np.zeros((3, 3))
+    own, shape, first = matrix(3, 3), matrix(3, 3), matrix(1, 3)
+    for i in range(3):
+        first[0, i] = basis[0, i] / length
+    axes_about(first[0], own)
     for i in range(3):
         for j in range(3):
+            shape[i, j] = 0.0
             for m in range(3):
                 shape[i, j] += basis[i, m] * own[j, m]
     n_turn = math.ceil(2.0 * math.pi / fold / turn)
-    angle = 2.0 * math.pi / fold / n_turn * np.arange(n_turn)
-    circle = (np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32))
-    for i in range(find_directions(q, length, step, shifted, seeds)):
-        u = seeds[i]
+    for i in range(n_turn):
+        angle = 2.0 * math.pi / fold / n_turn * i
+        c[i], s[i] = math.cos(angle), math.sin(angle)
+    for i in range(find_directions(q, length, step, shifted, room.seeds, room.sphere)):
+        u = room.seeds[i]
         phase = polish(q, length, u, shifted, 3)
-        for _ in range(senses):
-            n = _turns(q, shape, u, phase, shifted, circle, n_turns, every, n)
-            u[0], u[1], u[2] = -u[0], -u[1], -u[2]
+        for _ in range(2 if polar else 1):
+            n = _turns(q, shape, u, phase, shifted, n_turn, n_turns, room, n)
+            for j in range(3):
+                u[j] = -u[j]
             phase = -phase
-    n_found = min(int(n), len(found[0]))
+    n_found = n if n < len(found[0]) else len(found[0])
     for place in range(n_found):
         best = 0
         for i in range(n):
             if scores[i] > scores[best]:
                 best = i
         scores[best] = -1.0
-        # (Number by number: Numba takes seconds to compile what it says of arrays that do not fit.)
         for i in range(3):
             for j in range(3):
                 found[0][place, i, j] = bases[best, i, j]

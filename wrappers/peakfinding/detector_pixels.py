@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
-from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, flat, flat_data
-from wrappers.peakfinding.kernel_types import Bits, Memory
-from wrappers.peakfinding.peak_measurement import PEAK_ROWS
+from wrappers.peakfinding.kernel_arguments import MAX_N_PEAKS, SMALL, flat, flat_data
+from wrappers.peakfinding.kernel_types import Bits, Disc, Memory, RingLimits
+from wrappers.peakfinding.peak_measurement import PEAK_ROWS, pieces_of_disc
 from wrappers.peakfinding.peak_regions import no_bits, pack_unusable, room_for_regions
 from wrappers.peakfinding.radial_layout import RadialLayout
 from wrappers.peakfinding.ring_order import sort_into_rings
 from wrappers.peakfinding.vectors import LANES
+from wrappers.settings import Settings
 
 __all__ = ["DetectorPixels"]
 
@@ -66,12 +68,21 @@ class DetectorPixels:
                 )
         return flat_data(frame.data), flat(frame.mask)
 
-    def memory(self, max_n_peaks: int) -> tuple[Memory, NDArray[np.float64]]:
+    def memory(
+        self, max_n_peaks: int, settings: Sequence[Settings]
+    ) -> tuple[Memory, NDArray[np.float64]]:
         """Return what the kernels of `peak_searches` may overwrite, and where they write peaks.
 
         Memory of this thread, with room for the peaks of one parameter set and mostly of several.
         """
         scratch = self._scratch
+        widest = max((2 * each.local_bg_radius for each in settings), default=0)
+        # (`flat_data` makes a small frame higher.)
+        columns = self.layout.radius.shape[1]
+        height = (self.layout.radius.size + SMALL) // columns
+        n_pieces = pieces_of_disc(widest, height, columns)
+        if n_pieces > len(scratch.arrays.disc.lanes):
+            scratch.arrays = scratch.arrays._replace(disc=_room_for_disc(n_pieces))
         most = max(min(max_n_peaks, self.layout.radius.size), ROOM)
         if most > scratch.peaks.shape[1]:
             scratch.peaks = np.empty((len(PEAK_ROWS), most))
@@ -107,6 +118,12 @@ class _Scratch(threading.local):
 
     def __init__(self, layout: RadialLayout) -> None:
         n_pixels, n_places = layout.radius.size, len(layout.pixel)
+        n_rings, largest = len(layout.start) - 1, int(np.diff(layout.start).max(initial=0))
+        limits = RingLimits(
+            np.zeros(n_rings, np.float32),
+            np.zeros(n_rings, np.float32),
+            np.zeros(n_rings, np.int64),
+        )
         self.peaks = np.empty((len(PEAK_ROWS), ROOM))
         free, closed, seeds, inner, unusable, outside = (no_bits(n_pixels) for _ in range(6))
         self.arrays = Memory(
@@ -118,4 +135,13 @@ class _Scratch(threading.local):
             layout.place.copy(),
             outside,
             np.full(2, np.nan),
+            limits,
+            np.empty(largest, np.int32),
+            np.empty(largest + LANES, np.float32),
+            _room_for_disc(0),
+            np.zeros(4, np.int64),
         )
+
+
+def _room_for_disc(n: int) -> Disc:
+    return Disc(np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint64))

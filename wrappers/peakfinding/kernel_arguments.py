@@ -13,7 +13,7 @@ from wrappers.peakfinding.vectors import LANES
 from wrappers.peaks import MAX_N_PEAKS, PeakList
 from wrappers.settings import Settings
 
-__all__ = ["MAX_N_PEAKS", "flat", "flat_data", "peak_lists", "radii", "settings_table"]
+__all__ = ["MAX_N_PEAKS", "SMALL", "flat", "flat_data", "peak_lists", "radii", "settings_table"]
 
 SMALL = 2 * LANES
 """The kernels may take so many pixels at once."""

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 __all__ = [
     "Bits",
     "Clipping",
+    "Disc",
     "Layout",
     "Memory",
     "Raster",
     "Regions",
+    "RingLimits",
     "Rings",
     "Search",
     "Tail",
@@ -72,10 +74,35 @@ class Regions(NamedTuple):
     fs: NDArray[np.int32]
 
 
+class RingLimits(NamedTuple):
+    """The limits of each ring: mean, and what a bright pixel is not below.
+
+    `first` is of a prepared frame: the first value of a ring's bright tail that is not below
+    `upper`.
+    """
+
+    mean: NDArray[np.float32]
+    upper: NDArray[np.float32]
+    first: NDArray[np.int64]
+
+
+class Disc(NamedTuple):
+    """A disc as pieces of rows, of `peak_measurement`.
+
+    Of each piece its first pixel from the centre, in the flat frame; its first column from the
+    centre; and the bits of its pixels that are in the disc.
+    """
+
+    offset: NDArray[np.int64]
+    column: NDArray[np.int64]
+    lanes: NDArray[np.uint64]
+
+
 class Memory(NamedTuple):
     """What a search may overwrite; `outside` has the bits of what is not `between` two radii.
 
-    `unusable`, `target` and `values` are the last frame's, of `ring_order.sort_into_rings`.
+    `unusable`, `target` and `values` are the last frame's, of `ring_order.sort_into_rings`; `place`
+    and `far` have room for a ring; `progress` is of `peak_measurement.find_peaks`.
     """
 
     values: NDArray[np.float32]
@@ -86,6 +113,11 @@ class Memory(NamedTuple):
     target: NDArray[np.int32]
     outside: NDArray[np.uint64]
     between: NDArray[np.float64]
+    limits: RingLimits
+    place: NDArray[np.int32]
+    far: NDArray[np.float32]
+    disc: Disc
+    progress: NDArray[np.int64]
 
 
 class Clipping(NamedTuple):
@@ -116,7 +148,7 @@ class Tail(NamedTuple):
     start : int64 array (n_rings + 1,)
         Where each ring's values begin.
     sums : float64 array (n_blocks, 2)
-        Sum and sum of squares of a ring's values before each `ring_tails.BLOCK` of them.
+        Sum and sum of squares of a ring's values before each `kept_tails.BLOCK` of them.
     first_sum : int64 array (n_rings,)
         Each ring's first row of `sums`.
     """

@@ -30,9 +30,10 @@ from wrappers.peakfinding.vectors import (
     nothing_like,
     prefetch,
     total_sums,
+    width,
 )
 
-__all__ = ["PEAK_ROWS", "find_peaks"]
+__all__ = ["PEAK_ROWS", "find_peaks", "pieces_of_disc"]
 
 PEAK_ROWS = ("fs", "ss", "intensity", "snr", "panel", "n_pixels", "max_value")
 """The rows of what `find_peaks` writes."""
@@ -47,11 +48,11 @@ AHEAD = 10
 
 
 @inner_kernel
-def find_peaks(data, raster, search, limits, bright, bits, regions, ready, progress, peaks):
+def find_peaks(data, raster, search, bright, memory, ready, peaks):
     """Join bright pixels to regions and write those that are peaks, by panel and raster.
 
     It may be called with more and more of the bright pixels. Once there are enough peaks, the
-    others need not even be looked for.
+    others need not even be looked for. Arrays are views here and in all that follows.
 
     Parameters
     ----------
@@ -59,27 +60,25 @@ def find_peaks(data, raster, search, limits, bright, bits, regions, ready, progr
         The flat slab, of `kernel_arguments.flat_data`.
     raster : Raster
     search : Search
-    limits : tuple
-        mean and upper, float32 arrays (n_rings,).
     bright : int32 array
         Flat indices p of the pixels above their limits, and ~p for those just on them.
-    bits : Bits
-        Free ones start as zeros, closed ones with what is not to be searched.
-    regions : Regions
-        With room for as many pixels as are bright.
+    memory : Memory
+        Its limits are read. Of its bits, free ones start as zeros, closed ones with what is not to
+        be searched. Its regions have room for as many pixels as are bright. Its progress starts as
+        zeros, and has the number of pixels of `bright` that were there before, the number of
+        peaks, and the panel and row where to go on.
     ready : int
         So many rows, counted from panel to panel, have all their bright pixels by now.
-    progress : int64 array (4,)
-        Zeros at first. The number of pixels of `bright` that were there before, the number of
-        peaks, and the panel and row where to go on.
     peaks : float64 array (7, n)
         Written, with `PEAK_ROWS`.
     """
-    width, min_pix_count = raster.width, search.min_pix_count
-    free, closed = bits.free, bits.closed
+    row_length, min_pix_count = raster.width, search.min_pix_count
+    free, closed = memory.bits.free, memory.bits.closed
+    regions, progress = memory.regions, memory.progress
     # Many pixels are faster dealt with word by word than one by one, few are not.
     many = len(bright) > len(free) // MANY
-    for p in bright[progress[0] :]:
+    for k in range(progress[0], len(bright)):
+        p = bright[k]
         if p >= 0:
             set_bit(free, p)
         if p < 0 or not many:
@@ -90,16 +89,27 @@ def find_peaks(data, raster, search, limits, bright, bits, regions, ready, progr
     progress[0] = len(bright)
     reach = 2 * search.local_bg_radius
     n_lanes = LANES if _is_narrow(reach) else lanes_of(no_wide_pixels(data))
-    disc = _disc(reach, len(data) // width, width, n_lanes)
+    disc = _disc(reach, len(data) // row_length, row_length, n_lanes, memory.disc)
     sizes = min_pix_count, search.max_pix_count
-    possible = possible_seeds(free, width, min_pix_count, bits.room) if many else free
+    possible = free
+    if many:
+        possible = possible_seeds(free, row_length, min_pix_count, memory.bits.room)
     n_regions = n_most = len(regions.owner)
-    while n_regions == n_most and progress[1] < peaks.shape[1]:
+    while n_regions == n_most and progress[1] < width(peaks):
         n_regions = join_regions(
-            free, possible, width, raster.panels, sizes, ready, reach, progress[2:], regions
+            free, possible, row_length, raster.panels, sizes, ready, reach, progress[2:4], regions
         )
         progress[1] = _measure_batch(
-            data, raster, search, limits, closed, disc, n_regions, regions, peaks, progress[1]
+            data,
+            raster,
+            search,
+            memory.limits,
+            closed,
+            disc,
+            n_regions,
+            regions,
+            peaks,
+            progress[1],
         )
 
 
@@ -119,38 +129,40 @@ def _ask_for_memory(data, ring, width, reach, region_ss, region_fs, first, stop)
 @inner_kernel
 def _measure_batch(data, raster, search, limits, closed, disc, n_regions, regions, peaks, n_peaks):
     """Write the rows of those regions that are peaks; return the new number of peaks."""
-    ring, width, panels = raster
+    ring, row_length, panels = raster
     start, owner, region_ss, region_fs = regions
-    mean, upper = limits
+    mean, upper, _ = limits
     reach = 2 * search.local_bg_radius
-    above_mean = (mean <= upper).all()
+    above_mean = _is_nowhere_below(upper, mean)
     for i in range(-AHEAD, n_regions):
         if i + AHEAD < n_regions:
             first, stop = start[i + AHEAD], start[i + AHEAD + 1]
-            _ask_for_memory(data, ring, width, reach, region_ss, region_fs, first, stop)
+            _ask_for_memory(data, ring, row_length, reach, region_ss, region_fs, first, stop)
         if i < 0:
             continue
-        if n_peaks == peaks.shape[1]:
+        if n_peaks == width(peaks):
             break
         panel = panel_bounds(panels, owner[i])
         first, stop = start[i], start[i + 1]
         if stop == first + 1 and above_mean:
             ss, fs = np.int64(region_ss[first]), np.int64(region_fs[first])
-            value = np.float64(np.float32(data[ss * width + fs]))
+            value = np.float64(np.float32(data[ss * row_length + fs]))
             totals = value, value * (ss - panel[0]), value * (fs - panel[2]), value
         else:
             ss, fs, totals = _add_up(
-                data, ring, width, mean, region_ss, region_fs, first, stop, panel
+                data, ring, row_length, mean, region_ss, region_fs, first, stop, panel
             )
             # No centre, or sums that are infinite.
             if not (panel[0] <= ss <= panel[1] and panel[2] <= fs <= panel[3]):
                 continue
-        centre = ss * width + fs
+        centre = ss * row_length + fs
         if _is_narrow(reach):
-            sums = _background(no_pixels(data), data, closed, ss, fs, width, reach, disc, panel)
+            sums = _background(
+                no_pixels(data), data, closed, ss, fs, row_length, reach, disc, panel
+            )
         else:
             sums = _background(
-                no_wide_pixels(data), data, closed, ss, fs, width, reach, disc, panel
+                no_wide_pixels(data), data, closed, ss, fs, row_length, reach, disc, panel
             )
         local, sigma = _mean_and_sigma(sums)
         if sigma < 0:
@@ -169,6 +181,14 @@ def _measure_batch(data, raster, search, limits, closed, disc, n_regions, region
         peaks[5, n_peaks], peaks[6, n_peaks] = stop - first, largest
         n_peaks += (snr >= search.min_snr) & (largest >= sums[3] - local) & on_panel
     return n_peaks
+
+
+@inner_kernel
+def _is_nowhere_below(upper, mean):
+    nowhere = True
+    for ring in range(len(mean)):
+        nowhere &= mean[ring] <= upper[ring]
+    return nowhere
 
 
 @inlined
@@ -214,7 +234,7 @@ def _is_narrow(reach):
 
 
 @inner_kernel
-def _disc(reach, height, width, n_lanes):
+def _disc(reach, height, width, n_lanes, disc):
     """Return a disc as pieces of rows.
 
     The rows go from -reach to reach - 1, and so do the pixels, as far as a frame has so many.
@@ -225,6 +245,8 @@ def _disc(reach, height, width, n_lanes):
         Radius of the disc; height and width of the frame, in pixels.
     n_lanes : int
         So many pixels are in a piece.
+    disc : Disc
+        With room for `pieces_of_disc`; written.
 
     Returns
     -------
@@ -240,13 +262,18 @@ def _disc(reach, height, width, n_lanes):
     tall, wide = min(reach, height), min(reach, width)
     per_row = (2 * wide - 1) // n_lanes + 1
     n = 2 * tall * per_row
-    offset, column, lanes = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint64)
+    offset, column, lanes = disc.offset[:n], disc.column[:n], disc.lanes[:n]
     for k in range(n):
         row, first = k // per_row - tall, k % per_row * n_lanes - wide
         half = int(math.sqrt(reach**2 - row**2))
         offset[k], column[k] = row * width + first, first
         lanes[k] = _lanes_between(max(-half, -wide) - first, min(half + 1, wide) - first, n_lanes)
     return offset, column, lanes, per_row, tall
+
+
+def pieces_of_disc(reach: int, height: int, width: int) -> int:
+    """Return the number of pieces of a disc, at most."""
+    return 2 * min(reach, height) * ((2 * min(reach, width) - 1) // LANES + 1)
 
 
 @inlined

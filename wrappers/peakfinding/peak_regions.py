@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel
+from wrappers.peakfinding.compiling import bare_kernel, inlined, inner_kernel
 from wrappers.peakfinding.kernel_types import Regions
 from wrappers.peakfinding.vectors import (
     BITS,
@@ -18,6 +18,7 @@ from wrappers.peakfinding.vectors import (
     bits_nonzero,
     bits_outside,
     trailing_zeros,
+    views,
 )
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ONE",
     "join_pixels",
     "join_regions",
+    "mark_outside",
     "no_bits",
     "pack_outside",
     "pack_unusable",
@@ -48,7 +50,7 @@ def no_bits(n_pixels: int) -> NDArray[np.uint64]:
     return np.zeros(n_pixels // BITS + BITS + 2, np.uint64)
 
 
-@kernel
+@bare_kernel
 def pack_unusable(mask, bits):
     """Set the bits of the pixels that are not usable.
 
@@ -59,30 +61,45 @@ def pack_unusable(mask, bits):
     bits : uint64 array
         Written.
     """
+    mask, bits = views((mask, bits))
     n_words = len(mask) // BITS
     for k in range(n_words):
         bits[k] = bits_false(mask, k * BITS)
-    bits[n_words:] = 0
+    for k in range(n_words, len(bits)):
+        bits[k] = 0
     for p in range(n_words * BITS, len(mask)):
         if not mask[p]:
             set_bit(bits, p)
 
 
-@kernel
+@bare_kernel
 def pack_outside(radius, min_res, max_res, bits):
     """Set the bits of the pixels that are not strictly between two radii; clear the others."""
+    mark_outside(views(radius), min_res, max_res, views(bits))
+
+
+@inner_kernel
+def mark_outside(radius, min_res, max_res, bits):
+    """Do as `pack_outside`, with views."""
     lower, upper = np.float32(min_res), np.float32(max_res)
     n_words = len(radius) // BITS
     for k in range(n_words):
         bits[k] = bits_outside(radius, k * BITS, lower, upper)
-    bits[n_words:] = 0
+    for k in range(n_words, len(bits)):
+        bits[k] = 0
     for p in range(n_words * BITS, len(radius)):
         if not lower < radius[p] < upper:
             set_bit(bits, p)
 
 
-@kernel
-def join_pixels(bright, width, panels, min_pix_count, max_pix_count, free):
+def join_pixels(
+    bright: NDArray[np.int32],
+    width: int,
+    panels: NDArray[np.int64],
+    min_pix_count: int,
+    max_pix_count: int,
+    free: NDArray[np.uint64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Join bright pixels to regions, without looking at their values.
 
     Parameters
@@ -102,22 +119,27 @@ def join_pixels(bright, width, panels, min_pix_count, max_pix_count, free):
         ``pixel[start[i]:start[i + 1]]``. Regions are in the order of panels and raster.
     panel : int64 array (n_regions,)
     """
-    for p in bright:
-        set_bit(free, p)
     regions = room_for_regions(len(bright) // min_pix_count, len(bright))
-    sizes = min_pix_count, max_pix_count
-    position = np.zeros(2, np.int64)
-    room = np.empty_like(free), np.empty_like(free)
-    possible = possible_seeds(free, width, min_pix_count, room)
-    n = join_regions(free, possible, width, panels, sizes, EVERYTHING, 0, position, regions)
+    room = np.empty_like(free), np.empty_like(free), np.zeros(2, np.int64)
+    n = _join_pixels(bright, width, panels, (min_pix_count, max_pix_count), free, room, regions)
     start, owner, ss, fs = regions
     n_pixels = start[n]
     pixel = ss[:n_pixels].astype(np.int64) * width + fs[:n_pixels]
     return start[: n + 1], pixel, owner[:n]
 
 
-@kernel
-def room_for_regions(most, most_pixels):
+@bare_kernel
+def _join_pixels(bright, width, panels, sizes, free, room, regions):
+    """Write the regions of `join_pixels`; return how many."""
+    bright, panels, free, room, regions = views((bright, panels, free, room, regions))
+    for k in range(len(bright)):
+        set_bit(free, bright[k])
+    seeds, inner, position = room
+    possible = possible_seeds(free, width, sizes[0], (seeds, inner))
+    return join_regions(free, possible, width, panels, sizes, EVERYTHING, 0, position, regions)
+
+
+def room_for_regions(most: int, most_pixels: int) -> Regions:
     """Return memory for so many `kernel_types.Regions`."""
     start, owner = np.zeros(most + 1, np.int64), np.empty(most, np.int64)
     return Regions(start, owner, np.empty(most_pixels, np.int32), np.empty(most_pixels, np.int32))
@@ -126,6 +148,8 @@ def room_for_regions(most, most_pixels):
 @inner_kernel
 def join_regions(free, possible, width, panels, sizes, ready, reach, position, regions):
     """Take the next regions of permitted size, and their pixels out of the free ones.
+
+    Arrays are views here and in all that follows.
 
     Parameters
     ----------
@@ -202,9 +226,9 @@ def join_regions(free, possible, width, panels, sizes, ready, reach, position, r
 @inlined
 def _last_row(ss, first, n):
     """Return the last row of a region."""
-    last = 0
+    last = np.int64(0)
     for k in range(first, first + n):
-        last = max(last, int(ss[k]))
+        last = max(last, np.int64(ss[k]))
     return last
 
 

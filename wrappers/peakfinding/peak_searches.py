@@ -10,13 +10,14 @@ import math
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inner_kernel, kernel, part_of_caller
+from wrappers.peakfinding.compiling import bare_kernel, inner_kernel, part_of_caller
 from wrappers.peakfinding.kernel_types import Clipping, Search
 from wrappers.peakfinding.peak_measurement import find_peaks
-from wrappers.peakfinding.peak_regions import EVERYTHING, pack_outside
+from wrappers.peakfinding.peak_regions import EVERYTHING, mark_outside
 from wrappers.peakfinding.ring_limits import limits_and_bright_pixels
-from wrappers.peakfinding.ring_order import sort_into_rings
+from wrappers.peakfinding.ring_order import order_by_ring
 from wrappers.peakfinding.ring_tails import bright_from_tails, limits_from_tails
+from wrappers.peakfinding.vectors import columns, views, width
 
 __all__ = ["search_frame", "search_tails"]
 
@@ -24,7 +25,7 @@ MARGIN = 1.5
 """So many times the bright pixels that are needed for enough peaks are looked up at first."""
 
 
-@kernel
+@bare_kernel
 def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
     """Search a frame with one parameter set.
 
@@ -48,30 +49,17 @@ def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
     int
         Number of peaks.
     """
+    data, mask, layout, row, memory, peaks = views((data, mask, layout, row, memory, peaks))
     clipping, search, most = _read_row(row, max_n_peaks, len(mask))
-    sort_into_rings(data, mask, layout.place, memory.unusable, memory.target, memory.values)
-    mean, upper, n_bright = limits_and_bright_pixels(
-        memory.values, layout.rings, clipping, memory.bright
-    )
-    _clear_bits(memory.unusable, layout.rings.radius, clipping, memory)
-    progress, room = np.zeros(4, np.int64), peaks[:, :most]
-    limits, found = (mean, upper), memory.bright[:n_bright]
-    find_peaks(
-        data,
-        layout.raster,
-        search,
-        limits,
-        found,
-        memory.bits,
-        memory.regions,
-        EVERYTHING,
-        progress,
-        room,
-    )
-    return _drop_saturated(room[:, : progress[1]], layout.max_adu)
+    order_by_ring(data, mask, layout.place, memory.unusable, memory.target, memory.values)
+    n_bright = limits_and_bright_pixels(memory.values, layout.rings, clipping, memory)
+    _begin(memory.unusable, layout.rings.radius, clipping, memory)
+    room, found = columns(peaks, 0, most), memory.bright[:n_bright]
+    find_peaks(data, layout.raster, search, found, memory, EVERYTHING, room)
+    return _drop_saturated(columns(room, 0, memory.progress[1]), layout.max_adu)
 
 
-@kernel
+@bare_kernel
 def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     """Search a prepared frame with one parameter set after another, while there is room for peaks.
 
@@ -94,57 +82,47 @@ def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     int
         So many settings are done; the others' peaks might find no room.
     """
-    data, mask, unusable = frame
-    n_peaks, last = 0, Clipping(np.nan, np.nan, np.nan, np.nan)
+    data, mask, unusable = views(frame)
+    tails, layout, rows, memory, peaks, stops = views((tails, layout, rows, memory, peaks, stops))
+    n_peaks, last = np.int64(0), Clipping(np.nan, np.nan, np.nan, np.nan)
+    n_found = n_bright = np.int64(0)
     for i in range(len(rows)):
         clipping, search, most = _read_row(rows[i], max_n_peaks, len(mask))
-        if n_peaks + most > peaks.shape[1]:
+        if n_peaks + most > width(peaks):
             return i
         # Other settings change none of this.
         if clipping != last:
-            limits = limits_from_tails(tails, data, mask, layout.rings, clipping, memory.bright)
+            n_found, n_bright = limits_from_tails(tails, data, mask, layout.rings, clipping, memory)
         last = clipping
-        _clear_bits(unusable, layout.rings.radius, clipping, memory)
-        room = peaks[:, n_peaks : n_peaks + most]
-        n_peaks += _peaks_from_tails(data, tails, layout, limits, search, memory, room)
+        _begin(unusable, layout.rings.radius, clipping, memory)
+        room = columns(peaks, n_peaks, n_peaks + most)
+        n_peaks += _peaks_from_tails(data, tails, layout, n_found, n_bright, search, memory, room)
         stops[i] = n_peaks
     return len(rows)
 
 
 @part_of_caller
-def _peaks_from_tails(data, tails, layout, limits, search, memory, peaks):
+def _peaks_from_tails(data, tails, layout, n_found, n_bright, search, memory, peaks):
     """Write the peaks of a prepared frame, given what `limits_from_tails` returns; return how many.
 
     Bright pixels are looked up for a part of the frame, then for twice as much, and so on, as long
     as there is room for peaks.
     """
     bands, bright = layout.bands, memory.bright
-    mean, upper, first, n_found, n_bright = limits
+    _, upper, first = memory.limits
     n_bands = len(bands) - 1
     # The more pixels a peak must have, the fewer of the bright ones are in one.
-    share = MARGIN * peaks.shape[1] * search.min_pix_count**2 / max(n_bright, 1)
-    progress = np.zeros(4, np.int64)
+    share = MARGIN * width(peaks) * search.min_pix_count**2 / max(n_bright, 1)
     band = 0
     while band < n_bands:
         stop = math.ceil(share * n_bands) if share < 0.5 else n_bands
         between = layout.passed[band], layout.passed[stop]
         n_found = bright_from_tails(tails, layout.rings, upper, first, between, bright, n_found)
-        find_peaks(
-            data,
-            layout.raster,
-            search,
-            (mean, upper),
-            bright[:n_found],
-            memory.bits,
-            memory.regions,
-            bands[stop],
-            progress,
-            peaks,
-        )
-        if progress[1] == peaks.shape[1]:
+        find_peaks(data, layout.raster, search, bright[:n_found], memory, bands[stop], peaks)
+        if memory.progress[1] == width(peaks):
             break
         band, share = stop, 2 * stop / n_bands
-    return _drop_saturated(peaks[:, : progress[1]], layout.max_adu)
+    return _drop_saturated(columns(peaks, 0, memory.progress[1]), layout.max_adu)
 
 
 @inner_kernel
@@ -156,8 +134,10 @@ def _read_row(row, max_n_peaks, n_pixels):
 
 
 @inner_kernel
-def _clear_bits(unusable, radius, clipping, memory):
-    """Set the bits as `find_peaks` takes them: no pixel bright, and closed what is not searched."""
+def _begin(unusable, radius, clipping, memory):
+    """Set what `find_peaks` begins with: no pixel bright, and closed what is not searched."""
+    for k in range(len(memory.progress)):
+        memory.progress[k] = 0
     free, closed, outside, between = (
         memory.bits.free,
         memory.bits.closed,
@@ -166,7 +146,7 @@ def _clear_bits(unusable, radius, clipping, memory):
     )
     min_res, max_res = clipping.min_res, clipping.max_res
     if between[0] != min_res or between[1] != max_res:
-        pack_outside(radius, min_res, max_res, outside)
+        mark_outside(radius, min_res, max_res, outside)
         between[0], between[1] = min_res, max_res
     for k in range(len(free)):
         free[k] = 0
@@ -177,7 +157,7 @@ def _clear_bits(unusable, radius, clipping, memory):
 def _drop_saturated(peaks, max_adu):
     """Move the peaks that are not above their panel's `max_adu` together; return their number."""
     kept = 0
-    for k in range(peaks.shape[1]):
+    for k in range(width(peaks)):
         if peaks[6, k] <= max_adu[int(peaks[4, k])]:
             if kept < k:
                 for row in range(len(peaks)):

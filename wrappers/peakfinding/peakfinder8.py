@@ -61,7 +61,7 @@ class PeakFinder:
         """
         pixels = self.pixels
         data, mask = pixels.flatten(frame)
-        memory, peaks = pixels.memory(max_n_peaks)
+        memory, peaks = pixels.memory(max_n_peaks, [settings])
         (row,) = settings_table([settings])
         n = search_frame(data, mask, pixels.layout.arrays, row, max_n_peaks, memory, peaks)
         return peak_lists(peaks, [n])[0]

@@ -19,7 +19,10 @@ __all__ = [
     "bits_false",
     "bits_nonzero",
     "bits_outside",
+    "columns",
+    "itemsize",
     "lanes_of",
+    "matrix",
     "no_pixels",
     "no_sums",
     "no_wide_pixels",
@@ -27,6 +30,8 @@ __all__ = [
     "prefetch",
     "total_sums",
     "trailing_zeros",
+    "views",
+    "width",
 ]
 
 LANES = 16
@@ -36,6 +41,40 @@ BITS = 64
 
 _FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 _ONE, _ALL = np.uint64(1), ~np.uint64(0)
+
+
+@njit
+def views(arrays):
+    """Return arrays, a tuple of them or one, as kernels hand them to each other.
+
+    Whoever made them keeps them: an array that is made in a kernel is not kept by its view. Indices
+    do not count from the end.
+    """
+    return arrays
+
+
+@njit
+def matrix(rows, columns):
+    """Return numbers (float64) of so many rows and columns, with anything in them."""
+    return np.empty((rows, columns))
+
+
+@njit
+def columns(array, first, stop):
+    """Return the columns of an array of two dimensions from `first` to before `stop`."""
+    return array[:, first:stop]
+
+
+@njit
+def width(array):
+    """Return the number of columns of an array of two dimensions."""
+    return array.shape[1]
+
+
+@njit
+def itemsize(array):
+    """Return the bytes of an element."""
+    return array.itemsize
 
 
 @njit

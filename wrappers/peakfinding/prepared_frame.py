@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wrappers.frames.frame import Frame
 from wrappers.peakfinding.detector_pixels import DetectorPixels
+from wrappers.peakfinding.kept_tails import keep_tails
 from wrappers.peakfinding.kernel_arguments import (
     MAX_N_PEAKS,
     peak_lists,
@@ -20,7 +21,6 @@ from wrappers.peakfinding.kernel_arguments import (
 from wrappers.peakfinding.kernel_types import Tails
 from wrappers.peakfinding.peak_measurement import PEAK_ROWS
 from wrappers.peakfinding.peak_searches import search_tails
-from wrappers.peakfinding.ring_tails import keep_tails
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
@@ -70,8 +70,8 @@ class PreparedFrame:
             pixels.layout.pixel,
             min_snr,
             # Two bytes do for most detectors' values, and for the places within any ring.
-            np.empty(0, self._data.dtype if self._data.dtype.itemsize <= 2 else np.float32),
-            np.empty(0, np.uint16 if largest_ring <= 1 << 16 else np.uint32),
+            self._data.dtype if self._data.dtype.itemsize <= 2 else np.float32,
+            np.uint16 if largest_ring <= 1 << 16 else np.uint32,
         )
 
     @property
@@ -153,7 +153,7 @@ class PreparedFrame:
         pixels = self._finder.pixels
         frame = self._data, self._mask, self._unusable
         rows, stops = settings_table(settings), np.empty(len(settings), np.int64)
-        memory, peaks = pixels.memory(max_n_peaks)
+        memory, peaks = pixels.memory(max_n_peaks, settings)
         while len(rows):
             n_done = search_tails(
                 frame, self._tails, pixels.layout.arrays, rows, max_n_peaks, memory, peaks, stops

@@ -54,8 +54,10 @@ NEAR = 0.8
 
 
 @part_of_caller
-def limits_and_bright_pixels(values, rings, clipping, bright):
+def limits_and_bright_pixels(values, rings, clipping, memory):
     """Find each ring's limits, and the pixels at or above them.
+
+    Arrays are views here and in all that follows.
 
     Parameters
     ----------
@@ -63,28 +65,23 @@ def limits_and_bright_pixels(values, rings, clipping, bright):
         Of `ring_order.sort_into_rings`; those at unsuitable radii are overwritten by NaN.
     rings : Rings
     clipping : Clipping
-    bright : int32 array
-        Written; as long as `pixel`.
+    memory : Memory
+        Its `limits` and `bright` are written.
 
     Returns
     -------
-    mean, upper : float32 array (n_rings,)
-    n_bright : int
-        So many flat indices were written, ring by ring: p where the pixel is above its ring's
-        upper limit, ~p where it is just on the limit.
+    int
+        So many flat indices were written to `bright`, ring by ring: p where the pixel is above its
+        ring's upper limit, ~p where it is just on the limit.
     """
     radius, start, pixel = rings
     min_snr, threshold, min_res, max_res = clipping
-    n_rings = len(start) - 1
-    mean = np.zeros(n_rings, np.float32)
-    upper = np.full(n_rings, INFINITE, np.float32)
-    largest = 0
-    for ring in range(n_rings):
-        largest = max(largest, start[ring + 1] - start[ring])
-    place, far = np.empty(largest, np.int32), np.empty(largest + LANES, np.float32)
+    mean, upper, _ = memory.limits
+    bright, place, far = memory.bright, memory.place, memory.far
     lower = INFINITE
-    n_bright = 0
-    for ring in range(n_rings):
+    n_bright = np.int64(0)
+    for ring in range(len(mean)):
+        mean[ring], upper[ring] = np.float32(0), INFINITE
         inside = ring_inside(ring, min_res, max_res)
         if inside == OUTSIDE:
             continue
@@ -110,7 +107,7 @@ def limits_and_bright_pixels(values, rings, clipping, bright):
             n_bright = collect_bright(
                 values[begin:stop], pixel[begin:stop], upper[ring], bright, n_bright
             )
-    return mean, upper, n_bright
+    return n_bright
 
 
 @inner_kernel
@@ -154,7 +151,7 @@ def mean_and_variance(n, total, squares):
 
 @inlined
 def next_window(n, total, squares, min_snr, threshold):
-    """Return mean, lower and upper limit (float32) from the moments of a ring.
+    """Return mean, lower and upper limit (float32) from the moments of a ring, all floats.
 
     Where no value is left, nothing is found (unless a later pass finds values above 0): the
     upper limit is infinite, mean and lower limit are 0.
@@ -174,7 +171,7 @@ def clip_ring(values, begin, stop, min_snr, threshold):
     mean, lower, upper = np.float32(0), -START, START
     for _ in range(N_PASSES):
         n, total, squares = moments(values, begin, stop, lower, upper)
-        mean, new_lower, new_upper = next_window(n, total, squares, min_snr, threshold)
+        mean, new_lower, new_upper = next_window(float(n), total, squares, min_snr, threshold)
         if new_lower == lower and new_upper == upper:
             break
         lower, upper = new_lower, new_upper
@@ -210,7 +207,7 @@ def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     for _ in range(N_PASSES):
         n, total, squares = moments(far, np.int64(0), n_far, lower, upper)
         mean, new_lower, new_upper = next_window(
-            near_n + n, near_total + total, near_squares + squares, min_snr, threshold
+            float(near_n + n), near_total + total, near_squares + squares, min_snr, threshold
         )
         known = new_lower <= window[0] and new_upper >= window[1]
         if not known or (new_lower == lower and new_upper == upper):

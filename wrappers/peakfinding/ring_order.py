@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inner_kernel, kernel
-from wrappers.peakfinding.vectors import BITS, LANES, bits_false, prefetch, trailing_zeros
+from wrappers.peakfinding.compiling import bare_kernel, inner_kernel
+from wrappers.peakfinding.vectors import (
+    BITS,
+    LANES,
+    bits_false,
+    prefetch,
+    trailing_zeros,
+    views,
+)
 
-__all__ = ["sort_into_rings"]
+__all__ = ["order_by_ring", "sort_into_rings"]
 
 AHEAD = 2048
 """Memory is asked for so many pixels before it is needed."""
@@ -15,7 +22,7 @@ NAN = np.float32(np.nan)
 ONE = np.uint64(1)
 
 
-@kernel
+@bare_kernel
 def sort_into_rings(data, mask, place, unusable, target, values):
     """Write each usable pixel's value, as float32, to its place in the ring order.
 
@@ -37,6 +44,12 @@ def sort_into_rings(data, mask, place, unusable, target, values):
         As the last call left it, at first NaN; written; the one after n belongs to all pixels
         without a ring.
     """
+    order_by_ring(*views((data, mask, place, unusable, target, values)))
+
+
+@inner_kernel
+def order_by_ring(data, mask, place, unusable, target, values):
+    """Do as `sort_into_rings`, with views."""
     # Masks hardly change from frame to frame, so it pays to keep what one makes of the places.
     n_words = len(mask) // BITS
     for k in range(n_words):

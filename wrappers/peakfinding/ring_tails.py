@@ -8,216 +8,72 @@ piece of the bright tail.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from wrappers.peakfinding.compiling import inlined, inner_kernel, kernel, part_of_caller
-from wrappers.peakfinding.kernel_types import Tail, Tails
+from wrappers.peakfinding.compiling import inlined, inner_kernel, part_of_caller
+from wrappers.peakfinding.kept_tails import BLOCK
 from wrappers.peakfinding.ring_limits import (
     INFINITE,
     N_PASSES,
     OUTSIDE,
-    START,
     WHOLLY,
     clip_ring,
     collect_bright,
     drop_radii,
-    moments,
     next_window,
     ring_inside,
 )
-from wrappers.peakfinding.vectors import LANES, add_values, no_sums, prefetch, total_sums
-from wrappers.sorting import DEPTH, make_sort
+from wrappers.peakfinding.vectors import (
+    LANES,
+    add_values,
+    itemsize,
+    no_sums,
+    prefetch,
+    total_sums,
+)
 
-__all__ = ["bright_from_tails", "keep_tails", "limits_from_tails"]
+__all__ = ["bright_from_tails", "limits_from_tails"]
 
-_sort = inner_kernel(make_sort())
-
-FLOAT_MAX = np.float32(np.finfo(np.float32).max)
-BLOCK = 32
-"""Running sums are kept for each so many values of a tail; a multiple of `LANES`."""
-OUTER = 3.0
-"""Of pixels so many of their core's standard deviations above it, the place is kept twice."""
 UNKNOWN = -1
-PLACE = (1 << 32) - 1
-BELOW_ZERO = 0x7FFFFFFF
-"""The bits of a negative float that make its pattern larger the smaller the value is."""
+MINUS, PLUS = np.int64(-1), np.int64(1)
+"""Signs. (Numba compiles a function apart for each plain number that it is called with.)"""
 AHEAD = 16
 """The memory of a ring is asked for so many rings before it is needed ..."""
 LINE = 64
 """... in pieces of so many bytes."""
 
 
-@kernel
-def keep_tails(values, start, pixel, min_snr, kept, places):
-    """Reduce a frame to the tails of its rings' values.
-
-    Parameters
-    ----------
-    values : float32 array (n + LANES,)
-        Of `ring_order.sort_into_rings`.
-    start, pixel : array
-        As in `radial_layout.RadialLayout`.
-    min_snr : float
-        The smallest that the tails are to suffice for.
-    kept, places : empty array
-        In the types in which the tails' values and their places are kept.
-
-    Returns
-    -------
-    Tails
-    """
-    n_rings = len(start) - 1
-    everything = np.zeros((n_rings, 3))
-    core = np.zeros((n_rings, 3))
-    window = np.zeros((n_rings, 2), np.float32)
-    faint = np.empty(start[n_rings] + BLOCK, np.float32)
-    bright = np.empty(start[n_rings] + BLOCK, np.float32)
-    patterns = values.view(np.int32)
-    faint_patterns, bright_patterns = faint.view(np.int32), bright.view(np.int32)
-    place = np.empty(start[n_rings], np.uint32)
-    faint_start = np.zeros(n_rings + 1, np.int64)
-    bright_start = np.zeros(n_rings + 1, np.int64)
-    outer = np.empty(start[n_rings], np.int32)
-    outer_start = np.zeros(n_rings + 1, np.int64)
-    n_faint = n_bright = n_outer = largest = 0
-    for ring in range(n_rings):
-        largest = max(largest, start[ring + 1] - start[ring])
-    faint_keys, bright_keys = np.empty(largest, np.int64), np.empty(largest, np.int64)
-    waiting = np.empty((DEPTH, 2), np.int64)
-    for ring in range(n_rings):
-        ring_values = values[start[ring] : start[ring + 1]]
-        n_faint_keys = n_bright_keys = 0
-        n, total, squares = moments(values, start[ring], start[ring + 1], -START, START)
-        everything[ring, 0], everything[ring, 1], everything[ring, 2] = n, total, squares
-        lower, upper = _core_window(values, start[ring], start[ring + 1], min_snr)
-        n, total, squares = moments(values, start[ring], start[ring + 1], lower, upper)
-        core[ring, 0], core[ring, 1], core[ring, 2] = n, total, squares
-        window[ring, 0], window[ring, 1] = lower, upper
-        for k in range(len(ring_values)):
-            value = ring_values[k]
-            if -FLOAT_MAX <= value <= lower:
-                faint_keys[n_faint_keys] = _key(patterns[start[ring] + k], 0)
-                n_faint_keys += 1
-            elif upper <= value <= FLOAT_MAX:
-                bright_keys[n_bright_keys] = _key(patterns[start[ring] + k], k)
-                n_bright_keys += 1
-        middle = np.float32(total / n) if n else lower
-        brightest = middle + max(OUTER / min_snr, 1.0) * (upper - middle)
-        _sort(faint_keys, n_faint_keys, waiting)
-        for k in range(n_faint_keys - 1, -1, -1):
-            faint_patterns[n_faint] = _pattern_of(faint_keys[k])
-            n_faint += 1
-        _sort(bright_keys, n_bright_keys, waiting)
-        for k in range(n_bright_keys):
-            bright_patterns[n_bright] = _pattern_of(bright_keys[k])
-            place[n_bright] = bright_keys[k] & PLACE
-            if bright[n_bright] >= brightest:
-                outer[n_outer] = pixel[start[ring] + place[n_bright]]
-                n_outer += 1
-            n_bright += 1
-        faint_start[ring + 1], bright_start[ring + 1] = n_faint, n_bright
-        outer_start[ring + 1] = n_outer
-    for k in range(BLOCK):
-        faint[n_faint + k] = bright[n_bright + k] = 0
-    return Tails(
-        everything,
-        core,
-        window,
-        _tail(faint[: n_faint + BLOCK].astype(kept.dtype), faint_start),
-        _tail(bright[: n_bright + BLOCK].astype(kept.dtype), bright_start),
-        place[:n_bright].astype(places.dtype),
-        outer[:n_outer].copy(),
-        outer_start,
-    )
-
-
-@inlined
-def _key(pattern, place):
-    """Return an int64 that sorts by value, given a float32's bits, and holds a place as well."""
-    bits = np.int64(pattern)
-    return ((bits if bits >= 0 else bits ^ BELOW_ZERO) << 32) | place
-
-
-@inlined
-def _pattern_of(key):
-    """Return the value's bits of a `_key`."""
-    bits = key >> 32
-    return np.int32(bits if bits >= 0 else bits ^ BELOW_ZERO)
-
-
 @part_of_caller
-def _core_window(values, begin, stop, min_snr):
-    """Return the limits of the last clipping, at no threshold, that leaves any value."""
-    lower, upper = -START, START
-    n, total, squares = moments(values, begin, stop, lower, upper)
-    for _ in range(N_PASSES):
-        _, new_lower, new_upper = next_window(n, total, squares, min_snr, -math.inf)
-        n, total, squares = moments(values, begin, stop, new_lower, new_upper)
-        if n == 0:
-            break
-        lower, upper = new_lower, new_upper
-    return lower, upper
-
-
-@inner_kernel
-def _tail(values, start):
-    """Return a tail with its running sums."""
-    n_rings = len(start) - 1
-    first_sum = np.zeros(n_rings + 1, np.int64)
-    for ring in range(n_rings):
-        n_blocks = (start[ring + 1] - start[ring]) // BLOCK + 1
-        first_sum[ring + 1] = first_sum[ring] + n_blocks
-    sums = np.zeros((first_sum[n_rings], 2))
-    for ring in range(n_rings):
-        k = start[ring]
-        for row in range(first_sum[ring] + 1, first_sum[ring + 1]):
-            sums[row, 0], sums[row, 1] = sums[row - 1, 0], sums[row - 1, 1]
-            for value in values[k : k + BLOCK]:
-                sums[row, 0] += np.float64(value)
-                sums[row, 1] += np.float64(value) ** 2
-            k += BLOCK
-    return Tail(values, start, sums, first_sum[:n_rings])
-
-
-@part_of_caller
-def limits_from_tails(tails, data, mask, rings, clipping, found):
-    """Do as `limits_and_bright_pixels`, from what `keep_tails` returned where that suffices.
+def limits_from_tails(tails, data, mask, rings, clipping, memory):
+    """Do as `limits_and_bright_pixels`, from what `kept_tails` keeps, where that suffices.
 
     There, the bright pixels are left to `bright_from_tails`.
 
     Returns
     -------
-    mean, upper : float32 array (n_rings,)
-    first : int64 array (n_rings,)
-        The first value of each ring's bright tail that is not below the upper limit.
     n_found : int
-        So many pixels were written to `found`: those of the other rings.
+        So many pixels were written to `memory.bright`: those of the other rings.
     n_bright : int
         Number of all bright pixels.
     """
     radius, start, pixel = rings
     min_snr, threshold, min_res, max_res = clipping
-    n_rings = len(start) - 1
-    mean = np.zeros(n_rings, np.float32)
-    upper = np.full(n_rings, INFINITE, np.float32)
-    first = np.empty(n_rings, np.int64)
+    mean, upper, first = memory.limits
     n_bright = _clip_tails(tails, clipping, mean, upper, first)
     n_found = np.int64(0)
-    for ring in range(n_rings):
+    for ring in range(len(mean)):
         if first[ring] != UNKNOWN:
             continue
         first[ring] = tails.bright.start[ring + 1]
         pixels = pixel[start[ring] : start[ring + 1]]
-        values = np.empty(len(pixels) + LANES, np.float32)
+        values = memory.far
         for k in range(len(pixels)):
             p = pixels[k]
             values[k] = np.float32(data[p]) if mask[p] else np.float32(np.nan)
         drop_radii(values[: len(pixels)], pixels, radius, min_res, max_res)
         mean[ring], _, upper[ring] = clip_ring(values, np.int64(0), len(pixels), min_snr, threshold)
-        n_found = collect_bright(values[: len(pixels)], pixels, upper[ring], found, n_found)
-    return mean, upper, first, n_found, n_found + n_bright
+        n_found = collect_bright(values[: len(pixels)], pixels, upper[ring], memory.bright, n_found)
+    return n_found, n_found + n_bright
 
 
 @inner_kernel
@@ -249,13 +105,14 @@ def _clip_tails(tails, clipping, mean, upper, first):
         begin_bright, stop_bright = bright_start[ring], bright_start[ring + 1]
         # Frames take turns, so a frame's tails are in no cache.
         later = min(ring + AHEAD, len(mean) - 1)
-        for k in range(faint_start[later], faint_start[later + 1], LINE // faint.itemsize):
+        for k in range(faint_start[later], faint_start[later + 1], LINE // itemsize(faint)):
             prefetch(faint, k)
-        for k in range(bright_start[later], bright_start[later + 1], LINE // bright.itemsize):
+        for k in range(bright_start[later], bright_start[later + 1], LINE // itemsize(bright)):
             prefetch(bright, k)
         n_blocks = (bright_start[later + 1] - bright_start[later]) // BLOCK + 1
         for k in range(0, n_blocks, LINE // 16):
             prefetch(bright_sums, 2 * (bright_row[later] + k))
+        mean[ring], upper[ring] = np.float32(0), INFINITE
         inside = ring_inside(ring, min_res, max_res)
         first[ring] = stop_bright if inside == OUTSIDE else UNKNOWN
         if inside != WHOLLY:
@@ -268,8 +125,8 @@ def _clip_tails(tails, clipping, mean, upper, first):
             if limit < window[ring, 1] or (left and lower > window[ring, 0]):
                 break
             # Whole blocks are summed up already; the next one has to be looked through.
-            k_faint = _first_mixed_block(faint, begin_faint, k_faint, stop_faint, -lower, -1)
-            k_bright = _first_mixed_block(bright, begin_bright, k_bright, stop_bright, limit, 1)
+            k_faint = _first_mixed_block(faint, begin_faint, k_faint, stop_faint, -lower, MINUS)
+            k_bright = _first_mixed_block(bright, begin_bright, k_bright, stop_bright, limit, PLUS)
             sums = no_sums()
             for k in range(k_faint, min(k_faint + BLOCK, stop_faint), LANES):
                 sums = add_values(sums, faint, k, min(stop_faint - k, LANES), lower, INFINITE)
@@ -297,8 +154,8 @@ def _clip_tails(tails, clipping, mean, upper, first):
             if (
                 window[ring, 1] <= limit
                 and lower <= window[ring, 0]
-                and _is_split(faint, begin_faint, begin_faint + n_faint, stop_faint, -lower, -1)
-                and _is_split(bright, begin_bright, dimmest, stop_bright, limit, 1)
+                and _is_split(faint, begin_faint, begin_faint + n_faint, stop_faint, -lower, MINUS)
+                and _is_split(bright, begin_bright, dimmest, stop_bright, limit, PLUS)
             ):
                 mean[ring], upper[ring], first[ring] = middle, limit, dimmest
                 all_bright += stop_bright - dimmest

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from wrappers.array_views import data_pointer
 from wrappers.peakfinding.plain_vectors import BITS, LANES
 
 __all__ = [
@@ -29,13 +30,11 @@ __all__ = [
     "no_wide_pixels",
     "nothing_like",
     "prefetch",
-    "probe",
     "total_sums",
     "trailing_zeros",
 ]
 
 _intrinsic: Any = intrinsic  # (its own annotations are those of a plain function)
-_njit: Any = njit  # (its own annotations know not all of its options)
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _FLOATS, _DOUBLES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_DOUBLE, LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
@@ -174,7 +173,7 @@ def _first_lanes(builder, bits, n):
 
 def _lanes(context, builder, kind, array, first, n):
     """Load `n` elements of a contiguous array."""
-    pointer = context.make_array(kind)(context, builder, array).data
+    pointer = data_pointer(context, builder, kind, array)
     pointer = builder.gep(pointer, [first])
     vector = ir.VectorType(pointer.type.pointee, n).as_pointer()
     return builder.load(builder.bitcast(pointer, vector), align=1)
@@ -345,7 +344,7 @@ def bits_at(typing_context, bits, p):
 
     def generate(context, builder, signature, arguments):
         bits, p = arguments
-        pointer = context.make_array(signature.args[0])(context, builder, bits).data
+        pointer = data_pointer(context, builder, signature.args[0], bits)
         pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
         pointer = builder.gep(pointer, [builder.lshr(p, p.type(3))])
         word = builder.load(builder.bitcast(pointer, _COUNT.as_pointer()), align=1)
@@ -370,7 +369,7 @@ def prefetch(typing_context, array, index):
 
     def generate(context, builder, signature, arguments):
         array, index = arguments
-        pointer = context.make_array(signature.args[0])(context, builder, array).data
+        pointer = data_pointer(context, builder, signature.args[0], array)
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         function = _function(
             builder, "llvm.prefetch.p0", ir.VoidType(), byte, number, number, number
@@ -384,15 +383,3 @@ def prefetch(typing_context, array, index):
 
 def _function(builder, name, result, *arguments):
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
-
-
-def probe() -> None:
-    """Compile a little of everything; whatever Numba raises if its inside is not as expected."""
-
-    @_njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    def little(data, words):
-        sums = add_pixels(no_wide_pixels(data), data, 0, bits_at(words, 0))
-        prefetch(data, trailing_zeros(bits_nonzero(words, 0)))
-        return total_sums(sums)
-
-    little.compile((types.int16[::1], types.uint64[::1]))

@@ -11,9 +11,11 @@ These are for use in compiled functions only.
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 from types import ModuleType
+from typing import Any
 
 import numba
 
@@ -31,7 +33,10 @@ __all__ = [
     "bits_false",
     "bits_nonzero",
     "bits_outside",
+    "columns",
+    "itemsize",
     "lanes_of",
+    "matrix",
     "no_pixels",
     "no_sums",
     "no_wide_pixels",
@@ -39,6 +44,8 @@ __all__ = [
     "prefetch",
     "total_sums",
     "trailing_zeros",
+    "views",
+    "width",
 ]
 
 PLAIN_KERNELS = "SFX_TUNER_PLAIN_KERNELS"
@@ -53,7 +60,7 @@ def _vector_path() -> ModuleType | None:
     try:
         from wrappers.peakfinding import vector_instructions
 
-        vector_instructions.probe()
+        _probe(vector_instructions)
     # Whatever another Numba raises: there is no list of what that may be.
     except Exception as error:
         _warn(
@@ -62,6 +69,30 @@ def _vector_path() -> ModuleType | None:
         )
         return None
     return vector_instructions
+
+
+def _probe(path: Any) -> None:
+    """Compile a little of everything; whatever Numba raises if its inside is not as expected."""
+    from wrappers.array_views import views
+    from wrappers.linked_kernels import Linked
+
+    njit: Any = numba.njit  # (its own annotations know not all of its options)
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    add_pixels, no_wide_pixels, total_sums = path.add_pixels, path.no_wide_pixels, path.total_sums
+    bits_at, bits_nonzero, trailing_zeros = path.bits_at, path.bits_nonzero, path.trailing_zeros
+    prefetch, types = path.prefetch, numba.types
+
+    @njit(pipeline_class=Linked, **options)
+    def least(data, words):
+        sums = add_pixels(no_wide_pixels(data), data, 0, bits_at(words, 0))
+        prefetch(data, trailing_zeros(bits_nonzero(words, 0)))
+        return total_sums(sums)
+
+    @njit(**options)
+    def little(data, words):
+        return least(*views((data, words)))
+
+    little.compile((types.int16[::1], types.uint64[::1]))
 
 
 def _warn(reason: str, mend: str) -> None:
@@ -78,13 +109,17 @@ PLAIN = _vectors is None
 """Whether the plain path is taken."""
 
 _chosen = _vectors or plain_vectors
+_arrays: ModuleType = plain_vectors if PLAIN else importlib.import_module("wrappers.array_views")
 add_pixels = _chosen.add_pixels
 add_values = _chosen.add_values
 bits_at = _chosen.bits_at
 bits_false = _chosen.bits_false
 bits_nonzero = _chosen.bits_nonzero
 bits_outside = _chosen.bits_outside
+columns = _arrays.columns
+itemsize = _arrays.itemsize
 lanes_of = _chosen.lanes_of
+matrix = _arrays.matrix
 no_pixels = _chosen.no_pixels
 no_sums = _chosen.no_sums
 no_wide_pixels = _chosen.no_wide_pixels
@@ -92,3 +127,5 @@ nothing_like = _chosen.nothing_like
 prefetch = _chosen.prefetch
 total_sums = _chosen.total_sums
 trailing_zeros = _chosen.trailing_zeros
+views = _arrays.views
+width = _arrays.width

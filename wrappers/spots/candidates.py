@@ -139,7 +139,7 @@ class CandidateFinder:
     ) -> NDArray[np.float64]:
         """Return what peakfinder8 finds: rows (7, n), until the next search."""
         pixels = self._finder.pixels
-        memory, room = pixels.memory(self._most_found)
+        memory, room = pixels.memory(self._most_found, [asked])
         (row,) = settings_table([asked])
         arrays = pixels.layout.arrays
         n = search_frame(data, usable, arrays, row, self._most_found, memory, room)

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from wrappers.compiling import Compiler
+from wrappers.peakfinding.vectors import PLAIN
 
 __all__ = ["inner_kernel", "kernel", "part_of_caller"]
 
-_compiler = Compiler(Path(__file__).parent)
+_compiler = Compiler(Path(__file__).parent, PLAIN)
 kernel = _compiler.kernel
 inner_kernel = _compiler.inner_kernel
 part_of_caller = _compiler.part_of_caller

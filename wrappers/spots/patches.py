@@ -118,7 +118,7 @@ def _take(image, panel, row, column, values, used):
     first_ss, last_ss, first_fs, last_fs = panel
     values[:], used[:] = 0, 0
     first, last = max(column - REACH, first_fs), min(column + REACH, last_fs)
-    # Numba looks for signs in other indices, which is slower than all else here.
+    # Unsigned: of other indices Numba asks whether they are negative, pixel by pixel.
     n = np.uintp(last + 1 - first)
     for i in range(max(row - REACH, first_ss), min(row + REACH, last_ss) + 1):
         start = np.uintp(i * image.width + first)

@@ -84,6 +84,14 @@ class ArrivingFrames(ABC):
         return list(self._said)
 
     @property
+    def n_changes(self) -> int:
+        """How often a series with another energy or distance has begun before the next frame.
+
+        Frames before and behind that are not to be put together.
+        """
+        return 0
+
+    @property
     def unread(self) -> str:
         """What there is to say in the end of frames that were there and not read, or ""."""
         return ""
@@ -108,18 +116,16 @@ class ArrivingFrames(ABC):
                 raise
             self._leave_out(error)
         except InputError as error:
-            with self._lock:
-                self.counts.damaged += 1
-                self.counts.reason = str(error)
+            self.counts.damage(str(error))
         return None
 
     def _leave_out(self, error: OtherFrames) -> None:
+        sentence = f"{error} (such frames are left out)"
+        self.counts.leave_out(sentence)
         with self._lock:
-            self.counts.other += 1
-            self._say(f"{error} (such frames are left out)")
+            self._note(sentence)
 
-    def _say(self, sentence: str) -> None:
-        self.counts.reason = sentence
+    def _note(self, sentence: str) -> None:
         if sentence not in self._said and len(self._said) < MOST_NOTES:
             self._said.append(sentence)
 
@@ -134,7 +140,10 @@ class StreamFrames(ArrivingFrames):
     size : int
         Images that wait; what there is no room for is dropped, oldest first.
     every_series : bool
-        Whether a series with another energy or distance is taken, too; else it is left out.
+        Whether a series with another energy or distance is taken, too, which `n_changes` then
+        counts; else it is left out.
+    before : (float or None, float or None)
+        See `FrameMaker`.
     goes_on : bool
         Whether frames were taken before, by a program that has ended: in the middle of a series
         nobody says its energy and distance, and its frames are left out, and not the end.
@@ -154,12 +163,13 @@ class StreamFrames(ArrivingFrames):
         size: int = BUFFER,
         *,
         every_series: bool = False,
+        before: tuple[float | None, float | None] = (None, None),
         goes_on: bool = False,
     ) -> None:
         super().__init__(address.name, geometry)
-        self._taken = goes_on
-        self._maker = FrameMaker(address.name, geometry, every_series=every_series)
-        self._receiver = Receiver(address, size)
+        self._taken, self._n_changes = goes_on, 0
+        self._maker = FrameMaker(address.name, geometry, every_series=every_series, before=before)
+        self._receiver = Receiver(address.with_images(geometry.panels[0].data), size)
         self.counts = self._receiver.counts
         self._refused: OtherFrames | None = None
 
@@ -173,14 +183,22 @@ class StreamFrames(ArrivingFrames):
         """What the stream says otherwise than the geometry, and what was left out of it."""
         return [*self._maker.notes, *self._said]
 
+    @property
+    def n_changes(self) -> int:
+        """How often a series with another energy or distance has begun before the next frame."""
+        return self._n_changes
+
     def next(self, timeout: float) -> Late | None:
         """Return what reads the next frame; None where none arrives within `timeout` seconds."""
         message = self._receiver.next(timeout)
         if isinstance(message, SeriesStart):
             try:
-                self._maker.begin(message)
+                is_other = self._maker.begin(message)
                 self.counts.series += 1
                 self._refused = None
+                if is_other:
+                    self._n_changes += 1
+                    self._note(is_other)
             except OtherFrames as error:
                 if not self._taken:
                     raise

@@ -45,6 +45,8 @@ class FrameMaker:
         Both are attributes, too.
     every_series : bool
         Whether a series with another energy or distance is taken like any other.
+    before : (float or None, float or None)
+        Photon energy (eV) and distance (m) of frames that a program before this one took.
 
     Attributes
     ----------
@@ -57,7 +59,14 @@ class FrameMaker:
         If the geometry takes something from the data that a stream does not have.
     """
 
-    def __init__(self, address: str, geometry: Geometry, *, every_series: bool = False) -> None:
+    def __init__(
+        self,
+        address: str,
+        geometry: Geometry,
+        *,
+        every_series: bool = False,
+        before: tuple[float | None, float | None] = (None, None),
+    ) -> None:
         self.address, self.geometry, self._every_series = address, geometry, every_series
         if geometry.shifted_by_data:
             raise InputError(
@@ -67,6 +76,7 @@ class FrameMaker:
         self.own_mask = StoredFrames(geometry).mask_of_own_files()
         self._mask = self.own_mask
         self._series: SeriesStart | None = None
+        self._taken: tuple[float | None, float | None] = before
 
     @property
     def notes(self) -> list[str]:
@@ -95,8 +105,14 @@ class FrameMaker:
                 )
         return found
 
-    def begin(self, start: SeriesStart) -> None:
+    def begin(self, start: SeriesStart) -> str:
         """Take what a series says of itself.
+
+        Returns
+        -------
+        str
+            A sentence, where its frames have another energy or distance than those before, by more
+            than 0.1 %; else "". What the geometry gives as a number is that of all series.
 
         Raises
         ------
@@ -113,19 +129,37 @@ class FrameMaker:
                 f"the pixels of {self.address} are {1e6 * start.pixel_size:.4g} µm wide, those of "
                 f"{geometry.path} {1e6 * pixel:.4g} µm: give the geometry of this detector"
             )
-        before = None if self._every_series else self._series
-        if before is not None and not (
-            _alike(before.photon_energy, start.photon_energy)
-            and _alike(before.distance, start.distance)
-        ):
-            raise OtherFrames(
-                f"another series begins on {self.address}, with another photon energy or "
-                "distance: its frames are not put together with those before"
-            )
+        energy, distance = self._taken_from(start)
+        is_other = self._other_words(energy, distance)
+        if is_other and not self._every_series:
+            raise OtherFrames(is_other)
+        self._taken = energy or self._taken[0], distance or self._taken[1]
         self._series = start
         self._mask = self.own_mask
         if start.mask is not None and start.mask.shape == shape:
             self._mask = self.own_mask & start.mask
+        return is_other
+
+    def _taken_from(self, start: SeriesStart) -> tuple[float | None, float | None]:
+        """Return the energy and distance that frames have of a series: what geometries leave it."""
+        geometry = self.geometry
+        return (
+            None if isinstance(geometry.photon_energy, float) else start.photon_energy,
+            None if geometry.clen_header is None else start.distance,
+        )
+
+    def _other_words(self, *now: float | None) -> str:
+        found = [
+            f"{new:.6g} {unit} instead of {old:.6g} {unit}"
+            for new, old, unit in zip(now, self._taken, ("eV", "m"), strict=True)
+            if new and old and abs(new / old - 1) > SAME_SERIES
+        ]
+        if not found:
+            return ""
+        return (
+            f"another series begins on {self.address}, with {' and '.join(found)}: its frames are "
+            "not put together with those before"
+        )
 
     def reading(self, shot: Shot) -> Callable[[], Frame]:
         """Return what makes a frame of an image, in any thread, also once another series began.
@@ -211,12 +245,6 @@ class FrameMaker:
 
 def _last_part(header: Header) -> str:
     return header.path.rpartition("/")[2]
-
-
-def _alike(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return abs(other / one - 1) < SAME_SERIES
 
 
 def _valued(data: np.ndarray, mask: Mask, series: SeriesStart | None) -> Mask:

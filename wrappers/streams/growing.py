@@ -173,7 +173,7 @@ class GrowingFiles(ArrivingFrames):
             except InputError as error:
                 if time.monotonic() - file.since > SAID:
                     with self._lock:
-                        self._say(f"nothing new is read now: {error}")
+                        self._note(f"nothing new is read now: {error}")
                 self.counts.reason = str(error)
 
     def _paths(self) -> list[Path]:

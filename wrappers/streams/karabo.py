@@ -99,7 +99,13 @@ def _decode(source: str, key: str, axes: str, parts: Sequence[bytes]) -> list[Sh
     if not 0 < len(stack) <= MOST_PULSES:
         raise InputError(f"a train has {len(stack)} pulses: is axes={order} the right order?")
     return [
-        Shot("", train * 10_000 + pulse, partial(np.asarray, stack[pulse]), values)
+        Shot(
+            "",
+            train * 10_000 + pulse,
+            partial(np.asarray, stack[pulse]),
+            values,
+            stack[pulse].nbytes,
+        )
         for pulse in range(len(stack))
     ]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 __all__ = ["MOST_BYTES", "MOST_PIXELS", "Decoder", "Message", "SeriesEnd", "SeriesStart", "Shot"]
 
-MOST_BYTES = 1 << 29
-"""Of a message."""
+MOST_BYTES = 1 << 31
+"""Of a message; a train of AGIPD 1M, 352 pulses in floats, has 1.5e9."""
 MOST_PIXELS = 1 << 27
 """Of an image."""
 
@@ -65,12 +65,15 @@ class Shot:
         Returns the image (ss, fs); raises InputError.
     values : mapping of str to float
         Numbers that came with it, by the names that a geometry may have for them.
+    n_bytes : int
+        That it takes in memory until it is unpacked.
     """
 
     series: str
     number: int
     unpack: Callable[[], NDArray[Any]]
     values: Mapping[str, float] = field(default_factory=dict)
+    n_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
@@ -50,6 +50,8 @@ class Protocol:
         Of the address, beside ``frames``.
     listens : bool
         Whether the sender connects to us, unless the address says ``connect=``.
+    image_option : str
+        The option that names the images, where the geometry does if the address does not, or "".
     """
 
     socket: Literal["PULL", "SUB", "REQ"]
@@ -57,6 +59,7 @@ class Protocol:
     modules: tuple[str, ...]
     options: tuple[str, ...] = ()
     listens: bool = False
+    image_option: str = ""
 
 
 PROTOCOLS: Registry[Protocol] = Registry("stream protocol")
@@ -67,7 +70,8 @@ PROTOCOLS.register("dectris", Protocol("PULL", dectris.decoder, _CBOR))
 PROTOCOLS.register("jungfraujoch", Protocol("PULL", dectris.decoder, _CBOR, ("subscribe",)))
 PROTOCOLS.register("karabo", Protocol("REQ", karabo.decoder, ("msgpack", "zmq"), karabo.OPTIONS))
 PROTOCOLS.register(
-    "crystfel", Protocol("REQ", crystfel.decoder, ("msgpack", "zmq"), crystfel.OPTIONS)
+    "crystfel",
+    Protocol("REQ", crystfel.decoder, ("msgpack", "zmq"), crystfel.OPTIONS, image_option="data"),
 )
 PROTOCOLS.register("hdf5", Protocol("PULL", hdf5.decoder, ("zmq",), hdf5.OPTIONS, listens=True))
 
@@ -120,6 +124,11 @@ class StreamAddress:
         if self.protocol.socket != "REQ" or self.subscribed is not None:
             return None
         return self.options.get("request", "next").encode()
+
+    def with_images(self, name: str) -> StreamAddress:
+        """Return the address with the geometry's name of the images, where that says which."""
+        option = self.protocol.image_option
+        return replace(self, options={option: name, **self.options}) if option else self
 
 
 GROWING = "growing+file"

@@ -68,7 +68,8 @@ def reduce_arriving(
     """Yield files of hits as they are written, ``hits-00001.cxi`` and so on.
 
     Each is what `reduce_run` makes of its frames, and appears whole. The last one is written when
-    no frame has come for `idle` seconds, or `stopped` says so.
+    no frame has come for `idle` seconds, or `stopped` says so. A series with another energy or
+    distance begins another file.
 
     Parameters
     ----------
@@ -207,13 +208,20 @@ class _Searching:
             self._pool.shutdown(cancel_futures=True)
 
     def frames(self, used: SettingsSet, n: float, seconds: float) -> Iterator[_Searched]:
-        """Yield up to `n` frames, or those of so many seconds from the first on."""
+        """Yield up to `n` frames of one series, or those of so many seconds from the first on."""
         waiting: deque[Callable[[], _Searched | None]] = deque()
-        first, done = math.inf, 0
+        first, done, n_changes = math.inf, 0, 0
         while True:
             now = time.monotonic()
             self.ended = self.ended or self._stopped()
-            full = self.ended or done + len(waiting) >= n or now - first >= seconds
+            if first == math.inf:
+                n_changes = self._frames.n_changes
+            full = (
+                self.ended
+                or done + len(waiting) >= n
+                or now - first >= seconds
+                or self._frames.n_changes != n_changes
+            )
             late = None
             if not full and len(waiting) < self._most:
                 # Whatever has come goes to a thread before any is waited for.

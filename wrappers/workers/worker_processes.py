@@ -7,17 +7,20 @@ Whatever works on many frames at once is built on these: the pool of a session, 
 from __future__ import annotations
 
 import functools
+import gc
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Generic, Self, TypeVar
 
 from wrappers.errors import ProgramError
 from wrappers.processes import require_main_guard, serve_parent
 
-__all__ = ["MOST_DEATHS", "Processes"]
+__all__ = ["MOST_DEATHS", "Processes", "kept_workers"]
 
 MOST_DEATHS = 3
 """Processes that one call may lose before it gives up."""
@@ -30,11 +33,32 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+_idle: ContextVar[list[ProcessPoolExecutor] | None] = ContextVar("idle", default=None)
+
+
+@contextmanager
+def kept_workers() -> Iterator[None]:
+    """Let processes that are done be the next ones: what they imported and loaded took a second.
+
+    Within another such block nothing changes: the outer one ends them.
+    """
+    if _idle.get() is not None:
+        yield
+        return
+    idle: list[ProcessPoolExecutor] = []
+    before = _idle.set(idle)
+    try:
+        yield
+    finally:
+        _idle.reset(before)
+        _end(idle)
+
+
 class Processes(Generic[H]):
     """Worker processes, each with one holder: a run opened, a peak finder made, and so on.
 
     A process that dies is replaced, and what it was doing is done again. Ctrl-C is answered by
-    this process alone; if it is killed, the others end.
+    this process alone; if it is killed, the others end. See also `kept_workers`.
 
     Parameters
     ----------
@@ -54,6 +78,8 @@ class Processes(Generic[H]):
         require_main_guard()
         self._make = functools.cache(make) if jobs == 1 else make
         self._local = jobs == 1
+        self._idle = _idle.get()
+        self._last: dict[ProcessPoolExecutor, Future[Any]] = {}
         self._workers = [] if self._local else [self._start() for _ in range(jobs)]
 
     def __enter__(self) -> Self:
@@ -66,17 +92,39 @@ class Processes(Generic[H]):
         return 1 if self._local else len(self._workers)
 
     def _start(self) -> ProcessPoolExecutor:
+        while self._idle:
+            worker = self._idle.pop()
+            try:
+                self._last[worker] = worker.submit(_start_anew, self._make)
+                self._last[worker].result()
+                return worker
+            except BaseException as error:
+                worker.shutdown(wait=False)
+                if not isinstance(error, BrokenProcessPool):
+                    raise
         # Forking would copy the threads' locks of HDF5 and Numba in whatever state they are.
         context = multiprocessing.get_context("forkserver")
         return ProcessPoolExecutor(1, context, _start_worker, (self._make,))
 
     def close(self) -> None:
-        """End the processes, each after the task that it is at."""
-        for worker in self._workers:
-            worker.shutdown(wait=False, cancel_futures=True)
-        for worker in self._workers:
-            worker.shutdown()
-        self._workers = []
+        """End the processes, each after the task that it is at, or keep those that have none."""
+        workers, self._workers = self._workers, []
+        if self._idle is not None:
+            kept = [worker for worker in workers if self._is_idle(worker)]
+            self._idle += kept
+            workers = [worker for worker in workers if worker not in kept]
+        _end(workers)
+
+    def _is_idle(self, worker: ProcessPoolExecutor) -> bool:
+        """Whether a process has nothing to do any more; it forgets what it held then."""
+        last = self._last.get(worker)
+        if last is None or not last.done():
+            return False
+        try:
+            worker.submit(_forget)
+        except BrokenProcessPool:
+            return False
+        return True
 
     def share(
         self, task: Callable[[H, Sequence[T]], list[R]], shares: Sequence[Sequence[T]]
@@ -172,10 +220,21 @@ class Processes(Generic[H]):
     def _submit(self, number: int, task: Callable[..., R], *arguments: Any) -> Future[R]:
         """Hand a task to a process, or to its successor if it has died."""
         try:
-            return self._workers[number].submit(_do, task, *arguments)
+            future = self._workers[number].submit(_do, task, *arguments)
         except BrokenProcessPool:
             self._workers[number] = self._start()
-            return self._workers[number].submit(_do, task, *arguments)
+            future = self._workers[number].submit(_do, task, *arguments)
+        # A process does its tasks in turn, so it has done all when it has done the last.
+        self._last[self._workers[number]] = future
+        return future
+
+
+def _end(workers: Sequence[ProcessPoolExecutor]) -> None:
+    """End processes, all at once, each after the task that it is at."""
+    for worker in workers:
+        worker.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.shutdown()
 
 
 def _outcome(future: Future[R]) -> tuple[R] | None:
@@ -195,9 +254,20 @@ _holder: Callable[[], Any]
 
 
 def _start_worker(make: Callable[[], Any]) -> None:
-    global _holder
     serve_parent()
+    _start_anew(make)
+
+
+def _start_anew(make: Callable[[], Any]) -> None:
+    global _holder
     _holder = functools.cache(make)
+
+
+def _forget() -> None:
+    """Let go of the frames and files that are held."""
+    global _holder
+    del _holder
+    gc.collect()
 
 
 def _do(task: Callable[..., R], *arguments: Any) -> R:

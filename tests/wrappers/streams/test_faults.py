@@ -17,7 +17,6 @@ from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
-from wrappers.streams import receiver
 from wrappers.streams.arriving import StreamFrames
 from wrappers.streams.faults import Faults, damaged, parse_faults, segments
 from wrappers.streams.player import Player, Remembered, messages_of
@@ -87,8 +86,7 @@ def test_whatever_goes_wrong_sound_frames_are_taken_and_the_rest_is_counted(run,
 
 
 @pytest.mark.parametrize("scheme", ["dectris", "karabo", "hdf5"])
-def test_a_sender_that_comes_back_is_heard(run, tmp_path, scheme, monkeypatch):
-    monkeypatch.setattr(receiver, "PATIENCE", 0.3)  # until it is asked again
+def test_a_sender_that_comes_back_is_heard(run, tmp_path, scheme):
     _, counts, numbers = received(run, scheme, Faults(restart=10), tmp_path, rate=40.0)
     # What waits in a sender's socket dies with it: a frame or two, not a series.
     assert len(numbers) >= N - 16 and {n // 10 for n in numbers} == {0, 1, 2, 3}

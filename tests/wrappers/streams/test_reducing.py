@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from envs.simulation.simulator import demo_experiment, simulate_run
+from tests.ports import free_port
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame, Mask
@@ -19,8 +20,12 @@ from wrappers.frames.run import Run
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.reduction import SettingsSet, reduce_run
 from wrappers.settings import Settings
-from wrappers.streams.arriving import ArrivingFrames, Late
+from wrappers.streams.arriving import ArrivingFrames, Late, StreamFrames
+from wrappers.streams.dectris import encode_image, encode_start
 from wrappers.streams.frames import OtherFrames
+from wrappers.streams.messages import SeriesStart
+from wrappers.streams.player import Player
+from wrappers.streams.protocols import parse_address
 from wrappers.streams.recording import record
 from wrappers.streams.reducing import reduce_arriving
 
@@ -112,6 +117,53 @@ def test_files_are_rolled_and_each_has_its_set(run, tmp_path):
     assert [part.sets[0].name for part in parts] == ["4.5", "6", "8"]
     assert [part.hits.name for part in parts] == [f"hits-0000{n}.cxi" for n in (1, 3, 4)]
     assert (tmp_path / "hits-00002.cxi").read_text() == "kept"
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_another_series_begins_another_file(run, tmp_path, jobs):
+    # Headers: of each series the stream says what its energy and distance are.
+    text = run.geometry.path.read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("clen", "photon_energy"))]
+    path = run.geometry.path.with_name("headers.geom")
+    path.write_text("\n".join(["photon_energy = /e eV", "clen = /d m", *lines]))
+    clen, messages = run.geometry.camera_length(), []
+    for number, (energy, distance) in enumerate(
+        [(9500.0, clen), (9500.0, clen), (9500.0, 1.01 * clen), (9600.0, 1.01 * clen)]
+    ):
+        start = SeriesStart(f"{number}", run.geometry.slab_shape, energy, distance)
+        messages.append([encode_start(start, run[0].data.dtype)])
+        messages += [[encode_image(f"{number}", i, np.asarray(run[i].data))] for i in range(6)]
+    address = parse_address(f"dectris+tcp://127.0.0.1:{free_port()}")
+    with (
+        StreamFrames(address, Geometry.read(path), 50, every_series=True) as frames,
+        Player(address) as player,
+    ):
+        player.play(messages, 500.0)
+        parts = list(
+            reduce_arriving(
+                frames,
+                lambda: SettingsSet(SETTINGS, "set"),
+                tmp_path,
+                nominal_clen=clen,
+                batch=1000,
+                seconds=60.0,
+                idle=1.0,
+                jobs=jobs,
+            )
+        )
+        assert frames.counts.other == 0
+        assert [note.partition(" with ")[2].partition(":")[0] for note in frames.notes] == [
+            f"{1.01 * clen:.6g} m instead of {clen:.6g} m",
+            "9600 eV instead of 9500 eV",
+        ]
+    assert [part.n_frames for part in parts] == [12, 6, 6]
+    assert parts[0].n_hits == 2 * parts[1].n_hits > 0
+    for part, energy, distance in zip(
+        parts, (9500, 9500, 9600), (clen, 1.01 * clen, 1.01 * clen), strict=True
+    ):
+        with Run.open(part.hits, Geometry.read(part.geometry)) as hits:
+            assert {round(hit.photon_energy, 3) for hit in hits} == {energy}
+            assert all(hit.camera_length == pytest.approx(distance, rel=1e-9) for hit in hits)
 
 
 def test_being_stopped_keeps_what_came(run, tmp_path):

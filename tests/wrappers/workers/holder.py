@@ -24,5 +24,9 @@ class Holder:
             raise ValueError(f"{item} is negative")
         return item * item
 
+    def slow(self, item: int) -> int:
+        time.sleep(0.3)
+        return item
+
     def all(self, items: Sequence[int]) -> list[int]:
         return [self.one(item) for item in items]

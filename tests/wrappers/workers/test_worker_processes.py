@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from tests.wrappers.workers.holder import Holder
 from wrappers.errors import ProgramError
-from wrappers.workers.worker_processes import AHEAD, Processes
+from wrappers.workers.worker_processes import AHEAD, Processes, kept_workers
 
 N = 12
 SQUARES = [i * i for i in range(N)]
@@ -113,3 +114,33 @@ def test_a_script_without_a_main_guard_is_told(tmp_path):
         [sys.executable, script], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode and f"{script} is read again by each worker process" in done.stderr
+
+
+def test_processes_that_are_done_are_the_next_ones_until_the_block_ends(tmp_path):
+    """Each time with a new holder; one that has died, or is still at work, is not kept."""
+
+    def used(name: str, jobs: int = 2) -> set[int]:
+        folder = tmp_path / name
+        folder.mkdir()
+        with Processes(functools.partial(Holder, folder), jobs) as processes:
+            assert list(processes.stream(Holder.one, range(N))) == SQUARES
+        return {int(path.name.removeprefix("made")) for path in folder.glob("made*")}
+
+    with kept_workers():
+        first = used("first")
+        with kept_workers():
+            assert used("second") == first
+        assert used("here", 1) == {os.getpid()}
+        os.kill(min(first), signal.SIGKILL)
+        third = used("third")
+        assert third & first == {max(first)}
+        with Processes(functools.partial(Holder, tmp_path), 2) as processes:
+            answers = processes.stream(Holder.slow, range(4))
+            next(answers)
+        fourth = used("fourth")
+        assert fourth != third
+    deadline = time.monotonic() + 20
+    while any(map(psutil.pid_exists, first | third | fourth)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(psutil.pid_exists, first | third | fourth))
+    assert used("after").isdisjoint(fourth)

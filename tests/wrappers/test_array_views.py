@@ -1,0 +1,78 @@
+"""Views of arrays in kernels: the same elements as the arrays', in both paths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numba import njit
+from numba.core.errors import TypingError
+
+from wrappers import array_views
+from wrappers.linked_kernels import Linked
+from wrappers.peakfinding import plain_vectors
+
+PATHS = pytest.mark.parametrize("path", [array_views, plain_vectors])
+
+
+@PATHS
+def test_elements_rows_pieces_and_columns_are_those_of_the_arrays(path):
+    views, columns, width, itemsize = path.views, path.columns, path.width, path.itemsize
+
+    @njit
+    def use(numbers, table, block, flags, out):
+        numbers, table, (block, flags), out = views((numbers, table, (block, flags), out))
+        out[0] = numbers[1:4][2] + len(numbers[1:4])
+        out[1] = table[1][2] + table[np.int32(0), np.uint64(1)]
+        some = columns(table, 1, 3)
+        out[2] = 10 * width(some) + len(some)
+        some[1, 1] = 7.5  # the element in row 1, column 2
+        out[3] = block[1, 0, 1] + block[0][1][0] + len(block[1])
+        out[4] = itemsize(numbers)
+        for k in range(len(flags)):
+            if flags[k]:
+                out[5] += k
+        flags[0] = True
+        numbers[0] = 300.0  # cast to what is in the array
+
+    numbers, flags = np.arange(10, 16, dtype=np.int16), np.array([False, True, True])
+    table, out = np.arange(6.0).reshape(2, 3), np.zeros(6)
+    block = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+    use(numbers, table, block, flags, out)
+    assert out.tolist() == [13 + 3, 5 + 1, 22, 5 + 2 + 2, 2, 3]
+    assert (table[1, 2], numbers[0], flags[0]) == (7.5, 300, True)
+
+
+@PATHS
+def test_a_matrix_is_its_functions_own(path):
+    matrix = path.matrix
+
+    @njit(**({"pipeline_class": Linked} if path is array_views else {}))
+    def inner(value):
+        own = matrix(2, 3)
+        for i in range(2):
+            for j in range(3):
+                own[i, j] = value * (i + 1)
+        return own[0, 0] + own[1, 2]
+
+    @njit
+    def outer(n):
+        own, total = matrix(2, 3), 0.0
+        for i in range(2):
+            own[i, 0] = -1.0
+        for k in range(n):
+            total += inner(float(k))
+        return total + own[0, 0] + own[1, 0]
+
+    assert outer(100_000) == 3 * sum(range(100_000)) - 2
+
+
+def test_an_array_with_gaps_has_no_view():
+    views = array_views.views
+
+    @njit
+    def size(array):
+        return len(views(array))
+
+    assert size(np.zeros(4)) == 4
+    with pytest.raises(TypingError, match="in one piece"):
+        size(np.zeros(8)[::2])
