@@ -3,11 +3,11 @@
 Runs of the test and shifted families in each of which a quarter of the frames was taken with the
 beam off and another quarter with a detector at fault, whatever else would have been in them. The
 frames that the veto leaves out are indexed with the sets of a look, by the embedded indexer and,
-where it is installed, by CrystFEL, told the true cell and geometry; so are those of the two kinds
-that it keeps, and blank ones, which say how often that happens by chance with so many sets. And
-real or recorded runs, of which nothing may be left out that indexes.
+where it is installed, by CrystFEL, told the true cell and geometry. The embedded one is also given
+those of the two kinds that are kept, and blank ones, which say how often that happens by chance
+with so many sets. And real or recorded runs, of which nothing may be left out that indexes.
 
-    python -m experiments.kind_veto [--runs 12] [--frames 40] [--shared ../shared/data] [--json]
+    python -m experiments.kind_veto [--runs 12] [--frames 40] [-o FOLDER] [--shared FOLDER] [--json]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from envs.evaluation import wilson_interval
 from envs.simulation.experiment import OddFrames
-from experiments.frame_kinds import FAMILIES, hit_design, lattices
+from experiments.frame_kinds import FAMILIES, hit_design, kept, lattices
 from experiments.kind_runs import KindRun, kind_runs
 from tuner.cli.options import print_json, progress_bar
 from wrappers.detector.geometry import Geometry
@@ -51,9 +51,15 @@ REAL = (
 @click.command()
 @click.option("--runs", default=12, show_default=True, help="Of each family.")
 @click.option("--frames", default=40, show_default=True, help="Of each run.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder for each run's figures; what it has is not worked out again.",
+)
 @click.option("--shared", type=click.Path(path_type=Path, exists=True), help="Folder of real runs.")
 @click.option("--json", "as_json", is_flag=True)
-def main(runs: int, frames: int, shared: Path | None, as_json: bool) -> None:
+def main(runs: int, frames: int, output: Path | None, shared: Path | None, as_json: bool) -> None:
     """Print what is left out, and what of it would index."""
     drawn = [
         dataclasses.replace(run, draw=dataclasses.replace(run.draw, experiment=_odd(run)))
@@ -63,7 +69,7 @@ def main(runs: int, frames: int, shared: Path | None, as_json: bool) -> None:
     found = []
     with progress_bar("frames", len(drawn) * frames) as show:
         for place, run in enumerate(drawn):
-            found.append({"run": run.name, **veto_of_run(run, frames)})
+            found.append({"run": run.name, **kept(veto_of_run, run, frames, output)})
             show((place + 1) * frames)
     document: dict[str, Any] = {"total": _total(found), "runs": found, "real": []}
     if shared is not None:
@@ -73,8 +79,8 @@ def main(runs: int, frames: int, shared: Path | None, as_json: bool) -> None:
         return
     for kind, row in document["total"].items():
         words = "; ".join(
-            f"{row[name]['dropped']} of the dropped and {row[name]['kept']} of the kept index "
-            f"with {name} (dropped: at most {row[name]['ci95'][1]:.1%})"
+            f"with {name} {row[name]['dropped']} of them index (at most {row[name]['ci95'][1]:.1%})"
+            + (f", and {row[name]['kept']} of those kept" if name == "fast" else "")
             for name in INDEXERS
             if name in row
         )
@@ -114,7 +120,7 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
     reference = Reference.of(measured)
     points = np.array([features(each, reference) for each in measured])
     names = FrameKinds.of_run(points, reference, geometry).assign(points)
-    dropped = [drops(name, point) for name, point in zip(names, points, strict=True)]
+    dropped = [drops(name, point.tolist()) for name, point in zip(names, points, strict=True)]
     design, found = hit_design(run.experiment.detector.gain), {}
     for kind in (*TOLD, "other"):
         own = [place for place in range(n) if truth[place] == kind]
@@ -135,7 +141,7 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
                         )
                     )
                     for which, flag in (("dropped", True), ("kept", False))
-                    if flag or kind != "other"
+                    if flag or (kind != "other" and name == "fast")
                 }
         found[kind] = row
     return {"detector": run.draw.kind, "kinds": found}
@@ -150,9 +156,9 @@ def _total(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name in INDEXERS:
             if all(name in row for row in rows):
                 lost = sum(row[name]["dropped"] for row in rows)
-                kept = sum(row[name].get("kept", 0) for row in rows)
+                of_kept = sum(row[name].get("kept", 0) for row in rows)
                 interval = list(wilson_interval(lost, n_dropped))
-                total[kind][name] = {"dropped": lost, "kept": kept, "ci95": interval}
+                total[kind][name] = {"dropped": lost, "kept": of_kept, "ci95": interval}
     return total
 
 
