@@ -87,7 +87,7 @@ def main(runs: int, frames: int, output: Path | None, shared: Path | None, as_js
         )
         print(
             f"{kind}: {row['n_dropped']} of {row['n']} frames dropped, "
-            f"{row['n_dropped_with_crystal']} of the {row['n_with_crystal']} with a crystal; {words}"
+            f"{row['n_dropped_with_crystal']} of {row['n_with_crystal']} with a crystal; {words}"
         )
     for row in document["real"]:
         print(f"{row['run']}: {len(row['dropped'])} of {row['n_frames']} frames dropped")
