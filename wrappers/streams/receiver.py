@@ -35,7 +35,7 @@ MOST_WAITING = 16
 MOST_HELD = 1 << 31
 """Bytes of images that wait in the ring, however many images may."""
 MOST_REASONS, MOST_LETTERS = 50, 500
-"""Reasons that are kept why messages are damaged, and how much of each: strangers may write them."""
+"""Reasons that are kept why messages are damaged, and letters of each, as strangers write them."""
 TO_RETRY = 1.0
 """Seconds within which ZeroMQ says that it connects again, where the sender has gone."""
 KEEPALIVE = {"": 1, "_IDLE": 30, "_INTVL": 10, "_CNT": 3}
