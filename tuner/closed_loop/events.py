@@ -94,6 +94,8 @@ class Begun(_Line):
         Of a block: frames, or as many as come in so many seconds.
     n_sample : int
         Frames of a block that are indexed, hits or not.
+    geometry_sha256 : str or None
+        What tells the geometry and its mask files from others; None in the log of an older version.
     """
 
     source: str
@@ -104,6 +106,7 @@ class Begun(_Line):
     seconds: Number
     n_sample: Count
     version: str
+    geometry_sha256: str | None = None
     kind: Literal["begun"] = "begun"
 
 

@@ -33,6 +33,7 @@ from tuner.closed_loop.folder import (
     forget_night,
     hits_of_no_block,
     require_folder_for_night,
+    with_geometry,
 )
 from tuner.closed_loop.retuning import NICENESS, LastChecks, Order, Session, lacks_report
 from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
@@ -150,6 +151,7 @@ class Loop:
                     else (),
                 )
             )
+            self.begun = with_geometry(self.begun, goes_on=goes_on)
             # A night begins once its frames are there: what cannot be opened leaves nothing.
             self._take(Resumed() if goes_on else self.begun)
             for name in FOLDERS:

@@ -239,8 +239,7 @@ class GrowingFiles(ArrivingFrames):
             if file.failed[name].is_late:
                 self._lost = file.failed.pop(name).reason
                 file.done.add(name)
-                with self._lock:
-                    self.counts.damaged += 1
+                self.counts.damage(self._lost)
 
 
 def _looks_like_frames(path: Path) -> bool:

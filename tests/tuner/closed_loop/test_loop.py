@@ -236,6 +236,49 @@ def test_a_night_has_the_frames_that_its_address_asks_for(simulated, tmp_path):
     assert loop.events[-1].why == "the 17 asked-for frames of the run are done"
 
 
+def test_a_night_goes_on_with_the_geometry_that_it_began_with(simulated, tmp_path):
+    geometry, mask = tmp_path / "own.geom", tmp_path / "own.h5"
+    with h5py.File(mask, "w") as file:
+        file["/mask"] = np.zeros((512, 512), np.uint8)
+    text = Path(simulated.geometry).read_text().replace("mask.h5", mask.name)
+    geometry.write_text(text)
+    night = tmp_path / "night"
+    with Loop(night, begun(simulated, geometry=str(geometry))) as loop:
+        loop._take(loop._search.next(loop.state, 1.0))
+    log = (night / LOG).read_text()
+    with h5py.File(mask, "a") as file:
+        file["/mask"][0, 0] = 1
+    for _ in range(2):  # the mask file is another one; and then the geometry
+        with pytest.raises(InputError, match=f"{geometry}, or .*: put it back, or begin another n"):
+            Loop(night, None).__enter__()
+        assert (night / LOG).read_text() == log
+        with h5py.File(mask, "a") as file:
+            file["/mask"][0, 0] = 0
+        geometry.write_text(text + "\n; detector_shift_x = 1 mm\n")
+    # The log of an older version does not say what it was.
+    first, _, rest = log.partition("\n")
+    older = {key: value for key, value in json.loads(first).items() if "sha256" not in key}
+    (night / LOG).write_text(f"{json.dumps(older)}\n{rest}")
+    with Loop(night, None) as loop:
+        loop.run()
+    assert sum(event.n_frames for event in loop.events if isinstance(event, Block)) == 30
+
+
+def test_a_night_says_why_messages_are_damaged(simulated, tmp_path):
+    url = f"dectris+tcp://127.0.0.1:{free_port()}"
+    with Run.open(simulated.data, Geometry.read(simulated.geometry)) as run:
+        messages = list(messages_of(run))
+    messages[5:5] = [[b"garbage"]] * 4
+    with (
+        Loop(tmp_path / "night", begun(simulated, url), idle=1.0) as loop,
+        Player(parse_address(url)) as player,
+    ):
+        player.play(messages, 500.0)
+        loop.run()
+    said = [event.text for event in read_events(tmp_path / "night" / LOG) if event.kind == "note"]
+    assert sum(text.startswith("left out as damaged: ") for text in said) == 1
+
+
 def of_headers(geometry: Path) -> Path:
     """A geometry beside the given one that takes energy and distance from the stream."""
     lines = geometry.read_text().splitlines()
