@@ -86,7 +86,7 @@ class ArrivingFrames(ABC):
     @property
     def notes(self) -> list[str]:
         """What is odd about the geometry and what has arrived so far, a sentence each."""
-        return list(self._said)
+        return [*self._said, *(f"left out as damaged: {why}" for why in self.counts.reasons)]
 
     @property
     def n_changes(self) -> int:
@@ -191,7 +191,7 @@ class StreamFrames(ArrivingFrames):
     @property
     def notes(self) -> list[str]:
         """What the stream says otherwise than the geometry, and what was left out of it."""
-        return [*self._maker.notes, *self._said]
+        return [*self._maker.notes, *super().notes]
 
     @property
     def n_changes(self) -> int:

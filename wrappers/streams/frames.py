@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from wrappers.frames.stored import StoredFrames
 from wrappers.masks.masks import flag_values
 from wrappers.streams.messages import SeriesStart, Shot
 
-__all__ = ["FrameMaker", "OtherFrames"]
+__all__ = ["FrameMaker", "OtherFrames", "mask_of_recording"]
 
 SAME_PIXELS = 0.01
 """Relative difference of two pixel sizes that are the same."""
@@ -85,7 +86,9 @@ class FrameMaker:
     def notes(self) -> list[str]:
         """What the geometry says otherwise than the stream, a sentence each."""
         start, geometry, found = self._series, self.geometry, []
-        if any(mask.file is None for panel in geometry.panels for mask in panel.masks):
+        files = {mask.file for panel in geometry.panels for mask in panel.masks}
+        names = {Path(file).name for file in files if file is not None}
+        if None in files and mask_of_recording(geometry.path).name not in names:
             found.append(
                 f"{geometry.path} takes a mask from the data file, which a stream does not have: "
                 "the stream's own pixel mask takes its place"
@@ -256,6 +259,14 @@ class FrameMaker:
         if stored is None and lasts.count(_last_part(header)) == 1:
             stored = shot.values.get(_last_part(header))
         return stored
+
+
+def mask_of_recording(geometry: Path) -> Path:
+    """Return where a recording has the mask of its stream's geometry, by its own geometry's name.
+
+    The mask in its data file is that, and what was masked in each of its frames besides.
+    """
+    return geometry.with_suffix(".mask.h5")
 
 
 def _last_part(header: Header) -> str:

@@ -44,6 +44,16 @@ def geometry_of(tmp_path, **top) -> Geometry:
     return Geometry.read(tmp_path / "three.geom")
 
 
+def geometry_of_files(tmp_path) -> Geometry:
+    """The same modules, as the facility's files have them: along an axis of their own."""
+    panels = [
+        panel_text(f"p{i}", 30, 20, (-15, -30 + 20 * i), dim0="%", dim1=i, dim2="ss", dim3="fs")
+        for i in range(3)
+    ]
+    (tmp_path / "files.geom").write_text(geometry_text(*panels, dim0=None, dim1=None, dim2=None))
+    return Geometry.read(tmp_path / "files.geom")
+
+
 def images(n: int, dtype: str = "f4") -> np.ndarray:
     """Return images (n, module, slow, fast)."""
     return np.random.default_rng(5).uniform(0, 200, (n, 3, 20, 30)).astype(dtype)
@@ -86,7 +96,8 @@ def test_numbers_that_come_with_an_image_are_found_by_their_names(tmp_path):
 @pytest.mark.parametrize("axes", ["pmsf", "mpsf", "mfsp", "sfmp"])
 @pytest.mark.parametrize("dtype", ["f4", "u2", "i4"])
 def test_trains_of_the_bridges_own_server_are_frames(tmp_path, port, axes, dtype):
-    geometry, sent = geometry_of(tmp_path), images(6, dtype)
+    sent = images(6, dtype)
+    geometry = geometry_of_files(tmp_path) if axes == "pmsf" else geometry_of(tmp_path)
     address = parse_address(f"karabo+tcp://127.0.0.1:{port}?axes={axes}")
     server = ServerInThread(f"tcp://127.0.0.1:{port}")
     server.start()
