@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -16,12 +18,14 @@ from wrappers.frames.stored import StoredFrames
 from wrappers.masks.masks import flag_values
 from wrappers.streams.messages import SeriesStart, Shot
 
-__all__ = ["FrameMaker", "OtherFrames"]
+__all__ = ["FrameMaker", "OtherFrames", "mask_of_recording"]
 
 SAME_PIXELS = 0.01
 """Relative difference of two pixel sizes that are the same."""
 SAME_SERIES = 1e-3
 """Relative difference of two series' energies or distances that are read anew for each."""
+_UNFIT = re.compile(r"[^\w.:+-]")
+"""What does not stand in the name of a frame, which begins with its series."""
 SAME_ENERGY, SAME_DISTANCE = 0.005, 0.02
 """Beyond, what the stream says of itself and what the geometry says are said to differ."""
 
@@ -82,7 +86,9 @@ class FrameMaker:
     def notes(self) -> list[str]:
         """What the geometry says otherwise than the stream, a sentence each."""
         start, geometry, found = self._series, self.geometry, []
-        if any(mask.file is None for panel in geometry.panels for mask in panel.masks):
+        files = {mask.file for panel in geometry.panels for mask in panel.masks}
+        names = {Path(file).name for file in files if file is not None}
+        if None in files and mask_of_recording(geometry.path).name not in names:
             found.append(
                 f"{geometry.path} takes a mask from the data file, which a stream does not have: "
                 "the stream's own pixel mask takes its place"
@@ -161,6 +167,18 @@ class FrameMaker:
             "not put together with those before"
         )
 
+    def lost_beginning(self, shot: Shot) -> OtherFrames | None:
+        """Return what to say of an image whose series' beginning was lost, or None.
+
+        Where none has come yet, frames are taken in the middle of a series.
+        """
+        if self._series is None or self._series.series == shot.series:
+            return None
+        return OtherFrames(
+            f"the message with which a series of {self.address} begins was lost, and nobody knows "
+            "its images' energy, distance and mask"
+        )
+
     def reading(self, shot: Shot) -> Callable[[], Frame]:
         """Return what makes a frame of an image, in any thread, also once another series began.
 
@@ -176,7 +194,7 @@ class FrameMaker:
         self._require_shape((data.shape[0], data.shape[1]))
         mask = _valued(data, mask, series)
         energy, length = self._energy(shot, series), self._camera_length(shot, series)
-        name = f"//{shot.number}"
+        name = f"{_UNFIT.sub('_', shot.series.strip('/'))}//{shot.number}"
         require_plausible(energy, "photon energy", f"{self.address} {name}")
         require_plausible(length, "camera length (clen + coffset)", f"{self.address} {name}")
         return Frame(
@@ -241,6 +259,14 @@ class FrameMaker:
         if stored is None and lasts.count(_last_part(header)) == 1:
             stored = shot.values.get(_last_part(header))
         return stored
+
+
+def mask_of_recording(geometry: Path) -> Path:
+    """Return where a recording has the mask of its stream's geometry, by its own geometry's name.
+
+    The mask in its data file is that, and what was masked in each of its frames besides.
+    """
+    return geometry.with_suffix(".mask.h5")
 
 
 def _last_part(header: Header) -> str:

@@ -6,6 +6,7 @@ the ring has no room for is dropped, oldest first, and counted.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -33,6 +34,8 @@ MOST_WAITING = 16
 """Messages that ZeroMQ keeps while the thread is busy; the sender has a queue of its own."""
 MOST_HELD = 1 << 31
 """Bytes of images that wait in the ring, however many images may."""
+MOST_REASONS, MOST_LETTERS = 50, 500
+"""Reasons that are kept why messages are damaged, and letters of each, as strangers write them."""
 TO_RETRY = 1.0
 """Seconds within which ZeroMQ says that it connects again, where the sender has gone."""
 KEEPALIVE = {"": 1, "_IDLE": 30, "_INTVL": 10, "_CNT": 3}
@@ -55,6 +58,8 @@ class Counts:
         Images that were left out, as they are of another series or detector.
     reason : str
         Why the last of these were, or "".
+    reasons : list of str
+        Why messages could not be read: of reasons that differ in numbers alone only the first.
     """
 
     received: int = 0
@@ -63,6 +68,7 @@ class Counts:
     damaged: int = 0
     other: int = 0
     reason: str = ""
+    reasons: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def damage(self, reason: str) -> None:
@@ -70,6 +76,11 @@ class Counts:
         with self._lock:
             self.damaged += 1
             self.reason = reason
+            words = _without_numbers(reason)
+            if len(self.reasons) < MOST_REASONS and all(
+                _without_numbers(each) != words for each in self.reasons
+            ):
+                self.reasons.append(reason[:MOST_LETTERS])
 
     def leave_out(self, reason: str) -> None:
         """Count an image of another series or detector; from any thread."""
@@ -273,6 +284,10 @@ class Receiver:
         if start is not None and (not self._ring or isinstance(self._ring[0], Shot)):
             self._held += _n_bytes(start)
             self._ring.appendleft(start)
+
+
+def _without_numbers(reason: str) -> str:
+    return re.sub(r"\d+", "0", reason[:MOST_LETTERS])
 
 
 def _n_bytes(message: Message) -> int:

@@ -264,6 +264,21 @@ def test_a_night_goes_on_with_the_geometry_that_it_began_with(simulated, tmp_pat
     assert sum(event.n_frames for event in loop.events if isinstance(event, Block)) == 30
 
 
+def test_a_night_says_why_messages_are_damaged(simulated, tmp_path):
+    url = f"dectris+tcp://127.0.0.1:{free_port()}"
+    with Run.open(simulated.data, Geometry.read(simulated.geometry)) as run:
+        messages = list(messages_of(run))
+    messages[5:5] = [[b"garbage"]] * 4
+    with (
+        Loop(tmp_path / "night", begun(simulated, url), idle=1.0) as loop,
+        Player(parse_address(url)) as player,
+    ):
+        player.play(messages, 500.0)
+        loop.run()
+    said = [event.text for event in read_events(tmp_path / "night" / LOG) if event.kind == "note"]
+    assert sum(text.startswith("left out as damaged: ") for text in said) == 1
+
+
 def of_headers(geometry: Path) -> Path:
     """A geometry beside the given one that takes energy and distance from the stream."""
     lines = geometry.read_text().splitlines()

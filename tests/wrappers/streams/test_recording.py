@@ -23,9 +23,11 @@ from wrappers.peakfinding.finders import NamedFinder
 from wrappers.settings import Settings
 from wrappers.streams.arriving import StreamFrames
 from wrappers.streams.dectris import encode_image, encode_start
+from wrappers.streams.frames import FrameMaker
 from wrappers.streams.messages import SeriesStart
 from wrappers.streams.player import Player, messages_of
 from wrappers.streams.protocols import is_stream, parse_address
+from wrappers.streams.receiver import Counts
 from wrappers.streams.recording import record
 
 
@@ -93,7 +95,7 @@ def test_peaks_of_the_recording_are_those_of_the_file(simulated, address, tmp_pa
             assert n > 50
     with h5py.File(found.data) as file:
         names = [each.decode() for each in file["/entry_1/result_1/sourceEvent"]]
-    assert names == [f"//{i}" for i in range(8)]
+    assert names == [f"1//{i}" for i in range(8)]
 
 
 @pytest.mark.parametrize("algorithm", ["", "lz4", "bslz4", "bszstd"])
@@ -185,6 +187,39 @@ def test_damaged_messages_are_counted_and_the_rest_is_taken(address, tmp_path):
         found = record(frames, tmp_path / "f.cxi", 4, idle=5.0)
         assert found.n_frames == 4
         assert frames.counts.damaged == 2 and frames.counts.reason
+
+
+def test_why_messages_are_damaged_is_said_while_frames_come(address, tmp_path):
+    run = small(tmp_path, "u2", n=4)
+    messages = list(messages_of(run))
+    messages[2:2] = [[b"garbage"], [b"rubbish"], [messages[2][0][:50]]] * 3
+    with arriving(address, run, 10) as frames, Player(address) as player:
+        player.play(messages, 200.0)
+        found = record(frames, tmp_path / "f.cxi", 4, idle=5.0)
+        assert frames.counts.damaged == 9
+    assert found.notes and len({*found.notes}) == len(found.notes) <= 3
+    assert all(note.startswith("left out as damaged: ") for note in found.notes)
+    many = Counts()
+    for number in range(1000):
+        many.damage(f"byte {number} is none of {'x' * number}")
+    assert many.damaged == 1000
+    assert len(many.reasons) <= 50 and max(map(len, many.reasons)) < 1000
+    many = Counts()
+    for number in range(1000):
+        many.damage(f"byte {number} is none")
+    assert many.reasons == ["byte 0 is none"], "a number does not make a reason a new one"
+
+
+def test_of_a_geometry_of_our_own_nothing_is_odd(address, tmp_path):
+    run = small(tmp_path, "u2", n=4)
+    found = played(address, run, tmp_path / "frames.cxi")
+    own = Geometry.read(found.geometry)
+    assert FrameMaker(address.name, own).notes == []
+    # A mask in the file that is of nobody's recording is said to be none here.
+    other = tmp_path / "other.geom"
+    other.write_text(found.geometry.read_text())
+    (said,) = FrameMaker(address.name, Geometry.read(other)).notes
+    assert "takes a mask from the data file, which a stream does not have" in said
 
 
 @pytest.mark.parametrize(
