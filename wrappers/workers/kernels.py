@@ -63,7 +63,7 @@ def compile_kernels(
 def _told() -> Iterator[None]:
     """Say what is going on where it lasts."""
     words = (
-        "compiling the kernels for frames of this data type, which takes up to a minute, once on "
+        "compiling the kernels for frames of this data type, which takes some ten seconds, once on "
         "this machine"
     )
     timer = threading.Timer(SILENCE, warnings.warn, (Note(words),))
