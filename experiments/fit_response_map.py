@@ -108,7 +108,7 @@ class _Seen:
         self.look, volume, alike = look, float(look["volume"]), np.ones(len(look["counts"]))
         floor = floor_of(look["counts"], alike)
         bright = bright_peaks(look["counts"], floor, sets_of(look))
-        self.described = descriptors(look["counts"], bright, volume, alike)
+        self.described = descriptors(look["counts"], bright, volume, alike, sets_of(look))
         self._by_counts = count_features(look["counts"], floor, bright, volume)
         split = look["split"]
         self._by_lattice = lattice_features(split[..., 0], split[..., 1], volume)

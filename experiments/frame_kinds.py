@@ -24,7 +24,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ from wrappers.lattices.fast_indexer import FastIndexer
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.settings import Settings
 
-__all__ = ["FAMILIES", "agreement", "hit_design", "lattices", "study_run"]
+__all__ = ["FAMILIES", "agreement", "hit_design", "kept", "lattices", "study_run"]
 
 Floats = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ def main(runs: int, seed: int, frames: int, output: Path | None, as_json: bool) 
     found = {}
     with progress_bar("frames", len(drawn) * frames) as show:
         for place, run in enumerate(drawn):
-            found[run.name] = _studied(run, frames, output)
+            found[run.name] = kept(study_run, run, frames, output)
             show((place + 1) * frames)
     document = {"n_frames": frames, "methods": _means(found), "runs": found, **_veto(found)}
     if as_json:
@@ -89,14 +89,16 @@ def main(runs: int, seed: int, frames: int, output: Path | None, as_json: bool) 
     _print(document)
 
 
-def _studied(run: KindRun, n: int, folder: Path | None) -> dict[str, Any]:
-    """Return what `study_run` does, from a folder where it is there."""
+def kept(
+    work: Callable[[KindRun, int], dict[str, Any]], run: KindRun, n: int, folder: Path | None
+) -> dict[str, Any]:
+    """Return what a study says of a run's first `n` frames, from a folder where it is there."""
     if folder is None:
-        return study_run(run, n)
+        return work(run, n)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run.name}_{run.experiment.seed}_{n}.json"
     if not path.exists():
-        write_whole(path, json.dumps(study_run(run, n)))
+        write_whole(path, json.dumps(work(run, n)))
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 

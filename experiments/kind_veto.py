@@ -3,11 +3,12 @@
 Runs of the test and shifted families in each of which a quarter of the frames was taken with the
 beam off and another quarter with a detector at fault, whatever else would have been in them. The
 frames that the veto leaves out are indexed with the sets of a look, by the embedded indexer and,
-where it is installed, by CrystFEL, told the true cell and geometry; so are those of the two kinds
-that it keeps, and blank ones, which say how often that happens by chance with so many sets. And
-real or recorded runs, of which nothing may be left out that indexes.
+where it is installed, by CrystFEL, told the true cell and geometry; so are blank ones, which say
+how often that happens by chance with so many sets, and by the embedded one those of the two kinds
+that are kept. Whether the simulator has put a crystal into them is told, too. And real or recorded
+runs, of which nothing may be left out that indexes.
 
-    python -m experiments.kind_veto [--runs 12] [--frames 40] [--shared ../shared/data] [--json]
+    python -m experiments.kind_veto [--runs 12] [--frames 40] [-o FOLDER] [--shared FOLDER] [--json]
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import numpy as np
 
 from envs.evaluation import wilson_interval
 from envs.simulation.experiment import OddFrames
-from experiments.frame_kinds import FAMILIES, hit_design, lattices
-from experiments.kind_runs import KindRun, kind_runs
+from experiments.frame_kinds import FAMILIES, hit_design, kept, lattices
+from experiments.kind_runs import FEWEST_SPOTS, KindRun, kind_runs, visible_spots
 from tuner.cli.options import print_json, progress_bar
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import ProgramError
@@ -51,9 +52,15 @@ REAL = (
 @click.command()
 @click.option("--runs", default=12, show_default=True, help="Of each family.")
 @click.option("--frames", default=40, show_default=True, help="Of each run.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder for each run's figures; what it has is not worked out again.",
+)
 @click.option("--shared", type=click.Path(path_type=Path, exists=True), help="Folder of real runs.")
 @click.option("--json", "as_json", is_flag=True)
-def main(runs: int, frames: int, shared: Path | None, as_json: bool) -> None:
+def main(runs: int, frames: int, output: Path | None, shared: Path | None, as_json: bool) -> None:
     """Print what is left out, and what of it would index."""
     drawn = [
         dataclasses.replace(run, draw=dataclasses.replace(run.draw, experiment=_odd(run)))
@@ -63,7 +70,7 @@ def main(runs: int, frames: int, shared: Path | None, as_json: bool) -> None:
     found = []
     with progress_bar("frames", len(drawn) * frames) as show:
         for place, run in enumerate(drawn):
-            found.append({"run": run.name, **veto_of_run(run, frames)})
+            found.append({"run": run.name, **kept(veto_of_run, run, frames, output)})
             show((place + 1) * frames)
     document: dict[str, Any] = {"total": _total(found), "runs": found, "real": []}
     if shared is not None:
@@ -73,12 +80,15 @@ def main(runs: int, frames: int, shared: Path | None, as_json: bool) -> None:
         return
     for kind, row in document["total"].items():
         words = "; ".join(
-            f"{row[name]['dropped']} of the dropped and {row[name]['kept']} of the kept index "
-            f"with {name} (dropped: at most {row[name]['ci95'][1]:.1%})"
+            f"with {name} {row[name]['dropped']} of them index (at most {row[name]['ci95'][1]:.1%})"
+            + (f", and {n} of those kept" if (n := row[name]["kept"]) else "")
             for name in INDEXERS
             if name in row
         )
-        print(f"{kind}: {row['n_dropped']} of {row['n']} frames dropped; {words}")
+        print(
+            f"{kind}: {row['n_dropped']} of {row['n']} frames dropped, "
+            f"{row['n_dropped_with_crystal']} of {row['n_with_crystal']} with a crystal; {words}"
+        )
     for row in document["real"]:
         print(f"{row['run']}: {len(row['dropped'])} of {row['n_frames']} frames dropped")
 
@@ -107,18 +117,25 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         geometry = run.geometry(Path(folder))
     measurer = Measurer(geometry)
-    measured, truth = [], []
-    for frame, kind, _ in run.frames(n):
+    measured, truth, crystal = [], [], []
+    for frame, kind, whole in run.frames(n):
         measured.append(measurer.measure(frame))
         truth.append(kind if kind in TOLD else "other")
+        most = max(visible_spots(run.experiment, whole), default=0)
+        crystal.append(most >= FEWEST_SPOTS)
     reference = Reference.of(measured)
     points = np.array([features(each, reference) for each in measured])
     names = FrameKinds.of_run(points, reference, geometry).assign(points)
-    dropped = [drops(name, point) for name, point in zip(names, points, strict=True)]
+    dropped = [drops(name, point.tolist()) for name, point in zip(names, points, strict=True)]
     design, found = hit_design(run.experiment.detector.gain), {}
     for kind in (*TOLD, "other"):
         own = [place for place in range(n) if truth[place] == kind]
-        row: dict[str, Any] = {"n": len(own), "n_dropped": sum(dropped[place] for place in own)}
+        row: dict[str, Any] = {
+            "n": len(own),
+            "n_dropped": sum(dropped[place] for place in own),
+            "n_with_crystal": sum(crystal[place] for place in own),
+            "n_dropped_with_crystal": sum(dropped[place] and crystal[place] for place in own),
+        }
         for name in INDEXERS:
             try:
                 made = make_indexer(
@@ -135,7 +152,7 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
                         )
                     )
                     for which, flag in (("dropped", True), ("kept", False))
-                    if flag or kind != "other"
+                    if flag or kind == "blank" or (kind != "other" and name == "fast")
                 }
         found[kind] = row
     return {"detector": run.draw.kind, "kinds": found}
@@ -145,14 +162,15 @@ def _total(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     total: dict[str, dict[str, Any]] = {}
     for kind in (*TOLD, "other"):
         rows = [each["kinds"][kind] for each in found]
-        n_dropped = sum(row["n_dropped"] for row in rows)
-        total[kind] = {"n": sum(row["n"] for row in rows), "n_dropped": n_dropped}
+        counts = ("n", "n_dropped", "n_with_crystal", "n_dropped_with_crystal")
+        total[kind] = {what: sum(row[what] for row in rows) for what in counts}
+        n_dropped = total[kind]["n_dropped"]
         for name in INDEXERS:
             if all(name in row for row in rows):
                 lost = sum(row[name]["dropped"] for row in rows)
-                kept = sum(row[name].get("kept", 0) for row in rows)
+                of_kept = sum(row[name].get("kept", 0) for row in rows)
                 interval = list(wilson_interval(lost, n_dropped))
-                total[kind][name] = {"dropped": lost, "kept": kept, "ci95": interval}
+                total[kind][name] = {"dropped": lost, "kept": of_kept, "ci95": interval}
     return total
 
 

@@ -96,7 +96,8 @@ def tune(
     evaluations, minutes : optional
         The budget; 30 evaluations by default.
     searcher : str, optional
-        A name in `tuner.searchers.SEARCHERS`; by default "map", or "gp" where that does not apply.
+        A name in `tuner.searchers.SEARCHERS`; by default "map-agent", or "gp" where that does not
+        apply.
     frames : int or None
         Size of the tuning sample; None takes every frame.
     tuned : sequence of str, optional

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from wrappers.frames.linked import files_of_run
+from wrappers.frames.linked import files_of_run, masks_named
 from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
 from wrappers.peak_finders import PEAK_FINDERS
@@ -14,6 +14,7 @@ from wrappers.peak_finders import PEAK_FINDERS
 __all__ = [
     "data_fingerprint",
     "fingerprint",
+    "geometry_fingerprint",
     "linked_fingerprint",
     "policy_fingerprint",
     "spots_fingerprint",
@@ -42,6 +43,11 @@ def data_fingerprint(name: Address, run: FrameSource) -> str:
     """
     files = [*([] if is_address(name) else [Path(name)]), *run.files]
     return fingerprint(*files) if files else f"address:{os.fspath(name)}"
+
+
+def geometry_fingerprint(geometry: Path) -> str:
+    """Return the `fingerprint` of a geometry file, with the mask files of it that are there."""
+    return fingerprint(geometry, *(mask for mask in masks_named(geometry) if mask.is_file()))
 
 
 def linked_fingerprint(run: FrameSource) -> str | None:

@@ -31,6 +31,9 @@ BRIGHT = (4.9, 8.0)
 """The values of min_snr at which a frame's bright peaks are counted."""
 _BRIGHT_PIXELS = 2
 
+VARIED = ("min_snr", "threshold", "min_pix_count")
+"""What the designs varied that the model was fitted to."""
+
 _SCALE = 2.0
 """Of the logarithms of counts, about their standard deviation."""
 _MIDDLE = 3.0
@@ -56,13 +59,20 @@ def _bright_sets(settings: Sequence[Settings]) -> list[int]:
 
 
 def descriptors(
-    counts: NDArray[np.uint16], bright: Floats, volume: float, weights: Floats
+    counts: NDArray[np.uint16],
+    bright: Floats,
+    volume: float,
+    weights: Floats,
+    settings: Sequence[Settings],
 ) -> Floats:
     """Return what a run is like (DESCRIPTORS,), to tell how far it is from others.
 
     The cell's size, the noise of a blank frame at the loosest sets, what all frames show there,
-    and how bright the brighter frames are; see `floor_of` for the weights.
+    and how bright the brighter frames are; see `floor_of` for the weights. All but the first are
+    NaN where the design does not vary all that the fitted runs' did: its loosest sets are others.
     """
+    if any(len({getattr(each, name) for each in settings}) == 1 for name in VARIED):
+        return np.append(np.log(volume), np.full(DESCRIPTORS - 1, np.nan))
     floor = floor_of(counts, weights)
     loosest = np.argsort(floor)[-max(len(floor) // 20, 1) :]
     crystals = weighted_quantile(bright, 0.9, weights)

@@ -35,6 +35,10 @@ INDEXERS = ("fast", "crystfel")
 
 Floats = NDArray[np.float64]
 
+ONE_OF_ALL = 0.663
+"""How far 99 % of the experiments are by one descriptor, in what it is by all: the square root of
+chi-squared's quantiles with one and with `DESCRIPTORS` degrees of freedom."""
+
 
 class Priors(NamedTuple):
     """How one indexer's responses are distributed over runs.
@@ -76,9 +80,18 @@ class MapModel:
     provenance: Mapping[str, Any]
 
     def strangeness(self, descriptors: Floats) -> float:
-        """Return how far a run is from the training experiments, in units of `farthest`."""
+        """Return how far a run is from the training experiments, in units of `farthest`.
+
+        Parameters
+        ----------
+        descriptors : float array (DESCRIPTORS,)
+            NaN for what is not known; the cell's size, the first, always is.
+        """
         away = descriptors - self.typical
-        return float(np.sqrt(away @ self.precision @ away)) / self.farthest
+        if np.isfinite(away).all():
+            return float(np.sqrt(away @ self.precision @ away)) / self.farthest
+        sd = np.sqrt(np.linalg.inv(self.precision)[0, 0])
+        return float(abs(away[0]) / sd) / (ONE_OF_ALL * self.farthest)
 
     @functools.cached_property
     def version(self) -> str:

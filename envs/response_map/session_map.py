@@ -161,6 +161,7 @@ class ResponseMap:
             self._bright[self._readable],
             self.volume,
             self._weights[self._readable],
+            self.settings,
         )
         self.strangeness = self.model.strangeness(described)
 

@@ -31,7 +31,9 @@ from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source
 from wrappers.frames.run import Run
 from wrappers.peakfinding.finders import NamedFinder
+from wrappers.streams.dectris import encode_image, encode_start
 from wrappers.streams.frames import FrameMaker
+from wrappers.streams.messages import SeriesStart
 from wrappers.streams.player import Player, messages_of
 from wrappers.streams.protocols import parse_address
 
@@ -114,7 +116,7 @@ def test_a_reduction_takes_frames_as_they_come(cli, simulated):
             for event, n, x in zip(
                 *(peaks[name][()] for name in ("sourceEvent", "nPeaks", "peakXPosRaw")), strict=True
             ):
-                found[event] = n, x[:n]
+                found[event.rpartition(b"//")[2]] = n, x[:n]
     assert of_stream and set(of_stream) <= set(of_file)
     for event, (n, x) in of_stream.items():
         assert n == of_file[event][0]
@@ -155,7 +157,7 @@ def test_whatever_takes_a_run_takes_some_frames_of_a_stream(simulated):
     with run, Run.open(simulated.data, geometry) as original:
         assert len(run) == 5
         assert run[0].file == url
-        number = int(run[0].event.removeprefix("//"))
+        number = int(run[0].event.rpartition("//")[2])
         np.testing.assert_array_equal(run[0].data, original[number].data)
 
 
@@ -201,6 +203,42 @@ def sending(messages, rate: float = 100.0) -> Iterator[str]:
         finally:
             stop.set()
             thread.join()
+
+
+def test_a_reduction_goes_on_with_another_series(cli, simulated):
+    text = Path(simulated.geometry).read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("clen", "photon_energy"))]
+    # Beside the given one, whose mask file it names.
+    headers = Path(simulated.geometry).with_name("headers.geom")
+    headers.write_text("\n".join(["photon_energy = /e eV", "clen = /d m", *lines]))
+    numbers = Geometry.read(simulated.geometry)
+    clen = numbers.camera_length()
+    with Run.open(simulated.data, numbers) as run:
+        images = [np.asarray(frame.data) for frame in run]
+        energy, pixel = run.photon_energy(0), 1 / numbers.panels[0].res
+    messages = []
+    for name, distance in (("a", clen), ("b", 1.005 * clen)):
+        start = SeriesStart(name, images[0].shape, energy, distance, pixel)
+        messages.append([encode_start(start, images[0].dtype)])
+        messages += [[encode_image(name, i, image)] for i, image in enumerate(images)]
+    messages[30:30] = [[encode_image("b", 99, images[0][:99])]]
+    # With bad pixels to be mapped first, too: the map is made of the first series.
+    Path("recommended.toml").write_text(
+        "[settings]\nmin_snr = 4.5\nthreshold = 25.0\nmin_pix_count = 2\nmax_pix_count = 50\n"
+        "mask_hot_sigma = 8.0\n"
+    )
+    for geometry, n_of_files in ((headers, [24, 24]), (simulated.geometry, [48])):
+        out = f"hits-{len(n_of_files)}"
+        with sending(messages) as url:
+            code, words, err = cli(
+                *("apply", "recommended.toml", url, "-g", geometry, "-o", out),
+                *("--sample", 0, "--idle", 1.5, "-j", 2),
+            )
+        assert code == 0, err
+        lines = [line for line in words.splitlines() if "hits in" in line]
+        assert [int(line.partition(" in ")[2].split()[0]) for line in lines[:-1]] == n_of_files
+        assert "in 48 frames, 1 of another series left out, " in lines[-1]
+        assert ("another series begins" in err) is (geometry == headers)
 
 
 def test_a_poor_run_is_waited_for_until_enough_of_it_are_hits(cli, simulated):

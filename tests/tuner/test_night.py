@@ -54,7 +54,7 @@ def test_a_night_goes_on_behind_a_sample_that_cannot_be_tuned(
         f'[[sample]]\nrun = "{simulated.data}"\noutput = "fourth"\nfrom = "third"\n'
         "whole-budget = true\nno-cell-check = true\n",
     )
-    code, out, err = cli("tune", night, "-j", 2, "--memory", "500MB", "--json")
+    code, out, err = cli("tune", night, "-j", 2, "--memory", "4GB", "--json")
     assert code == 2
     assert len(started) == 2
     said = json.loads(out)

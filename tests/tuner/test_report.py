@@ -19,6 +19,7 @@ from tuner.report import write_report
 from tuner.report.findings import find
 from tuner.report.frames import choose_frames, compare_frames
 from tuner.report.model import Axis, Response, importance
+from tuner.report.trials import responses
 from tuner.session.choice import with_best
 from tuner.session.config import SessionConfig
 from tuner.session.loop import Budget, run_session
@@ -82,6 +83,19 @@ def test_it_holds_every_part_in_order_and_nothing_from_elsewhere(session):
 
 def test_the_same_session_gives_the_same_file(known):
     assert report(*known) == report(*known)
+
+
+def test_settings_that_never_changed_are_named_and_not_drawn(tmp_path):
+    config = SessionConfig(data="run.h5", tuned=("min_snr", "threshold"))
+    store = SessionStore.create(tmp_path / "few", config)
+    for stage, threshold in (("baseline", 800), ("search", 50)):
+        add(store, stage, evaluation(Settings(min_snr=5, threshold=threshold), [True, False]))
+    shown = responses(find(store, None))
+    assert shown is not None
+    assert [*shown.pictures] == ["threshold"] and shown.constant == ("min_snr",)
+    text = report(store, None)
+    assert "The same in all evaluations: <code>min_snr</code>." in text
+    assert "indexed frames against min_snr" not in text
 
 
 def test_predicted_reflections_are_where_the_peaks_are(session):

@@ -58,6 +58,10 @@ CHANCE = 0.01
 LEAST_CHANGE = 0.02
 """A share that has grown by less is not worth a word."""
 
+REMEMBERED = 100_000
+"""Frames before a test among which a change may have been, too: a stream has one test after the
+other, and no end; a run has one."""
+
 ABOUT = 0.08
 """A share within this fraction of one that has a word is called by it."""
 
@@ -197,7 +201,8 @@ class KindWatch:
         return self._watch.n_tests
 
     def begin_test(self) -> None:
-        """Begin a new test of each kind."""
+        """Begin a new test of each kind; all but the last frames before it are forgotten."""
+        del self._frames[:-REMEMBERED], self._names[:-REMEMBERED]
         self._watch.begin_run(self._known)
 
     def count(self, told: Sequence[Told]) -> list[KindAlarm]:

@@ -103,8 +103,9 @@ POLL = 1.0
     type=click.Path(path_type=Path),
     help="Tell the frames' kinds, and when one has become more frequent or is new. The kinds are "
     "read from this file, and it is written with this run's frames learnt; where there is none, "
-    "it begins with the session's, or else with this run's own.  [default: none; with --veto the "
-    "session's, or this run's own, and with --watch kinds.json in the folder of the hits]",
+    "it begins with the session's, or else with this run's own (a stream's first 200).  [default: "
+    "none; with --veto the session's, or this run's own, and with --watch kinds.json in the folder "
+    "of the hits]",
 )
 @click.option(
     "--watch",

@@ -230,11 +230,10 @@ def apply_live(
         raise InputError(f"{output} is a file: name a folder for the hits of a stream")
     read = Geometry.read(geometry)
     n_frames = n_hits = 0
-    said: list[str] = []
     started = time.perf_counter()
     wait = IDLE if idle is None else idle
     with (
-        open_arriving(name, read, buffer) as frames,
+        open_arriving(name, read, buffer, every_series=True) as frames,
         serving(serve, output, read, [geometry, mask], force) as server,
         ended_by_interrupt() as stopped,
     ):
@@ -247,6 +246,8 @@ def apply_live(
             for take in takers:
                 take(placed)
 
+        said = frames.notes
+        say_notes(said)
         _say(f"reducing {name}; Ctrl-C or {wait:g} s without a frame end it")
         for part in apply_arriving(
             frames,
@@ -298,7 +299,10 @@ def apply_live(
         if server is not None and server.asked:
             wait_until_served(server)
     if not as_json:
-        echo(f"{n_hits} hits in {n_frames} frames, {n_frames / took:.0f} frames/s in all")
+        echo(
+            f"{n_hits} hits in {n_frames} frames{frames.counts}, {n_frames / took:.0f} frames/s in "
+            "all"
+        )
     if sampling is not None:
         _report_sample(recommendation, sampling, n_hits, n_frames, as_json)
 

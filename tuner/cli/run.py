@@ -129,7 +129,8 @@ def command(
     session like the last one is begun beside the reduction, on frames that come then. A set that
     is better on those comes into force between two blocks; it stays if it is proved to be better
     on further frames, which are indexed with both sets, else the set before is taken back. Frames
-    without beam count for nothing.
+    without beam count for nothing. Some frames are told by kind, and it is said since when there
+    are more with a ring, say.
 
     Ctrl-C ends it when the block under way is written, and --resume NIGHT goes on, also after a
     kill.

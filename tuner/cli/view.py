@@ -72,9 +72,10 @@ def command(
 ) -> None:
     """Look at frames and their peaks in a browser, as settings are moved.
 
-    DATA is a run, beside it perhaps the SESSION whose recommendation is shown; or it is a session,
-    which knows its run, geometry, cell and sample. The page is at 127.0.0.1, and whoever does not
-    know the whole address that is printed does not get it; Ctrl-C ends it.
+    DATA is a run, beside it perhaps the SESSION whose recommendation is shown, and whose cell is
+    taken where none is given; or it is a session, which knows its run, geometry, cell and sample.
+    The page is at 127.0.0.1, and whoever does not know the whole address that is printed does not
+    get it; Ctrl-C ends it.
 
     \b
     Example:
@@ -112,6 +113,8 @@ def command(
         if geometry is None:
             raise InputError("view lacks the detector's geometry: -g FILE")
         run = open_run(data, geometry)
+        if cell is None and session is not None:
+            cell = cell_of(session)
         unit = None if cell is None else Cell.read(cell)
         drawn = Sample(tuple(sample_frames(run, frames, seed)[0]))
     marked = None if found is None else applied_settings(found, run.nominal_clen)
@@ -126,6 +129,15 @@ def command(
         stderr.print(words, highlight=False, soft_wrap=True)
         with suppress(KeyboardInterrupt):
             server.wait()
+
+
+def cell_of(session: Path) -> Path | None:
+    """Return the file of a session's cell, or None where there is no session or it is gone."""
+    from tuner.session.config import SessionConfig
+
+    file = session / "session.json"
+    path = Path(SessionConfig.read(file).cell) if file.exists() else None
+    return path if path is not None and path.is_file() else None
 
 
 def sample_of(evaluation: Evaluation) -> Sample:

@@ -94,6 +94,8 @@ class Begun(_Line):
         Of a block: frames, or as many as come in so many seconds.
     n_sample : int
         Frames of a block that are indexed, hits or not.
+    geometry_sha256 : str or None
+        What tells the geometry and its mask files from others; None in the log of an older version.
     """
 
     source: str
@@ -104,6 +106,7 @@ class Begun(_Line):
     seconds: Number
     n_sample: Count
     version: str
+    geometry_sha256: str | None = None
     kind: Literal["begun"] = "begun"
 
 
@@ -149,6 +152,11 @@ class Block(_Line):
     received, dropped, damaged, other : int
         Of the stream, since the program was started: images that came, had no room, could not be
         read, and were not of the geometry.
+    photon_energy, camera_length : float or None
+        Of its first frame, in eV and m; None in the log of an older version.
+    begins_series : bool
+        Whether the stream has begun a series with another photon energy or distance than that of
+        the frames before.
     """
 
     number: Count
@@ -173,6 +181,9 @@ class Block(_Line):
     dropped: int = 0
     damaged: int = 0
     other: int = 0
+    photon_energy: Number | None = None
+    camera_length: Number | None = None
+    begins_series: bool = False
     kind: Literal["block"] = "block"
 
 

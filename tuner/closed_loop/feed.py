@@ -27,7 +27,7 @@ from wrappers.frames.opening import Address, open_source
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored import StoredFrames
 from wrappers.schema import Count, read_json_lines
-from wrappers.streams.arriving import ArrivingFrames, Late
+from wrappers.streams.arriving import ArrivingFrames, Late, read_already
 from wrappers.streams.protocols import is_stream
 from wrappers.streams.recording import Recorder
 from wrappers.streams.sources import open_arriving
@@ -123,6 +123,7 @@ class Ahead(ArrivingFrames):
         self._run = frames if isinstance(frames, RunInOrder) else None
         self.waits = self._run is not None
         self._early: deque[tuple[int | None, Frame]] = deque()
+        self._n_changes = 0  # as it was before those
 
     @property
     def own_mask(self) -> Mask:
@@ -133,6 +134,11 @@ class Ahead(ArrivingFrames):
     def notes(self) -> list[str]:
         """What is odd about the frames, a sentence each."""
         return self._frames.notes
+
+    @property
+    def n_changes(self) -> int:
+        """How often a series with another energy or distance has begun before the next frame."""
+        return self._n_changes if self._early else self._frames.n_changes
 
     @property
     def place(self) -> int | None:
@@ -152,15 +158,21 @@ class Ahead(ArrivingFrames):
         return not self._early and self._run is not None and self._run.ended
 
     def look(self, n: int, patience: float, stopped: Callable[[], bool]) -> list[Frame]:
-        """Wait for up to `n` frames, which `next` still gives; none where none comes in time."""
+        """Wait for up to `n` frames, which `next` still gives; none where none comes in time.
+
+        They are of one series.
+        """
         last = time.monotonic()
         while len(self._early) < n and time.monotonic() - last < patience:
             if stopped() or (self._run is not None and self._run.ended):
+                break
+            if self._early and self._n_changes != self._frames.n_changes:
                 break
             place = None if self._run is None else self._run.place
             late = self._frames.next(LOOK)
             frame = None if late is None else late()
             if frame is not None:
+                self._n_changes = self._frames.n_changes
                 self._early.append((place, frame))
                 last = time.monotonic()
         return [frame for _, frame in self._early][:n]
@@ -168,7 +180,7 @@ class Ahead(ArrivingFrames):
     def next(self, timeout: float) -> Late | None:
         """Return what reads the next frame; None where none arrives within `timeout` seconds."""
         if self._early:
-            return partial(_itself, self._early.popleft()[1])
+            return read_already(self._early.popleft()[1])
         return self._frames.next(timeout)
 
     def close(self) -> None:
@@ -236,6 +248,7 @@ def open_frames(
     buffer: int,
     *,
     goes_on: bool = False,
+    before: tuple[float | None, float | None] = (None, None),
     taken: Collection[tuple[str, str]] = (),
 ) -> Ahead:
     """Open what a name stands for.
@@ -248,8 +261,9 @@ def open_frames(
         Of a run: the frame to begin with.
     buffer : int
         Of a stream: images that wait in memory.
-    goes_on : bool
-        Of a stream: whether frames were taken before.
+    goes_on, before : bool, (float or None, float or None)
+        Of a stream: whether frames were taken before, and their photon energy (eV) and distance
+        (m).
     taken : collection of (str, str)
         Of files that grow: the file and event of frames that were taken before.
 
@@ -261,7 +275,11 @@ def open_frames(
     read = Geometry.read(geometry)
     if is_stream(source):
         arriving = open_arriving(
-            str(source), read, buffer, every_series=True, goes_on=goes_on, taken=taken
+            *(str(source), read, buffer),
+            every_series=True,
+            before=before,
+            goes_on=goes_on,
+            taken=taken,
         )
         return Ahead(arriving)
     return Ahead(RunInOrder(open_source(source, read), first))
@@ -297,6 +315,11 @@ class Tap(ArrivingFrames):
         """What the geometry and its mask files mask by themselves; True is usable."""
         return self._frames.own_mask
 
+    @property
+    def n_changes(self) -> int:
+        """How often a series with another energy or distance has begun before the next frame."""
+        return self._frames.n_changes
+
     def next(self, timeout: float) -> Late | None:
         """Return what reads the next frame; None where none arrives within `timeout` seconds."""
         late = self._frames.next(timeout)
@@ -325,10 +348,6 @@ class Tap(ArrivingFrames):
             if self._recorder is not None:
                 self._recorder.append(frame)
         return frame
-
-
-def _itself(frame: Frame) -> Frame:
-    return frame
 
 
 def block_file(folder: Path, number: int) -> Path:

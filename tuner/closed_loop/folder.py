@@ -1,17 +1,25 @@
-"""A night's folder: who may have it, and what a program that was killed has left there."""
+"""A night's folder: who may have it, what a killed program has left there, and its geometry."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from tuner.closed_loop.events import Block
+from tuner.closed_loop.events import Begun, Block
+from tuner.fingerprint import geometry_fingerprint
 from tuner.session.ownership import OWNER
 from wrappers.errors import InputError
 
-__all__ = ["FOLDERS", "forget_night", "hits_of_no_block", "require_folder_for_night"]
+__all__ = [
+    "FOLDERS",
+    "forget_night",
+    "hits_of_no_block",
+    "require_folder_for_night",
+    "with_geometry",
+]
 
 FOLDERS = ("hits", "frames")
 """In it."""
@@ -40,6 +48,23 @@ def require_folder_for_night(night: Path) -> None:
         raise InputError(
             f"{night} holds other files already, such as {other}: name a new folder for the night"
         )
+
+
+def with_geometry(begun: Begun, *, goes_on: bool) -> Begun:
+    """Return how a night begins, with what tells its geometry from others.
+
+    Raises
+    ------
+    InputError
+        If it `goes_on`, and that is another geometry now.
+    """
+    found = geometry_fingerprint(Path(begun.geometry))
+    if goes_on and begun.geometry_sha256 not in (None, found):
+        raise InputError(
+            f"{begun.geometry}, or a mask file that it names, is no longer what the night was "
+            "begun with: put it back, or begin another night"
+        )
+    return replace(begun, geometry_sha256=found)
 
 
 def forget_night(night: Path, log: Path) -> None:

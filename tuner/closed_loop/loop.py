@@ -33,6 +33,7 @@ from tuner.closed_loop.folder import (
     forget_night,
     hits_of_no_block,
     require_folder_for_night,
+    with_geometry,
 )
 from tuner.closed_loop.retuning import NICENESS, LastChecks, Order, Session, lacks_report
 from tuner.closed_loop.rules import CUSTOMARY, Rules, State, after, due, replayed
@@ -144,11 +145,13 @@ class Loop:
                 open_frames(
                     *(self._source, Path(self.begun.geometry), self.state.next_frame, self._buffer),
                     goes_on=self.state.next_frame > 0,
+                    before=self._last_taken,
                     taken=taken_before(self._night, self.state.next_block)
                     if is_growing(source)
                     else (),
                 )
             )
+            self.begun = with_geometry(self.begun, goes_on=goes_on)
             # A night begins once its frames are there: what cannot be opened leaves nothing.
             self._take(Resumed() if goes_on else self.begun)
             for name in FOLDERS:
@@ -188,6 +191,12 @@ class Loop:
         why = in_words(ends[-1]) if ends else self._no_session
         kind = ProgramError if ends and ends[-1].outcome == "failed" else NothingFoundError
         return kind(f"no session of the night has found a set: {why}")
+
+    @property
+    def _last_taken(self) -> tuple[float | None, float | None]:
+        """Photon energy and camera length of the last frames of the log."""
+        last = next((each for each in reversed(self.events) if isinstance(each, Block)), None)
+        return (None, None) if last is None else (last.photon_energy, last.camera_length)
 
     @property
     def _source(self) -> Address:

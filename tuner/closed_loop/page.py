@@ -67,6 +67,7 @@ class NightPage:
         self._night, self._lock = night, threading.Lock()
         self._events: Sequence[Event] = ()
         self._n, self._state, self.line = 0, State(), ""
+        self._drawing = threading.Lock()
         self._drawn: tuple[int, bytes] = (-1, b"")
         self._rested = 0.0
         self._server = PageServer(self, port)
@@ -91,14 +92,16 @@ class NightPage:
 
     def page(self) -> tuple[str, bytes]:
         """Return a tag that tells one state from others, and the page as it was last drawn."""
-        with self._lock:
-            n, state, began = self._n, self._state, time.monotonic()
+        with self._drawing:  # while the night goes on
+            with self._lock:
+                n, state, events = self._n, self._state, self._events[: self._n]
+            began = time.monotonic()
             if n != self._drawn[0] and began >= self._rested:
                 end = (
                     "The night has ended, or was stopped: this is what it last showed. "
                     f"All of it is in {self._night.absolute() / 'night.jsonl'}."
                 )
-                main = night_content(self._night.name, self._events[:n], state)
+                main = night_content(self._night.name, events, state)
                 content = renewed_page(
                     f'"{n}"', f"sfx-tuner run: {self._night.name}", "Running.", main, end
                 )

@@ -14,7 +14,8 @@ The phases of a night:
 A session that finds nothing better, or whose set is taken back, ends in *watching*, too. The set in
 force is then as good as any, and its rates of today are what the next ones are held against.
 
-Frames without beam count for nothing: they raise no alarm, and no session has them.
+Frames without beam count for nothing: they raise no alarm, and no session has them. Nor has one
+frames of two series with another energy or distance: the kept ones are let go where one begins.
 
 What the frames say of all this is in `evidence`.
 """
@@ -245,6 +246,8 @@ def _after_block(state: State, block: Block, rules: Rules) -> State:
         next_block=block.number + 1,
         next_frame=block.first + block.n_frames + block.n_unreadable,
     )
+    if block.begins_series and state.phase == "collecting":
+        state = replace(state, kept=())
     if block.beam != "on":
         return state
     if block.kinds:

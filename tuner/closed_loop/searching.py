@@ -72,7 +72,7 @@ class BlockSearch:
         self._sets: dict[int, NightSet] = {CUSTOMARY: NightSet(CUSTOMARY)}
         self._indexers: dict[int, tuple[Cell | None, Indexer | None]] = {}
         self._tellers: dict[int, KindTeller | None] = {CUSTOMARY: None}
-        self._last_size = begun.size
+        self._last_size, self._n_changes = begun.size, 0
         self._most: float = math.inf if n_frames is None else n_frames
         self._keeps_names = is_growing(begun.source)
         self._stack = ExitStack()
@@ -117,6 +117,8 @@ class BlockSearch:
             self._on_note(note)
         if not first:
             return None
+        begins_series = frames.n_changes != self._n_changes
+        self._n_changes = frames.n_changes
         with Tap(frames, path) as tap:
             nominal = MemoryFrames(frames.geometry, first)
             settings = used.of(nominal)
@@ -178,6 +180,9 @@ class BlockSearch:
                 dropped=frames.counts.dropped,
                 damaged=frames.counts.damaged,
                 other=frames.counts.other,
+                photon_energy=first[0].photon_energy,
+                camera_length=first[0].camera_length,
+                begins_series=begins_series,
             )
 
     def _size(self, state: State) -> int:

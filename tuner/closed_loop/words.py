@@ -111,9 +111,10 @@ def _block(block: Block) -> str:
     lost = lost_words(block)
     lost = f"; {lost} so far" if lost else ""
     hits = f" → {block.hits}" if block.hits else ""
+    series = "; another series begins with it" if block.begins_series else ""
     return (
         f"{block.n_hits} hits in {block.n_frames} frames{bad}{beam}{sampled}, "
-        f"{set_words(block.used)}{lost}{hits}"
+        f"{set_words(block.used)}{series}{lost}{hits}"
     )
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +17,10 @@ from tuner.agent.policy import SHIPPED
 from tuner.agent.rollout import regret
 from tuner.comparison.results import Results, no_results, undone
 from tuner.comparison.searching import run_method
+from tuner.comparison.spreading import each_done
 from tuner.search.contract import AnyPolicy
 from tuner.threads import share_cores
 from wrappers.errors import ProgramError
-from wrappers.processes import serve_parent
 from wrappers.schema import read_json
 
 __all__ = ["Benchmark", "Family", "compare_simulated", "fingerprint"]
@@ -145,22 +143,13 @@ def compare_simulated(
     if not units:
         return results
     before = benchmark.n_units - len(units)
-    # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
     job = _Job(benchmark, policy, tuple(methods), jobs)
-    with ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=_prepare, initargs=(job,)
-    ) as pool:
-        rows = pool.map(_run_unit, units)
-        try:
-            for done, ((family, task, noise), row) in enumerate(zip(units, rows, strict=True), 1):
-                for method, arrays in row.items():
-                    for what, values in arrays.items():
-                        results[family][method][what][task, noise] = values
-                on_progress(before + done)
-        except BaseException:
-            # Or the pool would go through all that was asked before it ends.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    rows = each_done(_run_unit, units, prepare=_prepare, job=job, processes=jobs)
+    for done, ((family, task, noise), row) in enumerate(rows, 1):
+        for method, arrays in row.items():
+            for what, values in arrays.items():
+                results[family][method][what][task, noise] = values
+        on_progress(before + done)
     return results
 
 
@@ -178,14 +167,15 @@ _jobs: list[_Job] = []
 
 
 def _prepare(job: _Job) -> None:
-    serve_parent()
     _jobs[:] = [job]
+    _pool.cache_clear()
 
 
 @lru_cache
 def _pool(family: str) -> SimulatedPool:
     pool = _jobs[0].benchmark.draw(family)
-    share_cores(_jobs[0].processes)
+    if _jobs[0].processes > 1:
+        share_cores(_jobs[0].processes)
     return pool
 
 

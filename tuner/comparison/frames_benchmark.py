@@ -9,12 +9,9 @@ were indexed, in processor time and in evaluations.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from envs.evaluators.frame_record import RECORDS, FrameRecord
 from envs.evaluators.recorded import RecordedEvaluator
 from tuner.comparison.results import Results, no_results, undone
 from tuner.comparison.searching import run_method
+from tuner.comparison.spreading import each_done
 from tuner.comparison.statistics import bootstrap
 from tuner.search.contract import AnyPolicy
 from tuner.searchers import SEARCHERS
@@ -32,7 +30,6 @@ from tuner.session.loop import Budget
 from tuner.session.trial import frames_spent
 from tuner.threads import share_cores
 from wrappers.files import write_whole
-from wrappers.processes import serve_parent
 from wrappers.text import to_json
 
 __all__ = [
@@ -190,32 +187,13 @@ def compare_frames(
         return results
     job = _Job({name: tuple(those) for name, those in families.items()}, policy, tuple(methods),
                jobs)  # fmt: skip
-    with _workers(job) as run_all:
-        for done, ((family, task_row, seed), row) in enumerate(run_all(units), 1):
-            for method, arrays in row.items():
-                for what, values in arrays.items():
-                    results[family][method][what][task_row, seed] = values
-            on_progress(before + done)
+    rows = each_done(_run_unit, units, prepare=_prepare, job=job, processes=jobs)
+    for done, ((family, task_row, seed), row) in enumerate(rows, 1):
+        for method, arrays in row.items():
+            for what, values in arrays.items():
+                results[family][method][what][task_row, seed] = values
+        on_progress(before + done)
     return results
-
-
-@contextmanager
-def _workers(job: _Job) -> Iterator[Callable[[Sequence[Unit]], Iterator[tuple[Unit, Found]]]]:
-    """Yield what runs units, in their order: in this process, or in several."""
-    if job.processes == 1:
-        _jobs[:] = [job]
-        yield lambda units: ((unit, _run_unit(unit)) for unit in units)
-        return
-    # Spawned, not forked: a forked PyTorch may hang on the threads of its parent.
-    with ProcessPoolExecutor(
-        job.processes, get_context("spawn"), initializer=_prepare, initargs=(job,)
-    ) as pool:
-        try:
-            yield lambda units: zip(units, pool.map(_run_unit, units), strict=True)
-        except BaseException:
-            # Or the pool would go through all that was asked before it ends.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 @dataclass(frozen=True)
@@ -232,9 +210,9 @@ _jobs: list[_Job] = []
 
 
 def _prepare(job: _Job) -> None:
-    serve_parent()
     _jobs[:] = [job]
-    share_cores(job.processes)
+    if job.processes > 1:
+        share_cores(job.processes)
 
 
 @lru_cache(maxsize=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -87,14 +88,18 @@ def apply_arriving(
     """
     folder.mkdir(parents=True, exist_ok=True)
     before: FrameSource = MemoryFrames(frames.geometry, [_first(frames, idle, stopped)])
-    nominal = before
+    nominal, n_changes = before, frames.n_changes
     with ExitStack() as stack:
         lacks_map = bad_pixels is None and needs_map(settings(before).settings)
         lacks_kinds = by_kind is not None and by_kind.lacks_kinds
         if lacks_map or lacks_kinds:
             path = stack.enter_context(temporary_folder(folder)) / "frames.cxi"
             n = FIRST_FRAMES if n_frames is None else min(FIRST_FRAMES, n_frames)
-            found = record(_Before(before, frames), path, n, idle=idle, enough=stopped)
+
+            def enough() -> bool:
+                return stopped() or frames.n_changes != n_changes
+
+            found = record(_Before(before, frames, n_changes), path, n, idle=idle, enough=enough)
             before = stack.enter_context(RecordedRun.of(found))
         if lacks_map:
             bad_pixels = find_bad_pixels(before, jobs=jobs)
@@ -108,7 +113,7 @@ def apply_arriving(
             on_frame(placed)
 
         for reduction in reduce_arriving(
-            _Before(before, frames),
+            _Before(before, frames, n_changes),
             lambda: settings(nominal),
             folder,
             nominal_clen=nominal.nominal_clen,
@@ -142,12 +147,21 @@ def _first(frames: ArrivingFrames, idle: float, stopped: Callable[[], bool]) -> 
 
 
 class _Before(ArrivingFrames):
-    """Frames that have arrived already, and then those that arrive."""
+    """Frames that have arrived already, and then those that arrive.
 
-    def __init__(self, run: FrameSource, frames: ArrivingFrames) -> None:
+    Parameters
+    ----------
+    run : FrameSource
+        Of one series.
+    frames : ArrivingFrames
+    n_changes : int
+        Of them, as it was before `run`.
+    """
+
+    def __init__(self, run: FrameSource, frames: ArrivingFrames, n_changes: int) -> None:
         super().__init__(frames.name, frames.geometry)
-        self._run, self._frames = run, frames
-        self._places = iter(range(len(run)))
+        self._run, self._frames, self._n_changes = run, frames, n_changes
+        self._places = deque(range(len(run)))
         self.counts = frames.counts
 
     @property
@@ -158,9 +172,14 @@ class _Before(ArrivingFrames):
     def notes(self) -> list[str]:
         return self._frames.notes
 
+    @property
+    def n_changes(self) -> int:
+        return self._n_changes if self._places else self._frames.n_changes
+
     def next(self, timeout: float) -> Late | None:
-        place = next(self._places, None)
-        return self._frames.next(timeout) if place is None else partial(self._again, place)
+        if not self._places:
+            return self._frames.next(timeout)
+        return partial(self._again, self._places.popleft())
 
     def _again(self, place: int) -> Frame:
         with self._lock:  # a run is one thread's at a time

@@ -43,15 +43,15 @@ class MapAgentSearcher(MapSearcher):
 
     def recommend(self) -> int:
         """Return which of the evaluations that it ingested is of the set that it would take."""
-        leader = self._situation().leader
         map_, evaluations = self._session.map, self._session.evaluations
-        of_leader = [
+        leader = self._situation().leader
+        if leader is None:  # nothing was measured near the geometry that the lattices fix
+            return max(range(len(evaluations)), key=lambda number: evaluations[number][1])
+        return max(
             (evaluation.n_frames, number)
             for number, (evaluation, _) in enumerate(evaluations)
             if not evaluation.failure and map_.column(evaluation.settings) == leader
-        ]
-        # Without one nothing was measured near the geometry that the lattices fix.
-        return max(of_leader)[1] if of_leader else len(evaluations) - 1
+        )[1]
 
     def _situation(self) -> Situation:
         """Return what is up for choice; worked out once after every evaluation."""
@@ -97,9 +97,7 @@ class MapAgentSearcher(MapSearcher):
         column = int(found.columns[place])
         self.n_frames = self._frames(portion)
         mean, sd = found.forecast.mean[column], found.forecast.sd[column]
-        self.reason = (
-            f"the agent's choice, of which the map expects {100 * mean:.0f} ± {100 * sd:.0f} %"
-        )
+        self.reason = f"the agent's choice: the map expects {100 * mean:.0f} ± {100 * sd:.0f} %"
         if self.n_frames < n:
             self.reason += f", on {self.n_frames} of {n} frames"
         if session.map.far:

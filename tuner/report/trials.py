@@ -68,10 +68,13 @@ class Responses:
         Keys of `GROUPS` that are drawn.
     pictures : mapping of str to sequence of Markup
         By setting.
+    constant : tuple of str
+        Settings that had the same value in all evaluations: there is nothing to be drawn.
     """
 
     groups: frozenset[str]
     pictures: Mapping[str, Sequence[Markup]]
+    constant: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -117,12 +120,15 @@ def responses(found: Findings) -> Responses | None:
     trials = found.measured
     if not trials or not found.tuned:
         return None
+    constant = [name for name in found.tuned if len({_value(each, name) for each in trials}) == 1]
     return Responses(
         groups=frozenset(map(group_of, trials)),
         pictures={
             name: _response_pictures(trials, name, ABOUT[name].unit, found.best_value(name))
             for name in found.tuned
+            if name not in constant
         },
+        constant=tuple(constant),
     )
 
 

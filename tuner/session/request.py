@@ -140,10 +140,12 @@ def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
 def usual_searcher(peak_finder: str, n_frames: int) -> str:
     """Return the searcher where nobody names one.
 
-    It is the response map, whose model saw peakfinder8's lists of dozens of frames. With another
-    peak finder, or with so few frames that many sets index all of them, it is the Gaussian
-    process, which begins with the initial design and takes the middle of what is equally good; the
-    Parzen estimator where its extra is missing.
+    It is the agent on the response map, whose model saw peakfinder8's lists of dozens of frames:
+    on frozen frames it misses least after those of three evaluations
+    (``sfx-tuner compare --frames-benchmark --recorded``). With another peak finder, or with so few
+    frames that many sets index all of them, it is the Gaussian process, which begins with the
+    initial design and takes the middle of what is equally good; the Parzen estimator where its
+    extra is missing.
 
     Parameters
     ----------
@@ -152,7 +154,7 @@ def usual_searcher(peak_finder: str, n_frames: int) -> str:
         Of the sample.
     """
     if peak_finder == Settings.peak_finder and n_frames >= FEWEST_FRAMES:
-        return "map"
+        return "map-agent"
     extra = SEARCHERS.get("gp").extra
     return "tpe" if missing(extra) else "gp"
 

@@ -44,7 +44,7 @@ _ENERGY_UNITS = {"eV": 1.0, "keV": 1e3, "MeV": 1e6}
 _VOLTAGE_UNITS = {"V": 1.0, "kV": 1e3}
 _WAVELENGTH_UNITS = {"A": 1.0, "m": 1e10}
 _QUANTITY = re.compile(rf"([+-]?{_UNSIGNED})\s*([A-Za-z]*)")
-_HEADER = re.compile(r"(/\S+|[A-Za-z_%][^\s/]*/\S+)(?:\s+(\S+))?")
+_HEADER = re.compile(r"((?!(?:nan|inf|infinity)\b)[A-Za-z_%/]\S*)(?:\s+(\S+))?", re.IGNORECASE)
 LONGEST_STEP = 1e6
 """From pixel to pixel, in pixels; safe to reckon with."""
 LONGEST_NAME = 200

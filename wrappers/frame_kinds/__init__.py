@@ -2,6 +2,7 @@
 
 =========== ================================================================================
 `measures`  what is measured of a frame: levels by place, spots; kernels in `kernels`
+`spots`     what its spots say of lattices: one, or several
 `features`  a frame's features, in units of what is usual in its run
 `mixture`   a Gaussian mixture whose number of parts follows from held-out likelihood
 `layout`    whether two geometries are of one detector

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
-from scipy.spatial import cKDTree
 
-from wrappers.frame_kinds.kernels import repeated
 from wrappers.frame_kinds.measures import BOXES, RINGS, SECTORS, Measures
+from wrappers.frame_kinds.spots import (
+    ENOUGH_SPOTS,
+    brightest,
+    disorder,
+    gaps_of,
+    innermost,
+    strongest,
+)
 from wrappers.schema import Count, Number
 
 __all__ = ["FEATURES", "N_DIRECTIONS", "Reference", "features", "median"]
@@ -76,17 +82,10 @@ STEPS = ((3, 12), (12, 24), (24, 40), (40, 64))
 """Rings that are taken together, to look for a bright direction."""
 NEIGHBOURS = (np.arange(SECTORS) + np.array([-6, -5, -4, -3, 3, 4, 5, 6])[:, None]) % SECTORS
 """Of each direction, a row each."""
-FAINT = 5.0
-"""Photons of the brightest spot where there is none."""
 RECURS, FEWEST_RECURRENCES, MOST_HOT = 0.08, 3, 20_000
 N_DIRECTIONS = len(STEPS) * SECTORS
-SPOTS_FOR_GAPS, CRYSTALS = 15, 5
-"""Spots of a frame that tell something of a lattice; and so many such frames tell something of the
-beam."""
-STRONGEST = 100
-REACH, EQUAL, FEWEST_VECTORS = 16.0, 0.15, 10
-"""Vectors between spots that are so much longer than the smallest distance of a lattice's spots are
-left out; those within so much of it are equal; and so many are needed."""
+CRYSTALS = 5
+"""Frames with as many spots as a crystal has, which tell something of the beam."""
 LEAST_LIGHT, MOST_LIGHT, MOST = 0.01, 8.0, 3.0
 """Beyond these it does not matter any more."""
 
@@ -143,7 +142,7 @@ class Reference:
         usual_swing = float(np.median(swings[shown] if shown.any() else swings))
         hot = _recurring(measured)
         cleared = [each.without_spots_at(hot) for each in measured]
-        spotted = np.array([len(each.spot_q) >= SPOTS_FOR_GAPS for each in cleared])
+        spotted = np.array([len(each.spot_q) >= ENOUGH_SPOTS for each in cleared])
         if np.count_nonzero(spotted) >= CRYSTALS:
             # What shows a crystal was taken with the beam, however little light there is.
             usual_swing = min(usual_swing, float(np.quantile(swings[spotted], 0.25)))
@@ -160,7 +159,7 @@ class Reference:
         fano = median(squares / (np.maximum(levels, 0) + dark), axis=0)
         lit_frames = [each for each, on in zip(cleared, lit, strict=True) if on]
         with_spots = [each for each in lit_frames if len(each.spot_q) >= 3]
-        gaps = [_gaps(each) for each in lit_frames if len(each.spot_q) >= SPOTS_FOR_GAPS]
+        gaps = [gaps_of(strongest(each)) for each in lit_frames if len(each.spot_q) >= ENOUGH_SPOTS]
         level = _nan_to(float(np.median(usual)), 0.0)
         return cls(
             swing=float(np.median(swings[lit])),
@@ -171,7 +170,7 @@ class Reference:
             gap=float(np.quantile([np.quantile(each, 0.1) for each in gaps], 0.25))
             if gaps
             else 0.0,
-            innermost=float(np.median([_innermost(each) for each in with_spots]))
+            innermost=float(np.median([innermost(each) for each in with_spots]))
             if with_spots
             else 1.0,
             rings=tuple(
@@ -208,9 +207,9 @@ def features(measured: Measures, reference: Reference) -> Floats:
             math.log(0.03 + min(streak, MOST)),
             math.log(0.01 + np.count_nonzero(faulty) / max(reference.n_boxes, 1)),
             math.log1p(n_away),
-            _brightest(measured),
-            _innermost(measured) if len(measured.spot_q) else reference.innermost,
-            _disorder(measured, reference),
+            brightest(measured),
+            innermost(measured) if len(measured.spot_q) else reference.innermost,
+            disorder(strongest(measured), reference.gap),
         ]
     )
 
@@ -357,42 +356,3 @@ def _streak(measured: Measures, reference: Reference) -> tuple[float, int]:
     rises = _rises(measured, reference.level) - usual - EVEN
     _, direction = np.unravel_index(int(rises.argmax()), rises.shape)
     return float(max(rises.max(), 0.0)), int(direction)
-
-
-def _brightest(measured: Measures) -> float:
-    photons = np.sort(measured.spot_photons)[-2:]
-    return math.log(max(photons[0], FAINT) if len(photons) else FAINT)
-
-
-def _innermost(measured: Measures) -> float:
-    return float(np.quantile(np.linalg.norm(measured.spot_q, axis=1), 0.2)) * 10
-
-
-def _strongest(measured: Measures) -> Floats:
-    """Return the scattering vectors of the strongest spots (n, 3)."""
-    return measured.spot_q[np.argsort(-measured.spot_photons, kind="stable")[:STRONGEST]]
-
-
-def _gaps(measured: Measures) -> Floats:
-    """Return the distance of each of the strongest spots to the nearest of them, in 1/Å."""
-    strongest = _strongest(measured)
-    distance, _ = cKDTree(strongest).query(strongest, k=2)
-    return np.asarray(distance[:, 1])
-
-
-def _disorder(measured: Measures, reference: Reference) -> float:
-    if len(measured.spot_q) < SPOTS_FOR_GAPS or reference.gap <= 0:
-        return 0.0
-    strongest, reach = _strongest(measured), REACH * reference.gap
-    first, second = np.triu_indices(len(strongest), k=1)
-    vectors = strongest[first] - strongest[second]
-    vectors = vectors[(vectors**2).sum(axis=1) < reach**2]
-    n = len(vectors)
-    if n < FEWEST_VECTORS:
-        return 0.0
-    both = np.concatenate([vectors, -vectors])
-    both = both[np.argsort(both[:, 0], kind="stable")]
-    alone = 1 - repeated(both, n, EQUAL * reference.gap) / n
-    # Spots lie almost in a plane, and so do the vectors between them.
-    by_chance = math.exp(-2 * n * (EQUAL / REACH) ** 2)
-    return math.log((alone + 0.01) / (by_chance + 0.01))

@@ -18,16 +18,21 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame, Mask
 from wrappers.streams.frames import FrameMaker, OtherFrames
 from wrappers.streams.messages import SeriesStart, Shot
-from wrappers.streams.protocols import StreamAddress
+from wrappers.streams.protocols import StreamAddress, is_loopback
 from wrappers.streams.receiver import BUFFER, Counts, Receiver
 
-__all__ = ["ArrivingFrames", "Late", "StreamFrames"]
+__all__ = ["ArrivingFrames", "Late", "StreamFrames", "read_already"]
 
 MOST_NOTES = 50
 """Sentences about a stream that are kept."""
 
 Late = Callable[[], Frame | None]
 """Reads a frame that has arrived, in any thread; None where it is left out, which is counted."""
+
+
+def read_already(frame: Frame) -> Callable[[], Frame]:
+    """Return what gives a frame that was read already."""
+    return lambda: frame
 
 
 class ArrivingFrames(ABC):
@@ -81,7 +86,15 @@ class ArrivingFrames(ABC):
     @property
     def notes(self) -> list[str]:
         """What is odd about the geometry and what has arrived so far, a sentence each."""
-        return list(self._said)
+        return [*self._said, *(f"left out as damaged: {why}" for why in self.counts.reasons)]
+
+    @property
+    def n_changes(self) -> int:
+        """How often a series with another energy or distance has begun before the next frame.
+
+        Frames before and behind that are not to be put together.
+        """
+        return 0
 
     @property
     def unread(self) -> str:
@@ -108,18 +121,16 @@ class ArrivingFrames(ABC):
                 raise
             self._leave_out(error)
         except InputError as error:
-            with self._lock:
-                self.counts.damaged += 1
-                self.counts.reason = str(error)
+            self.counts.damage(str(error))
         return None
 
     def _leave_out(self, error: OtherFrames) -> None:
+        sentence = f"{error} (such frames are left out)"
+        self.counts.leave_out(sentence)
         with self._lock:
-            self.counts.other += 1
-            self._say(f"{error} (such frames are left out)")
+            self._note(sentence)
 
-    def _say(self, sentence: str) -> None:
-        self.counts.reason = sentence
+    def _note(self, sentence: str) -> None:
         if sentence not in self._said and len(self._said) < MOST_NOTES:
             self._said.append(sentence)
 
@@ -134,7 +145,10 @@ class StreamFrames(ArrivingFrames):
     size : int
         Images that wait; what there is no room for is dropped, oldest first.
     every_series : bool
-        Whether a series with another energy or distance is taken, too; else it is left out.
+        Whether a series with another energy or distance is taken, too, which `n_changes` then
+        counts; else it is left out.
+    before : (float or None, float or None)
+        See `FrameMaker`.
     goes_on : bool
         Whether frames were taken before, by a program that has ended: in the middle of a series
         nobody says its energy and distance, and its frames are left out, and not the end.
@@ -154,14 +168,20 @@ class StreamFrames(ArrivingFrames):
         size: int = BUFFER,
         *,
         every_series: bool = False,
+        before: tuple[float | None, float | None] = (None, None),
         goes_on: bool = False,
     ) -> None:
         super().__init__(address.name, geometry)
-        self._taken = goes_on
-        self._maker = FrameMaker(address.name, geometry, every_series=every_series)
-        self._receiver = Receiver(address, size)
+        self._taken, self._n_changes = goes_on, 0
+        self._maker = FrameMaker(address.name, geometry, every_series=every_series, before=before)
+        self._receiver = Receiver(address.with_images(geometry.panels[0].data), size)
         self.counts = self._receiver.counts
         self._refused: OtherFrames | None = None
+        if address.listens and not is_loopback(address.endpoint):
+            self._note(
+                f"whoever reaches {address.endpoint} can send frames: it is not of this machine "
+                "alone"
+            )
 
     @property
     def own_mask(self) -> Mask:
@@ -171,24 +191,33 @@ class StreamFrames(ArrivingFrames):
     @property
     def notes(self) -> list[str]:
         """What the stream says otherwise than the geometry, and what was left out of it."""
-        return [*self._maker.notes, *self._said]
+        return [*self._maker.notes, *super().notes]
+
+    @property
+    def n_changes(self) -> int:
+        """How often a series with another energy or distance has begun before the next frame."""
+        return self._n_changes
 
     def next(self, timeout: float) -> Late | None:
         """Return what reads the next frame; None where none arrives within `timeout` seconds."""
         message = self._receiver.next(timeout)
         if isinstance(message, SeriesStart):
             try:
-                self._maker.begin(message)
+                is_other = self._maker.begin(message)
                 self.counts.series += 1
                 self._refused = None
+                if is_other:
+                    self._n_changes += 1
+                    self._note(is_other)
             except OtherFrames as error:
                 if not self._taken:
                     raise
                 self._refused = error
         if not isinstance(message, Shot):
             return None
-        if self._refused is not None:
-            self._leave_out(self._refused)
+        refused = self._refused or self._maker.lost_beginning(message)
+        if refused is not None:
+            self._leave_out(refused)
             return None
         return partial(self._read, self._maker.reading(message))
 

@@ -10,19 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wrappers.errors import InputError
-from wrappers.streams.messages import Shot
+from wrappers.streams.messages import Shot, counted_names
 from wrappers.streams.packed import as_array, plain_numbers, read_msgpack
 
 __all__ = ["OPTIONS", "decoder"]
 
-OPTIONS = ("subscribe", "request")
-"""Of the address: a SUB socket with this tag, or what a REQ socket asks with."""
+OPTIONS = ("subscribe", "request", "data")
+"""Of the address: a SUB socket with this tag, what a REQ socket asks with, and which image of a
+message is meant where it has several; the geometry names that, too."""
+NAMES = ("event_id", "event")
+"""Of what says which image it is: OM's, and that of the hits that we serve."""
 
 
 def decoder(options: Mapping[str, str]) -> Callable[[Sequence[bytes]], list[Shot]]:
     """Return what reads a message; of several parts the last one is it."""
-    del options
-    numbers = iter(range(2**62))
+    wanted, names = options.get("data", "").lstrip("/"), counted_names()
 
     def decode(parts: Sequence[bytes]) -> list[Shot]:
         document: Any = read_msgpack(parts[-1])
@@ -30,14 +32,28 @@ def decoder(options: Mapping[str, str]) -> Callable[[Sequence[bytes]], list[Shot
             document = document[0]
         if not isinstance(document, dict):
             raise InputError("a message of the stream is no map")
-        images = [value for value in document.values() if _is_image(value)]
-        if len(images) != 1:
-            raise InputError(f"a message of the stream holds {len(images)} images instead of one")
-        (image,) = images
+        image = _chosen({str(k): v for k, v in document.items() if _is_image(v)}, wanted)
         unpack = as_array(image["type"], image["shape"], image["data"], "the image")
-        return [Shot("", next(numbers), unpack, values=plain_numbers(document))]
+        series, number = next(names)
+        name = next((document[key] for key in NAMES if isinstance(document.get(key), str)), "")
+        values = plain_numbers(document)
+        return [Shot(name[:200] or series, number, unpack, values, len(image["data"]))]
 
     return decode
+
+
+def _chosen(images: Mapping[str, Any], wanted: str) -> Any:
+    if wanted in images:
+        return images[wanted]
+    if len(images) == 1:
+        return next(iter(images.values()))
+    if not images:
+        raise InputError("a message of the stream holds no image")
+    there = ", ".join(sorted(images))[:200]
+    raise InputError(
+        f"a message of the stream holds {len(images)} images ({there}): name one with 'data =' in "
+        "the geometry, or with ?data="
+    )
 
 
 def _is_image(value: Any) -> bool:

@@ -67,7 +67,8 @@ def decode(message: bytes) -> Message | None:
     array = _first(document.get("data"), "an image's data")
     if array.shape is None or len(array.shape) != 2:
         raise InputError("an image of the stream has not two dimensions")
-    return Shot(series, _whole(document, "image_id"), array.unpack)
+    number = _whole(document, "image_id")
+    return Shot(series, number, array.unpack, n_bytes=len(array.packed.data))
 
 
 def _start(document: Mapping[Any, Any], series: str) -> SeriesStart:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -16,12 +18,14 @@ from wrappers.frames.stored import StoredFrames
 from wrappers.masks.masks import flag_values
 from wrappers.streams.messages import SeriesStart, Shot
 
-__all__ = ["FrameMaker", "OtherFrames"]
+__all__ = ["FrameMaker", "OtherFrames", "mask_of_recording"]
 
 SAME_PIXELS = 0.01
 """Relative difference of two pixel sizes that are the same."""
 SAME_SERIES = 1e-3
 """Relative difference of two series' energies or distances that are read anew for each."""
+_UNFIT = re.compile(r"[^\w.:+-]")
+"""What does not stand in the name of a frame, which begins with its series."""
 SAME_ENERGY, SAME_DISTANCE = 0.005, 0.02
 """Beyond, what the stream says of itself and what the geometry says are said to differ."""
 
@@ -45,6 +49,8 @@ class FrameMaker:
         Both are attributes, too.
     every_series : bool
         Whether a series with another energy or distance is taken like any other.
+    before : (float or None, float or None)
+        Photon energy (eV) and distance (m) of frames that a program before this one took.
 
     Attributes
     ----------
@@ -57,7 +63,14 @@ class FrameMaker:
         If the geometry takes something from the data that a stream does not have.
     """
 
-    def __init__(self, address: str, geometry: Geometry, *, every_series: bool = False) -> None:
+    def __init__(
+        self,
+        address: str,
+        geometry: Geometry,
+        *,
+        every_series: bool = False,
+        before: tuple[float | None, float | None] = (None, None),
+    ) -> None:
         self.address, self.geometry, self._every_series = address, geometry, every_series
         if geometry.shifted_by_data:
             raise InputError(
@@ -67,12 +80,15 @@ class FrameMaker:
         self.own_mask = StoredFrames(geometry).mask_of_own_files()
         self._mask = self.own_mask
         self._series: SeriesStart | None = None
+        self._taken: tuple[float | None, float | None] = before
 
     @property
     def notes(self) -> list[str]:
         """What the geometry says otherwise than the stream, a sentence each."""
         start, geometry, found = self._series, self.geometry, []
-        if any(mask.file is None for panel in geometry.panels for mask in panel.masks):
+        files = {mask.file for panel in geometry.panels for mask in panel.masks}
+        names = {Path(file).name for file in files if file is not None}
+        if None in files and mask_of_recording(geometry.path).name not in names:
             found.append(
                 f"{geometry.path} takes a mask from the data file, which a stream does not have: "
                 "the stream's own pixel mask takes its place"
@@ -95,8 +111,14 @@ class FrameMaker:
                 )
         return found
 
-    def begin(self, start: SeriesStart) -> None:
+    def begin(self, start: SeriesStart) -> str:
         """Take what a series says of itself.
+
+        Returns
+        -------
+        str
+            A sentence, where its frames have another energy or distance than those before, by more
+            than 0.1 %; else "". What the geometry gives as a number is that of all series.
 
         Raises
         ------
@@ -113,19 +135,49 @@ class FrameMaker:
                 f"the pixels of {self.address} are {1e6 * start.pixel_size:.4g} µm wide, those of "
                 f"{geometry.path} {1e6 * pixel:.4g} µm: give the geometry of this detector"
             )
-        before = None if self._every_series else self._series
-        if before is not None and not (
-            _alike(before.photon_energy, start.photon_energy)
-            and _alike(before.distance, start.distance)
-        ):
-            raise OtherFrames(
-                f"another series begins on {self.address}, with another photon energy or "
-                "distance: its frames are not put together with those before"
-            )
+        energy, distance = self._taken_from(start)
+        is_other = self._other_words(energy, distance)
+        if is_other and not self._every_series:
+            raise OtherFrames(is_other)
+        self._taken = energy or self._taken[0], distance or self._taken[1]
         self._series = start
         self._mask = self.own_mask
         if start.mask is not None and start.mask.shape == shape:
             self._mask = self.own_mask & start.mask
+        return is_other
+
+    def _taken_from(self, start: SeriesStart) -> tuple[float | None, float | None]:
+        """Return the energy and distance that frames have of a series: what geometries leave it."""
+        geometry = self.geometry
+        return (
+            None if isinstance(geometry.photon_energy, float) else start.photon_energy,
+            None if geometry.clen_header is None else start.distance,
+        )
+
+    def _other_words(self, *now: float | None) -> str:
+        found = [
+            f"{new:.6g} {unit} instead of {old:.6g} {unit}"
+            for new, old, unit in zip(now, self._taken, ("eV", "m"), strict=True)
+            if new and old and abs(new / old - 1) > SAME_SERIES
+        ]
+        if not found:
+            return ""
+        return (
+            f"another series begins on {self.address}, with {' and '.join(found)}: its frames are "
+            "not put together with those before"
+        )
+
+    def lost_beginning(self, shot: Shot) -> OtherFrames | None:
+        """Return what to say of an image whose series' beginning was lost, or None.
+
+        Where none has come yet, frames are taken in the middle of a series.
+        """
+        if self._series is None or self._series.series == shot.series:
+            return None
+        return OtherFrames(
+            f"the message with which a series of {self.address} begins was lost, and nobody knows "
+            "its images' energy, distance and mask"
+        )
 
     def reading(self, shot: Shot) -> Callable[[], Frame]:
         """Return what makes a frame of an image, in any thread, also once another series began.
@@ -142,7 +194,7 @@ class FrameMaker:
         self._require_shape((data.shape[0], data.shape[1]))
         mask = _valued(data, mask, series)
         energy, length = self._energy(shot, series), self._camera_length(shot, series)
-        name = f"//{shot.number}"
+        name = f"{_UNFIT.sub('_', shot.series.strip('/'))}//{shot.number}"
         require_plausible(energy, "photon energy", f"{self.address} {name}")
         require_plausible(length, "camera length (clen + coffset)", f"{self.address} {name}")
         return Frame(
@@ -209,14 +261,16 @@ class FrameMaker:
         return stored
 
 
+def mask_of_recording(geometry: Path) -> Path:
+    """Return where a recording has the mask of its stream's geometry, by its own geometry's name.
+
+    The mask in its data file is that, and what was masked in each of its frames besides.
+    """
+    return geometry.with_suffix(".mask.h5")
+
+
 def _last_part(header: Header) -> str:
     return header.path.rpartition("/")[2]
-
-
-def _alike(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return abs(other / one - 1) < SAME_SERIES
 
 
 def _valued(data: np.ndarray, mask: Mask, series: SeriesStart | None) -> Mask:

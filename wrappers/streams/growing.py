@@ -22,7 +22,7 @@ from wrappers.frames.run import HDF5_SUFFIXES, Run
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored import StoredFrames
 from wrappers.locks import is_locked_by_writer
-from wrappers.streams.arriving import ArrivingFrames, Late
+from wrappers.streams.arriving import ArrivingFrames, Late, read_already
 from wrappers.streams.protocols import parse_growing
 
 __all__ = ["GrowingFiles"]
@@ -135,7 +135,7 @@ class GrowingFiles(ArrivingFrames):
         while True:
             for frame in self._coming:
                 self.counts.received += 1
-                return partial(self._read, partial(_itself, frame))
+                return partial(self._read, read_already(frame))
             self._coming = self._look()
             now = time.monotonic()
             if now >= deadline:
@@ -173,7 +173,7 @@ class GrowingFiles(ArrivingFrames):
             except InputError as error:
                 if time.monotonic() - file.since > SAID:
                     with self._lock:
-                        self._say(f"nothing new is read now: {error}")
+                        self._note(f"nothing new is read now: {error}")
                 self.counts.reason = str(error)
 
     def _paths(self) -> list[Path]:
@@ -239,13 +239,8 @@ class GrowingFiles(ArrivingFrames):
             if file.failed[name].is_late:
                 self._lost = file.failed.pop(name).reason
                 file.done.add(name)
-                with self._lock:
-                    self.counts.damaged += 1
+                self.counts.damage(self._lost)
 
 
 def _looks_like_frames(path: Path) -> bool:
     return path.suffix.lower() in (*HDF5_SUFFIXES, *CBF_SUFFIXES) or is_hdf5(path)
-
-
-def _itself(frame: Frame) -> Frame:
-    return frame

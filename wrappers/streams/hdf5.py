@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.errors import InputError
-from wrappers.streams.hdf5_child import MOST_ANSWER, serve
-from wrappers.streams.messages import MOST_BYTES, Shot
+from wrappers.streams.hdf5_child import MOST_ANSWER, MOST_FILE, serve
+from wrappers.streams.messages import Shot, counted_names
 from wrappers.streams.packed import as_array
 
 __all__ = ["OPTIONS", "decoder"]
@@ -38,12 +38,12 @@ MOST_EVENTS = 10_000
 
 def decoder(options: Mapping[str, str]) -> Callable[[Sequence[bytes]], list[Shot]]:
     """Return what reads a message, which is one part."""
-    reader, numbers = _Reader(options.get("data", "")), iter(range(2**62))
+    reader, names = _Reader(options.get("data", "")), counted_names()
 
     def decode(parts: Sequence[bytes]) -> list[Shot]:
         images, values = reader.read(parts[-1])
         return [
-            Shot("", next(numbers), partial(np.asarray, image), values=values(row))
+            Shot(*next(names), partial(np.asarray, image), values(row), image.nbytes)
             for row, image in enumerate(images)
         ]
 
@@ -67,6 +67,8 @@ class _Reader:
             If there are none, or reading them takes too much.
         """
         with self._lock:
+            if len(message) > MOST_FILE:
+                raise InputError(f"an HDF5 file of the stream has over {MOST_FILE >> 20} MiB")
             if self._child is None:
                 self._child = _Child(self._path)
             try:
@@ -112,7 +114,7 @@ class _Child:
             raise EOFError from error
         if not isinstance(answer, dict):
             raise EOFError
-        return answer, b"" if "error" in answer else self._pipe.recv_bytes(MOST_BYTES)
+        return answer, b"" if "error" in answer else self._pipe.recv_bytes(MOST_FILE)
 
     def end(self) -> None:
         self._finalizer()

@@ -14,13 +14,14 @@ import psutil
 
 import wrappers.frames.filters  # noqa: F401  (HDF5 learns of bitshuffle, LZ4, zstd and others)
 from wrappers.processes import serve_parent
-from wrappers.streams.messages import MOST_BYTES
 
-__all__ = ["MOST_ANSWER", "serve"]
+__all__ = ["MOST_ANSWER", "MOST_FILE", "serve"]
 
+MOST_FILE = 1 << 29
+"""Bytes of a file, and of its images."""
 MOST_ANSWER = 1 << 20
 """Bytes of what is said of a file's arrays."""
-MOST_MEMORY = 4 * MOST_BYTES
+MOST_MEMORY = 4 * MOST_FILE
 """Bytes that a file may take while it is read: the message, a chunk, the images, and again."""
 MOST_NAMES, MOST_VALUES = 500, 10_000
 """Arrays of a file that are looked at; numbers of one that is not the images."""
@@ -36,7 +37,7 @@ def serve(pipe: Connection, path: str) -> None:
     pipe.send_bytes(b"ready")
     while True:
         try:
-            message = pipe.recv_bytes(MOST_BYTES)
+            message = pipe.recv_bytes(MOST_FILE)
         except (EOFError, OSError):
             return
         try:
@@ -70,7 +71,7 @@ def _read(message: bytes, path: str) -> tuple[dict[str, Any], bytes | None]:
         name, images = _images(arrays, path.strip("/"))
         n_bytes = math.prod(images.shape) * images.dtype.itemsize
         chunk = math.prod(images.chunks or (0,)) * images.dtype.itemsize
-        if max(n_bytes, chunk) > MOST_BYTES:
+        if max(n_bytes, chunk) > MOST_FILE:
             return {"error": f"{name} of an HDF5 file of the stream has {n_bytes} bytes"}, None
         if images.is_virtual or images.external:
             return {"error": f"{name} of an HDF5 file of the stream lies in other files"}, None

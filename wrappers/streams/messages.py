@@ -6,17 +6,28 @@ nothing here, or raises InputError; no other exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_BYTES", "MOST_PIXELS", "Decoder", "Message", "SeriesEnd", "SeriesStart", "Shot"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_PIXELS",
+    "Decoder",
+    "Message",
+    "SeriesEnd",
+    "SeriesStart",
+    "Shot",
+    "counted_names",
+]
 
-MOST_BYTES = 1 << 29
-"""Of a message."""
+MOST_BYTES = 1 << 31
+"""Of a message; a train of AGIPD 1M, 352 pulses in floats, has 1.5e9."""
 MOST_PIXELS = 1 << 27
 """Of an image."""
 
@@ -59,18 +70,22 @@ class Shot:
     Attributes
     ----------
     series : str
+        What tells it from others, or "" where numbers do.
     number : int
         Within the series.
     unpack : callable
         Returns the image (ss, fs); raises InputError.
     values : mapping of str to float
         Numbers that came with it, by the names that a geometry may have for them.
+    n_bytes : int
+        That it takes in memory until it is unpacked.
     """
 
     series: str
     number: int
     unpack: Callable[[], NDArray[Any]]
     values: Mapping[str, float] = field(default_factory=dict)
+    n_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,11 @@ class SeriesEnd:
     """A series has ended."""
 
     series: str
+
+
+def counted_names() -> Iterator[tuple[str, int]]:
+    """Yield series and numbers for images that have none: they are counted from now on."""
+    return zip(itertools.repeat(time.strftime("%Y%m%dT%H%M%S")), itertools.count(), strict=False)
 
 
 Message = SeriesStart | Shot | SeriesEnd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
@@ -24,12 +24,14 @@ __all__ = [
     "absolute",
     "asked_frames",
     "is_growing",
+    "is_loopback",
     "is_stream",
     "parse_address",
     "parse_growing",
 ]
 
 _ADDRESS = re.compile(r"([a-z0-9]+)\+tcp://(\[[0-9a-fA-F:.]+\]|[^/:?#\s]+):(\d{1,5})/?(?:\?(.*))?")
+_LOOPBACK = re.compile(r"tcp://(127\.[\d.]+|localhost|\[::1\]):\d+")
 MOST_ASKED = 1_000_000
 
 
@@ -50,6 +52,8 @@ class Protocol:
         Of the address, beside ``frames``.
     listens : bool
         Whether the sender connects to us, unless the address says ``connect=``.
+    image_option : str
+        The option that names the images, where the geometry does if the address does not, or "".
     """
 
     socket: Literal["PULL", "SUB", "REQ"]
@@ -57,6 +61,7 @@ class Protocol:
     modules: tuple[str, ...]
     options: tuple[str, ...] = ()
     listens: bool = False
+    image_option: str = ""
 
 
 PROTOCOLS: Registry[Protocol] = Registry("stream protocol")
@@ -67,7 +72,8 @@ PROTOCOLS.register("dectris", Protocol("PULL", dectris.decoder, _CBOR))
 PROTOCOLS.register("jungfraujoch", Protocol("PULL", dectris.decoder, _CBOR, ("subscribe",)))
 PROTOCOLS.register("karabo", Protocol("REQ", karabo.decoder, ("msgpack", "zmq"), karabo.OPTIONS))
 PROTOCOLS.register(
-    "crystfel", Protocol("REQ", crystfel.decoder, ("msgpack", "zmq"), crystfel.OPTIONS)
+    "crystfel",
+    Protocol("REQ", crystfel.decoder, ("msgpack", "zmq"), crystfel.OPTIONS, image_option="data"),
 )
 PROTOCOLS.register("hdf5", Protocol("PULL", hdf5.decoder, ("zmq",), hdf5.OPTIONS, listens=True))
 
@@ -121,6 +127,11 @@ class StreamAddress:
             return None
         return self.options.get("request", "next").encode()
 
+    def with_images(self, name: str) -> StreamAddress:
+        """Return the address with the geometry's name of the images, where that says which."""
+        option = self.protocol.image_option
+        return replace(self, options={option: name, **self.options}) if option else self
+
 
 GROWING = "growing+file"
 """Scheme of a file or a folder that is being written."""
@@ -148,6 +159,11 @@ class GrowingAddress:
 def is_stream(name: object) -> bool:
     """Whether a name is the address of frames that arrive: a socket's, or of files that grow."""
     return isinstance(name, str) and ("+tcp://" in name or is_growing(name))
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether an endpoint of ZeroMQ is of this machine alone."""
+    return _LOOPBACK.fullmatch(endpoint) is not None
 
 
 def is_growing(name: object) -> bool:

@@ -25,9 +25,11 @@ from wrappers.files import write_whole
 from wrappers.frames.cxi import SOURCE_EVENT, SOURCE_FILE, CxiWriter
 from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
+from wrappers.outputs import companion
 from wrappers.peaks import PeakList
 from wrappers.reduction.joining import frames_geometry_text
 from wrappers.streams.arriving import ArrivingFrames
+from wrappers.streams.frames import mask_of_recording
 from wrappers.streams.receiver import IDLE
 
 __all__ = ["RecordedRun", "Recorder", "Recording", "no_frame", "record"]
@@ -169,7 +171,8 @@ class Recorder:
         self._writer.close()
         none, what = np.zeros(0), f"frames of {frames.name}, by"
         text = frames_geometry_text(frames.geometry, (none, none), what, _numbers(frames.geometry))
-        beside, masked = (path.with_name(f"{path.name}{end}") for end in (".geom", ".mask.h5"))
+        beside = companion(path, ".geom")
+        masked = mask_of_recording(beside)
         _write_mask(masked, ~frames.own_mask)
         write_whole(beside, MASK_LINES.format(file=masked.name) + text)
         return Recording(path, beside, len(self), tuple(frames.notes))

@@ -68,7 +68,8 @@ def reduce_arriving(
     """Yield files of hits as they are written, ``hits-00001.cxi`` and so on.
 
     Each is what `reduce_run` makes of its frames, and appears whole. The last one is written when
-    no frame has come for `idle` seconds, or `stopped` says so.
+    no frame has come for `idle` seconds, or `stopped` says so. A series with another energy or
+    distance begins another file.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def reduce_arriving(
     seconds : float
         Or as many as come in so many seconds.
     idle : float
-        Seconds without a frame that end it.
+        Seconds without a frame, also one that is left out, that end it.
     n_frames : int, optional
         Frames that end it.
     jobs : int
@@ -197,6 +198,7 @@ class _Searching:
         self._pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
         self._most = 1 if self._pool is None else UNDER_WAY * jobs
         self._last = time.monotonic()
+        self._left_out = 0
         self.ended = False
 
     def __enter__(self) -> Self:
@@ -207,13 +209,23 @@ class _Searching:
             self._pool.shutdown(cancel_futures=True)
 
     def frames(self, used: SettingsSet, n: float, seconds: float) -> Iterator[_Searched]:
-        """Yield up to `n` frames, or those of so many seconds from the first on."""
+        """Yield up to `n` frames of one series, or those of so many seconds from the first on."""
         waiting: deque[Callable[[], _Searched | None]] = deque()
-        first, done = math.inf, 0
+        first, done, n_changes = math.inf, 0, 0
         while True:
             now = time.monotonic()
             self.ended = self.ended or self._stopped()
-            full = self.ended or done + len(waiting) >= n or now - first >= seconds
+            if first == math.inf:
+                n_changes = self._frames.n_changes
+            full = (
+                self.ended
+                or done + len(waiting) >= n
+                or now - first >= seconds
+                or self._frames.n_changes != n_changes
+            )
+            counts = self._frames.counts
+            if (left_out := counts.other + counts.damaged) != self._left_out:
+                self._left_out, self._last = left_out, now  # the sender is there
             late = None
             if not full and len(waiting) < self._most:
                 # Whatever has come goes to a thread before any is waited for.

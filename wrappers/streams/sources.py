@@ -19,6 +19,7 @@ def open_arriving(
     size: int = BUFFER,
     *,
     every_series: bool = False,
+    before: tuple[float | None, float | None] = (None, None),
     goes_on: bool = False,
     taken: Collection[tuple[str, str]] = (),
 ) -> ArrivingFrames:
@@ -33,8 +34,8 @@ def open_arriving(
         Frames that may wait.
     every_series : bool
         Whether a series with another energy or distance is taken, too; else it is left out.
-    goes_on : bool
-        Whether frames were taken before; see `StreamFrames`.
+    before, goes_on : (float or None, float or None), bool
+        Whether frames were taken before, and of which energy and distance; see `StreamFrames`.
     taken : collection of (str, str)
         Which were, of files that grow; see `GrowingFiles`.
 
@@ -48,5 +49,10 @@ def open_arriving(
     if is_growing(name):
         return GrowingFiles(name, geometry, taken)
     return StreamFrames(
-        parse_address(name), geometry, size, every_series=every_series, goes_on=goes_on
+        parse_address(name),
+        geometry,
+        size,
+        every_series=every_series,
+        before=before,
+        goes_on=goes_on,
     )

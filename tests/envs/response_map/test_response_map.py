@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from envs.look import FrameLook
+from envs.evaluators.frame_record import RECORDS, FrameRecord
+from envs.evaluators.recorded import RecordedEvaluator
+from envs.look import FrameLook, look_design
 from envs.response_map.features import BLANK, floor_of
 from envs.response_map.model import SHIPPED_MODEL, MapModel
 from envs.response_map.session_map import Forecast, ResponseMap
@@ -173,6 +175,21 @@ def test_a_run_unlike_all_others_gets_wide_intervals(model: MapModel) -> None:
     for usual.strangeness in (0.5, 1.5):
         spread[usual.strangeness] = usual.forecast().rates.std(axis=0)[4]
     assert spread[1.5] > spread[0.5]
+
+
+def test_a_box_with_fewer_settings_does_not_make_a_run_unlike_others(model: MapModel) -> None:
+    """Its loosest sets are stricter than those of the usual box, whatever the run is."""
+    record = FrameRecord.read(RECORDS / "test_003.npz")
+    evaluator = RecordedEvaluator(record, range(100))
+    design = look_design(evaluator.space)
+    assert not ResponseMap.begun(evaluator.look(design), evaluator, model).far
+    for tuned in ("min_snr", "threshold", "min_pix_count"):
+        others = {"min_snr", "threshold", "min_pix_count"} - {tuned}
+        one = [s for s in design if all(getattr(s, o) == getattr(design[0], o) for o in others)]
+        assert len(one) > 2
+        known = ResponseMap.begun(evaluator.look(one), evaluator, model)
+        assert not known.far
+        assert ResponseMap(known.look, 1e11, model).far, "its cell is seen in any box"
 
 
 def test_a_look_with_unreadable_frames_leaves_them_out(model: MapModel) -> None:

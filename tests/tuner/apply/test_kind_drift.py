@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 
+from tuner.apply import kind_drift
 from tuner.apply.kind_drift import KindWatch, change_point, changes, in_words
 from wrappers.frame_kinds import FrameKinds, Told
 from wrappers.frame_kinds.features import FEATURES, Reference
@@ -81,6 +83,30 @@ def test_what_was_said_is_not_said_again_but_what_comes_on_top():
         1 / 3, abs=0.01
     )
     assert watch.n_tests == 3
+
+
+def test_a_night_is_not_remembered_whole(monkeypatch):
+    monkeypatch.setattr(kind_drift, "REMEMBERED", 1000)
+    watch, held, steady = KindWatch(kinds(blank=450, powder_or_ice_ring=50)), [], []
+    for file in range(60):
+        run = names(0.1, 0.1, 0, 500, seed=file)
+        steady += watch.count(told(run, 500 * file))
+        watch.begin_test()
+        held.append(len(pickle.dumps(watch)))
+    assert steady == []
+    assert max(held[4:]) < 1.1 * held[4], "it holds no more after a night than after an hour"
+    alarms = []
+    for file in range(60, 64):
+        run = names(0.1, 0.4, 30250 - 500 * file, 500, seed=file)
+        alarms += watch.count(told(run, 500 * file))
+        watch.begin_test()
+    assert alarms[0].since == pytest.approx(30250, abs=30)
+    # Of a run, which is one test, all is remembered, however long it is.
+    watch, alarms = KindWatch(kinds(blank=490, powder_or_ice_ring=10)), []
+    run = names(0.02, 0.03, 4000, 20000)
+    for first in range(0, 20000, 100):
+        alarms += watch.count(told(run[first : first + 100], first))
+    assert all(alarm.n > 1000 for alarm in alarms)
 
 
 def test_the_change_is_where_it_is():

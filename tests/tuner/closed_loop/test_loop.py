@@ -43,6 +43,8 @@ from wrappers.errors import InputError
 from wrappers.frame_kinds import KINDS, tell_kinds
 from wrappers.frames.opening import open_source
 from wrappers.frames.run import Run
+from wrappers.streams.dectris import encode_image, encode_start
+from wrappers.streams.messages import SeriesStart
 from wrappers.streams.player import Player, messages_of
 from wrappers.streams.protocols import parse_address
 
@@ -232,6 +234,94 @@ def test_a_night_has_the_frames_that_its_address_asks_for(simulated, tmp_path):
         loop.run()
     assert [b.n_frames for b in loop.events if isinstance(b, Block)] == [12, 5]
     assert loop.events[-1].why == "the 17 asked-for frames of the run are done"
+
+
+def test_a_night_goes_on_with_the_geometry_that_it_began_with(simulated, tmp_path):
+    geometry, mask = tmp_path / "own.geom", tmp_path / "own.h5"
+    with h5py.File(mask, "w") as file:
+        file["/mask"] = np.zeros((512, 512), np.uint8)
+    text = Path(simulated.geometry).read_text().replace("mask.h5", mask.name)
+    geometry.write_text(text)
+    night = tmp_path / "night"
+    with Loop(night, begun(simulated, geometry=str(geometry))) as loop:
+        loop._take(loop._search.next(loop.state, 1.0))
+    log = (night / LOG).read_text()
+    with h5py.File(mask, "a") as file:
+        file["/mask"][0, 0] = 1
+    for _ in range(2):  # the mask file is another one; and then the geometry
+        with pytest.raises(InputError, match=f"{geometry}, or .*: put it back, or begin another n"):
+            Loop(night, None).__enter__()
+        assert (night / LOG).read_text() == log
+        with h5py.File(mask, "a") as file:
+            file["/mask"][0, 0] = 0
+        geometry.write_text(text + "\n; detector_shift_x = 1 mm\n")
+    # The log of an older version does not say what it was.
+    first, _, rest = log.partition("\n")
+    older = {key: value for key, value in json.loads(first).items() if "sha256" not in key}
+    (night / LOG).write_text(f"{json.dumps(older)}\n{rest}")
+    with Loop(night, None) as loop:
+        loop.run()
+    assert sum(event.n_frames for event in loop.events if isinstance(event, Block)) == 30
+
+
+def test_a_night_says_why_messages_are_damaged(simulated, tmp_path):
+    url = f"dectris+tcp://127.0.0.1:{free_port()}"
+    with Run.open(simulated.data, Geometry.read(simulated.geometry)) as run:
+        messages = list(messages_of(run))
+    messages[5:5] = [[b"garbage"]] * 4
+    with (
+        Loop(tmp_path / "night", begun(simulated, url), idle=1.0) as loop,
+        Player(parse_address(url)) as player,
+    ):
+        player.play(messages, 500.0)
+        loop.run()
+    said = [event.text for event in read_events(tmp_path / "night" / LOG) if event.kind == "note"]
+    assert sum(text.startswith("left out as damaged: ") for text in said) == 1
+
+
+def of_headers(geometry: Path) -> Path:
+    """A geometry beside the given one that takes energy and distance from the stream."""
+    lines = geometry.read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("clen", "photon_energy"))]
+    path = geometry.with_name("headers.geom")
+    path.write_text("\n".join(["photon_energy = /e eV", "clen = /d m", *kept]))
+    return path
+
+
+def series_of(simulated, name: str, energy: float, distance: float) -> list[list[bytes]]:
+    with Run.open(simulated.data, Geometry.read(simulated.geometry)) as run:
+        images = [np.asarray(frame.data) for frame in run]
+    start = SeriesStart(name, images[0].shape, energy, distance)
+    messages = [[encode_start(start, images[0].dtype)]]
+    return messages + [[encode_image(name, i, image)] for i, image in enumerate(images)]
+
+
+def test_a_session_has_frames_of_one_series(simulated, tmp_path):
+    night, url = tmp_path / "night", f"dectris+tcp://127.0.0.1:{free_port()}"
+    asked = begun(simulated, url, geometry=str(of_headers(Path(simulated.geometry))), size=16)
+    clen = Geometry.read(simulated.geometry).camera_length()
+    values = [(9500.0, clen), (9500.0, clen), (9500.0, 1.005 * clen), (9700.0, 1.005 * clen)]
+    series = [series_of(simulated, str(i), *each) for i, each in enumerate(values)]
+    # The last one comes when the night goes on: what came before is in its log alone.
+    for given, parts in ((asked, series[:3]), (None, series[3:])):
+        with Loop(night, given, idle=1.0) as loop, Player(parse_address(url)) as player:
+            player.play([message for part in parts for message in part], 500.0)
+            loop.run()
+    blocks = [event for event in read_events(night / LOG) if isinstance(event, Block)]
+    assert [b.n_frames for b in blocks] == [16, 16, 16, 12, 16, 14, 16, 14]
+    assert [b.number for b in blocks if b.begins_series] == [5, 7]
+    assert [(b.photon_energy, b.camera_length) for b in blocks[3::2]] == [
+        pytest.approx(each, rel=1e-6) for each in values[1:]
+    ]
+    assert [each.number for each in loop.state.kept] == [7, 8]
+    files = sorted(path.name for path in (night / "frames").glob("*.cxi"))
+    assert files == ["000007.cxi", "000008.cxi"]
+    said = [e.text for e in read_events(night / LOG) if e.kind == "note" and "series" in e.text]
+    assert [text.partition(", with ")[2].partition(":")[0] for text in said] == [
+        f"{1.005 * clen:.6g} m instead of {clen:.6g} m",
+        "9700 eV instead of 9500 eV",
+    ]
+    assert "; another series begins with it" in in_words(blocks[4])
 
 
 def test_the_set_in_force_is_published_again(simulated, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.tuner.closed_loop.test_rules import EVIDENCE, block, told, watching
 from tuner.closed_loop.events import Event, Noted, Pairs, Tuned
-from tuner.closed_loop.page import NightPage
+from tuner.closed_loop.page import NightPage, night_content
 from tuner.closed_loop.rules import State
 from wrappers.errors import InputError
 
@@ -68,6 +69,32 @@ def test_a_night_is_shown_to_this_machine(night):
             assert json.load(answer)["line"] == "watching the rates"
         with pytest.raises(InputError, match="--dashboard cannot have port"):
             NightPage(Path("night"), int(page.address.rsplit(":", 1)[1].strip("/")))
+
+
+def test_drawing_holds_up_nobody(night, monkeypatch):
+    log, state = night
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(*given):
+        begun.set()
+        assert may_end.wait(30)
+        return night_content(*given)
+
+    monkeypatch.setattr("tuner.closed_loop.page.night_content", slow)
+    with NightPage(Path("night")) as page:
+        page.show(log[:-1], state)
+        drawing = threading.Thread(target=page.page)
+        drawing.start()
+        assert begun.wait(30)
+        showing = threading.Thread(target=page.show, args=(log, state), daemon=True)
+        showing.start()
+        showing.join(10)
+        held_up = showing.is_alive()
+        may_end.set()
+        drawing.join()
+        assert not held_up, "the reduction waits for nobody's page"
+        tag, _ = page.page()
+        assert tag == f'"{len(log) - 1}"', "what was drawn is that of before"
 
 
 def test_it_fits_a_window(browser, night, tmp_path):

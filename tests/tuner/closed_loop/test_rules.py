@@ -122,6 +122,22 @@ def test_a_change_is_mended():
     assert isinstance(log[-1], Kept) and state.used == 2 and state.phase == "watching"
 
 
+def test_a_session_has_no_frames_of_two_series():
+    log: list[Event] = []
+    for beam in ("on", "off"):
+        state = told(State(), block(State(), 25), log)
+        state = told(state, block(state, 25, begins_series=True, beam=beam), log)
+        assert state.phase == "collecting" and len(state.kept) == (beam == "on")
+    for _ in range(2):
+        state = told(state, block(state, 25), log)
+    assert log[-1] == replace(Tuning(1, (3, 4)), time=log[-1].time)
+    # A set in force, and what is known of it, stays: frames have an energy and a distance each.
+    state, log = watching()
+    n = len(state.blocks)
+    state = told(state, block(state, 25, begins_series=True), log)
+    assert state.phase == "watching" and len(state.blocks) == n + 1
+
+
 def test_a_change_is_noticed_however_long_all_was_well():
     state, log = watching()
     for _ in range(100):

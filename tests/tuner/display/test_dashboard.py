@@ -61,7 +61,7 @@ def drawn(dashboard: Dashboard, tag: str) -> str:
 
 def test_it_shows_what_is_measured_once_there_is_something(dashboard):
     answer, text = ask(dashboard)
-    assert answer.status == 200 and "There is nothing to show yet" in text
+    assert answer.status == 200 and "once the first evaluation is measured" in text
     dashboard.update()
     text = drawn(dashboard, answer.headers["ETag"])
     assert "Running: " in text and '<section id="progress">' in text
@@ -108,7 +108,7 @@ def test_the_page_is_there_before_anything_heavy_is_imported(tmp_path):
         "if __name__ == '__main__':\n"
         f"    with Dashboard(Path({str(tmp_path)!r})) as dashboard:\n"
         "        page = urllib.request.urlopen(dashboard.address).read()\n"
-        "        assert b'nothing to show yet' in page\n"
+        "        assert b'once the first evaluation' in page\n"
         "        heavy = {'numba', 'scipy.stats', 'matplotlib', 'pandas'} & {*sys.modules}\n"
         "        print(time.process_time(), *heavy)\n"
     )

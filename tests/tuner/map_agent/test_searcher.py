@@ -126,3 +126,19 @@ def test_small_samples_are_measured_whole(evaluator: RecordedEvaluator) -> None:
     log = session(few, ByRule({}))
     assert len(log.trials) > 2
     assert {trial.evaluation.n_frames for trial in log.trials} == {WHOLE}
+
+
+def test_what_was_measured_elsewhere_is_recommended_by_its_merit(
+    evaluator: RecordedEvaluator,
+) -> None:
+    """Before anything was measured where the lattices put the detector."""
+    fresh = evaluator.on(evaluator._rows.tolist())
+    far = {"clen": 0.97 * fresh.space.base.clen}
+    searcher = MapAgentSearcher(SearchTask(fresh.space, seed=1, looks=fresh), ByRule({}))
+    rates = []
+    for threshold in (fresh.space.base.threshold, 5000.0):
+        found = fresh.evaluate(fresh.space.base.replace(threshold=threshold, **far))
+        rates.append(found.rate)
+        searcher.ingest({}, found.rate, found)
+    assert searcher._situation().leader is None and rates[0] > rates[1]
+    assert searcher.recommend() == 0

@@ -14,8 +14,11 @@ import pytest
 
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
 from envs.strata import Sample
+from tuner.cli.view import cell_of
 from tuner.recommendation import applied_settings, read_recommendation
+from tuner.session.config import SessionConfig
 from tuner.session.start import read_start
+from tuner.session.store import SessionStore
 from tuner.view.server import ViewServer
 from tuner.view.sight import MOVED, Sight
 from wrappers.cell import Cell
@@ -204,6 +207,14 @@ def test_without_a_cell_hits_are_counted_and_no_rate_is_made_up(run):
         assert effect["n"] == 4 and effect["rate"] is None
         assert "no cell" in effect["stage"]
         assert sight.describe()["recommended"] is False
+
+
+def test_a_session_beside_a_run_lends_its_cell(paths, tmp_path):
+    SessionStore.create(tmp_path / "session", SessionConfig(cell=str(paths.cell)))
+    assert cell_of(tmp_path / "session") == paths.cell
+    SessionStore.create(tmp_path / "other", SessionConfig(cell="gone.cell"))
+    assert cell_of(tmp_path / "other") is None
+    assert cell_of(tmp_path / "recommended.toml") is None
 
 
 def test_the_command_serves_until_ctrl_c(cli, paths, monkeypatch):

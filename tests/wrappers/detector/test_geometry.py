@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.geometries import geometry_text, panel_text
 from wrappers.detector.geometry import Geometry
-from wrappers.detector.panels import HC
+from wrappers.detector.panels import HC, Header
 from wrappers.errors import InputError
 from wrappers.peaks import PeakList
 
@@ -316,3 +317,14 @@ def test_adu_per_photon(tmp_path):
     assert geometry_of(text, tmp_path).adu_per_photon(9300) == pytest.approx(93)
     text = TWO_PANELS.replace("adu_per_photon = 10", "")
     assert geometry_of(text, tmp_path).adu_per_photon(9300) is None
+
+
+@pytest.mark.parametrize("name", ["beam_energy", "/beam_energy", "%/energy", "/A/B:C/energy"])
+def test_a_header_has_any_name(tmp_path, name):
+    """In a message, CrystFEL documents names without a slash."""
+    text = geometry_text(
+        panel_text("p", 10, 10, (-5, -5)), photon_energy=f"{name} keV", clen="far mm"
+    )
+    geometry = geometry_of(text, tmp_path)
+    assert geometry.photon_energy == Header("/" + name.lstrip("/"), 1e3)
+    assert geometry.clen_header == Header("/far", 1e-3)

@@ -21,6 +21,7 @@ from wrappers.frame_kinds.kernels import repeated
 from wrappers.frame_kinds.measures import Measurer
 from wrappers.frame_kinds.mixture import Mixture
 from wrappers.frame_kinds.naming import drops, name_of
+from wrappers.frame_kinds.spots import disorder
 
 points = st.lists(
     st.floats(-5, 12, allow_nan=False), min_size=len(FEATURES), max_size=len(FEATURES)
@@ -260,3 +261,23 @@ def test_of_a_large_detector_some_rows_are_enough(shared_data, monkeypatch):
         every = tell_kinds(source, range(30))
     assert some.names == every.names
     np.testing.assert_allclose(some.points, every.points, atol=0.35)
+
+
+def lattice_spots(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Return `n` nodes of a lattice that are near the Ewald sphere, in any orientation."""
+    axes = np.linalg.qr(rng.normal(size=(3, 3)))[0] * np.array([0.0127, 0.0127, 0.0263])[:, None]
+    nodes = np.stack(np.meshgrid(*[np.arange(-24, 25)] * 3), axis=-1).reshape(-1, 3) @ axes
+    excited = np.abs(np.linalg.norm(nodes + np.array([0, 0, 0.75]), axis=1) - 0.75) < 0.0008
+    near = nodes[excited & (np.linalg.norm(nodes, axis=1) < 0.3)]
+    return rng.permutation(near)[:n] + rng.normal(0, 2e-4, (min(n, len(near)), 3))
+
+
+def test_vectors_of_one_lattice_repeat_and_those_of_two_do_not():
+    rng = np.random.default_rng(0)
+    one = [disorder(lattice_spots(rng, 100), 0.0127) for _ in range(20)]
+    two = [
+        disorder(np.concatenate([lattice_spots(rng, 50), lattice_spots(rng, 50)]), 0.0127)
+        for _ in range(20)
+    ]
+    assert max(one) < 0 < np.median(two) and max(one) < min(two)
+    assert disorder(lattice_spots(rng, 10), 0.0127) == disorder(lattice_spots(rng, 100), 0) == 0

@@ -190,6 +190,8 @@ def test_a_frame_that_stays_damaged_is_counted_in_the_end(geometry, folder, tmp_
         assert frames.counts.damaged == 1
         assert frames.unread.startswith("1 frame was not read of growing+file")
         assert "was never written" in frames.unread
+        assert frames.notes[0].startswith("left out as damaged: ")
+        assert "was never written" in frames.notes[0]
     check(found, [0, 2, 3, 4])
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import pickle
 import random
+import struct
 import threading
 import time
+import tracemalloc
 
 import msgpack
 import numpy as np
@@ -40,6 +42,16 @@ def geometry_of(tmp_path, **top) -> Geometry:
     panels = [panel_text(f"p{i}", 30, 20, (-15, -30 + 20 * i), ss=20 * i) for i in range(3)]
     (tmp_path / "three.geom").write_text(geometry_text(*panels, **top))
     return Geometry.read(tmp_path / "three.geom")
+
+
+def geometry_of_files(tmp_path) -> Geometry:
+    """The same modules, as the facility's files have them: along an axis of their own."""
+    panels = [
+        panel_text(f"p{i}", 30, 20, (-15, -30 + 20 * i), dim0="%", dim1=i, dim2="ss", dim3="fs")
+        for i in range(3)
+    ]
+    (tmp_path / "files.geom").write_text(geometry_text(*panels, dim0=None, dim1=None, dim2=None))
+    return Geometry.read(tmp_path / "files.geom")
 
 
 def images(n: int, dtype: str = "f4") -> np.ndarray:
@@ -84,7 +96,8 @@ def test_numbers_that_come_with_an_image_are_found_by_their_names(tmp_path):
 @pytest.mark.parametrize("axes", ["pmsf", "mpsf", "mfsp", "sfmp"])
 @pytest.mark.parametrize("dtype", ["f4", "u2", "i4"])
 def test_trains_of_the_bridges_own_server_are_frames(tmp_path, port, axes, dtype):
-    geometry, sent = geometry_of(tmp_path), images(6, dtype)
+    sent = images(6, dtype)
+    geometry = geometry_of_files(tmp_path) if axes == "pmsf" else geometry_of(tmp_path)
     address = parse_address(f"karabo+tcp://127.0.0.1:{port}?axes={axes}")
     server = ServerInThread(f"tcp://127.0.0.1:{port}")
     server.start()
@@ -120,6 +133,37 @@ def test_jungfraus_key_is_known_and_other_sources_are_named(tmp_path):
     assert len(one(message)) == 2
 
 
+@pytest.mark.parametrize("dtype", ["u8", "i4"])
+def test_an_image_is_numbered_by_its_pulse(dtype):
+    decode = parse_address("karabo+tcp://host:1").protocol.decoder({})
+
+    def numbers(ids: object) -> list[int]:
+        data, meta = train(1234, images(3))
+        data[SOURCE]["image.pulseId"] = np.asarray(ids)
+        return [shot.number for shot in decode([bytes(part) for part in serialize(data, meta)])]
+
+    assert numbers(np.array([4, 12, 8], dtype)) == [12340004, 12340012, 12340008]
+    assert numbers(np.array([[4], [12], [8]], dtype)) == [12340004, 12340012, 12340008]
+    for bad in ([4, 4, 8], [4, 8], [4, 8, 10_000], [0.5, 1.5, 2.5]):
+        assert numbers(bad) == [12340000, 12340001, 12340002]
+
+
+def test_a_message_does_not_take_many_times_its_size():
+    many = b"\xdd" + struct.pack(">I", 8_000_000) + b"\x90" * 8_000_000
+    nested = msgpack.packb([[[[]] * 100] * 50] * 50)
+    wide = msgpack.packb([{str(i): [] for i in range(1000)}] * 200)
+    decode = parse_address("crystfel+tcp://host:1").protocol.decoder({})
+    for message in (many, nested, wide, msgpack.packb(["x" * 2_000_000])):
+        tracemalloc.start()
+        with pytest.raises(InputError, match="no MessagePack"):
+            decode([message])
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 30e6
+    peaks = {"fs": [1.5] * 5000, "ss": [1.5] * 5000, "intensity": [1.5] * 5000}
+    assert decode([of_crystfel(images(1, "i4").reshape(60, 30), peak_list=peaks)])
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
@@ -141,8 +185,13 @@ def of_crystfel(image: np.ndarray, **more) -> bytes:
 
 @pytest.mark.parametrize("kind", ["REP", "PUB"])
 def test_messages_of_crystfels_kind_are_frames(tmp_path, port, kind):
+    # CrystFEL's documentation has names without a slash.
+    slash = "/" * (kind == "PUB")
     geometry = geometry_of(
-        tmp_path, photon_energy="/photon_energy_eV eV", clen="/detector_distance mm"
+        tmp_path,
+        photon_energy=f"{slash}photon_energy_eV eV",
+        clen=f"{slash}detector_distance mm",
+        data=f"{slash}detector_data",
     )
     sent = [each.reshape(60, 30) for each in images(4, "i4")]
     query = "?subscribe=ondaframedata" if kind == "PUB" else ""
@@ -159,7 +208,8 @@ def test_messages_of_crystfels_kind_are_frames(tmp_path, port, kind):
                 if kind == "REP" and (not socket.poll(50) or socket.recv() != b"next"):
                     continue
                 more = {"photon_energy_eV": 9000.0 + number, "detector_distance": 80.0}
-                message = of_crystfel(sent[number % 4], **more)
+                raw = msgpack.unpackb(of_crystfel(-sent[number % 4]))[0]["detector_data"]
+                message = of_crystfel(sent[number % 4], raw=raw, **more)
                 if kind == "REP":
                     socket.send(message)
                 else:

@@ -23,9 +23,11 @@ from wrappers.peakfinding.finders import NamedFinder
 from wrappers.settings import Settings
 from wrappers.streams.arriving import StreamFrames
 from wrappers.streams.dectris import encode_image, encode_start
+from wrappers.streams.frames import FrameMaker
 from wrappers.streams.messages import SeriesStart
 from wrappers.streams.player import Player, messages_of
 from wrappers.streams.protocols import is_stream, parse_address
+from wrappers.streams.receiver import Counts
 from wrappers.streams.recording import record
 
 
@@ -93,7 +95,7 @@ def test_peaks_of_the_recording_are_those_of_the_file(simulated, address, tmp_pa
             assert n > 50
     with h5py.File(found.data) as file:
         names = [each.decode() for each in file["/entry_1/result_1/sourceEvent"]]
-    assert names == [f"//{i}" for i in range(8)]
+    assert names == [f"1//{i}" for i in range(8)]
 
 
 @pytest.mark.parametrize("algorithm", ["", "lz4", "bslz4", "bszstd"])
@@ -187,6 +189,39 @@ def test_damaged_messages_are_counted_and_the_rest_is_taken(address, tmp_path):
         assert frames.counts.damaged == 2 and frames.counts.reason
 
 
+def test_why_messages_are_damaged_is_said_while_frames_come(address, tmp_path):
+    run = small(tmp_path, "u2", n=4)
+    messages = list(messages_of(run))
+    messages[2:2] = [[b"garbage"], [b"rubbish"], [messages[2][0][:50]]] * 3
+    with arriving(address, run, 10) as frames, Player(address) as player:
+        player.play(messages, 200.0)
+        found = record(frames, tmp_path / "f.cxi", 4, idle=5.0)
+        assert frames.counts.damaged == 9
+    assert found.notes and len({*found.notes}) == len(found.notes) <= 3
+    assert all(note.startswith("left out as damaged: ") for note in found.notes)
+    many = Counts()
+    for number in range(1000):
+        many.damage(f"byte {number} is none of {'x' * number}")
+    assert many.damaged == 1000
+    assert len(many.reasons) <= 50 and max(map(len, many.reasons)) < 1000
+    many = Counts()
+    for number in range(1000):
+        many.damage(f"byte {number} is none")
+    assert many.reasons == ["byte 0 is none"], "a number does not make a reason a new one"
+
+
+def test_of_a_geometry_of_our_own_nothing_is_odd(address, tmp_path):
+    run = small(tmp_path, "u2", n=4)
+    found = played(address, run, tmp_path / "frames.cxi")
+    own = Geometry.read(found.geometry)
+    assert FrameMaker(address.name, own).notes == []
+    # A mask in the file that is of nobody's recording is said to be none here.
+    other = tmp_path / "other.geom"
+    other.write_text(found.geometry.read_text())
+    (said,) = FrameMaker(address.name, Geometry.read(other)).notes
+    assert "takes a mask from the data file, which a stream does not have" in said
+
+
 @pytest.mark.parametrize(
     ("start", "words"),
     [
@@ -203,16 +238,57 @@ def test_another_detector_is_refused(address, tmp_path, start, words):
     assert not (tmp_path / "f.cxi").exists()
 
 
+def from_the_stream(tmp_path, **given) -> Geometry:
+    """A geometry that takes energy and distance from the stream, unless they are given."""
+    top = {"photon_energy": "/energy eV", "clen": "/distance m", **given}
+    path = tmp_path / "from.geom"
+    path.write_text(geometry_text(panel_text("a", 60, 40, (-30, -20)), **top))
+    return Geometry.read(path)
+
+
+def series(*values: tuple[float | None, float | None], dtype: str = "u2") -> list[list[bytes]]:
+    """Series of two images each, of another energy and distance."""
+    messages = []
+    for number, (energy, distance) in enumerate(values):
+        start = SeriesStart(f"{number}", (40, 60), energy, distance, 1e-4)
+        messages.append([encode_start(start, np.dtype(dtype))])
+        for image in range(2):
+            data = np.full((40, 60), number, dtype)
+            messages.append([encode_image(f"{number}", image, data)])
+    return messages
+
+
 def test_frames_of_another_series_are_not_put_together(address, tmp_path):
-    run = small(tmp_path, "u2", n=3)
-    other = SeriesStart("2", (40, 60), photon_energy=12000.0, distance=0.1)
-    messages = [*messages_of(run), [encode_start(other, np.dtype("u2"))]]
-    messages.append([encode_image("2", 0, run[0].data)])
-    with arriving(address, run, 10) as frames, Player(address) as player:
+    geometry = from_the_stream(tmp_path)
+    messages = series((9000.0, 0.1), (12000.0, 0.1), (9000.0, 0.1), (9000.0, 0.2))
+    with StreamFrames(address, geometry, 10) as frames, Player(address) as player:
         player.play(messages, 200.0)
-        found = record(frames, tmp_path / "f.cxi", 4, idle=0.5)
-    assert found.n_frames == 3 and frames.counts.other == 1
-    assert "another series begins" in found.notes[-1] and "left out" in found.notes[-1]
+        found = record(frames, tmp_path / "f.cxi", 8, idle=0.5)
+    assert found.n_frames == 4 and frames.counts.other == 4
+    assert "another series begins" in found.notes[0] and "left out" in found.notes[0]
+    assert "with 12000 eV instead of 9000 eV" in found.notes[0]
+    assert "with 0.2 m instead of 0.1 m" in found.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "values", "n_frames"),
+    [
+        # What the geometry says by itself holds for any series.
+        ({"photon_energy": "9300 eV", "clen": "0.1 m"}, [(9300, 0.1), (12000, 0.3)], 4),
+        ({"photon_energy": "9300 eV"}, [(9300, 0.1), (12000, 0.1), (9300, 0.3)], 4),
+        ({"clen": "0.1 m"}, [(9300, 0.1), (9300, 0.3), (12000, 0.1)], 4),
+        # A series that does not say it has no frames, and is no other one than what follows.
+        ({}, [(9300, 0.1), (None, 0.1), (9300, 0.1)], 4),
+        ({}, [(9300, 0.1), (None, 0.1), (12000, 0.1)], 2),
+    ],
+)
+def test_series_differ_in_what_is_taken_from_them(address, tmp_path, given, values, n_frames):
+    geometry = from_the_stream(tmp_path, **given)
+    with StreamFrames(address, geometry, 10) as frames, Player(address) as player:
+        player.play(series(*values), 200.0)
+        found = record(frames, tmp_path / "f.cxi", 6, idle=0.5)
+    assert found.n_frames == n_frames
+    assert frames.counts.other == 2 * len(values) - n_frames
 
 
 def test_nothing_that_comes_is_a_sentence(address, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from envs.simulation.simulator import demo_experiment, simulate_run
+from tests.ports import free_port
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.frames.frame import Frame, Mask
@@ -19,8 +20,12 @@ from wrappers.frames.run import Run
 from wrappers.peakfinding.finders import NamedFinder
 from wrappers.reduction import SettingsSet, reduce_run
 from wrappers.settings import Settings
-from wrappers.streams.arriving import ArrivingFrames, Late
+from wrappers.streams.arriving import ArrivingFrames, Late, StreamFrames
+from wrappers.streams.dectris import encode_image, encode_start
 from wrappers.streams.frames import OtherFrames
+from wrappers.streams.messages import SeriesStart
+from wrappers.streams.player import Player
+from wrappers.streams.protocols import parse_address
 from wrappers.streams.recording import record
 from wrappers.streams.reducing import reduce_arriving
 
@@ -114,6 +119,53 @@ def test_files_are_rolled_and_each_has_its_set(run, tmp_path):
     assert (tmp_path / "hits-00002.cxi").read_text() == "kept"
 
 
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_another_series_begins_another_file(run, tmp_path, jobs):
+    # Headers: of each series the stream says what its energy and distance are.
+    text = run.geometry.path.read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("clen", "photon_energy"))]
+    path = run.geometry.path.with_name("headers.geom")
+    path.write_text("\n".join(["photon_energy = /e eV", "clen = /d m", *lines]))
+    clen, messages = run.geometry.camera_length(), []
+    for number, (energy, distance) in enumerate(
+        [(9500.0, clen), (9500.0, clen), (9500.0, 1.01 * clen), (9600.0, 1.01 * clen)]
+    ):
+        start = SeriesStart(f"{number}", run.geometry.slab_shape, energy, distance)
+        messages.append([encode_start(start, run[0].data.dtype)])
+        messages += [[encode_image(f"{number}", i, np.asarray(run[i].data))] for i in range(6)]
+    address = parse_address(f"dectris+tcp://127.0.0.1:{free_port()}")
+    with (
+        StreamFrames(address, Geometry.read(path), 50, every_series=True) as frames,
+        Player(address) as player,
+    ):
+        player.play(messages, 500.0)
+        parts = list(
+            reduce_arriving(
+                frames,
+                lambda: SettingsSet(SETTINGS, "set"),
+                tmp_path,
+                nominal_clen=clen,
+                batch=1000,
+                seconds=60.0,
+                idle=1.0,
+                jobs=jobs,
+            )
+        )
+        assert frames.counts.other == 0
+        assert [note.partition(" with ")[2].partition(":")[0] for note in frames.notes] == [
+            f"{1.01 * clen:.6g} m instead of {clen:.6g} m",
+            "9600 eV instead of 9500 eV",
+        ]
+    assert [part.n_frames for part in parts] == [12, 6, 6]
+    assert parts[0].n_hits == 2 * parts[1].n_hits > 0
+    for part, energy, distance in zip(
+        parts, (9500, 9500, 9600), (clen, 1.01 * clen, 1.01 * clen), strict=True
+    ):
+        with Run.open(part.hits, Geometry.read(part.geometry)) as hits:
+            assert {round(hit.photon_energy, 3) for hit in hits} == {energy}
+            assert all(hit.camera_length == pytest.approx(distance, rel=1e-9) for hit in hits)
+
+
 def test_being_stopped_keeps_what_came(run, tmp_path):
     decided = []
     (part,) = reduced(
@@ -157,6 +209,25 @@ def test_what_cannot_be_read_is_counted_and_the_rest_is_taken(run, tmp_path):
     assert frames.notes[0].startswith("another detector (")
     assert "are float32 now" in frames.notes[1]
     assert str(frames.counts) == ", 1 damaged, 2 of another series left out"
+
+
+class LeavingOut(Arriving):
+    """Leaves frames out before they are read, as a stream does with another detector's."""
+
+    def next(self, timeout: float) -> Late | None:
+        time.sleep(0.1)
+        for each in self._given:
+            if not isinstance(each, OtherFrames):
+                return partial(self._read, partial(self._make, each))
+            self._leave_out(each)
+            break
+        return None
+
+
+def test_a_sender_whose_frames_are_left_out_is_not_silent(run, tmp_path):
+    frames = LeavingOut(run.geometry, [run[0], *[OtherFrames("another detector")] * 8, run[1]])
+    (part,) = reduced(frames, tmp_path, idle=0.4)
+    assert part.n_frames == 2 and frames.counts.other == 8
 
 
 def test_another_detector_from_the_beginning_is_refused(run, tmp_path):
