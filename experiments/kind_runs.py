@@ -32,7 +32,7 @@ from envs.simulation.simulator import geometry_text
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.frame import Frame
 
-__all__ = ["FEWEST_SPOTS", "KindRun", "kind_runs"]
+__all__ = ["FEWEST_SPOTS", "KindRun", "kind_runs", "visible_spots"]
 
 FEWEST_SPOTS = 10
 STANDS_OUT, FEWEST_PHOTONS = 5.0, 8.0
@@ -104,11 +104,11 @@ def kind_runs(family: str, n: int, seed: int = 21) -> list[KindRun]:
 def _kind(experiment: Experiment, truth: FrameTruth) -> str:
     if truth.kind in ODD_KINDS:
         return truth.kind
-    seen = sum(each >= FEWEST_SPOTS for each in _visible_spots(experiment, truth))
+    seen = sum(each >= FEWEST_SPOTS for each in visible_spots(experiment, truth))
     return ("blank", "single crystal", "several crystals")[min(seen, 2)]
 
 
-def _visible_spots(experiment: Experiment, truth: FrameTruth) -> list[int]:
+def visible_spots(experiment: Experiment, truth: FrameTruth) -> list[int]:
     """Return how many spots of each crystal stand out from the background."""
     if not len(truth.spots):
         return [0] * len(truth.reciprocal)

@@ -3,9 +3,10 @@
 Runs of the test and shifted families in each of which a quarter of the frames was taken with the
 beam off and another quarter with a detector at fault, whatever else would have been in them. The
 frames that the veto leaves out are indexed with the sets of a look, by the embedded indexer and,
-where it is installed, by CrystFEL, told the true cell and geometry. The embedded one is also given
-those of the two kinds that are kept, and blank ones, which say how often that happens by chance
-with so many sets. And real or recorded runs, of which nothing may be left out that indexes.
+where it is installed, by CrystFEL, told the true cell and geometry; so are blank ones, which say
+how often that happens by chance with so many sets, and by the embedded one those of the two kinds
+that are kept. Whether the simulator has put a crystal into them is told, too. And real or recorded
+runs, of which nothing may be left out that indexes.
 
     python -m experiments.kind_veto [--runs 12] [--frames 40] [-o FOLDER] [--shared FOLDER] [--json]
 """
@@ -24,7 +25,7 @@ import numpy as np
 from envs.evaluation import wilson_interval
 from envs.simulation.experiment import OddFrames
 from experiments.frame_kinds import FAMILIES, hit_design, kept, lattices
-from experiments.kind_runs import KindRun, kind_runs
+from experiments.kind_runs import FEWEST_SPOTS, KindRun, kind_runs, visible_spots
 from tuner.cli.options import print_json, progress_bar
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import ProgramError
@@ -80,11 +81,14 @@ def main(runs: int, frames: int, output: Path | None, shared: Path | None, as_js
     for kind, row in document["total"].items():
         words = "; ".join(
             f"with {name} {row[name]['dropped']} of them index (at most {row[name]['ci95'][1]:.1%})"
-            + (f", and {row[name]['kept']} of those kept" if name == "fast" else "")
+            + (f", and {n} of those kept" if (n := row[name]["kept"]) else "")
             for name in INDEXERS
             if name in row
         )
-        print(f"{kind}: {row['n_dropped']} of {row['n']} frames dropped; {words}")
+        print(
+            f"{kind}: {row['n_dropped']} of {row['n']} frames dropped, "
+            f"{row['n_dropped_with_crystal']} of {row['n_with_crystal']} with a crystal; {words}"
+        )
     for row in document["real"]:
         print(f"{row['run']}: {len(row['dropped'])} of {row['n_frames']} frames dropped")
 
@@ -113,10 +117,12 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         geometry = run.geometry(Path(folder))
     measurer = Measurer(geometry)
-    measured, truth = [], []
-    for frame, kind, _ in run.frames(n):
+    measured, truth, crystal = [], [], []
+    for frame, kind, whole in run.frames(n):
         measured.append(measurer.measure(frame))
         truth.append(kind if kind in TOLD else "other")
+        most = max(visible_spots(run.experiment, whole), default=0)
+        crystal.append(most >= FEWEST_SPOTS)
     reference = Reference.of(measured)
     points = np.array([features(each, reference) for each in measured])
     names = FrameKinds.of_run(points, reference, geometry).assign(points)
@@ -124,7 +130,12 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
     design, found = hit_design(run.experiment.detector.gain), {}
     for kind in (*TOLD, "other"):
         own = [place for place in range(n) if truth[place] == kind]
-        row: dict[str, Any] = {"n": len(own), "n_dropped": sum(dropped[place] for place in own)}
+        row: dict[str, Any] = {
+            "n": len(own),
+            "n_dropped": sum(dropped[place] for place in own),
+            "n_with_crystal": sum(crystal[place] for place in own),
+            "n_dropped_with_crystal": sum(dropped[place] and crystal[place] for place in own),
+        }
         for name in INDEXERS:
             try:
                 made = make_indexer(
@@ -141,7 +152,7 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
                         )
                     )
                     for which, flag in (("dropped", True), ("kept", False))
-                    if flag or (kind != "other" and name == "fast")
+                    if flag or kind == "blank" or (kind != "other" and name == "fast")
                 }
         found[kind] = row
     return {"detector": run.draw.kind, "kinds": found}
@@ -151,8 +162,9 @@ def _total(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     total: dict[str, dict[str, Any]] = {}
     for kind in (*TOLD, "other"):
         rows = [each["kinds"][kind] for each in found]
-        n_dropped = sum(row["n_dropped"] for row in rows)
-        total[kind] = {"n": sum(row["n"] for row in rows), "n_dropped": n_dropped}
+        counts = ("n", "n_dropped", "n_with_crystal", "n_dropped_with_crystal")
+        total[kind] = {what: sum(row[what] for row in rows) for what in counts}
+        n_dropped = total[kind]["n_dropped"]
         for name in INDEXERS:
             if all(name in row for row in rows):
                 lost = sum(row[name]["dropped"] for row in rows)

@@ -100,7 +100,7 @@ def test_peaks_of_the_recording_are_those_of_the_file(simulated, address, tmp_pa
             assert n > 50
     with h5py.File(found.data) as file:
         names = [each.decode() for each in file["/entry_1/result_1/sourceEvent"]]
-    assert names == [f"//{i}" for i in range(8)]
+    assert names == [f"1//{i}" for i in range(8)]
 
 
 @pytest.mark.parametrize("algorithm", ["", "lz4", "bslz4", "bszstd"])

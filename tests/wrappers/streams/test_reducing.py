@@ -252,6 +252,25 @@ def test_what_cannot_be_read_is_counted_and_the_rest_is_taken(run, tmp_path):
     assert str(frames.counts) == ", 1 damaged, 2 of another series left out"
 
 
+class LeavingOut(Arriving):
+    """Leaves frames out before they are read, as a stream does with another detector's."""
+
+    def next(self, timeout: float) -> Late | None:
+        time.sleep(0.1)
+        for each in self._given:
+            if not isinstance(each, OtherFrames):
+                return partial(self._read, partial(self._make, each))
+            self._leave_out(each)
+            break
+        return None
+
+
+def test_a_sender_whose_frames_are_left_out_is_not_silent(run, tmp_path):
+    frames = LeavingOut(run.geometry, [run[0], *[OtherFrames("another detector")] * 8, run[1]])
+    (part,) = reduced(frames, tmp_path, idle=0.4)
+    assert part.n_frames == 2 and frames.counts.other == 8
+
+
 def test_another_detector_from_the_beginning_is_refused(run, tmp_path):
     with pytest.raises(OtherFrames, match="another detector"):
         reduced(Arriving(run.geometry, [OtherFrames("another detector")]), tmp_path)
