@@ -206,7 +206,7 @@ def _receive(pipe: Connection, name: str, sent: _Sent, n: int, way: str, n_cores
 
     def on_frame(placed: Placed) -> None:
         nonlocal n_hits
-        decided[int(placed.frame.event.removeprefix("//"))] = time.monotonic()
+        decided[int(placed.frame.event.rpartition("//")[2])] = time.monotonic()
         n_hits += placed.is_hit
 
     with tempfile.TemporaryDirectory() as directory:

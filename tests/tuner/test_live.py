@@ -116,7 +116,7 @@ def test_a_reduction_takes_frames_as_they_come(cli, simulated):
             for event, n, x in zip(
                 *(peaks[name][()] for name in ("sourceEvent", "nPeaks", "peakXPosRaw")), strict=True
             ):
-                found[event] = n, x[:n]
+                found[event.rpartition(b"//")[2]] = n, x[:n]
     assert of_stream and set(of_stream) <= set(of_file)
     for event, (n, x) in of_stream.items():
         assert n == of_file[event][0]
@@ -157,7 +157,7 @@ def test_whatever_takes_a_run_takes_some_frames_of_a_stream(simulated):
     with run, Run.open(simulated.data, geometry) as original:
         assert len(run) == 5
         assert run[0].file == url
-        number = int(run[0].event.removeprefix("//"))
+        number = int(run[0].event.rpartition("//")[2])
         np.testing.assert_array_equal(run[0].data, original[number].data)
 
 

@@ -230,7 +230,6 @@ def apply_live(
         raise InputError(f"{output} is a file: name a folder for the hits of a stream")
     read = Geometry.read(geometry)
     n_frames = n_hits = 0
-    said: list[str] = []
     started = time.perf_counter()
     wait = IDLE if idle is None else idle
     with (
@@ -247,6 +246,8 @@ def apply_live(
             for take in takers:
                 take(placed)
 
+        said = frames.notes
+        say_notes(said)
         _say(f"reducing {name}; Ctrl-C or {wait:g} s without a frame end it")
         for part in apply_arriving(
             frames,

@@ -27,7 +27,7 @@ from wrappers.frames.opening import Address, open_source
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored import StoredFrames
 from wrappers.schema import Count, read_json_lines
-from wrappers.streams.arriving import ArrivingFrames, Late
+from wrappers.streams.arriving import ArrivingFrames, Late, read_already
 from wrappers.streams.protocols import is_stream
 from wrappers.streams.recording import Recorder
 from wrappers.streams.sources import open_arriving
@@ -180,7 +180,7 @@ class Ahead(ArrivingFrames):
     def next(self, timeout: float) -> Late | None:
         """Return what reads the next frame; None where none arrives within `timeout` seconds."""
         if self._early:
-            return partial(_itself, self._early.popleft()[1])
+            return read_already(self._early.popleft()[1])
         return self._frames.next(timeout)
 
     def close(self) -> None:
@@ -348,10 +348,6 @@ class Tap(ArrivingFrames):
             if self._recorder is not None:
                 self._recorder.append(frame)
         return frame
-
-
-def _itself(frame: Frame) -> Frame:
-    return frame
 
 
 def block_file(folder: Path, number: int) -> Path:

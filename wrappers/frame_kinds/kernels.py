@@ -7,8 +7,11 @@ import math
 import numpy as np
 
 from wrappers.frame_kinds.compiling import inner_kernel, kernel
+from wrappers.sorting import DEPTH, make_sort
 
 __all__ = ["INLIERS", "PHOTONS", "add_up", "find_bright", "find_spots", "repeated", "ring_levels"]
+
+_sort = inner_kernel(make_sort())
 
 FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 FEWEST = 16
@@ -49,7 +52,8 @@ def ring_levels(data, mask, pixel, start, photon, least):
     """
     n_rings = len(start) - 1
     mean, sigma = np.zeros(n_rings), np.full(n_rings, np.inf)
-    some = np.empty(len(pixel), np.float32)
+    some, ordered = np.empty(len(pixel), np.float32), np.empty(len(pixel), np.float32)
+    sizes, waiting = np.empty(len(pixel)), np.empty((DEPTH, 2), np.int64)
     for ring in range(n_rings):
         n = 0
         for k in range(start[ring], start[ring + 1]):
@@ -59,9 +63,17 @@ def ring_levels(data, mask, pixel, start, photon, least):
                 n += 1
         if n < FEWEST:
             continue
-        few = some[: n : max(n // FOR_START, 1)]
-        middle = np.median(few)
-        spread = max(1.4826 * np.median(np.abs(few - middle)), least)
+        # (By sorting: Numba's median takes seconds to compile.)
+        apart = max(n // FOR_START, 1)
+        few = (n - 1) // apart + 1
+        for k in range(few):
+            ordered[k] = some[k * apart]
+        _sort(ordered, few, waiting)
+        middle = (ordered[(few - 1) // 2] + ordered[few // 2]) / 2
+        for k in range(few):
+            sizes[k] = abs(some[k * apart] - middle)
+        _sort(sizes, few, waiting)
+        spread = max(1.4826 * ((sizes[(few - 1) // 2] + sizes[few // 2]) / 2), least)
         centre = float(middle)
         for _ in range(N_PASSES):
             reach = max(INLIERS * spread, PHOTONS * photon)

@@ -18,16 +18,21 @@ from wrappers.errors import InputError
 from wrappers.frames.frame import Frame, Mask
 from wrappers.streams.frames import FrameMaker, OtherFrames
 from wrappers.streams.messages import SeriesStart, Shot
-from wrappers.streams.protocols import StreamAddress
+from wrappers.streams.protocols import StreamAddress, is_loopback
 from wrappers.streams.receiver import BUFFER, Counts, Receiver
 
-__all__ = ["ArrivingFrames", "Late", "StreamFrames"]
+__all__ = ["ArrivingFrames", "Late", "StreamFrames", "read_already"]
 
 MOST_NOTES = 50
 """Sentences about a stream that are kept."""
 
 Late = Callable[[], Frame | None]
 """Reads a frame that has arrived, in any thread; None where it is left out, which is counted."""
+
+
+def read_already(frame: Frame) -> Callable[[], Frame]:
+    """Return what gives a frame that was read already."""
+    return lambda: frame
 
 
 class ArrivingFrames(ABC):
@@ -172,6 +177,11 @@ class StreamFrames(ArrivingFrames):
         self._receiver = Receiver(address.with_images(geometry.panels[0].data), size)
         self.counts = self._receiver.counts
         self._refused: OtherFrames | None = None
+        if address.listens and not is_loopback(address.endpoint):
+            self._note(
+                f"whoever reaches {address.endpoint} can send frames: it is not of this machine "
+                "alone"
+            )
 
     @property
     def own_mask(self) -> Mask:
@@ -205,8 +215,9 @@ class StreamFrames(ArrivingFrames):
                 self._refused = error
         if not isinstance(message, Shot):
             return None
-        if self._refused is not None:
-            self._leave_out(self._refused)
+        refused = self._refused or self._maker.lost_beginning(message)
+        if refused is not None:
+            self._leave_out(refused)
             return None
         return partial(self._read, self._maker.reading(message))
 

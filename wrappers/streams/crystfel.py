@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wrappers.errors import InputError
-from wrappers.streams.messages import Shot
+from wrappers.streams.messages import Shot, counted_names
 from wrappers.streams.packed import as_array, plain_numbers, read_msgpack
 
 __all__ = ["OPTIONS", "decoder"]
@@ -18,11 +18,13 @@ __all__ = ["OPTIONS", "decoder"]
 OPTIONS = ("subscribe", "request", "data")
 """Of the address: a SUB socket with this tag, what a REQ socket asks with, and which image of a
 message is meant where it has several; the geometry names that, too."""
+NAMES = ("event_id", "event")
+"""Of what says which image it is: OM's, and that of the hits that we serve."""
 
 
 def decoder(options: Mapping[str, str]) -> Callable[[Sequence[bytes]], list[Shot]]:
     """Return what reads a message; of several parts the last one is it."""
-    wanted, numbers = options.get("data", "").lstrip("/"), iter(range(2**62))
+    wanted, names = options.get("data", "").lstrip("/"), counted_names()
 
     def decode(parts: Sequence[bytes]) -> list[Shot]:
         document: Any = read_msgpack(parts[-1])
@@ -32,8 +34,10 @@ def decoder(options: Mapping[str, str]) -> Callable[[Sequence[bytes]], list[Shot
             raise InputError("a message of the stream is no map")
         image = _chosen({str(k): v for k, v in document.items() if _is_image(v)}, wanted)
         unpack = as_array(image["type"], image["shape"], image["data"], "the image")
+        series, number = next(names)
+        name = next((document[key] for key in NAMES if isinstance(document.get(key), str)), "")
         values = plain_numbers(document)
-        return [Shot("", next(numbers), unpack, values, len(image["data"]))]
+        return [Shot(name[:200] or series, number, unpack, values, len(image["data"]))]
 
     return decode
 

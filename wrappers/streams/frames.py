@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,10 @@ SAME_PIXELS = 0.01
 """Relative difference of two pixel sizes that are the same."""
 SAME_SERIES = 1e-3
 """Relative difference of two series' energies or distances that are read anew for each."""
+_UNFIT = re.compile(r"[^\w.:+-]")
+"""What does not stand in the name of a frame, which begins with its series."""
+NAMED = "or with -g a geometry that has the name of it in the messages"
+"""What else to do where a number is not found that comes with each image."""
 SAME_ENERGY, SAME_DISTANCE = 0.005, 0.02
 """Beyond, what the stream says of itself and what the geometry says are said to differ."""
 
@@ -164,6 +169,18 @@ class FrameMaker:
             "not put together with those before"
         )
 
+    def lost_beginning(self, shot: Shot) -> OtherFrames | None:
+        """Return what to say of an image whose series' beginning was lost, or None.
+
+        Where none has come yet, frames are taken in the middle of a series.
+        """
+        if self._series is None or self._series.series == shot.series:
+            return None
+        return OtherFrames(
+            f"the message with which a series of {self.address} begins was lost, and nobody knows "
+            "its images' energy, distance and mask"
+        )
+
     def reading(self, shot: Shot) -> Callable[[], Frame]:
         """Return what makes a frame of an image, in any thread, also once another series began.
 
@@ -179,7 +196,7 @@ class FrameMaker:
         self._require_shape((data.shape[0], data.shape[1]))
         mask = _valued(data, mask, series)
         energy, length = self._energy(shot, series), self._camera_length(shot, series)
-        name = f"//{shot.number}"
+        name = f"{_UNFIT.sub('_', shot.series.strip('/'))}//{shot.number}"
         require_plausible(energy, "photon energy", f"{self.address} {name}")
         require_plausible(length, "camera length (clen + coffset)", f"{self.address} {name}")
         return Frame(
@@ -213,7 +230,7 @@ class FrameMaker:
         if not found:
             raise OtherFrames(
                 f"neither {self.address} nor {self.geometry.path} gives the photon energy as a "
-                "number: add a line such as 'photon_energy = 9500 eV'"
+                f"number: add a line such as 'photon_energy = 9500 eV', {NAMED}"
             )
         return found
 
@@ -227,7 +244,7 @@ class FrameMaker:
         if not found:
             raise OtherFrames(
                 f"{self.address} does not say the detector's distance, and "
-                f"{self.geometry.path} takes it from the data: give clen as a number"
+                f"{self.geometry.path} takes it from the data: give clen as a number, {NAMED}"
             )
         return found
 

@@ -22,7 +22,7 @@ from wrappers.frames.run import HDF5_SUFFIXES, Run
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored import StoredFrames
 from wrappers.locks import is_locked_by_writer
-from wrappers.streams.arriving import ArrivingFrames, Late
+from wrappers.streams.arriving import ArrivingFrames, Late, read_already
 from wrappers.streams.protocols import parse_growing
 
 __all__ = ["GrowingFiles"]
@@ -135,7 +135,7 @@ class GrowingFiles(ArrivingFrames):
         while True:
             for frame in self._coming:
                 self.counts.received += 1
-                return partial(self._read, partial(_itself, frame))
+                return partial(self._read, read_already(frame))
             self._coming = self._look()
             now = time.monotonic()
             if now >= deadline:
@@ -244,7 +244,3 @@ class GrowingFiles(ArrivingFrames):
 
 def _looks_like_frames(path: Path) -> bool:
     return path.suffix.lower() in (*HDF5_SUFFIXES, *CBF_SUFFIXES) or is_hdf5(path)
-
-
-def _itself(frame: Frame) -> Frame:
-    return frame

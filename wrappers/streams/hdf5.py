@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from wrappers.errors import InputError
 from wrappers.streams.hdf5_child import MOST_ANSWER, MOST_FILE, serve
-from wrappers.streams.messages import Shot
+from wrappers.streams.messages import Shot, counted_names
 from wrappers.streams.packed import as_array
 
 __all__ = ["OPTIONS", "decoder"]
@@ -38,12 +38,12 @@ MOST_EVENTS = 10_000
 
 def decoder(options: Mapping[str, str]) -> Callable[[Sequence[bytes]], list[Shot]]:
     """Return what reads a message, which is one part."""
-    reader, numbers = _Reader(options.get("data", "")), iter(range(2**62))
+    reader, names = _Reader(options.get("data", "")), counted_names()
 
     def decode(parts: Sequence[bytes]) -> list[Shot]:
         images, values = reader.read(parts[-1])
         return [
-            Shot("", next(numbers), partial(np.asarray, image), values(row), image.nbytes)
+            Shot(*next(names), partial(np.asarray, image), values(row), image.nbytes)
             for row, image in enumerate(images)
         ]
 

@@ -2,7 +2,8 @@
 
 It is pairs of parts, a header in MessagePack and a payload: a source's plain values, or one of its
 arrays. Values that are numbers have the names that a geometry may have for them, ``source/key``.
-Each pulse is an image; modules are stacked in the order in which they come, which must be
+Each pulse is an image, whose number is ten thousand times the train and the pulse's own, where that
+is sent, or else its place. Modules are stacked in the order in which they come, which must be
 that of the geometry.
 """
 
@@ -28,8 +29,12 @@ KEYS = ("image.data", "data.adc")
 """Of images, where the address names none: AGIPD and its like, and JUNGFRAU."""
 AXES = {2: "sf", 3: "psf", 4: "pmsf"}
 """Order of axes, by their number, where the address names none: pulse, module, slow, fast."""
+PULSE = "pulseId"
+"""Beside the images: which pulse of the train each is."""
 MOST_PULSES = 3520
 """In a train."""
+PULSES = 10_000
+"""Numbers that a train's images may have."""
 MOST_PARTS = 1000
 
 
@@ -64,6 +69,7 @@ def _decode(source: str, key: str, axes: str, parts: Sequence[bytes]) -> list[Sh
             f"a train comes in {len(parts)} parts, not in pairs: protocol 2.2 of the bridge is read"
         )
     arrays: list[_Array] = []
+    pulses: dict[tuple[str, str], Callable[[], NDArray[Any]]] = {}
     values: dict[str, float] = {}
     train = 0
     for header, payload in zip(parts[::2], parts[1::2], strict=True):
@@ -83,9 +89,15 @@ def _decode(source: str, key: str, axes: str, parts: Sequence[bytes]) -> list[Sh
             continue
         shape = about.get("shape")
         name = f"{str(about.get('source'))[:80]}, {str(about.get('path'))[:80]}"
-        if not isinstance(shape, list) or not 2 <= len(shape) <= 4:
+        if not isinstance(shape, list) or not 1 <= len(shape) <= 4:
+            continue
+        path, is_pulses = _beside(str(about.get("path")))
+        if not is_pulses and len(shape) == 1:
             continue
         unpack = as_array(about.get("dtype"), shape, payload, name)
+        if is_pulses:
+            pulses[str(about.get("source")), path] = unpack
+            continue
         found = _Array(str(about.get("source")), str(about.get("path")), len(shape), unpack)
         arrays.append(found)
     images = _chosen(arrays, source, key)
@@ -98,16 +110,26 @@ def _decode(source: str, key: str, axes: str, parts: Sequence[bytes]) -> list[Sh
     stack = _stacked(images.unpack(), order)
     if not 0 < len(stack) <= MOST_PULSES:
         raise InputError(f"a train has {len(stack)} pulses: is axes={order} the right order?")
+    ids = _numbers(pulses.get((images.source, _beside(images.key)[0])), len(stack))
     return [
-        Shot(
-            "",
-            train * 10_000 + pulse,
-            partial(np.asarray, stack[pulse]),
-            values,
-            stack[pulse].nbytes,
-        )
-        for pulse in range(len(stack))
+        Shot("", PULSES * train + pulse, partial(np.asarray, image), values, image.nbytes)
+        for pulse, image in zip(ids, stack, strict=True)
     ]
+
+
+def _beside(path: str) -> tuple[str, bool]:
+    """Return an array's path without its last part, and whether that is the pulses."""
+    where, _, last = path.rpartition(".")
+    return where, last == PULSE
+
+
+def _numbers(pulses: Callable[[], NDArray[Any]] | None, n: int) -> list[int]:
+    """Return the pulses of a train's images; their places, where no good ones were sent."""
+    ids = np.arange(n) if pulses is None else pulses().ravel()
+    good = ids.dtype.kind in "ui" and len(np.unique(ids)) == len(ids) == n
+    if not good or ids.min() < 0 or ids.max() >= PULSES:
+        ids = np.arange(n)
+    return [int(each) for each in ids]
 
 
 def _chosen(arrays: Sequence[_Array], source: str, key: str) -> _Array:

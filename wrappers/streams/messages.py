@@ -6,14 +6,25 @@ nothing here, or raises InputError; no other exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_BYTES", "MOST_PIXELS", "Decoder", "Message", "SeriesEnd", "SeriesStart", "Shot"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_PIXELS",
+    "Decoder",
+    "Message",
+    "SeriesEnd",
+    "SeriesStart",
+    "Shot",
+    "counted_names",
+]
 
 MOST_BYTES = 1 << 31
 """Of a message; a train of AGIPD 1M, 352 pulses in floats, has 1.5e9."""
@@ -59,6 +70,7 @@ class Shot:
     Attributes
     ----------
     series : str
+        What tells it from others, or "" where numbers do.
     number : int
         Within the series.
     unpack : callable
@@ -81,6 +93,11 @@ class SeriesEnd:
     """A series has ended."""
 
     series: str
+
+
+def counted_names() -> Iterator[tuple[str, int]]:
+    """Yield series and numbers for images that have none: they are counted from now on."""
+    return zip(itertools.repeat(time.strftime("%Y%m%dT%H%M%S")), itertools.count(), strict=False)
 
 
 Message = SeriesStart | Shot | SeriesEnd

@@ -15,6 +15,10 @@ from wrappers.streams.messages import MOST_BYTES, MOST_PIXELS
 __all__ = ["as_array", "plain_numbers", "read_msgpack"]
 
 MOST_DIMENSIONS = 5
+MOST_ENTRIES = 100_000
+"""Of all lists and maps of a message, as each takes much more memory than its bytes."""
+MOST_TEXT = 1 << 20
+"""Bytes of a text."""
 PICKLE = b"\x80"
 """What a pickle of protocol 2 and later begins with; in MessagePack a map without entries."""
 
@@ -34,9 +38,27 @@ def read_msgpack(message: bytes) -> Any:
             "a message is a pickle, such as OM broadcasts, which could run anything and is not "
             "read: take OM's responder"
         )
+    left = MOST_ENTRIES
+
+    def counted(found: Any) -> Any:
+        nonlocal left
+        left -= 1 + len(found)
+        if left < 0:
+            raise ValueError("it has too many entries")
+        return found
+
     try:
         return msgpack.unpackb(
-            message, raw=False, strict_map_key=False, max_bin_len=MOST_BYTES, max_ext_len=0
+            message,
+            raw=False,
+            strict_map_key=False,
+            list_hook=counted,
+            object_hook=counted,
+            max_array_len=MOST_ENTRIES,
+            max_map_len=MOST_ENTRIES,
+            max_str_len=MOST_TEXT,
+            max_bin_len=MOST_BYTES,
+            max_ext_len=0,
         )
     except Exception as error:  # of damaged bytes it may be any
         raise InputError(f"a message is no MessagePack: {str(error)[:80]}") from error

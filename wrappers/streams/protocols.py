@@ -24,12 +24,14 @@ __all__ = [
     "absolute",
     "asked_frames",
     "is_growing",
+    "is_loopback",
     "is_stream",
     "parse_address",
     "parse_growing",
 ]
 
 _ADDRESS = re.compile(r"([a-z0-9]+)\+tcp://(\[[0-9a-fA-F:.]+\]|[^/:?#\s]+):(\d{1,5})/?(?:\?(.*))?")
+_LOOPBACK = re.compile(r"tcp://(127\.[\d.]+|localhost|\[::1\]):\d+")
 MOST_ASKED = 1_000_000
 
 
@@ -157,6 +159,11 @@ class GrowingAddress:
 def is_stream(name: object) -> bool:
     """Whether a name is the address of frames that arrive: a socket's, or of files that grow."""
     return isinstance(name, str) and ("+tcp://" in name or is_growing(name))
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether an endpoint of ZeroMQ is of this machine alone."""
+    return _LOOPBACK.fullmatch(endpoint) is not None
 
 
 def is_growing(name: object) -> bool:

@@ -87,7 +87,7 @@ def reduce_arriving(
     seconds : float
         Or as many as come in so many seconds.
     idle : float
-        Seconds without a frame that end it.
+        Seconds without a frame, also one that is left out, that end it.
     n_frames : int, optional
         Frames that end it.
     jobs : int
@@ -198,6 +198,7 @@ class _Searching:
         self._pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
         self._most = 1 if self._pool is None else UNDER_WAY * jobs
         self._last = time.monotonic()
+        self._left_out = 0
         self.ended = False
 
     def __enter__(self) -> Self:
@@ -222,6 +223,9 @@ class _Searching:
                 or now - first >= seconds
                 or self._frames.n_changes != n_changes
             )
+            counts = self._frames.counts
+            if (left_out := counts.other + counts.damaged) != self._left_out:
+                self._left_out, self._last = left_out, now  # the sender is there
             late = None
             if not full and len(waiting) < self._most:
                 # Whatever has come goes to a thread before any is waited for.

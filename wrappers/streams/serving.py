@@ -28,6 +28,7 @@ from wrappers.indexing import Pattern
 from wrappers.reduction import Reduction
 from wrappers.reduction.parts import HITS
 from wrappers.reduction.placed import Placed
+from wrappers.streams.protocols import is_loopback
 
 __all__ = ["REQUEST", "HitServer", "ServedCounts", "serving_endpoint"]
 
@@ -40,7 +41,6 @@ LINGER = 2000
 """Milliseconds that the last messages may take."""
 
 _ENDPOINT = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^/:?#\s]+):(\d{1,5})")
-_LOOPBACK = re.compile(r"127\.[\d.]+|localhost|\[::1\]")
 
 
 def serving_endpoint(name: str) -> tuple[str, bool]:
@@ -56,7 +56,7 @@ def serving_endpoint(name: str) -> tuple[str, bool]:
         raise InputError(
             f"--serve {name} is no address to listen at: write it such as tcp://127.0.0.1:5555"
         )
-    return name, _LOOPBACK.fullmatch(match[1]) is not None
+    return name, is_loopback(name)
 
 
 @dataclass

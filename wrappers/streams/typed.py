@@ -33,6 +33,9 @@ DTYPES = {
 }
 """NumPy's types by their tags in RFC 8746."""
 _HEADER = 12
+MOST_BESIDE = 1 << 20
+"""Bytes of a message beside its byte strings: each may take seventy in memory."""
+_BYTES, _TEXT = 2, 3
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def read_cbor(message: bytes) -> Any:
     """
     import cbor2
 
+    _require_little_beside_bytes(message)
     try:
         return cbor2.loads(message, tag_hook=lambda tag, *_: typed_tag(tag))
     except Exception as error:  # of damaged bytes it may be any
@@ -160,3 +164,24 @@ def read_cbor(message: bytes) -> Any:
         if cause is not None:
             raise cause from None
         raise InputError(f"a message is no CBOR: {str(error)[:80]}") from error
+
+
+def _require_little_beside_bytes(message: bytes) -> None:
+    """Refuse a message that would take much more memory than its length, going by its heads."""
+    place = beside = 0
+    while place < len(message):
+        kind, size = message[place] >> 5, message[place] & 31
+        place, beside = place + 1, beside + 1
+        if 24 <= size < 28:
+            n = 1 << (size - 24)
+            size = int.from_bytes(message[place : place + n], "big")
+            place, beside = place + n, beside + n
+        elif size >= 28:  # of a length that is not said
+            size = 0
+        if kind in (_BYTES, _TEXT):
+            place += size
+            beside += size if kind == _TEXT else 0
+        if beside > MOST_BESIDE:
+            raise InputError(
+                f"a message of CBOR has over {MOST_BESIDE >> 20} MiB beside its arrays"
+            )

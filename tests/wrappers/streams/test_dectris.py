@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import random
+import struct
+import tracemalloc
 
 import cbor2
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wrappers.errors import InputError
+from wrappers.streams import typed
 from wrappers.streams.dectris import decode, encode_end, encode_image, encode_start
 from wrappers.streams.messages import SeriesEnd, SeriesStart, Shot
 from wrappers.streams.typed import COMPRESSED, COMPRESSIONS, MULTIDIMENSIONAL
@@ -101,6 +104,26 @@ def test_what_is_damaged_is_one_sentence(message):
     with pytest.raises(InputError) as error:
         decode(message).unpack()
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_a_message_does_not_take_many_times_its_size(monkeypatch):
+    monkeypatch.setattr(typed, "MOST_BESIDE", 100_000)
+    many = b"\x9a" + struct.pack(">I", 1_000_000) + b"\x80" * 1_000_000
+    endless = b"\x9f" + b"\x80" * 1_000_000 + b"\xff"
+    text = cbor2.dumps({"type": "start", "user_data": "x" * 200_000})
+    for message in (many, endless, text):
+        tracemalloc.start()
+        with pytest.raises(InputError, match="beside its arrays"):
+            decode(message)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 1e6
+
+
+def test_a_message_may_have_many_spots_and_a_large_image():
+    spots = [{"x": 1.5, "y": 2.5, "I": 3.5}] * 10_000
+    document = {**cbor2.loads(encode_image("a", 7, image("u1", (2000, 2000)), "")), "spots": spots}
+    assert decode(cbor2.dumps(document)).number == 7
 
 
 class Hostile:

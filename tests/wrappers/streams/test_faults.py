@@ -7,6 +7,7 @@ import random
 import threading
 import time
 
+import h5py
 import numpy as np
 import pytest
 
@@ -15,10 +16,13 @@ from tests.geometries import geometry_text, panel_text
 from tests.ports import free_port
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
+from wrappers.frames.cxi import SOURCE_EVENT
 from wrappers.frames.frame import Frame
 from wrappers.frames.run import Run
 from wrappers.streams.arriving import StreamFrames
+from wrappers.streams.dectris import encode_image, encode_start
 from wrappers.streams.faults import Faults, damaged, parse_faults, segments
+from wrappers.streams.messages import SeriesStart
 from wrappers.streams.player import Player, Remembered, messages_of
 from wrappers.streams.protocols import PROTOCOLS, parse_address
 from wrappers.streams.recording import record
@@ -130,3 +134,45 @@ def test_messages_are_remembered_if_they_are_not_too_large():
     assert [*kept.of(iter(made))] == made == kept.messages and kept.is_whole
     small = Remembered(15)
     assert [*small.of(iter(made))] == made and small.messages == [] and not small.is_whole
+
+
+def test_images_whose_series_begins_with_a_lost_message_are_left_out_and_counted(tmp_path):
+    """Nobody knows their energy, distance and mask: those of the series before are not theirs."""
+    text = geometry_text(
+        panel_text("a", 60, 40, (-30, -20)), photon_energy="/energy eV", clen="/distance m"
+    )
+    (tmp_path / "small.geom").write_text(text)
+    geometry = Geometry.read(tmp_path / "small.geom")
+    data = np.arange(2400, dtype="u2").reshape(40, 60)
+    address = parse_address(f"dectris+tcp://127.0.0.1:{free_port()}")
+    messages = []
+    for series, energy in (("1", 9000.0), ("2", 12000.0), ("3", 13000.0)):
+        start = encode_start(SeriesStart(series, (40, 60), energy, 0.1), data.dtype)
+        images = [encode_image(series, number, data) for number in range(3)]
+        messages += [[start[:30] if series == "2" else start], *([each] for each in images)]
+    with (
+        StreamFrames(address, geometry, 50, every_series=True) as frames,
+        Player(address) as player,
+    ):
+        player.play(messages, 200.0, patience=20.0)
+        found = record(frames, tmp_path / "frames.cxi", 9, idle=1.0)
+    with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
+        assert [frame.photon_energy for frame in recorded] == [9000.0] * 3 + [13000.0] * 3
+    assert frames.counts.other == 3 and frames.counts.damaged == 1
+    assert any("begins was lost" in note for note in found.notes)
+    assert names_of(found) == [f"{series}//{number}" for series in "13" for number in range(3)]
+
+
+def names_of(found) -> list[str]:
+    with h5py.File(found.data) as file:
+        return list(file[SOURCE_EVENT].asstr()[()])
+
+
+def test_whoever_can_send_frames_from_elsewhere_is_said(run):
+    for host, is_said in (("0.0.0.0", True), ("127.0.0.1", False)):
+        address = parse_address(f"hdf5+tcp://{host}:{free_port()}")
+        with StreamFrames(address, run.geometry, 5) as frames:
+            assert any("can send frames" in note for note in frames.notes) == is_said
+    elsewhere = parse_address("hdf5+tcp://192.0.2.1:5555?connect=")
+    with StreamFrames(elsewhere, run.geometry, 5) as frames:
+        assert frames.notes == []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import pickle
 import random
+import struct
 import threading
 import time
+import tracemalloc
 
 import msgpack
 import numpy as np
@@ -87,7 +89,7 @@ def test_numbers_that_come_with_an_image_are_found_by_their_names(tmp_path):
     flat = of_crystfel(image.reshape(60, 30), value=9000.0)
     assert frame_of(geometry_of(tmp_path, photon_energy="/A/value eV"), "crystfel", [flat])
     both = geometry_of(tmp_path, photon_energy="/A/value eV", clen="/B/value mm")
-    with pytest.raises(InputError, match="gives the photon energy as a number"):
+    with pytest.raises(InputError, match=r"gives the photon energy as a number: .* or with -g"):
         frame_of(both, "crystfel", [flat])
 
 
@@ -129,6 +131,37 @@ def test_jungfraus_key_is_known_and_other_sources_are_named(tmp_path):
         decode(message)
     one = parse_address("karabo+tcp://host:1").protocol.decoder({"source": "OTHER"})
     assert len(one(message)) == 2
+
+
+@pytest.mark.parametrize("dtype", ["u8", "i4"])
+def test_an_image_is_numbered_by_its_pulse(dtype):
+    decode = parse_address("karabo+tcp://host:1").protocol.decoder({})
+
+    def numbers(ids: object) -> list[int]:
+        data, meta = train(1234, images(3))
+        data[SOURCE]["image.pulseId"] = np.asarray(ids)
+        return [shot.number for shot in decode([bytes(part) for part in serialize(data, meta)])]
+
+    assert numbers(np.array([4, 12, 8], dtype)) == [12340004, 12340012, 12340008]
+    assert numbers(np.array([[4], [12], [8]], dtype)) == [12340004, 12340012, 12340008]
+    for bad in ([4, 4, 8], [4, 8], [4, 8, 10_000], [0.5, 1.5, 2.5]):
+        assert numbers(bad) == [12340000, 12340001, 12340002]
+
+
+def test_a_message_does_not_take_many_times_its_size():
+    many = b"\xdd" + struct.pack(">I", 8_000_000) + b"\x90" * 8_000_000
+    nested = msgpack.packb([[[[]] * 100] * 50] * 50)
+    wide = msgpack.packb([{str(i): [] for i in range(1000)}] * 200)
+    decode = parse_address("crystfel+tcp://host:1").protocol.decoder({})
+    for message in (many, nested, wide, msgpack.packb(["x" * 2_000_000])):
+        tracemalloc.start()
+        with pytest.raises(InputError, match="no MessagePack"):
+            decode([message])
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 30e6
+    peaks = {"fs": [1.5] * 5000, "ss": [1.5] * 5000, "intensity": [1.5] * 5000}
+    assert decode([of_crystfel(images(1, "i4").reshape(60, 30), peak_list=peaks)])
 
 
 @pytest.mark.parametrize(

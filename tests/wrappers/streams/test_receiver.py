@@ -110,6 +110,17 @@ def test_who_was_asked_is_not_asked_again_while_it_has_nothing():
     assert len(requests) == 1
 
 
+def test_images_keep_the_names_that_they_come_with():
+    """OM's identifier; where there is none, the time from which they are counted."""
+    decode = parse_address("crystfel+tcp://host:1").protocol.decoder({})
+    for key in ("event_id", "event"):
+        (shot,) = decode([of_crystfel(**{key: "run7_0042"})])
+        assert shot.series == "run7_0042"
+    first, second = (decode([of_crystfel()])[0] for _ in range(2))
+    assert first.series == second.series and first.series.startswith(time.strftime("%Y"))
+    assert second.number == first.number + 1
+
+
 def test_images_are_named_by_the_geometry_where_there_are_several():
     image = {"type": "<f4", "shape": [3, 4], "data": IMAGE.tobytes()}
     message = [of_crystfel(corrected={**image, "data": (2 * IMAGE).tobytes()})]
