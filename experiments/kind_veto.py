@@ -3,10 +3,10 @@
 Runs of the test and shifted families in each of which a quarter of the frames was taken with the
 beam off and another quarter with a detector at fault, whatever else would have been in them. The
 frames that the veto leaves out are indexed with the sets of a look, by the embedded indexer and,
-where it is installed, by CrystFEL, told the true cell and geometry; so are blank ones, which say
-how often that happens by chance with so many sets, and by the embedded one those of the two kinds
-that are kept. Whether the simulator has put a crystal into them is told, too. And real or recorded
-runs, of which nothing may be left out that indexes.
+where it is installed, by CrystFEL, told the true cell and geometry. The embedded one is also given
+those of the two kinds that are kept, and blank ones, which say how often that happens by chance
+with so many sets. Whether the simulator has put a crystal into them is told, too: none with the
+beam off. And real or recorded runs, of which nothing may be left out that indexes.
 
     python -m experiments.kind_veto [--runs 12] [--frames 40] [-o FOLDER] [--shared FOLDER] [--json]
 """
@@ -152,7 +152,7 @@ def veto_of_run(run: KindRun, n: int) -> dict[str, Any]:
                         )
                     )
                     for which, flag in (("dropped", True), ("kept", False))
-                    if flag or kind == "blank" or (kind != "other" and name == "fast")
+                    if flag or (kind != "other" and name == "fast")
                 }
         found[kind] = row
     return {"detector": run.draw.kind, "kinds": found}

@@ -14,7 +14,8 @@ no frame scores what it has chosen. probixi has no settings, and is asked where 
   pixels; null where nobody knows the truth. ``f1_ci95`` is what F1 comes to in 95 of 100 drawings
   of as many frames; ``recall_by_photons`` has the recall by brightness.
 - ``rate``: frames of the run that the embedded indexer indexes, of all; with ``--crystfel`` also
-  ``rate_crystfel``, for the sets that were chosen by the embedded one's rate.
+  ``rate_crystfel``, for the sets that were chosen by F1, or else by the embedded one's rate (which
+  may like lists with more noise than CrystFEL can take).
 - ``ms_1mpx``: processor time of one thread until a frame that nothing is known of has its peaks,
   for a megapixel, with the set that was chosen by F1, or else by the rate. (The learned finder
   judges 1,000 candidates in frames of less than a megapixel, too.)
@@ -57,7 +58,8 @@ FAINTEST = 4.0
 """Expected photons of a spot that is to be found."""
 
 MIN_PEAKS = 10
-SNR, THRESHOLDS, PIXELS = (3.0, 3.5, 4.5, 6.0), (0.1, 0.3), (2, 3)
+SNR, PIXELS = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0), (2, 3)
+THRESHOLDS = (0.1, 0.2, 0.3, 0.45)
 ROBUST_SNR, ROBUST_THRESHOLDS, ROBUST_PIXELS = (2.0, 2.5, 3.0), (0.0,), (2, 3)
 PROBABILITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 """Grids: min_snr, thresholds as places in their range, min_pix_count; least probabilities."""
@@ -292,16 +294,15 @@ def figures(
         best = _best(by_set[:, tuning].sum(axis=1))
         chosen_by_rate.append(best)
         rate += int(by_set[best, scoring].sum())
+        if scores is not None:
+            f1 = [_sum([each[i] for i in tuning]).f1 for each in scores]
+            best = int(np.argmax(f1))
+            chosen_by_f1.append(best)
+            scored += [scores[best][i] for i in scoring]
+            for i in scoring:
+                _add_by_brightness(bright, found.lists[best][i], truth[i])
         if crystfel and indexed is not None:
             rate_crystfel += indexed.by_crystfel({int(i): found.lists[best][i] for i in scoring})
-        if scores is None:
-            continue
-        f1 = [_sum([each[i] for i in tuning]).f1 for each in scores]
-        best = int(np.argmax(f1))
-        chosen_by_f1.append(best)
-        scored += [scores[best][i] for i in scoring]
-        for i in scoring:
-            _add_by_brightness(bright, found.lists[best][i], truth[i])
     known, total = scores is not None, _sum(scored)
     fastest = (chosen_by_f1 or chosen_by_rate)[0]
     settings = found.sets[fastest]

@@ -28,6 +28,7 @@ from wrappers.reduction.placed import Placed
 from wrappers.streams.messages import Shot
 from wrappers.streams.player import messages_of
 from wrappers.streams.protocols import PROTOCOLS
+from wrappers.streams.receiver import Counts
 from wrappers.streams.serving import HitServer
 
 SLOW = 15.0
@@ -38,26 +39,34 @@ def main(n: int = 10_000, seed: int = 1) -> None:
     """Print for each protocol how many messages were read and refused, and what it took."""
     before = _megabytes()
     with TemporaryDirectory() as folder:
-        run = _run(Path(folder))
+        run = small_run(Path(folder))
         for scheme in PROTOCOLS.names():
-            decode = PROTOCOLS.get(scheme).decoder({})
-            read = refused = 0
-            slowest = 0.0
-            for parts in mutated(list(messages_of(run, scheme)), n, seed):
-                started = time.monotonic()
-                try:
-                    for message in decode(parts):
-                        if isinstance(message, Shot):
-                            message.unpack()
-                    read += 1
-                except InputError as error:
-                    assert "\n" not in str(error), error
-                    refused += 1
-                slowest = max(slowest, time.monotonic() - started)
-            assert slowest < SLOW, f"{scheme}: {slowest} s"
-            print(f"{scheme}: {read} read, {refused} refused, slowest {1e3 * slowest:.0f} ms")
+            print(f"{scheme}: {try_messages(run, scheme, n, seed)}")
         print(f"asked for hits: {_asked(run, n, seed)} of {n} answered")
     print(f"memory: {before:.0f} MB before, {_megabytes():.0f} MB after")
+
+
+def try_messages(run: ArraySource, scheme: str, n: int, seed: int) -> str:
+    """Read mutated messages of a protocol; return how many were read and refused."""
+    decode = PROTOCOLS.get(scheme).decoder({})
+    read = refused = 0
+    counts = Counts()
+    slowest = 0.0
+    for parts in mutated(list(messages_of(run, scheme)), n, seed):
+        started = time.monotonic()
+        try:
+            for message in decode(parts):
+                if isinstance(message, Shot):
+                    message.unpack()
+            read += 1
+        except InputError as error:
+            counts.damage(str(error))
+            assert counts.reason.isprintable(), error
+            refused += 1
+        slowest = max(slowest, time.monotonic() - started)
+    assert slowest < SLOW, f"{scheme}: {slowest} s"
+    assert n < 1000 or min(read, refused) > n / 100, f"{scheme}: {read} read, {refused} refused"
+    return f"{read} read, {refused} refused, slowest {1e3 * slowest:.0f} ms"
 
 
 def mutated(messages: list[list[bytes]], n: int, seed: int) -> Iterator[list[bytes]]:
@@ -79,7 +88,8 @@ def mutated(messages: list[list[bytes]], n: int, seed: int) -> Iterator[list[byt
         yield [bytes(part) for part in parts]
 
 
-def _run(folder: Path) -> ArraySource:
+def small_run(folder: Path) -> ArraySource:
+    """Return three small frames."""
     (folder / "small.geom").write_text(geometry_text(panel_text("a", 60, 40, (-30, -20))))
     rng = np.random.default_rng(1)
     frames = [

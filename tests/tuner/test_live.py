@@ -231,8 +231,8 @@ def test_a_reduction_goes_on_with_another_series(cli, simulated):
         out = f"hits-{len(n_of_files)}"
         with sending(messages) as url:
             code, words, err = cli(
-                *("apply", "recommended.toml", url, "-g", geometry, "-o", out),
-                *("--sample", 0, "--idle", 1.5, "-j", 2),
+                *("apply", "recommended.toml", f"{url}?frames=48", "-g", geometry, "-o", out),
+                *("--sample", 0, "-j", 2),
             )
         assert code == 0, err
         lines = [line for line in words.splitlines() if "hits in" in line]

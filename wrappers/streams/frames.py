@@ -26,6 +26,8 @@ SAME_SERIES = 1e-3
 """Relative difference of two series' energies or distances that are read anew for each."""
 _UNFIT = re.compile(r"[^\w.:+-]")
 """What does not stand in the name of a frame, which begins with its series."""
+NAMED = "or with -g a geometry that has the name of it in the messages"
+"""What else to do where a number is not found that comes with each image."""
 SAME_ENERGY, SAME_DISTANCE = 0.005, 0.02
 """Beyond, what the stream says of itself and what the geometry says are said to differ."""
 
@@ -228,7 +230,7 @@ class FrameMaker:
         if not found:
             raise OtherFrames(
                 f"neither {self.address} nor {self.geometry.path} gives the photon energy as a "
-                "number: add a line such as 'photon_energy = 9500 eV'"
+                f"number: add a line such as 'photon_energy = 9500 eV', {NAMED}"
             )
         return found
 
@@ -242,7 +244,7 @@ class FrameMaker:
         if not found:
             raise OtherFrames(
                 f"{self.address} does not say the detector's distance, and "
-                f"{self.geometry.path} takes it from the data: give clen as a number"
+                f"{self.geometry.path} takes it from the data: give clen as a number, {NAMED}"
             )
         return found
 

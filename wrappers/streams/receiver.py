@@ -73,6 +73,9 @@ class Counts:
 
     def damage(self, reason: str) -> None:
         """Count a message that could not be read; from any thread."""
+        # What is wrong with a message may be said in its own words.
+        reason = re.sub(r"\s+", " ", reason)[:MOST_LETTERS]
+        reason = "".join(letter if letter.isprintable() else "?" for letter in reason)
         with self._lock:
             self.damaged += 1
             self.reason = reason
@@ -80,7 +83,7 @@ class Counts:
             if len(self.reasons) < MOST_REASONS and all(
                 _without_numbers(each) != words for each in self.reasons
             ):
-                self.reasons.append(reason[:MOST_LETTERS])
+                self.reasons.append(reason)
 
     def leave_out(self, reason: str) -> None:
         """Count an image of another series or detector; from any thread."""
@@ -287,7 +290,7 @@ class Receiver:
 
 
 def _without_numbers(reason: str) -> str:
-    return re.sub(r"\d+", "0", reason[:MOST_LETTERS])
+    return re.sub(r"\d+", "0", reason)
 
 
 def _n_bytes(message: Message) -> int:

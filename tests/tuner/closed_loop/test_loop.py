@@ -304,7 +304,7 @@ def test_a_session_has_frames_of_one_series(simulated, tmp_path):
     series = [series_of(simulated, str(i), *each) for i, each in enumerate(values)]
     # The last one comes when the night goes on: what came before is in its log alone.
     for given, parts in ((asked, series[:3]), (None, series[3:])):
-        with Loop(night, given, idle=1.0) as loop, Player(parse_address(url)) as player:
+        with Loop(night, given, idle=0.5) as loop, Player(parse_address(url)) as player:
             player.play([message for part in parts for message in part], 500.0)
             loop.run()
     blocks = [event for event in read_events(night / LOG) if isinstance(event, Block)]

@@ -167,7 +167,7 @@ def test_the_end_of_the_process_is_one_damaged_message(monkeypatch):
 
 
 def test_mutated_files_are_read_or_refused(decode):
-    """A hundred here; ten thousand with `python -m tests.fuzz_streams`."""
+    """Many bytes at once; ten thousand with `python -m tests.fuzz_streams`."""
     good = message(np.random.default_rng(3).poisson(9, (2, 20, 30)).astype("u2"))
     rng = random.Random(5)
     for _ in range(100):

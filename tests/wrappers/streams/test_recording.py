@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -30,6 +31,8 @@ from wrappers.streams.protocols import is_stream, parse_address
 from wrappers.streams.receiver import Counts
 from wrappers.streams.recording import record
 
+SETTINGS = Settings(min_snr=4.5, threshold=25.0, min_pix_count=2, max_pix_count=50)
+
 
 @pytest.fixture
 def address():
@@ -50,6 +53,8 @@ def small(tmp_path, dtype: str, n: int = 5) -> ArraySource:
     frames = []
     for number in range(n):
         data = rng.poisson(20, (40, 60)).astype(dtype)
+        for ss, fs in rng.integers(8, 32, (4, 2)):
+            data[ss : ss + 2, fs : fs + 2] = 180 + 10 * number
         data[5, number] = np.iinfo(dtype).max
         frames.append(Frame(data, np.ones((40, 60), bool), 9300.0, 0.1, "x", f"//{number}"))
     return ArraySource(geometry, frames)
@@ -72,7 +77,7 @@ def played(address, run, path, algorithm="bslz4", n=None, **options):
 
 def test_peaks_of_the_recording_are_those_of_the_file(simulated, address, tmp_path):
     geometry = Geometry.read(simulated.geometry)
-    settings = Settings(min_snr=4.5, threshold=25.0, min_pix_count=2, max_pix_count=50, min_res=10)
+    settings = SETTINGS.replace(min_res=10)
     with Run.open(simulated.data, geometry) as run:
         found = played(address, run, tmp_path / "frames.cxi")
         again = Geometry.read(found.geometry)
@@ -100,11 +105,23 @@ def test_peaks_of_the_recording_are_those_of_the_file(simulated, address, tmp_pa
 
 @pytest.mark.parametrize("algorithm", ["", "lz4", "bslz4", "bszstd"])
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
-def test_pixels_without_a_value_are_masked(address, tmp_path, dtype, algorithm):
+def test_each_type_and_compression_has_the_peaks_of_the_frames(address, tmp_path, dtype, algorithm):
+    """And pixels without a value are masked."""
     run = small(tmp_path, dtype)
     found = played(address, run, tmp_path / "frames.cxi", algorithm)
-    with Run.open(found.data, Geometry.read(found.geometry)) as recorded:
+    again = Geometry.read(found.geometry)
+    finders = NamedFinder(run.geometry), NamedFinder(again)
+    with Run.open(found.data, again) as recorded:
         for number, frame in enumerate(recorded):
+            sent = run[number]
+            sent = replace(sent, mask=sent.data != np.iinfo(dtype).max)
+            peaks = [
+                finder.find(each, SETTINGS)
+                for finder, each in zip(finders, (sent, frame), strict=True)
+            ]
+            assert len(peaks[0]) >= 2
+            for name in ("fs", "ss", "panel", "intensity", "snr", "n_pixels"):
+                np.testing.assert_array_equal(*(getattr(each, name) for each in peaks))
             np.testing.assert_array_equal(frame.data, run[number].data)
             assert frame.data.dtype == np.dtype(dtype)
             assert not frame.mask[5, number] and (~frame.mask).sum() == 1

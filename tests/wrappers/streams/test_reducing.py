@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -9,9 +11,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 
 from envs.simulation.simulator import demo_experiment, simulate_run
+from tests.geometries import geometry_text, panel_text
 from tests.ports import free_port
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
@@ -197,6 +201,43 @@ def test_a_slow_frame_is_no_silence_of_the_sender(run, tmp_path):
         on_frame=lambda frame: time.sleep(0.15),
     )
     assert found.n_frames == 8
+
+
+@pytest.mark.slow
+def test_a_night_of_frames_is_not_kept_in_memory(tmp_path):
+    """Over 100,000 frames: `experiments.stream_speed`."""
+    n, side = 9000, 64
+    path = tmp_path / "small.geom"
+    path.write_text(geometry_text(panel_text("a", side, side, (-32, -32))))
+    rng = np.random.default_rng(1)
+    images = rng.poisson(10, (30, side, side)).astype("u2")
+    for image in images[::3]:
+        for ss, fs in itertools.product(range(9, side - 8, 12), repeat=2):
+            image[ss : ss + 2, fs : fs + 2] += 500
+    start = SeriesStart("1", (side, side), 9300.0, 0.1, 1e-4)
+    packed = [[encode_image("1", i, image)] for i, image in enumerate(images)]
+    messages = itertools.chain([[encode_start(start, images.dtype)]], itertools.cycle(packed))
+    address = parse_address(f"dectris+tcp://127.0.0.1:{free_port()}")
+    held: list[int] = []
+    done, ended = itertools.count(1), threading.Event()
+
+    def look(placed: object) -> None:
+        if next(done) % (n // 3) == 0:
+            held.append(psutil.Process().memory_info().rss)
+
+    with StreamFrames(address, Geometry.read(path), 500) as frames, Player(address) as player:
+        sender = threading.Thread(
+            target=player.play, args=(messages, 3000.0), kwargs={"stopped": ended.is_set}
+        )
+        sender.start()
+        try:
+            parts = reduced(frames, tmp_path, jobs=2, n_frames=n, on_frame=look, idle=20.0)
+        finally:
+            ended.set()
+            sender.join()
+    assert sum(part.n_frames for part in parts) == n and sum(part.n_hits for part in parts) > n / 4
+    # Frames that were kept would be 50 MB, hits 16.
+    assert held[2] - held[0] < 8e6, held
 
 
 def test_what_cannot_be_read_is_counted_and_the_rest_is_taken(run, tmp_path):
