@@ -88,7 +88,7 @@ def main(
     if as_json:
         print_json(figures)
         return
-    click.echo(f"{len(records)} experiments with {detector}, each tuned with what five others say")
+    click.echo(f"{len(records)} experiments with {detector}, each tuned with what the others say")
     for row in rows:
         click.echo(
             f"  {row['name']}: a list's mean log-likelihood {row['log_likelihood_shipped']:.3f} by "

@@ -2,7 +2,7 @@
 
 It is fed with evaluations, asks the evaluator for the lattices behind them, and can look at more
 parameter sets around the best one. What to measure is for others to say: the map's own rule
-(`tuner.search.response_map`) or the trained agent (`tuner.agent`).
+(`tuner.search.map_searcher`) or the trained agent (`tuner.map_agent`).
 """
 
 from __future__ import annotations

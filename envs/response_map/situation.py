@@ -241,10 +241,15 @@ def situation(session: MapSession, budget: float, indexer: str = "") -> Situatio
 
 
 def _portions(measured: Floats, n_frames: int) -> Floats:
-    """Return the least of `PORTIONS` that is no fewer frames than were measured; 0 for none."""
+    """Return the least of `PORTIONS` that is no fewer frames than were measured; 0 for none.
+
+    It is 1 where all were, only.
+    """
     frames = np.maximum(np.rint(np.array(PORTIONS) * n_frames), 1)
+    frames[-2] = max(n_frames - 1, 1)
     place = np.searchsorted(frames, np.rint(measured * n_frames))
-    return np.where(measured > 0, np.array(PORTIONS)[np.minimum(place, len(PORTIONS) - 1)], 0.0)
+    found = np.array(PORTIONS)[np.minimum(place, len(PORTIONS) - 1)]
+    return np.where(measured >= 1, 1.0, np.where(measured > 0, found, 0.0))
 
 
 def _put_up(

@@ -70,7 +70,9 @@ def write_map(path: Path, found: ResponseMap) -> None:
     write_whole(path, content.getvalue())
 
 
-def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
+def read_map(
+    path: Path, model: MapModel | None = None, *, volume: float | None = None
+) -> ResponseMap:
     """Read a map; a `Note` says where another model made it than the one it is read with.
 
     Parameters
@@ -78,6 +80,9 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
     path : Path
     model : MapModel, optional
         What the map began with; the shipped model by default.
+    volume : float, optional
+        Of the primitive cell in Å³, for a map of before it was kept; that of a usual cell by
+        default.
 
     Raises
     ------
@@ -89,7 +94,7 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
     arrays = read_arrays(path, "the response map", REMEDY)
     model = MapModel.shipped() if model is None else model
     try:
-        _mend_old(arrays, model)
+        _mend_old(arrays, volume or float(np.exp(model.typical[0])))
         indexer, version = _made_with(arrays)
         settings = _settings(path, arrays)
         n_design = _checked(arrays, len(settings))
@@ -105,7 +110,6 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
             ),
             stacklevel=2,
         )
-    volume = float(arrays["numbers"][1])
     frames = tuple(arrays["frames"].tolist())
     learnt = Learnt(**{name: arrays[name] for name in Learnt._fields})
 
@@ -113,7 +117,7 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
         weights = tuple(learnt.weights.tolist())
         return FrameLook(tuple(settings[which]), frames, learnt.counts[:, which], failures, weights)
 
-    found = ResponseMap(look(slice(n_design)), volume, model, indexer)
+    found = ResponseMap(look(slice(n_design)), float(arrays["numbers"][1]), model, indexer)
     if n_design < len(settings):
         found.extend(look(slice(n_design, None)))
     known = np.flatnonzero(learnt.lattice)
@@ -125,19 +129,18 @@ def read_map(path: Path, model: MapModel | None = None) -> ResponseMap:
     return found
 
 
-def _mend_old(arrays: dict[str, NDArray[Any]], model: MapModel) -> None:
+def _mend_old(arrays: dict[str, NDArray[Any]], volume: float) -> None:
     """Give an older map what it lacks.
 
     Before models had versions, CrystFEL's maps had a third number, 2. Until 29 November 2026
-    the volume was the primitive cell's share of the cell, at most 1: a cell of the usual size
-    takes its place.
+    the volume was the primitive cell's share of the cell, at most 1.
     """
     if "model" not in arrays:
-        n_design, volume, caution = arrays["numbers"].tolist()
-        arrays["numbers"] = np.array([n_design, volume])
+        n_design, share, caution = arrays["numbers"].tolist()
+        arrays["numbers"] = np.array([n_design, share])
         arrays["model"] = _packed({"indexer": "crystfel" if caution > 1 else "fast", "version": ""})
     if 0 < arrays["numbers"][1] <= 1:
-        arrays["numbers"][1] = np.exp(model.typical[0])
+        arrays["numbers"][1] = volume
 
 
 def _made_with(arrays: dict[str, NDArray[Any]]) -> tuple[str, str]:

@@ -129,8 +129,7 @@ def command(
     \b
     Example:
       sfx-tuner train -o training
-      sfx-tuner tune run.h5 -g run.geom -p protein.cell -o session \\
-          --searcher map-agent --policy training
+      sfx-tuner tune run.h5 -g run.geom -p protein.cell -o session --policy training
       sfx-tuner train --spots session -o refined
     """
     if spots is not None:
@@ -191,7 +190,7 @@ def _refine(output: Path, sessions: Sequence[Path], as_json: bool) -> None:
     if found.model is None:
         echo("nothing is written: the shipped model foretells your runs better")
     else:
-        echo(f"written: {output}; sfx-tuner tune --searcher map-agent --policy {output}")
+        echo(f"written: {output}; sfx-tuner tune --policy {output}")
 
 
 def _train_map_agent(

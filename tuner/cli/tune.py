@@ -32,7 +32,7 @@ from tuner.cluster import connect
 from tuner.searchers import SEARCHERS
 from tuner.session.config import Sampling
 from tuner.session.loop import USUAL_EVALUATIONS, Budget
-from tuner.session.request import FEWEST_FRAMES, Request
+from tuner.session.request import FEWEST_FRAMES, USUAL, Request
 from wrappers.cell import Cell
 from wrappers.errors import ContradictedError, InputError, NothingFoundError, ProgramError
 from wrappers.frames.opening import Address
@@ -77,13 +77,14 @@ class _Command(click.Command):
 @click.option(
     "--searcher",
     type=click.Choice(SEARCHERS.names()),
-    help="Who proposes parameter sets.  [default: map, the frames' response map; gp with another "
-    f"peak finder or fewer than {FEWEST_FRAMES} frames]",
+    help=f"Who proposes parameter sets.  [default: {USUAL}, the agent on the frames' response map; "
+    f"gp with another peak finder or fewer than {FEWEST_FRAMES} frames]",
 )
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
-    help="Directory of another policy (sfx-tuner train) for the searchers map-agent and ppo.  "
+    help="Directory of another policy (sfx-tuner train) for the searchers map-agent (without "
+    "--searcher) and ppo.  "
     "[default: the shipped one]",
 )
 @indexer_options

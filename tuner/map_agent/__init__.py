@@ -5,6 +5,7 @@
 `policy`      its network without PyTorch, and its file
 `network`     the network as PyTorch trains it
 `training`    imitation of the map's own rule, then PPO, with checkpoints in between
+`own_past`    the map's model, refined on a facility's own sessions
 `validation`  sessions on held-out experiments: what a policy is chosen by
 ============= ==========================================================================
 """

@@ -27,6 +27,7 @@ from envs.response_map.session_map import ResponseMap
 from envs.response_map.stored import MAP_FILE, read_map
 from tuner.map_agent.policy import POLICY_FILE, MapPolicy
 from tuner.session.config import SessionConfig
+from wrappers.cell import Cell
 from wrappers.errors import InputError, Note
 from wrappers.outputs import require_new_folder
 
@@ -92,15 +93,16 @@ def refine_on_sessions(sessions: Sequence[Path], output: Path) -> Refinement:
     Parameters
     ----------
     sessions : sequence of Path
-        Directories of finished sessions.
+        Directories of sessions; what an interrupted one has measured counts as well.
     output : Path
-        New or empty: a directory for ``tune --searcher map-agent --policy``. Nothing is written
+        New or empty: a directory for ``tune --policy``. Nothing is written
         where the refined model is worse.
 
     Raises
     ------
     InputError
-        If a directory holds no finished session with a map, or too few experiments are told of.
+        If a directory holds no session with a map that has measured anything, or its cell file is
+        gone, or too few experiments are told of.
     """
     require_new_folder(output, POLICY_FILE)
     shipped = MapPolicy.shipped()
@@ -113,9 +115,18 @@ def refine_on_sessions(sessions: Sequence[Path], output: Path) -> Refinement:
 
 def _read(session: Path) -> Run:
     config = SessionConfig.read(session / "session.json")
+    if not (session / MAP_FILE).exists():
+        raise InputError(
+            f"the session {session} has no response map, as its searcher looked at no frames: name "
+            "sessions of the searchers map-agent or map"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Note)  # of another version of the model
-        return run_of(read_map(session / MAP_FILE), config.data_sha256 or config.data)
+        known = read_map(session / MAP_FILE, volume=Cell.read(config.cell).primitive_volume)
+    run = run_of(known, config.data_sha256 or config.data)
+    if not any(len(each.x) for each in run.outcomes):
+        raise InputError(f"the session {session} has measured nothing: leave it out")
+    return run
 
 
 def run_of(known: ResponseMap, experiment: str) -> Run:

@@ -46,7 +46,10 @@ class MapAgentSearcher(MapSearcher):
         map_, evaluations = self._session.map, self._session.evaluations
         leader = self._situation().leader
         if leader is None:  # nothing was measured near the geometry that the lattices fix
-            return max(range(len(evaluations)), key=lambda number: evaluations[number][1])
+            return max(
+                (evaluation.n_indexed > 0, evaluation.n_frames, merit, number)
+                for number, (evaluation, merit) in enumerate(evaluations)
+            )[-1]
         return max(
             (evaluation.n_frames, number)
             for number, (evaluation, _) in enumerate(evaluations)
@@ -69,21 +72,34 @@ class MapAgentSearcher(MapSearcher):
         spent = sum(evaluation.n_frames for evaluation, _ in evaluations[1:]) / n
         return max(USUAL_BUDGET - spent, 1.0)
 
+    def _is_worth_the_rest(self, found: Situation) -> bool:
+        """Whether the leader was measured on a part of the frames, and indexed any of them."""
+        if found.leader_is_whole:
+            return False
+        map_ = self._session.map
+        return any(
+            evaluation.n_indexed and map_.column(evaluation.settings) == found.leader
+            for evaluation, _ in self._session.evaluations
+        )
+
     def _frames(self, portion: float) -> int:
         """Return how many frames are measured for a portion of the sample.
 
-        In small samples a few frames are not worth a proposal of their own.
+        In small samples a few frames are not worth a proposal of their own, nor are they in any
+        where they are more than half.
         """
         n = len(self._session.map.look.frames)
         if n > WHOLE:
             return max(round(portion * n), 1)
-        return min(max(GLIMPSE, round(portion * n)), n) if self._session.indexer in GLIMPSING else n
+        if self._session.indexer not in GLIMPSING or n < 2 * GLIMPSE:
+            return n
+        return max(GLIMPSE, round(portion * n))
 
     def _choose(self) -> Settings | None:
         found, session = self._situation(), self._session
         action = self._policy.act(found)
         n = len(session.map.look.frames)
-        if action == STOP and found.leader is not None and not found.leader_is_whole:
+        if action == STOP and found.leader is not None and self._is_worth_the_rest(found):
             self.n_frames = n
             self.reason = "the best by what was measured on a part of the frames, and the map"
             return session.map.settings[found.leader]

@@ -6,15 +6,20 @@ It is the session's own (`envs.response_map.stored`), as its last trial left it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.response_map.features import floor_of
+from envs.response_map.model import MapModel
 from envs.response_map.session_map import DRAWS, Forecast, ResponseMap
 from envs.response_map.stored import MAP_FILE, read_map
+from tuner.map_agent.policy import MapPolicy
 from tuner.report.findings import Findings
+from tuner.session.config import SessionConfig
 from tuner.session.racing import INDIFFERENCE
+from tuner.session.request import USUAL
 from wrappers.errors import InputError
 from wrappers.settings import Settings
 
@@ -74,15 +79,22 @@ def seen_map(found: Findings) -> SeenMap | str | None:
     path = found.store.directory / MAP_FILE
     if not path.exists():
         return None
+    config = found.store.config
     try:
-        kept = read_map(path)
+        kept = read_map(path, _own_model(config))
     except InputError as error:
         return str(error)
-    config = found.store.config
     n_known = len(kept.settings) * len(kept.look.frames)
     forecast = kept.forecast(config.seed, int(np.clip(MOST_DRAWN / n_known, FEWEST_DRAWS, DRAWS)))
     merits = forecast.merits(config.merit.unindexed_hit_penalty)
     return SeenMap(kept, forecast, merits, noise_of(kept))
+
+
+def _own_model(config: SessionConfig) -> MapModel | None:
+    """Return the model of the session's own policy, where that has one; None: the shipped one."""
+    if config.policy is None or config.searcher != USUAL:
+        return None
+    return MapPolicy.load(Path(config.policy)).model
 
 
 def noise_of(found: ResponseMap) -> Floats:

@@ -38,6 +38,9 @@ USUAL_EVALUATIONS = 30
 FAILURES_TO_END = 2
 """Evaluations in a row that fail as a whole before a session ends."""
 
+FEW_PARTS = 3
+"""Proposals on a part of the frames of which none indexes, before the initial design is begun."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -230,8 +233,12 @@ class _Session:
 
     def _complete(self, tuning: Sequence[Trial]) -> str:
         """Measure the best on all frames, as long as it was on a part of them; say what broke."""
+        asked: set[Settings] = set()
         while (best := self._partly_measured(self.proposals.best(tuning))) is not None:
             settings = best.evaluation.settings
+            if settings in asked:
+                return ""
+            asked.add(settings)
             evaluation = _attempt(partial(self.evaluator.evaluate, settings), settings)
             self._add("search", evaluation, reason="the best of a part of the frames, on all")
             if evaluation.failure:
@@ -251,8 +258,8 @@ class _Session:
             return self.first[len(tuning)]
         seen = tuning if self._partly_measured(best) else [best] if best else []
         unconvinced = not any(convincing(each.evaluation) for each in seen)
-        searched = sum(t.evaluation.n_frames for t in tuning if t.stage == "search")
-        enough = self.evaluator.n_frames if self.proposals.recommends_parts else 1
+        searched = sum(each.stage == "search" for each in tuning)
+        enough = FEW_PARTS if self.proposals.recommends_parts else 1
         if not self.starts_itself and (not self.looks or (searched >= enough and unconvinced)):
             initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))
             if initial is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from envs.evaluation import Evaluation
 from envs.geometry_rule import FEWEST_INDEXED
+from envs.objective import USUAL_MERIT
 from tuner.session.trial import Trial, tuning_trials
 from tuner.statistics import paired_difference
 from wrappers.files import write_whole
@@ -63,6 +64,11 @@ def why_nothing(trials: Sequence[Trial], outcome: Outcome | None, start: str = "
             f"of {best.n_hits} hits {best.n_indexed} are indexed, and of {best.n_decoys} scrambled "
             f"peak lists {best.n_decoys_indexed}: chance alone may have done it. "
             f"{_what_to_check(trials)}"
+        )
+    if best.n_indexed < FEWEST_INDEXED and USUAL_MERIT(best) < min(0.0, USUAL_MERIT(bar)):
+        return (
+            f"of {best.n_hits} hits the best parameter set of the search indexes {best.n_indexed}: "
+            f"that may be chance. {_what_to_check(trials)}"
         )
     if best.settings == bar.settings:
         return ""

@@ -24,13 +24,18 @@ from wrappers.settings import Settings
 
 __all__ = [
     "FEWEST_FRAMES",
+    "USUAL",
     "Request",
     "begun_with",
     "refuse_unfit_searcher",
     "search_space",
     "searcher_of",
     "usual_searcher",
+    "with_policys_searcher",
 ]
+
+USUAL = "map-agent"
+"""Who proposes parameter sets where nobody names a searcher, and nothing speaks against it."""
 
 FEWEST_FRAMES = 10
 """Of a sample, from which on a session goes by the response map."""
@@ -137,6 +142,13 @@ def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
     return request, Budget(config.evaluations, config.minutes)
 
 
+def with_policys_searcher(request: Request) -> Request:
+    """Return the request, with the usual searcher where it names a policy and no searcher."""
+    if request.policy is None or request.searcher is not None:
+        return request
+    return replace(request, searcher=USUAL)
+
+
 def usual_searcher(peak_finder: str, n_frames: int) -> str:
     """Return the searcher where nobody names one.
 
@@ -154,7 +166,7 @@ def usual_searcher(peak_finder: str, n_frames: int) -> str:
         Of the sample.
     """
     if peak_finder == Settings.peak_finder and n_frames >= FEWEST_FRAMES:
-        return "map-agent"
+        return USUAL
     extra = SEARCHERS.get("gp").extra
     return "tpe" if missing(extra) else "gp"
 
@@ -179,15 +191,15 @@ def searcher_of(request: Request, n_frames: int, resumed: Path | None) -> str:
 
 def refuse_unfit_searcher(request: Request) -> None:
     """Raise InputError where the searcher that was named cannot do what is asked of it."""
-    if request.policy is not None and not (
-        request.searcher and SEARCHERS.get(request.searcher).load_policy
-    ):
-        able = " or ".join(name for name in SEARCHERS if SEARCHERS.get(name).load_policy)
-        who = f"the {request.searcher} searcher takes" if request.searcher else "others take"
-        raise InputError(f"{who} no policy: choose --searcher {able}, or leave --policy out")
     if request.searcher is None:
         return
     kind = SEARCHERS.get(request.searcher)
+    if request.policy is not None and not kind.load_policy:
+        able = sorted(name for name in SEARCHERS if SEARCHERS.get(name).load_policy)
+        raise InputError(
+            f"the {request.searcher} searcher takes no policy: choose --searcher "
+            f"{' or '.join(able)}, or leave --policy out"
+        )
     if kind.extra:
         require(kind.extra, f"the {request.searcher} searcher (--searcher map does without)")
     if kind.peak_finders and request.peak_finder not in kind.peak_finders:

@@ -7,7 +7,7 @@ import pytest
 
 from envs.evaluators.frame_record import RECORDS, FrameRecord
 from envs.evaluators.recorded import RecordedEvaluator
-from envs.response_map.situation import PORTIONS, STOP, Situation
+from envs.response_map.situation import PORTIONS, STOP, Situation, _portions
 from tuner.comparison.searching import run_method
 from tuner.map_agent.policy import MapPolicy
 from tuner.map_agent.searcher import MapAgentSearcher
@@ -142,3 +142,32 @@ def test_what_was_measured_elsewhere_is_recommended_by_its_merit(
         searcher.ingest({}, found.rate, found)
     assert searcher._situation().leader is None and rates[0] > rates[1]
     assert searcher.recommend() == 0
+    # The same set on a lucky part of the frames, which is not measured on all again and again.
+    lucky = fresh.evaluate(fresh.space.base.replace(**far), 10)
+    searcher.ingest({}, 0.99, lucky)
+    assert searcher.recommend() == 0
+
+
+class NowhereNear(MapAgentSearcher):
+    """Takes what was measured on a part of the frames, whatever came of it on all."""
+
+    def recommend(self) -> int:
+        parts = [e.n_frames for e, _ in self._session.evaluations]
+        return int(np.argmin(parts))
+
+
+def test_a_set_is_measured_on_all_frames_once(evaluator: RecordedEvaluator) -> None:
+    kind = SearcherKind(
+        lambda task: NowhereNear(task, ByRule({})), handles_geometry=True, looks=True
+    )
+    log = MemoryLog([])
+    fresh = evaluator.on(evaluator._rows.tolist())
+    run_session(log, fresh, fresh.space, searcher=kind, seed=1, budget=Budget(3))
+    on_all = [t for t in log.trials if t.reason == "the best of a part of the frames, on all"]
+    assert len(on_all) == 1
+
+
+def test_all_frames_are_all_frames() -> None:
+    for n, measured in ((40, 25), (200, 160), (3, 2)):
+        assert _portions(np.array([measured / n, 1.0, 0.0]), n)[[0, 1, 2]].tolist()[1:] == [1, 0]
+        assert 0 < _portions(np.array([measured / n]), n)[0] < 1
