@@ -31,13 +31,7 @@ from tuner.session.look_map import keep_look_map
 from tuner.session.loop import Budget, run_session
 from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
-from tuner.session.request import (
-    Request,
-    refuse_unfit_searcher,
-    search_space,
-    searcher_of,
-    with_policys_searcher,
-)
+from tuner.session.request import Request, search_space, searcher_of, with_fit_searcher
 from tuner.session.residuals import spot_residuals, write_residuals
 from tuner.session.sampling import choose_frames
 from tuner.session.start import Start, customary_start, with_start
@@ -193,8 +187,7 @@ def _tune(
     on_geometry: Callable[[str], None],
     on_recommended: Callable[[], None],
 ) -> Recommendation | None:
-    request = with_policys_searcher(request)
-    refuse_unfit_searcher(request)
+    request = with_fit_searcher(request)
     if not resume:
         require_folder_for_session(directory)
     policy = request.read_policy()

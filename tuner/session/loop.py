@@ -235,9 +235,8 @@ class _Session:
         """Measure the best on all frames, as long as it was on a part of them; say what broke."""
         asked: set[Settings] = set()
         while (best := self._partly_measured(self.proposals.best(tuning))) is not None:
-            settings = best.evaluation.settings
-            if settings in asked:
-                return ""
+            if (settings := best.evaluation.settings) in asked:
+                break
             asked.add(settings)
             evaluation = _attempt(partial(self.evaluator.evaluate, settings), settings)
             self._add("search", evaluation, reason="the best of a part of the frames, on all")
@@ -261,8 +260,7 @@ class _Session:
         searched = sum(each.stage == "search" for each in tuning)
         enough = FEW_PARTS if self.proposals.recommends_parts else 1
         if not self.starts_itself and (not self.looks or (searched >= enough and unconvinced)):
-            initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))
-            if initial is not None:
+            if initial := next_initial(tuning, self.space, best, self.proposals.fixed(tuning)):
                 return initial
         settings = self.proposals.propose(tuning)
         self.on_proposal(self.proposals.seconds())

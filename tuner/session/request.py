@@ -27,11 +27,10 @@ __all__ = [
     "USUAL",
     "Request",
     "begun_with",
-    "refuse_unfit_searcher",
     "search_space",
     "searcher_of",
     "usual_searcher",
-    "with_policys_searcher",
+    "with_fit_searcher",
 ]
 
 USUAL = "map-agent"
@@ -142,13 +141,6 @@ def begun_with(config: SessionConfig) -> tuple[Request, Budget]:
     return request, Budget(config.evaluations, config.minutes)
 
 
-def with_policys_searcher(request: Request) -> Request:
-    """Return the request, with the usual searcher where it names a policy and no searcher."""
-    if request.policy is None or request.searcher is not None:
-        return request
-    return replace(request, searcher=USUAL)
-
-
 def usual_searcher(peak_finder: str, n_frames: int) -> str:
     """Return the searcher where nobody names one.
 
@@ -189,10 +181,18 @@ def searcher_of(request: Request, n_frames: int, resumed: Path | None) -> str:
     return usual_searcher(request.peak_finder, n_frames)
 
 
-def refuse_unfit_searcher(request: Request) -> None:
-    """Raise InputError where the searcher that was named cannot do what is asked of it."""
+def with_fit_searcher(request: Request) -> Request:
+    """Return the request, with the usual searcher where it names a policy and no searcher.
+
+    Raises
+    ------
+    InputError
+        If the searcher cannot do what is asked of it.
+    """
+    if request.policy is not None and request.searcher is None:
+        request = replace(request, searcher=USUAL)
     if request.searcher is None:
-        return
+        return request
     kind = SEARCHERS.get(request.searcher)
     if request.policy is not None and not kind.load_policy:
         able = sorted(name for name in SEARCHERS if SEARCHERS.get(name).load_policy)
@@ -207,6 +207,7 @@ def refuse_unfit_searcher(request: Request) -> None:
             f"the {request.searcher} searcher was trained with {', '.join(kind.peak_finders)} and "
             f"knows no {request.peak_finder} peak finder: choose --searcher gp"
         )
+    return request
 
 
 def search_space(request: Request, run: FrameSource, sample: Sequence[int]) -> ParameterSpace:

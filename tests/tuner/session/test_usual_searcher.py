@@ -13,7 +13,7 @@ from tuner.session.request import (
     USUAL,
     Request,
     usual_searcher,
-    with_policys_searcher,
+    with_fit_searcher,
 )
 
 
@@ -29,6 +29,6 @@ def test_help_and_policies_go_by_it(tmp_path) -> None:
     printed = CliRunner().invoke(cli, ["tune", "--help"]).output
     assert f"[default:{USUAL}," in "".join(printed.split())
     asked = Request(tmp_path, tmp_path, None, policy=tmp_path)
-    assert with_policys_searcher(asked).searcher == USUAL
+    assert with_fit_searcher(asked).searcher == USUAL
     named = replace(asked, searcher="ppo")
-    assert with_policys_searcher(named) is named
+    assert with_fit_searcher(named) is named
