@@ -256,11 +256,12 @@ class _Session:
         if len(tuning) < len(self.first):
             return self.first[len(tuning)]
         seen = tuning if self._partly_measured(best) else [best] if best else []
-        unconvinced = not any(convincing(each.evaluation) for each in seen)
-        searched = sum(each.stage == "search" for each in tuning)
         enough = FEW_PARTS if self.proposals.recommends_parts else 1
-        if not self.starts_itself and (not self.looks or (searched >= enough and unconvinced)):
-            if initial := next_initial(tuning, self.space, best, self.proposals.fixed(tuning)):
+        searched = sum(each.stage == "search" for each in tuning) >= enough
+        unconvinced = searched and not any(convincing(each.evaluation) for each in seen)
+        if not self.starts_itself and (not self.looks or unconvinced):
+            initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))
+            if initial is not None:
                 return initial
         settings = self.proposals.propose(tuning)
         self.on_proposal(self.proposals.seconds())
