@@ -247,9 +247,8 @@ class _Session:
 
     def _partly_measured(self, best: Trial | None) -> Trial | None:
         """Return the best if it was measured on a part of the frames, and its searcher knows."""
-        if best is None or best.evaluation.n_frames >= self.evaluator.n_frames:
-            return None
-        return best if self.proposals.recommends_parts else None
+        partly = best is not None and best.evaluation.n_frames < self.evaluator.n_frames
+        return best if partly and self.proposals.recommends_parts else None
 
     def _next(self, tuning: Sequence[Trial], best: Trial | None) -> tuple[str, Settings] | None:
         """Return the next stage and parameter set, or None when nothing is left to try."""
