@@ -38,9 +38,6 @@ USUAL_EVALUATIONS = 30
 FAILURES_TO_END = 2
 """Evaluations in a row that fail as a whole before a session ends."""
 
-FEW_PARTS = 3
-"""Proposals on a part of the frames of which none indexes, before the initial design is begun."""
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -255,8 +252,7 @@ class _Session:
         if len(tuning) < len(self.first):
             return self.first[len(tuning)]
         seen = tuning if self._partly_measured(best) else [best] if best else []
-        enough = FEW_PARTS if self.proposals.recommends_parts else 1
-        searched = sum(each.stage == "search" for each in tuning) >= enough
+        searched = sum(each.stage == "search" for each in tuning) >= self.proposals.patience
         unconvinced = searched and not any(convincing(each.evaluation) for each in seen)
         if not self.starts_itself and (not self.looks or unconvinced):
             initial = next_initial(tuning, self.space, best, self.proposals.fixed(tuning))

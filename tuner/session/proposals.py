@@ -33,6 +33,9 @@ from wrappers.settings import Settings
 
 __all__ = ["Proposals"]
 
+FEW_PARTS = 3
+"""Proposals on a part of the frames that count as one on all."""
+
 
 class Proposals:
     """What a searcher makes of a session's trials.
@@ -113,6 +116,11 @@ class Proposals:
     def recommends_parts(self) -> bool:
         """Whether the searcher may recommend what was measured on a part of the frames."""
         return self.chooses_frames and isinstance(self._searcher, Recommends)
+
+    @property
+    def patience(self) -> int:
+        """Proposals of which none is convincing, before the initial design is begun."""
+        return FEW_PARTS if self.recommends_parts else 1
 
     def explained(self, trials: Sequence[Trial]) -> str:
         """Return why the last of the trials was proposed, where the searcher can say it.
