@@ -370,7 +370,7 @@ def test_little_memory_means_fewer_processes_and_the_same_answer(cli, simulated)
         (["--memory", "8"], "'8' is no amount of memory"),
         (["--tune", ""], "cannot be tuned"),
         (["--resume"], "holds no session"),
-        (["--policy", "mine"], "others take no policy: choose --searcher ppo"),
+        (["--policy", "mine"], "no policy can be read from mine"),
         (["--policy", "mine", "--searcher", "gp"], "the gp searcher takes no policy"),
         (["--searcher", "ppo", "--policy", "nowhere"], "no policy can be read from nowhere"),
     ],

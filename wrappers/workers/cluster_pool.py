@@ -184,7 +184,17 @@ class ClusterPool:
             for items in _chunks(share)
         }
         answers: dict[int, R | None] = {}
-        while pending:
+        # Dask blames all that was given to a worker that dies: of several, each is tried alone.
+        suspects: list[int] = []
+        alone, found_guilty = -1, False
+        while pending or suspects:
+            if not pending:
+                alone = suspects.pop()
+                if suspects or found_guilty:
+                    pending = {submit([alone], None): [alone]}
+                else:
+                    answers[alone] = None
+                continue
             try:
                 ended = wait(list(pending), timeout=STALL, return_when="FIRST_COMPLETED").done
             except TimeoutError:
@@ -200,8 +210,10 @@ class ClusterPool:
                 except TimeoutError:
                     pending[submit(items, None)] = items
                 except KilledWorker:
-                    if len(items) == 1:
-                        answers[items[0]] = None
+                    if items == [alone]:
+                        answers[alone], found_guilty = None, True
+                    elif len(items) == 1:
+                        suspects += items
                     else:
                         pending.update((submit([item], None), [item]) for item in items)
                 else:
