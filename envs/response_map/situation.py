@@ -246,9 +246,8 @@ def _portions(measured: Floats, n_frames: int) -> Floats:
     It is 1 where all were, only.
     """
     frames = np.maximum(np.rint(np.array(PORTIONS) * n_frames), 1)
-    frames[-2] = max(n_frames - 1, 1)
     place = np.searchsorted(frames, np.rint(measured * n_frames))
-    found = np.array(PORTIONS)[np.minimum(place, len(PORTIONS) - 1)]
+    found = np.array(PORTIONS)[np.minimum(place, len(PORTIONS) - 2)]
     return np.where(measured >= 1, 1.0, np.where(measured > 0, found, 0.0))
 
 

@@ -15,7 +15,7 @@ from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
 from tuner.agent.policy import SHIPPED
 from tuner.agent.rollout import regret
-from tuner.comparison.results import Results, no_results, undone
+from tuner.comparison.results import Results, fill, no_results, undone
 from tuner.comparison.searching import run_method
 from tuner.comparison.spreading import each_done
 from tuner.search.contract import AnyPolicy
@@ -145,11 +145,7 @@ def compare_simulated(
     before = benchmark.n_units - len(units)
     job = _Job(benchmark, policy, tuple(methods), jobs)
     rows = each_done(_run_unit, units, prepare=_prepare, job=job, processes=jobs)
-    for done, ((family, task, noise), row) in enumerate(rows, 1):
-        for method, arrays in row.items():
-            for what, values in arrays.items():
-                results[family][method][what][task, noise] = values
-        on_progress(before + done)
+    fill(results, rows, lambda done: on_progress(before + done))
     return results
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from envs.evaluators.frame_record import RECORDS, FrameRecord
 from envs.evaluators.recorded import RecordedEvaluator
-from tuner.comparison.results import Results, no_results, undone
+from tuner.comparison.results import Results, fill, no_results, undone
 from tuner.comparison.searching import run_method
 from tuner.comparison.spreading import each_done
 from tuner.comparison.statistics import bootstrap
@@ -188,11 +188,7 @@ def compare_frames(
     job = _Job({name: tuple(those) for name, those in families.items()}, policy, tuple(methods),
                jobs)  # fmt: skip
     rows = each_done(_run_unit, units, prepare=_prepare, job=job, processes=jobs)
-    for done, ((family, task_row, seed), row) in enumerate(rows, 1):
-        for method, arrays in row.items():
-            for what, values in arrays.items():
-                results[family][method][what][task_row, seed] = values
-        on_progress(before + done)
+    fill(results, rows, lambda done: on_progress(before + done))
     return results
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.schema_arrays import read_arrays
 
-__all__ = ["Results", "no_results", "read_results", "undone", "write_results"]
+__all__ = ["Results", "fill", "no_results", "read_results", "undone", "write_results"]
 
 Results = dict[str, dict[str, NDArray[np.float64]]]
 """By method and what it is, arrays (tasks, seeds, budget); NaN where nothing was done yet."""
@@ -29,6 +29,19 @@ def undone(results: Results) -> list[tuple[int, int]]:
     every = np.array([values for arrays in results.values() for values in arrays.values()])
     places = np.argwhere(np.isnan(every).any(axis=(0, 3))).tolist()
     return [(task, seed) for task, seed in places]
+
+
+def fill(
+    results: Mapping[str, Results],
+    rows: Iterable[tuple[tuple[str, int, int], Results]],
+    on_progress: Callable[[int], None],
+) -> None:
+    """Fill in what came of each family, task and seed; call back with the number that is done."""
+    for done, ((family, task, seed), row) in enumerate(rows, 1):
+        for method, arrays in row.items():
+            for what, values in arrays.items():
+                results[family][method][what][task, seed] = values
+        on_progress(done)
 
 
 def write_results(path: Path, results: Mapping[str, Results]) -> None:

@@ -6,7 +6,6 @@ It is the session's own (`envs.response_map.stored`), as its last trial left it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from tuner.map_agent.policy import MapPolicy
 from tuner.report.findings import Findings
 from tuner.session.config import SessionConfig
 from tuner.session.racing import INDIFFERENCE
-from tuner.session.request import USUAL
+from tuner.session.request import begun_with
 from wrappers.errors import InputError
 from wrappers.settings import Settings
 
@@ -92,9 +91,8 @@ def seen_map(found: Findings) -> SeenMap | str | None:
 
 def _own_model(config: SessionConfig) -> MapModel | None:
     """Return the model of the session's own policy, where that has one; None: the shipped one."""
-    if config.policy is None or config.searcher != USUAL:
-        return None
-    return MapPolicy.load(Path(config.policy)).model
+    policy = begun_with(config)[0].read_policy()
+    return policy.model if isinstance(policy, MapPolicy) else None
 
 
 def noise_of(found: ResponseMap) -> Floats:
