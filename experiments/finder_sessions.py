@@ -16,7 +16,7 @@ import click
 
 from envs.evaluation import Evaluation
 from tuner.cli.options import cell_option, data_argument, geometry_option, jobs_option
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.statistics import paired_difference

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from envs.evaluators.live import LiveEvaluator
 from envs.simulation.stills import is_same_lattice
 from tuner.cli.options import print_json, stderr
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.tuning import tune
 from wrappers.cell import Cell

@@ -24,7 +24,7 @@ from envs.evaluation import Evaluation
 from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import print_json, progress_bar
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.statistics import paired_difference
 from tuner.tuning import tune

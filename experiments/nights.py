@@ -39,7 +39,7 @@ from tuner.closed_loop.events import Alarmed, Begun, Block, Event, Returned, Tun
 from tuner.closed_loop.loop import LOG, Loop
 from tuner.closed_loop.rules import CUSTOMARY, Rules
 from tuner.recommendation import applied_settings, read_recommendation
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.tuning import tune
 from wrappers.cell import Cell

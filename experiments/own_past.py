@@ -38,7 +38,7 @@ from tuner.map_agent.own_past import Refinement, Run, foretold, refine, run_of
 from tuner.map_agent.policy import MapPolicy
 from tuner.map_agent.searcher import MapAgentSearcher
 from tuner.search.contract import SearcherKind, SearchTask
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.trial import frames_spent
 
 SEED = 7_000_003

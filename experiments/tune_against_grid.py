@@ -27,7 +27,7 @@ from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import DEFAULT_TUNED
 from tuner.cli.options import print_json, progress_bar
 from tuner.cli.session_display import trial_printer
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.racing import Race
 from tuner.session.request import Request
 from tuner.statistics import paired_difference

@@ -17,8 +17,8 @@ from envs.evaluation import Evaluation
 from envs.evaluators.live import LiveEvaluator
 from envs.parameter_space import usually_tuned
 from sfx_tuner.session import Session
+from tuner.session.budget import Budget
 from tuner.session.config import Sampling
-from tuner.session.loop import Budget
 from tuner.session.request import Request
 from tuner.session.trial import Trial
 from tuner.tuning import tune as run_tuning

@@ -101,7 +101,7 @@ class Session:
         ProgramError
             If the indexer cannot be run.
         """
-        from tuner.session.loop import Budget
+        from tuner.session.budget import Budget
         from tuner.session.request import begun_with
         from tuner.tuning import tune
 

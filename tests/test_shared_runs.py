@@ -10,7 +10,7 @@ import pytest
 
 from envs.evaluators.live import LiveEvaluator
 from tuner.recommendation import Recommendation, read_recommendation
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.tuning import tune
 from wrappers.cell import Cell

@@ -14,7 +14,7 @@ from tuner.export.exporters import TARGETS, Target
 from tuner.recommendation import read_recommendation
 from tuner.search.contract import SearcherKind, SearchTask
 from tuner.searchers import SEARCHERS
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.tuning import tune

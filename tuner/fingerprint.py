@@ -6,8 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from wrappers.frames.address import Address, is_address
 from wrappers.frames.linked import files_of_run, masks_named
-from wrappers.frames.opening import Address, is_address
 from wrappers.frames.source import FrameSource
 from wrappers.peak_finders import PEAK_FINDERS
 

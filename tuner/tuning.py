@@ -23,12 +23,13 @@ from tuner.fingerprint import (
 )
 from tuner.provenance import provenance_of
 from tuner.recommendation import Recommendation, recommend, write_recommendation
+from tuner.session.budget import Budget
 from tuner.session.choice import cross_validated_rate
 from tuner.session.config import SessionConfig
 from tuner.session.found_geometry import at_found_geometry, find_session_geometry
 from tuner.session.kinds import frames_without_anything, session_kinds
 from tuner.session.look_map import keep_look_map
-from tuner.session.loop import Budget, run_session
+from tuner.session.loop import run_session
 from tuner.session.nothing import why_nothing, write_nothing
 from tuner.session.ownership import owned
 from tuner.session.request import Request, search_space, searcher_of, with_fit_searcher

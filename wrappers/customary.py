@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wrappers.errors import InputError
-from wrappers.frames.source import FrameSource
 from wrappers.settings import Settings
+
+if TYPE_CHECKING:
+    from wrappers.frames.source import FrameSource
 
 __all__ = ["DETECTORS", "Detector", "counts_photons", "detector_of"]
 

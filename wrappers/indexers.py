@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wrappers.cell import Cell
 from wrappers.crystfel.indexamajig import find_indexamajig
 from wrappers.crystfel.options import EFFORTS, best_method, require_method, require_program
-from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.indexing import Indexer
 from wrappers.registry import Registry
+
+if TYPE_CHECKING:
+    from wrappers.detector.geometry import Geometry
 
 __all__ = ["AUTO", "INDEXERS", "IndexerChoice", "IndexerKind", "make_indexer", "recorded_choice"]
 

@@ -17,7 +17,7 @@ import pytest
 from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import RunPaths, simulate_run
 from tuner.recommendation import read_recommendation
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.tuning import tune

@@ -12,7 +12,7 @@ from envs.simulation.experiment import demo_experiment
 from envs.simulation.simulator import RunPaths, simulate_run
 from tuner.cluster import connect
 from tuner.recommendation import Recommendation
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.tuning import tune

@@ -17,8 +17,8 @@ from tests.wrappers.spots.test_model import small_model
 from tuner.apply.applying import changed_model
 from tuner.fingerprint import fingerprint
 from tuner.recommendation import read_recommendation
+from tuner.session.budget import Budget
 from tuner.session.config import SessionConfig
-from tuner.session.loop import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.spots.refining import refine_spots

@@ -21,7 +21,8 @@ from tuner.search import map_searcher
 from tuner.search.contract import SearchTask
 from tuner.search.map_gp import GpSession
 from tuner.search.map_searcher import best_candidate, make_map
-from tuner.session.loop import Budget, run_session
+from tuner.session.budget import Budget
+from tuner.session.loop import run_session
 from tuner.session.store import MemoryLog
 from tuner.session.trial import Trial
 from wrappers.cell import Cell

@@ -20,9 +20,10 @@ from tuner.report.findings import find
 from tuner.report.frames import choose_frames, compare_frames
 from tuner.report.model import Axis, Response, importance
 from tuner.report.trials import responses
+from tuner.session.budget import Budget
 from tuner.session.choice import with_best
 from tuner.session.config import SessionConfig
-from tuner.session.loop import Budget, run_session
+from tuner.session.loop import run_session
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial

@@ -21,8 +21,8 @@ from tuner.recommendation import (
 )
 from wrappers.cell import Cell
 from wrappers.errors import InputError
+from wrappers.frames.address import Address
 from wrappers.frames.linked import files_of_run
-from wrappers.frames.opening import Address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import IndexerChoice, recorded_choice
 from wrappers.indexing import Indexer

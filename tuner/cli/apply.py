@@ -44,7 +44,7 @@ from tuner.recommendation import (
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError, ProgramError
-from wrappers.frames.opening import Address
+from wrappers.frames.address import Address
 from wrappers.frames.source import FrameSource
 from wrappers.indexers import make_indexer
 from wrappers.indexing import Indexer

@@ -24,8 +24,8 @@ from tuner.cli.options import (
     with_bad_pixels,
 )
 from tuner.display.terminal import echo
+from wrappers.frames.address import Address
 from wrappers.frames.linked import files_of_run
-from wrappers.frames.opening import Address
 from wrappers.frames.sampling import sample_frames
 from wrappers.outputs import check_outputs
 from wrappers.settings import ABOUT

@@ -46,7 +46,7 @@ def command(output: Path, seed: int, jobs: int, as_json: bool) -> None:
     from envs.simulation.simulator import demo_experiment, simulate_run
     from tuner.cli.recommendation_display import print_recommendation
     from tuner.cli.session_display import display
-    from tuner.session.loop import Budget
+    from tuner.session.budget import Budget
     from tuner.session.nothing import read_nothing
     from tuner.session.request import Request
     from tuner.tuning import tune

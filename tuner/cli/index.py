@@ -31,7 +31,7 @@ from tuner.cli.options import (
 from tuner.display.terminal import echo
 from wrappers.cell import Cell
 from wrappers.errors import UnreadableError
-from wrappers.frames.opening import Address
+from wrappers.frames.address import Address
 from wrappers.indexers import make_indexer
 from wrappers.workers.pool import batches
 

@@ -21,8 +21,8 @@ from tuner.cli.options import (
     within_memory,
 )
 from tuner.display.terminal import echo
+from wrappers.frames.address import Address
 from wrappers.frames.linked import files_of_run
-from wrappers.frames.opening import Address
 from wrappers.outputs import check_outputs
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from tuner.cli.interrupt import ended_by_interrupt
 from tuner.cli.options import say_notes, stderr
 from tuner.cli.tune_request import given
 from tuner.display.terminal import echo
-from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.outputs import check_outputs, companion
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from tuner.live.sampling import PeakSample
     from tuner.recommendation import Recommendation
     from tuner.session.request import Request
+    from wrappers.detector.geometry import Geometry
     from wrappers.reduction.placed import Placed
     from wrappers.streams.faults import Faults
     from wrappers.streams.serving import HitServer
@@ -223,6 +223,7 @@ def apply_live(
     """Reduce a stream until no more frames come, or Ctrl-C; print a line for each file of hits."""
     from tuner.apply.applying import named_set, rate_alarms
     from tuner.live.applying import apply_arriving
+    from wrappers.detector.geometry import Geometry
     from wrappers.masks.bad_pixel_map import BadPixelMap
     from wrappers.streams.sources import open_arriving
 
@@ -366,6 +367,7 @@ def play(
     seed: int,
 ) -> None:
     """Play a run as a stream."""
+    from wrappers.detector.geometry import Geometry
     from wrappers.frames.opening import open_source
     from wrappers.streams.faults import Faults, damaged, segments
     from wrappers.streams.player import Player, Remembered, messages_of

@@ -20,8 +20,8 @@ from tuner.cli.options import (
     stderr,
 )
 from tuner.display.terminal import echo
+from wrappers.frames.address import Address, is_address
 from wrappers.frames.linked import files_of_run
-from wrappers.frames.opening import Address, is_address
 from wrappers.outputs import check_outputs
 from wrappers.settings import ABOUT, Settings
 from wrappers.text import to_utf8

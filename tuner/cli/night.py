@@ -18,7 +18,7 @@ from tuner.cli.tune_request import FREE_TO_CHANGE
 from tuner.session.config import SessionConfig
 from wrappers.errors import ContradictedError, InputError, ProgramError
 from wrappers.files import is_of_the_disk, mend
-from wrappers.frames.opening import is_address
+from wrappers.frames.address import is_address
 from wrappers.reading import open_regular
 
 __all__ = ["Sample", "is_night", "read_night", "tune_night"]

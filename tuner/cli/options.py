@@ -7,25 +7,24 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tuner.cli.box import parse_number
 from tuner.display.terminal import Terminal
 from wrappers.crystfel.options import EFFORTS
-from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.first_look import first_look
-from wrappers.frames.opening import Address, is_address, open_source
-from wrappers.frames.source import FrameSource
+from wrappers.frames.address import Address, is_address
 from wrappers.indexers import AUTO, INDEXERS, IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS, unused_settings
 from wrappers.registry import Registry
 from wrappers.settings import ABOUT, WHOLE_FIELDS, Settings, check_clen, check_shifts
 from wrappers.text import to_json
+
+if TYPE_CHECKING:
+    from wrappers.frames.source import FrameSource
 
 __all__ = [
     "PEAK_FINDER_FLAGS",
@@ -297,6 +296,11 @@ def indexer_choice(options: dict[str, Any]) -> IndexerChoice:
 
 def open_run(data: Address, geometry: Path) -> FrameSource:
     """Open a run with its geometry; it is closed when the command ends."""
+    # What --help and a TAB should not wait for is imported when it is needed, as below.
+    from wrappers.detector.geometry import Geometry
+    from wrappers.frames.first_look import first_look
+    from wrappers.frames.opening import open_source
+
     run = open_source(data, Geometry.read(geometry))
     click.get_current_context().call_on_close(run.close)
     say_notes(first_look(run))
@@ -338,6 +342,14 @@ def within_memory(run: FrameSource, jobs: int, memory: int | None) -> int:
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show progress on stderr; yields a function that takes how many are done."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

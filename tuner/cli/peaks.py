@@ -31,6 +31,7 @@ from tuner.display.terminal import echo
 from wrappers.detector.geom_file import slab_geometry_text
 from wrappers.errors import UnreadableError
 from wrappers.files import write_whole
+from wrappers.frames.address import Address
 from wrappers.frames.cxi import (
     GEOMETRY_MARK,
     CxiWriter,
@@ -39,7 +40,6 @@ from wrappers.frames.cxi import (
     is_peak_list,
 )
 from wrappers.frames.linked import files_of_run
-from wrappers.frames.opening import Address
 from wrappers.outputs import check_outputs, companion
 from wrappers.workers.opening import open_pool
 from wrappers.workers.pool import batches

@@ -17,7 +17,7 @@ from tuner.cli.tune import command as tune_command
 from tuner.cli.tune_request import asked, given, others_given
 from tuner.display.terminal import echo
 from wrappers.errors import InputError
-from wrappers.frames.opening import Address, is_address
+from wrappers.frames.address import Address, is_address
 from wrappers.streams.protocols import absolute
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from tuner.display.progress import Progress
 from tuner.session.trial import Trial
 
 if TYPE_CHECKING:
-    from tuner.session.loop import Budget
+    from tuner.session.budget import Budget
 
 __all__ = ["display", "print_stopped", "progress_printer", "trial_printer"]
 

@@ -30,12 +30,12 @@ from tuner.cli.options import (
 from tuner.cli.tune_request import asked, asked_like, others_given, resumed
 from tuner.cluster import connect
 from tuner.searchers import SEARCHERS
+from tuner.session.budget import USUAL_EVALUATIONS, Budget
 from tuner.session.config import Sampling
-from tuner.session.loop import USUAL_EVALUATIONS, Budget
 from tuner.session.request import FEWEST_FRAMES, USUAL, Request
 from wrappers.cell import Cell
 from wrappers.errors import ContradictedError, InputError, NothingFoundError, ProgramError
-from wrappers.frames.opening import Address
+from wrappers.frames.address import Address
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import ABOUT, Settings
 from wrappers.streams.protocols import is_stream

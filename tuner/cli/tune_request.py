@@ -12,8 +12,8 @@ import click
 from envs.parameter_space import usually_tuned
 from tuner.cli.box import parse_ranges, parse_start, parse_values
 from tuner.cli.options import indexer_choice
+from tuner.session.budget import Budget
 from tuner.session.config import SessionConfig
-from tuner.session.loop import Budget
 from tuner.session.request import Request, begun_with
 from wrappers.errors import InputError
 

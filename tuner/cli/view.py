@@ -20,7 +20,7 @@ from tuner.cli.options import (
     with_bad_pixels,
 )
 from wrappers.errors import InputError
-from wrappers.frames.opening import Address
+from wrappers.frames.address import Address
 from wrappers.outputs import check_outputs
 
 if TYPE_CHECKING:

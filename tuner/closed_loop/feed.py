@@ -22,8 +22,9 @@ import numpy as np
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
 from wrappers.files import append_line, write_whole
+from wrappers.frames.address import Address
 from wrappers.frames.frame import Frame, Mask
-from wrappers.frames.opening import Address, open_source
+from wrappers.frames.opening import open_source
 from wrappers.frames.source import FrameSource
 from wrappers.frames.stored import StoredFrames
 from wrappers.schema import Count, read_json_lines

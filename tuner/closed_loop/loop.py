@@ -42,7 +42,7 @@ from tuner.closed_loop.words import in_words
 from tuner.recommendation import write_recommendation
 from tuner.session.ownership import owned
 from wrappers.errors import InputError, NothingFoundError, ProgramError
-from wrappers.frames.opening import Address, is_address
+from wrappers.frames.address import Address, is_address
 from wrappers.streams.protocols import asked_frames, is_growing, is_stream
 from wrappers.streams.receiver import BUFFER
 

@@ -26,7 +26,7 @@ from tuner.comparison.spreading import each_done
 from tuner.comparison.statistics import bootstrap
 from tuner.search.contract import AnyPolicy
 from tuner.searchers import SEARCHERS
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.trial import frames_spent
 from tuner.threads import share_cores
 from wrappers.files import write_whole

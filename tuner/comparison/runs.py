@@ -24,7 +24,8 @@ from tuner.session.request import Request, search_space
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.errors import InputError
-from wrappers.frames.opening import Address, open_source
+from wrappers.frames.address import Address
+from wrappers.frames.opening import open_source
 from wrappers.frames.sampling import sample_frames
 from wrappers.indexers import IndexerChoice, make_indexer
 from wrappers.settings import Settings

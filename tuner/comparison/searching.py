@@ -11,8 +11,9 @@ from envs.evaluation import Evaluator
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
 from tuner.search.contract import AnyPolicy, SearcherKind
+from tuner.session.budget import Budget
 from tuner.session.choice import recommended_settings
-from tuner.session.loop import Budget, run_session
+from tuner.session.loop import run_session
 from tuner.session.store import MemoryLog
 from tuner.session.trial import Trial, tuning_trials
 from wrappers.settings import Settings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tuner.session.trial import Trial, tuning_trials
 
 if TYPE_CHECKING:
-    from tuner.session.loop import Budget
+    from tuner.session.budget import Budget
 
 __all__ = ["Progress", "clock"]
 

@@ -23,8 +23,9 @@ from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.detector.panels import HC
 from wrappers.errors import InputError, ProgramError
+from wrappers.frames.address import is_address
 from wrappers.frames.frame import Frame
-from wrappers.frames.opening import is_address, open_source
+from wrappers.frames.opening import open_source
 from wrappers.frames.source import FrameSource
 from wrappers.indexing import Done, Indexing, Pattern, unheard
 from wrappers.masks.bad_pixel_map import BadPixelMap

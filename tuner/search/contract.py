@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from envs.evaluation import Evaluation
-from envs.look import Looks
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
 from tuner.agent.policy import Policy
 
 if TYPE_CHECKING:
+    from envs.evaluation import Evaluation
+    from envs.look import Looks
     from tuner.map_agent.policy import MapPolicy
 
 __all__ = [

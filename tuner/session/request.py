@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from envs.geometry_rule import SHIFTS
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
 from tuner.search.contract import AnyPolicy
 from tuner.searchers import SEARCHERS
+from tuner.session.budget import Budget
 from tuner.session.config import Sampling, SessionConfig
-from tuner.session.loop import Budget
 from tuner.session.start import Start
 from wrappers.errors import InputError
 from wrappers.extras import missing, require
-from wrappers.frames.opening import Address, is_address
-from wrappers.frames.source import FrameSource
+from wrappers.frames.address import Address, is_address
 from wrappers.indexers import IndexerChoice
 from wrappers.peak_finders import PEAK_FINDERS
 from wrappers.settings import Settings
+
+if TYPE_CHECKING:
+    from wrappers.frames.source import FrameSource
 
 __all__ = [
     "FEWEST_FRAMES",

@@ -6,17 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envs.geometry_rule import GEOMETRY
 from envs.parameter_space import ParameterSpace
-from tuner.export.exporters import TARGETS
-from tuner.recommendation import clen_change, read_recommendation
 from wrappers.customary import counts_photons, detector_of
 from wrappers.errors import InputError
-from wrappers.frames.source import FrameSource
 from wrappers.reading import open_regular
 from wrappers.settings import ABOUT, CRYSTFEL_DEFAULTS, Settings, check_clen, check_shifts
+
+if TYPE_CHECKING:
+    from wrappers.frames.source import FrameSource
 
 __all__ = ["Start", "customary_start", "read_start", "start_of_values", "with_start"]
 
@@ -136,6 +136,8 @@ def read_start(path: Path) -> Start:
     InputError
         If it cannot be read, is of no known program, or names no setting.
     """
+    from tuner.export.exporters import TARGETS  # what --help should not wait for
+
     words = f"what you use ({path.name})"
     if path.is_dir():
         return _of_recommendation(path, words)
@@ -194,6 +196,8 @@ def _complete(given: dict[str, Any], words: str, path: Path) -> Start:
 
 
 def _of_recommendation(path: Path, words: str) -> Start:
+    from tuner.recommendation import clen_change, read_recommendation
+
     found = read_recommendation(path)
     given = tuple(name for name in ABOUT if getattr(found.settings, name) is not None)
     if "geometry_clen" in found.provenance:

@@ -17,8 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import hdf5plugin
-
 from wrappers.errors import ProgramError
 from wrappers.workers.processor_time import processor_seconds, tree_seconds
 
@@ -148,6 +146,8 @@ def temporary_files_needed() -> Iterator[None]:
 
 def _environment() -> dict[str, str]:
     """Return the environment in which CrystFEL finds the filters of compressed files."""
+    import hdf5plugin  # with HDF5, which --help should not wait for
+
     own = os.environ.get("HDF5_PLUGIN_PATH")
     plugins = os.pathsep.join(filter(None, (hdf5plugin.PLUGIN_PATH, own)))
     return {**os.environ, "HDF5_PLUGIN_PATH": plugins}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wrappers.detector.geometry import Geometry
+from wrappers.frames.address import Address, is_address
 from wrappers.frames.cbf import CBF_SUFFIXES, CBFFrames
 from wrappers.frames.events import read_list
 from wrappers.frames.hdf5 import is_hdf5
@@ -16,10 +17,7 @@ from wrappers.frames.source import FrameSource
 from wrappers.registry import Registry
 from wrappers.streams.protocols import GROWING, PROTOCOLS
 
-__all__ = ["SOURCES", "Address", "Opener", "is_address", "looks_like_frames", "open_source"]
-
-Address = str | os.PathLike[str]
-"""The name of a file, or ``scheme://…``."""
+__all__ = ["SOURCES", "Opener", "looks_like_frames", "open_source"]
 
 Opener = Callable[[str, Geometry], FrameSource]
 """Takes the whole name, and the geometry of the frames; raises InputError."""
@@ -40,11 +38,6 @@ def _open_stream(name: str, geometry: Geometry) -> FrameSource:
 
 for _scheme in (GROWING, *(f"{_protocol}+tcp" for _protocol in PROTOCOLS.names())):
     SOURCES.register(_scheme, _open_stream)
-
-
-def is_address(name: Address) -> bool:
-    """Tell whether a name is an address, such as ``dectris+tcp://host:31001``, not a file's."""
-    return "://" in os.fspath(name)
 
 
 def looks_like_frames(path: Path) -> bool:

@@ -24,10 +24,8 @@ from wrappers.streams.hdf5_child import MOST_ANSWER, MOST_FILE, serve
 from wrappers.streams.messages import Shot, counted_names
 from wrappers.streams.packed import as_array
 
-__all__ = ["OPTIONS", "decoder"]
+__all__ = ["decoder"]
 
-OPTIONS = ("connect", "data")
-"""Of the address: connect to the sender instead of being connected to, and the images' path."""
 PATIENCE = 10.0
 """Seconds that a message may take."""
 TO_START = 60.0

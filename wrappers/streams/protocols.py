@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from wrappers.errors import InputError
 from wrappers.extras import require
 from wrappers.registry import Registry
-from wrappers.streams import crystfel, dectris, hdf5, karabo
+from wrappers.streams import crystfel, dectris, karabo
 from wrappers.streams.messages import Decoder
 
 __all__ = [
@@ -75,7 +75,17 @@ PROTOCOLS.register(
     "crystfel",
     Protocol("REQ", crystfel.decoder, ("msgpack", "zmq"), crystfel.OPTIONS, image_option="data"),
 )
-PROTOCOLS.register("hdf5", Protocol("PULL", hdf5.decoder, ("zmq",), hdf5.OPTIONS, listens=True))
+
+
+def _hdf5_decoder(options: Mapping[str, str]) -> Decoder:
+    from wrappers.streams.hdf5 import decoder  # with HDF5, which --help should not wait for
+
+    return decoder(options)
+
+
+# Of the address: connect to the sender instead of being connected to, and the images' path.
+_HDF5_OPTIONS = ("connect", "data")
+PROTOCOLS.register("hdf5", Protocol("PULL", _hdf5_decoder, ("zmq",), _HDF5_OPTIONS, listens=True))
 
 
 @dataclass(frozen=True)

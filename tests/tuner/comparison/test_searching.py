@@ -4,7 +4,8 @@ from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
 from tuner.comparison.searching import run_method
 from tuner.searchers import SEARCHERS
-from tuner.session.loop import Budget, run_session
+from tuner.session.budget import Budget
+from tuner.session.loop import run_session
 from tuner.session.store import MemoryLog
 
 

@@ -18,8 +18,9 @@ import pytest
 from tuner.display.dashboard import LINGER, LOOK, Dashboard
 from tuner.display.progress import Progress
 from tuner.report import write_report
+from tuner.session.budget import Budget
 from tuner.session.config import SessionConfig
-from tuner.session.loop import Budget, run_session
+from tuner.session.loop import run_session
 from tuner.session.store import SessionStore
 from wrappers.errors import InputError
 

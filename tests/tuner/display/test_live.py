@@ -12,7 +12,7 @@ from rich.console import Console
 from envs.evaluation import Evaluation, FrameOutcome
 from tuner.display.live import LiveTable
 from tuner.display.progress import Progress
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.trial import Trial
 from wrappers.settings import CRYSTFEL_DEFAULTS
 

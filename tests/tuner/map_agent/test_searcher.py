@@ -13,7 +13,8 @@ from tuner.map_agent.policy import MapPolicy
 from tuner.map_agent.searcher import MapAgentSearcher
 from tuner.search.contract import SearcherKind, SearchTask
 from tuner.search.map_searcher import WHOLE
-from tuner.session.loop import Budget, run_session
+from tuner.session.budget import Budget
+from tuner.session.loop import run_session
 from tuner.session.store import MemoryLog
 from tuner.session.trial import Trial
 

@@ -17,7 +17,7 @@ from tuner.report.frames import compare_frames, open_run
 from tuner.report.images import placed
 from tuner.report.prediction import resolution_rings
 from tuner.report.spots import Spots, _cell_of, peakogram
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.tuning import tune

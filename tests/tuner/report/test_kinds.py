@@ -9,9 +9,10 @@ from tuner.recommendation import recommend
 from tuner.report import write_report
 from tuner.report.findings import find
 from tuner.report.kinds import kinds_section
+from tuner.session.budget import Budget
 from tuner.session.config import SessionConfig
 from tuner.session.kinds import TOLD_FILE
-from tuner.session.loop import Budget, run_session
+from tuner.session.loop import run_session
 from tuner.session.store import SessionStore
 from wrappers.frame_kinds import KINDS
 

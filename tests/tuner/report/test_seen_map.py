@@ -17,7 +17,7 @@ from tuner.report.findings import find
 from tuner.report.frame_list import FATES, list_frames
 from tuner.report.map_picture import _outline, _place, chart
 from tuner.report.seen_map import SeenMap, seen_map
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.tuning import tune

@@ -10,7 +10,7 @@ from envs.look import LOOK_FILE
 from envs.response_map.stored import MAP_FILE, read_map
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.recommendation import read_recommendation
-from tuner.session.loop import Budget
+from tuner.session.budget import Budget
 from tuner.session.request import Request
 from tuner.session.store import SessionStore
 from tuner.tuning import tune

@@ -10,9 +10,10 @@ from envs.parameter_space import ParameterSpace, make_space
 from tuner.agent.policy import Policy
 from tuner.agent.selector_training import SelectorNetwork
 from tuner.recommendation import read_recommendation, recommend, write_recommendation
+from tuner.session.budget import Budget
 from tuner.session.choice import best_trial
 from tuner.session.config import SessionConfig
-from tuner.session.loop import Budget, run_session
+from tuner.session.loop import run_session
 from tuner.session.store import SessionStore
 from tuner.session.trial import Trial
 from wrappers.errors import InputError, ProgramError

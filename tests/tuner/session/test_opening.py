@@ -11,8 +11,9 @@ from envs.evaluation import Evaluation, FrameOutcome
 from envs.geometry_rule import GeometryLock
 from envs.parameter_space import make_space
 from tuner.recommendation import read_recommendation, recommend
+from tuner.session.budget import Budget
 from tuner.session.choice import cross_validated_rate
-from tuner.session.loop import Budget, Outcome, run_session
+from tuner.session.loop import Outcome, run_session
 from tuner.session.nothing import FILE, few_peaks, read_nothing, why_nothing, write_nothing
 from tuner.session.start import Start, start_of_values, with_start
 from tuner.session.store import MemoryLog

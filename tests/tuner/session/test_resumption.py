@@ -7,8 +7,9 @@ import pytest
 
 from envs.objective import Merit
 from tuner.searchers import SEARCHERS
+from tuner.session.budget import Budget
 from tuner.session.config import SessionConfig
-from tuner.session.loop import Budget, run_session
+from tuner.session.loop import run_session
 from tuner.session.store import MemoryLog, SessionStore
 from tuner.session.trial import Trial
 from wrappers.errors import InputError, ProgramError

@@ -11,8 +11,9 @@ from envs.evaluation import Evaluation, FrameOutcome
 from envs.simulation.simulator import demo_experiment, simulate_run
 from tuner.recommendation import UNCONFIRMED, read_recommendation
 from tuner.report.findings import find
+from tuner.session.budget import Budget
 from tuner.session.config import SessionConfig
-from tuner.session.loop import Budget, run_session
+from tuner.session.loop import run_session
 from tuner.session.request import Request, begun_with
 from tuner.session.stopping import why_stop
 from tuner.session.store import MemoryLog, SessionStore
