@@ -30,6 +30,7 @@ from typing import IO
 
 import click
 import h5py
+import hdf5plugin  # noqa: F401  (the file's filter)
 import numpy as np
 
 from tuner.cli.options import print_json, progress_bar

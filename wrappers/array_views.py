@@ -4,6 +4,8 @@ Numba's own arrays carry an owner, whose references are counted, their strides, 
 one is handed over or an element is taken, that is a dozen instructions more to be compiled. A view
 has where an array is, and its size; whoever made it keeps the array. Indices are not looked at, and
 do not count from the end.
+
+And the smaller and the larger of two numbers: Numba compiles its own apart, for each pair of types.
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["View", "columns", "data_pointer", "itemsize", "matrix", "views", "width"]
+__all__ = [
+    "View",
+    "columns",
+    "data_pointer",
+    "itemsize",
+    "larger",
+    "matrix",
+    "smaller",
+    "views",
+    "width",
+]
 
 _intrinsic: Any = intrinsic  # (its own annotations are those of a plain function)
 _types: Any = numba_types
@@ -161,6 +173,36 @@ def columns(typing_context, view, first, stop):
         return _made(context, builder, kind, data, (rows, size), steps)
 
     return view(view, _types.intp, _types.intp), generate
+
+
+@_intrinsic
+def smaller(typing_context, one, other):
+    """Return the smaller of two numbers; the first where none is."""
+    return _chosen(typing_context, "<", one, other)
+
+
+@_intrinsic
+def larger(typing_context, one, other):
+    """Return the larger of two numbers; the first where none is."""
+    return _chosen(typing_context, ">", one, other)
+
+
+def _chosen(typing_context, how, one, other):
+    """Return what is typed and generated for the one of two numbers that compares so."""
+    kind = typing_context.unify_types(one, other)
+
+    def generate(context, builder, signature, arguments):
+        first, second = (
+            context.cast(builder, value, its, kind)
+            for value, its in zip(arguments, signature.args, strict=True)
+        )
+        if isinstance(kind, _types.Float):
+            compare = builder.fcmp_ordered
+        else:
+            compare = builder.icmp_signed if kind.signed else builder.icmp_unsigned
+        return builder.select(compare(how, second, first), second, first)
+
+    return kind(one, other), generate
 
 
 @infer_global(operator.getitem)

@@ -25,7 +25,13 @@ __all__ = ["Compiler"]
 _njit: Any = njit  # (its own annotations know not all of its options)
 _SHARED = [
     Path(__file__).with_name(name)
-    for name in ("compiling.py", "sorting.py", "array_views.py", "linked_kernels.py")
+    for name in (
+        "compiling.py",
+        "sorting.py",
+        "array_views.py",
+        "linked_kernels.py",
+        "known_operations.py",
+    )
 ]
 
 
@@ -60,7 +66,11 @@ class Compiler:
 
     def bare_kernel(self, function: Callable[..., Any]) -> Any:
         """Compile a kernel that makes no array: nothing in it counts references, either."""
-        return self._compiled(function, **({} if self._plain else {"_nrt": False}))
+        if self._plain:
+            return self._compiled(function)
+        from wrappers.linked_kernels import Lean
+
+        return self._compiled(function, _nrt=False, pipeline_class=Lean)
 
     def inner_kernel(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Compile a function into those that call it, perhaps with other options of Numba's."""

@@ -30,7 +30,7 @@ def make_sort() -> Callable[..., None]:
                 middle = values[(first + last) >> 1]
                 if high < low:
                     low, high = high, low
-                pivot = min(max(middle, low), high)
+                pivot = low if middle < low else high if high < middle else middle
                 i, j = first, last
                 while i <= j:
                     while values[i] < pivot:

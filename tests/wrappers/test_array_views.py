@@ -76,3 +76,34 @@ def test_an_array_with_gaps_has_no_view():
     assert size(np.zeros(4)) == 4
     with pytest.raises(TypingError, match="in one piece"):
         size(np.zeros(8)[::2])
+
+
+@PATHS
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (2, 3),
+        (3, -2),
+        (np.int32(-7), 7),
+        (np.uint64(1 << 63), np.uint64(1)),
+        (1.5, 1),
+        (np.float32(0.1), 0.1),
+        (np.nan, 1.0),
+        (1.0, np.nan),
+        (-np.inf, np.float32(np.inf)),
+    ],
+)
+def test_smaller_and_larger_are_what_numba_makes_of_min_and_max(path, one, other):
+    smaller, larger = path.smaller, path.larger
+
+    @njit
+    def ours(one, other):
+        return smaller(one, other), larger(one, other), smaller(one, 2), larger(other, 2)
+
+    @njit
+    def theirs(one, other):
+        return min(one, other), max(one, other), min(one, 2), max(other, 2)
+
+    found, expected = ours(one, other), theirs(one, other)
+    np.testing.assert_array_equal(found, expected)
+    assert [*map(type, found)] == [*map(type, expected)]

@@ -5,11 +5,10 @@ from pathlib import Path
 from wrappers.compiling import Compiler
 from wrappers.peakfinding.vectors import PLAIN
 
-__all__ = ["bare_kernel", "inlined", "inner_kernel", "kernel", "part_of_caller"]
+__all__ = ["bare_kernel", "inlined", "inner_kernel", "kernel"]
 
 _compiler = Compiler(Path(__file__).parent, PLAIN)
 kernel = _compiler.kernel
 bare_kernel = _compiler.bare_kernel
 inner_kernel = _compiler.inner_kernel
 inlined = _compiler.inlined
-part_of_caller = _compiler.part_of_caller

@@ -25,7 +25,7 @@ from wrappers.lattices.lattice_fit import (
 )
 from wrappers.lattices.lattice_search import Room as OrientationRoom
 from wrappers.lattices.lattice_search import search_orientations
-from wrappers.peakfinding.vectors import matrix, views
+from wrappers.peakfinding.vectors import matrix, smaller, views
 
 __all__ = ["find_lattice"]
 
@@ -75,7 +75,7 @@ def _keep(value, recip, geometry, n, top, recips, geometries):
 
     Returns the new length of the list.
     """
-    place = min(n, len(top) - 1)
+    place = smaller(n, len(top) - 1)
     full = n == len(top)
     for j in range(n):
         if _same_lattice(recip, recips[j]):
@@ -99,17 +99,19 @@ def _improve(t, k, lattice, modes, fit, n, start, kept, doubt, room):
 
     ``start`` and ``kept`` are tuples of values, reciprocal bases and geometries. A cell that is
     free to change must earn its freedom. From the value ``doubt`` on it is asked whether the
-    peaks could be near this lattice's nodes by chance. ``fit`` has the tolerance, reach, priors and
-    number of iterations of `refine`; ``room`` is for as many peaks as there are.
+    peaks could be near this lattice's nodes by chance. ``lattice`` is that of `find_lattice`, and
+    the volume's cube root. ``fit`` has the tolerance, reach, priors and number of iterations of
+    `refine`; ``room`` is for as many peaks as there are.
     """
     tolerance, reach, priors, n_iterations = fit
     t, modes, start, kept, room = views((t, modes, start, kept, room))
     _, recips, geometries = start
-    volume, short, n_rotations = lattice
+    volume, short, n_rotations, edge = lattice
     near = (tolerance[0] * short, tolerance[1] * short)
     total = 0.0
     for i in range(len(t)):
-        total += 2.0 * k * k * (1.0 - 1.0 / math.sqrt(1.0 + t[i, 0] ** 2 + t[i, 1] ** 2))
+        x, y = t[i, 0], t[i, 1]
+        total += 2.0 * k * k * (1.0 - 1.0 / math.sqrt(1.0 + x * x + y * y))
     rms = math.sqrt(total / len(t))
     n_kept = np.int64(0)
     for i in range(n):
@@ -124,7 +126,7 @@ def _improve(t, k, lattice, modes, fit, n, start, kept, doubt, room):
                 room.d, room.shares[:0], room.waiting, rms, volume, n_rotations, changed
             )
             if value >= doubt:
-                chance_shares(t, k, recip, geometry, volume, room)
+                chance_shares(t, k, recip, geometry, volume, edge, room)
                 # (The distances again: these have been sorted, and others have taken their place.)
                 write_vectors(t, k, geometry, room.q)
                 write_distances(room.q, recip, room.d)
@@ -143,7 +145,9 @@ def _support(d, near):
     total = 0.0
     for i in range(len(d)):
         if d[i] < near:
-            total += (1.0 - (d[i] / near) ** 2) ** 2
+            part = d[i] / near
+            weight = 1.0 - part * part
+            total += weight * weight
     return total
 
 
@@ -228,6 +232,7 @@ def find_lattice(
     room = OrientationRoom.for_found(_N_DIRECTIONS, _N_TURNS)
     all_peaks, searched = ChanceRoom.for_peaks(len(t)), ChanceRoom.for_peaks(searches.shape[1])
     no_modes = np.empty((0, 3, 3))
+    known = *lattice, math.cbrt(lattice[0])
     start, kept = _candidates(n_refined), _candidates(_N_KEPT)
     gathered, final = _candidates(2 * _N_KEPT), _candidates(_N_FINAL)
     for search, stretch, is_shifted in zip(
@@ -253,7 +258,7 @@ def find_lattice(
             _begin(bases, shifts, n, first, stretch, k, *start[1:])
             near, n_steps = (0.35, 0.3), _N_ITERATIONS[0]
             fit = near, reach, priors, n_steps
-            n = _improve(ts, k, lattice, no_modes, fit, n, start, kept, math.inf, searched)
+            n = _improve(ts, k, known, no_modes, fit, n, start, kept, math.inf, searched)
             for i in range(n):
                 if i >= _N_AT_LEAST and kept[0][i] < _HOPELESS:
                     break
@@ -263,13 +268,13 @@ def find_lattice(
         reach = outer, 2.0 * k
         near, n_steps = (0.3, 0.25), _N_ITERATIONS[1]
         fit = near, reach, priors, n_steps
-        n = _improve(ts, k, lattice, modes, fit, n_gathered, gathered, kept, math.inf, searched)
+        n = _improve(ts, k, known, modes, fit, n_gathered, gathered, kept, math.inf, searched)
         promising = 0
         while promising < min(n, _N_FINAL) and kept[0][promising] > _HOPELESS:
             promising += 1
         near, n_steps = (0.3, 0.2), _N_ITERATIONS[2]
         fit = near, reach, priors, n_steps
-        n = _improve(t, k, lattice, modes, fit, promising, kept, final, accept, all_peaks)
+        n = _improve(t, k, known, modes, fit, promising, kept, final, accept, all_peaks)
         for value, recip, geometry in zip(*(each[:n] for each in final), strict=True):
             d = distances(scattering_vectors(t, k, *geometry.tolist()), recip)
             support = _support(d, 0.2 * lattice[1])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wrappers.lattices.compiling import bare_kernel, inner_kernel
 from wrappers.lattices.lattice_fit import write_distances, write_vectors
-from wrappers.peakfinding.vectors import views
+from wrappers.peakfinding.vectors import larger, smaller, views
 from wrappers.sorting import DEPTH, make_sort
 
 __all__ = ["Room", "chance_shares", "significance", "significance_of", "sort_values"]
@@ -24,6 +24,9 @@ sort_values = inner_kernel(make_sort())
 _SHIFTS = 3e-3
 """Range of the detector shifts that the fit allows, in 1/Å."""
 N_BINS = 512
+_SPHERE = 4.0 / 3.0 * math.pi
+_ORIENTATIONS = 8.0 * (math.pi * math.pi)
+"""All there are. (Whole powers are written as products: Numba compiles a function for them.)"""
 _LARGEST_SHARE = 0.3
 """Nodes' surroundings are not looked at beyond this share of reciprocal space."""
 _MOVED_PEAKS = 2000
@@ -65,7 +68,8 @@ def _move(t, way, x, y, moved):
     """Displace rays by x and y (way 0), by x or y alone (1, 2), or along their rings by x (3)."""
     for i in range(len(t)):
         if way == 3:
-            angle = min(math.pi, x / (math.sqrt(t[i, 0] ** 2 + t[i, 1] ** 2) + 1e-9))
+            radius = math.sqrt(t[i, 0] * t[i, 0] + t[i, 1] * t[i, 1])
+            angle = smaller(math.pi, x / (radius + 1e-9))
             c, s = math.cos(angle), math.sin(angle)
             moved[i, 0] = t[i, 0] * c - t[i, 1] * s
             moved[i, 1] = t[i, 0] * s + t[i, 1] * c
@@ -75,7 +79,7 @@ def _move(t, way, x, y, moved):
 
 
 @inner_kernel
-def chance_shares(t, k, recip, geometry, volume, room):
+def chance_shares(t, k, recip, geometry, volume, edge, room):
     """Write how many peaks would be near the nodes if they were where they are by chance.
 
     The mean over all orientations is the share of reciprocal space that is near a node. But
@@ -97,8 +101,8 @@ def chance_shares(t, k, recip, geometry, volume, room):
         Rows a*, b*, c*.
     geometry : float64 array (3,)
         Stretch and shifts of the slopes.
-    volume : float
-        Of the primitive cell, in Å³.
+    volume, edge : float
+        Of the primitive cell, in Å³, and its cube root.
     room : Room
         Its `shares` are written: the share of peaks within the distance from a node at which a
         share i / N_BINS × 0.3 of reciprocal space is as near.
@@ -107,11 +111,11 @@ def chance_shares(t, k, recip, geometry, volume, room):
     q, d, moved, count, shares = room.q, room.d, room.moved, room.counts, room.shares
     n = len(t)
     n_moves = 1 + _MOVED_PEAKS // n
-    reach = _FARTHEST / k / np.cbrt(volume)
+    reach = _FARTHEST / k / edge
     for i in range(n_bins):
         shares[i] = i * (_LARGEST_SHARE / n_bins)
     shares[n_bins] = _LARGEST_SHARE
-    to_bin = 4.0 / 3.0 * math.pi * volume / _LARGEST_SHARE * n_bins
+    to_bin = _SPHERE * volume / _LARGEST_SHARE * n_bins
     for way in range(4 if n > _MANY else 1):
         for i in range(n_bins + 1):
             count[i] = 0.0
@@ -125,18 +129,18 @@ def chance_shares(t, k, recip, geometry, volume, room):
             write_vectors(moved, k, geometry, q)
             write_distances(q, recip, d)
             for j in range(n):
-                place = d[j] ** 3 * to_bin
+                place = d[j] * (d[j] * d[j]) * to_bin
                 if place < n_bins:
-                    count[int(place) + 1] += 1.0
+                    count[np.int64(place) + 1] += 1.0
         first, total = n_bins, 0.0
         for i in range(1, n_bins + 1):
             total += count[i]
             count[i] = total / (n * n_moves)
             if total >= _FEW:
-                first = min(first, i)
+                first = smaller(first, i)
         for i in range(1, n_bins + 1):
             share = count[i] if i >= first else count[first] * i / first
-            shares[i] = max(shares[i], share)
+            shares[i] = larger(shares[i], share)
 
 
 def significance(
@@ -196,21 +200,21 @@ def significance_of(d, shares, waiting, q_rms, volume, n_rotations, n_modes):
     sort_values(d, n, waiting)
     best = -math.inf
     for i in range(n):
-        p = 4.0 / 3.0 * math.pi * d[i] ** 3 * volume
+        p = _SPHERE * (d[i] * (d[i] * d[i])) * volume
         share = (i + 1) / n
         if p > _LARGEST_SHARE:
             break
         if len(shares):
             place = p / _LARGEST_SHARE * (len(shares) - 1)
-            below = min(int(place), len(shares) - 2)
+            below = smaller(np.int64(place), len(shares) - 2)
             p = shares[below] + (place - below) * (shares[below + 1] - shares[below])
         if p >= share:
             break
         entropy = share * math.log(share / p)
         if share < 1.0:
             entropy += (1.0 - share) * math.log((1.0 - share) / (1.0 - p))
-        choices = 4.0 * math.log(max(1.0, q_rms / d[i]))
-        choices += n_modes * math.log(max(1.0, 0.2 * q_rms / d[i]))
-        choices += 2.0 * math.log(max(1.0, _SHIFTS / d[i]))
-        best = max(best, n * entropy - choices)
-    return best - _NUMBERS_TRIED - math.log(8.0 * math.pi**2 / n_rotations)
+        choices = 4.0 * math.log(larger(1.0, q_rms / d[i]))
+        choices += n_modes * math.log(larger(1.0, 0.2 * q_rms / d[i]))
+        choices += 2.0 * math.log(larger(1.0, _SHIFTS / d[i]))
+        best = larger(best, n * entropy - choices)
+    return best - _NUMBERS_TRIED - math.log(_ORIENTATIONS / n_rotations)

@@ -108,7 +108,8 @@ def find_directions(q, length, step, shifted, best, sphere):
         if shifted:
             other = _mean(quadrature, n)
             for j in range(n):
-                ring[j] = math.sqrt((ring[j] - mean) ** 2 + (quadrature[j] - other) ** 2)
+                one, two = ring[j] - mean, quadrature[j] - other
+                ring[j] = math.sqrt(one * one + two * two)
             mean = np.float32(0.0)
         for j in range(n):
             value = ring[j] - mean
@@ -142,10 +143,10 @@ def axes_about(u, e):
     """Write a right-handed set of unit vectors (rows of ``e``) of which the first is ``u``."""
     e[1, 0] = e[1, 1] = e[1, 2] = 0.0
     if abs(u[2]) < 0.9:
-        norm = math.sqrt(u[0] ** 2 + u[1] ** 2)
+        norm = math.sqrt(u[0] * u[0] + u[1] * u[1])
         e[1, 0], e[1, 1] = -u[1] / norm, u[0] / norm
     else:
-        norm = math.sqrt(u[1] ** 2 + u[2] ** 2)
+        norm = math.sqrt(u[1] * u[1] + u[2] * u[2])
         e[1, 1], e[1, 2] = -u[2] / norm, u[1] / norm
     for i in range(3):
         i1, i2 = (i + 1) % 3, (i + 2) % 3
@@ -180,7 +181,8 @@ def polish(q, length, u, shifted, n_iterations):
         for i in range(len(q)):
             f = length * (q[i, 0] * u[0] + q[i, 1] * u[1] + q[i, 2] * u[2]) - phase
             f -= np.rint(f)
-            w = 1.0 - (f / 0.3) ** 2
+            w = f / 0.3
+            w = 1.0 - w * w
             if w <= 0.0:
                 continue
             w *= w

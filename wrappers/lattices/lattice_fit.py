@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wrappers.lattices.compiling import bare_kernel, inner_kernel
-from wrappers.peakfinding.vectors import matrix, views
+from wrappers.peakfinding.vectors import larger, matrix, views
 
 __all__ = [
     "apart",
@@ -187,9 +187,10 @@ def refine(t, k, recip, geometry, modes, n_modes, tolerance, reach, priors, n_it
         for c in range(3):
             jac[u, c] = 0.0
     for it in range(n_iterations):
-        part = it / max(1, n_iterations - 1)
+        part = it / larger(1, n_iterations - 1)
         near = tolerance[0] + part * (tolerance[1] - tolerance[0])
-        far = (reach[0] + part * (reach[1] - reach[0])) ** 2 * (1.0 + 1e-9)
+        far = reach[0] + part * (reach[1] - reach[0])
+        far = far * far * (1.0 + 1e-9)
         invert(recip, real)
         for u in range(size):
             b[u] = 0.0
@@ -271,7 +272,7 @@ def solve(a, b, n):
             for m in range(j):
                 total -= a[i, m] * a[j, m]
             if i == j:
-                a[i, i] = math.sqrt(max(total, 1e-30))
+                a[i, i] = math.sqrt(larger(total, 1e-30))
             else:
                 a[i, j] = total / a[j, j]
     for i in range(n):

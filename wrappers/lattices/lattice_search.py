@@ -27,7 +27,7 @@ from wrappers.lattices.lattice_directions import (
     find_directions,
     polish,
 )
-from wrappers.peakfinding.vectors import matrix, views
+from wrappers.peakfinding.vectors import larger, matrix, smaller, views
 
 __all__ = ["Room", "search_orientations"]
 
@@ -46,7 +46,13 @@ def _add_nodes(p2, p3, x2, y2, x3, y3, weight, c, s, n, out):
         g = p3 + x3 * c[j] + y3 * s[j]
         f -= np.rint(f)
         g -= np.rint(g)
-        out[j] += weight * max(zero, one - steep * f * f) * max(zero, one - steep * g * g)
+        out[j] += weight * larger(zero, one - steep * f * f) * larger(zero, one - steep * g * g)
+
+
+@inner_kernel
+def _size(v):
+    """Return the length of a vector."""
+    return math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
 
 
 @inner_kernel
@@ -57,7 +63,7 @@ def _common_shift(basis, phases, shift):
     """
     longest = 0.0
     for i in range(3):
-        longest = max(longest, math.sqrt(basis[i, 0] ** 2 + basis[i, 1] ** 2 + basis[i, 2] ** 2))
+        longest = larger(longest, _size(basis[i]))
     n = math.ceil(4.0 * _LARGEST_SHIFT * longest)
     best = math.inf
     for i in range(-n, n + 1):
@@ -68,18 +74,19 @@ def _common_shift(basis, phases, shift):
             off = 1e-3 * (i * i + j * j) / (n * n)
             for m in range(3):
                 f = basis[m, 0] * x + basis[m, 1] * y - phases[m]
-                off += (f - np.rint(f)) ** 2
+                f -= np.rint(f)
+                off += f * f
             if off < best:
                 best = off
                 shift[0], shift[1] = x, y
-    a11 = a22 = 1e-9 * longest**2
+    a11 = a22 = 1e-9 * (longest * longest)
     a12 = b1 = b2 = 0.0
     for m in range(3):
         f = basis[m, 0] * shift[0] + basis[m, 1] * shift[1] - phases[m]
         f -= np.rint(f)
-        a11 += basis[m, 0] ** 2
+        a11 += basis[m, 0] * basis[m, 0]
         a12 += basis[m, 0] * basis[m, 1]
-        a22 += basis[m, 1] ** 2
+        a22 += basis[m, 1] * basis[m, 1]
         b1 -= basis[m, 0] * f
         b2 -= basis[m, 1] * f
     det = a11 * a22 - a12 * a12
@@ -148,8 +155,8 @@ def _turns(q, shape, u, phase, shifted, n, n_keep, room, n_found):
             _add_nodes(p2, p3, x2, y2, x3, y3, np.float32(w), c, s, n, total)
     if shifted:
         for j in range(n):
-            total[j] = math.sqrt(parts[0, j] ** 2 + parts[1, j] ** 2)
-            total[j] += math.sqrt(parts[2, j] ** 2 + parts[3, j] ** 2)
+            total[j] = math.sqrt(parts[0, j] * parts[0, j] + parts[1, j] * parts[1, j])
+            total[j] += math.sqrt(parts[2, j] * parts[2, j] + parts[3, j] * parts[3, j])
     for i in range(3):
         phases[i] = 0.0
     for _ in range(n_keep):
@@ -260,14 +267,13 @@ def _search_orientations(q, basis, numbers, found, room):
     q, basis, found, room = views((q, basis, found, room))
     scores, bases, shifts, c, s, _, _ = room.turns
     last = len(q) - 1
-    fineness = sharpness * math.sqrt(q[last, 0] ** 2 + q[last, 1] ** 2 + q[last, 2] ** 2)
-    length = math.sqrt(basis[0, 0] ** 2 + basis[0, 1] ** 2 + basis[0, 2] ** 2)
+    fineness = sharpness * _size(q[last])
+    length = _size(basis[0])
     longest = 0.0
     for i in range(1, 3):
-        size = math.sqrt(basis[i, 0] ** 2 + basis[i, 1] ** 2 + basis[i, 2] ** 2)
-        longest = max(longest, size)
-    step = min(0.2, max(_FINEST, 1.0 / (fineness * length)))
-    turn = min(0.2, max(_FINEST, 1.0 / (fineness * longest)))
+        longest = larger(longest, _size(basis[i]))
+    step = smaller(0.2, larger(_FINEST, 1.0 / (fineness * length)))
+    turn = smaller(0.2, larger(_FINEST, 1.0 / (fineness * longest)))
     n = np.int64(0)
     own, shape, first = matrix(3, 3), matrix(3, 3), matrix(1, 3)
     for i in range(3):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wrappers.peakfinding.compiling import bare_kernel, inlined, inner_kernel, part_of_caller
+from wrappers.peakfinding.compiling import bare_kernel, inlined, inner_kernel
 from wrappers.peakfinding.kernel_types import Tail, Tails
 from wrappers.peakfinding.ring_limits import N_PASSES, START, moments, next_window
-from wrappers.peakfinding.vectors import views
+from wrappers.peakfinding.vectors import larger, views
 from wrappers.sorting import DEPTH, make_sort
 
 __all__ = ["BLOCK", "keep_tails"]
@@ -138,7 +138,7 @@ def _fill_tails(values, patterns, layout, min_snr, rings, tails, starts, room):
                 bright_keys[n_bright_keys] = _key(patterns[begin + k], k)
                 n_bright_keys += 1
         middle = np.float32(total / n) if n else lower
-        brightest = middle + max(OUTER / min_snr, 1.0) * (upper - middle)
+        brightest = middle + larger(OUTER / min_snr, 1.0) * (upper - middle)
         _sort(faint_keys, n_faint_keys, waiting)
         for k in range(n_faint_keys):
             faint_patterns[n_faint] = _pattern_of(faint_keys[n_faint_keys - 1 - k])
@@ -166,7 +166,7 @@ def _sum_blocks(values, start, first_sum, sums):
             for i in range(k, k + BLOCK):
                 value = np.float64(values[i])
                 total += value
-                squares += value**2
+                squares += value * value
             sums[row, 0], sums[row, 1] = total, squares
             k += BLOCK
 
@@ -185,7 +185,7 @@ def _pattern_of(key):
     return np.int32(bits if bits >= 0 else bits ^ BELOW_ZERO)
 
 
-@part_of_caller
+@inlined
 def _core_window(values, begin, stop, min_snr):
     """Return the limits of the last clipping, at no threshold, that leaves any value."""
     lower, upper = -START, START

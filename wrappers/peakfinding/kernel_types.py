@@ -133,9 +133,9 @@ class Search(NamedTuple):
     """What else decides the peaks."""
 
     min_snr: float
-    min_pix_count: int
-    max_pix_count: int
-    local_bg_radius: int
+    min_pix_count: np.int64
+    max_pix_count: np.int64
+    local_bg_radius: np.int64
 
 
 class Tail(NamedTuple):

@@ -25,10 +25,12 @@ from wrappers.peakfinding.vectors import (
     add_pixels,
     bits_at,
     lanes_of,
+    larger,
     no_pixels,
     no_wide_pixels,
     nothing_like,
     prefetch,
+    smaller,
     total_sums,
     width,
 )
@@ -82,7 +84,7 @@ def find_peaks(data, raster, search, bright, memory, ready, peaks):
         if p >= 0:
             set_bit(free, p)
         if p < 0 or not many:
-            set_bit(closed, max(p, ~p))
+            set_bit(closed, larger(p, ~p))
     if many:
         for word in range(len(free)):
             closed[word] |= free[word]
@@ -218,13 +220,13 @@ def _add_up(data, ring, width, mean, region_ss, region_fs, first, stop, panel):
         total += value
         sum_ss += value * on_ss
         sum_fs += value * on_fs
-        largest = max(largest, value)
+        largest = larger(largest, value)
     totals = total, sum_ss, sum_fs, largest
     if weights == 0:
         return -1, -1, totals
     centre_ss = np.rint(np.float32(weighted_ss / weights))
     centre_fs = np.rint(np.float32(weighted_fs / weights))
-    return int(centre_ss) + panel[0], int(centre_fs) + panel[2], totals
+    return np.int64(centre_ss) + panel[0], np.int64(centre_fs) + panel[2], totals
 
 
 @inlined
@@ -259,15 +261,16 @@ def _disc(reach, height, width, n_lanes, disc):
     per_row, n_above : int
         Number of pieces of a row, and of rows above the centre's.
     """
-    tall, wide = min(reach, height), min(reach, width)
+    tall, wide = smaller(reach, height), smaller(reach, width)
     per_row = (2 * wide - 1) // n_lanes + 1
     n = 2 * tall * per_row
     offset, column, lanes = disc.offset[:n], disc.column[:n], disc.lanes[:n]
     for k in range(n):
         row, first = k // per_row - tall, k % per_row * n_lanes - wide
-        half = int(math.sqrt(reach**2 - row**2))
+        half = np.int64(math.sqrt(reach * reach - row * row))
         offset[k], column[k] = row * width + first, first
-        lanes[k] = _lanes_between(max(-half, -wide) - first, min(half + 1, wide) - first, n_lanes)
+        left, right = larger(-half, -wide), smaller(half + 1, wide)
+        lanes[k] = _lanes_between(left - first, right - first, n_lanes)
     return offset, column, lanes, per_row, tall
 
 
@@ -279,7 +282,7 @@ def pieces_of_disc(reach: int, height: int, width: int) -> int:
 @inlined
 def _lanes_between(first, stop, n_lanes):
     """Return the bits from `first` to before `stop`, of those of so many lanes."""
-    before, after = min(max(first, 0), n_lanes), min(max(stop, 0), n_lanes)
+    before, after = smaller(larger(first, 0), n_lanes), smaller(larger(stop, 0), n_lanes)
     return (ONE << np.uint64(after)) - ONE & ~((ONE << np.uint64(before)) - ONE)
 
 
@@ -320,23 +323,23 @@ def _border_disc_sums(sums, data, closed, ss, fs, centre, disc, panel):
     """Do as `_disc_sums` with the pixels on the panel, and for discs of any size."""
     offset, column, lanes, per_row, n_above = disc
     n_lanes = lanes_of(sums)
-    first = max(panel[0] - ss + n_above, 0) * per_row
-    stop = min(panel[1] + 1 - ss + n_above, 2 * n_above) * per_row
+    first = larger(panel[0] - ss + n_above, 0) * per_row
+    stop = smaller(panel[1] + 1 - ss + n_above, 2 * n_above) * per_row
     n, total, squares, largest = 0, 0.0, 0.0, np.float32(0)
     for some in range(first, stop, AT_ONCE):
         part = nothing_like(sums)
-        for k in range(some, min(some + AT_ONCE, stop)):
+        for k in range(some, smaller(some + AT_ONCE, stop)):
             here = fs + column[k]
             chosen = lanes[k] & _lanes_between(panel[2] - here, panel[3] + 1 - here, n_lanes)
             # At the frame's very ends the lanes begin elsewhere.
             p = centre + offset[k]
-            moved = min(max(p, 0), len(data) - n_lanes)
-            by = np.uint64(min(abs(moved - p), n_lanes))
+            moved = smaller(larger(p, 0), len(data) - n_lanes)
+            by = np.uint64(smaller(abs(moved - p), n_lanes))
             chosen = chosen >> by if moved > p else chosen << by
             part = add_pixels(part, data, moved, chosen & ~bits_at(closed, moved))
         more = total_sums(part)
         n, total, squares = n + more[0], total + more[1], squares + more[2]
-        largest = max(largest, more[3])
+        largest = larger(largest, more[3])
     return n, total, squares, largest
 
 

@@ -17,6 +17,8 @@ from wrappers.peakfinding.vectors import (
     bits_false,
     bits_nonzero,
     bits_outside,
+    larger,
+    smaller,
     trailing_zeros,
     views,
 )
@@ -180,7 +182,7 @@ def join_regions(free, possible, width, panels, sizes, ready, reach, position, r
         end += panel[1] - panel[0] + 1
         if index < position[0]:
             continue
-        for row in range(max(position[1], panel[0] + 1), panel[1]):
+        for row in range(larger(position[1], panel[0] + 1), panel[1]):
             # Whether a pixel is possible depends on the next two rows.
             if end > ready and begin + row + 3 > ready:
                 position[0], position[1] = index, row
@@ -210,7 +212,7 @@ def join_regions(free, possible, width, panels, sizes, ready, reach, position, r
                             n = _fill(free, row, column, panel, width, ss, fs, first)
                         if end > ready:
                             bottom = _last_row(ss, first, n) + reach
-                            if begin + min(bottom, panel[1] + 1) > ready:
+                            if begin + smaller(bottom, panel[1] + 1) > ready:
                                 _put_back(free, width, ss, fs, first, n)
                                 position[0], position[1] = index, row
                                 return n_regions
@@ -228,7 +230,7 @@ def _last_row(ss, first, n):
     """Return the last row of a region."""
     last = np.int64(0)
     for k in range(first, first + n):
-        last = max(last, np.int64(ss[k]))
+        last = larger(last, np.int64(ss[k]))
     return last
 
 
@@ -247,7 +249,7 @@ def _between(word, left, right):
     if p < left:
         bits &= ALL << np.uint64(left - p)
     if p + BITS > right:
-        bits &= (ONE << np.uint64(max(right - p, 0))) - ONE
+        bits &= (ONE << np.uint64(larger(right - p, 0))) - ONE
     return bits
 
 
@@ -268,7 +270,7 @@ def possible_seeds(free, width, least, room):
     if least == 1:
         return free
     margin = width // BITS + 2
-    words = np.uint64(max(len(free) - BITS - margin, margin))
+    words = np.uint64(larger(len(free) - BITS - margin, margin))
     seeds, inner = room
     for k in range(margin):
         seeds[k] = inner[k] = free[k]
@@ -353,7 +355,7 @@ def _fill(bits, row, column, panel, width, ss, fs, first):
         done += 1
         # The bits of the pixels before, at and after this one, as far as they are on the panel.
         allowed = np.uint64((column > panel[2]) | 2 | (column < panel[3]) << 2)
-        for y in range(max(row - 1, panel[0]), min(row + 1, panel[1]) + 1):
+        for y in range(larger(row - 1, panel[0]), smaller(row + 1, panel[1]) + 1):
             before = y * width + column - 1
             found = allowed & (bits[0] << ONE if before < 0 else bits_at(bits, before))
             while found:

@@ -10,14 +10,14 @@ import math
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import bare_kernel, inner_kernel, part_of_caller
+from wrappers.peakfinding.compiling import bare_kernel, inlined, inner_kernel
 from wrappers.peakfinding.kernel_types import Clipping, Search
 from wrappers.peakfinding.peak_measurement import find_peaks
 from wrappers.peakfinding.peak_regions import EVERYTHING, mark_outside
 from wrappers.peakfinding.ring_limits import limits_and_bright_pixels
 from wrappers.peakfinding.ring_order import order_by_ring
 from wrappers.peakfinding.ring_tails import bright_from_tails, limits_from_tails
-from wrappers.peakfinding.vectors import columns, views, width
+from wrappers.peakfinding.vectors import columns, larger, smaller, views, width
 
 __all__ = ["search_frame", "search_tails"]
 
@@ -101,7 +101,7 @@ def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     return len(rows)
 
 
-@part_of_caller
+@inlined
 def _peaks_from_tails(data, tails, layout, n_found, n_bright, search, memory, peaks):
     """Write the peaks of a prepared frame, given what `limits_from_tails` returns; return how many.
 
@@ -112,7 +112,8 @@ def _peaks_from_tails(data, tails, layout, n_found, n_bright, search, memory, pe
     _, upper, first = memory.limits
     n_bands = len(bands) - 1
     # The more pixels a peak must have, the fewer of the bright ones are in one.
-    share = MARGIN * width(peaks) * search.min_pix_count**2 / max(n_bright, 1)
+    least = search.min_pix_count
+    share = MARGIN * width(peaks) * (least * least) / larger(n_bright, 1)
     band = 0
     while band < n_bands:
         stop = math.ceil(share * n_bands) if share < 0.5 else n_bands
@@ -129,8 +130,8 @@ def _peaks_from_tails(data, tails, layout, n_found, n_bright, search, memory, pe
 def _read_row(row, max_n_peaks, n_pixels):
     """Return what decides the limits, what decides the peaks, and how many there can be."""
     clipping = Clipping(row[0], row[1], row[2], row[3])
-    search = Search(row[0], int(row[4]), int(row[5]), int(row[6]))
-    return clipping, search, max(min(max_n_peaks, n_pixels // search.min_pix_count), 0)
+    search = Search(row[0], np.int64(row[4]), np.int64(row[5]), np.int64(row[6]))
+    return clipping, search, larger(smaller(max_n_peaks, n_pixels // search.min_pix_count), 0)
 
 
 @inner_kernel
@@ -158,7 +159,7 @@ def _drop_saturated(peaks, max_adu):
     """Move the peaks that are not above their panel's `max_adu` together; return their number."""
     kept = 0
     for k in range(width(peaks)):
-        if peaks[6, k] <= max_adu[int(peaks[4, k])]:
+        if peaks[6, k] <= max_adu[np.int64(peaks[4, k])]:
             if kept < k:
                 for row in range(len(peaks)):
                     peaks[row, kept] = peaks[row, k]

@@ -22,12 +22,14 @@ __all__ = [
     "columns",
     "itemsize",
     "lanes_of",
+    "larger",
     "matrix",
     "no_pixels",
     "no_sums",
     "no_wide_pixels",
     "nothing_like",
     "prefetch",
+    "smaller",
     "total_sums",
     "trailing_zeros",
     "views",
@@ -75,6 +77,18 @@ def width(array):
 def itemsize(array):
     """Return the bytes of an element."""
     return array.itemsize
+
+
+@njit
+def smaller(one, other):
+    """Return the smaller of two numbers; the first where none is."""
+    return min(one, other)
+
+
+@njit
+def larger(one, other):
+    """Return the larger of two numbers; the first where none is."""
+    return max(one, other)
 
 
 @njit

@@ -14,13 +14,15 @@ import math
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inlined, inner_kernel, part_of_caller
+from wrappers.peakfinding.compiling import inlined, inner_kernel
 from wrappers.peakfinding.vectors import (
     BITS,
     LANES,
     add_values,
     bits_outside,
+    larger,
     no_sums,
+    smaller,
     total_sums,
     trailing_zeros,
 )
@@ -53,7 +55,7 @@ NEAR = 0.8
 """A window of so many times a ring's limits is hoped to lie within the next ring's."""
 
 
-@part_of_caller
+@inlined
 def limits_and_bright_pixels(values, rings, clipping, memory):
     """Find each ring's limits, and the pixels at or above them.
 
@@ -136,7 +138,7 @@ def moments(values, begin, stop, lower, upper):
     """
     sums = no_sums()
     for k in range(begin, stop, LANES):
-        sums = add_values(sums, values, k, min(stop - k, LANES), lower, upper)
+        sums = add_values(sums, values, k, smaller(stop - k, LANES), lower, upper)
     n, total, squares, _ = total_sums(sums)
     return n, total, squares
 
@@ -161,7 +163,7 @@ def next_window(n, total, squares, min_snr, threshold):
     mean, variance = mean_and_variance(n, total, squares)
     sigma = math.sqrt(variance) if variance >= 0 else variance
     lower = np.float32(mean - min_snr * sigma)
-    upper = np.float32(max(mean + min_snr * sigma, threshold))
+    upper = np.float32(larger(mean + min_snr * sigma, threshold))
     return np.float32(mean), lower, upper
 
 
@@ -178,7 +180,7 @@ def clip_ring(values, begin, stop, min_snr, threshold):
     return mean, lower, upper
 
 
-@part_of_caller
+@inlined
 def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     """Do as `clip_ring`, given a window that none of the limits is expected to cut into.
 
@@ -216,7 +218,7 @@ def _clip_around(values, begin, stop, window, min_snr, threshold, place, far):
     return known, mean, lower, upper, n_far
 
 
-@part_of_caller
+@inlined
 def _find_outside(values, begin, stop, lower, upper, place, far):
     """Write the finite values not strictly between limits, and where; return their number."""
     n = 0

@@ -10,6 +10,7 @@ from wrappers.peakfinding.vectors import (
     LANES,
     bits_false,
     prefetch,
+    smaller,
     trailing_zeros,
     views,
 )
@@ -68,7 +69,7 @@ def order_by_ring(data, mask, place, unusable, target, values):
             _aim(p, ONE - was, place, target, values)
     # Each ring's memory is waited for anew unless it is asked for in time. (Unsigned indices:
     # signed ones are looked at whether they count from the end.)
-    ahead = np.uint64(min(AHEAD, len(target)))
+    ahead = np.uint64(smaller(AHEAD, len(target)))
     for k in range(np.uint64(len(target)) - ahead):
         prefetch(values, np.uint32(target[k + ahead]))
         values[np.uint32(target[k])] = np.float32(data[k])

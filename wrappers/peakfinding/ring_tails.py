@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wrappers.peakfinding.compiling import inlined, inner_kernel, part_of_caller
+from wrappers.peakfinding.compiling import inlined, inner_kernel
 from wrappers.peakfinding.kept_tails import BLOCK
 from wrappers.peakfinding.ring_limits import (
     INFINITE,
@@ -27,8 +27,10 @@ from wrappers.peakfinding.vectors import (
     LANES,
     add_values,
     itemsize,
+    larger,
     no_sums,
     prefetch,
+    smaller,
     total_sums,
 )
 
@@ -43,7 +45,7 @@ LINE = 64
 """... in pieces of so many bytes."""
 
 
-@part_of_caller
+@inlined
 def limits_from_tails(tails, data, mask, rings, clipping, memory):
     """Do as `limits_and_bright_pixels`, from what `kept_tails` keeps, where that suffices.
 
@@ -104,7 +106,7 @@ def _clip_tails(tails, clipping, mean, upper, first):
         begin_faint, stop_faint = faint_start[ring], faint_start[ring + 1]
         begin_bright, stop_bright = bright_start[ring], bright_start[ring + 1]
         # Frames take turns, so a frame's tails are in no cache.
-        later = min(ring + AHEAD, len(mean) - 1)
+        later = smaller(ring + AHEAD, len(mean) - 1)
         for k in range(faint_start[later], faint_start[later + 1], LINE // itemsize(faint)):
             prefetch(faint, k)
         for k in range(bright_start[later], bright_start[later + 1], LINE // itemsize(bright)):
@@ -128,12 +130,13 @@ def _clip_tails(tails, clipping, mean, upper, first):
             k_faint = _first_mixed_block(faint, begin_faint, k_faint, stop_faint, -lower, MINUS)
             k_bright = _first_mixed_block(bright, begin_bright, k_bright, stop_bright, limit, PLUS)
             sums = no_sums()
-            for k in range(k_faint, min(k_faint + BLOCK, stop_faint), LANES):
-                sums = add_values(sums, faint, k, min(stop_faint - k, LANES), lower, INFINITE)
+            for k in range(k_faint, smaller(k_faint + BLOCK, stop_faint), LANES):
+                sums = add_values(sums, faint, k, smaller(stop_faint - k, LANES), lower, INFINITE)
             n_mixed = total_sums(sums)[0]
             n_faint = k_faint - begin_faint + n_mixed
-            for k in range(k_bright, min(k_bright + BLOCK, stop_bright), LANES):
-                sums = add_values(sums, bright, k, min(stop_bright - k, LANES), -INFINITE, limit)
+            for k in range(k_bright, smaller(k_bright + BLOCK, stop_bright), LANES):
+                n = smaller(stop_bright - k, LANES)
+                sums = add_values(sums, bright, k, n, -INFINITE, limit)
             n, total, squares, _ = total_sums(sums)
             n_bright = k_bright - begin_bright + n - n_mixed
             dimmest = begin_bright + n_bright
@@ -202,11 +205,11 @@ def bright_from_tails(tails, rings, upper, first, between, found, n_found):
         dimmest, last = first[ring], bright_start[ring + 1]
         if dimmest == last or begin == stop:
             continue
-        later = min(ring + AHEAD, len(upper) - 1)
+        later = smaller(ring + AHEAD, len(upper) - 1)
         prefetch(outer, outer_start[later + 1] + first[later] - bright_start[later + 1])
         n_before = n_found
         n_outer = outer_start[ring + 1] - outer_start[ring]
-        brightest = max(dimmest, last - n_outer)
+        brightest = larger(dimmest, last - n_outer)
         for k in range(dimmest, brightest):
             found[n_found] = pixel[start[ring] + place[k]]
             n_found += begin <= place[k] < stop

@@ -36,12 +36,14 @@ __all__ = [
     "columns",
     "itemsize",
     "lanes_of",
+    "larger",
     "matrix",
     "no_pixels",
     "no_sums",
     "no_wide_pixels",
     "nothing_like",
     "prefetch",
+    "smaller",
     "total_sums",
     "trailing_zeros",
     "views",
@@ -74,7 +76,7 @@ def _vector_path() -> ModuleType | None:
 def _probe(path: Any) -> None:
     """Compile a little of everything; whatever Numba raises if its inside is not as expected."""
     from wrappers.array_views import views
-    from wrappers.linked_kernels import Linked
+    from wrappers.linked_kernels import Lean, Linked
 
     njit: Any = numba.njit  # (its own annotations know not all of its options)
     options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -88,7 +90,7 @@ def _probe(path: Any) -> None:
         prefetch(data, trailing_zeros(bits_nonzero(words, 0)))
         return total_sums(sums)
 
-    @njit(**options)
+    @njit(pipeline_class=Lean, **options)
     def little(data, words):
         return least(*views((data, words)))
 
@@ -119,12 +121,14 @@ bits_outside = _chosen.bits_outside
 columns = _arrays.columns
 itemsize = _arrays.itemsize
 lanes_of = _chosen.lanes_of
+larger = _arrays.larger
 matrix = _arrays.matrix
 no_pixels = _chosen.no_pixels
 no_sums = _chosen.no_sums
 no_wide_pixels = _chosen.no_wide_pixels
 nothing_like = _chosen.nothing_like
 prefetch = _chosen.prefetch
+smaller = _arrays.smaller
 total_sums = _chosen.total_sums
 trailing_zeros = _chosen.trailing_zeros
 views = _arrays.views
