@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from wrappers.lattices.compiling import bare_kernel, inner_kernel
 from wrappers.lattices.lattice_chance import significance_of
 from wrappers.lattices.lattice_directions import Sphere, find_directions
-from wrappers.lattices.lattice_fit import invert, solve, write_distances
-from wrappers.peakfinding.vectors import matrix, views
+from wrappers.lattices.lattice_fit import invert, length_of, solve, write_distances
+from wrappers.peakfinding.vectors import larger, matrix, smaller, views
 from wrappers.sorting import DEPTH
 
 __all__ = ["NEAREST", "best_triples", "lattice_vectors", "refine_basis"]
@@ -53,7 +53,8 @@ def _polish_vector(q, v, n_iterations):
         for i in range(len(q)):
             f = q[i, 0] * v[0] + q[i, 1] * v[1] + q[i, 2] * v[2]
             f -= np.rint(f)
-            w = 1.0 - (f / 0.3) ** 2
+            w = f / 0.3
+            w = 1.0 - w * w
             if w <= 0.0:
                 continue
             w *= w
@@ -109,12 +110,12 @@ def _lattice_vectors(q, shortest, longest, pitch, vectors, scores, seeds, sphere
     n = np.int64(0)
     for shell in range(n_shells):
         length = shortest + (shell + 0.5) * pitch
-        step = min(0.3, pitch / length)
+        step = smaller(0.3, pitch / length)
         for i in range(find_directions(q, length, step, shifted, seeds, sphere)):
             for j in range(3):
                 v[j] = length * seeds[i, j]
             score = _polish_vector(q, v, 4) / len(q)
-            size = math.sqrt(v[0] ** 2 + v[1] ** 2 + v[2] ** 2)
+            size = length_of(v)
             if size < shortest or size > longest:
                 continue
             n = _enter(v, score, 0.3 * pitch, n, vectors, scores)
@@ -124,14 +125,15 @@ def _lattice_vectors(q, shortest, longest, pitch, vectors, scores, seeds, sphere
 @inner_kernel
 def _enter(v, score, near, n, vectors, scores):
     """Enter a vector into the list of the best, in the place of its like; return its length."""
-    place = min(n, len(scores) - 1)
+    place = smaller(n, len(scores) - 1)
     full = n == len(scores)
     for j in range(n):
         plus = minus = 0.0
         for m in range(3):
-            plus += (vectors[j, m] - v[m]) ** 2
-            minus += (vectors[j, m] + v[m]) ** 2
-        if min(plus, minus) < near * near:
+            less, more = vectors[j, m] - v[m], vectors[j, m] + v[m]
+            plus += less * less
+            minus += more * more
+        if smaller(plus, minus) < near * near:
             place, full = j, True
             break
     if full and n > place and score <= scores[place]:
@@ -188,13 +190,14 @@ def _best_triples(q, vectors, q_rms, bases, evidence, room):
     n, m, most = np.int64(0), len(vectors), len(evidence)
     basis, real, recip = matrix(3, 3), matrix(3, 3), matrix(3, 3)
     for i in range(m):
-        size[i] = math.sqrt(vectors[i, 0] ** 2 + vectors[i, 1] ** 2 + vectors[i, 2] ** 2)
+        size[i] = length_of(vectors[i])
     for i in range(m):
         for j in range(i + 1, m):
             x = vectors[i, 1] * vectors[j, 2] - vectors[i, 2] * vectors[j, 1]
             y = vectors[i, 2] * vectors[j, 0] - vectors[i, 0] * vectors[j, 2]
             z = vectors[i, 0] * vectors[j, 1] - vectors[i, 1] * vectors[j, 0]
-            if x * x + y * y + z * z < (2.0 * _FLAT * size[i] * size[j]) ** 2:
+            flat = 2.0 * _FLAT * size[i] * size[j]
+            if x * x + y * y + z * z < flat * flat:
                 continue
             for k in range(j + 1, m):
                 volume = abs(x * vectors[k, 0] + y * vectors[k, 1] + z * vectors[k, 2])
@@ -261,7 +264,7 @@ def _refine_basis(q, recip, near, n_iterations, shift):
     threes = matrix(8, 3)
     change, h, moved, real = threes, threes[3], threes[4], matrix(3, 3)
     for it in range(n_iterations):
-        reach = near[0] + it / max(1, n_iterations - 1) * (near[1] - near[0])
+        reach = near[0] + it / larger(1, n_iterations - 1) * (near[1] - near[0])
         invert(recip, real)
         for column in range(3):
             for u in range(4):

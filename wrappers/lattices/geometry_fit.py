@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from wrappers.lattices.compiling import bare_kernel, inner_kernel
 from wrappers.lattices.lattice_chance import sort_values
-from wrappers.lattices.lattice_fit import rotate, solve
-from wrappers.peakfinding.vectors import matrix, views
+from wrappers.lattices.lattice_fit import length_of, rotate, solve
+from wrappers.peakfinding.vectors import larger, matrix, views
 from wrappers.sorting import DEPTH
 
 __all__ = ["fit_detector"]
@@ -39,7 +39,7 @@ def _spread(values, sizes, waiting):
         if math.isnan(sizes[i]):  # a fit that has gone astray
             return math.nan
     sort_values(sizes, n, waiting)
-    return max(1.4826 * (sizes[(n - 1) // 2] + sizes[n // 2]) / 2.0, 1e-9)
+    return larger(1.4826 * (sizes[(n - 1) // 2] + sizes[n // 2]) / 2.0, 1e-9)
 
 
 def fit_detector(
@@ -119,7 +119,7 @@ def _fit_detector(nodes, positions, pixel, k, reciprocal, geometry, room, inform
             x[i] = (positions[i, 0] + geometry[1] - ray[i, 0] * z) / pixel[i]
             y[i] = (positions[i, 1] + geometry[2] - ray[i, 1] * z) / pixel[i]
             both[2 * i], both[2 * i + 1] = x[i], y[i]
-            excitation[i] = math.sqrt(ray[i, 0] ** 2 + ray[i, 1] ** 2 + ray[i, 2] ** 2) - k
+            excitation[i] = length_of(ray[i]) - k
         on_detector = _spread(both, sizes, waiting)
         off_sphere = _spread(excitation, sizes, waiting)
         for a in range(6):
@@ -128,9 +128,9 @@ def _fit_detector(nodes, positions, pixel, k, reciprocal, geometry, room, inform
                 normal[a, b] = 0.0
         total, square = 0.0, 0.0
         for i in range(m):
-            distance = x[i] ** 2 + y[i] ** 2
-            far = distance / on_detector**2 / 2.0 + (excitation[i] / off_sphere) ** 2
-            weight = 1.0 - far / (1.5 * _TUKEY**2)
+            distance, off = x[i] * x[i] + y[i] * y[i], excitation[i] / off_sphere
+            far = distance / (on_detector * on_detector) / 2.0 + off * off
+            weight = 1.0 - far / (1.5 * (_TUKEY * _TUKEY))
             if weight <= 0.0:
                 continue
             weight *= weight
@@ -156,11 +156,11 @@ def _fit_detector(nodes, positions, pixel, k, reciprocal, geometry, room, inform
                 value = x[i] if part == 0 else y[i] if part == 1 else excitation[i]
                 unit = off_sphere if part == 2 else on_detector
                 for a in range(6):
-                    pull = weight / unit**2 * sixes[7 + part, a]
+                    pull = weight / (unit * unit) * sixes[7 + part, a]
                     gradient[a] -= pull * value
                     for b in range(6):
                         normal[a, b] += pull * sixes[7 + part, b]
-        residual = math.sqrt(square / max(total, 1e-300))
+        residual = math.sqrt(square / larger(total, 1e-300))
         # (Number by number: Numba takes seconds to compile what it says of arrays that do not fit.)
         for a in range(6):
             step[a] = gradient[a]
@@ -171,11 +171,11 @@ def _fit_detector(nodes, positions, pixel, k, reciprocal, geometry, room, inform
         turn = shift = 0.0
         for a in range(3):
             geometry[a] += step[3 + a]
-            turn, shift = max(turn, abs(step[a])), max(shift, abs(step[3 + a]))
+            turn, shift = larger(turn, abs(step[a])), larger(shift, abs(step[3 + a]))
         if turn < _SMALL_TURN and shift < _SMALL_SHIFT:
             break
     # Six parameters were taken from the residuals that the weights are scaled by.
-    scale = max(1, 2 * m - 6) / (2 * m)
+    scale = larger(1, 2 * m - 6) / (2 * m)
     for a in range(3):
         for b in range(3):
             held[b] = normal[b, 3 + a]

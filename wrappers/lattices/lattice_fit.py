@@ -22,6 +22,7 @@ __all__ = [
     "apart",
     "distances",
     "invert",
+    "length_of",
     "refine",
     "rotate",
     "scattering_vectors",
@@ -58,6 +59,12 @@ def invert(m, out):
     for i in range(3):
         for j in range(3):
             out[i, j] /= det
+
+
+@inner_kernel
+def length_of(v):
+    """Return the length of a vector."""
+    return math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
 
 
 def apart(q: Floats, radius: float) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ from wrappers.lattices.lattice_directions import (
     find_directions,
     polish,
 )
+from wrappers.lattices.lattice_fit import length_of
 from wrappers.peakfinding.vectors import larger, matrix, smaller, views
 
 __all__ = ["Room", "search_orientations"]
@@ -50,12 +51,6 @@ def _add_nodes(p2, p3, x2, y2, x3, y3, weight, c, s, n, out):
 
 
 @inner_kernel
-def _size(v):
-    """Return the length of a vector."""
-    return math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
-
-
-@inner_kernel
 def _common_shift(basis, phases, shift):
     """Write the shift (x, y) of all peaks that gives q·v its phases to ``shift``.
 
@@ -63,7 +58,7 @@ def _common_shift(basis, phases, shift):
     """
     longest = 0.0
     for i in range(3):
-        longest = larger(longest, _size(basis[i]))
+        longest = larger(longest, length_of(basis[i]))
     n = math.ceil(4.0 * _LARGEST_SHIFT * longest)
     best = math.inf
     for i in range(-n, n + 1):
@@ -267,11 +262,11 @@ def _search_orientations(q, basis, numbers, found, room):
     q, basis, found, room = views((q, basis, found, room))
     scores, bases, shifts, c, s, _, _ = room.turns
     last = len(q) - 1
-    fineness = sharpness * _size(q[last])
-    length = _size(basis[0])
+    fineness = sharpness * length_of(q[last])
+    length = length_of(basis[0])
     longest = 0.0
     for i in range(1, 3):
-        longest = larger(longest, _size(basis[i]))
+        longest = larger(longest, length_of(basis[i]))
     step = smaller(0.2, larger(_FINEST, 1.0 / (fineness * length)))
     turn = smaller(0.2, larger(_FINEST, 1.0 / (fineness * longest)))
     n = np.int64(0)
