@@ -10,7 +10,9 @@ And the smaller and the larger of two numbers: Numba compiles its own apart, for
 
 from __future__ import annotations
 
+import itertools
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -23,6 +25,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, models, register_model
 
 __all__ = [
+    "PackedType",
     "View",
     "columns",
     "data_pointer",
@@ -44,6 +47,14 @@ class View(numba_types.Type):
     def __init__(self, dtype: Any, ndim: int) -> None:
         super().__init__(f"View({dtype}, {ndim})")
         self.dtype, self.ndim = dtype, ndim
+
+
+class PackedType(numba_types.Type):
+    """Packed arrays (`wrappers.packed_arrays`), by the type of their views."""
+
+    def __init__(self, viewed: Any) -> None:
+        super().__init__(f"Packed({viewed})")
+        self.viewed = viewed
 
 
 @register_model(View)
@@ -83,6 +94,8 @@ def _viewed(kind: Any) -> Any:
         if kind.layout != "C":
             raise TypingError("only an array in one piece has a view")
         return View(kind.dtype, kind.ndim)
+    if isinstance(kind, PackedType):
+        return kind.viewed
     if isinstance(kind, _types.BaseNamedTuple):
         return _types.NamedTuple([_viewed(each) for each in kind], kind.instance_class)
     if isinstance(kind, _types.BaseTuple):
@@ -106,7 +119,28 @@ def _view(context: Any, builder: Any, kind: Any, value: Any) -> Any:
         parts = cgutils.unpack_tuple(builder, value, len(kind))
         made = [_view(context, builder, each, part) for each, part in zip(kind, parts, strict=True)]
         return context.make_tuple(builder, _viewed(kind), made)
+    if isinstance(kind, PackedType):
+        table = builder.bitcast(value, context.get_value_type(_types.intp).as_pointer())
+        places = (builder.gep(table, [_number(context, k)]) for k in itertools.count())
+        return _unpacked(context, builder, kind.viewed, map(builder.load, places))
     return value
+
+
+def _number(context: Any, k: int) -> Any:
+    return context.get_constant(_types.intp, k)
+
+
+def _unpacked(context: Any, builder: Any, kind: Any, numbers: Iterator[Any]) -> Any:
+    """Return views of packed arrays, given the next of their numbers."""
+    if isinstance(kind, View):
+        pointer = context.get_data_type(kind.dtype).as_pointer()
+        data, *rest = itertools.islice(numbers, 2 * kind.ndim)
+        data = builder.inttoptr(data, pointer)
+        return _made(context, builder, kind, data, rest[: kind.ndim], rest[kind.ndim :])
+    if isinstance(kind, _types.BaseTuple):
+        made = [_unpacked(context, builder, each, numbers) for each in kind]
+        return context.make_tuple(builder, kind, made)
+    return next(numbers)
 
 
 @_intrinsic

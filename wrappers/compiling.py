@@ -29,6 +29,7 @@ _SHARED = [
         "compiling.py",
         "sorting.py",
         "array_views.py",
+        "packed_arrays.py",
         "linked_kernels.py",
         "known_operations.py",
     )

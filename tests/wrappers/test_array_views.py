@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from numba import njit
@@ -9,6 +11,7 @@ from numba.core.errors import TypingError
 
 from wrappers import array_views
 from wrappers.linked_kernels import Linked
+from wrappers.packed_arrays import Packed
 from wrappers.peakfinding import plain_vectors
 
 PATHS = pytest.mark.parametrize("path", [array_views, plain_vectors])
@@ -40,6 +43,45 @@ def test_elements_rows_pieces_and_columns_are_those_of_the_arrays(path):
     use(numbers, table, block, flags, out)
     assert out.tolist() == [13 + 3, 5 + 1, 22, 5 + 2 + 2, 2, 3]
     assert (table[1, 2], numbers[0], flags[0]) == (7.5, 300, True)
+
+
+class Pair(NamedTuple):
+    flags: np.ndarray
+    size: int
+
+
+@pytest.mark.parametrize(
+    ("path", "packed"), [(array_views, Packed), (plain_vectors, plain_vectors.packed)]
+)
+def test_packed_arrays_are_those_that_were_packed(path, packed):
+    views = path.views
+
+    @njit
+    def use(arrays, out):
+        (block, (table, numbers), pair), out = views((arrays, out))
+        out[0] = block[1, 0, 1] + block[1][0][1] + len(block)
+        out[1] = table[2, 1] + len(table[0])
+        out[2] = numbers[3] + pair.size
+        for k in range(len(pair.flags)):
+            out[3] += pair.flags[k]
+        table[2, 1] = 40
+
+    block = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    table, numbers = np.arange(6, dtype=np.int16).reshape(3, 2), np.arange(5, dtype=np.uint64)
+    numbers.flags.writeable = False  # a view of it is of no other type
+    arrays = packed((block, (table, numbers), Pair(np.array([True, False, True]), -7)))
+    out = np.zeros(4)
+    use(arrays, out)
+    assert out.tolist() == [7 + 7 + 2, 5 + 2, 3 - 7, 2]
+    assert table[2, 1] == 40
+    del block, table, numbers  # they stay where they are
+    use(arrays, out)
+    assert out.tolist() == [7 + 7 + 2, 40 + 2, 3 - 7, 4]
+
+
+def test_an_array_with_gaps_is_not_packed():
+    with pytest.raises(ValueError, match="in one piece"):
+        Packed((np.zeros((4, 4))[:, :2],))
 
 
 @PATHS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from wrappers.peakfinding.peak_measurement import PEAK_ROWS, pieces_of_disc
 from wrappers.peakfinding.peak_regions import no_bits, pack_unusable, room_for_regions
 from wrappers.peakfinding.radial_layout import RadialLayout
 from wrappers.peakfinding.ring_order import sort_into_rings
-from wrappers.peakfinding.vectors import LANES
+from wrappers.peakfinding.vectors import LANES, packed
 from wrappers.settings import Settings
 
 __all__ = ["DetectorPixels"]
@@ -70,10 +71,11 @@ class DetectorPixels:
 
     def memory(
         self, max_n_peaks: int, settings: Sequence[Settings]
-    ) -> tuple[Memory, NDArray[np.float64]]:
+    ) -> tuple[Any, NDArray[np.float64]]:
         """Return what the kernels of `peak_searches` may overwrite, and where they write peaks.
 
-        Memory of this thread, with room for the peaks of one parameter set and mostly of several.
+        A packed `Memory` of this thread, with room for the peaks of one parameter set and mostly of
+        several.
         """
         scratch = self._scratch
         widest = max((2 * each.local_bg_radius for each in settings), default=0)
@@ -82,11 +84,11 @@ class DetectorPixels:
         height = (self.layout.radius.size + SMALL) // columns
         n_pieces = pieces_of_disc(widest, height, columns)
         if n_pieces > len(scratch.arrays.disc.lanes):
-            scratch.arrays = scratch.arrays._replace(disc=_room_for_disc(n_pieces))
+            scratch.take(scratch.arrays._replace(disc=_room_for_disc(n_pieces)))
         most = max(min(max_n_peaks, self.layout.radius.size), ROOM)
         if most > scratch.peaks.shape[1]:
             scratch.peaks = np.empty((len(PEAK_ROWS), most))
-        return scratch.arrays, scratch.peaks
+        return scratch.packed, scratch.peaks
 
     def ring_values(
         self, data: NDArray[np.generic], mask: NDArray[np.bool_]
@@ -126,7 +128,7 @@ class _Scratch(threading.local):
         )
         self.peaks = np.empty((len(PEAK_ROWS), ROOM))
         free, closed, seeds, inner, unusable, outside = (no_bits(n_pixels) for _ in range(6))
-        self.arrays = Memory(
+        arrays = Memory(
             np.full(n_places + LANES, np.nan, np.float32),
             np.empty(n_places, np.int32),
             Bits(free, closed, (seeds, inner)),
@@ -141,6 +143,11 @@ class _Scratch(threading.local):
             _room_for_disc(0),
             np.zeros(4, np.int64),
         )
+        self.take(arrays)
+
+    def take(self, arrays: Memory) -> None:
+        """Use these arrays."""
+        self.arrays, self.packed = arrays, packed(arrays)
 
 
 def _room_for_disc(n: int) -> Disc:

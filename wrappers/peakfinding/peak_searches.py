@@ -36,6 +36,7 @@ def search_frame(data, mask, layout, row, max_n_peaks, memory, peaks):
     mask : bool array (n_pixels,)
         True where usable.
     layout : Layout
+        Packed, as `memory` is.
     row : float64 array (7,)
         Of `kernel_arguments.settings_table`.
     max_n_peaks : int
@@ -68,6 +69,7 @@ def search_tails(frame, tails, layout, rows, max_n_peaks, memory, peaks, stops):
     frame : tuple
         data and mask, as for `search_frame`, and the bits of the mask, of `pack_unusable`.
     tails : Tails
+        Packed.
     layout, max_n_peaks, memory
         As for `search_frame`.
     rows : float64 array (n_settings, 7)

@@ -7,6 +7,8 @@ bit, for floats as well.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -28,6 +30,7 @@ __all__ = [
     "no_sums",
     "no_wide_pixels",
     "nothing_like",
+    "packed",
     "prefetch",
     "smaller",
     "total_sums",
@@ -43,6 +46,11 @@ BITS = 64
 
 _FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 _ONE, _ALL = np.uint64(1), ~np.uint64(0)
+
+
+def packed(arrays: Any) -> Any:
+    """Return arrays, a tuple with tuples in it, as Python hands them to a kernel for `views`."""
+    return arrays
 
 
 @njit

@@ -21,6 +21,7 @@ from wrappers.peakfinding.kernel_arguments import (
 from wrappers.peakfinding.kernel_types import Tails
 from wrappers.peakfinding.peak_measurement import PEAK_ROWS
 from wrappers.peakfinding.peak_searches import search_tails
+from wrappers.peakfinding.vectors import packed
 from wrappers.peaks import PeakList
 from wrappers.settings import Settings
 
@@ -73,6 +74,8 @@ class PreparedFrame:
             self._data.dtype if self._data.dtype.itemsize <= 2 else np.float32,
             np.uint16 if largest_ring <= 1 << 16 else np.uint32,
         )
+
+        self._packed = packed(self._tails)
 
     @property
     def nbytes(self) -> int:
@@ -156,7 +159,7 @@ class PreparedFrame:
         memory, peaks = pixels.memory(max_n_peaks, settings)
         while len(rows):
             n_done = search_tails(
-                frame, self._tails, pixels.layout.arrays, rows, max_n_peaks, memory, peaks, stops
+                frame, self._packed, pixels.layout.arrays, rows, max_n_peaks, memory, peaks, stops
             )
             yield peaks, stops[:n_done].tolist()
             rows = rows[n_done:]

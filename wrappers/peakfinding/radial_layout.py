@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wrappers.detector.panels import Panel
 from wrappers.peakfinding.kernel_types import Layout, Raster, Rings
+from wrappers.peakfinding.vectors import packed
 
 __all__ = ["N_BANDS", "RadialLayout"]
 
@@ -60,11 +61,12 @@ class RadialLayout:
     passed: NDArray[np.int32]
 
     @cached_property
-    def arrays(self) -> Layout:
-        """All of it as the kernels of `peak_searches` take it."""
+    def arrays(self) -> Any:
+        """All of it as the kernels of `peak_searches` take it: a packed `Layout`."""
         rings = Rings(self.radius.reshape(-1), self.start, self.pixel)
         raster = Raster(self.ring, self.radius.shape[1], self.panels)
-        return Layout(rings, raster, self.place, self.max_adu, self.bands, self.passed)
+        arrays = Layout(rings, raster, self.place, self.max_adu, self.bands, self.passed)
+        return packed(arrays)
 
     @classmethod
     def build(

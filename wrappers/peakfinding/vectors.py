@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import numba
+import numpy as np
 
 from wrappers.peakfinding import plain_vectors
 from wrappers.peakfinding.plain_vectors import BITS, LANES
@@ -42,6 +43,7 @@ __all__ = [
     "no_sums",
     "no_wide_pixels",
     "nothing_like",
+    "packed",
     "prefetch",
     "smaller",
     "total_sums",
@@ -77,6 +79,7 @@ def _probe(path: Any) -> None:
     """Compile a little of everything; whatever Numba raises if its inside is not as expected."""
     from wrappers.array_views import views
     from wrappers.linked_kernels import Lean, Linked
+    from wrappers.packed_arrays import Packed
 
     njit: Any = numba.njit  # (its own annotations know not all of its options)
     options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -92,9 +95,10 @@ def _probe(path: Any) -> None:
 
     @njit(pipeline_class=Lean, **options)
     def little(data, words):
-        return least(*views((data, words)))
+        data, (words,) = views((data, words))
+        return least(data, words)
 
-    little.compile((types.int16[::1], types.uint64[::1]))
+    little.compile((types.int16[::1], numba.typeof(Packed((np.zeros(1, np.uint64),)))))
 
 
 def _warn(reason: str, mend: str) -> None:
@@ -127,6 +131,9 @@ no_pixels = _chosen.no_pixels
 no_sums = _chosen.no_sums
 no_wide_pixels = _chosen.no_wide_pixels
 nothing_like = _chosen.nothing_like
+packed: Any = plain_vectors.packed
+if not PLAIN:
+    packed = importlib.import_module("wrappers.packed_arrays").Packed
 prefetch = _chosen.prefetch
 smaller = _arrays.smaller
 total_sums = _chosen.total_sums

@@ -184,5 +184,5 @@ def test_both_paths_offer_the_same():
     offered = [{*path.__all__} for path in PATHS]
     of_views = {"columns", "itemsize", "larger", "matrix", "smaller", "views", "width"}
     assert of_views <= {*array_views.__all__}, "the vector path's are those of all kernels"
-    assert offered[1] - offered[0] == {"BITS", "LANES"} | of_views
+    assert offered[1] - offered[0] == {"BITS", "LANES", "packed"} | of_views
     assert offered[0] < offered[1]
