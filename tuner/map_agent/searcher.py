@@ -1,4 +1,4 @@
-"""The second agent as a searcher: the map's, but for what it measures, where, and when it ends."""
+"""The agent as a searcher: the map's, but for what it measures, where, and when it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second agent in a session: parts of the frames count, and what they say is checked."""
+"""The agent in a session: parts of the frames count, and what they say is checked."""
 
 from __future__ import annotations
 
