@@ -117,8 +117,8 @@ class MapSession:
     def learn(self) -> dict[int, Evaluation]:
         """Take all outcomes near the geometry that the lattices fix; return them by set.
 
-        Where they fix none, it is that of the best evaluation. Of a set that was measured more than once it is the evaluation on the most frames. They
-        stay in `tried`.
+        Where they fix none, it is that of the best evaluation. Of a set that was measured more
+        than once it is the evaluation on the most frames. They stay in `tried`.
         """
         self.map.forget_outcomes()
         where = {**self.geometry, **self._lock.fixed}
