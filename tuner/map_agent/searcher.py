@@ -69,11 +69,12 @@ class MapAgentSearcher(MapSearcher):
         spent = sum(evaluation.n_frames for evaluation, _ in evaluations[1:]) / n
         return max(USUAL_BUDGET - spent, 1.0)
 
-    def _is_worth_the_rest(self, found: Situation) -> bool:
-        """Whether the leader was measured on a part of the frames, and indexed any of them."""
-        if found.leader is None or found.leader_is_whole:
-            return False
-        return self._session.tried[found.leader].n_indexed > 0
+    def _worth_the_rest(self, found: Situation) -> int | None:
+        """Return the leader if it was measured on a part of the frames, and indexed any of them."""
+        leader = found.leader
+        if leader is None or found.leader_is_whole or not self._session.tried[leader].n_indexed:
+            return None
+        return leader
 
     def _frames(self, portion: float) -> int:
         """Return how many frames are measured for a portion of the sample.
@@ -92,10 +93,10 @@ class MapAgentSearcher(MapSearcher):
         found, session = self._situation(), self._session
         action = self._policy.act(found)
         n = len(session.map.look.frames)
-        if action == STOP and self._is_worth_the_rest(found):
+        if action == STOP and (leader := self._worth_the_rest(found)) is not None:
             self.n_frames = n
             self.reason = "the best by what was measured on a part of the frames, and the map"
-            return session.map.settings[found.leader]
+            return session.map.settings[leader]
         if action == STOP:
             self.ended = (
                 "the agent expects no further evaluation to be worth its frames; the best that the "
