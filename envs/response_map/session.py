@@ -78,6 +78,7 @@ class MapSession:
         self._map: ResponseMap | None = None
         self._lock = GeometryLock(space)
         self.evaluations: list[tuple[Evaluation, float]] = []
+        self.tried: dict[int, Evaluation] = {}
         self._sources: dict[Settings, tuple[int, ...]] = {}
 
     @property
@@ -116,14 +117,15 @@ class MapSession:
     def learn(self) -> dict[int, Evaluation]:
         """Take all outcomes near the geometry that the lattices fix; return them by set.
 
-        Of a set that was measured more than once it is the evaluation on the most frames.
+        Where they fix none, it is that of the best evaluation. Of a set that was measured more
+        than once it is the evaluation on the most frames. They stay in `tried`.
         """
         self.map.forget_outcomes()
-        fixed = self._lock.fixed
+        where = {**self.geometry, **self._lock.fixed}
         tried: dict[int, Evaluation] = {}
         for evaluation, _ in self.evaluations:
             settings = evaluation.settings
-            if evaluation.failure or not near_geometry(settings, fixed, self.space, MISLEADING):
+            if evaluation.failure or not near_geometry(settings, where, self.space, MISLEADING):
                 continue
             column = self.map.column(settings)
             if column is None:
@@ -137,6 +139,7 @@ class MapSession:
                 self.learn_lattices(settings)
             if column not in tried or evaluation.n_frames > tried[column].n_frames:
                 tried[column] = evaluation
+        self.tried = tried
         return tried
 
     def expect(self, tried: Mapping[int, Evaluation], before: Forecast | None = None) -> Forecast:

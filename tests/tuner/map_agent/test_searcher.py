@@ -148,6 +148,20 @@ def test_what_was_measured_elsewhere_is_recommended_by_its_merit(
     assert searcher.recommend() == 0
 
 
+def test_a_set_is_recommended_where_the_lattices_put_the_detector(
+    evaluator: RecordedEvaluator,
+) -> None:
+    """Not where it was measured on all frames, at a camera length that was wrong."""
+    fresh = evaluator.on(evaluator._rows.tolist())
+    base = fresh.space.base
+    searcher = MapAgentSearcher(SearchTask(fresh.space, seed=1, looks=fresh), ByRule({}))
+    for clen, n_frames in ((0.97 * base.clen, N_FRAMES), (base.clen, 60)):
+        found = fresh.evaluate(base.replace(clen=clen), n_frames)
+        searcher.ingest({}, found.rate, found)
+    assert searcher._session.map.column(base) == searcher._situation().leader
+    assert searcher.recommend() == 1
+
+
 class NowhereNear(MapAgentSearcher):
     """Takes what was measured on a part of the frames, whatever came of it on all."""
 
