@@ -195,11 +195,11 @@ for _name, _kind, _aliases in (
 ):
     SEARCHERS.register(_name, _kind, _aliases)
 
-for _name in ("ppo", "ppo-only"):
+for _name, _alias in (("ppo", "agent"), ("ppo-only", "agent_only")):
     SEARCHERS.retire(
         f"the searcher {_name}, the first agent, was retired: map-agent replaces it, and is the "
         f"default; a session that {_name} began can be reported, applied and exported, but not "
         "resumed",
         _name,
-        {"ppo": "agent", "ppo-only": "agent_only"}[_name],
+        _alias,
     )
