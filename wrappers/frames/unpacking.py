@@ -1,4 +1,4 @@
-"""Bitshuffled images unpacked without HDF5, in a third of the time.
+"""Bitshuffled images unpacked without HDF5.
 
 HDF5's filter makes a new decompressor of zstd's for every 8 kB. Each asks the processor what it can
 do, for which a virtual machine has to ask its host: two thirds of the time to read an image. Here
