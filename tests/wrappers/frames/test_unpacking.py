@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import h5py
 import hdf5plugin
 import numpy as np
@@ -127,3 +129,15 @@ def test_a_damaged_chunk_is_an_error_and_ends_no_process(tmp_path_factory, codec
         # Other lengths do not fit together, other values may.
         assert not cut and found.shape == (36, 30)
         assert place % len(damaged) >= HEADER
+
+
+def test_several_threads_may_read_at_once(tmp_path):
+    data = images("i2", 2, (40, 360, 300))
+    path = tmp_path / "run.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", data=data, chunks=(1, 360, 300), **PACKED)
+    with h5py.File(path) as file, ThreadPoolExecutor(4) as threads:
+        reader = unpacker(file["data"])
+        places = [(row, slice(0, 360), slice(0, 300)) for row in range(40)]
+        for found, expected in zip(threads.map(reader.read, places), data, strict=True):
+            np.testing.assert_array_equal(found, expected)
