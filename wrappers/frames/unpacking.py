@@ -20,6 +20,7 @@ from typing import Any, Self
 import h5py
 import hdf5plugin
 import numpy as np
+from h5py import h5t
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types as numba_types
 from numba.extending import intrinsic
@@ -36,6 +37,8 @@ LZ4, ZSTD = 2, 3
 HEADER = 12
 """Bytes of a chunk before its blocks: its size, and a block's, both big-endian."""
 DAMAGED = "a chunk does not unpack"
+DEFAULT_BLOCK = 8192
+"""Bytes of a block where the header says 0, of values of up to 4 bytes."""
 GROUP = 64
 """So many values are put together at once."""
 
@@ -64,7 +67,8 @@ class Unpacker:
             name, make, drop = "ZSTD_decompressDCtx", library.ZSTD_createDCtx, library.ZSTD_freeDCtx
             make.restype, drop.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
             self._context = make()
-            weakref.finalize(self, drop, self._context)
+            # Not at the end of the process, where another thread may still read.
+            weakref.finalize(self, drop, self._context).atexit = False
         self._function = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
         self._unsigned = np.dtype(f"u{dataset.dtype.itemsize}")
         self._lock = threading.Lock()  # of what follows, and of the context
@@ -80,9 +84,10 @@ class Unpacker:
         code, _, values, _ = filters.get_filter(0)
         if code != BITSHUFFLE or len(values) < 5 or values[4] not in (LZ4, ZSTD):
             return None
-        if kind.kind not in "iuf" or kind.itemsize not in (1, 2, 4) or kind.str[0] == ">":
+        if kind.kind not in "iuf" or kind.itemsize not in (1, 2, 4) or values[2] != kind.itemsize:
             return None
-        if values[2] != kind.itemsize:
+        # Not of the other byte order, nor with bits that HDF5 leaves out, as of 12-bit values.
+        if not dataset.id.get_type().equal(h5t.py_create(kind.newbyteorder("="))):
             return None
         try:
             library = ctypes.CDLL(hdf5plugin.get_config().registered_filters["bshuf"])
@@ -128,8 +133,9 @@ class Unpacker:
         if skipped:  # a filter that was not applied
             return False
         size, block = (int.from_bytes(chunk[k:stop], "big") for k, stop in ((0, 8), (8, HEADER)))
+        block = block or DEFAULT_BLOCK
         n, rest = divmod(block, target.itemsize)
-        if size != target.nbytes or not block or rest or n % 8:
+        if size != target.nbytes or rest or n % 8:
             raise ValueError(DAMAGED)
         block = min(block, size)
         values, packed = target.reshape(-1).view(self._unsigned), np.frombuffer(chunk, np.uint8)
@@ -137,9 +143,9 @@ class Unpacker:
             if len(self._rows) < block + GROUP:
                 self._rows = np.empty(block + GROUP, np.uint8)
             stop = _unpack(self._function, self._context, packed, values, n, self._rows, self._rest)
-        # The last few are stored as they are.
+        # The last few are stored as they are; what follows, if anything, is of no use.
         last = values[len(values) // 8 * 8 :]
-        if stop < 0 or len(chunk) - stop != last.nbytes:
+        if stop < 0 or len(chunk) - stop < last.nbytes:
             raise ValueError(DAMAGED)
         last[...] = np.frombuffer(chunk, self._unsigned, len(last), stop)
         return True

@@ -73,6 +73,8 @@ UNREADABLE = -1
 """In place of a number of peaks."""
 AS_STORED = -1
 """In place of an image's number: it is in the run."""
+WHOLE = {"frame": 0, "n_peaks": 0, "mask": 0, "image": AS_STORED}
+"""The columns of whole numbers, and the least of each."""
 
 
 @dataclass(frozen=True)
@@ -355,10 +357,12 @@ def hits_of_part(file: h5py.File, part: Part) -> Iterator[Hit]:
         return
     table = stored_array(file, HITS, "f", (part.n_hits, len(COLUMNS)))
     columns = dict(zip(COLUMNS, table.T, strict=True))
+    for name, least in WHOLE.items():
+        for value in columns[name].tolist():
+            if not (value.is_integer() and least <= value < 2**53):
+                raise ValueError(f"{HITS} has {value} for {name}")
     n_peaks = columns.pop("n_peaks").astype(int)
     rows = stored_array(file, PEAKS, "f", (len(PEAK_ROWS), int(n_peaks.sum())))
-    if n_peaks.min() < 0:
-        raise ValueError(f"{HITS} has a negative number of peaks")
     lists = peak_lists(rows, np.cumsum(n_peaks).tolist())
     masks, packed = OwnImages(own_dataset(file, MASKS)), columns["image"] != AS_STORED
     images = OwnImages(own_dataset(file, IMAGES)) if packed.any() else None
