@@ -171,7 +171,7 @@ for _name, _kind, _aliases in (
             "the agent that goes by the response map, and chooses frames",
             load_policy=_map_policy,
         ),
-        (),
+        ("ppo", "agent"),  # what the first agent was called: this one is trained by PPO as well
     ),
     ("gp", SearcherKind(_gp, "Optuna's Gaussian process", extra="gp"), ()),
     ("tpe", SearcherKind(_tpe, "Optuna's tree-structured Parzen estimator"), ()),
@@ -195,11 +195,9 @@ for _name, _kind, _aliases in (
 ):
     SEARCHERS.register(_name, _kind, _aliases)
 
-for _name, _alias in (("ppo", "agent"), ("ppo-only", "agent_only")):
-    SEARCHERS.retire(
-        f"the searcher {_name}, the first agent, was retired: map-agent replaces it, and is the "
-        f"default; a session that {_name} began can be reported, applied and exported, but not "
-        "resumed",
-        _name,
-        _alias,
-    )
+SEARCHERS.retire(
+    "the searcher ppo-only, the first agent to the end, was retired: map-agent replaces it, and is "
+    "the default",
+    "ppo-only",
+    "agent_only",
+)

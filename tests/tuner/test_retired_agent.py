@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
+from tuner.searchers import SEARCHERS
 
 REPLACED = "was retired: map-agent replaces it"
 
@@ -38,11 +38,14 @@ def tune_arguments(paths: RunPaths, *extra: object) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("searcher", ["ppo", "ppo-only", "agent", "agent_only"])
-def test_its_names_are_refused(complaint, simulated, searcher):
-    own = {"agent": "ppo", "agent_only": "ppo-only"}.get(searcher, searcher)
+def test_its_name_means_the_agent_that_replaces_it():
+    assert SEARCHERS.name_of("ppo") == SEARCHERS.name_of("agent") == "map-agent"
+
+
+@pytest.mark.parametrize("searcher", ["ppo-only", "agent_only"])
+def test_it_is_not_run_to_the_end_any_more(complaint, simulated, searcher):
     said = complaint(*tune_arguments(simulated, "--searcher", searcher))
-    assert f"the searcher {own}, the first agent, {REPLACED}" in said
+    assert f"the searcher ppo-only, the first agent to the end, {REPLACED}" in said
     assert not Path("session").exists()
     run = (simulated.data, "-g", simulated.geometry, "-p", simulated.cell)
     assert REPLACED in complaint("compare", *run, "--methods", searcher)
@@ -53,7 +56,7 @@ def test_its_names_are_refused(complaint, simulated, searcher):
 @pytest.mark.parametrize("option", ["--seeds", "--selector-steps"])
 def test_options_of_its_training_are_refused(complaint, option):
     said = complaint("train", "-o", "training", option, 3)
-    assert f"{option} was of the searcher ppo, which was retired" in said
+    assert f"{option} was of the first agent, which was retired" in said
     assert "map-agent, which replaces it" in said and not Path("training").exists()
 
 
@@ -67,17 +70,19 @@ def test_its_policies_are_refused(complaint, simulated, tmp_path):
             ["compare", "--methods", "agent", "--policy", given],
         ):
             said = complaint(*command)
-            assert "is a policy of the first agent, the searcher ppo, which was retired" in said
+            assert "is a policy of the first agent, which was retired" in said
             assert "map-agent, which replaces it" in said
     assert not Path("session").exists()
 
 
-def test_its_finished_sessions_can_be_used_but_not_resumed(cli, complaint, simulated, tmp_path):
+def test_its_sessions_can_be_used_and_resumed_but_not_by_its_policy(
+    cli, complaint, simulated, tmp_path
+):
     """A session's files do not depend on its searcher but for the name."""
     assert cli(*tune_arguments(simulated, "--searcher", "map"))[0] == 0
     config = tmp_path / "session/session.json"
     begun = json.loads(config.read_text())
-    begun |= {"searcher": "ppo", "policy": str(tmp_path / "old")}
+    begun |= {"searcher": "ppo"}
     config.write_text(json.dumps(begun))
     recommended = tmp_path / "session/recommended.toml"
     text = recommended.read_text()
@@ -94,9 +99,14 @@ def test_its_finished_sessions_can_be_used_but_not_resumed(cli, complaint, simul
         assert code == 0, err
     assert "ppo" in (tmp_path / "session/report.html").read_text()
 
+    (old := tmp_path / "old").mkdir()
+    (old / "policy.safetensors").write_bytes(b"{}")
+    config.write_text(json.dumps({**begun, "policy": str(old)}))
     before = (tmp_path / "session/evaluations.jsonl").read_bytes()
-    for resuming in (("tune", "--resume", "session"), tune_arguments(simulated, "--resume")):
-        said = complaint(*resuming)
-        assert REPLACED in said and "not resumed" in said
+    said = complaint("tune", "--resume", "session")
+    assert "is a policy of the first agent, which was retired" in said
     assert (tmp_path / "session/evaluations.jsonl").read_bytes() == before
-    shutil.rmtree("session")
+
+    config.write_text(json.dumps({**begun, "evaluations": 5}))
+    assert cli("tune", "--resume", "session")[0] == 0
+    assert (tmp_path / "session/evaluations.jsonl").read_bytes().startswith(before)

@@ -82,7 +82,7 @@ def _only_map_agent(ctx: click.Context, param: click.Parameter, searcher: str | 
 @retired_option(
     "--seeds",
     "--selector-steps",
-    why="was of the searcher ppo, which was retired: leave it out, and the policy of map-agent, "
+    why="was of the first agent, which was retired: leave it out, and the policy of map-agent, "
     "which replaces it, is trained",
 )
 @click.option(

@@ -42,7 +42,7 @@ MODEL_FILE = "response_map.safetensors"
 SHIPPED_POLICY = Path(__file__).parents[1] / "data" / POLICY_FILE
 
 FORMER_FILES = ("policy.safetensors", "policy.json")
-"""Those of the first agent, the searcher ppo."""
+"""Those of the first agent."""
 
 FORMAT = "1"
 REMEDY = "take the one that comes with the program, or train anew with `sfx-tuner train`"
@@ -161,8 +161,8 @@ def _file_of(path: Path) -> Path:
         former = held[0] if held and not path.exists() else None
     if former is not None:
         raise InputError(
-            f"{former} is a policy of the first agent, the searcher ppo, which was retired: leave "
-            "--policy out for the shipped one of map-agent, which replaces it, or train one with "
+            f"{former} is a policy of the first agent, which was retired: leave --policy "
+            "out for the shipped one of map-agent, which replaces it, or train one with "
             "`sfx-tuner train`"
         )
     return path
