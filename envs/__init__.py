@@ -9,8 +9,4 @@ __all__ = ["ENV_ID"]
 
 ENV_ID = "sfx-tuner/Tuning-v1"
 
-gymnasium.register(
-    id=ENV_ID,
-    entry_point="envs.environments.tuning_env:TuningEnv",
-    vector_entry_point="envs.environments.batched_env:make_simulated",
-)
+gymnasium.register(id=ENV_ID, entry_point="envs.environments.tuning_env:TuningEnv")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,14 @@ from wrappers.settings import Settings
 __all__ = ["POLICY_PARAMETERS", "Boxes", "settings_of"]
 
 POLICY_PARAMETERS = ("min_snr", "threshold", "min_pix_count", "clen", "mask_hot_sigma")
-"""What the agent can tune, in the order of its actions; a task tunes any of them. It is also what
-the response model knows of."""
+"""What the environment can tune, in the order of its actions; a task tunes any of them. It is also
+what the response model knows of."""
 
 CLEN = POLICY_PARAMETERS.index("clen")
 MASK = POLICY_PARAMETERS.index("mask_hot_sigma")
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -70,16 +69,6 @@ class Boxes:
             ),
         )
 
-    def take(self, rows: Rows, tuned: Bools) -> Boxes:
-        """Return copies of some rows' boxes, of which only `tuned` (n, d) is tuned."""
-        taken = {field.name: getattr(self, field.name)[rows] for field in fields(self)}
-        return Boxes(**taken | {"tuned": taken["tuned"] & tuned})
-
-    def put(self, rows: Rows, others: Boxes) -> None:
-        """Replace the boxes of some rows by others."""
-        for field in fields(self):
-            getattr(self, field.name)[rows] = getattr(others, field.name)
-
     def execute(self, actions: NDArray[np.floating], fixed_clen: Array) -> Array:
         """Return the parameter sets (B, d) that actions (B, d) in [-1, 1] stand for.
 
@@ -124,12 +113,10 @@ class Boxes:
 
 
 def _parameters(space: ParameterSpace) -> list[Parameter]:
-    """Return the agent's parameters: as the space tunes them, or with their usual ranges."""
+    """Return the parameters of actions: as the space tunes them, or with their usual ranges."""
     known = space.known
     if known is None:
-        raise ValueError(
-            "the agent needs a space made by make_space, which says what is known beforehand"
-        )
+        raise ValueError("the space must be one of make_space, which says what is known beforehand")
     usual = make_space(
         POLICY_PARAMETERS,
         background=known.background,

@@ -1,8 +1,7 @@
-"""What a searcher observes: one encoder for a single task and for thousands at once.
+"""What `envs.environments.tuning_env.TuningEnv` shows: one encoder for any number of tasks at once.
 
 A `TaskBatch` follows B tuning tasks side by side: it takes in what was measured, and returns what
-is observed. The single environment and the agent in a session are batches of one. Nothing in it
-comes from a simulator's hidden state.
+is observed. The environment is a batch of one. Nothing in it comes from a simulator's hidden state.
 """
 
 from __future__ import annotations
@@ -98,19 +97,9 @@ class TaskBatch:
     """
 
     def __init__(self, spaces: Sequence[ParameterSpace], budgets: Rows, penalties: Array) -> None:
-        boxes = Boxes.of(spaces)
-        self._start(boxes, np.array([_facts(space.known) for space in spaces]), budgets, penalties)
-
-    @classmethod
-    def single(
-        cls, space: ParameterSpace, budget: int, penalty: float = UNINDEXED_HIT_PENALTY
-    ) -> TaskBatch:
-        """Return a batch of one."""
-        return cls([space], np.array([budget]), np.array([penalty]))
-
-    def _start(self, boxes: Boxes, facts: Array, budgets: Rows, penalties: Array) -> None:
-        n = len(facts)
-        self.boxes, self.facts = boxes, facts
+        n = len(spaces)
+        self.boxes = Boxes.of(spaces)
+        self.facts = np.array([_facts(space.known) for space in spaces])
         self.budgets = np.array(budgets, np.int64).reshape(n)
         self.penalties = np.array(penalties, float).reshape(n)
         self.spent = np.zeros(n, np.int64)
@@ -121,28 +110,15 @@ class TaskBatch:
         self._recent = np.zeros((n, MEMORY, EVALUATION_SIZE))
         self._top = np.zeros((n, EVALUATION_SIZE))
 
+    @classmethod
+    def single(
+        cls, space: ParameterSpace, budget: int, penalty: float = UNINDEXED_HIT_PENALTY
+    ) -> TaskBatch:
+        """Return a batch of one."""
+        return cls([space], np.array([budget]), np.array([penalty]))
+
     def __len__(self) -> int:
         return len(self.spent)
-
-    def take(
-        self, rows: Rows, budgets: Rows, penalties: Array, tuned: NDArray[np.bool_]
-    ) -> TaskBatch:
-        """Return fresh tasks in the spaces of some rows, of which only `tuned` (n, d) is tuned."""
-        batch = object.__new__(TaskBatch)
-        batch._start(self.boxes.take(rows, tuned), self.facts[rows], budgets, penalties)
-        return batch
-
-    def put(self, rows: Rows, others: TaskBatch) -> None:
-        """Replace the tasks of some rows by others."""
-        self.boxes.put(rows, others.boxes)
-        for name, values in vars(others).items():
-            if name != "boxes":
-                getattr(self, name)[rows] = values
-
-    @property
-    def newest(self) -> Array:
-        """The last evaluation of each task as it is observed, unclipped: (B, `EVALUATION_SIZE`)."""
-        return self._recent[:, 0]
 
     def execute(self, actions: NDArray[np.floating]) -> Array:
         """Return the parameter sets (B, d) that actions (B, d) in [-1, 1] stand for by now."""

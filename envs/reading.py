@@ -1,4 +1,4 @@
-"""What is observed of an evaluation, as arrays: of one session or of thousands at once."""
+"""What is observed of an evaluation, as arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 class Reading:
     """What is observed of an evaluation of each of B tasks; every field an array (B,).
 
-    The names are those of `envs.evaluation.Evaluation` and `envs.response.model.Responses`.
+    The names are those of `envs.evaluation.Evaluation`.
     `median_peaks` is of the hits; with `refined_clen`, its standard error and the three
     diagnostics it is NaN where it was not observed.
     """
@@ -35,11 +35,6 @@ class Reading:
     scale_deviation: Array
     refined_clen: Array
     refined_clen_se: Array
-
-    @classmethod
-    def of(cls, responses: object) -> Reading:
-        """Take what may be observed, and no more, from responses that have it by these names."""
-        return cls(**{f.name: np.asarray(getattr(responses, f.name), float) for f in fields(cls)})
 
     @classmethod
     def of_evaluation(cls, evaluation: Evaluation) -> Reading:

@@ -27,8 +27,8 @@ from envs.objective import USUAL_MERIT
 from envs.simulation.families import draw_experiments
 from envs.simulation.simulator import simulate_run
 from experiments.record_looks import MOST_PIXELS, run_space
+from experiments.shared_runs import SHARED_RUNS
 from tuner.cli.options import print_json, stderr
-from tuner.comparison.runs import SHARED_RUNS
 from tuner.comparison.searching import run_method
 from tuner.comparison.statistics import bootstrap
 from tuner.session.request import usual_searcher

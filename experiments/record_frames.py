@@ -43,7 +43,7 @@ from envs.simulation.families import Draw, draw_experiments
 from envs.simulation.simulator import read_truth, simulate_run
 from envs.strata import POOR
 from experiments.record_looks import FEWEST_PEAKS, MOST_PIXELS, run_space
-from tuner.comparison.runs import SHARED_RUNS
+from experiments.shared_runs import SHARED_RUNS
 from tuner.session.found_geometry import find_session_geometry
 from tuner.session.initial_design import baseline
 from wrappers.cell import Cell

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from envs.simulation.families import Draw, draw_experiments
 from envs.simulation.simulator import read_truth, simulate_run
-from tuner.comparison.runs import SHARED_RUNS
+from experiments.shared_runs import SHARED_RUNS
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.opening import open_source

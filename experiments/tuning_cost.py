@@ -70,7 +70,7 @@ CRYSTFEL_HEADER = (
 @click.command()
 @click.option("--frames", default=2000, show_default=True, help="Of the simulated run.")
 @click.option("--evaluations", default=30, show_default=True, help="Budget of each session.")
-@click.option("--searchers", default="map,gp,ppo", show_default=True)
+@click.option("--searchers", default="map,gp", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="The first one.")
 @click.option("--seeds", "n_seeds", default=1, show_default=True, help="Sessions of each.")
 @click.option(

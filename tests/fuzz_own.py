@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import json
 import shutil
@@ -22,7 +21,6 @@ import numpy as np
 from envs.evaluation import Evaluation, FrameOutcome
 from envs.evaluators.table import TABLES, TableEvaluator
 from envs.look import LOOK_FILE, FrameLook, take_look
-from envs.observation import OBSERVATION_SIZE
 from envs.response_map.model import MapModel
 from envs.response_map.session_map import ResponseMap
 from envs.response_map.situation import (
@@ -34,9 +32,6 @@ from envs.response_map.situation import (
 from envs.response_map.stored import MAP_FILE, read_map, write_map
 from envs.simulation.simulator import read_truth
 from tests.fuzz_mutations import flip, mutated_json, strange_arrays
-from tuner.agent.policy import SHIPPED, Policy
-from tuner.agent.training_curves import read_curve, write_curve
-from tuner.agent.warm_start import WarmStart
 from tuner.apply.applying import rate_intervals, session_cell, session_indexer
 from tuner.apply.by_kind import KINDS_FILE
 from tuner.apply.watching import Watch, WatchRequest
@@ -51,6 +46,7 @@ from tuner.comparison.results import write_results
 from tuner.comparison.store import ComparisonStore
 from tuner.export.exporters import TARGETS, write_export
 from tuner.fingerprint import fingerprint
+from tuner.map_agent.checkpoints import read_curve, write_curve
 from tuner.map_agent.policy import POLICY_FILE, MapPolicy
 from tuner.recommendation import (
     at_edge,
@@ -62,6 +58,7 @@ from tuner.recommendation import (
     write_recommendation,
 )
 from tuner.report import write_report
+from tuner.search.warm_start import SHIPPED, WARM_START, WarmStart
 from tuner.session.config import SessionConfig
 from tuner.session.kinds import TOLD_FILE, read_told
 from tuner.session.ownership import OWNER, owned
@@ -151,11 +148,9 @@ def template() -> Path:
     lines = [json.dumps(trial.evaluation.as_dict()) for trial in store.trials[:3]]
     (folder / "comparison" / "unfinished" / "run.jsonl").write_text("\n".join(lines) + "\n")
 
-    (folder / "policy").mkdir()
-    for name in ("policy.json", "policy.safetensors", "warm_start.json"):
-        shutil.copy(SHIPPED / name, folder / "policy" / name)
+    shutil.copy(SHIPPED / WARM_START, folder)
     shutil.copy(next(TABLES.glob("*.npz")), folder / "table.npz")
-    row = {"steps": 10.0, "score": 0.1, "regret_5": 0.1, "regret_10": 0.1, "regret_20": 0.1}
+    row = {"steps": 10.0, "score": 0.1}
     write_curve(folder, [row, row])
     (folder / OWNER).write_text(json.dumps(asdict(replace(this_process(), pid=2**22 - 7))))
     line = {
@@ -293,21 +288,11 @@ def fuzz_recommendation(folder: Path, rng: Rng) -> None:
         write_report(SessionStore.open(session), found, session / "report.html")
 
 
-def fuzz_policy(folder: Path, rng: Rng) -> None:
-    policy = copied(folder, "policy")
-    if rng.random() < 0.2:
-        changed_json(policy / "warm_start.json", rng)
-        _ = WarmStart.load(policy).actions
-    elif rng.random() < 0.2:
-        weights, described = policy / "policy.safetensors", policy / "policy.json"
-        changed_bytes(weights, rng)
-        known = json.loads(described.read_text())
-        known["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-        described.write_text(json.dumps(known))
-        Policy.load(policy).act(np.zeros((1, OBSERVATION_SIZE)), 0)
-    else:
-        changed_json(policy / "policy.json", rng)
-        Policy.load(policy).act(np.zeros((1, OBSERVATION_SIZE)), 0)
+def fuzz_warm_start(folder: Path, rng: Rng) -> None:
+    changed_json(copied(folder, WARM_START), rng)
+    assert all(
+        0 <= value <= 1 for point in WarmStart.load(folder).points for value in point.values()
+    )
 
 
 class Measured:
@@ -534,7 +519,7 @@ KINDS: dict[str, Callable[[Path, Rng], None]] = {
     "map agent": fuzz_map_agent,
     "session": fuzz_session,
     "recommendation": fuzz_recommendation,
-    "policy": fuzz_policy,
+    "warm start": fuzz_warm_start,
     "comparison": fuzz_comparison,
     "table": fuzz_table,
     "curve": fuzz_curve,

@@ -123,7 +123,7 @@ def test_a_searcher(run_trials):
 
 
 def test_a_searcher_that_is_not_registered_is_refused(run_trials):
-    with pytest.raises(InputError, match="no searcher 'corners'; choose one of ppo"):
+    with pytest.raises(InputError, match="no searcher 'corners'; choose one of map"):
         run_trials(searcher="corners")
 
 

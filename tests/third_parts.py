@@ -1,10 +1,13 @@
-"""A peak finder, an indexer and an export target that the program does not come with."""
+"""A peak finder, an indexer, a searcher and an export target that the program lacks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from envs.evaluation import Evaluation
 from tuner.export.job import Export, Job
+from tuner.search.contract import SearchTask, Values
+from tuner.searchers import make_searcher
 from wrappers.cell import Cell
 from wrappers.detector.geometry import Geometry
 from wrappers.frames.frame import Frame
@@ -41,6 +44,25 @@ class StrictFrame:
 
 def doubled(settings: Settings) -> Settings:
     return settings.replace(peak_finder="peakfinder8", min_snr=2 * settings.min_snr)
+
+
+class SecondBest:
+    """Evenly spread points, of which it recommends the second best of those on all frames."""
+
+    def __init__(self, task: SearchTask) -> None:
+        self._points = make_searcher("sobol", task)
+        self._told: list[tuple[int, float]] = []
+
+    def suggest(self) -> dict[str, float] | None:
+        return self._points.suggest()
+
+    def ingest(self, values: Values, merit: float, evaluation: Evaluation) -> None:
+        self._told.append((evaluation.n_frames, merit))
+        self._points.ingest(values, merit, evaluation)
+
+    def recommend(self) -> int:
+        order = sorted(range(len(self._told)), key=lambda number: self._told[number])
+        return order[-2:][0]
 
 
 class ThirdIndexer:

@@ -61,13 +61,9 @@ def policy_fingerprint(policy: Path | None) -> str | None:
     """Return what a session notes of a policy that is not the shipped one."""
     if policy is None:
         return None
-    names = (
-        "policy.json",
-        "policy.safetensors",
-        "map_agent.safetensors",
-        "response_map.safetensors",
-    )
-    return fingerprint(*(policy / name for name in names if (policy / name).exists()))
+    own = policy / "map_agent.safetensors" if policy.is_dir() else policy
+    both = own, own.with_name("response_map.safetensors")
+    return fingerprint(*(path for path in both if path.exists()))
 
 
 def spots_fingerprint(peak_finder: str) -> str | None:

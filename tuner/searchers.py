@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envs.parameter_space import ParameterSpace
-from tuner.agent.policy import Policy
-from tuner.search.contract import AnyPolicy, Searcher, SearcherKind, SearchTask
-from wrappers.extras import missing
+from tuner.search.contract import Searcher, SearcherKind, SearchTask
 from wrappers.registry import Registry
+
+if TYPE_CHECKING:
+    from tuner.map_agent.policy import MapPolicy
 
 __all__ = ["SEARCHERS", "make_searcher"]
 
@@ -85,58 +87,39 @@ def _map_gp(task: SearchTask) -> Searcher:
 
 
 def _map_agent(task: SearchTask) -> Searcher:
-    from tuner.map_agent.policy import MapPolicy
     from tuner.map_agent.searcher import MapAgentSearcher
 
-    return MapAgentSearcher(task, task.policy if isinstance(task.policy, MapPolicy) else None)
+    return MapAgentSearcher(task, task.policy)
 
 
-def _map_policy(path: Path) -> AnyPolicy:
+def _map_policy(path: Path) -> MapPolicy:
     from tuner.map_agent.policy import MapPolicy  # with scipy, which --help should not wait for
 
     return MapPolicy.load(path)
 
 
-def _agent(task: SearchTask) -> Searcher:
-    from tuner.agent.searcher import AgentSearcher, Fallback
-    from tuner.agent.warm_start import WarmStart
-
-    fallback = _tpe if missing("gp") else _gp
-
-    def make_fallback(rest: ParameterSpace) -> Searcher:
-        return fallback(replace(task, space=rest))
-
-    return AgentSearcher(task, Fallback(WarmStart.load().points, make_fallback))
-
-
-def _agent_only(task: SearchTask) -> Searcher:
-    from tuner.agent.searcher import AgentSearcher
-
-    return AgentSearcher(task)
-
-
 def _warm_gp(task: SearchTask) -> Searcher:
-    from tuner.agent.warm_start import WarmStart
+    from tuner.search.warm_start import WarmStart
 
     warm_start = WarmStart.load()
     return _after(warm_start.points[: warm_start.gp], task, _gp)
 
 
 def _warm_tpe(task: SearchTask) -> Searcher:
-    from tuner.agent.warm_start import WarmStart
+    from tuner.search.warm_start import WarmStart
 
     warm_start = WarmStart.load()
     return _after(warm_start.points[: warm_start.tpe], task, _tpe)
 
 
 def _portfolio(task: SearchTask) -> Searcher:
-    from tuner.agent.warm_start import WarmStart
+    from tuner.search.warm_start import WarmStart
 
     return _after(WarmStart.load().points, task)
 
 
 def _static(task: SearchTask) -> Searcher:
-    from tuner.agent.warm_start import WarmStart
+    from tuner.search.warm_start import WarmStart
 
     return _after(WarmStart.load().points[:1], task)
 
@@ -172,20 +155,6 @@ _mapped = partial(_whole, looks=True, peak_finders=("peakfinder8", "robust"))
 
 for _name, _kind, _aliases in (
     (
-        "ppo",
-        _learnt(
-            _agent,
-            "the trained agent; a fallback search once its gain stalls",
-            load_policy=Policy.load,
-        ),
-        ("agent",),
-    ),
-    (
-        "ppo-only",
-        _learnt(_agent_only, "the trained agent to the end", load_policy=Policy.load),
-        ("agent_only",),
-    ),
-    (
         "map",
         _mapped(_map, "the response map of the session's own frames"),
         ("response_map",),
@@ -202,7 +171,7 @@ for _name, _kind, _aliases in (
             "the agent that goes by the response map, and chooses frames",
             load_policy=_map_policy,
         ),
-        (),
+        ("ppo", "agent"),  # what the first agent was called: this one is trained by PPO as well
     ),
     ("gp", SearcherKind(_gp, "Optuna's Gaussian process", extra="gp"), ()),
     ("tpe", SearcherKind(_tpe, "Optuna's tree-structured Parzen estimator"), ()),
@@ -225,3 +194,10 @@ for _name, _kind, _aliases in (
     ("defaults", _whole(_defaults, "CrystFEL's defaults alone", starts_itself=True), ()),
 ):
     SEARCHERS.register(_name, _kind, _aliases)
+
+SEARCHERS.retire(
+    "the searcher ppo-only, the first agent to the end, was retired: map-agent replaces it, and is "
+    "the default",
+    "ppo-only",
+    "agent_only",
+)

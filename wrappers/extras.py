@@ -31,7 +31,7 @@ class Extra:
 EXTRAS: Mapping[str, Extra] = MappingProxyType(
     {
         "gp": Extra(
-            "the searchers with a Gaussian process, and the agent's fallback search",
+            "the searchers with a Gaussian process",
             {"torch": "PyTorch", "greenlet": "greenlet"},
         ),
         "train": Extra(

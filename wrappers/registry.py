@@ -29,6 +29,7 @@ class Registry(Generic[T]):
         self.noun = noun
         self._parts: dict[str, T] = {}
         self._aliases: dict[str, str] = {}
+        self._retired: dict[str, str] = {}
 
     def register(self, name: str, part: T, aliases: tuple[str, ...] = ()) -> T:
         """Add a part under a name, and further names that mean the same; return the part.
@@ -49,6 +50,10 @@ class Registry(Generic[T]):
         """Return `register` as a decorator, for a part that is a function or a class."""
         return lambda part: self.register(name, part, aliases)
 
+    def retire(self, why: str, *names: str) -> None:
+        """Have names that stood for a part once refused with a sentence of their own."""
+        self._retired.update(dict.fromkeys(names, why))
+
     def forget(self, name: str) -> None:
         """Take a part out again, with its aliases."""
         del self._parts[name]
@@ -64,13 +69,16 @@ class Registry(Generic[T]):
         Raises
         ------
         InputError
-            If there is no such part; the sentence lists the choices and the nearest.
+            If there is no such part; the sentence lists the choices and the nearest, or says
+            what became of it.
         """
         near: list[str] = []
         if isinstance(name, str):
             own = self._aliases.get(name, name)
             if own in self._parts:
                 return own
+            if name in self._retired:
+                raise InputError(self._retired[name])
             near = difflib.get_close_matches(name.lower(), [*self._parts, *self._aliases], n=1)
         raise InputError(
             f"there is no {self.noun} {name!r}; choose one of {', '.join(self._parts)}"

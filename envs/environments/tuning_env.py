@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.box import POLICY_PARAMETERS, settings_of
-from envs.environments.rewards import Reward, rewards
 from envs.environments.tasks import Task, run_task, simulated_task
 from envs.evaluation import Evaluation, Evaluator
 from envs.objective import UNINDEXED_HIT_PENALTY, Merit
@@ -24,6 +23,7 @@ __all__ = ["TuningEnv", "make_spaces"]
 
 Action = NDArray[np.float32]
 Observation = NDArray[np.float32]
+Reward = Literal["delta", "gain", "rate", "incumbent"]
 
 
 def make_spaces() -> tuple[gym.Space[Action], gym.Space[Observation]]:
@@ -42,8 +42,7 @@ class TuningEnv(gym.Env[Observation, NDArray[np.float32]]):
     An episode is one tuning session on one fixed sample of frames, from nothing. Without
     arguments each episode is on another simulated experiment, drawn by the seed of ``reset``; with
     `run`, `geometry` and `cell` all are on the frames of that run; with `evaluator` and `space` on
-    whatever that evaluates. `batched_env.BatchedTuningEnv` is the same for many simulated
-    experiments at once (`gymnasium.make_vec`).
+    whatever that evaluates. `gymnasium.make_vec` makes many side by side.
 
     ## Action space
 
@@ -240,7 +239,13 @@ class TuningEnv(gym.Env[Observation, NDArray[np.float32]]):
         best = max([0.0, *(value for _, value in self._trials)])
         values = self._batch.execute(np.asarray(action)[None])[0]
         value = self._evaluate(self._task, settings_of(self._task.space.base, values))
-        reward = float(rewards(self._reward, value, before, best))
+        rewards = {
+            "delta": value - before,
+            "gain": max(value - best, 0.0),
+            "rate": value,
+            "incumbent": max(value, best),
+        }
+        reward = float(rewards[self._reward])
         over = len(self._trials) >= self._budget
         return self._batch.observe()[0], reward, over, False, self._info(self._task)
 

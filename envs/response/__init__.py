@@ -1,1 +1,1 @@
-"""The response model: evaluations without frames, for training."""
+"""The response model: evaluations of simulated experiments without frames."""

@@ -30,52 +30,37 @@ class SimulatedPool:
     model : ResponseModel
     spaces : sequence of ParameterSpace
         One an experiment, with every one of `POLICY_PARAMETERS` tuned.
-    known_best : (float array (P,), float array (P, d)), optional
-        `reachable` and `optimum`, if they are known from before; working them out takes most of
-        the time of a pool.
+    known_reachable : float array (P,), optional
+        `reachable`, if it is known from before; working it out takes most of the time of a pool.
     """
 
     model: ResponseModel
     spaces: Sequence[ParameterSpace]
-    known_best: tuple[Floats, Floats] | None = None
+    known_reachable: Floats | None = None
 
     @cached_property
-    def _best(self) -> tuple[Floats, Floats]:
-        if self.known_best is not None:
-            return self.known_best
-        reachable, settings = self.model.best(self.spaces, mask_hot_sigma=0)
-        return reachable, np.stack([settings[name] for name in POLICY_PARAMETERS], axis=1)
-
-    @property
     def reachable(self) -> Floats:
         """The highest true rate (P,) that parameter sets in the space give without a mask.
 
         Sessions do not tune a mask for bad pixels unless told to.
         """
-        return self._best[0]
-
-    @property
-    def optimum(self) -> Floats:
-        """The parameter sets (P, d) that give it, in the order of `POLICY_PARAMETERS`."""
-        return self._best[1]
+        if self.known_reachable is not None:
+            return self.known_reachable
+        return self.model.best(self.spaces, mask_hot_sigma=0)[0]
 
     def __len__(self) -> int:
         return len(self.spaces)
 
     @classmethod
-    def draw(
-        cls, family: str, n: int, seed: int, known_best: tuple[Floats, Floats] | None = None
-    ) -> SimulatedPool:
+    def draw(cls, family: str, n: int, seed: int) -> SimulatedPool:
         """Draw n experiments of a family (see `envs.simulation.families`)."""
         model = ResponseModel(draw_experiments(family, n, seed))
-        return cls(model, spaces_of(model), known_best)
+        return cls(model, spaces_of(model))
 
     def take(self, rows: NDArray[np.int64]) -> SimulatedPool:
         """Return a pool of some of the experiments."""
         return SimulatedPool(
-            self.model.take(rows),
-            [self.spaces[row] for row in rows],
-            (self.reachable[rows], self.optimum[rows]),
+            self.model.take(rows), [self.spaces[row] for row in rows], self.reachable[rows]
         )
 
     def reaching(self, least: float) -> SimulatedPool:

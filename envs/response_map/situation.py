@@ -177,12 +177,15 @@ def situation(session: MapSession, budget: float, indexer: str = "") -> Situatio
     penalty = session.penalty
     forecast, measured = session.survey()
     portion = _portions(measured, len(session.map.look.frames))
-    possible = session.possible(np.flatnonzero(measured >= 1)) & (portion < 1)
+    tried = portion > 0
+    # What finds the peaks of a set that was tried is indexed as that was; its other frames remain.
+    unlike = session.possible(np.flatnonzero(tried))
+    possible = unlike | (tried & session.possible(np.flatnonzero(measured >= 1)))
+    possible &= portion < 1
     points = session.points()
     merits = forecast.merits(penalty)
     mean, sd = merits.mean(axis=0), merits.std(axis=0)
     leader = leader_of(forecast, portion, penalty)
-    tried = portion > 0
     lead = merits - (0.0 if leader is None else merits[:, [leader]])
     improvement = np.maximum(lead, 0).mean(axis=0)
     level = 0.0 if leader is None else mean[leader]

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
-from tuner.agent.policy import Policy
 from tuner.cli.main import COMMANDS
+from tuner.map_agent.policy import POLICY_FILE, MapPolicy
 from tuner.session.store import SessionStore
 from wrappers.detector.geometry import Geometry
 from wrappers.workers import kernels
@@ -155,8 +155,8 @@ def test_another_finder_begins_with_settings_of_its_own(cli, simulated):
     assert (settings["min_snr"], settings["threshold"], settings["local_bg_radius"]) == (5, 800, 4)
 
 
-@pytest.mark.parametrize("searcher", ["ppo", "ppo-only"])
-def test_the_agent_does_not_know_the_robust_finder(cli, simulated, searcher):
+@pytest.mark.parametrize("searcher", ["warm-gp", "portfolio"])
+def test_what_was_made_for_peakfinder8_does_not_know_the_robust_finder(cli, simulated, searcher):
     code, _, err = cli(*tune_arguments(simulated, "--peaks", "robust", "--searcher", searcher))
     assert code == 2
     assert f"the {searcher} searcher was trained with peakfinder8" in err
@@ -164,9 +164,15 @@ def test_the_agent_does_not_know_the_robust_finder(cli, simulated, searcher):
 
 
 def test_a_session_with_a_policy_of_ones_own(cli, simulated):
-    policy = Policy.load()
-    dataclasses.replace(policy, actors=policy.actors[1:], selector=None).save(Path("mine"))
-    mine = ("--searcher", "ppo", "--policy", "mine")
+    shipped = MapPolicy.shipped()
+    # It takes what the shipped one thinks least of.
+    *first, (weights, biases) = shipped.parts["head"]
+    contrary = dataclasses.replace(
+        shipped, parts={**shipped.parts, "head": (*first, (-weights, -biases))}
+    )
+    contrary.save(Path("mine") / POLICY_FILE)
+    quick = ("--searcher", "map-agent", "--evaluations", 4, "--no-cell-check")
+    mine = (*quick, "--policy", "mine")
     code, out, _ = cli(*tune_arguments(simulated, *mine, "--json"))
     provenance = json.loads(out)["provenance"]
     assert code == 0
@@ -174,16 +180,16 @@ def test_a_session_with_a_policy_of_ones_own(cli, simulated):
     assert provenance["policy_sha256"].startswith("sha256")
     proposed = [trial.evaluation.settings for trial in SessionStore.open(Path("session")).trials]
     assert cli(*tune_arguments(simulated, *mine, "--resume"))[0] == 0
-    code, _, err = cli(*tune_arguments(simulated, "--searcher", "ppo", "--resume"))
+    code, _, err = cli(*tune_arguments(simulated, *quick, "--resume"))
     assert code == 2 and "was begun with policy = " in err
-    policy.save(Path("mine"))
+    shipped.save(Path("mine") / POLICY_FILE)
     code, _, err = cli(*tune_arguments(simulated, *mine, "--resume"))
     assert code == 2 and "was begun with policy_sha256 = " in err
     shutil.rmtree("session")
-    assert cli(*tune_arguments(simulated, "--searcher", "ppo"))[0] == 0
-    shipped = [trial.evaluation.settings for trial in SessionStore.open(Path("session")).trials]
+    assert cli(*tune_arguments(simulated, *quick))[0] == 0
+    others = [trial.evaluation.settings for trial in SessionStore.open(Path("session")).trials]
     # The set to beat and CrystFEL's defaults come first, whoever proposes the others.
-    assert shipped[:2] == proposed[:2] and shipped[2] != proposed[2]
+    assert others[:2] == proposed[:2] and others[2] != proposed[2]
 
 
 @pytest.mark.parametrize("command", ["tune", "peaks", "index"])
@@ -359,7 +365,7 @@ def test_little_memory_means_fewer_processes_and_the_same_answer(cli, simulated)
     ("arguments", "sentence"),
     [
         (["--tune", "min_snrr"], "'min_snrr' cannot be tuned"),
-        (["--searcher", "magic"], "'magic' is not one of"),
+        (["--searcher", "magic"], "there is no searcher 'magic'; choose one of map,"),
         (["--evaluations", "0"], "--evaluations"),
         (["--minutes", "nan"], "--minutes"),
         (["--minutes", "0"], "--minutes"),
@@ -372,7 +378,7 @@ def test_little_memory_means_fewer_processes_and_the_same_answer(cli, simulated)
         (["--resume"], "holds no session"),
         (["--policy", "mine"], "no policy can be read from mine"),
         (["--policy", "mine", "--searcher", "gp"], "the gp searcher takes no policy"),
-        (["--searcher", "ppo", "--policy", "nowhere"], "no policy can be read from nowhere"),
+        (["--searcher", "map-agent", "--policy", "nowhere"], "no policy can be read from nowhere"),
     ],
 )
 def test_bad_options_exit_2(cli, simulated, arguments, sentence):

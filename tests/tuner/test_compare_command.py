@@ -7,12 +7,10 @@ from dataclasses import replace
 import pytest
 
 from envs.evaluators.live import LiveEvaluator
-from envs.response.simulated_pool import SimulatedPool
 from envs.simulation.simulator import RunPaths, demo_experiment, simulate_run
-from tuner.agent.policy import SHIPPED, Policy
-from tuner.agent.warm_start import WarmStart
-from tuner.comparison.benchmark import Benchmark, Family, fingerprint
+from tuner.comparison.frames_benchmark import METHODS, RECORDED
 from tuner.comparison.runs import compare_run
+from tuner.search.warm_start import SHIPPED, WarmStart
 from wrappers.indexers import IndexerChoice
 
 
@@ -21,39 +19,12 @@ def simulated(tmp_path_factory) -> RunPaths:
     return simulate_run(demo_experiment(seed=1), tmp_path_factory.mktemp("sim") / "run", 12)
 
 
-@pytest.fixture
-def small_benchmark(monkeypatch) -> None:
-    family = Family(seed=11, n_drawn=3, n_tasks=2, n_seeds=2)
-    benchmark = Benchmark({"test": family}, budget=6, n_frames=50, least_reachable=0.0)
-    selected = benchmark.select(SimulatedPool.draw("test", 3, 11), family)
-    frozen = Family(11, 3, 2, 2, fingerprint(selected))
-    monkeypatch.setattr(
-        "tuner.comparison.benchmark.Benchmark.load", lambda: Benchmark({"test": frozen}, 6, 50, 0.0)
-    )
-
-
 def run_arguments(paths: RunPaths, *extra: object) -> list[object]:
     return [
         *("compare", paths.data, "-g", paths.geometry, "-p", paths.cell),
-        *("--indexer", "fast", "-j", 1, "--methods", "ppo,static,defaults"),
+        *("--indexer", "fast", "-j", 1, "--methods", "map-agent,static,defaults"),
         *("--evaluations", 3, *extra),
     ]
-
-
-def test_the_benchmark_gives_the_json_of_the_contract_and_writes_all(
-    cli, small_benchmark, tmp_path
-):
-    code, out, _ = cli("compare", "--methods", "ppo,warm-gp,random", "--json", "-j", 1, "-o", "c")
-    assert code == 0
-    found = json.loads(out)["families"]["test"]
-    assert found["n_tasks"] == found["n_seeds"] == 2
-    assert 0 <= found["ppo"]["regret_5"] <= 1
-    assert len(found["warm-gp_minus_ppo_6_ci95"]) == 2
-    assert {path.name for path in (tmp_path / "c").iterdir()} == {
-        *("asked.json", "comparison.json", "comparison.md", "results.npz"),
-        *("anytime.png", "profile.png", "paired.png", "forest.png"),
-    }
-    assert json.loads((tmp_path / "c/comparison.json").read_text())["families"]["test"] == found
 
 
 def test_a_run_is_stopped_resumed_and_measured_once(cli, simulated, tmp_path, monkeypatch):
@@ -84,7 +55,7 @@ def test_a_run_is_stopped_resumed_and_measured_once(cli, simulated, tmp_path, mo
     code, out, _ = cli(*run_arguments(simulated, "-o", "whole", "--json"))
     whole = json.loads(out)["families"]["run"]
     assert len(before) + len(measured_after) == len(measured) - len(measured_after)
-    for method in ("ppo", "static", "defaults"):
+    for method in ("map-agent", "static", "defaults"):
         found[method].pop("suggestion_seconds"), whole[method].pop("suggestion_seconds")
     assert found == whole
     assert found["n_scoring_frames"] == 12
@@ -99,7 +70,7 @@ def test_within_an_evaluation_the_frames_are_told(simulated):
     told = []
     compare_run(
         simulated.data, simulated.geometry, simulated.cell, IndexerChoice("fast"),
-        Policy.load(), ["static"], budget=1, splits=1,
+        None, ["static"], budget=1, splits=1,
         on_frames=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert len(told) > 1
@@ -119,7 +90,7 @@ def test_a_comparison_begun_with_other_warm_starts_is_not_resumed(
     other = shutil.copytree(SHIPPED, tmp_path / "data")
     found = WarmStart.load(other)
     replace(found, points=found.points[::-1]).save(other)
-    monkeypatch.setattr("tuner.agent.policy.SHIPPED", other)
+    monkeypatch.setattr("tuner.search.warm_start.SHIPPED", other)
     code, _, err = cli(*arguments, "--resume")
     assert code == 2
     assert "was begun with other warm_start: give the same" in err
@@ -139,11 +110,15 @@ def test_every_mistake_is_told_in_a_sentence_before_any_work(cli, simulated, tmp
     assert "needs its cell (-p) to be compared on" in complaint(data, "-g", geometry)
     assert "geometry file nofile" in complaint(data, "-g", "nofile", "-p", cell)
     assert "cell file nofile" in complaint(data, "-g", geometry, "-p", "nofile")
-    assert "choose one of ppo, ppo-only" in complaint("--methods", "magic")
+    assert "--methods has 'magic'; choose from agent, map" in complaint("--methods", "magic")
+    assert "no searcher 'magic'; choose one of map" in complaint(*good, "--methods", "magic")
     assert "--families has 'magic'" in complaint("--families", "magic")
     assert "--evaluations is for a run" in complaint("--evaluations", 5)
-    assert "--full is for the benchmark" in complaint(*good, "--full")
-    assert "no policy can be read from nodir" in complaint(*good, "--policy", "nodir")
+    assert "--recorded is for the benchmark" in complaint(*good, "--recorded")
+    assert "--frames-benchmark is for the benchmark" in complaint(*good, "--frames-benchmark")
+    for given in ((), good):
+        assert "--full was of a benchmark that was retired" in complaint(*given, "--full")
+        assert "no policy can be read from nodir" in complaint(*given, "--policy", "nodir")
     (tmp_path / "file").touch()
     assert "file is a file: name a directory" in complaint(*good, "-o", "file")
     assert "leave --resume out" in complaint(*good, "-o", "new", "--resume")
@@ -154,7 +129,7 @@ def test_every_mistake_is_told_in_a_sentence_before_any_work(cli, simulated, tmp
 
 
 def test_the_frozen_frames_give_the_json_of_the_contract(cli, tmp_path):
-    asked = ("compare", "--frames-benchmark", "--families", "frames_test", "--seeds", 1, "-j", 1)
+    asked = ("compare", "--families", "frames_test", "--seeds", 1, "-j", 1)
     code, out, err = cli(*asked, "--methods", "random,defaults", "--json", "-o", "f")
     assert code == 0
     assert "minutes on two cores" in err
@@ -176,8 +151,50 @@ def test_the_frozen_frames_give_the_json_of_the_contract(cli, tmp_path):
     assert cli(*asked, "-o", "f")[0] == 2  # it is finished
 
 
+def test_what_was_recorded_of_a_retired_method_stands_beside_what_is_run(
+    cli, tmp_path, monkeypatch
+):
+    asked = ("compare", "--frames-benchmark", "--families", "runs", "--seeds", 1, "-j", 1)
+    two = ("--methods", "defaults,first_agent")
+    code, out, err = cli(*asked, *two, "--json")
+    assert code == 0 and "left out" not in err
+    found = json.loads(out)["families"]["runs"]
+    record = json.loads(RECORDED.read_text())
+    own, recorded = found["first_agent"], record["families"]["runs"]["first_agent"]
+    assert own["recorded_by"] == "b0922b2" and own["n_seeds"] == 3 and found["n_seeds"] == 1
+    assert own["regret_3"] == recorded["regret_3"]
+    defaults = found["defaults"]
+    ends = zip(defaults["regret_10_by_task"], own["regret_10_by_task"], strict=True)
+    assert defaults["most_behind_10"] == pytest.approx(max(mine - best for mine, best in ends))
+    code, out, _ = cli(*asked, *two)
+    assert "first_agent is retired: its figures are those that the last version" in (
+        " ".join(out.split())
+    )
+
+    # Of other experiments it says nothing.
+    record["about"]["records"] = "0" * 16
+    (tmp_path / "other.json").write_text(json.dumps(record))
+    monkeypatch.setattr("tuner.comparison.frames_retired.RECORDED", tmp_path / "other.json")
+    code, out, err = cli(*asked, *two, "--json")
+    assert code == 0
+    assert "first_agent is left out: it is retired, and what was recorded of it is of other" in err
+    assert "first_agent" not in json.loads(out)["families"]["runs"]
+    code, _, err = cli(*asked, "--methods", "first_agent")
+    assert code == 2 and "which is retired: name another one as well" in err
+
+
+def test_all_methods_are_asked_for_where_none_is_named(cli, tmp_path, monkeypatch):
+    def stopping(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tuner.comparison.frames_benchmark.compare_frames", stopping)
+    code, _, err = cli("compare", "-j", 1)
+    assert code == 130
+    assert f"{len(METHODS)} methods" in err
+
+
 def test_the_recorded_comparison_on_frames_is_printed(cli):
-    code, out, _ = cli("compare", "--frames-benchmark", "--recorded", "--json")
+    code, out, _ = cli("compare", "--recorded", "--json")
     assert code == 0
     found = json.loads(out)
     families = found["families"]
@@ -198,16 +215,5 @@ def test_the_recorded_comparison_on_frames_is_printed(cli):
         assert family["n_seeds"] >= 3
     code, out, _ = cli("compare", "--frames-benchmark", "--recorded")
     assert code == 0 and "After the frames of three full evaluations" in out
+    assert "first_agent is retired" in " ".join(out.split())
     assert "The agent's lead on map" in " ".join(out.split())
-
-
-def test_options_of_other_comparisons_are_refused_for_the_frozen_frames(cli):
-    for extra, said in (
-        (("--recorded",), "add --frames-benchmark"),
-        (("--frames-benchmark", "--full"), "is for another benchmark"),
-        (("--frames-benchmark", "--methods", "magic"), "choose from agent, map"),
-        (("--frames-benchmark", "--families", "magic"), "choose from frames_"),
-        (("run.h5", "--frames-benchmark"), "is for the benchmark"),
-    ):
-        code, _, err = cli("compare", *extra)
-        assert code == 2 and said in err and err.count("\n") == 1, extra

@@ -27,7 +27,7 @@ from tuner.session.store import SessionStore
 KILLS = int(os.environ.get("SFX_TUNER_KILLS", "3"))
 """For each searcher that is tried."""
 
-OTHERS = ("gp", "cmaes", "random", "grid", "ppo")
+OTHERS = ("gp", "cmaes", "random", "grid", "warm-tpe")
 EVALUATIONS = 14
 MARK = "SFX_TUNER_TEST_MARK"
 

@@ -1,14 +1,11 @@
 """Every searcher must pass the same tests."""
 
-import dataclasses
 import math
 
 import pytest
 
 from envs.evaluation import Evaluation
-from envs.objective import Merit
 from envs.parameter_space import ParameterSpace
-from tuner.agent.policy import Policy
 from tuner.search.contract import SearchTask
 from tuner.search.grid import GridSearcher
 from tuner.searchers import SEARCHERS, make_searcher
@@ -66,7 +63,7 @@ def test_what_was_not_suggested_can_be_ingested(name, space):
 
 def test_equal_seeds_give_equal_suggestions(name, space):
     assert path(name, space, 5) == path(name, space, 5)
-    # The policy and the portfolio draw nothing, so there is nothing to seed.
+    # The portfolio draws nothing, so there is nothing to seed.
     if not SEARCHERS.get(name).starts_itself:
         assert path(name, space, 5) != path(name, space, 6)
 
@@ -81,15 +78,6 @@ def test_optuna_is_as_loud_as_the_user_wants_it(space):
         assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
     finally:
         optuna.logging.set_verbosity(before)
-
-
-def test_a_policy_of_another_merit_is_refused(space):
-    other = Merit(unindexed_hit_penalty=0.1)
-    with pytest.raises(InputError, match=r"trained for the merit .*0\.2.* session's is .*0\.1"):
-        make_searcher("ppo", SearchTask(space, merit=other))
-    policy = dataclasses.replace(Policy.load(), merit=other)
-    with pytest.raises(InputError, match=r"trained for the merit .*0\.1"):
-        make_searcher("ppo-only", SearchTask(space, policy=policy))
 
 
 @pytest.mark.parametrize("name", ["gp", "tpe", "cmaes"])
@@ -112,6 +100,6 @@ def test_the_grid_visits_every_point_once(space):
 
 def test_an_unknown_searcher_is_refused_with_the_choice(space):
     with pytest.raises(
-        InputError, match="no searcher 'magic'; choose one of ppo, ppo-only, map, map-gp, map-agent"
+        InputError, match="no searcher 'magic'; choose one of map, map-gp, map-agent"
     ):
         make_searcher("magic", SearchTask(space))

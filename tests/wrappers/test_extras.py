@@ -67,7 +67,7 @@ def without_pytorch(folder: Path, *arguments: object) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("searcher", ["", "ppo", "tpe"])
+@pytest.mark.parametrize("searcher", ["", "warm-tpe", "tpe"])
 def test_a_session_needs_no_pytorch(run, tmp_path, searcher):
     tune = ("tune", run.data, "-g", run.geometry, "-p", run.cell, "--indexer", "fast", "-j", 1)
     done = without_pytorch(

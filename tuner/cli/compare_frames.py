@@ -1,4 +1,4 @@
-"""``sfx-tuner compare --frames-benchmark``."""
+"""``sfx-tuner compare`` without DATA: the frozen frames."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ from wrappers.files import write_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tuner.agent.policy import Policy
     from tuner.comparison.store import ComparisonStore
+    from tuner.map_agent.policy import MapPolicy
 
 __all__ = ["compare_on_frames_benchmark", "frames_question", "print_recorded"]
 
 
 def print_recorded(as_json: bool) -> None:
     """Print the result that the repository holds."""
-    from tuner.comparison.frames_benchmark import RECORDED
+    from tuner.comparison.frames_retired import read_recorded
     from tuner.comparison.frames_words import print_frames
-    from wrappers.schema import read_json
 
-    found = read_json(
-        RECORDED, dict[str, Any], "the recorded comparison", "take the one of the repository"
-    )
+    found = read_recorded()
     if as_json:
         print_json({name: values for name, values in found.items() if name != "about"})
         return
@@ -36,7 +33,7 @@ def print_recorded(as_json: bool) -> None:
 
 
 def frames_question(
-    methods: str | None, families: str | None, n_seeds: int, policy: Mapping[str, str]
+    methods: str | None, families: str | None, n_seeds: int, learnt: Mapping[str, str | None]
 ) -> dict[str, Any]:
     """Return all that the figures depend on, plain values.
 
@@ -45,13 +42,19 @@ def frames_question(
     InputError
         If a method or family is not known, or there are no records.
     """
-    from tuner.comparison.frames_benchmark import METHODS, fingerprint, frames_tasks, known_methods
+    from tuner.comparison.frames_benchmark import METHODS, RETIRED, fingerprint, frames_tasks
 
     tasks = frames_tasks()
-    chosen = known_methods() if methods is None else [each.strip() for each in methods.split(",")]
+    every = [*METHODS, *RETIRED]
+    chosen = every if methods is None else [each.strip() for each in methods.split(",")]
     for method in chosen:
-        if method not in METHODS:
-            raise InputError(f"--methods has {method!r}; choose from {', '.join(METHODS)}")
+        if method not in every:
+            raise InputError(f"--methods has {method!r}; choose from {', '.join(every)}")
+    if not set(chosen) & METHODS.keys():
+        raise InputError(
+            f"--methods has {', '.join(chosen)} alone, which is retired: name another one as well, "
+            "or have what was recorded of it printed with --recorded"
+        )
     known = list(dict.fromkeys(task.family for task in tasks))
     wanted = known if families is None else [each.strip() for each in families.split(",")]
     for family in wanted:
@@ -63,31 +66,33 @@ def frames_question(
         "methods": list(dict.fromkeys(chosen)),
         "seeds": n_seeds,
         "records": fingerprint(tasks),
-        **policy,
+        **learnt,
     }
 
 
 def compare_on_frames_benchmark(
-    asked: Mapping[str, Any], policy: Policy, store: ComparisonStore, jobs: int, output: Path | None
+    asked: Mapping[str, Any],
+    policy: MapPolicy,
+    store: ComparisonStore,
+    jobs: int,
+    output: Path | None,
 ) -> dict[str, Any]:
     """Run what was asked; return the figures of the families, and of several together."""
     from tuner.comparison.frames_benchmark import (
         METHODS,
+        RETIRED,
         compare_frames,
         frames_figures,
         frames_tasks,
-        known_methods,
         minutes,
         write_recorded,
     )
+    from tuner.comparison.frames_retired import with_retired
     from tuner.comparison.frames_together import together
 
     tasks = [task for task in frames_tasks() if task.family in asked["families"]]
-    methods: Sequence[str] = asked["methods"]
+    methods: Sequence[str] = [each for each in asked["methods"] if each in METHODS]
     n_seeds: int = asked["seeds"]
-    lacking = [method for method in METHODS if method not in known_methods()]
-    for method in lacking:
-        stderr.print(f"{method} is left out: there is no such searcher", highlight=False)
     stderr.print(
         f"{len(tasks)} experiments, {n_seeds} seeds, both halves, {len(methods)} methods: about "
         f"{minutes(len(tasks), n_seeds, methods, 2):.0f} minutes on two cores (-j 2)",
@@ -103,7 +108,14 @@ def compare_on_frames_benchmark(
             tasks, policy, methods, n_seeds=n_seeds, jobs=jobs, results=store.results,
             on_progress=on_progress,
         )  # fmt: skip
-    figures = {"families": frames_figures(results, n_seeds), "together": together(results)}
+    own = {"families": frames_figures(results, n_seeds), "together": together(results)}
+    figures = with_retired(own, asked["methods"], asked["records"])
+    if figures is None:
+        stderr.print(
+            f"{', '.join(RETIRED)} is left out: it is retired, and what was recorded of it is of "
+            "other experiments", highlight=False,
+        )  # fmt: skip
+        figures = own
     if output is not None:
         from tuner.comparison.frames_pictures import draw_frames
         from tuner.comparison.frames_words import frames_markdown

@@ -45,6 +45,7 @@ __all__ = [
     "peak_finder_help",
     "print_json",
     "progress_bar",
+    "retired_option",
     "say_notes",
     "seed_option",
     "settings_from",
@@ -86,6 +87,23 @@ jobs_option = click.option(
     show_default="all cores",
     help="Processes to use.",
 )
+
+
+def retired_option(*names: str, why: str) -> Callable[[F], F]:
+    """Return options that were there once: whoever gives one is told what became of it."""
+
+    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            raise InputError(f"{param.opts[0]} {why}")
+
+    def add(command: F) -> F:
+        for name in names:
+            command = click.option(
+                name, is_flag=False, flag_value="", hidden=True, expose_value=False, callback=refuse
+            )(command)
+        return command
+
+    return add
 
 
 class Size(click.ParamType):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tuner.cli.options import jobs_option, json_option, print_json, stderr
+from tuner.cli.options import jobs_option, json_option, print_json, retired_option, stderr
 from tuner.cli.train_spots import RENDERED, train_spots_command
-from tuner.cli.tune_request import others_given
+from tuner.cli.tune_request import given, others_given
 from tuner.display.terminal import echo
 from wrappers.errors import InputError
 from wrappers.extras import require
@@ -19,9 +18,16 @@ from wrappers.extras import require
 LOOKS = Path("experiments/data/looks")
 """Where a checkout has the recorded looks."""
 
-OF_PPO = ("seeds", "experiments", "selector_steps")
-OF_MAP_AGENT = ("looks", "sessions")
 OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
+
+
+def _only_map_agent(ctx: click.Context, param: click.Parameter, searcher: str | None) -> None:
+    """Refuse another searcher than the one whose policy is trained."""
+    from tuner.searchers import SEARCHERS
+    from tuner.session.request import USUAL
+
+    if searcher is not None and SEARCHERS.name_of(searcher) != USUAL:
+        raise InputError(f"there is nothing to train for the searcher {searcher}: leave it out")
 
 
 @click.command("train")
@@ -34,17 +40,16 @@ OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
 )
 @click.option(
     "--searcher",
-    type=click.Choice(["map-agent", "ppo"]),
-    default="map-agent",
-    show_default=True,
-    help="Whose policy.",
+    hidden=True,  # there was another one to choose once
+    expose_value=False,
+    callback=_only_map_agent,
 )
 @click.option(
     "--looks",
     type=click.Path(path_type=Path),
     default=LOOKS,
     show_default=True,
-    help="Of map-agent: recorded looks at experiments to train on, FOLDER/train_000.npz …; a "
+    help="Recorded looks at experiments to train on, FOLDER/train_000.npz …; a "
     "checkout has 110. python -m experiments.record_looks FOLDER records more.",
 )
 @click.option(
@@ -52,7 +57,7 @@ OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="DIR",
-    help="Of map-agent, instead of a training: a directory of a finished session, or several of "
+    help="Instead of a training: a directory of a finished session, or several of "
     "them (--sessions A --sessions B), of at least three runs. The response map's model is refined "
     "on what they measured.",
 )
@@ -60,33 +65,25 @@ OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
     "--steps",
     type=click.IntRange(1),
     default=None,
-    help="Evaluations in training.  [default: 30 thousand; of ppo 1.5 million each actor, and a "
-    "third as many before, of imitation]",
+    help="Evaluations in training.  [default: 30 thousand]",
 )
 @click.option(
     "--checkpoints",
     type=click.IntRange(1),
     default=None,
-    help="Checkpoints, of which the best is taken.  [default: 6; of ppo 15 of each actor]",
-)
-@click.option(
-    "--seeds",
-    type=click.IntRange(1, 100),
-    default=5,
-    show_default=True,
-    help="Of ppo: actors to train, seeded 0, 1, 2 …; they take turns.",
+    help="Checkpoints, of which the best is taken.  [default: 6]",
 )
 @click.option(
     "--experiments",
     type=click.IntRange(1),
     default=None,
-    help="Of ppo and --spots: simulated experiments to train on.  [default: 4096, of --spots 160]",
+    help="Of --spots: simulated experiments to train on.  [default: 160]",
 )
-@click.option(
+@retired_option(
+    "--seeds",
     "--selector-steps",
-    type=click.IntRange(8),
-    default=None,
-    help="Of ppo: gradient steps of the selector.  [default: 4000]",
+    why="was of the first agent, which was retired: leave it out, and the policy of map-agent, "
+    "which replaces it, is trained",
 )
 @click.option(
     "--spots",
@@ -99,32 +96,23 @@ OF_A_TRAINING = ("looks", "steps", "checkpoints", "resume")
 @click.option("--resume", is_flag=True, help="Go on with the training in the directory.")
 @jobs_option
 @json_option
-@click.pass_context
 def command(
-    ctx: click.Context,
     output: Path,
-    searcher: str,
     looks: Path,
     sessions: tuple[Path, ...],
     steps: int | None,
     checkpoints: int | None,
-    seeds: int,
     experiments: int | None,
-    selector_steps: int | None,
     spots: str | None,
     resume: bool,
     jobs: int,
     as_json: bool,
 ) -> None:
-    """Train an agent's policy; with the default options it is the one that sfx-tuner comes with.
+    """Train the agent's policy; with the default options it is the one that sfx-tuner comes with.
 
-    map-agent, which goes by the response map, learns on recorded looks at rendered experiments:
-    first to do what the map's own rule does, then by PPO. Four of five experiments are trained on;
-    the checkpoint is chosen by sessions on the others. It takes four minutes of one core.
-
-    ppo, the first agent, learns on the response model's simulated experiments: several actors,
-    which take turns, and a selector, which says which of the parameter sets that they tried is the
-    best. It takes two cores an hour and a half.
+    It learns on recorded looks at rendered experiments: first to do what the map's own rule does,
+    then by PPO. Four of five experiments are trained on; the checkpoint is chosen by sessions on
+    the others. It takes four minutes of one core.
 
     \b
     Example:
@@ -138,40 +126,18 @@ def command(
             raise InputError(f"train --spots has no {others}: leave that out")
         train_spots_command(spots, output, experiments, jobs, as_json)
         return
-    _refuse(ctx, searcher)
+    if experiments is not None:
+        raise InputError("--experiments is of --spots: leave it out, or add --spots")
     if sessions:
+        for name in OF_A_TRAINING:
+            if given(name):
+                raise InputError(
+                    f"--{name} is of a training, which --sessions is not: leave it out"
+                )
         _refine(output, sessions, as_json)
         return
     require("train", "sfx-tuner train")
-    asked = {"steps": steps, "checkpoints": checkpoints}
-    if searcher == "map-agent":
-        _train_map_agent(output, looks, asked, resume, as_json)
-        return
-    _train_ppo(
-        output,
-        asked | {"n_experiments": experiments, "selector_steps": selector_steps},
-        seeds,
-        resume,
-        jobs,
-        as_json,
-    )
-
-
-def _refuse(ctx: click.Context, searcher: str) -> None:
-    """Raise InputError where an option is of the other agent."""
-
-    def given(name: str) -> bool:
-        return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-
-    for name in OF_PPO if searcher == "map-agent" else OF_MAP_AGENT:
-        if given(name):
-            raise InputError(
-                f"--{name.replace('_', '-')} is not of {searcher}: leave it out, or choose the "
-                "other --searcher"
-            )
-    for name in OF_A_TRAINING if given("sessions") else ():
-        if given(name):
-            raise InputError(f"--{name} is of a training, which --sessions is not: leave it out")
+    _train_map_agent(output, looks, {"steps": steps, "checkpoints": checkpoints}, resume, as_json)
 
 
 def _refine(output: Path, sessions: Sequence[Path], as_json: bool) -> None:
@@ -198,7 +164,7 @@ def _train_map_agent(
 ) -> None:
     from tuner.map_agent.training import MapTraining, train_map_agent
 
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     stderr.print(
         "             steps  seconds   score   merit after 0.5, 1, 2 evaluations, at end",
         style="bold",
@@ -212,7 +178,9 @@ def _train_map_agent(
             highlight=False,
         )
 
-    policy = train_map_agent(MapTraining(**given), looks, output, resume=resume, on_checkpoint=show)
+    policy = train_map_agent(
+        MapTraining(**options), looks, output, resume=resume, on_checkpoint=show
+    )
     if as_json:
         print_json({"directory": output, **policy.provenance})
         return
@@ -222,44 +190,3 @@ def _train_map_agent(
         f"{found['score']:.4f} (mean merit over the budget, less the price)"
     )
     echo(f"written: {output / 'map_agent.safetensors'}, curve.csv")
-
-
-def _train_ppo(
-    output: Path,
-    asked: dict[str, int | None],
-    seeds: int,
-    resume: bool,
-    jobs: int,
-    as_json: bool,
-) -> None:
-    from tuner.agent.training import Training, train
-
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    if "steps" in given:
-        given["imitation_steps"] = given["steps"] // 3
-    training = dataclasses.replace(Training(seeds=tuple(range(seeds))), **given)
-    stderr.print(
-        "         checkpoint     steps  reward  regret on validation after 5, 10, 20", style="bold"
-    )
-
-    def show(what: str, row: dict[str, float]) -> None:
-        stderr.print(
-            f"{what:8} {row['checkpoint']:10.0f} {row['steps']:9.0f} {row['reward']:7.3f}  "
-            f"{row['regret_5']:.3f} {row['regret_10']:.3f} {row['regret_20']:.3f}",
-            highlight=False,
-        )
-
-    def note(text: str) -> None:
-        stderr.print(f"{text} ...", style="dim", highlight=False)
-
-    policy = train(training, output, jobs=jobs, resume=resume, on_checkpoint=show, on_note=note)
-    if as_json:
-        print_json({"directory": output, **policy.provenance})
-        return
-    found = policy.provenance["validation"]
-    actors = "1 actor" if seeds == 1 else f"{seeds} actors"
-    echo(
-        f"{actors} and a selector; regret on validation {found['regret_5']:.3f}, "
-        f"{found['regret_10']:.3f}, {found['regret_20']:.3f} after 5, 10, 20"
-    )
-    echo(f"written: {output / 'policy.json'}, policy.safetensors, curves.csv, curves.png")

@@ -76,15 +76,14 @@ class _Command(click.Command):
 )
 @click.option(
     "--searcher",
-    type=click.Choice(SEARCHERS.names()),
+    type=RegistryChoice(SEARCHERS),
     help=f"Who proposes parameter sets.  [default: {USUAL}, the agent on the frames' response map; "
     f"gp with another peak finder or fewer than {FEWEST_FRAMES} frames]",
 )
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
-    help="Directory of another policy (sfx-tuner train) for the searchers map-agent (without "
-    "--searcher) and ppo.  "
+    help=f"Directory of another policy (sfx-tuner train) for the searcher {USUAL}.  "
     "[default: the shipped one]",
 )
 @indexer_options

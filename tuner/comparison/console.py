@@ -1,4 +1,4 @@
-"""A comparison on the terminal."""
+"""A comparison on runs on the terminal."""
 
 from __future__ import annotations
 
@@ -9,44 +9,21 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tuner.comparison.statistics import told_after
-from tuner.comparison.words import about, headline, is_run, methods_of
+from tuner.comparison.words import about, headline, methods_of
 from tuner.display.terminal import Terminal
 
 __all__ = ["print_figures"]
 
 
 def print_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print a table and a sentence for each family and run; 80 columns are enough."""
+    """Print a table and a sentence for each run; 80 columns are enough."""
     console = Terminal()
     for name, found in figures.items():
         console.print(f"{name}: {about(found)}", style="bold")
-        if is_run(found):
-            console.print("indexed of the scoring frames, less what chance would index")
-            console.print(_run_table(found))
-            console.print(f"best of all that was tried: {100 * found['reference_rate']:.0f}%")
-        else:
-            console.print("regret: the share of the reachable rate that is missed")
-            console.print(_family_table(found))
+        console.print("indexed of the scoring frames, less what chance would index")
+        console.print(_run_table(found))
+        console.print(f"best of all that was tried: {100 * found['reference_rate']:.0f}%")
         console.print(headline(found), end="\n\n")
-
-
-def _family_table(found: Mapping[str, Any]) -> Table:
-    after, paired = told_after(found["evaluations"]), found["paired"]
-    table = _empty_table(
-        [*_headings("after", after), "mean"],
-        [f"after {found['paired_after']}, less\nthe agent's [95%]", "p\n(Holm)"] if paired else [],
-    )
-    for method in methods_of(found):
-        row = found[method]
-        regrets = [row[f"regret_{n}"] for n in after] + [1 - row["auc"]]
-        cells = []
-        if method in paired:
-            pair = paired[method]
-            low, high = pair["ci95"]
-            cells = [f"{pair['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"]
-            cells.append(f"{pair['p_wilcoxon_holm']:.1g}")
-        table.add_row(method, *(f"{value:.3f}" for value in regrets), *cells)
-    return table
 
 
 def _run_table(found: Mapping[str, Any]) -> Table:

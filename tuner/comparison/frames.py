@@ -1,4 +1,4 @@
-"""The comparison on frames: a user's run, a recorded one, a rendered one.
+"""The comparison on the frames of a run.
 
 The run's frames are split: the methods search on one part, and all that they recommend on the
 way is measured on frames that none of them saw. The reference is the best that any of those
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from envs.evaluation import Evaluation, Evaluator, wilson_interval
 from envs.parameter_space import ParameterSpace
-from tuner.agent.rollout import regret
 from tuner.comparison.searching import run_method
 from tuner.comparison.statistics import (
     OURS,
@@ -24,10 +23,11 @@ from tuner.comparison.statistics import (
     net_rate,
     paired_after,
     paired_by_frame,
+    regret,
     summary,
     told_after,
 )
-from tuner.search.contract import AnyPolicy
+from tuner.map_agent.policy import MapPolicy
 from wrappers.settings import Settings
 
 __all__ = ["Progress", "Scored", "compare_on_frames", "run_figures"]
@@ -52,8 +52,6 @@ class Scored:
         On the scoring frames, of what pairs are compared by.
     reference : float
         Highest net rate of all that was measured there.
-    grid : float
-        Highest one of the grid alone; NaN without one.
     n_tuning_frames : int
     """
 
@@ -62,7 +60,6 @@ class Scored:
     seconds: Mapping[str, Array]
     endpoint: Mapping[str, Evaluation]
     reference: float
-    grid: float
     n_tuning_frames: int
 
 
@@ -70,12 +67,11 @@ def compare_on_frames(
     tuning: Evaluator,
     scoring: Evaluator,
     space: ParameterSpace,
-    policy: AnyPolicy,
+    policy: MapPolicy | None,
     methods: Sequence[str],
     *,
     budget: int = 20,
     seed: int = 0,
-    grid: Sequence[Settings] = (),
     on_progress: Progress = lambda what, done, total: None,
 ) -> Scored:
     """Run the methods on the tuning frames, measure what they recommend on the scoring frames.
@@ -85,11 +81,9 @@ def compare_on_frames(
     tuning, scoring : Evaluator
         On frames that they do not share.
     space : ParameterSpace
-    policy : AnyPolicy
+    policy : MapPolicy or None
     methods : sequence of str
     budget, seed : int
-    grid : sequence of Settings
-        Measured on the scoring frames too, as further candidates for the reference.
     on_progress : callable
         Called with what is being done, how many are done, and of how many.
     """
@@ -100,7 +94,7 @@ def compare_on_frames(
             method, tuning, space, budget=budget, seed=seed, policy=policy
         )
     recommended = {method: path.recommended for method, path in searched.items()}
-    wanted = dict.fromkeys([settings for row in recommended.values() for settings in row] + [*grid])
+    wanted = dict.fromkeys([settings for row in recommended.values() for settings in row])
     scores: dict[Settings, Evaluation] = {}
     for settings in wanted:
         on_progress("settings are scored", len(scores), len(wanted))
@@ -116,13 +110,12 @@ def compare_on_frames(
         seconds={method: path.seconds for method, path in searched.items()},
         endpoint={m: scores[row[paired_after(budget) - 1]] for m, row in recommended.items()},
         reference=reference,
-        grid=max((net_rate(scores[settings]) for settings in grid), default=np.nan),
         n_tuning_frames=tuning.n_frames,
     )
 
 
 def run_figures(splits: Sequence[Scored], ours: str = OURS) -> dict[str, Any]:
-    """Return the figures of one run, in the manner of `tuner.comparison.statistics.compare_family`.
+    """Return the figures of one run.
 
     Parameters
     ----------
@@ -137,9 +130,8 @@ def run_figures(splits: Sequence[Scored], ours: str = OURS) -> dict[str, Any]:
         the interval ``rate_10_ci95`` and the ``settings`` of each split that pairs are compared
         by (after 10 evaluations, or after fewer where the budget is shorter); the intervals
         ``<method>_minus_<ours>_10_ci95``, and ``paired``, see `paired_by_frame`;
-        ``reference_rate`` and, with a grid, ``grid_rate``, means over the splits; ``n_tasks``,
-        which is 1, ``n_seeds``, the splits, ``n_tuning_frames`` of a split and
-        ``n_scoring_frames`` of all.
+        ``reference_rate``, the mean over the splits; ``n_tasks``, which is 1, ``n_seeds``, the
+        splits, ``n_tuning_frames`` of a split and ``n_scoring_frames`` of all.
     """
     first = splits[0]
     budget = len(next(iter(first.rate.values())))
@@ -173,8 +165,6 @@ def run_figures(splits: Sequence[Scored], ours: str = OURS) -> dict[str, Any]:
         result[f"{method}_minus_{ours}_{after}_ci95"] = row["ci95"]
     result |= {"paired": paired, "paired_after": after, "evaluations": budget}
     result["reference_rate"] = float(np.mean([split.reference for split in splits]))
-    if not np.isnan(first.grid):
-        result["grid_rate"] = float(np.mean([split.grid for split in splits]))
     result["n_tasks"], result["n_seeds"] = 1, len(splits)
     result["n_tuning_frames"], result["n_scoring_frames"] = (
         first.n_tuning_frames,

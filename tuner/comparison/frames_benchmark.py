@@ -24,8 +24,7 @@ from tuner.comparison.results import Results, fill, no_results, undone
 from tuner.comparison.searching import run_method
 from tuner.comparison.spreading import each_done
 from tuner.comparison.statistics import bootstrap
-from tuner.search.contract import AnyPolicy
-from tuner.searchers import SEARCHERS
+from tuner.map_agent.policy import MapPolicy
 from tuner.session.budget import Budget
 from tuner.session.trial import frames_spent
 from tuner.threads import share_cores
@@ -35,14 +34,15 @@ from wrappers.text import to_json
 __all__ = [
     "METHODS",
     "RECORDED",
+    "RETIRED",
     "RIVAL",
     "TOLD",
     "FramesTask",
+    "add_most_behind",
     "by_seed",
     "compare_frames",
     "frames_figures",
     "frames_tasks",
-    "known_methods",
     "minutes",
     "regret_after",
     "write_recorded",
@@ -61,7 +61,6 @@ METHODS = {
     "map": "map",
     "map_gp": "map-gp",
     "warm_gp_locked": "warm-gp",
-    "first_agent": "ppo",
     "gp": "gp",
     "tpe": "tpe",
     "cmaes": "cmaes",
@@ -70,6 +69,10 @@ METHODS = {
 }
 """The searcher of `tuner.searchers.SEARCHERS` behind each method of the benchmark, by its name
 there. All take the camera length from the lattices."""
+
+RETIRED = {"first_agent": "b0922b2"}
+"""Methods that cannot be run any more, and the last version that had them: what it recorded stands
+beside what is run anew, where the recorded experiments are still the same."""
 
 FAMILIES = {
     "test": "frames_test",
@@ -119,11 +122,6 @@ def frames_tasks(folder: Path = RECORDS) -> list[FramesTask]:
     ]
 
 
-def known_methods() -> list[str]:
-    """Return the methods of the benchmark whose searcher exists."""
-    return [method for method, searcher in METHODS.items() if searcher in SEARCHERS.names()]
-
-
 def minutes(n_tasks: int, n_seeds: int, methods: Sequence[str], jobs: int) -> float:
     """Return about how many minutes the benchmark takes."""
     each = sum(SECONDS.get(method, OTHERS) for method in methods)
@@ -138,7 +136,7 @@ def fingerprint(tasks: Sequence[FramesTask]) -> str:
 
 def compare_frames(
     tasks: Sequence[FramesTask],
-    policy: AnyPolicy,
+    policy: MapPolicy | None,
     methods: Sequence[str],
     *,
     n_seeds: int,
@@ -151,8 +149,8 @@ def compare_frames(
     Parameters
     ----------
     tasks : sequence of FramesTask
-    policy : AnyPolicy
-        Of the first agent.
+    policy : MapPolicy or None
+        Of the agent; None: the shipped one.
     methods : sequence of str
         Keys of `METHODS`.
     n_seeds : int
@@ -197,7 +195,7 @@ class _Job:
     """What a worker process needs beside the unit's name."""
 
     families: Mapping[str, tuple[FramesTask, ...]]
-    policy: AnyPolicy
+    policy: MapPolicy | None
     methods: tuple[str, ...]
     processes: int
 
@@ -228,7 +226,7 @@ def _run_unit(unit: Unit) -> Found:
 
 
 def search_half(
-    record: FrameRecord, searcher: str, policy: AnyPolicy, seed: int, half: int
+    record: FrameRecord, searcher: str, policy: MapPolicy | None, seed: int, half: int
 ) -> dict[str, Array]:
     """Search on one half of a record's frames, and score on the other; see `compare_frames`."""
     order = np.random.default_rng(seed).permutation(len(record.counts))
@@ -282,7 +280,7 @@ def core_seconds_to_best(arrays: Mapping[str, Array]) -> Array:
 
 
 def frames_figures(results: Mapping[str, Results], n_seeds: int) -> dict[str, dict[str, Any]]:
-    """Return the figures of every family, in the form of ``compare --frames-benchmark --json``."""
+    """Return the figures of every family, in the form of ``compare --json``."""
     return {family: _family(by_method, n_seeds) for family, by_method in results.items()}
 
 
@@ -316,11 +314,7 @@ def _family(by_method: Results, n_seeds: int) -> dict[str, Any]:
                 row[f"lead_{ours}_against_{RIVAL}_{theirs}_ci95"] = list(bootstrap(lead))
         row["grid_regret"] = float(arrays["grid"].mean())
         found[method] = row
-    # How far behind whichever is best there a method is, on the experiment where it is most so.
-    at_end = np.array([row["regret_10_by_task"] for row in found.values()])
-    behind = (at_end - at_end.min(axis=0)).max(axis=1)
-    for row, worst in zip(found.values(), behind.tolist(), strict=True):
-        row["most_behind_10"] = worst
+    add_most_behind(found)
     if "agent" in found and rival is not None:
         found["agent_3_against_warm_gp_locked_10_ci95"] = found["agent"][
             f"lead_3_against_{RIVAL}_10_ci95"
@@ -328,6 +322,15 @@ def _family(by_method: Results, n_seeds: int) -> dict[str, Any]:
     first = next(iter(by_method.values()))["regret"]
     found["n_tasks"], found["n_seeds"] = len(first), n_seeds
     return found
+
+
+def add_most_behind(found: Mapping[str, Any]) -> None:
+    """Say of each method how far it is behind whichever is best, where it is most so."""
+    rows = [row for row in found.values() if isinstance(row, dict)]
+    at_end = np.array([row["regret_10_by_task"] for row in rows])
+    behind = (at_end - at_end.min(axis=0)).max(axis=1)
+    for row, worst in zip(rows, behind.tolist(), strict=True):
+        row["most_behind_10"] = worst
 
 
 def by_seed(values: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tuner.comparison.frames_benchmark import RIVAL, TOLD
+from tuner.comparison.frames_benchmark import RETIRED, RIVAL, TOLD
 from tuner.display.terminal import Terminal
 
 __all__ = ["frames_markdown", "methods_of", "print_frames", "winner"]
@@ -46,6 +46,8 @@ def print_frames(figures: Found) -> None:
             table.add_row(*_cells(method, found[method]))
         console.print(table)
         console.print(_sentence(found), end="\n\n")
+    if about := _retired(figures):
+        console.print(about, end="\n\n")
     for name, found in figures["together"].items():
         console.print(_together(name, found), end="\n\n")
 
@@ -59,6 +61,8 @@ def frames_markdown(figures: Found) -> str:
         lines.insert(1, "|---" * len(HEADINGS) + "|")
         about = f"**{family}** ({found['n_tasks']} experiments × {found['n_seeds']} seeds)"
         parts += [about, "\n".join(lines), _sentence(found)]
+    if said := _retired(figures):
+        parts.append(said)
     parts += [_together(name, found) for name, found in figures["together"].items()]
     return "\n\n".join(parts) + "\n"
 
@@ -91,6 +95,17 @@ def _sentence(found: Found) -> str:
             f"[{low:.1f}, {high:.1f}]."
         )
     return words
+
+
+def _retired(figures: Found) -> str:
+    """Return which methods of the tables can no longer be run, and who recorded them; or ""."""
+    shown = {method for found in figures["families"].values() for method in methods_of(found)}
+    return " ".join(
+        f"{method} is retired: its figures are those that the last version that had it, {version}, "
+        "recorded."
+        for method, version in RETIRED.items()
+        if method in shown
+    )
 
 
 def _together(name: str, found: Found) -> str:

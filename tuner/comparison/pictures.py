@@ -1,4 +1,4 @@
-"""The pictures of a comparison, each with one panel for a family or run."""
+"""The pictures of a comparison on runs, each with one panel for a run."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from envs.evaluation import wilson_interval
-from tuner.comparison.statistics import OURS, RIVAL, bootstrap
-from tuner.comparison.words import about
+from tuner.comparison.statistics import OURS, RIVAL
 from wrappers.files import write_whole
 
-__all__ = ["draw_pictures", "draw_run_pictures"]
+__all__ = ["COLOURS", "draw_run_pictures"]
 
 Array = NDArray[np.float64]
 Regrets = Mapping[str, Array]
 Drawing = Callable[[Axes, str], None]
 
 COLOURS = {
-    "ppo": "#c1272d",
-    "ppo-only": "#e98a6d",
+    "map-agent": "#c1272d",
+    "map": "#1b9e3f",
+    "map-gp": "#d95f02",
     "warm-gp": "#0b3d91",
     "warm-tpe": "#00796b",
     "gp": "#7b6fd0",
@@ -47,37 +47,6 @@ MOST_COLUMNS = 4
 
 FEWEST_DOTS = 3
 """Splits of a run that make a paired scatter."""
-
-LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-
-IN_PROFILE = (OURS, "ppo-only", RIVAL, "warm-tpe", "portfolio", "random")
-
-
-def draw_pictures(
-    families: Mapping[str, Regrets], figures: Mapping[str, Mapping[str, Any]], directory: Path
-) -> list[Path]:
-    """Write the anytime curves, the profile, the paired scatter and the forest plot.
-
-    Parameters
-    ----------
-    families : mapping of str to mapping of str to array (tasks, seeds, budget)
-        Regrets by family and method.
-    figures : mapping
-        What `tuner.comparison.statistics.compare_family` made of each family.
-    directory : Path
-    """
-    endpoint = min(figures[family]["paired_after"] for family in families)
-    titles = {family: f"{family}: {about(figures[family])}" for family in families}
-    methods = next(iter(families.values()))
-    drawings: dict[str, Drawing] = {
-        "anytime": lambda axes, family: _anytime(axes, families[family]),
-        "profile": lambda axes, family: _profile(axes, families[family], endpoint),
-    }
-    if methods.keys() >= PAIR:
-        drawings["paired"] = lambda axes, family: _paired(axes, families[family], endpoint)
-    if OURS in methods:
-        drawings["forest"] = lambda axes, family: _forest(axes, figures[family]["paired"], endpoint)
-    return [_save(directory / f"{name}.png", titles, draw) for name, draw in drawings.items()]
 
 
 def draw_run_pictures(
@@ -136,20 +105,6 @@ def _save(path: Path, titles: Mapping[str, str], draw: Drawing) -> Path:
     return path
 
 
-def _anytime(axes: Axes, regrets: Regrets) -> None:
-    for name, values in regrets.items():
-        n = _curve(axes, name, values.mean(axis=(0, 1)))
-        if name in PAIR:
-            intervals = [bootstrap(values[:, :, i], resamples=400) for i in range(len(n))]
-            low, high = np.transpose(intervals)
-            _band(axes, name, n, low, high)
-    axes.set(ylabel="regret of the recommended settings (mean)", yscale="log")
-    axes.set_yticks(LEVELS, [f"{level:g}" for level in LEVELS])
-    axes.minorticks_off()
-    lowest = min(values.mean(axis=(0, 1)).min() for values in regrets.values())
-    axes.set_ylim(max(0.7 * lowest, 1e-3), 1)
-
-
 def _anytime_rate(
     axes: Axes, run: Mapping[str, Mapping[str, Array]], figures: Mapping[str, Any]
 ) -> None:
@@ -182,19 +137,6 @@ def _curve(axes: Axes, name: str, values: Array) -> NDArray[np.int_]:
 def _band(axes: Axes, name: str, n: NDArray[np.int_], low: Array, high: Array) -> None:
     label = "95 % interval" if name == OURS else None
     axes.fill_between(n, low, high, color=COLOURS[name], alpha=0.18, linewidth=0, label=label)
-
-
-def _profile(axes: Axes, regrets: Regrets, endpoint: int) -> None:
-    limits = np.linspace(0, 0.5, 200)
-    for name in (name for name in IN_PROFILE if name in regrets):
-        final = regrets[name][:, :, endpoint - 1].ravel()
-        share = [(final <= limit).mean() for limit in limits]
-        axes.plot(limits, share, color=COLOURS.get(name), label=name, linewidth=1.6)
-    axes.set(
-        xlabel=f"regret after {endpoint} evaluations", ylabel="share of tasks at or below it",
-        ylim=(0, 1),
-    )  # fmt: skip
-    axes.grid(alpha=0.25)
 
 
 def _paired(axes: Axes, regrets: Regrets, endpoint: int) -> None:

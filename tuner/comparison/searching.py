@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from envs.evaluation import Evaluator
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
-from tuner.search.contract import AnyPolicy, SearcherKind
+from tuner.map_agent.policy import MapPolicy
+from tuner.search.contract import SearcherKind
 from tuner.session.budget import Budget
 from tuner.session.choice import recommended_settings
 from tuner.session.loop import run_session
@@ -50,7 +51,7 @@ def run_method(
     *,
     budget: int | Budget,
     seed: int,
-    policy: AnyPolicy | None = None,
+    policy: MapPolicy | None = None,
     merit: Merit = USUAL_MERIT,
 ) -> Searched:
     """Run a session with a searcher; one that ends early keeps its recommendation.

@@ -1,7 +1,7 @@
 """The statistics of a comparison, decided on before it is run.
 
-The primary endpoint is the normalised regret, on the truth, of what a method would recommend
-after 10 evaluations: the agent's against that of the warm-started Gaussian process.
+On a run the endpoint is the normalised regret of what a method would recommend after 10
+evaluations: the agent's against that of the warm-started Gaussian process.
 """
 
 from __future__ import annotations
@@ -12,27 +12,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, wilcoxon
+from scipy.stats import binomtest
 
 from envs.evaluation import Evaluation
 
 __all__ = [
     "OURS",
     "RIVAL",
-    "add_costs",
     "bootstrap",
-    "compare_family",
     "holm",
-    "interquartile_mean",
     "net_rate",
     "paired_after",
     "paired_by_frame",
-    "probability_of_improvement",
+    "regret",
     "summary",
     "told_after",
 ]
 
-OURS, RIVAL = "ppo", "warm-gp"
+OURS, RIVAL = "map-agent", "warm-gp"
 """The methods that the comparison is about, by the names of their searchers."""
 
 AT = (5, 10, 20)
@@ -66,27 +63,19 @@ def _by_chance(evaluation: Evaluation) -> float:
     return 0.0 if np.isnan(evaluation.false_rate) else evaluation.false_rate
 
 
-def interquartile_mean(values: Array) -> float:
-    """Return the mean of the middle half of the values (Agarwal et al., NeurIPS 2021).
-
-    Of n values the n // 4 smallest and as many largest are left out.
-    """
-    ordered = sorted(values.ravel().tolist())
-    n = len(ordered)
-    return float(np.mean(ordered[n // 4 : n - n // 4]))
+def regret(rate: Array, reachable: Array) -> Array:
+    """Return the share of the reachable rate that is missed, within [0, 1]."""
+    return np.clip(1 - rate / np.maximum(reachable, 1e-9), 0, 1)
 
 
-def bootstrap(
-    values: Array, statistic: str = "mean", resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval of a statistic over tasks and seeds.
+def bootstrap(values: Array, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the mean over tasks and seeds.
 
     Tasks are drawn with replacement, and then seeds within each task drawn.
 
     Parameters
     ----------
     values : array (tasks, seeds)
-    statistic : {"mean", "iqm"}
     resamples, seed : int
     """
     rng = np.random.default_rng(seed)
@@ -95,15 +84,9 @@ def bootstrap(
     for i in range(resamples):
         tasks = rng.integers(n_tasks, size=(n_tasks, 1))
         seeds = rng.integers(n_seeds, size=(n_tasks, n_seeds))
-        sample = values[tasks, seeds]
-        drawn[i] = sample.mean() if statistic == "mean" else interquartile_mean(sample)
+        drawn[i] = values[tasks, seeds].mean()
     low, high = np.percentile(drawn, (2.5, 97.5))
     return float(low), float(high)
-
-
-def probability_of_improvement(ours: Array, theirs: Array) -> float:
-    """Return how often our regret is the lower of a pair; ties count half."""
-    return float(np.mean((ours < theirs) + 0.5 * (ours == theirs)))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -114,48 +97,6 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         highest = max(highest, min(1.0, (len(ordered) - rank) * p_values[name]))
         corrected[name] = highest
     return {name: corrected[name] for name in p_values}
-
-
-def compare_family(regrets: Mapping[str, Array], ours: str = OURS) -> dict[str, Any]:
-    """Return the figures of one family: of every method, and of ours against each other one.
-
-    Parameters
-    ----------
-    regrets : mapping of str to array (tasks, seeds, budget)
-        Normalised regret of what the method would recommend after each evaluation.
-    ours : str
-        The method that the others are paired with.
-
-    Returns
-    -------
-    dict
-        A dictionary for every method; ``<method>_minus_<ours>_<n>_ci95``, the interval of the
-        mean paired difference after n evaluations, positive where ours has less regret;
-        ``paired``, ``paired_after`` (that n), ``evaluations`` (all), ``n_tasks``, ``n_seeds``.
-    """
-    result: dict[str, Any] = {name: _with_intervals(values) for name, values in regrets.items()}
-    result["n_tasks"], result["n_seeds"], budget = next(iter(regrets.values())).shape
-    result["evaluations"], result["paired_after"] = budget, (after := paired_after(budget))
-    final = {name: values[:, :, after - 1] for name, values in regrets.items()}
-    paired: dict[str, dict[str, Any]] = {}
-    for name in final if ours in final else ():
-        if name == ours:
-            continue
-        difference = final[name] - final[ours]
-        by_task = difference.mean(axis=1)
-        paired[name] = {
-            "difference": float(by_task.mean()),
-            "ci95": list(bootstrap(difference)),
-            "probability_of_improvement": probability_of_improvement(final[ours], final[name]),
-            # All pairs equal: there is nothing to rank.
-            "p_wilcoxon": float(wilcoxon(by_task).pvalue) if np.any(by_task) else 1.0,
-        }
-    corrected = holm({name: row["p_wilcoxon"] for name, row in paired.items()})
-    for name, row in paired.items():
-        row["p_wilcoxon_holm"] = corrected[name]
-        result[f"{name}_minus_{ours}_{after}_ci95"] = row["ci95"]
-    result["paired"] = paired
-    return result
 
 
 def summary(regrets: Array) -> dict[str, Any]:
@@ -169,16 +110,6 @@ def summary(regrets: Array) -> dict[str, Any]:
     first = np.where(near.any(axis=2), near.argmax(axis=2) + 1, budget + 1)
     told["evaluations_to_90_percent"] = float(np.median(first))
     told["never_within_90_percent"] = float(np.mean(first > budget))
-    return told
-
-
-def _with_intervals(regrets: Array) -> dict[str, Any]:
-    told = summary(regrets)
-    for n in told_after(regrets.shape[2]):
-        values = regrets[:, :, n - 1]
-        told[f"regret_{n}_ci95"] = list(bootstrap(values))
-        told[f"regret_{n}_iqm"] = interquartile_mean(values)
-        told[f"regret_{n}_iqm_ci95"] = list(bootstrap(values, "iqm"))
     return told
 
 
@@ -266,13 +197,3 @@ def _interval(differences: Array, unit: float, luck: float) -> list[float]:
     variance = ((differences**2).sum() + unit**2) / total - centre**2
     half = 1.959964 * sqrt(variance / total + luck)
     return [float(max(centre - half, -1.0)), float(min(centre + half, 1.0))]
-
-
-def add_costs(figures: dict[str, Any], by_method: Mapping[str, Mapping[str, Array]]) -> None:
-    """Add to a family's figures what a proposal costs, and how well the camera length is found."""
-    for method, arrays in by_method.items():
-        figures[method]["suggestion_seconds"] = float(arrays["seconds"].mean())
-        for n in (5, 10):
-            if "clen_error" in arrays and arrays["clen_error"].shape[2] >= n:
-                near = abs(arrays["clen_error"][:, :, n - 1]) <= 1e-3
-                figures[method][f"clen_within_0.1_percent_{n}"] = float(near.mean())

@@ -1,4 +1,4 @@
-"""The second agent's network as PyTorch trains it: one network for all candidates."""
+"""The agent's network as PyTorch trains it: one network for all candidates."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from envs.response_map.situation import (
     SESSION_FEATURES,
     Place,
 )
-from tuner.agent.networks import Layers
-from tuner.agent.training_setup import layers_of
+from tuner.map_agent.layers import Layers
 from tuner.map_agent.policy import PARTS
 
 __all__ = ["CandidatesPolicy", "parts_of"]
@@ -118,4 +117,12 @@ class CandidatesPolicy(MultiInputActorCriticPolicy):
 def parts_of(policy: CandidatesPolicy) -> dict[str, Layers]:
     """Return copies of the weights that choose, without PyTorch."""
     extractor = policy.mlp_extractor
-    return {name: layers_of(getattr(extractor, name)) for name in PARTS}
+    return {name: _layers_of(getattr(extractor, name)) for name in PARTS}
+
+
+def _layers_of(network: nn.Sequential) -> Layers:
+    return tuple(
+        (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
+        for layer in network
+        if isinstance(layer, nn.Linear)
+    )

@@ -1,4 +1,4 @@
-"""The second agent's policy: a network that scores what is put up, and its file.
+"""The agent's policy: a network that scores what is put up, and its file.
 
 It is one safetensors file: numbers and a description, no code. A file that does not fit what this
 version shows and lets choose is refused.
@@ -26,12 +26,12 @@ from envs.response_map.situation import (
     SESSION_FEATURES,
     Situation,
 )
-from tuner.agent.networks import Floats, Layers, read_layers, run, shapes, write_layers
+from tuner.map_agent.layers import Floats, Layers, read_layers, run, shapes, write_layers
 from wrappers.errors import InputError
 from wrappers.files import write_whole
 from wrappers.schema import read_json_text
 
-__all__ = ["MODEL_FILE", "PARTS", "POLICY_FILE", "MapPolicy"]
+__all__ = ["MODEL_FILE", "PARTS", "POLICY_FILE", "SHIPPED_POLICY", "MapPolicy"]
 
 POLICY_FILE = "map_agent.safetensors"
 """Its name in a directory."""
@@ -40,6 +40,9 @@ MODEL_FILE = "response_map.safetensors"
 """Beside it, where there is a model of the map's own."""
 
 SHIPPED_POLICY = Path(__file__).parents[1] / "data" / POLICY_FILE
+
+FORMER_FILES = ("policy.safetensors", "policy.json")
+"""Those of the first agent."""
 
 FORMAT = "1"
 REMEDY = "take the one that comes with the program, or train anew with `sfx-tuner train`"
@@ -116,9 +119,10 @@ class MapPolicy:
         Raises
         ------
         InputError
-            If it is missing or damaged, or was made for other observations or actions.
+            If it is missing or damaged, or was made for other observations or actions, or for
+            the first agent.
         """
-        path = path / POLICY_FILE if path.is_dir() else path
+        path = _file_of(path)
         if not path.exists():
             raise InputError(f"no policy can be read from {path}: there is no such file; {REMEDY}")
         try:
@@ -146,6 +150,22 @@ class MapPolicy:
     def shipped() -> MapPolicy:
         """Return the policy that comes with the program."""
         return MapPolicy.load()
+
+
+def _file_of(path: Path) -> Path:
+    """Return the file of a policy that is named by its directory, or by itself."""
+    former = path if path.name in FORMER_FILES else None
+    if path.is_dir():
+        held = [path / name for name in FORMER_FILES if (path / name).exists()]
+        path = path / POLICY_FILE
+        former = held[0] if held and not path.exists() else None
+    if former is not None:
+        raise InputError(
+            f"{former} is a policy of the first agent, which was retired: leave --policy "
+            "out for the shipped one of map-agent, which replaces it, or train one with "
+            "`sfx-tuner train`"
+        )
+    return path
 
 
 def _rebuilt(tensors: Mapping[str, NDArray[Any]], sizes: Mapping[str, Any]) -> dict[str, Layers]:

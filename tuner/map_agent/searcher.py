@@ -1,4 +1,4 @@
-"""The second agent as a searcher: the map's, but for what it measures, where, and when it ends."""
+"""The agent as a searcher: the map's, but for what it measures, where, and when it ends."""
 
 from __future__ import annotations
 
@@ -43,18 +43,15 @@ class MapAgentSearcher(MapSearcher):
 
     def recommend(self) -> int:
         """Return which of the evaluations that it ingested is of the set that it would take."""
-        map_, evaluations = self._session.map, self._session.evaluations
+        evaluations = self._session.evaluations
         leader = self._situation().leader
         if leader is None:  # nothing was measured near the geometry that the lattices fix
             return max(
                 (evaluation.n_indexed > 0, evaluation.n_frames, merit, number)
                 for number, (evaluation, merit) in enumerate(evaluations)
             )[-1]
-        return max(
-            (evaluation.n_frames, number)
-            for number, (evaluation, _) in enumerate(evaluations)
-            if not evaluation.failure and map_.column(evaluation.settings) == leader
-        )[1]
+        taken = self._session.tried[leader]
+        return next(n for n, (evaluation, _) in enumerate(evaluations) if evaluation is taken)
 
     def _situation(self) -> Situation:
         """Return what is up for choice; worked out once after every evaluation."""
@@ -72,15 +69,12 @@ class MapAgentSearcher(MapSearcher):
         spent = sum(evaluation.n_frames for evaluation, _ in evaluations[1:]) / n
         return max(USUAL_BUDGET - spent, 1.0)
 
-    def _is_worth_the_rest(self, found: Situation) -> bool:
-        """Whether the leader was measured on a part of the frames, and indexed any of them."""
-        if found.leader_is_whole:
-            return False
-        map_ = self._session.map
-        return any(
-            evaluation.n_indexed and map_.column(evaluation.settings) == found.leader
-            for evaluation, _ in self._session.evaluations
-        )
+    def _worth_the_rest(self, found: Situation) -> int | None:
+        """Return the leader if it was measured on a part of the frames, and indexed any of them."""
+        leader = found.leader
+        if leader is None or found.leader_is_whole or not self._session.tried[leader].n_indexed:
+            return None
+        return leader
 
     def _frames(self, portion: float) -> int:
         """Return how many frames are measured for a portion of the sample.
@@ -99,10 +93,10 @@ class MapAgentSearcher(MapSearcher):
         found, session = self._situation(), self._session
         action = self._policy.act(found)
         n = len(session.map.look.frames)
-        if action == STOP and found.leader is not None and self._is_worth_the_rest(found):
+        if action == STOP and (leader := self._worth_the_rest(found)) is not None:
             self.n_frames = n
             self.reason = "the best by what was measured on a part of the frames, and the map"
-            return session.map.settings[found.leader]
+            return session.map.settings[leader]
         if action == STOP:
             self.ended = (
                 "the agent expects no further evaluation to be worth its frames; the best that the "

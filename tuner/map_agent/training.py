@@ -1,4 +1,4 @@
-"""Training the second agent: it imitates the map's own rule, then PPO improves on that.
+"""Training the agent: it imitates the map's own rule, then PPO improves on that.
 
 It is divided into checkpoint intervals. Each begins from the weights of the one before, with random
 streams of its own, so a training that was stopped and resumed is the one that never stopped. Of all
@@ -8,8 +8,10 @@ checkpoints the one is taken whose sessions on held-out experiments come to most
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +19,20 @@ import numpy as np
 import torch
 from gymnasium.wrappers import TransformReward
 from stable_baselines3 import PPO
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from envs.environments.map_env import MapTuningEnv
 from envs.environments.map_tasks import MapTasks
 from envs.evaluators.look_record import LookRecord, read_look_records
 from envs.response_map.model import MapModel
-from tuner.agent.training_curves import Row, read_curve, write_curve
-from tuner.agent.training_setup import (
-    PpoOptions,
+from tuner.map_agent.checkpoints import (
+    Row,
     begin_training,
     load_checkpoint,
-    make_ppo,
+    read_curve,
     save_checkpoint,
-    stream,
-    versions,
+    write_curve,
 )
 from tuner.map_agent.network import CandidatesPolicy, parts_of
 from tuner.map_agent.policy import POLICY_FILE, MapPolicy
@@ -51,24 +52,24 @@ REWARD_SCALE = 5.0
 
 
 @dataclass(frozen=True)
-class MapTraining(PpoOptions):
+class MapTraining:
     """What is trained, and how. The defaults made the shipped policy.
 
     Attributes
     ----------
     steps : int
         Evaluations in training sessions.
-    imitation_steps : int
-        Evaluations before them, from which the map's own rule is learnt.
-    imitation_updates : int
-        Gradient steps of that.
-    checkpoints : int
-        Checkpoint intervals, of equal length, that the steps are divided into.
     n_envs, n_steps, batch_size, n_epochs : int
     learning_rate : float
         At the start; it falls linearly to a twentieth.
     gamma, gae_lambda, clip_range, entropy : float
         Of PPO, as Stable-Baselines3 names them.
+    imitation_steps : int
+        Evaluations before the steps, from which the map's own rule is learnt.
+    imitation_updates : int
+        Gradient steps of that.
+    checkpoints : int
+        Checkpoint intervals, of equal length, that the steps are divided into.
     width : int
         Of all layers.
     reward : {"delta", "anytime"}
@@ -78,9 +79,6 @@ class MapTraining(PpoOptions):
     """
 
     steps: int = 30_000
-    imitation_steps: int = 4_000
-    imitation_updates: int = 1_500
-    checkpoints: int = 6
     n_envs: int = 8
     n_steps: int = 128
     batch_size: int = 256
@@ -90,6 +88,9 @@ class MapTraining(PpoOptions):
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     entropy: float = 0.003
+    imitation_steps: int = 4_000
+    imitation_updates: int = 1_500
+    checkpoints: int = 6
     width: int = 32
     reward: str = "anytime"
     price: float = 0.002
@@ -142,7 +143,7 @@ def train_map_agent(
     model = _make_model(training, _make_env(training, tasks, 0))
     policy = model.policy
     assert isinstance(policy, CandidatesPolicy)
-    rows = read_curve(directory, needed=("steps", "score"))
+    rows = read_curve(directory)
 
     def checkpoint(what: str, seconds: float) -> None:
         found = MapPolicy(parts_of(policy))
@@ -166,7 +167,7 @@ def train_map_agent(
     for interval in range(len(rows) - 2, training.checkpoints):
         started = time.perf_counter()
         model.set_env(_make_env(training, tasks, interval + 2), force_reset=True)
-        model.set_random_seed(stream(training.seed, interval, 0))
+        model.set_random_seed(_stream(training.seed, interval, 0))
         target = training.steps * (interval + 1) // training.checkpoints
         model.learn(target - model.num_timesteps, reset_num_timesteps=False)
         checkpoint("PPO", time.perf_counter() - started)
@@ -190,7 +191,9 @@ def _provenance(
         "imitation": rows[1],
         "chosen": max(rows[1:], key=lambda row: row["score"]),
         "map_model": MapModel.shipped().version,
-        "versions": versions(),
+        "versions": {
+            name: version(name) for name in ("sfx-tuner", "stable-baselines3", "torch", "numpy")
+        },
     }
 
 
@@ -199,7 +202,7 @@ def imitate(policy: CandidatesPolicy, env: DummyVecEnv, training: MapTraining) -
 
     Behavioural cloning on the actor's own states, as in DAgger (Ross et al. 2011).
     """
-    rng = np.random.default_rng(stream(training.seed, 0, 2))
+    rng = np.random.default_rng(_stream(training.seed, 0, 2))
     optimizer = torch.optim.Adam(policy.parameters(), lr=2e-3)
     observed = env.reset()
     infos: Sequence[dict[str, Any]] = env.reset_infos
@@ -238,11 +241,39 @@ def _make_env(training: MapTraining, tasks: MapTasks, interval: int) -> DummyVec
         return TransformReward(env, lambda reward: REWARD_SCALE * float(reward))
 
     envs = DummyVecEnv([make] * training.n_envs)
-    envs.seed(stream(training.seed, interval, 1) % 2**31)
+    envs.seed(_stream(training.seed, interval, 1) % 2**31)
     return envs
 
 
 def _make_model(training: MapTraining, env: DummyVecEnv) -> PPO:
-    return make_ppo(
-        CandidatesPolicy, env, training, training.seed, last_rate=LAST_RATE, width=training.width
+    """Return PPO on one core, whose learning rate falls linearly over the whole training."""
+    with warnings.catch_warnings():
+        # The last mini-batch of a round is a smaller one, which does no harm.
+        warnings.filterwarnings("ignore", "You have specified a mini-batch size")
+        model = PPO(
+            CandidatesPolicy,
+            env,
+            learning_rate=training.learning_rate,
+            n_steps=training.n_steps,
+            batch_size=training.batch_size,
+            n_epochs=training.n_epochs,
+            gamma=training.gamma,
+            gae_lambda=training.gae_lambda,
+            clip_range=training.clip_range,
+            ent_coef=training.entropy,
+            policy_kwargs={"width": training.width},
+            seed=training.seed,
+            device="cpu",
+        )
+    # SB3 would let the rate fall to 0 in each checkpoint interval.
+    model.lr_schedule = lambda _: (
+        training.learning_rate * max(1 - model.num_timesteps / training.steps, LAST_RATE)
     )
+    # Its own would leave a folder of logs in the temporary one.
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    return model
+
+
+def _stream(*key: int) -> int:
+    """Return a seed for the random stream of a key."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])

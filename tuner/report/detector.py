@@ -82,12 +82,13 @@ def detector_statements(
         found.append(Statement(str(drift), warning=True))
     nominal = provenance.get("geometry_clen")
     if "clen" in edges:
-        found.append(_at_edge("clen", "camera length", provenance, "`--clen-range`"))
+        found.append(_at_edge("clen", "camera length", refined, provenance, "`--clen-range`"))
     elif _known(refined, "clen") and isinstance(nominal, float):
         found.append(_camera_length(settings, refined["clen"], nominal, provenance, drift))
     for name in SHIFTS:
         if name in edges:
-            found.append(_at_edge(name, f"detector shift `{name}`", provenance, "the geometry"))
+            what = f"detector shift `{name}`"
+            found.append(_at_edge(name, what, refined, provenance, "the geometry"))
     if asked_shift is not None:
         found.append(_asked(settings, asked_shift, provenance))
     elif all(_known(refined, name) and name not in edges for name in SHIFTS):
@@ -99,12 +100,20 @@ def _known(refined: Mapping[str, Sequence[float]], name: str) -> bool:
     return name in refined and all(map(math.isfinite, refined[name]))
 
 
-def _at_edge(name: str, what: str, provenance: Mapping[str, Any], mend: str) -> Statement:
-    low, high = (f"{1e3 * end:.6g}" for end in provenance[f"{name}_bounds"])
+def _at_edge(
+    name: str,
+    what: str,
+    refined: Mapping[str, Sequence[float]],
+    provenance: Mapping[str, Any],
+    mend: str,
+) -> Statement:
+    low, high = provenance[f"{name}_bounds"]
+    given = refined[name][0] if _known(refined, name) else low
+    asks = "" if low <= given <= high else f", and the lattices ask for {_mm(given)}"
     verb = "widen it with" if "--" in mend else "correct"
     return Statement(
-        f"The {what} is at the edge of its range, {low} to {high} mm: the right one may lie "
-        f"beyond, so no error is given. Mend: {verb} {mend}.",
+        f"The {what} is at the edge of its range, {1e3 * low:.6g} to {1e3 * high:.6g} mm{asks}: "
+        f"the right one may lie beyond, so no error is given. Mend: {verb} {mend}.",
         warning=True,
     )
 

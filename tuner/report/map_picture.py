@@ -203,8 +203,13 @@ def chart(found: Findings, seen: SeenMap | str | None) -> Chart | None:
         any_beyond=any(point.beyond for point in points),
         any_part=any(point.part for point in points),
         far=seen.found.far,
-        chooses=SEARCHERS.get(found.store.config.searcher).looks,
+        chooses=_looks(found.store.config.searcher),
     )
+
+
+def _looks(searcher: str) -> bool:
+    """Whether a session's searcher goes by the map; one that was retired since did not."""
+    return searcher in SEARCHERS and SEARCHERS.get(searcher).looks
 
 
 def _nearest(pixels: Sequence[float], trial: Trial) -> float:

@@ -14,8 +14,8 @@ from envs.response_map.features import floor_of
 from envs.response_map.model import MapModel
 from envs.response_map.session_map import DRAWS, Forecast, ResponseMap
 from envs.response_map.stored import MAP_FILE, read_map
-from tuner.map_agent.policy import MapPolicy
 from tuner.report.findings import Findings
+from tuner.searchers import SEARCHERS
 from tuner.session.config import SessionConfig
 from tuner.session.racing import INDIFFERENCE
 from tuner.session.request import begun_with
@@ -91,8 +91,10 @@ def seen_map(found: Findings) -> SeenMap | str | None:
 
 def _own_model(config: SessionConfig) -> MapModel | None:
     """Return the model of the session's own policy, where that has one; None: the shipped one."""
+    if config.searcher not in SEARCHERS:
+        return None  # it was retired since, and had none
     policy = begun_with(config)[0].read_policy()
-    return policy.model if isinstance(policy, MapPolicy) else None
+    return policy.model if policy is not None else None
 
 
 def noise_of(found: ResponseMap) -> Floats:

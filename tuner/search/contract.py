@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
-from tuner.agent.policy import Policy
 
 if TYPE_CHECKING:
     from envs.evaluation import Evaluation
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
     from tuner.map_agent.policy import MapPolicy
 
 __all__ = [
-    "AnyPolicy",
     "ChoosesFrames",
     "Ends",
     "Explains",
     "KeepsMap",
+    "Policy",
     "Recommends",
     "SearchTask",
     "Searcher",
@@ -36,7 +35,8 @@ __all__ = [
     "Values",
 ]
 
-AnyPolicy: TypeAlias = "Policy | MapPolicy"
+Policy: TypeAlias = "MapPolicy"
+"""What a searcher goes by that was trained beforehand."""
 
 Values = Mapping[str, float]
 """A parameter set's tuned values, by name."""
@@ -129,9 +129,8 @@ class SearchTask:
         knows.
     merit : Merit
         What the merits that it will be given are.
-    policy : AnyPolicy or None
-        For a searcher that takes one of this kind; to others, and where it is None, the shipped
-        one.
+    policy : Policy or None
+        For a searcher that takes one; None: the shipped one.
     looks : Looks or None
         The evaluator, for a searcher that looks at the frames.
     """
@@ -140,7 +139,7 @@ class SearchTask:
     seed: int = 0
     budget: int | None = None
     merit: Merit = USUAL_MERIT
-    policy: AnyPolicy | None = None
+    policy: Policy | None = None
     looks: Looks | None = None
 
 
@@ -175,7 +174,7 @@ class SearcherKind:
     summary: str = ""
     handles_geometry: bool = False
     starts_itself: bool = False
-    load_policy: Callable[[Path], AnyPolicy] | None = None
+    load_policy: Callable[[Path], Policy] | None = None
     looks: bool = False
     peak_finders: tuple[str, ...] = ()
     extra: str = ""

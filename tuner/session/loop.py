@@ -18,7 +18,7 @@ from envs.geometry_rule import near_geometry
 from envs.look import Looks
 from envs.objective import USUAL_MERIT, Merit
 from envs.parameter_space import ParameterSpace
-from tuner.search.contract import AnyPolicy, SearcherKind, SearchTask
+from tuner.search.contract import Policy, SearcherKind, SearchTask
 from tuner.searchers import SEARCHERS
 from tuner.session.budget import Budget
 from tuner.session.initial_design import convincing, next_initial, opening
@@ -50,7 +50,7 @@ def run_session(
     race: Race = Race(),  # noqa: B008 (frozen)
     fresh: Evaluator | None = None,
     stop_early: bool = False,
-    policy: AnyPolicy | None = None,
+    policy: Policy | None = None,
     map_file: Path | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_proposal: Callable[[float], None] = lambda seconds: None,
@@ -88,7 +88,7 @@ def run_session(
         On frames that the tuning sample does not have.
     stop_early : bool
         End before the budget is spent, once there is nothing to gain; see `stopping.why_stop`.
-    policy : AnyPolicy, optional
+    policy : Policy, optional
         For a searcher that takes one; the shipped one by default.
     map_file : Path, optional
         Where the response map is kept, of a searcher that goes by one.

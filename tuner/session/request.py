@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from envs.geometry_rule import SHIFTS
 from envs.parameter_space import CLEN_RANGE, DEFAULT_TUNED, ParameterSpace
-from tuner.search.contract import AnyPolicy
+from tuner.search.contract import Policy
 from tuner.searchers import SEARCHERS
 from tuner.session.budget import Budget
 from tuner.session.config import Sampling, SessionConfig
@@ -108,7 +108,7 @@ class Request:
                 f"sampling is {self.sampling!r}, but must be one of {', '.join(get_args(Sampling))}"
             )
 
-    def read_policy(self) -> AnyPolicy | None:
+    def read_policy(self) -> Policy | None:
         """Return the policy that was named, which the searcher takes; None: the shipped one.
 
         Raises
@@ -148,7 +148,7 @@ def usual_searcher(peak_finder: str, n_frames: int) -> str:
 
     It is the agent on the response map, whose model saw peakfinder8's lists of dozens of frames:
     on frozen frames it misses least after those of three evaluations
-    (``sfx-tuner compare --frames-benchmark --recorded``). With another peak finder, or with so few
+    (``sfx-tuner compare --recorded``). With another peak finder, or with so few
     frames that many sets index all of them, it is the Gaussian process, which begins with the
     initial design and takes the middle of what is equally good; the Parzen estimator where its
     extra is missing.
@@ -175,11 +175,18 @@ def searcher_of(request: Request, n_frames: int, resumed: Path | None) -> str:
         Of the sample.
     resumed : Path or None
         The directory of the session that goes on.
+
+    Raises
+    ------
+    InputError
+        If that session's searcher is no longer there.
     """
     if request.searcher is not None:
         return request.searcher
     if resumed is not None and (resumed / "session.json").exists():
-        return SessionConfig.read(resumed / "session.json").searcher
+        begun = SessionConfig.read(resumed / "session.json").searcher
+        SEARCHERS.get(begun)  # which may have been retired since
+        return begun
     return usual_searcher(request.peak_finder, n_frames)
 
 

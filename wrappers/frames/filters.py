@@ -7,7 +7,10 @@ from typing import Any
 
 import hdf5plugin
 
-__all__ = ["COMPRESSION"]
+__all__ = ["BITSHUFFLE", "COMPRESSION"]
+
+BITSHUFFLE = 32008
+"""HDF5's number of the filter."""
 
 
 def _take_own_filters() -> bool:

@@ -10,17 +10,20 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from h5py import h5d, h5p
 from numpy.typing import NDArray
 
-import wrappers.frames.filters  # noqa: F401  (HDF5 learns of bitshuffle, LZ4, zstd and others)
 from wrappers.errors import InputError
+from wrappers.frames.filters import BITSHUFFLE  # (HDF5 learns of bitshuffle and others there)
 from wrappers.frames.hdf5_contents import candidates
 from wrappers.frames.hdf5_links import Piece, link_fault, open_hdf5, pieces, why_unfit
+
+if TYPE_CHECKING:
+    from wrappers.frames.unpacking import Unpacker
 
 __all__ = ["HDF5Files", "Selection", "is_hdf5", "reading"]
 
@@ -79,6 +82,7 @@ class HDF5Files:
         self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
         self._arrays: dict[tuple[str, str], NDArray[np.generic]] = {}
         self._pieces: dict[tuple[str, str], list[Piece]] = {}
+        self._unpackers: dict[tuple[str, str], Unpacker | None] = {}
 
     def file(self, path: str) -> h5py.File:
         """Return an open file.
@@ -103,7 +107,7 @@ class HDF5Files:
         self._files[path] = file
         while len(self._files) > self.limit:
             oldest, closing = self._files.popitem(last=False)
-            for cache in (self._datasets, self._arrays, self._pieces):
+            for cache in (self._datasets, self._arrays, self._pieces, self._unpackers):
                 for key in [key for key in cache if key[0] == oldest]:
                     del cache[key]
             closing.close()
@@ -188,7 +192,20 @@ class HDF5Files:
             if part.fault and part.meets(selection):
                 raise InputError(part.fault)
         with reading(path, name):
-            return np.asarray(dataset[selection])
+            unpacker = self._unpacker(path, name, dataset)
+            found = None if unpacker is None else unpacker.read(selection)
+            return np.asarray(dataset[selection]) if found is None else found
+
+    def _unpacker(self, path: str, name: str, dataset: h5py.Dataset) -> Unpacker | None:
+        key = (path, name)
+        if key not in self._unpackers:
+            self._unpackers[key] = None
+            if not self.growing and _is_bitshuffled(dataset):
+                # (Which imports Numba.)
+                from wrappers.frames.unpacking import Unpacker
+
+                self._unpackers[key] = Unpacker.of(dataset)
+        return self._unpackers[key]
 
     def small_array(self, path: str, name: str, field: str) -> NDArray[np.generic]:
         """Return the whole of a small data set, read once."""
@@ -201,6 +218,11 @@ class HDF5Files:
                 )
             self._arrays[key] = self.read(path, name, field, ())
         return self._arrays[key]
+
+
+def _is_bitshuffled(dataset: h5py.Dataset) -> bool:
+    plist = dataset.id.get_create_plist()
+    return dataset.chunks is not None and plist.get_filter_by_id(BITSHUFFLE) is not None
 
 
 def _open_with_cache(file: h5py.File, name: str, size: int) -> h5py.Dataset:

@@ -124,7 +124,7 @@ class Joining:
             hit.pattern.peaks,
             hit.pattern.photon_energy,
             hit.pattern.camera_length,
-            source=hit.source,
+            source=self._run.name(hit.frame),
             image=image,
             mask=hit.mask,
         )

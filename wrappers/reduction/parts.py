@@ -8,7 +8,6 @@ as they are stored there. It appears whole or not at all.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,28 +51,30 @@ __all__ = [
 FRAMES = "/sfx_tuner/frames"
 """Group of data sets with a row for each frame, in the run's order."""
 HITS = "/sfx_tuner/hits"
-"""Group of data sets with a row for each hit."""
+"""Group of data sets with a row for each hit; in a part one data set."""
 DOCUMENT = "/part"
 PEAKS, IMAGES, MASKS = "/peaks", "/images", "/masks"
 """The peaks of all hits (see `PEAK_ROWS`); images that are not the run's as stored; different
 masks."""
-COLUMNS = {
-    "frame": "i8",
-    "shift_x": "f8",
-    "shift_y": "f8",
-    "photon_energy": "f8",
-    "camera_length": "f8",
-    "n_peaks": "i4",
-    "mask": "i4",
-    "image": "i4",
-}
-"""Of `HITS`, each as in `Hit`; of mask and image, which one of the part's it is."""
-NAMES = ("file", "event")
+COLUMNS = (
+    "frame",
+    "shift_x",
+    "shift_y",
+    "photon_energy",
+    "camera_length",
+    "n_peaks",
+    "mask",
+    "image",
+)
+"""Of `HITS` in a part, where it is one table of numbers, each as in `Hit`; of mask and image, which
+one of the part's it is."""
 
 UNREADABLE = -1
 """In place of a number of peaks."""
 AS_STORED = -1
 """In place of an image's number: it is in the run."""
+WHOLE = {"frame": 0, "n_peaks": 0, "mask": 0, "image": AS_STORED}
+"""The columns of whole numbers, and the least of each."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,6 @@ class Hit:
         Of the run.
     pattern : Pattern
         Its peaks, and where the detector was.
-    source : (str, str)
-        File and event.
     mask : StoredImage
     image : StoredImage or None
         None where it is the run's, as stored there, or left there.
@@ -143,7 +142,6 @@ class Hit:
 
     frame: int
     pattern: Pattern
-    source: tuple[str, str]
     mask: StoredImage
     image: StoredImage | None
 
@@ -253,8 +251,7 @@ class _PartWriter:
     def __init__(self, path: Path, form: ImageForm | None) -> None:
         self._form = form
         self._whole = WholeHDF5(path)
-        self._columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
-        self._names: dict[str, list[bytes]] = {name: [] for name in NAMES}
+        self._rows: list[list[float]] = []
         self._peaks: list[NDArray[np.float64]] = []
         self._mask: NDArray[np.bool_] | None = None
         self._stored: dict[str, h5py.Dataset] = {}
@@ -288,11 +285,7 @@ class _PartWriter:
             "mask": self._n[MASKS] - 1,
             "image": self._n[IMAGES] - 1 if with_image else AS_STORED,
         }
-        for name, value in values.items():
-            self._columns[name].append(value)
-        for name in NAMES:
-            # As bytes: names may be in another code than UTF-8.
-            self._names[name].append(os.fsencode(getattr(frame, name)))
+        self._rows.append([values[name] for name in COLUMNS])
         self._peaks.append(np.array([getattr(pattern.peaks, name) for name in PEAK_ROWS], float))
 
     def _store(self, name: str, image: NDArray[Any], form: ImageForm | None) -> None:
@@ -318,10 +311,7 @@ class _PartWriter:
         """Write the rest, and let the file appear."""
         file = self._whole.file
         file.create_dataset(f"{FRAMES}/n_peaks", data=n_peaks, dtype="i4")
-        for name, values in self._columns.items():
-            file.create_dataset(f"{HITS}/{name}", data=values, dtype=COLUMNS[name])
-        for name, names in self._names.items():
-            file.create_dataset(f"{HITS}/{name}", data=names, dtype=h5py.string_dtype())
+        file.create_dataset(HITS, data=np.array(self._rows, float).reshape(-1, len(COLUMNS)))
         peaks = np.concatenate([np.empty((len(PEAK_ROWS), 0)), *self._peaks], axis=1)
         file.create_dataset(PEAKS, data=peaks)
         document = {
@@ -365,25 +355,22 @@ def hits_of_part(file: h5py.File, part: Part) -> Iterator[Hit]:
     peaks_of_frames(file, part)
     if not part.n_hits:
         return
-    columns = {
-        name: stored_array(file, f"{HITS}/{name}", np.dtype(kind).kind, (part.n_hits,))
-        for name, kind in COLUMNS.items()
-    }
-    names = [stored_array(file, f"{HITS}/{name}", "OS", (part.n_hits,)) for name in NAMES]
-    rows = stored_array(file, PEAKS, "f", (len(PEAK_ROWS), int(columns["n_peaks"].sum())))
-    if columns["n_peaks"].min() < 0:
-        raise ValueError(f"{HITS}/n_peaks is negative")
-    lists = peak_lists(rows, np.cumsum(columns["n_peaks"]).tolist())
+    table = stored_array(file, HITS, "f", (part.n_hits, len(COLUMNS)))
+    columns = dict(zip(COLUMNS, table.T, strict=True))
+    for name, least in WHOLE.items():
+        for value in columns[name].tolist():
+            if not (value.is_integer() and least <= value < 2**53):
+                raise ValueError(f"{HITS} has {value} for {name}")
+    n_peaks = columns.pop("n_peaks").astype(int)
+    rows = stored_array(file, PEAKS, "f", (len(PEAK_ROWS), int(n_peaks.sum())))
+    lists = peak_lists(rows, np.cumsum(n_peaks).tolist())
     masks, packed = OwnImages(own_dataset(file, MASKS)), columns["image"] != AS_STORED
     images = OwnImages(own_dataset(file, IMAGES)) if packed.any() else None
-    files, events = ([os.fsdecode(name) for name in each] for each in names)
-    numbers = [columns[name].tolist() for name in COLUMNS if name != "n_peaks"]
-    for peaks, file_name, event, *values in zip(lists, files, events, *numbers, strict=True):
+    for peaks, *values in zip(lists, *(each.tolist() for each in columns.values()), strict=True):
         frame, shift_x, shift_y, photon_energy, camera_length, mask, image = values
         yield Hit(
-            frame=frame,
+            frame=int(frame),
             pattern=Pattern(peaks, photon_energy, camera_length, shift_x, shift_y),
-            source=(file_name, event),
-            mask=masks[mask],
-            image=images[image] if images and image != AS_STORED else None,
+            mask=masks[int(mask)],
+            image=images[int(image)] if images and image != AS_STORED else None,
         )

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 
 import gymnasium as gym
@@ -216,3 +218,28 @@ def test_what_is_true_is_told_by_info_alone(landscape, space):
 def test_a_budget_of_nothing_is_refused(landscape, space):
     with pytest.raises(ValueError, match="at least one"):
         TuningEnv(landscape, space, budget=0)
+
+
+def test_gymnasium_makes_many_side_by_side():
+    env = gym.make_vec(ENV_ID, num_envs=3, budget=2, n_frames=50, reward="incumbent")
+    seen, _ = env.reset(seed=1)
+    assert env.observation_space.contains(seen)
+    facts = layout()["facts"]
+    assert len({tuple(row) for row in seen[:, facts]}) == 3
+    for left in (0.5, 0.0):
+        seen, rewards, over, *_ = env.step(env.action_space.sample())
+        assert (seen[:, 0] == left).all() and np.isfinite(rewards).all()
+    assert over.all()
+
+
+def test_neither_stable_baselines_nor_pytorch_is_needed():
+    code = """
+import sys, pkgutil, importlib, gymnasium, envs
+for module in pkgutil.walk_packages(envs.__path__, "envs."):
+    importlib.import_module(module.name)
+env = gymnasium.make(envs.ENV_ID)
+env.reset(seed=0)
+env.step(env.action_space.sample())
+assert not {"stable_baselines3", "torch"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,18 +6,14 @@ import pytest
 from envs.evaluation import Evaluation, FrameOutcome
 from tuner.comparison.statistics import (
     bootstrap,
-    compare_family,
     holm,
-    interquartile_mean,
     paired_by_frame,
-    probability_of_improvement,
+    regret,
+    summary,
+    told_after,
 )
 from tuner.statistics import paired_difference
 from wrappers.settings import Settings
-
-
-def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end():
-    assert interquartile_mean(np.array([[100.0, 1, 2, 3], [4, 5, 6, -100]])) == 3.5
 
 
 def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says():
@@ -36,34 +32,27 @@ def test_holm_multiplies_by_what_is_left():
     assert corrected == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
 
 
-def test_ties_are_half_an_improvement():
-    assert probability_of_improvement(np.array([0.0, 1, 2]), np.array([0.0, 2, 1])) == 0.5
-
-
-def test_a_family_is_told_as_the_contract_says():
-    rng = np.random.default_rng(1)
-    worse = rng.uniform(0.1, 0.3, (40, 3, 20))
-    regrets = {"ppo": worse / 3, "warm-gp": worse, "random": worse + 0.2}
-    found = compare_family(regrets)
-    assert found["n_tasks"] == 40
-    assert found["n_seeds"] == 3
-    assert {"regret_5", "regret_10", "regret_20", "auc"} <= found["ppo"].keys()
-    low, high = found["warm-gp_minus_ppo_10_ci95"]
-    assert 0 < low < 2 / 3 * worse[:, :, 9].mean() < high
-    assert found["paired"]["warm-gp"]["probability_of_improvement"] == 1
-    assert found["paired"]["random"]["p_wilcoxon_holm"] < 1e-6
+def test_regret_is_the_share_of_the_reachable_that_is_missed():
+    rates = np.array([0.0, 0.1, 0.4, 0.5])
+    np.testing.assert_allclose(regret(rates, np.array(0.4)), [1, 0.75, 0, 0])
+    np.testing.assert_array_equal(regret(np.zeros(2), np.zeros(2)), [1, 1])
 
 
 def test_figures_of_a_short_budget_say_after_how_many_evaluations_they_are():
-    rng = np.random.default_rng(4)
-    regrets = {name: rng.uniform(0, 1, (8, 2, 6)) for name in ("ppo", "warm-gp")}
-    found = compare_family(regrets)
-    assert found["evaluations"] == found["paired_after"] == 6
-    assert found["ppo"]["regret_6"] == pytest.approx(regrets["ppo"][:, :, 5].mean())
-    assert "regret_10" not in found["ppo"]
-    assert found["ppo"]["auc"] == pytest.approx(1 - regrets["ppo"].mean())
-    low, high = found["warm-gp_minus_ppo_6_ci95"]
-    assert low < (regrets["warm-gp"] - regrets["ppo"])[:, :, 5].mean() < high
+    regrets = np.random.default_rng(4).uniform(0, 1, (8, 2, 6))
+    found = summary(regrets)
+    assert told_after(6) == [5, 6] and told_after(20) == [5, 10, 20]
+    assert found["regret_6"] == pytest.approx(regrets[:, :, 5].mean())
+    assert "regret_10" not in found
+    assert found["auc"] == pytest.approx(1 - regrets.mean())
+
+
+def test_who_never_comes_near_is_counted_so():
+    regrets = np.full((2, 2, 5), 0.5)
+    regrets[0, :, 2:] = 0.05
+    found = summary(regrets)
+    assert found["never_within_90_percent"] == 0.5
+    assert found["evaluations_to_90_percent"] == 4.5  # of 3, 3, and twice beyond the budget
 
 
 def outcome(indexed: np.ndarray, first: int = 0) -> Evaluation:
@@ -105,13 +94,6 @@ def test_what_chance_indexes_does_not_count_in_a_difference():
     honest = outcome(np.arange(40) < 20)
     lucky = replace(outcome(np.arange(40) < 30), n_decoys=20, n_decoys_indexed=5)
     assert paired_by_frame([honest], [lucky], [1.0])["rate_difference"] == pytest.approx(0)
-
-
-def test_two_that_do_the_same_do_not_differ():
-    regrets = np.random.default_rng(2).uniform(0, 1, (20, 2, 20))
-    found = compare_family({"ppo": regrets, "warm-gp": regrets.copy()})
-    assert found["warm-gp_minus_ppo_10_ci95"] == [0, 0]
-    assert found["paired"]["warm-gp"]["p_wilcoxon"] == 1
 
 
 def test_one_indexed_decoy_proves_no_difference():

@@ -7,13 +7,13 @@ from tuner.comparison.store import ComparisonStore, Recorded
 from wrappers.errors import InputError
 from wrappers.settings import CRYSTFEL_DEFAULTS
 
-REFINED = {"methods": ["ppo"], "seed": 0}
+REFINED = {"methods": ["map-agent"], "seed": 0}
 SETTINGS = [CRYSTFEL_DEFAULTS.replace(clen=0.08, min_snr=snr) for snr in (4.0, 5.0)]
 
 
 def begin(directory):
     store = ComparisonStore.open(directory, REFINED, resume=False)
-    store.results["test"] = {"ppo": {"regret": np.full((2, 1, 3), 0.25)}}
+    store.results["test"] = {"map-agent": {"regret": np.full((2, 1, 3), 0.25)}}
     store.keep()
     return store
 
@@ -21,7 +21,7 @@ def begin(directory):
 def test_a_comparison_goes_on_with_what_was_kept(tmp_path):
     begin(tmp_path / "c")
     again = ComparisonStore.open(tmp_path / "c", REFINED, resume=True)
-    assert (again.results["test"]["ppo"]["regret"] == 0.25).all()
+    assert (again.results["test"]["map-agent"]["regret"] == 0.25).all()
     again.finish()
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["asked.json"]
 

@@ -79,7 +79,7 @@ def test_it_fits_the_terminal_and_keeps_the_best_in_sight(console):
     assert text.splitlines()[-3].split()[0] == "39"
 
 
-REASON = "the selector expects most of what the third actor proposes, a stricter threshold " * 3
+REASON = "the map expects most of what the agent has chosen here, a stricter threshold " * 3
 
 
 @pytest.mark.parametrize("width", [80, 120, 160])
@@ -101,7 +101,7 @@ def test_a_long_remark_has_a_line_of_its_own_and_takes_no_digit(width):
     assert len(numbers) == 4 and all("0.0799707" in line and "5/10" in line for line in numbers)
     # Half is indexed, and the five hits that are not cost a fifth each.
     assert all("100.0%" in line and "40.0" in line for line in numbers)
-    remarks = [line for line in lines if "the selector" in line]
+    remarks = [line for line in lines if "the map expects" in line]
     assert len(remarks) == 4 and all(line.startswith("    ") for line in remarks)
     assert ("0.0%" in numbers[0].split()) == (width >= 120)
 

@@ -1,4 +1,4 @@
-"""The second agent's network, with PyTorch and without, and its file."""
+"""The agent's network, with PyTorch and without, and its file."""
 
 from __future__ import annotations
 
@@ -119,3 +119,10 @@ def test_the_shipped_policy_was_trained_on_the_shipped_map_and_is_no_worse_than_
     assert provenance["chosen"]["score"] >= provenance["rule"]["score"]
     assert provenance["training"] == asdict(MapTraining())
     assert len(provenance["held_out"]) == 22 and provenance["experiments"] == 88
+
+
+def test_the_documents_figures_are_those_that_the_policy_keeps() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "agent.md").read_text()
+    kept = MapPolicy.shipped().provenance
+    for what in ("rule", "imitation", "chosen"):
+        assert f"{kept[what]['score']:.4f}" in document

@@ -1,4 +1,4 @@
-"""The second agent in a session: parts of the frames count, and what they say is checked."""
+"""The agent in a session: parts of the frames count, and what they say is checked."""
 
 from __future__ import annotations
 
@@ -147,6 +147,20 @@ def test_what_was_measured_elsewhere_is_recommended_by_its_merit(
     lucky = fresh.evaluate(fresh.space.base.replace(**far), 10)
     searcher.ingest({}, 0.99, lucky)
     assert searcher.recommend() == 0
+
+
+def test_a_set_is_recommended_where_the_lattices_put_the_detector(
+    evaluator: RecordedEvaluator,
+) -> None:
+    """Not where it was measured on all frames, at a camera length that was wrong."""
+    fresh = evaluator.on(evaluator._rows.tolist())
+    base = fresh.space.base
+    searcher = MapAgentSearcher(SearchTask(fresh.space, seed=1, looks=fresh), ByRule({}))
+    for clen, n_frames in ((0.97 * base.clen, N_FRAMES), (base.clen, 60)):
+        found = fresh.evaluate(base.replace(clen=clen), n_frames)
+        searcher.ingest({}, found.rate, found)
+    assert searcher._session.map.column(base) == searcher._situation().leader
+    assert searcher.recommend() == 1
 
 
 class NowhereNear(MapAgentSearcher):

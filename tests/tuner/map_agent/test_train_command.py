@@ -14,9 +14,9 @@ from wrappers.errors import InputError
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (("--seeds", "2"), "--seeds is not of map-agent: leave it out"),
-        (("--searcher", "ppo", "--looks", "x"), "--looks is not of ppo"),
-        (("--searcher", "ppo", "--sessions", "x"), "--sessions is not of ppo"),
+        (("--searcher", "gp"), "there is nothing to train for the searcher gp"),
+        (("--searcher", "map-agent", "--looks", "nowhere"), "nowhere holds no recorded looks"),
+        (("--experiments", "9"), "--experiments is of --spots"),
         (("--sessions", "x", "--steps", "9"), "--steps is of a training, which --sessions is not"),
         (("--looks", "nowhere"), "nowhere holds no recorded looks"),
         (("--sessions", "nowhere"), "nowhere"),

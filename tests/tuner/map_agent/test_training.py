@@ -1,4 +1,4 @@
-"""Training the second agent: it begins as the map's rule, and goes on as if never stopped."""
+"""Training the agent: it begins as the map's rule, and goes on as if never stopped."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ def trained(looks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_map_agent(SMALL, looks, directory, on_checkpoint=lambda what, row: told.append(what))
     assert told == ["rule", "imitation", "PPO", "PPO"]
     return directory
+
+
+def test_a_training_leaves_nothing_outside_its_directory(
+    looks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stable-Baselines3's own logger makes a folder in the temporary one."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    records, _ = held_out(read_look_records(looks, "train"))
+    model = module._make_model(SMALL, module._make_env(SMALL, MapTasks(records), 0))
+    model.learn(SMALL.n_envs * SMALL.n_steps)
+    assert model.num_timesteps and not [*tmp_path.glob("SB3*")]
 
 
 def weights(policy: MapPolicy) -> list[np.ndarray]:

@@ -117,6 +117,8 @@ def test_at_the_edge_of_its_range_nothing_has_an_error(refined):
     length, _ = said(settings, given, clen_bounds=bounds)
     assert length.warning and "at the edge of its range, 118.398 to 130.862 mm" in str(length)
     assert "±" not in str(length) and "--clen-range" in str(length)
+    asks = f"the lattices ask for {1e3 * refined * NOMINAL:.3f} mm"
+    assert (asks in str(length)) is (refined > 1.05)
     best = evaluation(settings, refined=given)
     provenance = {"tuned": ["clen"], "clen_bounds": bounds}
     assert "clen_se" not in recommend(best, best, provenance).evidence

@@ -134,7 +134,7 @@ def test_a_shift_of_the_users_never_joins():
     assert "shift_x" not in lock.fixed and "shift_y" in lock.fixed
 
 
-@pytest.mark.parametrize("searcher", ["gp", "ppo", "tpe"])
+@pytest.mark.parametrize("searcher", ["gp", "warm-gp", "tpe"])
 def test_what_joined_is_proposed_and_learnt_from(searcher):
     space = box(("min_snr", "threshold", "min_pix_count", "clen"))
     proposals = Proposals(SEARCHERS.get(searcher), SearchTask(space, 0, 10))

@@ -13,6 +13,7 @@ from envs.parameter_space import make_space
 from tuner.recommendation import read_recommendation, recommend
 from tuner.session.budget import Budget
 from tuner.session.choice import cross_validated_rate
+from tuner.session.initial_design import convincing
 from tuner.session.loop import Outcome, run_session
 from tuner.session.nothing import FILE, few_peaks, read_nothing, why_nothing, write_nothing
 from tuner.session.start import Start, start_of_values, with_start
@@ -105,6 +106,17 @@ def test_one_false_lattice_does_not_end_the_coarse_search(make_landscape):
     far = make_landscape(true_clen=0.0784 / 1.055)
     _, outcome = run(Falsely(far, 0.0784 * 1.03), box(clen_range=0.08), n=30)
     assert outcome.best.settings.clen == pytest.approx(far.true_clen, rel=5e-4)
+
+
+def test_lattices_that_contradict_each_other_do_not_convince(space):
+    def indexed(n, apart):
+        lengths = 0.07 * (1 + apart * np.linspace(-1, 1, n))
+        own = tuple((i, float(each), 1e-5) for i, each in enumerate(lengths))
+        return replace(made(space.base, n), frame_clens=own)
+
+    assert convincing(indexed(15, 0.005)) and convincing(indexed(3, 0.008))
+    assert not convincing(indexed(15, 0.04)) and not convincing(indexed(3, 0.03))
+    assert convincing(made(space.base, 15)), "no frame says anything of its own"
 
 
 def test_below_three_indexed_frames_the_geometrys_camera_length_is_kept(make_landscape):

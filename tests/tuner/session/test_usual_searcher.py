@@ -30,5 +30,5 @@ def test_help_and_policies_go_by_it(tmp_path) -> None:
     assert f"[default:{USUAL}," in "".join(printed.split())
     asked = Request(tmp_path, tmp_path, None, policy=tmp_path)
     assert with_fit_searcher(asked).searcher == USUAL
-    named = replace(asked, searcher="ppo")
+    named = replace(asked, searcher="map-agent")
     assert with_fit_searcher(named) is named

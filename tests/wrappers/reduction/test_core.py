@@ -30,6 +30,7 @@ from wrappers.frames.run import Run
 from wrappers.masks.bad_pixel_map import BadPixelMap
 from wrappers.peakfinding.peakfinder8 import PeakFinder
 from wrappers.reduction import SettingsSet, reduce_run
+from wrappers.reduction.parts import COLUMNS, HITS, read_part
 from wrappers.settings import Settings
 
 # Two panels on an axis of their own: the hits must come out in the slab layout.
@@ -214,6 +215,37 @@ def test_a_damaged_part_is_done_again(tmp_path, run, finder):
     with pytest.raises(Interrupted):
         reduce_run(run, finder, SETTINGS, out, progress=interrupt)
     (tmp_path / "hits.cxi.parts" / "000000.cxi").write_bytes(b"half a file")
+    assert reduce_run(run, finder, SETTINGS, out, resume=True).n_hits == 4
+
+
+def test_a_part_with_numbers_that_cannot_be_is_none(tmp_path, run, finder):
+    with pytest.raises(Interrupted):
+        reduce_run(run, finder, SETTINGS, tmp_path / "hits.cxi", progress=interrupt)
+    path = tmp_path / "hits.cxi.parts" / "000000.cxi"
+    assert read_part(path) is not None
+    for name, value in [
+        *(("frame", value) for value in (np.inf, -1, 2.5)),
+        *(("n_peaks", value) for value in (np.nan, 1e300)),
+        ("image", -2),
+    ]:
+        with h5py.File(path, "r+") as file:
+            before = file[HITS][:]
+            file[HITS][0, COLUMNS.index(name)] = value
+        assert read_part(path) is None, (name, value)
+        with h5py.File(path, "r+") as file:
+            file[HITS][...] = before
+    assert read_part(path) is not None
+
+
+def test_a_part_of_an_older_version_is_done_again(tmp_path, run, finder):
+    out = tmp_path / "hits.cxi"
+    with pytest.raises(Interrupted):
+        reduce_run(run, finder, SETTINGS, out, progress=interrupt)
+    with h5py.File(tmp_path / "hits.cxi.parts" / "000000.cxi", "r+") as file:
+        table = file[HITS][:]
+        del file[HITS]
+        for name, values in zip(COLUMNS, table.T, strict=True):
+            file[f"{HITS}/{name}"] = values
     assert reduce_run(run, finder, SETTINGS, out, resume=True).n_hits == 4
 
 

@@ -3,8 +3,9 @@ import pytest
 
 from envs.parameter_space import DEFAULT_TUNED
 from envs.response.simulated_pool import SimulatedPool
-from tuner.agent.warm_start import WarmStart, portfolio, score_points
+from experiments.warm_start import portfolio, score_points
 from tuner.search.points import sobol_points
+from tuner.search.warm_start import WarmStart
 from wrappers.errors import InputError
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "Layers", "read_layers", "run", "shapes", "silu", "write_layers"]
+__all__ = ["Floats", "Layers", "read_layers", "run", "shapes", "write_layers"]
 
 Floats = NDArray[np.float32]
 Layers = tuple[tuple[Floats, Floats], ...]
@@ -28,12 +28,6 @@ def run(layers: Layers, inputs: NDArray[np.floating], activation: Callable[..., 
         if number < len(layers) - 1:
             hidden = activation(hidden)
     return hidden
-
-
-def silu(x: Floats) -> Floats:
-    """Return x / (1 + exp(-x)), Hendrycks and Gimpel's sigmoid linear unit."""
-    half = np.float32(0.5)
-    return x * (half + half * np.tanh(half * x))
 
 
 def shapes(layers: Layers) -> list[list[int]]:
