@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import median
+
+import numpy as np
 
 from envs.evaluation import Evaluation
 from envs.geometry_rule import FEWEST_INDEXED, GEOMETRY, WORTH_MEASURING, near_geometry
@@ -24,10 +25,12 @@ COARSE_STEP = 0.03
 """Of the camera length, where nothing indexes: an indexer accepts about ± 2 %."""
 
 APART = 0.01
+COMPANY = 1 / 3
 CONTRADICTING = 0.25
-"""Share of the frames whose own camera length is so far from the middle of all, from which on their
-lattices contradict each other: beyond what moves a detector or a jet. At a camera length 12 % off,
-15 of 120 frames had lattices; 14 knew their own length, and 12 of these were so far apart."""
+"""Share of the indexed frames that are alone with the camera length that they know, from which on
+their lattices contradict each other: less than so many of the others are within `APART` of it. A
+run with two lengths, or whose length drifts, has company everywhere. At a camera length 12 % off,
+15 of 120 frames had lattices; 14 knew their own length, and 13 of these were alone."""
 
 INITIAL_DESIGN = ((0.85, 0.3, 2, 0.5), (0.8, 0.3, 3, 1.6), (1.2, 0.3, 2, 0.2))
 """Parameter sets that are often good, beside the base: min_snr and threshold relative to the
@@ -102,15 +105,16 @@ def convincing(evaluation: Evaluation) -> bool:
     chance = 0.0 if math.isnan(evaluation.false_rate) else evaluation.false_rate
     by_chance = 2 * chance * evaluation.n_frames
     enough = evaluation.n_indexed >= FEWEST_INDEXED and evaluation.n_indexed > by_chance
-    return enough and not _contradict_each_other([own for _, own, _ in evaluation.frame_clens])
+    return enough and not _contradict_each_other(evaluation)
 
 
-def _contradict_each_other(clens: Sequence[float]) -> bool:
+def _contradict_each_other(evaluation: Evaluation) -> bool:
+    clens = np.array([own for _, own, _ in evaluation.frame_clens])
     if len(clens) < FEWEST_INDEXED:
         return False
-    middle = median(clens)
-    far = sum(abs(each - middle) > APART * middle for each in clens)
-    return far > CONTRADICTING * len(clens)
+    others = (np.abs(clens[:, None] - clens) <= APART * clens).sum(axis=0) - 1
+    alone = others < COMPANY * (len(clens) - 1)
+    return bool(alone.sum() > CONTRADICTING * evaluation.n_indexed)
 
 
 def _design(space: ParameterSpace) -> list[Settings]:

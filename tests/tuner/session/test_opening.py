@@ -119,6 +119,21 @@ def test_lattices_that_contradict_each_other_do_not_convince(space):
     assert convincing(made(space.base, 15)), "no frame says anything of its own"
 
 
+def test_a_run_whose_camera_length_changes_convinces(space):
+    """It was moved in the middle, or drifts; or but few of the frames know their own."""
+
+    def indexed(n, *lengths):
+        own = tuple((i, 0.07 * float(each), 1e-5) for i, each in enumerate(lengths))
+        return convincing(replace(made(space.base, n, 80), frame_clens=own))
+
+    rng = np.random.default_rng(1)
+    moved = [*rng.normal(1.0, 1e-4, 22), *rng.normal(1.02, 1e-4, 21)]
+    assert indexed(43, *moved)
+    assert indexed(60, *np.linspace(1, 1.04, 60))
+    assert indexed(30, 1.0, 1.001, 1.002, 1.003, 0.999, 1.0, 1.03, 0.95, 1.06)
+    assert not indexed(43, *rng.uniform(0.93, 1.07, 43))
+
+
 def test_below_three_indexed_frames_the_geometrys_camera_length_is_kept(make_landscape):
     nowhere = make_landscape(true_clen=0.2)
     _, outcome = run(Falsely(nowhere, 0.0784 * 1.03), box(), n=14)
