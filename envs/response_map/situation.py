@@ -178,10 +178,7 @@ def situation(session: MapSession, budget: float, indexer: str = "") -> Situatio
     forecast, measured = session.survey()
     portion = _portions(measured, len(session.map.look.frames))
     tried = portion > 0
-    # What finds the peaks of a set that was tried is indexed as that was; its other frames remain.
-    unlike = session.possible(np.flatnonzero(tried))
-    possible = unlike | (tried & session.possible(np.flatnonzero(measured >= 1)))
-    possible &= portion < 1
+    possible = session.possible(np.flatnonzero(measured >= 1)) & (portion < 1)
     points = session.points()
     merits = forecast.merits(penalty)
     mean, sd = merits.mean(axis=0), merits.std(axis=0)

@@ -19,14 +19,24 @@ PACKAGES = ("numpy", "numba", "h5py", "hdf5plugin", "gymnasium", "optuna")
 
 
 @click.command()
+@click.option(
+    "--warm",
+    is_flag=True,
+    help="Compile all kernels now, for the usual data types of frames, so that no first session "
+    "waits for it: half a minute, once on a machine.",
+)
 @json_option
-def command(as_json: bool) -> None:
+def command(warm: bool, as_json: bool) -> None:
     """Say what is installed, what is missing and how to get it.
 
     \b
     Example:
       sfx-tuner doctor
+      sfx-tuner doctor --warm
     """
+    if warm:
+        _warm(as_json)
+        return
     found = examine()
     if as_json:
         print_json(found)
@@ -59,6 +69,18 @@ def command(as_json: bool) -> None:
                 "                   is started for each evaluation: CrystFEL 0.12 with ZMQ, and "
                 "the extra crystfel, save that second"
             )
+
+
+def _warm(as_json: bool) -> None:
+    """Compile the kernels, and say how long each takes."""
+    from wrappers.workers.warming import warm_kernels
+
+    taken = {}
+    for what, seconds in warm_kernels():
+        taken[what] = round(seconds, 2)
+        echo(f"{what:36} {seconds:5.1f} s of processor time", err=as_json)
+    if as_json:
+        print_json({"kernels": taken})
 
 
 def examine() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class DetectorPixels:
 
     def __init__(self, geometry: Geometry, use_saturated: bool = True) -> None:
         self._arguments = (geometry, use_saturated)
-        self.layout = RadialLayout.build(geometry.radius_map(), geometry.panels, use_saturated)
+        self.layout = _layout_of(geometry, use_saturated)
         self._scratch = _Scratch(self.layout)
         self._last_unusable: NDArray[np.uint64] | None = None
 
@@ -113,6 +114,20 @@ class DetectorPixels:
             return last
         self._last_unusable = bits
         return bits
+
+
+_LAYOUTS: WeakKeyDictionary[Geometry, dict[bool, RadialLayout]] = WeakKeyDictionary()
+"""Of the geometries that are in use: a session opens several pools of one."""
+
+
+def _layout_of(geometry: Geometry, use_saturated: bool) -> RadialLayout:
+    known = _LAYOUTS.setdefault(geometry, {})
+    if use_saturated not in known:
+        # Two threads at once may build it twice, which does no harm.
+        known[use_saturated] = RadialLayout.build(
+            geometry.radius_map(), geometry.panels, use_saturated
+        )
+    return known[use_saturated]
 
 
 class _Scratch(threading.local):

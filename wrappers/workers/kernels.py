@@ -15,7 +15,7 @@ from wrappers.workers.frame_pool import FramePool
 
 __all__ = ["compile_kernels"]
 
-SILENCE = 2.0
+SILENCE = 1.5
 """Seconds, before it is said what takes so long. Kernels from the disk are there in one."""
 
 _MADE: set[tuple[str, bool, type, str]] = set()

@@ -1,21 +1,11 @@
-"""A map under way: what it asks the embedded indexer, and what it puts up for choice."""
+"""A map under way: what it asks the embedded indexer."""
 
 from __future__ import annotations
-
-import numpy as np
-import pytest
 
 from envs.evaluators.frame_record import RECORDS, FrameRecord
 from envs.evaluators.recorded import RecordedEvaluator
 from envs.objective import USUAL_MERIT
 from envs.response_map.session import MapSession
-from envs.response_map.situation import situation
-
-
-def evaluator(name: str, n_frames: int) -> RecordedEvaluator:
-    record = FrameRecord.read(RECORDS / f"{name}.npz")
-    order = np.random.default_rng(0).permutation(len(record.counts))
-    return RecordedEvaluator(record, order[:n_frames].tolist())
 
 
 def session(evaluator: RecordedEvaluator) -> MapSession:
@@ -51,17 +41,3 @@ def test_the_embedded_indexers_own_sessions_ask_it_for_nothing_beforehand() -> N
     asked = Asked(FrameRecord.read(RECORDS / "test_001.npz"), range(50))
     session(asked).survey()
     assert not hasattr(asked, "asked")
-
-
-@pytest.mark.parametrize("portion", [0.25, 1.0])
-def test_what_finds_the_peaks_of_a_set_that_was_tried_is_not_put_up(portion: float) -> None:
-    measures = evaluator("test_003", 120)
-    under_way = session(measures)
-    column = int(situation(under_way, budget=5.0).columns[0])
-    settings = under_way.map.settings[column]
-    under_way.ingest(measures.evaluate(settings, round(120 * portion)), 0.0)
-    seen = situation(under_way, budget=5.0)
-    alike = set(np.flatnonzero(under_way.like_any([column])).tolist())
-    assert len(alike) > 1, "the design holds sets that find the same"
-    put_up = alike & set(seen.columns.tolist())
-    assert put_up == ({column} if portion < 1 else set())

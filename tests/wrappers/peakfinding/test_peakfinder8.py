@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import pickle
 import subprocess
 import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -628,3 +630,17 @@ def compare_with_stream(run: Run, geometry: Geometry, folder: Path, chosen: Sett
         different += n_different(found, expected.fs, expected.ss, expected.intensity)
         n += len(expected)
     assert different <= n / 1000
+
+
+def test_finders_of_one_geometry_share_its_layout_for_as_long_as_it_is_there(tmp_path):
+    path = tmp_path / "x.geom"
+    path.write_text(HEADER + DETECTORS["stacked"])
+    geometry, other = Geometry.read(path), Geometry.read(path)
+    layout = PeakFinder(geometry).layout
+    assert PeakFinder(geometry).layout is layout
+    assert PeakFinder(geometry, use_saturated=False).layout is not layout
+    assert PeakFinder(other).layout is not layout
+    gone = weakref.ref(layout)
+    del geometry, layout
+    gc.collect()
+    assert gone() is None
