@@ -7,7 +7,7 @@ recorded in FOLDER (those that are there are left alone). Each in turn is the ne
 the frames of each of the others there was a session, the map's model is refined on these, as
 ``sfx-tuner train --sessions`` does, and the run is tuned on half of its frames, from the shipped
 model and from the refined one, and scored on the other half. Told are the points of merit that are
-missed against the best recorded set, by indexed frames, and how well lists of the run are predicted.
+missed against the best recorded set, by indexed frames, and how well its lists are predicted.
 Where no refined model predicts the left-out sessions better, none is written, and the shipped one
 is taken, as a user would have to.
 """
