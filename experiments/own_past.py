@@ -7,8 +7,8 @@ recorded in FOLDER (those that are there are left alone). Each in turn is the ne
 the frames of each of the others there was a session, the map's model is refined on these, as
 ``sfx-tuner train --sessions`` does, and the run is tuned on half of its frames, from the shipped
 model and from the refined one, and scored on the other half. Told are the points of merit that are
-missed against the best recorded set, by indexed frames, and how well lists of the run are foretold.
-Where no refined model foretells the left-out sessions better, none is written, and the shipped one
+missed against the best recorded set, by indexed frames, and how well its lists are predicted.
+Where no refined model predicts the left-out sessions better, none is written, and the shipped one
 is taken, as a user would have to.
 """
 
@@ -34,7 +34,7 @@ from experiments.record_looks import MOST_PIXELS
 from tuner.cli.options import print_json, stderr
 from tuner.comparison.searching import run_method
 from tuner.comparison.statistics import bootstrap
-from tuner.map_agent.own_past import Refinement, Run, foretold, refine, run_of
+from tuner.map_agent.own_past import Refinement, Run, log_likelihood, refine, run_of
 from tuner.map_agent.policy import MapPolicy
 from tuner.map_agent.searcher import MapAgentSearcher
 from tuner.search.contract import SearcherKind, SearchTask
@@ -160,7 +160,7 @@ def _row(record: FrameRecord, found: Refinement, seeds: int) -> dict[str, Any]:
     }
     for name, policy in (("shipped", shipped), ("refined", refined)):
         model = policy.model or MapModel.shipped()
-        row[f"log_likelihood_{name}"] = foretold(model, own)
+        row[f"log_likelihood_{name}"] = log_likelihood(model, own)
         row[name] = [
             np.mean([_missed(record, policy, seed, half) for half in (0, 1)], axis=0)
             for seed in range(seeds)

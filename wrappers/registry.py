@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from wrappers.errors import InputError
@@ -45,10 +45,6 @@ class Registry(Generic[T]):
         self._parts[name] = part
         self._aliases.update(dict.fromkeys(aliases, name))
         return part
-
-    def registering(self, name: str, aliases: tuple[str, ...] = ()) -> Callable[[T], T]:
-        """Return `register` as a decorator, for a part that is a function or a class."""
-        return lambda part: self.register(name, part, aliases)
 
     def retire(self, why: str, *names: str) -> None:
         """Have names that stood for a part once refused with a sentence of their own."""

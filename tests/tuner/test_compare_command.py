@@ -113,7 +113,10 @@ def test_every_mistake_is_told_in_a_sentence_before_any_work(cli, simulated, tmp
     assert "--methods has 'magic'; choose from agent, map" in complaint("--methods", "magic")
     assert "no searcher 'magic'; choose one of map" in complaint(*good, "--methods", "magic")
     assert "--families has 'magic'" in complaint("--families", "magic")
-    assert "--evaluations is for a run" in complaint("--evaluations", 5)
+    for option, value in (("--evaluations", 5), ("--indexer", "fast"), ("--timeout", 3)):
+        assert f"{option} is for a run" in complaint(option, value)
+    said = complaint("--recorded", "--methods", "agent", "--seeds", 1, "-o", "new")
+    assert "leave -o, --methods, --seeds out" in said
     assert "--recorded is for the benchmark" in complaint(*good, "--recorded")
     assert "--frames-benchmark is for the benchmark" in complaint(*good, "--frames-benchmark")
     for given in ((), good):
@@ -132,7 +135,7 @@ def test_the_frozen_frames_give_the_json_of_the_contract(cli, tmp_path):
     asked = ("compare", "--families", "frames_test", "--seeds", 1, "-j", 1)
     code, out, err = cli(*asked, "--methods", "random,defaults", "--json", "-o", "f")
     assert code == 0
-    assert "minutes on two cores" in err
+    assert "about 1 min on two cores" in err
     (family,) = json.loads(out)["families"].values()
     assert family["n_seeds"] == 1 and family["n_tasks"] >= 2
     assert "agent_3_against_warm_gp_locked_10_ci95" not in family

@@ -45,13 +45,3 @@ def test_a_forgotten_part_takes_its_aliases_with_it(fruit: Registry[int]) -> Non
     assert "apple" not in fruit and "pomme" not in fruit
     fruit.register("pomme", 4)
     assert fruit.get("pomme") == 4
-
-
-def test_the_decorator_registers_and_returns_what_it_decorates() -> None:
-    registry: Registry[object] = Registry("maker")
-
-    @registry.registering("one", aliases=("1",))
-    def make() -> int:
-        return 1
-
-    assert registry.get("1") is make and make() == 1

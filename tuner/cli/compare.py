@@ -28,6 +28,7 @@ from tuner.cli.options import (
     retired_option,
     seed_option,
 )
+from tuner.cli.tune_request import others_given
 from tuner.display.terminal import echo
 from tuner.fingerprint import fingerprint, policy_fingerprint
 from wrappers.cell import Cell
@@ -39,7 +40,10 @@ if TYPE_CHECKING:
     from tuner.map_agent.policy import MapPolicy
     from wrappers.indexers import IndexerChoice
 
-OF_A_RUN = ("geometry", "cell", "frames", "evaluations", "splits", "seed")
+OF_A_RUN = (
+    *("geometry", "cell", "frames", "evaluations", "splits", "seed"),
+    *("indexer", "method", "effort", "timeout"),
+)
 OF_THE_BENCHMARK = ("families", "frames_benchmark", "recorded", "seeds")
 
 
@@ -142,12 +146,15 @@ def command(
       sfx-tuner compare --recorded
       sfx-tuner compare run.h5 -g run.geom -p protein.cell -o comparison
     """
+    from envs.response_map.model import SHIPPED_MODEL
     from tuner.map_agent.policy import SHIPPED_POLICY, MapPolicy
     from tuner.search.warm_start import SHIPPED, WARM_START
 
     if data is None:
         _refuse(ctx, OF_A_RUN, "is for a run: name its DATA file as well")
         if recorded:
+            if others := others_given({"recorded", "frames_benchmark", "as_json"}):
+                raise InputError(f"--recorded prints what was found once: leave {others} out")
             print_recorded(as_json)
             return
     else:
@@ -156,6 +163,7 @@ def command(
     agent = MapPolicy.load(policy or SHIPPED_POLICY)
     learnt = {
         "policy": policy_fingerprint(policy or SHIPPED_POLICY),
+        "response_map": fingerprint(SHIPPED_MODEL),
         "warm_start": fingerprint(SHIPPED / WARM_START),
     }
     if data is None:
@@ -196,8 +204,10 @@ def _on_frames(
         store.finish()
     if as_json:
         print_json(figures)
-    else:
-        print_frames(figures)
+        return
+    print_frames(figures)
+    if output is not None:
+        echo(f"written: {output}")
 
 
 def _on_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ def print_recorded(as_json: bool) -> None:
     if as_json:
         print_json({name: values for name, values in found.items() if name != "about"})
         return
-    echo(", ".join(f"{name} {value}" for name, value in found["about"].items()))
+    for name, value in found["about"].items():
+        echo(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
     print_frames(found)
 
 
@@ -94,10 +96,10 @@ def compare_on_frames_benchmark(
     methods: Sequence[str] = [each for each in asked["methods"] if each in METHODS]
     n_seeds: int = asked["seeds"]
     stderr.print(
-        f"{len(tasks)} experiments, {n_seeds} seeds, both halves, {len(methods)} methods: about "
-        f"{minutes(len(tasks), n_seeds, methods, 2):.0f} minutes on two cores (-j 2)",
-        highlight=False,
-    )
+        f"{len(tasks)} experiments × {n_seeds} seeds × 2 halves × {len(methods)} methods: about "
+        f"{math.ceil(minutes(len(tasks), n_seeds, methods, 2))} min on two cores (-j 2)",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
     with progress_bar("comparing", 2 * n_seeds * len(tasks)) as show:
 
         def on_progress(done: int) -> None:

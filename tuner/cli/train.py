@@ -154,7 +154,7 @@ def _refine(output: Path, sessions: Sequence[Path], as_json: bool) -> None:
         f"{found.before:.3f} by the shipped one"
     )
     if found.model is None:
-        echo("nothing is written: the shipped model foretells your runs better")
+        echo("nothing is written: the shipped model predicts your runs better")
     else:
         echo(f"written: {output}; sfx-tuner tune --policy {output}")
 

@@ -88,7 +88,7 @@ def _sentence(found: Found) -> str:
         f"were searched on, misses {grid:.1f}."
     )
     row = found[first]
-    if f"lead_3_against_{RIVAL}_3" in row:
+    if RIVAL in found and first != RIVAL:
         low, high = (100 * end for end in row[f"lead_3_against_{RIVAL}_3_ci95"])
         words += (
             f" It is {100 * row[f'lead_3_against_{RIVAL}_3']:.1f} points ahead of {RIVAL} there "

@@ -3,7 +3,7 @@
 What a session measured is the truth there: for every set that it tried, which frames were indexed.
 With that the distribution over runs, fitted to simulated experiments, is fitted on. How much the
 sessions count against the simulation is chosen by what sessions say that were left out, an
-experiment at a time; where none of it foretells those better than the shipped model does, nothing
+experiment at a time; where none of it predicts those better than the shipped model does, nothing
 is written.
 
 The policy is not trained on: a session tells of the sets that it tried only, and the network goes
@@ -31,17 +31,17 @@ from wrappers.cell import Cell
 from wrappers.errors import InputError, Note
 from wrappers.outputs import require_new_folder
 
-__all__ = ["Refinement", "Run", "foretold", "refine", "refine_on_sessions", "run_of"]
+__all__ = ["Refinement", "Run", "log_likelihood", "refine", "refine_on_sessions", "run_of"]
 
 FEWEST = 3
-"""Experiments, so that each can be foretold by others."""
+"""Experiments, so that each can be predicted from others."""
 
 WEIGHTS = (2.0, 5.0, 15.0, 50.0)
 """Runs that the simulated experiments count as."""
 
 ROUNDS = 8
 DRAWS = 256
-"""Of coefficients and levels, to foretell outcomes with."""
+"""Of coefficients and levels, to predict outcomes with."""
 
 
 @dataclass(frozen=True)
@@ -146,18 +146,19 @@ def refine(runs: Sequence[Run], model: MapModel) -> Refinement:
     experiments = sorted({run.experiment for run in runs})
     if len(experiments) < FEWEST:
         raise InputError(
-            f"the sessions are of {len(experiments)} runs, but it takes {FEWEST} so that each can "
-            "be foretold by others: name sessions of more runs"
+            f"the sessions are of {len(experiments)} different run"
+            f"{'s' * (len(experiments) > 1)}, but it takes {FEWEST} so that each can be predicted "
+            "from others: name sessions of more runs"
         )
     kept_out = [
         ([run for run in runs if run.experiment != name],
          [run for run in runs if run.experiment == name])
         for name in experiments
     ]  # fmt: skip
-    before = float(np.mean([foretold(model, held) for _, held in kept_out]))
+    before = float(np.mean([log_likelihood(model, held) for _, held in kept_out]))
     scores = {
         weight: float(
-            np.mean([foretold(_fitted(model, rest, weight), held) for rest, held in kept_out])
+            np.mean([log_likelihood(_fitted(model, rest, weight), held) for rest, held in kept_out])
         )
         for weight in WEIGHTS
     }
@@ -191,8 +192,8 @@ def _fitted(model: MapModel, runs: Sequence[Run], weight: float) -> MapModel:
     return replace(model, priors=priors)
 
 
-def foretold(model: MapModel, runs: Sequence[Run]) -> float:
-    """Return the mean log-likelihood of outcomes, as foretold before any was measured."""
+def log_likelihood(model: MapModel, runs: Sequence[Run]) -> float:
+    """Return the mean log-likelihood of outcomes, as predicted before any was measured."""
     rng = np.random.default_rng(0)
     found = []
     for run in runs:

@@ -1,4 +1,4 @@
-"""A facility's own sessions: the model is refined where that foretells a left-out run better."""
+"""A facility's own sessions: the model is refined where that predicts a left-out run better."""
 
 from __future__ import annotations
 
@@ -82,5 +82,5 @@ def test_what_is_worse_on_left_out_runs_is_not_shipped(model: MapModel, records:
 
 def test_sessions_of_one_run_are_one_experiment(model: MapModel, records: list) -> None:
     some = runs(records, model, 3, 3)
-    with pytest.raises(InputError, match="are of 2 runs, but it takes 3"):
+    with pytest.raises(InputError, match="are of 2 different runs, but it takes 3"):
         refine([some[0], some[1], replace(some[2], experiment="run 1")], model)
