@@ -65,13 +65,17 @@ class Compiler:
             return partial(self.kernel, **options)
         return self._compiled(function, **options)
 
-    def bare_kernel(self, function: Callable[..., Any]) -> Any:
-        """Compile a kernel that makes no array: nothing in it counts references, either."""
+    def lean_kernel(self, function: Callable[..., Any], **options: Any) -> Any:
+        """Compile a kernel with the fewest of Numba's passes, if its code is as fast for it."""
         if self._plain:
             return self._compiled(function)
         from wrappers.linked_kernels import Lean
 
-        return self._compiled(function, _nrt=False, pipeline_class=Lean)
+        return self._compiled(function, pipeline_class=Lean, **options)
+
+    def bare_kernel(self, function: Callable[..., Any]) -> Any:
+        """Compile a lean kernel that makes no array: nothing in it counts references, either."""
+        return self.lean_kernel(function, _nrt=False)
 
     def inner_kernel(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Compile a function into those that call it, perhaps with other options of Numba's."""

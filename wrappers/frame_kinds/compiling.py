@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from wrappers.compiling import Compiler
+from wrappers.peakfinding.vectors import PLAIN
 
 __all__ = ["inner_kernel", "kernel"]
 
-_compiler = Compiler(Path(__file__).parent)
-kernel, inner_kernel = _compiler.kernel, _compiler.inner_kernel
+_compiler = Compiler(Path(__file__).parent, PLAIN)
+kernel, inner_kernel = _compiler.lean_kernel, _compiler.inner_kernel
