@@ -7,6 +7,8 @@ plain text: resuming runs no code that a file was made to carry.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -207,7 +209,7 @@ class SessionStore:
         }
         append_line(self.directory / "evaluations.jsonl", json.dumps(fields))
         self.trials.append(trial)
-        write_whole(self.directory / "trials.csv", self.table().to_csv(index=False))
+        write_whole(self.directory / "trials.csv", _as_csv(self.trials))
 
     def table(self) -> pd.DataFrame:
         """Return one row a trial: parameter set, counts, rates and diagnostics."""
@@ -219,6 +221,24 @@ def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:
     import pandas as pd  # takes a while to import
 
     return pd.DataFrame([_row(trial) for trial in trials])
+
+
+def _as_csv(trials: Sequence[Trial]) -> str:
+    """Return `trial_table` as text, by hand: a session has no other use for pandas."""
+    rows = [_row(trial) for trial in trials]
+    text = io.StringIO()
+    # Peak finders have settings of their own, and a baseline may be of another one.
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        values = [row.get(name) for name in names]
+        writer.writerow(["" if _is_missing(value) else value for value in values])
+    return text.getvalue()
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _row(trial: Trial) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def test_an_interrupted_session_goes_on_where_it_stopped(tmp_path, make_landscap
     ]
     assert len([trial for trial in store.trials if trial.stage != "confirm"]) == 12
     assert len((tmp_path / "trials.csv").read_text().splitlines()) == 1 + len(store.trials)
+    assert (tmp_path / "trials.csv").read_text() == store.table().to_csv(index=False)
 
 
 def test_a_resumed_finished_session_measures_nothing_again(tmp_path, landscape, space):
