@@ -19,19 +19,11 @@ from envs.parameter_space import DEFAULT_TUNED, ParameterSpace
 from wrappers.indexing import Indexer
 from wrappers.settings import Settings
 
-__all__ = ["TuningEnv", "make_spaces"]
+__all__ = ["TuningEnv"]
 
 Action = NDArray[np.float32]
 Observation = NDArray[np.float32]
 Reward = Literal["delta", "gain", "rate", "incumbent"]
-
-
-def make_spaces() -> tuple[gym.Space[Action], gym.Space[Observation]]:
-    """Return the action space and the observation space, new ones: each draws for itself."""
-    return (
-        gym.spaces.Box(-1, 1, (len(POLICY_PARAMETERS),), np.float32),
-        gym.spaces.Box(-1, 1, (OBSERVATION_SIZE,), np.float32),
-    )
 
 
 class TuningEnv(gym.Env[Observation, NDArray[np.float32]]):
@@ -209,7 +201,12 @@ class TuningEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._budget = budget
         self._reward: Reward = reward
         self._merit, self._price = Merit(unindexed_hit_penalty), price_of_a_second
-        self.action_space, self.observation_space = make_spaces()
+        self.action_space: gym.Space[Action] = gym.spaces.Box(
+            -1, 1, (len(POLICY_PARAMETERS),), np.float32
+        )
+        self.observation_space: gym.Space[Observation] = gym.spaces.Box(
+            -1, 1, (OBSERVATION_SIZE,), np.float32
+        )
         self._trials: list[tuple[Evaluation, float]] = []
 
     def reset(
