@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -14,6 +13,7 @@ from h5py import h5p
 
 from wrappers.frames.hdf5 import Selection, reading
 from wrappers.frames.source import FrameSource
+from wrappers.frames.whole_chunks import chunk_corners, in_whole_chunks
 
 __all__ = ["ImageForm", "OwnImages", "StoredImage", "StoredImages"]
 
@@ -199,15 +199,13 @@ def _chunk_in_image(dataset: h5py.Dataset, selection: Selection) -> tuple[int, i
     """Return rows and columns of a chunk in an image that consists of whole ones."""
     if dataset.chunks is None or dataset.is_virtual:
         return None
-    sizes: list[tuple[int, int]] = []
-    for place, chunk in zip(selection, dataset.chunks, strict=True):
-        if not isinstance(place, slice):
-            if chunk != 1:
-                return None
-        elif place.stop % chunk:
-            return None
-        else:
-            sizes.append((place.stop, chunk))
+    if not in_whole_chunks(selection, dataset.chunks):
+        return None
+    sizes = [
+        (place.stop, chunk)
+        for place, chunk in zip(selection, dataset.chunks, strict=True)
+        if isinstance(place, slice)
+    ]
     if len(sizes) == 2:
         return sizes[0][1], sizes[1][1]
     if len(sizes) == 3:
@@ -221,12 +219,8 @@ def _pieces(
     dataset: h5py.Dataset, selection: Selection
 ) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:
     """Yield the place of each chunk of an image, and its first row and column there."""
-    starts = [
-        range(0, place.stop, chunk) if isinstance(place, slice) else range(place, place + 1)
-        for place, chunk in zip(selection, dataset.chunks, strict=True)
-    ]
     sizes = {d: place.stop for d, place in enumerate(selection) if isinstance(place, slice)}
     *module, row, column = sizes
-    for corner in itertools.product(*starts):
+    for corner in chunk_corners(selection, dataset.chunks):
         first = sum(corner[d] for d in module) * sizes[row]
         yield corner, (first + corner[row], corner[column])

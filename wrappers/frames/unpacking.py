@@ -10,10 +10,8 @@ HDF5's filter believes the lengths in it, and may end the process.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 
 from wrappers.compiling import Compiler
 from wrappers.frames.filters import BITSHUFFLE
+from wrappers.frames.whole_chunks import chunk_corners, in_whole_chunks
 from wrappers.peakfinding.vectors import PLAIN
 
 __all__ = ["Unpacker"]
@@ -106,17 +105,15 @@ class Unpacker:
             If a chunk is damaged.
         """
         chunks = self._dataset.chunks
-        if len(selection) != len(chunks) or not all(
-            size == 1 if isinstance(place, int) else place.start == 0 == place.stop % size
-            for place, size in zip(selection, chunks, strict=True)
-        ):
+        if not in_whole_chunks(selection, chunks):
             return None
         sizes = [place.stop for place in selection if isinstance(place, slice)]
         if not sizes:
             return None
         image = np.empty(sizes, self._dataset.dtype)
-        for corner, there in _chunks(selection, chunks):
-            piece = image[there]
+        within = [d for d, place in enumerate(selection) if isinstance(place, slice)]
+        for corner in chunk_corners(selection, chunks):
+            piece = image[tuple(slice(corner[d], corner[d] + chunks[d]) for d in within)]
             target = piece if piece.flags.c_contiguous else np.empty_like(piece)
             if not self._unpack(corner, target):
                 return None
@@ -149,25 +146,6 @@ class Unpacker:
             raise ValueError(DAMAGED)
         last[...] = np.frombuffer(chunk, self._unsigned, len(last), stop)
         return True
-
-
-def _chunks(
-    selection: tuple[int | slice, ...], chunks: tuple[int, ...]
-) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-    """Yield where each chunk of a selection is in the data set, and in what is selected."""
-    starts = [
-        (place,) if isinstance(place, int) else range(0, place.stop, size)
-        for place, size in zip(selection, chunks, strict=True)
-    ]
-    for corner in itertools.product(*starts):
-        yield (
-            corner,
-            tuple(
-                slice(first, first + size)
-                for first, size, place in zip(corner, chunks, selection, strict=True)
-                if isinstance(place, slice)
-            ),
-        )
 
 
 @_kernel
